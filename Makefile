@@ -1,0 +1,31 @@
+# lorank: `make venv` builds .venv, `make demo` tells the whole story, `make test` checks everything.
+PYTHON ?= python3
+BIN := .venv/bin
+# One process a core, one thread a process: tests run in parallel without fighting for cores.
+WORKERS ?= 2
+
+.PHONY: venv demo test test-all lint clean
+
+venv: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,test]'
+	@touch $@
+
+demo: venv
+	$(BIN)/lorank demo --out runs/demo
+
+lint: venv
+	$(BIN)/ruff check src tests tools benchmarks examples
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+test-all: lint
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+clean:
+	rm -rf .venv runs build dist

@@ -1,0 +1,78 @@
+"""A collection: documents, queries and judgments, divided into splits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from lorank.errors import UsageError
+from lorank.ranking.types import Qrels, Run
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Queries and their judgments.
+
+    ``queries`` maps query id to text; ``qrels`` maps query id to {document id: relevance}. ``candidates``,
+    where given, are the lists that came with the data (LETOR rows, training rows with negatives).
+    """
+
+    name: str
+    queries: dict[str, str]
+    qrels: Qrels
+    candidates: Run | None = None
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Documents and the splits that are judged over them.
+
+    ``documents`` is aligned with ``document_ids``: texts (title and body joined by a newline), or for
+    feature data a float32 array [documents, features]. ``titles``, where known, are aligned too.
+    """
+
+    name: str
+    document_ids: Sequence[str]
+    documents: Sequence[str] | np.ndarray
+    splits: dict[str, Split]
+    titles: Sequence[str] | None = None
+    card: str = field(default="", repr=False)
+
+    def split(self, name: str) -> Split:
+        """Return the split called ``name``; raise UsageError naming those that exist."""
+        if name not in self.splits:
+            there = ", ".join(self.splits) or "none"
+            raise UsageError(f"collection {self.name!r} has no {name!r} split (it has: {there}); "
+                             "choose one with --split, or cross-validate with --folds 5")
+        return self.splits[name]
+
+    @property
+    def train(self) -> Split:
+        """The training split."""
+        return self.split("train")
+
+    @property
+    def dev(self) -> Split:
+        """The development split, on which every choice is made."""
+        return self.split("dev")
+
+    @property
+    def test(self) -> Split:
+        """The test split, looked at once."""
+        return self.split("test")
+
+    @property
+    def has_features(self) -> bool:
+        """True where documents are feature rows rather than texts."""
+        return isinstance(self.documents, np.ndarray)
+
+    @cached_property
+    def position(self) -> dict[str, int]:
+        """Map document id to its position in ``documents``."""
+        return {document: i for i, document in enumerate(self.document_ids)}

@@ -1,0 +1,41 @@
+"""Errors that a user can act on: each says what is wrong, where, and what to do about it."""
+
+from pathlib import Path
+
+
+class LorankError(Exception):
+    """Something failed for a reason that the user can mend; the command line exits with 1."""
+
+
+class UsageError(LorankError):
+    """A name, option or combination of options that cannot work; the command line exits with 2."""
+
+
+class DataError(LorankError):
+    """Bad input data.
+
+    ``path:line: problem; remedy`` -- the line is 1-based and left out where the whole file is meant.
+
+    >>> raise DataError("qrels.tsv", 7, "relevance 'x' is not a number", "write an integer from 0 up")
+    Traceback (most recent call last):
+    lorank.errors.DataError: qrels.tsv:7: relevance 'x' is not a number; write an integer from 0 up
+    """
+
+    def __init__(self, path: str | Path, line: int | None, problem: str, remedy: str = "") -> None:
+        self.path, self.line, self.problem, self.remedy = Path(path), line, problem, remedy
+        place = f"{path}:{line}" if line is not None else f"{path}"
+        super().__init__(f"{place}: {problem}" + (f"; {remedy}" if remedy else ""))
+
+
+def unknown_name(kind: str, name: str, known: object) -> UsageError:
+    """Return the error for a name that no registry holds, with the nearest known names.
+
+    >>> str(unknown_name("loss", "sofmax", ["softmax", "bce"]))
+    "unknown loss 'sofmax'; did you mean 'softmax'? known: bce, softmax"
+    """
+    import difflib
+
+    names = sorted(known)  # type: ignore[call-overload]
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UsageError(f"unknown {kind} {name!r}; {hint}known: {', '.join(names)}")

@@ -1,0 +1,92 @@
+"""The contract of every ranker: (query, documents) -> scores, and what a trainable one adds to it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Documents = Sequence[str] | np.ndarray
+"""Texts, or for feature rankers a float array [documents, features]."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One ranked document: its ``index`` in the request, its ``score``, and its ``text``."""
+
+    index: int
+    score: float
+    text: str
+
+
+class Ranker(ABC):
+    """Anything that scores documents for a query; ``score_pairs`` is the one method to write."""
+
+    @abstractmethod
+    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray) -> np.ndarray:
+        """Return float32 scores [n] of ``pairs`` int64 [n, 2] of positions in ``queries`` and ``documents``.
+
+        Each query and document is prepared once, however many pairs it stands in; the result does not
+        depend on the order of the pairs.
+        """
+
+    def score(self, query: str, documents: Documents) -> np.ndarray:
+        """Return one float32 score a document, in the order given; higher is more relevant."""
+        count = len(documents)
+        pairs = np.stack([np.zeros(count, np.int64), np.arange(count)], axis=1)
+        return self.score_pairs([query], documents, pairs)
+
+    def rank(self, query: str, documents: Sequence[str], top: int | None = None) -> list[Ranked]:
+        """Return the documents best first (ties in the order given), at most ``top`` of them."""
+        scores = self.score(query, documents)
+        order = np.argsort(-scores, kind="stable")[:top]
+        return [Ranked(int(i), float(scores[i]), documents[i]) for i in order]
+
+
+Inputs = TypeVar("Inputs")
+
+
+class TrainableRanker(Ranker, Generic[Inputs]):
+    """A ranker with a torch module inside, which the training loop can drive.
+
+    ``prepare`` turns texts (or features) into inputs once -- tokenising happens there and nowhere else --
+    and ``forward`` scores a grid of lists from them.
+    """
+
+    kind: ClassVar[str]
+    module: nn.Module
+
+    @abstractmethod
+    def prepare(self, queries: Sequence[str], documents: Documents) -> Inputs:
+        """Return the inputs (token ids, feature rows, ...) that ``forward`` indexes into."""
+
+    @abstractmethod
+    def forward(self, inputs: Inputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
+        """Return differentiable scores [batch, list]; masked places hold 0.
+
+        ``queries`` int64 [batch] and ``documents`` int64 [batch, list] are positions in what was given to
+        ``prepare``; ``mask`` bool [batch, list] is True where there is a document. A text that occurs in
+        several places of the grid is encoded once where the architecture allows it.
+        """
+
+    @abstractmethod
+    def head_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """Yield (name within ``module``, parameter) of what the checkpoint did not bring and must be trained."""
+
+    @abstractmethod
+    def save(self, folder: str | Path) -> None:
+        """Write a self-contained folder from which ``load`` restores the same scores."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a folder that ``save`` wrote."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the module's parameters."""
+        return next(self.module.parameters()).device
