@@ -1,0 +1,1 @@
+"""HTTP rerank API, batching across adapters, adapter store."""
