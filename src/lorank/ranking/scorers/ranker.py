@@ -1,10 +1,10 @@
 """The contract of every ranker: (query, documents) -> scores, and what a trainable one adds to it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 Documents = Sequence[str] | np.ndarray
 """Texts, or for feature rankers a float array [documents, features]."""
+
+Listen = Callable[[int, int], None]
+"""Hears of progress as (done, total)."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,12 @@ class Ranker(ABC):
     """Anything that scores documents for a query; ``score_pairs`` is the one method to write."""
 
     @abstractmethod
-    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray) -> np.ndarray:
+    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
+                    listen: Listen | None = None) -> np.ndarray:
         """Return float32 scores [n] of ``pairs`` int64 [n, 2] of positions in ``queries`` and ``documents``.
 
         Each query and document is prepared once, however many pairs it stands in; the result does not
-        depend on the order of the pairs.
+        depend on the order of the pairs. ``listen`` hears (done, total) while long work goes on.
         """
 
     def score(self, query: str, documents: Documents) -> np.ndarray:
@@ -59,6 +63,12 @@ class TrainableRanker(Ranker, Generic[Inputs]):
 
     kind: ClassVar[str]
     module: nn.Module
+    base: str
+    """What the constructor was given as its base: a packaged name, a folder, or a Hub name."""
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """Return the constructor's further arguments, JSON-ready: ``type(self)(self.base, **options)``."""
 
     @abstractmethod
     def prepare(self, queries: Sequence[str], documents: Documents) -> Inputs:
