@@ -1,0 +1,91 @@
+"""Batches: training lists laid out as a grid [batch, list] of positions, labels, mask and first-stage scores.
+
+The lists of epoch e are a pure function of (seed, e): nothing about the order of examples has to be saved for
+a resumed run to be the same run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TrainingList:
+    """One query with the documents of one training list.
+
+    ``query`` and ``documents`` int64 [n] are positions; ``labels`` float32 [n]; ``first_stage`` float32 [n]
+    holds standardised first-stage scores, or None.
+    """
+
+    query: int
+    documents: np.ndarray
+    labels: np.ndarray
+    first_stage: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class ListBatch:
+    """A grid of lists: ``queries`` [batch], the rest [batch, list]; padding is False in ``mask``."""
+
+    queries: Tensor
+    documents: Tensor
+    labels: Tensor
+    mask: Tensor
+    first_stage: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def to(self, device: torch.device) -> "ListBatch":
+        """Return the batch on ``device``."""
+        moved = (None if t is None else t.to(device)
+                 for t in (self.queries, self.documents, self.labels, self.mask, self.first_stage))
+        return ListBatch(*moved)  # type: ignore[arg-type]
+
+
+def epoch_order(count: int, epoch: int, seed: int) -> np.ndarray:
+    """Return the order int64 [count] in which the lists of ``epoch`` are seen."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def padded(lists: Sequence[TrainingList]) -> ListBatch:
+    """Lay each list in its own row, padded to the longest."""
+    width = max(len(each.documents) for each in lists)
+    shape = (len(lists), width)
+    documents, labels = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+    mask, first_stage = np.zeros(shape, bool), np.zeros(shape, np.float32)
+    for row, each in enumerate(lists):
+        size = len(each.documents)
+        documents[row, :size], labels[row, :size], mask[row, :size] = each.documents, each.labels, True
+        if each.first_stage is not None:
+            first_stage[row, :size] = each.first_stage
+    has_offset = any(each.first_stage is not None for each in lists)
+    return _batch(lists, documents, labels, mask, first_stage if has_offset else None)
+
+
+def shared(lists: Sequence[TrainingList], relevant: Sequence[frozenset[int]]) -> ListBatch:
+    """Let every list hold all documents of the batch (in-batch negatives).
+
+    A document that is judged relevant to a query but was drawn by another list is masked there, never taken
+    for a negative; ``relevant`` holds, for each list, the positions that are judged relevant to its query.
+    """
+    union = np.unique(np.concatenate([each.documents for each in lists]))
+    column = {int(document): i for i, document in enumerate(union)}
+    shape = (len(lists), len(union))
+    labels, mask = np.zeros(shape, np.float32), np.ones(shape, bool)
+    for row, (each, known) in enumerate(zip(lists, relevant, strict=True)):
+        mask[row, [column[d] for d in known if d in column]] = False
+        own = [column[int(d)] for d in each.documents]
+        labels[row, own], mask[row, own] = each.labels, True
+    return _batch(lists, np.broadcast_to(union, shape).copy(), labels, mask, None)
+
+
+def _batch(lists: Sequence[TrainingList], documents: np.ndarray, labels: np.ndarray, mask: np.ndarray,
+           first_stage: np.ndarray | None) -> ListBatch:
+    queries = torch.tensor([each.query for each in lists], dtype=torch.int64)
+    offset = None if first_stage is None else torch.from_numpy(first_stage)
+    return ListBatch(queries, torch.from_numpy(documents), torch.from_numpy(labels),
+                     torch.from_numpy(mask), offset)

@@ -1,0 +1,53 @@
+"""Hooks: where budgets, rules and watchers enter the training loop without the loop knowing them."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Progress:
+    """Where a run stands; handed to every hook. ``dev`` is the latest dev evaluation, if there was one."""
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float = float("nan")
+    lr: float = 0.0
+    dev: dict[str, float] | None = None
+    seconds: float = 0.0
+
+
+class Hook:
+    """Base of all hooks: every method does nothing, a hook overrides those that it needs.
+
+    Order within a step: ``before_step``, forward, ``penalty``, backward, ``after_backward`` (gradients are
+    there, clipping is not yet done), optimizer step, ``after_step``. What a hook remembers between steps it
+    gives out in ``state`` as tensors and takes back in ``load_state``; then a resumed run is the same run.
+    """
+
+    def before_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
+        """Run before the forward pass, e.g. to mask components for this step."""
+
+    def penalty(self, progress: Progress) -> Tensor | None:
+        """Return a scalar to add to the loss, or None."""
+
+    def after_backward(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
+        """Run when the gradients are there, e.g. to transform them or to read importance from them."""
+
+    def after_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
+        """Run after the optimizer's step, e.g. for proximal steps, or to move ranks."""
+
+    def at_epoch_end(self, progress: Progress) -> None:
+        """Run when every training list was seen once more."""
+
+    def after_evaluation(self, progress: Progress) -> None:
+        """Run after a dev evaluation; ``progress.dev`` holds it."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what must survive a crash, as tensors."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what ``state`` gave."""

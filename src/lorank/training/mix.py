@@ -1,0 +1,70 @@
+"""The mix: how much of the learned score is added to the first stage's, chosen on dev, zero included.
+
+    final(q, d) = a z(q, d) + w c(q, d)
+
+with z the first-stage score standardised per query, c the learned score, and (a, w) = (1, g / spread) for a
+grid of g >= 0, or (0, 1) for g = inf. The spread is the standard deviation of c within a query, averaged over
+dev queries, so that g = 1 gives both equal say. g = 0 is the first stage itself: a tuned ranker chosen
+this way never falls below it on dev.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lorank.ranking.types import Run
+
+
+@dataclass(frozen=True)
+class Mix:
+    """``first_stage`` is a, ``weight`` is w; ``curve`` holds (g, dev value) for every g that was tried."""
+
+    first_stage: float
+    weight: float
+    curve: list[tuple[float, float]] = field(default_factory=list)
+
+    def apply(self, first_stage: np.ndarray | None, learned: np.ndarray) -> np.ndarray:
+        """Return a z + w c; ``first_stage`` may be None only where a is 0.
+
+        >>> Mix(1.0, 0.5).apply(np.array([1.0, -1.0]), np.array([0.0, 4.0])).tolist()
+        [1.0, 1.0]
+        """
+        mixed = self.weight * learned
+        return mixed if self.first_stage == 0.0 else self.first_stage * first_stage + mixed
+
+
+ALONE = Mix(first_stage=0.0, weight=1.0)
+"""The learned score as it is: what a ranker without a first stage uses."""
+
+
+def spread(run: Run) -> float:
+    """Return the mean over queries of the standard deviation of the scores (1 where all are equal)."""
+    deviations = [float(np.std(list(row.values()))) for row in run.values() if len(row) > 1]
+    mean = float(np.mean(deviations)) if deviations else 0.0
+    return mean if mean > 0 else 1.0
+
+
+def choose_mix(first_stage: Run, learned: Run, grid: Sequence[float],
+               measure: Callable[[Run], float]) -> Mix:
+    """Return the mix with the highest ``measure`` on dev; of equal ones, the one nearest the first stage.
+
+    ``first_stage`` (standardised per query) and ``learned`` hold the same queries and documents.
+    """
+    unit = spread(learned)
+    tried = [_mix_of(g, unit) for g in sorted(grid)]
+    values = [measure(mixed_run(mix, first_stage, learned)) for mix in tried]
+    best = tried[int(np.argmax(values))]
+    return Mix(best.first_stage, best.weight, list(zip(sorted(grid), values, strict=True)))
+
+
+def mixed_run(mix: Mix, first_stage: Mapping[str, Mapping[str, float]], learned: Run) -> Run:
+    """Return the run of mixed scores over the documents of ``learned``."""
+    return {query: {document: float(mix.apply(first_stage[query][document] if mix.first_stage else None, score))
+                    for document, score in row.items()}
+            for query, row in learned.items()}
+
+
+def _mix_of(g: float, unit: float) -> Mix:
+    return ALONE if math.isinf(g) else Mix(first_stage=1.0, weight=g / unit)

@@ -1,0 +1,95 @@
+"""run.json: everything needed to understand a run and to run it again."""
+
+import json
+import os
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lorank import __version__
+from lorank.data.collection import Collection
+from lorank.data.files import write_text
+from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.training.candidates import Candidates
+from lorank.training.loop import Outcome
+from lorank.training.mix import Mix
+from lorank.training.settings import Recipe, as_plain
+from lorank.training.weights import AdapterWeights, WholeWeights
+
+PACKAGES = ("torch", "transformers", "safetensors", "accelerate", "bm25s", "ir-measures", "numpy", "scipy")
+
+
+def write_record(out: Path, recipe: Recipe, data: Collection, ranker: TrainableRanker,
+                 weights: AdapterWeights | WholeWeights, outcome: Outcome, mix: Mix, found: Candidates,
+                 command: str | None) -> None:
+    """Write ``out/run.json``."""
+    record = {
+        "lorank": __version__,
+        "command": command,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "seed": recipe.seed,
+        "machine": machine(),
+        "packages": packages(),
+        "settings": {"ranker": {"kind": ranker.kind, "base": ranker.base, **ranker.options()},
+                     **as_plain(recipe)},
+        "collection": {"name": data.name, "documents": len(data.document_ids), "card": data.card,
+                       "queries": {name: len(split) for name, split in data.splits.items()}},
+        "adapter": adapter_record(ranker, weights, recipe, out / "model"),
+        "outcome": {"steps": outcome.steps, "best_step": outcome.best_step, "train_seconds": outcome.seconds,
+                    "stopped_early": outcome.stopped_early},
+        "mix": {"first_stage": found.source, "first_stage_weight": mix.first_stage, "weight": mix.weight,
+                "dev_curve": [["inf" if g == float("inf") else g, value] for g, value in mix.curve]},
+    }
+    write_text(out / "run.json", json.dumps(record, indent=1) + "\n")
+
+
+def adapter_record(ranker: TrainableRanker, weights: AdapterWeights | WholeWeights, recipe: Recipe,
+                   folder: Path) -> dict[str, Any]:
+    """Return the adapter's name, ranks, sizes and layers."""
+    trained = sum(p.numel() for group in weights.parameter_groups() for p in group["params"])
+    total = sum(p.numel() for p in ranker.module.parameters())
+    record: dict[str, Any] = {
+        "name": recipe.adapter.name, "rank": recipe.adapter.rank, "alpha": recipe.adapter.alpha,
+        "trained_parameters": trained, "total_parameters": total, "bytes": folder_bytes(folder)}
+    if weights.adapter is not None:
+        record["layers"] = [{"path": path, "rank": layer.rank, "shape": list(layer.weight.shape)}
+                            for path, layer in weights.adapter.layers.items()]
+    return record
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the size of a folder's files."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def machine() -> dict[str, Any]:
+    """Return what the numbers were measured on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "memory_gb": round(memory, 1),
+            "system": platform.platform(), "python": platform.python_version(),
+            "threads": torch.get_num_threads(),
+            "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None}
+
+
+def packages() -> dict[str, str]:
+    """Return the versions of the packages that numbers depend on."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def _cpu_name() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,78 @@
+"""First-stage runs over a collection: BM25, a bi-encoder, or their fusion with weights chosen on dev."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from lorank.data.collection import Collection, Split
+from lorank.errors import UsageError
+from lorank.ranking.consensus.fusion import fuse, tune_weights
+from lorank.ranking.metrics.measures import mean_of
+from lorank.ranking.scorers.bi_encoder import BiEncoder
+from lorank.ranking.scorers.bm25 import BM25
+from lorank.ranking.types import Run
+
+Listen = Callable[[int, int], None]
+FUSION_GRID = 21
+
+
+def cache_folder() -> Path:
+    """Return where indexes are kept between commands: lorank/ in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lorank"
+
+
+def bm25_index(collection: Collection, folder: Path | None = None) -> BM25:
+    """Return the BM25 index of a collection, read from ``folder`` where it stands there and is not stale."""
+    require_texts(collection)
+    return BM25.open(folder or cache_folder() / "bm25" / _safe(collection.name),
+                     collection.document_ids, collection.documents)
+
+
+def require_texts(collection: Collection) -> None:
+    """Raise UsageError where documents are feature rows: they have no first stage to search."""
+    if collection.has_features:
+        raise UsageError(f"collection {collection.name!r} holds feature rows, not texts: its candidates are the "
+                         "rows of each query, and there is no first stage to retrieve from")
+
+
+def dense_run(encoder: BiEncoder, collection: Collection, queries: Mapping[str, str], depth: int,
+              listen: Listen | None = None) -> Run:
+    """Return the ``depth`` documents nearest to each query, all documents searched exactly."""
+    require_texts(collection)
+    documents = encoder.encode_documents(collection.documents, listen=listen)
+    return nearest(encoder.encode_queries(list(queries.values())), documents, list(queries),
+                   collection.document_ids, depth)
+
+
+def nearest(query_vectors: np.ndarray, document_vectors: np.ndarray, query_ids: list[str],
+            document_ids: list[str], depth: int) -> Run:
+    """Return the run of the ``depth`` highest inner products; vectors float32 [n, dim].
+
+    >>> nearest(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), ["q", "r"], ["a", "b"], 1)
+    {'q': {'a': 1.0}, 'r': {'b': 1.0}}
+    """
+    depth = min(depth, len(document_ids))
+    run: Run = {}
+    for query, vector in zip(query_ids, query_vectors, strict=True):
+        scores = document_vectors @ vector
+        best = np.argpartition(-scores, depth - 1)[:depth]
+        best = best[np.argsort(-scores[best], kind="stable")]
+        run[query] = {document_ids[i]: float(scores[i]) for i in best}
+    return run
+
+
+def fusion_weights(runs: list[Run], dev: Split, measure: str = "nDCG@10") -> np.ndarray:
+    """Return the weights of the fused runs that serve dev best; they add up to 1."""
+    return tune_weights(runs, lambda run: mean_of(run, dev.qrels, measure), steps=FUSION_GRID - 1)
+
+
+def fused(runs: list[Run], weights: np.ndarray, depth: int) -> Run:
+    """Return the weighted fusion of standardised runs, cut to the best ``depth``."""
+    return {query: dict(sorted(row.items(), key=lambda item: (item[1], item[0]), reverse=True)[:depth])
+            for query, row in fuse(runs, weights).items()}
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

@@ -1,0 +1,110 @@
+"""Everything that decides a training run, as plain dataclasses; a recipe file has the same sections and keys."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Option = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """Which low-rank method changes the weights; ``name`` "full" trains every weight, "head" only the head."""
+
+    name: str = "lora"
+    rank: int = 8
+    alpha: float | None = None
+    targets: str | list[str] = "all-linear"
+    exclude: list[str] = field(default_factory=list)
+    dropout: float = 0.0
+    options: dict[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Which loss is minimised, with its own options."""
+
+    name: str = "softmax"
+    options: dict[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ListSettings:
+    """What a training list holds.
+
+    ``negatives`` documents are drawn for a query, anew each epoch, from its best ``depth`` first-stage
+    candidates; those that score above ``spare`` times the positive's score are left out as likely unjudged
+    positives. ``shared`` lets every list of a batch hold the other lists' documents too (in-batch
+    negatives); None means: where that is cheap, which is for bi-encoders. ``free_queries`` adds queries made
+    from the documents themselves.
+    """
+
+    negatives: int = 7
+    depth: int = 100
+    spare: float = 0.95
+    shared: bool | None = None
+    free_queries: Literal["none", "titles", "first-sentences"] = "none"
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """The loop: steps, rates, stopping, checkpoints. ``steps`` None means ``epochs`` over the lists."""
+
+    steps: int | None = None
+    epochs: float = 3.0
+    batch_size: int = 16
+    accumulate: int = 1
+    lr: float = 5e-4
+    head_lr: float | None = None
+    warmup: float = 0.1
+    decay: Literal["linear", "cosine", "none"] = "linear"
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float | None = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    evaluations: int = 5
+    evaluation_queries: int | None = 200
+    evaluation_depth: int = 30
+    patience: int | None = None
+    checkpoint_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class OffsetSettings:
+    """Where the first-stage score comes from: "auto", "none", "bm25", "fusion", or the path of a run.
+
+    "auto" is "bm25" for texts and "none" for features. The learned scores enter with a weight that is chosen
+    on dev among ``grid`` (in units of their spread; 0 is the first stage alone, inf the ranker alone).
+    """
+
+    source: str = "auto"
+    grid: tuple[float, ...] = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, float("inf"))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run: the adapter, the loss, the lists, the loop, the first stage and the seed."""
+
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    lists: ListSettings = field(default_factory=ListSettings)
+    training: OptimizerSettings = field(default_factory=OptimizerSettings)
+    offset: OffsetSettings = field(default_factory=OffsetSettings)
+    seed: int = 0
+
+
+def as_plain(settings: Any) -> dict[str, Any]:
+    """Return settings as JSON-ready data; infinities become the string "inf".
+
+    >>> as_plain(OffsetSettings(grid=(0.0, float("inf"))))
+    {'source': 'auto', 'grid': [0.0, 'inf']}
+    """
+    from dataclasses import asdict
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(v) for v in value]
+        return "inf" if value == float("inf") else value
+
+    return plain(asdict(settings))

@@ -1,0 +1,141 @@
+"""A tuned ranker: a base, its adapter, the first stage it stands on, and the mix that dev chose.
+
+The folder holds ``lorank.json`` (kind, base, options, mix), the adapter as a PEFT folder or the whole model,
+and ``first_stage/`` with the collection's BM25 statistics.
+
+Where a first-stage run is at hand (``rerank_run``), its scores are standardised per query, as in training.
+Where none is (``score``, ``rank``: texts only), the folder's own statistics serve: see
+`lorank.training.first_stage`. Either way the final score is a z + w c (`lorank.training.mix`).
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lorank.data.collection import Collection
+from lorank.data.files import replaced_folder
+from lorank.errors import LorankError
+from lorank.ranking.consensus.fusion import standardise
+from lorank.ranking.scorers.ranker import Documents, Ranker, TrainableRanker
+from lorank.ranking.types import Run
+from lorank.training.first_stage import FirstStage
+from lorank.training.mix import ALONE, Mix
+
+Listen = Callable[[int, int], None]
+
+
+@dataclass
+class TunedRanker(Ranker):
+    """A trained ranker that scores new data; see the module's text for what its scores are."""
+
+    ranker: TrainableRanker
+    adapter: Any | None = None
+    first_stage: FirstStage | None = None
+    mix: Mix = ALONE
+
+    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
+                    listen: Listen | None = None) -> np.ndarray:
+        """Return the mixed scores; the first-stage score comes from the folder's own statistics."""
+        offset = None
+        if self.mix.first_stage != 0.0 and self.first_stage is not None:
+            offset = self.first_stage.score_pairs(queries, documents, pairs)
+        if self.mix.weight == 0.0 and offset is not None:
+            return (self.mix.first_stage * offset).astype(np.float32)
+        learned = self.ranker.score_pairs(queries, documents, pairs, listen=listen)
+        return self.mix.apply(offset, learned).astype(np.float32)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder in one step, re-open what was written, and compare it."""
+        with replaced_folder(Path(folder)) as partial:
+            if self.adapter is None:
+                self.ranker.save(partial / "model")
+            else:
+                self.adapter.save(partial / "adapter", base_name=self.ranker.base)
+            if self.first_stage is not None:
+                self.first_stage.save(partial / "first_stage")
+            description = {
+                "format": 1,
+                "kind": self.ranker.kind,
+                "base": None if self.adapter is None else self.ranker.base,
+                "options": {} if self.adapter is None else self.ranker.options(),
+                "mix": asdict(self.mix),
+                "scale": "logit",
+            }
+            (partial / "lorank.json").write_text(json.dumps(description, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "TunedRanker":
+        """Read a folder that ``save`` wrote, or a run folder that holds one as ``model/``."""
+        from lorank import lowrank
+        from lorank.ranking.scorers import RANKERS
+
+        home = tuned_folder(Path(folder))
+        description = json.loads((home / "lorank.json").read_text())
+        kind = RANKERS[description["kind"]]
+        adapter = None
+        if description["base"] is None:
+            ranker = kind.load(home / "model")
+        else:
+            ranker = kind(description["base"], **description["options"])
+            adapter = lowrank.load(ranker.module, home / "adapter")
+        first_stage = FirstStage.load(home / "first_stage") if (home / "first_stage").is_dir() else None
+        curve = [tuple(point) for point in description["mix"]["curve"]]
+        return cls(ranker, adapter, first_stage, Mix(**{**description["mix"], "curve": curve}))
+
+
+def tuned_folder(folder: Path) -> Path:
+    """Return the folder that holds ``lorank.json`` of a tuned ranker: itself, or its ``model/``."""
+    for home in (folder / "model", folder):
+        if (home / "lorank.json").is_file() and ((home / "adapter").is_dir() or (home / "model").is_dir()):
+            return home
+    raise LorankError(f"{folder}: holds no tuned ranker (no lorank.json with an adapter or a model); "
+                      "give the --out folder of `lorank train`")
+
+
+def learned_run(ranker: Ranker, collection: Collection, queries: dict[str, str], candidates: Run,
+                listen: Listen | None = None) -> Run:
+    """Return the ranker's own scores for the candidates, as a run."""
+    names = [q for q in queries if candidates.get(q)]
+    listed = [(i, document) for i, query in enumerate(names) for document in candidates[query]]
+    used = sorted({collection.position[document] for _, document in listed})
+    place = {position: i for i, position in enumerate(used)}
+    pairs = np.array([(i, place[collection.position[document]]) for i, document in listed],
+                     np.int64).reshape(-1, 2)
+    documents = (collection.documents[used] if isinstance(collection.documents, np.ndarray)
+                 else [collection.documents[i] for i in used])
+    scores = ranker.score_pairs([queries[q] for q in names], documents, pairs, listen=listen)
+    run: Run = {query: {} for query in names}
+    for (i, document), score in zip(listed, scores.tolist(), strict=True):
+        run[names[i]][document] = score
+    return run
+
+
+def standardised_run(run: Run) -> Run:
+    """Return the run with each query's scores standardised: mean 0, standard deviation 1."""
+    out: Run = {}
+    for query, row in run.items():
+        values = standardise(np.array(list(row.values()), np.float64))
+        out[query] = dict(zip(row, values.tolist(), strict=True))
+    return out
+
+
+def rerank_run(ranker: Ranker, collection: Collection, queries: dict[str, str], candidates: Run,
+               listen: Listen | None = None) -> Run:
+    """Return the candidates reranked; a tuned ranker takes the run's own scores as its first stage."""
+    if not isinstance(ranker, TunedRanker):
+        return learned_run(ranker, collection, queries, candidates, listen)
+    known = {q: candidates[q] for q in queries if candidates.get(q)}
+    if ranker.mix.first_stage == 0.0:
+        learned = learned_run(ranker.ranker, collection, queries, known, listen)
+        return {q: {d: ranker.mix.weight * s for d, s in row.items()} for q, row in learned.items()}
+    offset = standardised_run(known)
+    if ranker.mix.weight == 0.0:
+        return offset
+    learned = learned_run(ranker.ranker, collection, queries, known, listen)
+    from lorank.training.mix import mixed_run
+
+    return mixed_run(ranker.mix, offset, learned)

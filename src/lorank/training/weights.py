@@ -1,0 +1,93 @@
+"""What a run trains: a low-rank adapter with the new head, the head alone, or every weight."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorank import lowrank
+from lorank.errors import UsageError
+from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.training.settings import AdapterSettings
+
+WHOLE = ("full", "head")
+
+
+class AdapterWeights:
+    """An attached adapter, together with the modules that it trains whole (new heads and poolers)."""
+
+    def __init__(self, ranker: TrainableRanker, settings: AdapterSettings, seed: int,
+                 head_lr: float | None) -> None:
+        self.ranker, self.head_lr = ranker, head_lr
+        self.adapter = lowrank.attach(
+            ranker.module, settings.name, rank=settings.rank, alpha=settings.alpha, targets=settings.targets,
+            exclude=settings.exclude, dropout=settings.dropout, seed=seed, trained=new_modules(ranker),
+            **settings.options)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the factors and, where its rate differs, the head as a group of its own."""
+        return _groups(dict(self.adapter.named_parameters()), self.ranker, self.head_lr)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the adapter's tensors, heads included."""
+        return {k: v.detach().clone() for k, v in self.adapter.state().items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what ``state`` gave."""
+        self.adapter.load_state(state)
+
+
+class WholeWeights:
+    """Every weight of the module ("full"), or only what the checkpoint did not bring ("head")."""
+
+    adapter = None
+
+    def __init__(self, ranker: TrainableRanker, settings: AdapterSettings, head_lr: float | None) -> None:
+        self.ranker, self.head_lr = ranker, head_lr
+        heads = {id(p) for _, p in ranker.head_parameters()}
+        if settings.name == "head" and not heads:
+            raise UsageError(f"adapter 'head' trains what a checkpoint did not bring, and {ranker.base!r} brought "
+                             "everything; choose a low-rank adapter, or 'full'")
+        for parameter in ranker.module.parameters():
+            parameter.requires_grad_(settings.name == "full" or id(parameter) in heads)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the trained parameters, the head as a group of its own where its rate differs."""
+        return _groups(self._trained(), self.ranker, self.head_lr)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the trained parameters by name."""
+        return {name: parameter.detach().clone() for name, parameter in self._trained().items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what ``state`` gave."""
+        with torch.no_grad():
+            for name, parameter in self._trained().items():
+                parameter.copy_(state[name])
+
+    def _trained(self) -> dict[str, nn.Parameter]:
+        return {n: p for n, p in self.ranker.module.named_parameters() if p.requires_grad}
+
+
+def trained_weights(ranker: TrainableRanker, settings: AdapterSettings, seed: int,
+                    head_lr: float | None) -> AdapterWeights | WholeWeights:
+    """Attach the adapter that ``settings`` names, or choose whole weights for "full" and "head"."""
+    if settings.name in WHOLE:
+        return WholeWeights(ranker, settings, head_lr)
+    return AdapterWeights(ranker, settings, seed, head_lr)
+
+
+def new_modules(ranker: TrainableRanker) -> list[str]:
+    """Return the modules that hold parameters the checkpoint did not bring, e.g. "classifier"."""
+    return sorted({name.rpartition(".")[0] for name, _ in ranker.head_parameters()})
+
+
+def _groups(parameters: dict[str, nn.Parameter], ranker: TrainableRanker,
+            head_lr: float | None) -> list[dict[str, Any]]:
+    if head_lr is None:
+        return [{"params": list(parameters.values())}]
+    heads = {id(p) for _, p in ranker.head_parameters()}
+    body = [p for p in parameters.values() if id(p) not in heads]
+    head = [p for p in parameters.values() if id(p) in heads]
+    groups: list[dict[str, Any]] = [{"params": body}]
+    return [*groups, {"params": head, "lr": head_lr}] if head else groups

@@ -1,0 +1,51 @@
+import pytest
+
+from lorank.errors import DataError, UsageError
+from lorank.training.recipe import read_recipe
+from lorank.training.settings import Recipe
+
+GOOD = """
+data = "pydocs"
+base = "minilm"
+seed = 3
+[adapter]
+name = "dora"
+rank = 4
+[loss]
+name = "lambda"
+options = { sigma = 2.0 }
+[training]
+lr = 1e-3
+steps = 10
+"""
+
+
+def written(tmp_path, text):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_recipe_names_what_it_changes_and_keeps_the_defaults(tmp_path):
+    recipe = read_recipe(written(tmp_path, GOOD))
+    assert (recipe.data, recipe.base, recipe.seed) == ("pydocs", "minilm", 3)
+    assert (recipe.adapter.name, recipe.adapter.rank, recipe.loss.options) == ("dora", 4, {"sigma": 2.0})
+    assert (recipe.training.lr, recipe.training.steps) == (1e-3, 10)
+    assert recipe.training.batch_size == Recipe().training.batch_size
+
+
+@pytest.mark.parametrize(("text", "names"), [
+    ("[adapter]\nrnak = 4\n", "adapter.rnak"),
+    ("[training]\nlr = 'fast'\n", "training.lr"),
+    ("nonsense = 1\n", "nonsense"),
+    ("[training]\ndecay = 'cubic'\n", "training.decay"),
+    ("lr = = 3\n", "TOML"),
+])
+def test_a_bad_recipe_names_file_and_key(tmp_path, text, names):
+    with pytest.raises(DataError, match=rf"recipe\.toml.*{names}"):
+        read_recipe(written(tmp_path, text))
+
+
+def test_a_missing_recipe(tmp_path):
+    with pytest.raises(UsageError, match="no such recipe"):
+        read_recipe(tmp_path / "none.toml")
