@@ -1,0 +1,33 @@
+"""Scorers: (query, documents) -> scores. BM25, features, bi-encoder, cross-encoder."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lorank.ranking.scorers.ranker import Documents, Ranked, Ranker, TrainableRanker
+
+if TYPE_CHECKING:
+    from lorank.ranking.scorers.bi_encoder import BiEncoder
+    from lorank.ranking.scorers.bm25 import BM25
+    from lorank.ranking.scorers.cross_encoder import CrossEncoder
+    from lorank.ranking.scorers.features import FeatureRanker
+
+    RANKERS: dict[str, type[TrainableRanker]]
+
+_HOME_OF = {"BM25": "bm25", "BiEncoder": "bi_encoder", "CrossEncoder": "cross_encoder", "FeatureRanker": "features"}
+_KINDS = {"bi-encoder": "BiEncoder", "cross-encoder": "CrossEncoder", "features": "FeatureRanker"}
+
+__all__ = ["BM25", "RANKERS", "BiEncoder", "CrossEncoder", "Documents", "FeatureRanker", "Ranked", "Ranker",
+           "TrainableRanker"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    if name == "RANKERS":
+        globals()[name] = {kind: __getattr__(owner) for kind, owner in _KINDS.items()}
+        return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,272 @@
+"""Bi-encoder: query and document are encoded apart, and the score is the similarity of their vectors.
+
+Equation: s(q, d) = sim(e(q), e(d)) / temperature, with e the mean (or first-token) pooled last layer and sim
+the cosine or the dot product. The same scale holds in training and in scoring, so a softmax over scores is the
+InfoNCE distribution, and a threshold found on one holds for the other.
+
+Paper: Reimers & Gurevych 2019, Sentence-BERT, arXiv:1908.10084.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lorank.errors import UsageError
+from lorank.ranking.scorers.batching import batches_by_length
+from lorank.ranking.scorers.folders import write_json
+from lorank.ranking.scorers.packed import PackedEncoder, can_pack
+from lorank.ranking.scorers.precision import Dtype
+from lorank.ranking.scorers.pretrained import load_pretrained, longest_input, read_json
+from lorank.ranking.scorers.ranker import Documents
+from lorank.ranking.scorers.text_ranker import Long, TextRanker, Truncation, inference
+from lorank.ranking.scorers.tokens import Ragged, Span, TokenTable, tokenize, windows
+
+Pooling = Literal["mean", "cls"]
+Similarity = Literal["cosine", "dot"]
+
+
+@dataclass(frozen=True)
+class TextInputs:
+    """Tokens of queries and of documents, prefixes included."""
+
+    queries: TokenTable
+    documents: TokenTable
+
+
+class BiEncoder(TextRanker[TextInputs]):
+    """Score by the similarity of separately encoded texts.
+
+    ``base`` is a packaged name, a folder, or a Hub name. Where ``pooling``, ``max_length`` or a prefix is None,
+    the folder's sentence-transformers files decide, else mean pooling, 256 tokens, and no prefix.
+
+    ``score`` returns similarity / ``temperature``, float32; ``encode`` returns the vectors, of unit length for
+    the cosine. ``dtype`` and ``long`` are explained in ``TextRanker`` and ``Long``; documents that need more
+    than one passage share ``overlap`` tokens between neighbours. Training always takes the first passage.
+
+    >>> BiEncoder("minilm").score("sorting", ["how to sort a list", "the moon"]).argmax()    # doctest: +SKIP
+    0
+    """
+
+    kind: ClassVar[str] = "bi-encoder"
+    score_scale: ClassVar[str] = "similarity / temperature"
+
+    def __init__(self, base: str | Path, *, similarity: Similarity = "cosine", pooling: Pooling | None = None,
+                 temperature: float = 0.05, max_length: int | None = None, query_prefix: str | None = None,
+                 document_prefix: str | None = None, dtype: Dtype = "float32", long: Long = "truncate",
+                 overlap: int = 32, token_budget: int | None = None) -> None:
+        if similarity not in ("cosine", "dot"):
+            raise UsageError(f"similarity={similarity!r}: choose 'cosine' or 'dot'")
+        if not temperature > 0:
+            raise UsageError(f"temperature={temperature} must be above 0")
+        loaded = load_pretrained(base, "encoder")
+        if getattr(loaded.module, "pooler", None) is not None:
+            loaded.module.pooler = None
+        known = peer_settings(loaded.source)
+        self.pooling = pooling or known.get("pooling", "mean")
+        if self.pooling not in ("mean", "cls"):
+            raise UsageError(f"pooling={self.pooling!r}: choose 'mean' or 'cls'")
+        self.similarity, self.temperature = similarity, float(temperature)
+        self.query_prefix = known.get("query", "") if query_prefix is None else query_prefix
+        self.document_prefix = known.get("document", "") if document_prefix is None else document_prefix
+        most = longest_input(loaded.tokenizer, loaded.module.config)
+        self._open(loaded, max_length=max_length or min(known.get("max_length", 256), most), dtype=dtype,
+                   long=long, overlap=overlap, token_budget=token_budget)
+
+    @property
+    def room(self) -> int:
+        """Tokens of one text, beside the special ones."""
+        return self.max_length - self.template.single_cost
+
+    def head_parameters(self) -> Iterable[tuple[str, torch.nn.Parameter]]:
+        """Yield nothing: a bi-encoder has no head."""
+        return iter(())
+
+    def prepare(self, queries: Sequence[str], documents: Documents) -> TextInputs:
+        """Tokenise queries and documents once."""
+        return TextInputs(tokenize(self.tokenizer, [self.query_prefix + q for q in queries], self.room),
+                          tokenize(self.tokenizer, [self.document_prefix + d for d in documents], self.room))
+
+    def forward(self, inputs: TextInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
+        """Return scores [batch, list]; each query and each document of the grid is encoded once."""
+        mask_host, grid = mask.cpu().numpy(), documents.cpu().numpy()
+        query_ids, query_at = np.unique(queries.cpu().numpy(), return_inverse=True)
+        document_ids, document_at = np.unique(grid[mask_host], return_inverse=True)
+        rows = np.zeros(grid.shape, np.int64)
+        rows[mask_host] = document_at
+        q = self.encode_batch(inputs.queries, query_ids)[torch.from_numpy(query_at.reshape(-1)).to(self.device)]
+        if not len(document_ids):
+            return torch.zeros(mask.shape, device=self.device)
+        d = self.encode_batch(inputs.documents, document_ids)[torch.from_numpy(rows).to(self.device)]
+        scores = (d @ q.unsqueeze(-1)).squeeze(-1) / self.temperature
+        return scores.masked_fill(~mask.to(self.device), 0.0)
+
+    def encode_batch(self, table: TokenTable, texts: np.ndarray) -> Tensor:
+        """Return differentiable vectors [len(texts), dim] of texts of a table, by position."""
+        start, length = self.template.cut(table.lengths[texts], self.room)
+        order = np.argsort(-length, kind="stable")
+        batch = self.template.assemble_single(table, Span(texts, start, length)[order])
+        back = torch.from_numpy(np.argsort(order)).to(self.device)
+        packed = PackedEncoder(self.module) if can_pack(self.module) else None
+        return self.pool(batch, packed, torch.float32)[back]
+
+    def encode(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray:
+        """Return float32 vectors [texts, dim]; ``query=True`` puts the query's prefix in front."""
+        prefix = self.query_prefix if query else self.document_prefix
+        table = tokenize(self.tokenizer, [prefix + text for text in texts], self.room)
+        start, length = self.template.cut(table.lengths, self.room)
+        return self.encode_spans(table, Span(np.arange(len(table)), start, length))
+
+    def encode_spans(self, table: TokenTable, span: Span) -> np.ndarray:
+        """Return float32 vectors [spans, dim], batched by length."""
+        vectors = np.zeros((len(span), self.module.config.hidden_size), np.float32)
+        dtype = self.scoring_dtype()
+        batches = batches_by_length(span.length, self.scoring_budget(), table.keys[span.text])
+        with inference(self.module):
+            packed = PackedEncoder(self.module, dtype) if can_pack(self.module) else None
+            for rows in batches:
+                batch = self.template.assemble_single(table, span[rows])
+                vectors[rows] = self.pool(batch, packed, dtype).cpu().numpy()
+        return vectors
+
+    def pool(self, batch: Ragged, packed: PackedEncoder | None, dtype: torch.dtype) -> Tensor:
+        """Return float32 vectors [sequences, dim] of a ragged batch."""
+        if packed is not None:
+            hidden = packed(batch, first_only=self.pooling == "cls").float()
+            vectors = hidden if self.pooling == "cls" else ragged_mean(hidden, batch.lengths)
+        else:
+            padded = batch.padded(self.tokenizer.pad_token_id, self.device, with_types=self.takes_types)
+            with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32):
+                hidden = self.module(**padded).last_hidden_state
+            vectors = first_or_mean(hidden.float(), padded["attention_mask"], self.pooling)
+        return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
+
+    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray) -> np.ndarray:
+        """Return similarity / temperature of the pairs, float32 [n]; each text is encoded once."""
+        used_queries, query_at = np.unique(pairs[:, 0], return_inverse=True)
+        used_documents, document_at = np.unique(pairs[:, 1], return_inverse=True)
+        inputs = self.prepare([queries[i] for i in used_queries], [documents[i] for i in used_documents])
+        self.report_truncation(counted(inputs.documents))
+        start, length = self.template.cut(inputs.queries.lengths, self.room)
+        q = self.encode_spans(inputs.queries, Span(np.arange(len(inputs.queries)), start, length))
+        span = self.document_spans(inputs.documents)
+        d = self.encode_spans(inputs.documents, span)
+        return aggregate(q, d, span.text, query_at, document_at, self.long) / np.float32(self.temperature)
+
+    def document_spans(self, table: TokenTable) -> Span:
+        """Return the passages that are encoded: one a document, or several where ``long`` says so."""
+        if self.long in ("truncate", "first"):
+            start, length = self.template.cut(table.lengths, self.room)
+            return Span(np.arange(len(table)), start, length)
+        return Span(*windows(table.lengths, np.full(len(table), self.room), self.overlap))
+
+    def truncation(self, queries: Sequence[str], documents: Sequence[str]) -> Truncation:
+        """Count the documents that have more than ``max_length`` tokens, prefix and special tokens included."""
+        return counted(self.prepare([], documents).documents)
+
+    def options(self) -> dict[str, Any]:
+        """Return the settings that ``load`` needs."""
+        return {"similarity": self.similarity, "pooling": self.pooling, "temperature": self.temperature,
+                "max_length": self.max_length, "query_prefix": self.query_prefix,
+                "document_prefix": self.document_prefix, "dtype": self.dtype, "long": self.long,
+                "overlap": self.overlap}
+
+    def write_peer_files(self, folder: Path) -> None:
+        """Write the module list, pooling and prompts of a SentenceTransformer."""
+        names = ["Transformer", "Pooling", *(["Normalize"] if self.similarity == "cosine" else [])]
+        write_json(folder / "modules.json", [
+            {"idx": i, "name": str(i), "path": f"{i}_{name}" if i else "",
+             "type": f"sentence_transformers.models.{name}"} for i, name in enumerate(names)])
+        write_json(folder / "sentence_bert_config.json", {"max_seq_length": self.max_length, "do_lower_case": False})
+        write_json(folder / "1_Pooling" / "config.json", {
+            "word_embedding_dimension": self.module.config.hidden_size,
+            "pooling_mode_cls_token": self.pooling == "cls", "pooling_mode_mean_tokens": self.pooling == "mean",
+            "pooling_mode_max_tokens": False, "pooling_mode_mean_sqrt_len_tokens": False})
+        if self.similarity == "cosine":
+            write_json(folder / "2_Normalize" / "config.json", {})
+        write_json(folder / "config_sentence_transformers.json", {
+            "__version__": {}, "model_type": "SentenceTransformer",
+            "prompts": {"query": self.query_prefix, "document": self.document_prefix},
+            "default_prompt_name": None, "similarity_fn_name": self.similarity})
+
+
+def aggregate(q: np.ndarray, d: np.ndarray, owner: np.ndarray, query_at: np.ndarray, document_at: np.ndarray,
+              long: Long) -> np.ndarray:
+    """Return one similarity a pair from query vectors, passage vectors, and the document of each passage."""
+    if len(owner) == len(np.unique(owner)):
+        return np.einsum("nd,nd->n", q[query_at], d[document_at], dtype=np.float32)
+    begins = np.searchsorted(owner, np.arange(owner.max() + 1))
+    reduce = np.maximum.reduceat if long == "max" else np.add.reduceat
+    scores = np.empty(len(query_at), np.float32)
+    for query in np.unique(query_at):
+        rows = query_at == query
+        values = reduce(d @ q[query], begins)
+        scores[rows] = (values / np.bincount(owner) if long == "mean" else values)[document_at[rows]]
+    return scores
+
+
+def ragged_mean(hidden: Tensor, lengths: np.ndarray) -> Tensor:
+    """Return the mean hidden state [sequences, dim] of each sequence of ``hidden`` [tokens, dim]."""
+    counts = torch.from_numpy(lengths).to(hidden.device)
+    owner = torch.repeat_interleave(torch.arange(len(lengths), device=hidden.device), counts)
+    sums = hidden.new_zeros(len(lengths), hidden.shape[1]).index_add(0, owner, hidden)
+    return sums / counts.unsqueeze(1)
+
+
+def first_or_mean(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+    """Pool ``hidden`` [batch, length, dim] under ``mask`` [batch, length] to [batch, dim]."""
+    if pooling == "cls":
+        return hidden[:, 0]
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+
+
+def counted(table: TokenTable) -> Truncation:
+    """Return how many texts of a table are too long."""
+    return Truncation(len(table), table.truncated, int(table.lengths.max(initial=0)), table.limit)
+
+
+def peer_settings(source: str) -> dict[str, Any]:
+    """Return pooling, max_length and prompts that a folder's sentence-transformers files state.
+
+    Raises UsageError for a module that lorank does not apply, such as a dense layer after pooling: without it
+    the vectors would be others than the model's own.
+    """
+    modules = read_json(source, "modules.json")
+    if not isinstance(modules, list):
+        return {}
+    known: dict[str, Any] = {}
+    for entry in modules:
+        name = str(entry["type"]).rpartition(".")[2]
+        if name not in ("Transformer", "Pooling", "Normalize"):
+            raise UsageError(f"{source} ends in a {name} module, which a bi-encoder here does not apply; choose "
+                             "a model of transformer, pooling and normalisation")
+        if name == "Pooling":
+            known |= peer_pooling(source, read_json(source, f"{entry['path']}/config.json"))
+    bert = read_json(source, "sentence_bert_config.json")
+    if isinstance(bert, dict) and bert.get("max_seq_length"):
+        known["max_length"] = int(bert["max_seq_length"])
+    prompts = (read_json(source, "config_sentence_transformers.json") or {})
+    prompts = prompts.get("prompts") or {} if isinstance(prompts, dict) else {}
+    known |= {"query": prompts.get("query", ""),
+              "document": prompts.get("document", prompts.get("passage", ""))}
+    return known
+
+
+def peer_pooling(source: str, config: Any) -> dict[str, Any]:
+    """Return the pooling of a Pooling module's config, in its old or its new form."""
+    if not isinstance(config, dict):
+        return {}
+    modes = {"mean": config.get("pooling_mode_mean_tokens"), "cls": config.get("pooling_mode_cls_token")}
+    on = [mode for mode, value in modes.items() if value] or [config.get("pooling_mode")]
+    others = [key for key, value in config.items()
+              if key.startswith("pooling_mode_") and value is True and key not in
+              ("pooling_mode_mean_tokens", "pooling_mode_cls_token")]
+    if len(on) != 1 or on[0] not in ("mean", "cls") or others:
+        raise UsageError(f"{source} pools by {', '.join([*map(str, on), *others])}; only mean or cls is supported")
+    return {"pooling": on[0]}

@@ -1,0 +1,216 @@
+"""BERT, RoBERTa and XLM-RoBERTa run on token sequences laid end to end, with no padding in any matrix product.
+
+All sequences of a batch form one matrix [tokens, dim]; only attention sees sequences apart, in groups of like
+length. The last layer can be computed for the first token of each sequence alone, which is all that a
+classification head reads: its keys and values need every token, its query, output and feed-forward do not.
+
+The scores are those of the padded model up to rounding. Layers that are no plain ``nn.Linear`` (an adapter, a
+quantised weight, a hook) are called as they are; plain ones are cast once, and the three attention projections
+become one product where no gradient is asked for.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lorank.ranking.scorers.tokens import Ragged
+
+PACKABLE = ("BertModel", "RobertaModel", "XLMRobertaModel")
+WASTE = 256
+"""Padded places that one attention group may hold."""
+
+Projection = Callable[[Tensor], Tensor]
+
+
+def can_pack(backbone: nn.Module) -> bool:
+    """Return True for the encoders that ``encode_packed`` knows, as transformers made them."""
+    config = getattr(backbone, "config", None)
+    return (type(backbone).__name__ in PACKABLE and type(backbone).__module__.startswith("transformers.")
+            and not config.is_decoder and not config.add_cross_attention
+            and getattr(config, "position_embedding_type", "absolute") in ("absolute", None)
+            and not any(getattr(part, "gradient_checkpointing", False) for part in backbone.modules()))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Neighbouring sequences that attend in one call: tokens ``begin`` to ``end``, first sequence and count.
+
+    Where lengths differ, ``places`` [count * longest] maps padded places to tokens, ``real`` lists the padded
+    places that hold tokens, and ``mask`` bool [count, 1, 1, longest] is True at tokens.
+    """
+
+    begin: int
+    end: int
+    first: int
+    count: int
+    longest: int
+    places: Tensor | None
+    real: Tensor | None
+    mask: Tensor | None
+
+
+def attention_groups(lengths: np.ndarray, device: torch.device) -> list[Group]:
+    """Divide sequences, in the order given, into groups that waste little when padded."""
+    groups, first = [], 0
+    ends = np.cumsum(lengths)
+    while first < len(lengths):
+        stop, longest, tokens = first, 0, 0
+        while stop < len(lengths):
+            grown = max(longest, int(lengths[stop]))
+            if grown * (stop + 1 - first) - (tokens + int(lengths[stop])) > WASTE:
+                break
+            longest, tokens, stop = grown, tokens + int(lengths[stop]), stop + 1
+        groups.append(attention_group(lengths[first:stop], first, int(ends[first] - lengths[first]), device))
+        first = stop
+    return groups
+
+
+def attention_group(lengths: np.ndarray, first: int, begin: int, device: torch.device) -> Group:
+    """Build one group from the lengths of its sequences."""
+    longest, count, tokens = int(lengths.max()), len(lengths), int(lengths.sum())
+    if tokens == longest * count:
+        return Group(begin, begin + tokens, first, count, longest, None, None, None)
+    inside = np.arange(longest) < lengths[:, None]
+    places = np.zeros(inside.shape, np.int64)
+    places[inside] = np.arange(tokens)
+    return Group(begin, begin + tokens, first, count, longest,
+                 torch.from_numpy(places.reshape(-1)).to(device),
+                 torch.from_numpy(np.flatnonzero(inside)).to(device),
+                 torch.from_numpy(inside[:, None, None, :]).to(device))
+
+
+@dataclass(frozen=True)
+class PackedLayer:
+    """One transformer layer made ready: projections and norms in the format asked for."""
+
+    query: Projection
+    key_value: Projection
+    query_key_value: Projection | None
+    attention_output: Projection
+    attention_norm: Projection
+    feed_forward: Projection
+    output: Projection
+    output_norm: Projection
+    activation: Projection
+    heads: int
+    dropout: nn.Dropout
+    attention_dropout: float
+
+    def __call__(self, hidden: Tensor, groups: Sequence[Group], firsts: Tensor | None) -> Tensor:
+        """Return the layer's output for all tokens [tokens, dim], or for ``firsts`` only [sequences, dim]."""
+        if firsts is None and self.query_key_value is not None:
+            query, key, value = self.query_key_value(hidden).chunk(3, dim=-1)
+        else:
+            query = self.query(hidden if firsts is None else hidden[firsts])
+            key, value = self.key_value(hidden).chunk(2, dim=-1)
+        attend = self.attend_all if firsts is None else self.attend_first
+        context = torch.cat([attend(query, key, value, group) for group in groups])
+        residual = hidden if firsts is None else hidden[firsts]
+        attended = self.attention_norm(self.dropout(self.attention_output(context)) + residual)
+        inner = self.output(self.activation(self.feed_forward(attended)))
+        return self.output_norm(self.dropout(inner) + attended)
+
+    def attend_all(self, query: Tensor, key: Tensor, value: Tensor, group: Group) -> Tensor:
+        """Return the context of every token of a group [tokens of the group, dim]."""
+        q, k, v = (self.spread(part[group.begin:group.end], group) for part in (query, key, value))
+        context = self.weigh(q, k, v, group).transpose(1, 2).reshape(group.count * group.longest, -1)
+        return context if group.real is None else context[group.real]
+
+    def attend_first(self, query: Tensor, key: Tensor, value: Tensor, group: Group) -> Tensor:
+        """Return the context of the first token of each sequence of a group [count, dim]."""
+        q = query[group.first:group.first + group.count]
+        q = q.view(group.count, 1, self.heads, -1).transpose(1, 2)
+        k, v = (self.spread(part[group.begin:group.end], group) for part in (key, value))
+        return self.weigh(q, k, v, group).transpose(1, 2).reshape(group.count, -1)
+
+    def spread(self, tokens: Tensor, group: Group) -> Tensor:
+        """Return a group's tokens as [count, heads, longest, head size]."""
+        if group.places is not None:
+            tokens = tokens[group.places]
+        return tokens.view(group.count, group.longest, self.heads, -1).transpose(1, 2)
+
+    def weigh(self, q: Tensor, k: Tensor, v: Tensor, group: Group) -> Tensor:
+        """Return scaled dot-product attention of a group."""
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=group.mask, dropout_p=self.attention_dropout)
+
+
+def packed_layer(layer: Any, heads: int, dtype: torch.dtype) -> PackedLayer:
+    """Make one BERT layer ready to run in ``dtype``."""
+    attention, output = layer.attention, layer.output
+    q, k, v = attention.self.query, attention.self.key, attention.self.value
+    fused = not torch.is_grad_enabled() and all(is_plain(m) for m in (q, k, v))
+    return PackedLayer(
+        query=projection([q], dtype), key_value=projection([k, v], dtype),
+        query_key_value=projection([q, k, v], dtype) if fused else None,
+        attention_output=projection([attention.output.dense], dtype),
+        attention_norm=norm(attention.output.LayerNorm, dtype),
+        feed_forward=projection([layer.intermediate.dense], dtype), output=projection([output.dense], dtype),
+        output_norm=norm(output.LayerNorm, dtype), activation=layer.intermediate.intermediate_act_fn,
+        heads=heads, dropout=output.dropout,
+        attention_dropout=attention.self.dropout.p if layer.training else 0.0)
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Return True for an ``nn.Linear`` that nobody listens to or has replaced."""
+    return type(module) is nn.Linear and not module._forward_hooks and not module._forward_pre_hooks
+
+
+def projection(modules: Sequence[nn.Module], dtype: torch.dtype) -> Projection:
+    """Return x -> the outputs of ``modules`` side by side; plain layers without gradients become one product."""
+    if not torch.is_grad_enabled() and all(is_plain(m) and m.bias is not None for m in modules):
+        weight = torch.cat([m.weight.to(dtype) for m in modules]) if len(modules) > 1 else modules[0].weight.to(dtype)
+        bias = torch.cat([m.bias for m in modules]).to(dtype)
+        return lambda x: F.linear(x, weight, bias)
+    if dtype is torch.float32:
+        if len(modules) == 1:
+            return modules[0]
+        return lambda x: torch.cat([m(x) for m in modules], dim=-1)
+
+    def mixed(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, dtype=dtype):
+            return torch.cat([m(x) for m in modules], dim=-1).to(dtype)
+
+    return mixed
+
+
+def norm(module: nn.LayerNorm, dtype: torch.dtype) -> Projection:
+    """Return a layer norm that computes in ``dtype``."""
+    if dtype is torch.float32 or type(module) is not nn.LayerNorm:
+        return module if dtype is torch.float32 else lambda x: module(x.float()).to(dtype)
+    weight, bias = module.weight.to(dtype), module.bias.to(dtype)
+    return lambda x: F.layer_norm(x, module.normalized_shape, weight, bias, module.eps)
+
+
+class PackedEncoder:
+    """A view of a BERT-like encoder that runs on ragged batches; made anew for each call, so never stale."""
+
+    def __init__(self, backbone: Any, dtype: torch.dtype = torch.float32) -> None:
+        heads = backbone.config.num_attention_heads
+        self.embeddings = backbone.embeddings
+        self.dtype = dtype
+        self.layers = [packed_layer(layer, heads, dtype) for layer in backbone.encoder.layer]
+
+    def __call__(self, batch: Ragged, *, first_only: bool = False) -> Tensor:
+        """Return hidden states [tokens, dim], or of the first token of each sequence only [sequences, dim]."""
+        device = self.embeddings.word_embeddings.weight.device
+        groups = attention_groups(batch.lengths, device)
+        firsts = torch.from_numpy(np.cumsum(batch.lengths) - batch.lengths).to(device) if first_only else None
+        hidden = self.embed(batch, device)
+        for layer in self.layers[:-1]:
+            hidden = layer(hidden, groups, None)
+        return self.layers[-1](hidden, groups, firsts)
+
+    def embed(self, batch: Ragged, device: torch.device) -> Tensor:
+        """Return the embedded tokens [tokens, dim]."""
+        start = getattr(self.embeddings, "padding_idx", None)
+        begins = np.cumsum(batch.lengths) - batch.lengths
+        positions = np.arange(len(batch.ids)) - np.repeat(begins, batch.lengths)
+        positions = positions + (0 if start is None else start + 1)
+        ids, types, places = (torch.from_numpy(part).to(device).unsqueeze(0)
+                              for part in (batch.ids, batch.types, positions))
+        return self.embeddings(input_ids=ids, token_type_ids=types, position_ids=places)[0].to(self.dtype)

