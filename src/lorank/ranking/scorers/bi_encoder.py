@@ -23,8 +23,9 @@ from lorank.ranking.scorers.folders import write_json
 from lorank.ranking.scorers.packed import PackedEncoder, can_pack
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.pretrained import load_pretrained, longest_input, read_json
-from lorank.ranking.scorers.ranker import Documents
-from lorank.ranking.scorers.text_ranker import Long, TextRanker, Truncation, inference
+from lorank.ranking.scorers.ranker import Documents, Listen
+from lorank.ranking.scorers.scoring_mode import scoring
+from lorank.ranking.scorers.text_ranker import Long, TextRanker, Truncation
 from lorank.ranking.scorers.tokens import Ragged, Span, TokenTable, tokenize, windows
 
 Pooling = Literal["mean", "cls"]
@@ -122,16 +123,20 @@ class BiEncoder(TextRanker[TextInputs]):
         start, length = self.template.cut(table.lengths, self.room)
         return self.encode_spans(table, Span(np.arange(len(table)), start, length))
 
-    def encode_spans(self, table: TokenTable, span: Span) -> np.ndarray:
+    def encode_spans(self, table: TokenTable, span: Span, listen: Listen | None = None) -> np.ndarray:
         """Return float32 vectors [spans, dim], batched by length."""
         vectors = np.zeros((len(span), self.module.config.hidden_size), np.float32)
         dtype = self.scoring_dtype()
-        batches = batches_by_length(span.length, self.scoring_budget(), table.keys[span.text])
-        with inference(self.module):
+        batches = batches_by_length(span.length, self.scoring_budget(), table.keys[span.text] + span.start)
+        done = 0
+        with scoring(self.module):
             packed = PackedEncoder(self.module, dtype) if can_pack(self.module) else None
             for rows in batches:
                 batch = self.template.assemble_single(table, span[rows])
                 vectors[rows] = self.pool(batch, packed, dtype).cpu().numpy()
+                done += len(rows)
+                if listen is not None:
+                    listen(done, len(span))
         return vectors
 
     def pool(self, batch: Ragged, packed: PackedEncoder | None, dtype: torch.dtype) -> Tensor:
@@ -146,8 +151,14 @@ class BiEncoder(TextRanker[TextInputs]):
             vectors = first_or_mean(hidden.float(), padded["attention_mask"], self.pooling)
         return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
 
-    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray) -> np.ndarray:
-        """Return similarity / temperature of the pairs, float32 [n]; each text is encoded once."""
+    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
+                    listen: Listen | None = None) -> np.ndarray:
+        """Return similarity / temperature of the pairs, float32 [n]; each text is encoded once.
+
+        ``listen`` hears how many of the passages are encoded.
+        """
+        if not len(pairs):
+            return np.zeros(0, np.float32)
         used_queries, query_at = np.unique(pairs[:, 0], return_inverse=True)
         used_documents, document_at = np.unique(pairs[:, 1], return_inverse=True)
         inputs = self.prepare([queries[i] for i in used_queries], [documents[i] for i in used_documents])
@@ -155,7 +166,7 @@ class BiEncoder(TextRanker[TextInputs]):
         start, length = self.template.cut(inputs.queries.lengths, self.room)
         q = self.encode_spans(inputs.queries, Span(np.arange(len(inputs.queries)), start, length))
         span = self.document_spans(inputs.documents)
-        d = self.encode_spans(inputs.documents, span)
+        d = self.encode_spans(inputs.documents, span, listen)
         return aggregate(q, d, span.text, query_at, document_at, self.long) / np.float32(self.temperature)
 
     def document_spans(self, table: TokenTable) -> Span:
@@ -170,7 +181,7 @@ class BiEncoder(TextRanker[TextInputs]):
         return counted(self.prepare([], documents).documents)
 
     def options(self) -> dict[str, Any]:
-        """Return the settings that ``load`` needs."""
+        """Return the constructor's further arguments."""
         return {"similarity": self.similarity, "pooling": self.pooling, "temperature": self.temperature,
                 "max_length": self.max_length, "query_prefix": self.query_prefix,
                 "document_prefix": self.document_prefix, "dtype": self.dtype, "long": self.long,

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,8 +15,8 @@ from lorank.errors import DataError, LorankError
 
 CARD = "lorank.json"
 PROBE_QUERIES = ("how are lists sorted", "what is low-rank adaptation?")
-PROBE_DOCUMENTS = ("sorted() returns a new list in ascending order.", "A matrix of rank r is a sum of r outer products.",
-                   "", "Rankers order documents. " * 40)
+PROBE_DOCUMENTS = ("sorted() returns a new list in ascending order.",
+                   "A matrix of rank r is a sum of r outer products.", "", "Rankers order documents. " * 40)
 
 
 @contextlib.contextmanager
@@ -36,7 +35,7 @@ def written_whole(folder: str | Path) -> Iterator[Path]:
         for path in files:
             target = folder / path.relative_to(draft)
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
+            path.replace(target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

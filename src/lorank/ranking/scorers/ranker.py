@@ -62,6 +62,8 @@ class TrainableRanker(Ranker, Generic[Inputs]):
     """
 
     kind: ClassVar[str]
+    score_scale: ClassVar[str]
+    """What a score is, as lorank.json states it: a logit, a similarity over a temperature."""
     module: nn.Module
     base: str
     """What the constructor was given as its base: a packaged name, a folder, or a Hub name."""

@@ -2,10 +2,10 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from lorank.ranking.scorers.folders import (
 from lorank.ranking.scorers.precision import Dtype, chosen_dtype
 from lorank.ranking.scorers.pretrained import Pretrained, longest_input, quiet_transformers
 from lorank.ranking.scorers.ranker import Inputs, TrainableRanker
-from lorank.ranking.scorers.tokens import Span, Template
+from lorank.ranking.scorers.tokens import Template
 
 logger = logging.getLogger("lorank")
 
@@ -52,8 +52,6 @@ class TextRanker(TrainableRanker[Inputs]):
     ``dtype`` is the format of scoring only (float32, bfloat16, or auto: what this machine runs fastest);
     training is always float32. ``token_budget`` bounds the tokens of one scoring batch.
     """
-
-    score_scale: ClassVar[str]
 
     def _open(self, base: Pretrained, *, max_length: int, dtype: Dtype, long: Long, overlap: int,
               token_budget: int | None) -> None:
@@ -100,10 +98,6 @@ class TextRanker(TrainableRanker[Inputs]):
         """Count the documents that are longer than the model takes in."""
 
     @abstractmethod
-    def options(self) -> dict[str, Any]:
-        """Return the settings that ``load`` needs, as JSON data."""
-
-    @abstractmethod
     def write_peer_files(self, folder: Path) -> None:
         """Write what sentence-transformers reads, so that it gives the same scores."""
 
@@ -138,32 +132,3 @@ class TextRanker(TrainableRanker[Inputs]):
         """Log how many documents were cut, when any were."""
         if found.truncated and self.long == "truncate":
             logger.info("%s and were cut; long='max' scores them passage by passage", found)
-
-
-def inference(module: nn.Module) -> "ScoringMode":
-    """Return a context in which ``module`` scores: evaluation mode, no gradients, restored afterwards."""
-    return ScoringMode(module)
-
-
-class ScoringMode:
-    """Evaluation mode and ``torch.inference_mode`` together; the module's training flags are put back."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def __enter__(self) -> None:
-        self.training = [part for part in self.module.modules() if part.training]
-        self.module.eval()
-        self.mode = torch.inference_mode()
-        self.mode.__enter__()
-
-    def __exit__(self, *failure: object) -> None:
-        self.mode.__exit__(*failure)
-        for part in self.training:
-            part.training = True
-
-
-def spans_of(batches: Iterable[np.ndarray], span: Span) -> Iterator[tuple[np.ndarray, Span]]:
-    """Yield each batch of positions with its part of ``span``."""
-    for rows in batches:
-        yield rows, span[rows]

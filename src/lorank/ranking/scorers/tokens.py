@@ -220,7 +220,8 @@ def passages(text: str, tokenizer: Any, *, tokens: int = 200, overlap: int = 50)
     """
     if not 0 <= overlap < tokens:
         raise UsageError(f"overlap={overlap} must be from 0 to tokens - 1 = {tokens - 1}")
-    places = tokenizer(text, add_special_tokens=False, truncation=False, return_offsets_mapping=True)["offset_mapping"]
+    tokenized = tokenizer(text, add_special_tokens=False, truncation=False, return_offsets_mapping=True)
+    places = tokenized["offset_mapping"]
     if len(places) <= tokens:
         return [text]
     _, starts, lengths = windows(np.array([len(places)]), np.array([tokens]), overlap)

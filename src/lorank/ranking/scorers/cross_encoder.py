@@ -1,0 +1,237 @@
+"""Cross-encoder: query and document are read together, and the score is the logit of a one-label head.
+
+Equation: s(q, d) = head(encoder([CLS] q [SEP] d [SEP])), for any transformers encoder that has a sequence
+classification class. A head that the checkpoint does not bring starts with its final projection at zero, so
+every score starts at exactly 0 and training moves away from there, not from noise.
+
+Paper: Nogueira & Cho 2019, Passage Re-ranking with BERT, arXiv:1901.04085.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lorank.ranking.scorers.batching import batches_by_length
+from lorank.ranking.scorers.folders import write_json
+from lorank.ranking.scorers.packed import PackedEncoder, can_pack
+from lorank.ranking.scorers.precision import Dtype
+from lorank.ranking.scorers.pretrained import load_pretrained, longest_input
+from lorank.ranking.scorers.ranker import Documents, Listen
+from lorank.ranking.scorers.scoring_mode import scoring
+from lorank.ranking.scorers.text_ranker import Long, TextRanker, Truncation
+from lorank.ranking.scorers.tokens import Ragged, Span, TokenTable, share_room, tokenize, windows
+
+IDENTITY = "torch.nn.modules.linear.Identity"
+
+FIRST_TOKEN_HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "BertForSequenceClassification": lambda model, first: model.classifier(
+        model.dropout(model.bert.pooler(first.unsqueeze(1)))),
+    "RobertaForSequenceClassification": lambda model, first: model.classifier(first.unsqueeze(1)),
+    "XLMRobertaForSequenceClassification": lambda model, first: model.classifier(first.unsqueeze(1)),
+}
+"""Model class -> its head applied to the first tokens [sequences, dim]; these run packed."""
+
+
+@dataclass(frozen=True)
+class PairInputs:
+    """Tokens of queries and of documents; a pair is assembled when it is needed."""
+
+    queries: TokenTable
+    documents: TokenTable
+
+
+@dataclass(frozen=True)
+class PairSpans:
+    """What is read of each pair: the part of the query, the part of the document, and which pair it is of."""
+
+    query: Span
+    document: Span
+    owner: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.owner)
+
+    def __getitem__(self, rows: np.ndarray) -> "PairSpans":
+        return PairSpans(self.query[rows], self.document[rows], self.owner[rows])
+
+
+class CrossEncoder(TextRanker[PairInputs]):
+    """Score by reading query and document together; scores are logits, float32.
+
+    ``base`` is a packaged name, a folder, or a Hub name. ``max_length`` bounds query and document together
+    (default: what the model takes in, at most 512). The longer text gives way, which for a query of at most
+    half the room means that the document alone is cut. ``seed`` draws what the checkpoint does not bring;
+    ``head="random"`` draws the final projection too. For ``dtype`` and ``long`` see ``TextRanker`` and
+    ``Long``; training always reads the beginning of a long document.
+
+    >>> CrossEncoder("minilm").score("sorting", ["how to sort a list", "the moon"])    # doctest: +SKIP
+    array([0., 0.], dtype=float32)
+    """
+
+    kind: ClassVar[str] = "cross-encoder"
+    score_scale: ClassVar[str] = "logit"
+
+    def __init__(self, base: str | Path, *, max_length: int | None = None, seed: int = 0,
+                 head: Literal["zero", "random"] = "zero", dtype: Dtype = "float32", long: Long = "truncate",
+                 overlap: int = 64, token_budget: int | None = None) -> None:
+        loaded = load_pretrained(base, "classifier", seed=seed, head=head)
+        self.seed, self.head = seed, head
+        most = longest_input(loaded.tokenizer, loaded.module.config)
+        max_length = max_length or min(most, 512)
+        self._open(loaded, max_length=max_length, dtype=dtype, long=long,
+                   overlap=min(overlap, max_length // 2 - 1), token_budget=token_budget)
+
+    @property
+    def room(self) -> int:
+        """Tokens of query and document together, beside the special ones."""
+        return self.max_length - self.template.pair_cost
+
+    def prepare(self, queries: Sequence[str], documents: Documents) -> PairInputs:
+        """Tokenise queries and documents once, apart from each other."""
+        return PairInputs(tokenize(self.tokenizer, queries, self.room),
+                          tokenize(self.tokenizer, documents, self.room))
+
+    def forward(self, inputs: PairInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
+        """Return scores [batch, list]; a pair that stands in several places is read once."""
+        inside = mask.cpu().numpy()
+        rows = np.broadcast_to(queries.cpu().numpy()[:, None], inside.shape)[inside]
+        asked = np.stack([rows, documents.cpu().numpy()[inside]], 1)
+        scores = torch.zeros(inside.shape, device=self.device)
+        if not len(asked):
+            return scores
+        pairs, at = np.unique(asked, axis=0, return_inverse=True)
+        spans = self.first_spans(inputs, pairs)
+        order = np.argsort(-(spans.query.length + spans.document.length), kind="stable")
+        batch = self.assemble(inputs, spans[order])
+        packed = PackedEncoder(self.module.base_model) if self.can_pack() else None
+        logits = self.logits(batch, packed, torch.float32)[torch.from_numpy(np.argsort(order)).to(self.device)]
+        return scores.masked_scatter(mask.to(self.device), logits[torch.from_numpy(at.reshape(-1)).to(self.device)])
+
+    def first_spans(self, inputs: PairInputs, pairs: np.ndarray) -> PairSpans:
+        """Return what is read of each pair when what does not fit is cut."""
+        q, d = inputs.queries.lengths[pairs[:, 0]], inputs.documents.lengths[pairs[:, 1]]
+        kept_q, kept_d = share_room(q, d, self.room)
+        start_q = q - kept_q if self.template.from_left else np.zeros_like(q)
+        start_d = d - kept_d if self.template.from_left else np.zeros_like(d)
+        return PairSpans(Span(pairs[:, 0], start_q, kept_q), Span(pairs[:, 1], start_d, kept_d),
+                         np.arange(len(pairs)))
+
+    def passage_spans(self, inputs: PairInputs, pairs: np.ndarray) -> PairSpans:
+        """Return the passages of each pair: the query with each window of the document that fills the room."""
+        first = self.first_spans(inputs, pairs)
+        lengths = inputs.documents.lengths[pairs[:, 1]]
+        room = np.where(first.document.length == lengths, lengths, self.room - first.query.length)
+        owner, start, length = windows(lengths, room, self.overlap)
+        return PairSpans(first.query[owner], Span(pairs[owner, 1], start, length), owner)
+
+    def assemble(self, inputs: PairInputs, spans: PairSpans) -> Ragged:
+        """Return the token sequences of the pairs."""
+        return self.template.assemble_pair(inputs.queries, spans.query, inputs.documents, spans.document)
+
+    def can_pack(self) -> bool:
+        """Return True where the model runs without padding."""
+        return type(self.module).__name__ in FIRST_TOKEN_HEADS and can_pack(self.module.base_model)
+
+    def logits(self, batch: Ragged, packed: PackedEncoder | None, dtype: torch.dtype) -> Tensor:
+        """Return float32 logits [sequences]."""
+        if packed is not None:
+            first = packed(batch, first_only=True).float()
+            return FIRST_TOKEN_HEADS[type(self.module).__name__](self.module, first).squeeze(-1)
+        padded = batch.padded(self.tokenizer.pad_token_id, self.device, with_types=self.takes_types)
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32):
+            return self.module(**padded).logits.squeeze(-1).float()
+
+    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
+                    listen: Listen | None = None) -> np.ndarray:
+        """Return logits of the pairs, float32 [n]; each text is tokenised once, each pair read once.
+
+        ``listen`` hears how many of the pairs (or passages of pairs) are read.
+        """
+        if not len(pairs):
+            return np.zeros(0, np.float32)
+        used_queries, query_at = np.unique(pairs[:, 0], return_inverse=True)
+        used_documents, document_at = np.unique(pairs[:, 1], return_inverse=True)
+        inputs = self.prepare([queries[i] for i in used_queries], [documents[i] for i in used_documents])
+        unique, back = np.unique(np.stack([query_at.reshape(-1), document_at.reshape(-1)], 1), axis=0,
+                                 return_inverse=True)
+        self.report_truncation(self.counted(inputs, unique))
+        split = self.long in ("max", "mean")
+        spans = (self.passage_spans if split else self.first_spans)(inputs, unique)
+        logits = self.score_spans(inputs, spans, listen)
+        if split:
+            logits = gathered(logits, spans.owner, self.long)
+        return logits[back.reshape(-1)]
+
+    def score_spans(self, inputs: PairInputs, spans: PairSpans, listen: Listen | None = None) -> np.ndarray:
+        """Return float32 logits [spans], batched by length."""
+        scores = np.zeros(len(spans), np.float32)
+        dtype, done = self.scoring_dtype(), 0
+        lengths = spans.query.length + spans.document.length + self.template.pair_cost
+        keys = inputs.queries.keys[spans.query.text] * 31 + inputs.documents.keys[spans.document.text] * 7 \
+            + spans.document.start
+        with scoring(self.module):
+            packed = PackedEncoder(self.module.base_model, dtype) if self.can_pack() else None
+            for rows in batches_by_length(lengths, self.scoring_budget(), keys):
+                scores[rows] = self.logits(self.assemble(inputs, spans[rows]), packed, dtype).cpu().numpy()
+                done += len(rows)
+                if listen is not None:
+                    listen(done, len(spans))
+        return scores
+
+    def counted(self, inputs: PairInputs, pairs: np.ndarray) -> Truncation:
+        """Return how many documents of ``pairs`` do not fit beside their query."""
+        lengths = inputs.documents.lengths[pairs[:, 1]]
+        too_long = inputs.queries.lengths[pairs[:, 0]] + lengths > self.room
+        longest = int(lengths.max(initial=0))
+        return Truncation(len(np.unique(pairs[:, 1])), len(np.unique(pairs[too_long, 1])), longest, self.room)
+
+    def truncation(self, queries: Sequence[str], documents: Sequence[str]) -> Truncation:
+        """Count the documents that do not fit beside the longest of ``queries``."""
+        inputs = self.prepare(queries or [""], documents)
+        longest = int(np.argmax(inputs.queries.lengths))
+        pairs = np.stack([np.full(len(documents), longest), np.arange(len(documents))], 1)
+        return self.counted(inputs, pairs)
+
+    def options(self) -> dict[str, Any]:
+        """Return the constructor's further arguments."""
+        return {"max_length": self.max_length, "seed": self.seed, "head": self.head, "dtype": self.dtype,
+                "long": self.long, "overlap": self.overlap}
+
+    def write_peer_files(self, folder: Path) -> None:
+        """Write what makes ``sentence_transformers.CrossEncoder(folder).predict`` return logits.
+
+        Its default for one label is a sigmoid; versions 4 and 5 read the activation from config.json, later
+        ones from config_sentence_transformers.json.
+        """
+        path = folder / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        write_json(path, config | {"sentence_transformers": {"activation_fn": IDENTITY}})
+        path = folder / "tokenizer_config.json"
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        write_json(path, settings | {"model_max_length": self.max_length})
+        write_json(folder / "modules.json", [{"idx": 0, "name": "0", "path": "", "type":
+                                              "sentence_transformers.base.modules.transformer.Transformer"}])
+        write_json(folder / "sentence_bert_config.json", {
+            "transformer_task": "sequence-classification", "module_output_name": "scores",
+            "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}}})
+        write_json(folder / "config_sentence_transformers.json", {
+            "__version__": {}, "model_type": "CrossEncoder", "activation_fn": IDENTITY, "prompts": {},
+            "default_prompt_name": None})
+
+
+def gathered(values: np.ndarray, owner: np.ndarray, long: Long) -> np.ndarray:
+    """Return one value an owner from values of its passages; ``owner`` ascends from 0.
+
+    >>> gathered(np.array([1.0, 3.0, 2.0]), np.array([0, 0, 1]), "mean").tolist()
+    [2.0, 2.0]
+    """
+    begins = np.searchsorted(owner, np.arange(owner[-1] + 1))
+    if long == "max":
+        return np.maximum.reduceat(values, begins)
+    return np.add.reduceat(values, begins) / np.bincount(owner).astype(values.dtype)
