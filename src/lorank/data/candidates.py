@@ -1,0 +1,171 @@
+"""Candidate lists: runs checked against a collection, and training lists drawn from them.
+
+Negatives are drawn at random from a query's candidates that are not judged relevant. Judgments are incomplete,
+so the unjudged candidates that score like a relevant document are spared. With p the lowest first-stage
+score of a judged relevant candidate, an unjudged candidate of score s is left out where
+
+    s > p - (1 - spare) |p|        (for p > 0: s > spare * p)
+
+which is TopK-PercPos of NV-Retriever (Moreira et al. 2024, arXiv 2407.15831) with ``spare = 0.95``.
+
+*Deviations*: the paper has positive scores and one positive a query; here the margin has |p|, so that it goes
+downwards for negative scores too, and the lowest positive counts. Where the first stage found no judged relevant
+document of a query, every candidate scored above it, so by the same rule every unjudged candidate is spared.
+Documents judged 0 are never spared. What is then missing is drawn from the whole collection (``fill``).
+Candidates whose scores are all equal carry no first-stage order: nothing is spared and nothing is filled.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from lorank.data.collection import Collection, Split
+from lorank.data.trec import ordered, read_run, run_rows
+from lorank.errors import DataError, UsageError
+from lorank.ranking.types import Run
+
+
+@dataclass(frozen=True)
+class TrainingList:
+    """One query's list: ``documents`` int64 [n] are positions in the collection, ``labels`` float32 [n].
+
+    ``first_stage`` float32 [n] holds the candidates' scores, or None where they carry no order; a document that
+    the first stage missed has the query's lowest score.
+    """
+
+    query_id: str
+    documents: np.ndarray
+    labels: np.ndarray
+    first_stage: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+
+def from_run(run: Run | str | Path, collection: Collection, split: Split | str, depth: int | None = None, *,
+             path: str | Path | None = None, unknown: Literal["error", "skip"] = "error") -> Run:
+    """Return the candidates of the split's queries: the ``depth`` best of each in trec_eval's order.
+
+    ``run`` is a run or the path of one; ``path`` names the file that a run in memory came from, so that errors
+    can name its line. Queries of the collection's other splits are passed over. Raises DataError for a query
+    that no split has or a document that is not in the collection (``unknown="skip"`` passes over the queries,
+    for runs that cover unjudged queries too), and where no query of the split is in the run.
+    """
+    if isinstance(run, str | Path):
+        run, path = read_run(run), run
+    chosen = collection.split(split) if isinstance(split, str) else split
+    queries = {query for each in collection.splits.values() for query in each.queries}.union(chosen.queries)
+    position = collection.position
+    for query, row in run.items():
+        if query not in queries:
+            if unknown == "skip":
+                continue
+            raise DataError(path or "run", _line(path, query), f"query {query!r} is in no split of collection "
+                            f"{collection.name!r}", "give the run of this collection, or remove the query's rows")
+        if not row.keys() <= position.keys():
+            document = next(document for document in row if document not in position)
+            raise DataError(path or "run", _line(path, query, document), f"document {document!r} is not in "
+                            f"collection {collection.name!r}", "give the run of this collection, or remove the row")
+    found = {query: {document: run[query][document] for document in ordered(run[query])[:depth]}
+             for query in chosen.queries if query in run}
+    if not found and chosen.queries:
+        raise DataError(path or "run", None, f"no query of the split {chosen.name!r} is in the run",
+                        "make the run for this split")
+    return found
+
+
+def _line(path: str | Path | None, query: str, document: str | None = None) -> int | None:
+    """Return the line of the run file that first names the query (and document), if there is a file."""
+    if path is None or not Path(path).is_file():
+        return None
+    return next((row.line for row in run_rows(path) if row.query == query and document in (None, row.document)), None)
+
+
+def training_lists(split: Split, collection: Collection, candidates: Run | None = None, *,
+                   negatives: int | None = 16, positives: int | None = None, spare: float | None = 0.95,
+                   fill: bool = True, rng: np.random.Generator) -> list[TrainingList]:
+    """Draw one list for every query of the split that has a relevant document: its positives, then negatives.
+
+    ``candidates`` default to those that came with the split. ``negatives`` and ``positives`` are the most of
+    each in a list, None for all. ``spare`` (0 to 1) is the share of the lowest relevant document's score above
+    which unjudged candidates are spared, None for no sparing. ``fill`` draws what is missing of ``negatives``
+    from the whole collection (texts with first-stage scores only). Equal generators give equal lists.
+
+    Raises UsageError where there are no candidates, and DataError for documents not in the collection.
+    """
+    candidates = split.candidates if candidates is None else candidates
+    if candidates is None:
+        raise UsageError(f"split {split.name!r} came without candidates; make a run of a first stage for it")
+    if spare is not None and not 0 <= spare <= 1:
+        raise UsageError(f"spare is {spare}; take a share from 0 to 1, or None for no sparing")
+    lists = []
+    for query in split.queries:
+        judged = split.qrels.get(query, {})
+        if any(grade > 0 for grade in judged.values()):
+            lists.append(_list_of(query, judged, candidates.get(query, {}), collection, negatives, positives,
+                                  spare, fill and not collection.has_features, rng))
+    return lists
+
+
+def _positions(collection: Collection, documents: Iterable[str], query: str) -> np.ndarray:
+    position = collection.position
+    try:
+        return np.array([position[document] for document in documents], np.int64)
+    except KeyError as error:
+        raise DataError("candidates", None, f"query {query!r}: document {error.args[0]!r} is not in collection "
+                        f"{collection.name!r}", "give candidates and judgments of this collection") from error
+
+
+def _list_of(query: str, judged: dict[str, int], row: dict[str, float], collection: Collection,
+             negatives: int | None, positives: int | None, spare: float | None, fill: bool,
+             rng: np.random.Generator) -> TrainingList:
+    names = list(row)
+    scores = np.fromiter(row.values(), np.float64, len(row))
+    grades = np.fromiter((judged.get(name, -1) for name in names), np.int64, len(names))
+    has_order = bool(len(scores)) and float(scores.min()) < float(scores.max())
+    lowest = float(scores.min()) if len(scores) else 0.0
+
+    relevant = [name for name, grade in judged.items() if grade > 0]
+    relevant = _drawn(np.array(relevant, object), positives, rng).tolist()
+    pool = np.flatnonzero((grades <= 0) & ~_spared(scores, grades, spare if has_order else None))
+    pool = _drawn(pool, negatives, rng)
+    documents = [_positions(collection, relevant, query), _positions(collection, [names[i] for i in pool], query)]
+    first_stage = [np.array([row.get(name, lowest) for name in relevant]), scores[pool]]
+    if fill and has_order and negatives is not None and len(pool) < negatives:
+        known = _positions(collection, [*judged, *names], query)
+        more = _others(len(collection.document_ids), known, negatives - len(pool), rng)
+        documents.append(more)
+        first_stage.append(np.full(len(more), lowest))
+    labels = np.zeros(sum(map(len, documents)), np.float32)
+    labels[:len(relevant)] = [judged[name] for name in relevant]
+    return TrainingList(query, np.concatenate(documents), labels,
+                        np.concatenate(first_stage).astype(np.float32) if has_order else None)
+
+
+def _spared(scores: np.ndarray, grades: np.ndarray, spare: float | None) -> np.ndarray:
+    """Return which candidates are unjudged (grade -1) and score like a relevant one (grade above 0)."""
+    if spare is None:
+        return np.zeros(len(scores), bool)
+    relevant = scores[grades > 0]
+    if not len(relevant):
+        return grades < 0
+    p = float(relevant.min())
+    return (grades < 0) & (scores > p - (1 - spare) * abs(p))
+
+
+def _drawn(items: np.ndarray, most: int | None, rng: np.random.Generator) -> np.ndarray:
+    if most is None or len(items) <= most:
+        return items
+    return items[np.sort(rng.choice(len(items), most, replace=False))]
+
+
+def _others(size: int, known: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """Return up to ``wanted`` different positions below ``size`` that are not ``known``, uniformly."""
+    if size <= 4 * (len(known) + wanted):
+        return _drawn(np.setdiff1d(np.arange(size), known), wanted, rng)
+    drawn = rng.permutation(np.unique(rng.integers(size, size=2 * (wanted + len(known)))))
+    fresh = drawn[~np.isin(drawn, known)][:wanted]
+    return fresh if len(fresh) == wanted else _drawn(np.setdiff1d(np.arange(size), known), wanted, rng)

@@ -1,0 +1,125 @@
+"""LETOR folders and LightGBM's layout as collections of feature rows."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from lorank.data.collection import Collection, Split
+from lorank.data.svmlight import FeatureRows, groups_file, read_feature_rows, stacked, write_feature_rows
+from lorank.errors import DataError, UsageError
+
+
+def feature_split(name: str, rows: FeatureRows) -> Split:
+    """Return the split of ``rows``: labels as judgments, each query's rows as its candidates.
+
+    The candidates' scores are all 0: the file states no first-stage order.
+    """
+    qrels, candidates = {}, {}
+    labels = rows.labels.tolist()
+    for query, start, stop in zip(rows.query_ids, rows.offsets[:-1].tolist(), rows.offsets[1:].tolist()):
+        ids = rows.document_ids[start:stop]
+        qrels[query] = dict(zip(ids, labels[start:stop]))
+        candidates[query] = dict.fromkeys(ids, 0.0)
+    return Split(name, {query: query for query in rows.query_ids}, qrels, candidates)
+
+
+def feature_collection(name: str, files: dict[str, FeatureRows], card: str = "") -> Collection:
+    """Return the collection of several files' rows, one split each, features padded with 0 to the widest.
+
+    A query's text is its id. A query id that stands in two files gets its split's name in front in all files.
+    """
+    files = _with_unique_queries(files)
+    features = [rows.features for rows in files.values()]
+    documents = features[0] if len(features) == 1 else stacked(list(features), max(f.shape[1] for f in features))
+    ids = [document for rows in files.values() for document in rows.document_ids]
+    return Collection(name, ids, documents, {split: feature_split(split, rows) for split, rows in files.items()},
+                      card=card)
+
+
+def _with_unique_queries(files: dict[str, FeatureRows]) -> dict[str, FeatureRows]:
+    count = Counter(query for rows in files.values() for query in rows.query_ids)
+    if not count or max(count.values()) == 1:
+        return files
+    return {split: FeatureRows(rows.features, rows.labels, [f"{split}-{query}" for query in rows.query_ids],
+                               rows.offsets, [f"{split}-{document}" for document in rows.document_ids])
+            for split, rows in files.items()}
+
+
+_FILE_ENDS = (".txt", ".svm", ".svmlight", ".libsvm", ".letor", ".dat", ".train", ".vali", ".valid", ".test")
+_SPLIT_WORDS = {"train": "train", "vali": "dev", "valid": "dev", "validation": "dev", "dev": "dev", "test": "test"}
+
+
+def split_of_name(path: str | Path) -> str | None:
+    """Return the split that a file name states, if any.
+
+    >>> [split_of_name(name) for name in ("vali.txt", "rank.train.gz", "S1.txt")]
+    ['dev', 'train', None]
+    """
+    words = re.split(r"[^a-z]+", Path(path).name.lower())
+    return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), None)
+
+
+def feature_files(folder: str | Path) -> dict[str, Path]:
+    """Return the folder's feature file of each split, found by name: train, vali (valid, dev), test."""
+    found: dict[str, Path] = {}
+    for path in sorted(Path(folder).iterdir()):
+        split = split_of_name(path)
+        name = path.name.removesuffix(".gz")
+        if split is None or not path.is_file() or not name.endswith(_FILE_ENDS):
+            continue
+        if split in found:
+            raise DataError(folder, None, f"both {found[split].name} and {path.name} look like the {split} split",
+                            "keep one of them, or load a file")
+        found[split] = path
+    return {split: found[split] for split in ("train", "dev", "test") if split in found}
+
+
+def read_letor(path: str | Path, name: str | None = None, *, fold: int = 1) -> Collection:
+    """Read LETOR data as a collection of feature rows.
+
+    ``path`` is one file (its split told by its name, else ``train``), a folder with train, vali and test
+    files, or a folder with ``Fold1`` to ``Fold5``, of which ``fold`` is read. Where LightGBM's
+    ``<file>.query`` lies beside a file, it gives the queries.
+    """
+    path = Path(path)
+    if path.is_dir() and (path / f"Fold{fold}").is_dir():
+        return read_letor(path / f"Fold{fold}", name or f"{path.name}/Fold{fold}")
+    files = feature_files(path) if path.is_dir() else {split_of_name(path) or "train": path}
+    if not files:
+        raise DataError(path, None, "no train, vali or test file in this folder",
+                        "name the files train.txt, vali.txt, test.txt")
+    rows = {split: read_feature_rows(file, groups_file(file)) for split, file in files.items()}
+    return feature_collection(name or path.name.removesuffix(".gz"), rows)
+
+
+def read_folds(path: str | Path) -> list[Collection]:
+    """Read ``Fold1``, ``Fold2``, ... of a LETOR folder, in order, as many as there are."""
+    path = Path(path)
+    folds = []
+    while (path / f"Fold{len(folds) + 1}").is_dir():
+        folds.append(read_letor(path, fold=len(folds) + 1))
+    if not folds:
+        raise DataError(path, None, "there is no Fold1 in this folder", "name the folds Fold1 to Fold5")
+    return folds
+
+
+def write_letor(collection: Collection, folder: str | Path, *, compress: bool = False) -> None:
+    """Write each split of a feature collection to ``train.txt``, ``vali.txt`` and ``test.txt``."""
+    if not collection.has_features:
+        raise UsageError(f"collection {collection.name!r} holds texts; LETOR files hold features")
+    names = {"train": "train", "dev": "vali", "test": "test"}
+    for split in collection.splits.values():
+        path = Path(folder) / f"{names.get(split.name, split.name)}.txt{'.gz' if compress else ''}"
+        write_feature_rows(_rows_of(collection, split), path)
+
+
+def _rows_of(collection: Collection, split: Split) -> FeatureRows:
+    lists = split.candidates if split.candidates is not None else split.qrels
+    ids = [document for query in split.queries for document in lists[query]]
+    positions = [collection.position[document] for document in ids]
+    labels = [split.qrels[query].get(document, 0) for query in split.queries for document in lists[query]]
+    sizes = [len(lists[query]) for query in split.queries]
+    return FeatureRows(np.asarray(collection.documents)[positions], np.asarray(labels, np.int64), list(split.queries),
+                       np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), ids)

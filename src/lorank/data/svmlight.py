@@ -1,0 +1,342 @@
+"""SVMLight / LETOR feature files, in and out: ``<label> qid:<id> <feature>:<value> ... # comment``.
+
+Feature ids are integers from 1, increasing within a row; a feature that a row leaves out is 0. Rows of a query
+are contiguous. Labels are whole numbers from 0. The comment may carry ``docid = X`` or ``docno=X``. LightGBM's
+layout has no ``qid:``; a second file, ``<name>.query``, gives the number of rows of each query in order.
+
+Text is parsed in blocks of a megabyte with numpy, with no Python work per value: a value's end, its decimal
+point and its feature id are found from the neighbours of its colon in the list of all separators.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lorank.data.decimals import PADDING, digit_runs, parse_decimals, words_of
+from lorank.data.files import decode, lines, reading, writing
+from lorank.errors import DataError, UsageError
+
+BLOCK = 1 << 20
+MAX_FEATURES = 10_000
+_LAYOUT = "a row is: <label> qid:<id> <feature>:<value> ... # comment"
+_COLON, _POINT, _NEWLINE = ord(":"), ord("."), ord("\n")
+_DOCID = re.compile(rb"\bdoc(?:id|no)\s*=\s*(\S+)")
+_HEAD = re.compile(rb"\s*([^\s:]+)(?=\s|$)(?:[ \t]+qid:([^\s:]+)(?=\s|$))?")
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """The rows of one feature file.
+
+    ``features`` float32 [rows, features]; ``labels`` int64 [rows]; ``query_ids`` one a query and ``offsets``
+    int64 [queries + 1]: query i has the rows offsets[i] to offsets[i + 1]; ``document_ids`` one a row, unique.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    query_ids: list[str]
+    offsets: np.ndarray
+    document_ids: list[str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass
+class _Block:
+    """What a block of whole lines holds: one entry a row, and its features dense [rows, features]."""
+
+    labels: np.ndarray
+    queries: list[bytes | None]
+    documents: list[bytes | None]
+    line_numbers: np.ndarray
+    features: np.ndarray
+
+
+def _blocks_of_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (number of the first line, bytes of whole lines ending in a newline), about a megabyte each."""
+    line, rest = 1, b""
+    with reading(path) as file:
+        while piece := file.read(BLOCK):
+            piece = rest + piece
+            cut = piece.rfind(b"\n") + 1
+            block, rest = piece[:cut], piece[cut:]
+            if block:
+                yield line, block
+                line += block.count(b"\n")
+    if rest:
+        yield line, rest + b"\n"
+
+
+def _heads(path: Path, line: int, block: bytes) -> tuple[list[tuple], list[int]]:
+    """Return per row (label, query id, docid) as bytes, and the rows' line numbers."""
+    rows, numbers = [], []
+    for number, text in enumerate(block.split(b"\n")[:-1], start=line):
+        body, _, comment = text.partition(b"#")
+        if not body or body.isspace():
+            continue
+        head = _HEAD.match(body)
+        if head is None:
+            raise DataError(path, number, "the row does not start with a label", _LAYOUT)
+        named = _DOCID.search(comment) if comment else None
+        rows.append((head[1], head[2], named[1] if named else None))
+        numbers.append(number)
+    return rows, numbers
+
+
+def _without_comments(block: bytes) -> bytes:
+    """Return the block with every comment blanked, so that positions stay."""
+    if b"#" not in block:
+        return block
+    return re.sub(rb"#[^\n]*", lambda found: b" " * len(found[0]), block)
+
+
+def _labels(path: Path, heads: list[tuple], numbers: list[int]) -> np.ndarray:
+    labels = np.empty(len(heads), np.int64)
+    known: dict[bytes, int] = {}
+    for i, (text, _, _) in enumerate(heads):
+        if text not in known:
+            known[text] = _label(path, numbers[i], text)
+        labels[i] = known[text]
+    return labels
+
+
+def _label(path: Path, line: int, text: bytes) -> int:
+    shown = decode(text, path, line)
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise DataError(path, line, f"the label {shown!r} is not a number", _LAYOUT) from error
+    if not value.is_integer():
+        raise DataError(path, line, f"the label {shown!r} is not a whole number",
+                        "labels are relevance grades: 0, 1, 2, ...")
+    if value < 0:
+        raise DataError(path, line, f"the label {shown} is below 0", "labels start at 0: shift or drop such rows")
+    return int(value)
+
+
+def _values(path: Path, block: bytes, line: int, numbers: list[int], queried: list[bool]) -> np.ndarray:
+    """Return the dense features float32 [rows, features] of a block; ``queried[i]``: row i has a ``qid:``."""
+    buffer = np.frombuffer(b"\n" * PADDING + _without_comments(block), np.uint8)
+    (marks,) = np.nonzero((buffer <= 32) | (buffer == _COLON) | (buffer == _POINT))
+    kinds = buffer[marks]
+    (at,) = np.nonzero(kinds == _COLON)
+    (newlines,) = np.nonzero(buffer[PADDING:] == _NEWLINE)
+    line_ends = newlines[np.asarray(numbers) - line] + PADDING if numbers else newlines[:0]
+    bounds = np.searchsorted(marks[at], line_ends)
+    counts = np.diff(bounds, prepend=0)
+    _check_words(path, buffer, line_ends, counts + 1, numbers)
+    has_query = np.asarray(queried, bool)
+    if has_query.any():
+        at = np.delete(at, (bounds - counts)[has_query])
+        counts = counts - has_query
+    if not at.size:
+        return np.zeros((len(numbers), 0), np.float32)
+    rows = np.repeat(np.arange(len(numbers)), counts)
+    colons, following = marks[at], kinds[at + 1]
+    pointed = following == _POINT
+    ends = np.where(pointed, marks[np.minimum(at + 2, len(marks) - 1)], marks[at + 1])
+    key_starts = marks[at - 1] + 1
+    key_lengths = colons - key_starts
+    keys, valid = digit_runs(words_of(buffer), colons, np.minimum(key_lengths, 8))
+    keys = keys.astype(np.int64)
+    values = parse_decimals(buffer, colons + 1, np.where(pointed, marks[at + 1], ends), ends)
+    valid &= (key_lengths > 0) & (key_lengths <= 8) & (kinds[at - 1] <= 32)
+    valid &= (ends > colons + 1) & (buffer[ends] <= 32)
+    same_row = rows[1:] == rows[:-1]
+    increasing = np.ones(len(keys), bool)
+    increasing[1:] = ~same_row | (keys[1:] > keys[:-1])
+    problem = ~(valid & increasing & np.isfinite(values) & (keys >= 1) & (keys <= MAX_FEATURES))
+    if problem.any():
+        i = int(np.argmax(problem))
+        _complain(path, numbers[rows[i]], bool(valid[i]), int(keys[i]), bool(increasing[i]), float(values[i]),
+                  bytes(buffer[key_starts[i]:max(ends[i], colons[i] + 1)]))
+    return _dense(keys, values, rows, counts)
+
+
+def _check_words(path: Path, buffer: np.ndarray, line_ends: np.ndarray, expected: np.ndarray,
+                 numbers: list[int]) -> None:
+    """Raise where a row has another number of words than its label, ``qid:`` and features account for."""
+    written = buffer > 32
+    (starts,) = np.nonzero(written[1:] & ~written[:-1])
+    words = np.diff(np.searchsorted(starts, line_ends), prepend=0)
+    wrong = words != expected
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise DataError(path, numbers[i], f"the row has {words[i]} words where its colons account for {expected[i]}",
+                        _LAYOUT)
+
+
+def _complain(path: Path, line: int, valid: bool, key: int, increasing: bool, value: float, text: bytes) -> None:
+    """Raise the DataError for the first bad value of a block."""
+    shown = decode(text.strip(), path, line)
+    if not valid:
+        raise DataError(path, line, f"{shown!r} is not <feature>:<value>", _LAYOUT)
+    if key < 1 or key > MAX_FEATURES:
+        raise DataError(path, line, f"the feature id {key} is outside 1 to {MAX_FEATURES}",
+                        "number the features from 1 without large gaps")
+    if not increasing:
+        raise DataError(path, line, f"feature {key} does not come after a smaller one",
+                        "order the features of a row by id, each once")
+    if np.isnan(value) and text.partition(b":")[2].strip().lower().lstrip(b"+-") != b"nan":
+        raise DataError(path, line, f"the value in {shown!r} is not a number", _LAYOUT)
+    raise DataError(path, line, f"the value in {shown!r} is not finite", "replace NaN and infinity, or drop the row")
+
+
+def _dense(keys: np.ndarray, values: np.ndarray, rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    width = int(keys.max())
+    if len(keys) == len(counts) * width:
+        return values.reshape(len(counts), width).astype(np.float32)
+    features = np.zeros((len(counts), width), np.float32)
+    features[rows, keys - 1] = values
+    return features
+
+
+def _checked_float32(path: Path, block: _Block) -> None:
+    """Raise where a value that was finite as written is not finite in float32."""
+    bad = ~np.isfinite(block.features).all(axis=1)
+    if bad.any():
+        raise DataError(path, int(block.line_numbers[np.argmax(bad)]), "a value does not fit in float32",
+                        "rescale the feature to below 3e38")
+
+
+def _read_block(path: Path, line: int, text: bytes) -> _Block:
+    heads, numbers = _heads(path, line, text)
+    with np.errstate(over="ignore"):
+        features = _values(path, text, line, numbers, [query is not None for _, query, _ in heads])
+    block = _Block(_labels(path, heads, numbers), [query for _, query, _ in heads],
+                   [document for _, _, document in heads], np.asarray(numbers, np.int64), features)
+    _checked_float32(path, block)
+    return block
+
+
+def stacked(blocks: list[np.ndarray], width: int) -> np.ndarray:
+    """Return the blocks below each other, zero-padded to ``width``; empties the list to free memory early."""
+    whole = np.zeros((sum(len(block) for block in blocks), width), np.float32)
+    end = len(whole)
+    while blocks:
+        block = blocks.pop()
+        whole[end - len(block):end, :block.shape[1]] = block
+        end -= len(block)
+    return whole
+
+
+def _queries_of(path: Path, queries: list[bytes | None], numbers: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Return the query ids in order of the file and where their rows begin; refuse a query that comes back."""
+    starts, ids, seen = [], [], {}
+    previous: bytes | None = None
+    for i, query in enumerate(queries):
+        if query is None:
+            beside = f"{path.name.removesuffix('.gz')}.query"
+            raise DataError(path, int(numbers[i]), "there is no qid:<id> after the label",
+                            f"{_LAYOUT}; or put the queries' row counts beside it in {beside}")
+        if query == previous:
+            continue
+        if query in seen:
+            shown = decode(query, path, int(numbers[i]))
+            raise DataError(path, int(numbers[i]), f"query {shown!r} was left at line {seen[previous]} and comes "
+                            "back", "sort the file so that the rows of a query are contiguous")
+        if previous is not None:
+            seen[previous] = int(numbers[i])
+        seen.setdefault(query, int(numbers[i]))
+        ids.append(decode(query, path, int(numbers[i])))
+        starts.append(i)
+        previous = query
+    return ids, np.array([*starts, len(queries)], np.int64)
+
+
+def _grouped(path: Path, groups: Path, numbers: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Return query ids 1, 2, ... and offsets from a LightGBM ``.query`` file of row counts."""
+    sizes = []
+    for line, text in lines(groups):
+        if not text.strip().isdigit() or int(text) == 0:
+            raise DataError(groups, line, f"{text.strip()!r} is not a number of rows",
+                            "write one whole number above 0 a line")
+        sizes.append(int(text))
+    if sum(sizes) != len(numbers):
+        raise DataError(groups, None, f"its row counts add up to {sum(sizes)}, but {path.name} has "
+                        f"{len(numbers)} rows", "make the two files agree")
+    return [str(i) for i in range(1, len(sizes) + 1)], np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def _document_ids(path: Path, queries: list[str], offsets: np.ndarray, named: list[bytes | None],
+                  numbers: np.ndarray) -> list[str]:
+    ids: list[str] = []
+    for query, start, stop in zip(queries, offsets[:-1].tolist(), offsets[1:].tolist()):
+        names = named[start:stop]
+        if None in names or len(set(names)) < len(names):
+            ids.extend(f"{query}:{row}" for row in range(1, stop - start + 1))
+        else:
+            ids.extend(f"{query}:{decode(name, path, int(numbers[start + i]))}"  # type: ignore[arg-type]
+                       for i, name in enumerate(names))
+    return ids
+
+
+def groups_file(path: str | Path) -> Path | None:
+    """Return LightGBM's row-count file beside ``path`` (``rank.train`` has ``rank.train.query``), if there is one."""
+    path = Path(path)
+    stem = path.name.removesuffix(".gz")
+    found = [beside for end in (".query", ".query.gz") if (beside := path.with_name(stem + end)).is_file()]
+    return found[0] if found else None
+
+
+def read_feature_rows(path: str | Path, groups: str | Path | None = None) -> FeatureRows:
+    """Read a LETOR / SVMLight file; ``groups`` is LightGBM's file of row counts for rows without ``qid:``.
+
+    A document's id is ``<query>:<docid>`` with the docid of the comment, or ``<query>:<row>`` (rows of the
+    query counted from 1) for every query in which some row names no docid or two rows name the same.
+    Raises DataError with file and line for a row of another layout, a label that is no whole number from 0
+    up, a NaN or infinite value, feature ids that do not increase, and a query whose rows are not contiguous.
+    """
+    path = Path(path)
+    labels, queries, named, numbers, features = [], [], [], [], []
+    for line, text in _blocks_of_lines(path):
+        block = _read_block(path, line, text)
+        labels.append(block.labels)
+        queries += block.queries
+        named += block.documents
+        numbers.append(block.line_numbers)
+        features.append(block.features)
+    if not queries:
+        raise DataError(path, None, "the file holds no rows", _LAYOUT)
+    line_numbers = np.concatenate(numbers)
+    ids, offsets = (_grouped(path, Path(groups), line_numbers) if groups is not None
+                    else _queries_of(path, queries, line_numbers))
+    documents = _document_ids(path, ids, offsets, named, line_numbers)
+    matrix = stacked(features, max(block.shape[1] for block in features))
+    return FeatureRows(matrix, np.concatenate(labels), ids, offsets, documents)
+
+
+def write_feature_rows(rows: FeatureRows, path: str | Path, *, comments: bool = True) -> None:
+    """Write LETOR rows, zeros left out (the last feature always written), values so that float32 comes back exact.
+
+    ``comments`` writes ``# docid = X`` with the part of the document id after the query id.
+    """
+    width = rows.features.shape[1]
+    _check_rows(rows)
+    with writing(path) as file:
+        for query, start, stop in zip(rows.query_ids, rows.offsets[:-1], rows.offsets[1:]):
+            for row in range(start, stop):
+                values = rows.features[row]
+                kept = np.union1d(np.flatnonzero(values), [width - 1]) if width else []
+                pairs = "".join(f" {i + 1}:{_shortest(values[i])}" for i in kept)
+                name = rows.document_ids[row].removeprefix(f"{query}:")
+                file.write(f"{rows.labels[row]} qid:{query}{pairs}" + (f" # docid = {name}\n" if comments else "\n"))
+
+
+def _shortest(value: np.float32) -> str:
+    """Return the shortest decimal that reads back as the same float32."""
+    return np.format_float_positional(value, unique=True, trim="-") if 1e-4 <= abs(value) < 1e15 else (
+        "0" if value == 0 else np.format_float_scientific(value, unique=True, trim="-"))
+
+
+def _check_rows(rows: FeatureRows) -> None:
+    bad = [text for text in (*rows.query_ids, *rows.document_ids) if not text or text.split() != [text]]
+    if bad or any(":" in query or "#" in query for query in rows.query_ids):
+        raise UsageError(f"a LETOR file cannot hold the id {(bad or rows.query_ids)[0]!r}: ids have no white space, "
+                         "query ids no ':' or '#'")
+    if not np.isfinite(rows.features).all() or (rows.labels < 0).any():
+        raise UsageError("a LETOR file needs finite features and labels from 0 up")

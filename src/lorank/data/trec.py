@@ -1,0 +1,226 @@
+"""TREC runs and judgments, with the variants that are met in practice.
+
+Runs: ``qid Q0 docno score`` files in three layouts, told apart by the first line's number of columns:
+
+- 6 or more: ``qid Q0 docno rank score tag``; the rank is ignored, and what follows the tag belongs to it, as in
+  trec_eval;
+- 3: ``qid docno score``, or MS MARCO's ``qid docno rank``. It is the latter when the third column of *every*
+  query reads 1, 2, 3, ... in the order of the file (whole numbers, no point); a rank r becomes the score 1/r.
+  ``third="score"`` or ``third="rank"`` settles it where that rule is wrong.
+
+Judgments: ``qid iteration docno relevance`` (4 columns), or 3 columns ``query-id corpus-id score`` with or without
+that header (BEIR). Lines that start with ``#`` are comments in judgments, as in trec_eval.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from lorank.data.files import lines, writing
+from lorank.errors import DataError, UsageError
+from lorank.ranking.types import Qrels, Run
+
+_RUN_LAYOUT = "a run has 6 columns (qid Q0 docno rank score tag) or 3 (qid docno score)"
+_QRELS_LAYOUT = "judgments have 4 columns (qid 0 docno relevance) or 3 (query-id corpus-id score)"
+_WHOLE = re.compile(r"\d+")
+
+
+class Judgment(NamedTuple):
+    """One row of a judgment file: its line, and what it says."""
+
+    line: int
+    query: str
+    document: str
+    relevance: int
+
+
+class RunRow(NamedTuple):
+    """One row of a run file: its line, what it says (``value`` is the score's or rank's text), its layout."""
+
+    line: int
+    query: str
+    document: str
+    value: str
+    columns: int
+
+
+def ordered(row: dict[str, float]) -> list[str]:
+    """Return one query's document ids in trec_eval's order: score descending, then document id descending.
+
+    (trec_eval holds scores in 32 bits: scores closer than that are ties to it and not here.)
+
+    >>> ordered({"d1": 0.5, "d3": 0.5, "d2": 0.9})
+    ['d2', 'd3', 'd1']
+    """
+    return sorted(row, key=lambda document: (row[document], document), reverse=True)
+
+
+def run_rows(path: str | Path) -> Iterator[RunRow]:
+    """Yield the rows of a run file as they stand; all must have the first row's number of columns."""
+    columns = 0
+    for line, text in lines(path):
+        fields = text.split()
+        here = min(len(fields), 6)
+        columns = columns or here
+        if here not in (3, 6):
+            raise DataError(path, line, f"{len(fields)} columns", _RUN_LAYOUT)
+        if here != columns:
+            raise DataError(path, line, f"{len(fields)} columns where the lines before have {columns}", _RUN_LAYOUT)
+        document, value = (fields[2], fields[4]) if here == 6 else (fields[1], fields[2])
+        yield RunRow(line, fields[0], document, value, here)
+
+
+def _score(path: str | Path, row: RunRow) -> float:
+    try:
+        score = float(row.value)
+    except ValueError as error:
+        raise DataError(path, row.line, f"the score {row.value!r} is not a number", _RUN_LAYOUT) from error
+    if not math.isfinite(score):
+        raise DataError(path, row.line, f"the score {row.value} is not finite", "drop the row or mend the ranker")
+    return score
+
+
+def _read_texts(path: str | Path) -> tuple[dict[str, dict[str, str]], bool]:
+    """Return {query: {document: value text}} of a run, and whether its third of three columns holds ranks."""
+    texts: dict[str, dict[str, str]] = {}
+    ranks = True
+    for row in run_rows(path):
+        listed = texts.setdefault(row.query, {})
+        if row.document in listed:
+            raise DataError(path, row.line, f"document {row.document!r} is listed twice for query {row.query!r}",
+                            "keep one row a document and query")
+        _score(path, row)
+        listed[row.document] = row.value
+        ranks = ranks and row.columns == 3 and bool(_WHOLE.fullmatch(row.value)) and int(row.value) == len(listed)
+    return texts, ranks
+
+
+def read_run(path: str | Path, *, third: Literal["auto", "score", "rank"] = "auto") -> Run:
+    """Read a run of any of the layouts above as ``{query: {document: score}}``.
+
+    ``third`` says what the third of three columns is; for 6 columns leave it at ``auto``.
+
+    Raises DataError with file and line for another number of columns, a document listed twice for a query, a
+    score that is not a finite number, and a file without rows.
+    """
+    texts, ranks = _read_texts(path)
+    if not texts:
+        raise DataError(path, None, "the run is empty", _RUN_LAYOUT)
+    if third == "rank" or (third == "auto" and ranks):
+        return {query: {document: _reciprocal(path, query, text) for document, text in listed.items()}
+                for query, listed in texts.items()}
+    return {query: {document: float(text) for document, text in listed.items()} for query, listed in texts.items()}
+
+
+def _reciprocal(path: str | Path, query: str, rank: str) -> float:
+    if not _WHOLE.fullmatch(rank) or int(rank) == 0:
+        raise DataError(path, None, f"query {query!r} has the rank {rank!r}", "ranks are 1, 2, 3, ...; for scores "
+                        "read with third='score'")
+    return 1 / int(rank)
+
+
+def write_run(run: Run, path: str | Path, tag: str = "lorank") -> None:
+    """Write a 6-column run, best first (``ordered``), ranks from 1; scores read back exactly.
+
+    Raises UsageError, before anything is written, for ids or a tag that the format cannot hold and for scores
+    that are not finite.
+    """
+    _check_words([tag, *run, *(document for row in run.values() for document in row)])
+    for query, row in run.items():
+        for document, score in row.items():
+            if not math.isfinite(score):
+                raise UsageError(f"query {query!r}, document {document!r}: the score {score} is not finite")
+    with writing(path) as file:
+        for query, row in run.items():
+            for rank, document in enumerate(ordered(row), start=1):
+                file.write(f"{query} Q0 {document} {rank} {float(row[document])!r} {tag}\n")
+
+
+def _check_words(words: list[str]) -> None:
+    for word in words:
+        if not word or word.split() != [word]:
+            raise UsageError(f"{word!r} cannot stand in a TREC file: ids and tags are not empty and hold no "
+                             "white space")
+
+
+def judgments(path: str | Path, *, negative: Literal["error", "zero"] = "error") -> Iterator[Judgment]:
+    """Yield the rows of a judgment file of any of the layouts above.
+
+    ``negative`` says what a relevance below 0 is: an error, or 0 (TREC writes -1 or -2 for spam and for
+    documents that were not judged). Raises DataError with file and line.
+    """
+    columns, tabs = 0, False
+    for line, text in lines(path):
+        if text.startswith("#"):
+            continue
+        fields = text.rstrip("\t ").split("\t") if tabs or (not columns and text.count("\t") == 2) else text.split()
+        if not columns:
+            columns, tabs = len(fields), "\t" in text and len(fields) == 3
+            if columns not in (3, 4):
+                raise DataError(path, line, f"{columns} columns", _QRELS_LAYOUT)
+            if columns == 3 and fields[-1].strip().lower() in ("score", "relevance", "label"):
+                continue
+        if len(fields) != columns:
+            raise DataError(path, line, f"{len(fields)} columns where the lines before have {columns}", _QRELS_LAYOUT)
+        yield Judgment(line, fields[0].strip(), fields[-2].strip(), _relevance(path, line, fields[-1], negative))
+
+
+def _relevance(path: str | Path, line: int, text: str, negative: str) -> int:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise DataError(path, line, f"the relevance {text!r} is not a number",
+                        "write a whole number from 0 up") from error
+    if not value.is_integer():
+        raise DataError(path, line, f"the relevance {text.strip()} is not a whole number",
+                        "write a whole number from 0 up")
+    if value < 0 and negative == "error":
+        raise DataError(path, line, f"the relevance {text.strip()} is below 0",
+                        "write 0 for what is not relevant, or read with negative='zero'")
+    return max(0, int(value))
+
+
+def read_qrels(path: str | Path, *, negative: Literal["error", "zero"] = "error") -> Qrels:
+    """Read judgments as ``{query: {document: relevance}}``; see ``judgments`` for layouts and ``negative``.
+
+    Raises DataError with file and line for wrong columns, a relevance that is no whole number from 0 up, a
+    document judged twice for a query, and a file without rows.
+    """
+    qrels: Qrels = {}
+    for row in judgments(path, negative=negative):
+        add_judgment(qrels, row, path)
+    if not qrels:
+        raise DataError(path, None, "the file holds no judgments", _QRELS_LAYOUT)
+    return qrels
+
+
+def add_judgment(qrels: Qrels, row: Judgment, path: str | Path) -> None:
+    """Enter ``row`` in ``qrels``; raise DataError where its query and document are judged already."""
+    judged = qrels.setdefault(row.query, {})
+    if row.document in judged:
+        raise DataError(path, row.line, f"document {row.document!r} is judged twice for query {row.query!r}",
+                        "keep one row a document and query")
+    judged[row.document] = row.relevance
+
+
+def write_qrels(qrels: Qrels, path: str | Path, *, layout: Literal["trec", "beir"] = "trec") -> None:
+    """Write judgments as 4 TREC columns, or as BEIR's tab-separated file with its header."""
+    _check_words([*qrels, *(document for row in qrels.values() for document in row)])
+    _check_relevance(qrels)
+    with writing(path) as file:
+        if layout == "beir":
+            file.write("query-id\tcorpus-id\tscore\n")
+        for query, row in qrels.items():
+            for document, relevance in row.items():
+                file.write(f"{query}\t{document}\t{relevance}\n" if layout == "beir"
+                           else f"{query} 0 {document} {relevance}\n")
+
+
+def _check_relevance(qrels: Qrels) -> None:
+    for query, row in qrels.items():
+        for document, relevance in row.items():
+            if relevance < 0 or relevance != int(relevance):
+                raise UsageError(f"query {query!r}, document {document!r}: the relevance {relevance} is not a whole "
+                                 "number from 0 up")
