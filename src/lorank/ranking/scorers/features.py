@@ -123,7 +123,7 @@ class FeatureRanker(TrainableRanker[Tensor]):
         mask = mask.to(inputs.device)
         rows = inputs[documents.to(inputs.device)[mask]]
         scores = torch.zeros(mask.shape, device=inputs.device)
-        return scores.masked_scatter(mask, self.module(rows).squeeze(-1))
+        return scores.masked_scatter(mask, self.module(rows).squeeze(-1).float())
 
     def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
                     listen: Listen | None = None) -> np.ndarray:
