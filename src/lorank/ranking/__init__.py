@@ -1,0 +1,30 @@
+"""The ranking wing: how an order is scored, learned, sorted, merged and judged.
+
+Names load when first used, so importing this package costs nothing.
+"""
+
+import importlib
+from typing import Any
+
+from lorank.ranking.types import Qrels, Run
+
+_HOME_OF = {
+    "loss": "lorank.ranking.losses",
+    "loss_options": "lorank.ranking.losses",
+    "LOSSES": "lorank.ranking.losses",
+    "evaluate": "lorank.ranking.metrics",
+    "per_query": "lorank.ranking.metrics",
+    "Evaluation": "lorank.ranking.metrics",
+}
+
+__all__ = ["Evaluation", "LOSSES", "Qrels", "Run", "evaluate", "loss", "loss_options", "per_query"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(_HOME_OF[name]), name)
+    raise AttributeError(f"module 'lorank.ranking' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,152 @@
+r"""LambdaLoss: logistic pair losses whose weights bound nDCG (LambdaRank, NDCG-Loss1, NDCG-Loss2, NDCG-Loss2++).
+
+    l = \sum_{y_i > y_j} w_{ij} \log_2(1 + \exp(-\sigma (s_i - s_j)))
+
+with G_i = gain(y_i) / idealDCG@k, r_i the rank of i by the current scores, and D(r) = \log_2(1 + r):
+
+    lambdarank   w_ij = |G_i - G_j| |1/D(r_i) - 1/D(r_j)|
+    ndcg1        w_ij = G_i / D(r_i), over all pairs i != j
+    ndcg2        w_ij = |G_i - G_j| delta_ij,   delta_ij = 1/D(|r_i - r_j|) - 1/D(|r_i - r_j| + 1)
+    ndcg2pp      w_ij = |G_i - G_j| (mu delta_ij + |1/D(r_i) - 1/D(r_j)|)
+
+Weights are constants of the step: no gradient runs through ranks.
+
+Paper: X. Wang, C. Li, N. Golbandi, M. Bendersky, M. Najork, The LambdaLoss Framework for Ranking Metric
+Optimization, CIKM 2018; C. Burges, From RankNet to LambdaRank to LambdaMART, 2010.
+
+*Deviations*: with ``k``, a pair counts when at least one of its documents stands in the top k (as LightGBM
+truncates; allRank asks for both), and 1/D(r) is 0 beyond k. Equal scores rank the less relevant document first,
+and documents equal in score and label share their mean rank; published code breaks ties by position.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lorank.ranking.losses.lists import Lists, check_positive, choose, clean, discounts, normalized_gains, ranks
+from lorank.ranking.losses.pairs import pairwise_logistic, winner_places
+from lorank.ranking.losses.registry import register_loss
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A block's pairs: for the better document [block, winners, 1] and for the other [block, 1, list]."""
+
+    gain_i: Tensor
+    gain_j: Tensor
+    rank_i: Tensor
+    rank_j: Tensor
+    k: int | None
+    mu: float
+
+    def discount_gap(self) -> Tensor:
+        """|1/D(r_i) - 1/D(r_j)|."""
+        return (discounts(self.rank_i, self.k) - discounts(self.rank_j, self.k)).abs_()
+
+    def distance_gap(self) -> Tensor:
+        """delta_ij; a document's distance to itself counts as 1, its weight is 0 anyway."""
+        distance = (self.rank_i - self.rank_j).abs_().clamp_(min=1)
+        return discounts(distance).sub_(discounts(distance.add_(1)))
+
+    def gain_gap(self) -> Tensor:
+        """|G_i - G_j|."""
+        return (self.gain_i - self.gain_j).abs_()
+
+
+def lambdarank(pairs: Pairs) -> Tensor:
+    """|G_i - G_j| |1/D(r_i) - 1/D(r_j)|: the change of nDCG when i and j swap."""
+    return pairs.discount_gap().mul_(pairs.gain_gap())
+
+
+def ndcg1(pairs: Pairs) -> Tensor:
+    """G_i / D(r_i)."""
+    return (pairs.gain_i * discounts(pairs.rank_i, pairs.k)).repeat(1, 1, pairs.rank_j.shape[2])
+
+
+def ndcg2(pairs: Pairs) -> Tensor:
+    """|G_i - G_j| delta_ij."""
+    return pairs.distance_gap().mul_(pairs.gain_gap())
+
+
+def ndcg2pp(pairs: Pairs) -> Tensor:
+    """|G_i - G_j| (mu delta_ij + |1/D(r_i) - 1/D(r_j)|)."""
+    return pairs.distance_gap().mul_(pairs.mu).add_(pairs.discount_gap()).mul_(pairs.gain_gap())
+
+
+WEIGHTINGS: dict[str, Callable[[Pairs], Tensor]] = {
+    "lambdarank": lambdarank, "ndcg1": ndcg1, "ndcg2": ndcg2, "ndcg2pp": ndcg2pp}
+
+
+@register_loss("lambda", title="The LambdaLoss Framework for Ranking Metric Optimization (nDCG)",
+               aliases=("lambdaloss",))
+def lambda_loss(
+    scores: Tensor,
+    labels: Tensor,
+    mask: Tensor | None = None,
+    weights: Tensor | None = None,
+    *,
+    weighting: str = "ndcg2pp",
+    k: int | None = None,
+    sigma: float = 1.0,
+    mu: float = 10.0,
+    gain: str = "exponential",
+) -> Tensor:
+    """Return the mean over lists of the sum of their weighted pair losses.
+
+    Args:
+        scores: [batch, list].
+        labels: Grades [batch, list], 0 and up.
+        mask: bool [batch, list], True where there is a document.
+        weights: [batch] or [batch, list]; a pair has the weight of its more relevant document (``ndcg1``: of i).
+        weighting: ``lambdarank``, ``ndcg1``, ``ndcg2`` or ``ndcg2pp``.
+        k: Bound nDCG@k instead of nDCG; 1 or more.
+        sigma: Steepness of the logistic function, above 0.
+        mu: Share of ``ndcg2`` in ``ndcg2pp``.
+        gain: ``exponential`` (2^y - 1) or ``linear`` (y, trec_eval's nDCG).
+
+    Returns:
+        A scalar, 0 or more.
+
+    >>> value = lambda_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 0.0]]), weighting="lambdarank")
+    >>> math.isclose(value, 1 - 1 / math.log2(3), rel_tol=1e-6)     # log2(1 + e^0) is 1
+    True
+    """
+    check_positive(k=k, sigma=sigma)
+    weigh = choose("weighting", weighting, WEIGHTINGS)
+    lists = clean(scores, labels, mask, weights)
+    every_pair = weigh is ndcg1
+    pair_weights, winners = _weights_of(lists, weigh, every_pair, normalized_gains(lists, gain, k), k, mu)
+    total = pairwise_logistic(lists.scores, winners, pair_weights, sigma)
+    return lists.mean(total / math.log(2))
+
+
+def _weights_of(
+    lists: Lists, weigh: Callable[[Pairs], Tensor], every_pair: bool, gains: Tensor, k: int | None, mu: float
+) -> tuple[Callable[[slice], Tensor], Tensor]:
+    floor = 0.0 if every_pair else lists.labels.masked_fill(~lists.mask, math.inf).amin(1, keepdim=True)
+    winners = winner_places(lists.mask & (lists.labels > floor))
+    rank = ranks(lists)
+
+    def pair_weights(block: slice) -> Tensor:
+        places = winners[block]
+
+        def better(values: Tensor) -> Tensor:
+            return values[block].gather(1, places).unsqueeze(2)
+
+        def other(values: Tensor) -> Tensor:
+            return values[block].unsqueeze(1)
+
+        if every_pair:
+            counts = places.unsqueeze(2) != torch.arange(rank.shape[1], device=places.device)
+        else:
+            counts = better(lists.labels) > other(lists.labels)
+        counts = counts & better(lists.mask) & other(lists.mask)
+        if k is not None:
+            counts &= (better(rank) <= k) | (other(rank) <= k)
+        weight = weigh(Pairs(better(gains), other(gains), better(rank), other(rank), k, mu)).mul_(counts)
+        return weight if lists.item_weights is None else weight.mul_(better(lists.item_weights))
+
+    return pair_weights, winners

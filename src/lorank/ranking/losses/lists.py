@@ -1,0 +1,195 @@
+"""What every loss needs to know of a batch of lists: clean values, who carries signal, ranks, gains, discounts.
+
+Shapes: ``scores``, ``labels`` and ``mask`` are [batch, list]; ``mask`` is True where there is a document.
+A list *carries signal* when it holds two documents with different labels; the others contribute 0. Every loss
+is the mean over the lists that carry signal,
+
+    loss = (1 / max(1, #signal)) * sum over lists b with signal of  w_b * l_b,
+
+so weights scale a list's (or document's) part and never change the denominator.
+"""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lorank.errors import UsageError, unknown_name
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Lists:
+    """A batch of lists, safe to compute with: masked places hold 0 and let no gradient through.
+
+    ``scores`` and ``labels`` are float32 (float64 where the scores are); ``signal`` bool [batch]. Weights
+    that were given for lists are in ``list_weights`` [batch], those for documents in ``item_weights``
+    [batch, list]; None where not given.
+    """
+
+    scores: Tensor
+    labels: Tensor
+    mask: Tensor
+    signal: Tensor
+    item_weights: Tensor | None
+    list_weights: Tensor | None
+
+    @property
+    def sizes(self) -> Tensor:
+        """The number of documents of each list, at least 1 so that it can divide; [batch]."""
+        return self.mask.sum(1).clamp(min=1)
+
+    def weighted(self, terms: Tensor) -> Tensor:
+        """Return ``terms`` [batch, list] times the documents' weights, 0 where masked."""
+        terms = terms if self.item_weights is None else terms * self.item_weights
+        return torch.where(self.mask, terms, 0.0)
+
+    def mean(self, per_list: Tensor, counted: Tensor | None = None) -> Tensor:
+        """Return the mean of ``per_list`` [batch] over the ``counted`` lists (default: those with signal)."""
+        counted = self.signal if counted is None else counted
+        per_list = torch.where(counted, per_list, 0.0)
+        if self.list_weights is not None:
+            per_list = per_list * self.list_weights
+        return per_list.sum() / counted.sum().clamp(min=1)
+
+
+def clean(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None) -> Lists:
+    """Return the batch in computing precision, with masked values replaced by 0.
+
+    Args:
+        scores: [batch, list], any floating type; half precision is computed in float32.
+        labels: [batch, list], 0 and up.
+        mask: bool [batch, list], True where there is a document; None means everywhere.
+        weights: None, [batch] (one a list) or [batch, list] (one a document), 0 and up.
+
+    Raises:
+        UsageError: Where the shapes do not fit each other.
+
+    >>> clean(torch.tensor([[1.0, float("nan")]]), torch.tensor([[3, -1]]), torch.tensor([[True, False]])).scores
+    tensor([[1., 0.]])
+    """
+    mask = torch.ones_like(scores, dtype=torch.bool) if mask is None else mask
+    _check_shapes(scores, labels, mask, weights)
+    if scores.shape[1] == 0:
+        scores, labels, mask = F.pad(scores, (0, 1)), F.pad(labels, (0, 1)), F.pad(mask, (0, 1))
+        weights = F.pad(weights, (0, 1)) if weights is not None and weights.dim() == 2 else weights
+    dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
+    labels = torch.where(mask, labels.to(dtype), 0.0)
+    highest = labels.masked_fill(~mask, -torch.inf).amax(1)
+    lowest = labels.masked_fill(~mask, torch.inf).amin(1)
+    item_weights = list_weights = None
+    if weights is not None and weights.dim() == 2:
+        item_weights = torch.where(mask, weights.to(dtype), 0.0)
+    elif weights is not None:
+        list_weights = weights.to(dtype)
+    scores = torch.where(mask, scores.to(dtype), 0.0)
+    return Lists(scores, labels, mask, highest > lowest, item_weights, list_weights)
+
+
+def _check_shapes(scores: Tensor, labels: Tensor, mask: Tensor, weights: Tensor | None) -> None:
+    if scores.dim() != 2 or labels.shape != scores.shape or mask.shape != scores.shape:
+        raise UsageError(f"scores, labels and mask must share one shape [batch, list]; got {list(scores.shape)}, "
+                         f"{list(labels.shape)}, {list(mask.shape)}")
+    if not scores.dtype.is_floating_point or mask.dtype != torch.bool:
+        raise UsageError(f"scores must be floating point and mask bool; got {scores.dtype} and {mask.dtype}")
+    if weights is not None and weights.shape not in (scores.shape, scores.shape[:1]):
+        raise UsageError(f"weights must be [batch] or [batch, list] = {list(scores.shape)}; "
+                         f"got {list(weights.shape)}")
+
+
+def lowest(tensor: Tensor) -> float:
+    """Return a finite number below any sensible score, for places that must not win a maximum."""
+    return torch.finfo(tensor.dtype).min / 4
+
+
+def tie_spans(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for every position of sorted ``values`` [batch, list] the first and last position of its equals.
+
+    >>> tie_spans(torch.tensor([[5, 5, 2, 1]]))
+    (tensor([[0, 0, 2, 3]]), tensor([[1, 1, 2, 3]]))
+    """
+    count = values.shape[1]
+    place = torch.arange(count, device=values.device).expand(values.shape)
+    change = values[:, 1:] != values[:, :-1]
+    edge = torch.ones_like(values[:, :1], dtype=torch.bool)
+    first = torch.where(torch.cat([edge, change], 1), place, 0).cummax(1).values
+    last = torch.where(torch.cat([change, edge], 1), place, count - 1).flip(1).cummin(1).values.flip(1)
+    return first, last
+
+
+def ranks(lists: Lists) -> Tensor:
+    """Return the 1-based rank of every document by score, [batch, list], masked ones behind all others.
+
+    Equal scores are ranked with the less relevant document first, so that a tie counts as an error; documents
+    equal in score and label share the mean of their ranks. Ranks therefore never depend on the order in which
+    the documents were given.
+
+    >>> ranks(clean(torch.tensor([[0.5, 2.0, 0.5, 0.5]]), torch.tensor([[1, 0, 0, 1]])))
+    tensor([[3.5000, 1.0000, 2.0000, 3.5000]])
+    """
+    scores = lists.scores.detach().masked_fill(~lists.mask, -torch.inf)
+    by_label = lists.labels.argsort(dim=1, stable=True)
+    order = by_label.gather(1, scores.gather(1, by_label).argsort(dim=1, descending=True, stable=True))
+    score_first, score_last = tie_spans(scores.gather(1, order))
+    label_first, label_last = tie_spans(lists.labels.gather(1, order))
+    first, last = torch.maximum(score_first, label_first), torch.minimum(score_last, label_last)
+    middle = 1 + (first + last).to(lists.scores.dtype) / 2
+    return torch.zeros_like(middle).scatter_(1, order, middle)
+
+
+def discounts(rank: Tensor, k: int | None = None) -> Tensor:
+    """Return 1 / log2(1 + rank), and 0 for ranks beyond ``k``.
+
+    >>> discounts(torch.tensor([1.0, 3.0, 7.0]), k=3)
+    tensor([1.0000, 0.5000, 0.0000])
+    """
+    value = 1 / torch.log2(1 + rank)
+    return value if k is None else torch.where(rank <= k, value, 0.0)
+
+
+def exponential_gain(labels: Tensor) -> Tensor:
+    """Return 2^label - 1, the gain of most learning-to-rank papers."""
+    return torch.exp2(labels) - 1
+
+
+def linear_gain(labels: Tensor) -> Tensor:
+    """Return the label, the gain of trec_eval's nDCG."""
+    return labels
+
+
+GAINS = {"exponential": exponential_gain, "linear": linear_gain}
+
+
+def ideal_dcg(gains: Tensor, k: int | None = None) -> Tensor:
+    """Return the largest DCG@k that ``gains`` [batch, list] (0 where masked) can reach, [batch].
+
+    >>> ideal_dcg(torch.tensor([[0.0, 1.0, 3.0]]))   # 3 + 1 / log2(3)
+    tensor([3.6309])
+    """
+    best = gains.sort(dim=1, descending=True).values
+    rank = torch.arange(1, gains.shape[1] + 1, device=gains.device, dtype=gains.dtype)
+    return (best * discounts(rank, k)).sum(1)
+
+
+def normalized_gains(lists: Lists, gain: str, k: int | None) -> Tensor:
+    """Return gain / ideal DCG@k for every document, so that a list's DCG@k becomes its nDCG@k; [batch, list]."""
+    gains = choose("gain", gain, GAINS)(lists.labels)
+    ideal = ideal_dcg(gains, k)
+    return gains / torch.where(ideal > 0, ideal, 1.0).unsqueeze(1)
+
+
+def choose(option: str, name: str, known: dict[str, T]) -> T:
+    """Return ``known[name]``; raise UsageError naming the option where there is none."""
+    if name not in known:
+        raise unknown_name(option, name, known)
+    return known[name]
+
+
+def check_positive(**options: float | None) -> None:
+    """Raise UsageError for an option that is given and not above 0."""
+    for name, value in options.items():
+        if value is not None and not value > 0:
+            raise UsageError(f"{name} must be above 0; got {value}")

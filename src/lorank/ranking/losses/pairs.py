@@ -1,0 +1,82 @@
+"""The weighted logistic loss over pairs of one list, which RankNet and the LambdaLoss family share.
+
+    l(s) = sum over i in winners, over j of  w_ij * log(1 + exp(-sigma * (s_i - s_j)))
+
+Only documents that can be the better one of a pair take part on the first axis, so a list of 1,000 candidates
+with two relevant ones costs 2 x 1,000 pairs. Blocks of lists are computed in one pass, value and gradient
+together; what is kept for the backward pass is [batch, list].
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional as F
+
+from lorank.ranking.losses.lists import Lists, tie_spans
+
+BLOCK = 1 << 20
+"""Pairs in one block: small enough for a processor's cache, large enough to hide the call."""
+
+PairWeights = Callable[[slice], Tensor]
+"""From a block of lists to the weights [block, winners, list] of their pairs; 0 where a pair does not count."""
+
+
+def winner_places(candidates: Tensor) -> Tensor:
+    """Return places [batch, winners] of the True entries of ``candidates`` [batch, list], filled up with others.
+
+    >>> winner_places(torch.tensor([[False, True, False], [True, False, True]]))
+    tensor([[1, 0], [0, 2]])
+    """
+    count = int(candidates.sum(1).max()) if candidates.numel() else 0
+    return candidates.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
+
+
+def ordered_pairs(lists: Lists) -> Tensor:
+    """Return the number of pairs y_i > y_j of each list, int64 [batch].
+
+    >>> from lorank.ranking.losses.lists import clean
+    >>> ordered_pairs(clean(torch.zeros(1, 4), torch.tensor([[2, 0, 1, 0]])))   # 3 below 2, 2 below 1
+    tensor([5])
+    """
+    ascending = lists.labels.masked_fill(~lists.mask, torch.inf).sort(dim=1).values
+    below, _ = tie_spans(ascending)
+    return torch.where(ascending < torch.inf, below, 0).sum(1)
+
+
+def pairwise_logistic(scores: Tensor, winners: Tensor, weights: PairWeights, sigma: float) -> Tensor:
+    """Return each list's weighted logistic loss over its pairs, [batch]; differentiable once, by ``scores``.
+
+    Args:
+        scores: [batch, list], finite.
+        winners: int64 [batch, winners], places of the documents on the better side.
+        weights: Gives the weights of a block of lists.
+        sigma: Steepness, above 0.
+    """
+    return _PairwiseLogistic.apply(scores, winners, weights, sigma)
+
+
+def _blocks(lists: int, pairs: int) -> Iterator[slice]:
+    step = max(1, BLOCK // max(1, pairs))
+    return (slice(start, start + step) for start in range(0, lists, step))
+
+
+class _PairwiseLogistic(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, scores: Tensor, winners: Tensor, weights: PairWeights, sigma: float) -> Tensor:
+        total, gradient = scores.new_zeros(len(scores)), torch.zeros_like(scores)
+        for block in _blocks(len(scores), winners.shape[1] * scores.shape[1]):
+            part, places, weight = scores[block], winners[block], weights(block)
+            margin = (part.unsqueeze(1) - part.gather(1, places).unsqueeze(2)).mul_(sigma)
+            total[block] = F.softplus(margin, threshold=50).mul_(weight).sum((1, 2))
+            pull = margin.sigmoid_().mul_(weight)
+            gradient[block] = pull.sum(1).scatter_add_(1, places, -pull.sum(2))
+        ctx.save_for_backward(gradient.mul_(sigma))
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return gradient * upstream.unsqueeze(1), None, None, None

@@ -1,0 +1,76 @@
+r"""Softmax cross entropy over a list: ListNet's top-one loss.
+
+    l = -\sum_i P_i \log \frac{\exp(s_i / T)}{\sum_j \exp(s_j / T)}
+
+with the target P that ``target`` names: ``normalized``, P_i = y_i / \sum_j y_j; ``softmax``, P = softmax(y), as
+ListNet has it; ``labels``, P_i = y_i, as rax has it. With one relevant document, the first and the last are the
+contrastive (InfoNCE) loss.
+
+Paper: Z. Cao, T. Qin, T.-Y. Liu, M.-F. Tsai, H. Li, Learning to Rank: From Pairwise Approach to Listwise
+Approach, ICML 2007; S. Bruch et al., An Analysis of the Softmax Cost Function for Learning to Rank, ICTIR 2019.
+
+*Deviations*: ListNet's own target is ``softmax``; the default is ``normalized``, which gives irrelevant documents
+no mass. A list whose labels are all equal counts 0 under every target.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lorank.ranking.losses.lists import Lists, check_positive, choose, clean, lowest
+from lorank.ranking.losses.registry import register_loss
+
+
+def _normalized(lists: Lists) -> Tensor:
+    total = lists.labels.sum(1, keepdim=True)
+    return lists.labels / torch.where(total > 0, total, 1.0)
+
+
+def _softmax(lists: Lists) -> Tensor:
+    return lists.labels.masked_fill(~lists.mask, lowest(lists.labels)).softmax(1)
+
+
+def _labels(lists: Lists) -> Tensor:
+    return lists.labels
+
+
+TARGETS: dict[str, Callable[[Lists], Tensor]] = {
+    "normalized": _normalized, "softmax": _softmax, "labels": _labels}
+
+
+@register_loss("softmax", title="Learning to Rank: From Pairwise Approach to Listwise Approach (ListNet, top-one)",
+               aliases=("listnet",))
+def softmax(
+    scores: Tensor,
+    labels: Tensor,
+    mask: Tensor | None = None,
+    weights: Tensor | None = None,
+    *,
+    target: str = "normalized",
+    temperature: float = 1.0,
+) -> Tensor:
+    """Return the mean over lists of the cross entropy between the target and the softmax of the scores.
+
+    Args:
+        scores: [batch, list].
+        labels: [batch, list], 0 and up.
+        mask: bool [batch, list], True where there is a document.
+        weights: [batch] or [batch, list]; a document's weight multiplies its own term of the sum.
+        target: ``normalized``, ``softmax`` or ``labels``.
+        temperature: T above 0; small values sharpen the softmax of the scores (0.05 suits cosines).
+
+    Returns:
+        A scalar.
+
+    >>> import math
+    >>> value = softmax(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]]))
+    >>> math.isclose(value, math.log(1 + math.exp(-1) + math.exp(-2)), rel_tol=1e-6)
+    True
+    """
+    check_positive(temperature=temperature)
+    lists = clean(scores, labels, mask, weights)
+    wanted = lists.weighted(choose("target", target, TARGETS)(lists))
+    filled = (lists.scores / temperature).masked_fill(~lists.mask, lowest(lists.scores))
+    log_share = torch.where(lists.mask, filled.log_softmax(1), 0.0)
+    return lists.mean(-(wanted * log_share).sum(1))
