@@ -48,7 +48,8 @@ class BiEncoder(TextRanker[TextInputs]):
 
     ``score`` returns similarity / ``temperature``, float32; ``encode`` returns the vectors, of unit length for
     the cosine. ``dtype`` and ``long`` are explained in ``TextRanker`` and ``Long``; documents that need more
-    than one passage share ``overlap`` tokens between neighbours. Training always takes the first passage.
+    than one passage share ``overlap`` tokens between neighbours (default: an eighth of
+    ``max_length``). Training always takes the first passage.
 
     >>> BiEncoder("minilm").score("sorting", ["how to sort a list", "the moon"]).argmax()    # doctest: +SKIP
     0
@@ -60,7 +61,7 @@ class BiEncoder(TextRanker[TextInputs]):
     def __init__(self, base: str | Path, *, similarity: Similarity = "cosine", pooling: Pooling | None = None,
                  temperature: float = 0.05, max_length: int | None = None, query_prefix: str | None = None,
                  document_prefix: str | None = None, dtype: Dtype = "float32", long: Long = "truncate",
-                 overlap: int = 32, token_budget: int | None = None) -> None:
+                 overlap: int | None = None, token_budget: int | None = None) -> None:
         if similarity not in ("cosine", "dot"):
             raise UsageError(f"similarity={similarity!r}: choose 'cosine' or 'dot'")
         if not temperature > 0:
@@ -90,8 +91,8 @@ class BiEncoder(TextRanker[TextInputs]):
 
     def prepare(self, queries: Sequence[str], documents: Documents) -> TextInputs:
         """Tokenise queries and documents once."""
-        return TextInputs(tokenize(self.tokenizer, [self.query_prefix + q for q in queries], self.room),
-                          tokenize(self.tokenizer, [self.document_prefix + d for d in documents], self.room))
+        return TextInputs(tokenize(self.tokenizer, queries, self.room, prefix=self.query_prefix),
+                          tokenize(self.tokenizer, documents, self.room, prefix=self.document_prefix))
 
     def forward(self, inputs: TextInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
         """Return scores [batch, list]; each query and each document of the grid is encoded once."""
@@ -119,7 +120,7 @@ class BiEncoder(TextRanker[TextInputs]):
     def encode(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray:
         """Return float32 vectors [texts, dim]; ``query=True`` puts the query's prefix in front."""
         prefix = self.query_prefix if query else self.document_prefix
-        table = tokenize(self.tokenizer, [prefix + text for text in texts], self.room)
+        table = tokenize(self.tokenizer, texts, self.room, prefix=prefix)
         start, length = self.template.cut(table.lengths, self.room)
         return self.encode_spans(table, Span(np.arange(len(table)), start, length))
 

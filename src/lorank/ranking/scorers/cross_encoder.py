@@ -79,13 +79,13 @@ class CrossEncoder(TextRanker[PairInputs]):
 
     def __init__(self, base: str | Path, *, max_length: int | None = None, seed: int = 0,
                  head: Literal["zero", "random"] = "zero", dtype: Dtype = "float32", long: Long = "truncate",
-                 overlap: int = 64, token_budget: int | None = None) -> None:
+                 overlap: int | None = None, token_budget: int | None = None) -> None:
         loaded = load_pretrained(base, "classifier", seed=seed, head=head)
         self.seed, self.head = seed, head
         most = longest_input(loaded.tokenizer, loaded.module.config)
         max_length = max_length or min(most, 512)
         self._open(loaded, max_length=max_length, dtype=dtype, long=long,
-                   overlap=min(overlap, max_length // 2 - 1), token_budget=token_budget)
+                   overlap=overlap, token_budget=token_budget)
 
     @property
     def room(self) -> int:

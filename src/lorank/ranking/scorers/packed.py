@@ -24,7 +24,8 @@ PACKABLE = ("BertModel", "RobertaModel", "XLMRobertaModel")
 WASTE = 256
 """Padded places that one attention group may hold."""
 
-Projection = Callable[[Tensor], Tensor]
+Step = Callable[[Tensor], Tensor]
+Projections = Callable[[Tensor], Sequence[Tensor]]
 
 
 def can_pack(backbone: nn.Module) -> bool:
@@ -88,38 +89,37 @@ def attention_group(lengths: np.ndarray, first: int, begin: int, device: torch.d
 class PackedLayer:
     """One transformer layer made ready: projections and norms in the format asked for."""
 
-    query: Projection
-    key_value: Projection
-    query_key_value: Projection | None
-    attention_output: Projection
-    attention_norm: Projection
-    feed_forward: Projection
-    output: Projection
-    output_norm: Projection
-    activation: Projection
+    query: Projections
+    key_value: Projections
+    query_key_value: Projections
+    attention_output: Projections
+    attention_norm: Step
+    feed_forward: Projections
+    output: Projections
+    output_norm: Step
+    activation: Step
     heads: int
     dropout: nn.Dropout
     attention_dropout: float
 
     def __call__(self, hidden: Tensor, groups: Sequence[Group], firsts: Tensor | None) -> Tensor:
         """Return the layer's output for all tokens [tokens, dim], or for ``firsts`` only [sequences, dim]."""
-        if firsts is None and self.query_key_value is not None:
-            query, key, value = self.query_key_value(hidden).chunk(3, dim=-1)
+        if firsts is None:
+            residual, attend = hidden, self.attend_all
+            query, key, value = self.query_key_value(hidden)
         else:
-            query = self.query(hidden if firsts is None else hidden[firsts])
-            key, value = self.key_value(hidden).chunk(2, dim=-1)
-        attend = self.attend_all if firsts is None else self.attend_first
+            residual, attend = hidden.index_select(0, firsts), self.attend_first
+            (query,), (key, value) = self.query(residual), self.key_value(hidden)
         context = torch.cat([attend(query, key, value, group) for group in groups])
-        residual = hidden if firsts is None else hidden[firsts]
-        attended = self.attention_norm(self.dropout(self.attention_output(context)) + residual)
-        inner = self.output(self.activation(self.feed_forward(attended)))
+        attended = self.attention_norm(self.dropout(self.attention_output(context)[0]) + residual)
+        inner = self.output(self.activation(self.feed_forward(attended)[0]))[0]
         return self.output_norm(self.dropout(inner) + attended)
 
     def attend_all(self, query: Tensor, key: Tensor, value: Tensor, group: Group) -> Tensor:
         """Return the context of every token of a group [tokens of the group, dim]."""
         q, k, v = (self.spread(part[group.begin:group.end], group) for part in (query, key, value))
         context = self.weigh(q, k, v, group).transpose(1, 2).reshape(group.count * group.longest, -1)
-        return context if group.real is None else context[group.real]
+        return context if group.real is None else context.index_select(0, group.real)
 
     def attend_first(self, query: Tensor, key: Tensor, value: Tensor, group: Group) -> Tensor:
         """Return the context of the first token of each sequence of a group [count, dim]."""
@@ -131,7 +131,7 @@ class PackedLayer:
     def spread(self, tokens: Tensor, group: Group) -> Tensor:
         """Return a group's tokens as [count, heads, longest, head size]."""
         if group.places is not None:
-            tokens = tokens[group.places]
+            tokens = tokens.index_select(0, group.places)
         return tokens.view(group.count, group.longest, self.heads, -1).transpose(1, 2)
 
     def weigh(self, q: Tensor, k: Tensor, v: Tensor, group: Group) -> Tensor:
@@ -143,10 +143,9 @@ def packed_layer(layer: Any, heads: int, dtype: torch.dtype) -> PackedLayer:
     """Make one BERT layer ready to run in ``dtype``."""
     attention, output = layer.attention, layer.output
     q, k, v = attention.self.query, attention.self.key, attention.self.value
-    fused = not torch.is_grad_enabled() and all(is_plain(m) for m in (q, k, v))
     return PackedLayer(
         query=projection([q], dtype), key_value=projection([k, v], dtype),
-        query_key_value=projection([q, k, v], dtype) if fused else None,
+        query_key_value=projection([q, k, v], dtype),
         attention_output=projection([attention.output.dense], dtype),
         attention_norm=norm(attention.output.LayerNorm, dtype),
         feed_forward=projection([layer.intermediate.dense], dtype), output=projection([output.dense], dtype),
@@ -160,25 +159,23 @@ def is_plain(module: nn.Module) -> bool:
     return type(module) is nn.Linear and not module._forward_hooks and not module._forward_pre_hooks
 
 
-def projection(modules: Sequence[nn.Module], dtype: torch.dtype) -> Projection:
-    """Return x -> the outputs of ``modules`` side by side; plain layers without gradients become one product."""
+def projection(modules: Sequence[nn.Module], dtype: torch.dtype) -> Projections:
+    """Return x -> the output of each module; plain layers without gradients become one product."""
     if not torch.is_grad_enabled() and all(is_plain(m) and m.bias is not None for m in modules):
         weight = torch.cat([m.weight.to(dtype) for m in modules]) if len(modules) > 1 else modules[0].weight.to(dtype)
         bias = torch.cat([m.bias for m in modules]).to(dtype)
-        return lambda x: F.linear(x, weight, bias)
+        return lambda x: F.linear(x, weight, bias).chunk(len(modules), dim=-1)
     if dtype is torch.float32:
-        if len(modules) == 1:
-            return modules[0]
-        return lambda x: torch.cat([m(x) for m in modules], dim=-1)
+        return lambda x: [m(x) for m in modules]
 
-    def mixed(x: Tensor) -> Tensor:
+    def mixed(x: Tensor) -> list[Tensor]:
         with torch.autocast(x.device.type, dtype=dtype):
-            return torch.cat([m(x) for m in modules], dim=-1).to(dtype)
+            return [m(x).to(dtype) for m in modules]
 
     return mixed
 
 
-def norm(module: nn.LayerNorm, dtype: torch.dtype) -> Projection:
+def norm(module: nn.LayerNorm, dtype: torch.dtype) -> Step:
     """Return a layer norm that computes in ``dtype``."""
     if dtype is torch.float32 or type(module) is not nn.LayerNorm:
         return module if dtype is torch.float32 else lambda x: module(x.float()).to(dtype)

@@ -53,7 +53,7 @@ class TextRanker(TrainableRanker[Inputs]):
     training is always float32. ``token_budget`` bounds the tokens of one scoring batch.
     """
 
-    def _open(self, base: Pretrained, *, max_length: int, dtype: Dtype, long: Long, overlap: int,
+    def _open(self, base: Pretrained, *, max_length: int, dtype: Dtype, long: Long, overlap: int | None,
               token_budget: int | None) -> None:
         """Keep the parts of a loaded base and check the options."""
         self.base, self.new_parameters = base.name, base.new
@@ -69,6 +69,7 @@ class TextRanker(TrainableRanker[Inputs]):
             raise UsageError(f"dtype {dtype!r}: choose one of {', '.join(get_args(Dtype))}")
         if long not in get_args(Long):
             raise UsageError(f"long={long!r}: choose one of {', '.join(get_args(Long))}")
+        overlap = max_length // 8 if overlap is None else overlap
         self.dtype, self.long, self.overlap, self.token_budget = dtype, long, overlap, token_budget
         if not 0 <= overlap < max_length // 2:
             raise UsageError(f"overlap={overlap} must be from 0 to less than half of max_length={max_length}")

@@ -53,8 +53,8 @@ class TokenTable:
         return self.ids[self.offsets[text]:self.offsets[text + 1]]
 
 
-def tokenize(tokenizer: Any, texts: Sequence[str], limit: int) -> TokenTable:
-    """Tokenise each text once, without special tokens and without cutting anything.
+def tokenize(tokenizer: Any, texts: Sequence[str], limit: int, prefix: str = "") -> TokenTable:
+    """Tokenise each text once, ``prefix`` in front, without special tokens and without cutting anything.
 
     The Rust tokenizer's batch call is used directly where there is one; it skips the offsets and the Python
     objects that the general call makes.
@@ -62,6 +62,8 @@ def tokenize(tokenizer: Any, texts: Sequence[str], limit: int) -> TokenTable:
     if any(not isinstance(text, str) for text in texts):
         wrong = next(text for text in texts if not isinstance(text, str))
         raise UsageError(f"documents and queries must be strings, not {type(wrong).__name__}")
+    if prefix:
+        texts = [prefix + text for text in texts]
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         backend.no_truncation()
