@@ -1,0 +1,86 @@
+"""One HTML file a run: everything inline, nothing loaded, readable without JavaScript and on paper."""
+
+import base64
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+import lorank
+from lorank.reporting import numbers, sections
+from lorank.reporting.run_folder import RunCard, RunFolder, read_run_folder
+from lorank.reporting.verdict import LEVEL, OUTCOME_WORDS, verdict
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+FILTERS: dict[str, Callable] = {f.__name__: f for f in (
+    numbers.decimal, numbers.signed, numbers.interval, numbers.p_value, numbers.count, numbers.percent, numbers.size,
+    numbers.duration, numbers.moment, sections.cut)}
+
+
+def write_report(folder: Path, out: Path | None = None) -> Path:
+    """Write the report of a run folder as one HTML file and return its path.
+
+    ``folder`` may hold results.json, metrics.jsonl, run.json and examples.json; each missing file makes its
+    section disappear, a malformed one raises DataError. ``out`` defaults to report.html in the folder; the
+    file appears whole or not at all. The page's Content-Security-Policy forbids every request, and scripts
+    and styles other than the page's own.
+    """
+    folder = Path(folder)
+    out = folder / "report.html" if out is None else Path(out)
+    page = render(read_run_folder(folder)).encode("utf-8", "replace")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(page)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(out)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return out
+
+
+def render(run_folder: RunFolder) -> str:
+    """Return the page of a run folder as HTML text."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True,
+                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters |= FILTERS
+    return environment.get_template("report.html").render(_context(run_folder))
+
+
+def _context(run_folder: RunFolder) -> dict[str, Any]:
+    evaluation, run = run_folder.evaluation, run_folder.run or RunCard()
+    said = verdict(evaluation) if evaluation else None
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    return {
+        "title": _title(run_folder), "verdict": said, "evaluation": evaluation, "run": run, "level": LEVEL,
+        "version": lorank.__version__, "outcome_words": OUTCOME_WORDS,
+        "ladder": sections.ladder(evaluation, said) if said else None,
+        "comparisons": sections.comparisons(evaluation, said) if said and evaluation.comparisons else None,
+        "changes": sections.changes(evaluation, said, run_folder.examples) if said else None,
+        "learning": sections.learning(run_folder.training),
+        "trained": sections.trained(run),
+        "mixing": sections.mixing(run.mix, said.measure if said else "nDCG@10"),
+        "examples": sections.side_by_side(run_folder.examples), "examples_in_all": len(run_folder.examples),
+        "settings": sections.flat(run.settings), "machine": sections.flat(run.machine),
+        "card_letters": sections.CARD_LETTERS,
+        "style": Markup(style), "script": Markup(script), "style_hash": _hash(style), "script_hash": _hash(script),
+    }
+
+
+def _title(run_folder: RunFolder) -> str:
+    card = run_folder.run.collection if run_folder.run else None
+    name = run_folder.evaluation.collection if run_folder.evaluation else card.name if card else ""
+    return f"Ranking {name}" if name else f"Run {run_folder.path.resolve().name}"
+
+
+def _hash(content: str) -> str:
+    """Return the source expression by which a Content-Security-Policy admits exactly this inline text."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()

@@ -1,0 +1,199 @@
+"""What a run folder holds, read and checked: results.json, metrics.jsonl, run.json, examples.json."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, TypeAdapter, ValidationError
+
+from lorank.errors import DataError
+from lorank.ranking.metrics.evaluation import Evaluation
+
+Scalar = str | int | float | bool | None
+Checked = TypeVar("Checked")
+
+RESULTS, METRICS, RUN, EXAMPLES = "results.json", "metrics.jsonl", "run.json", "examples.json"
+
+
+class Part(BaseModel):
+    """A part of a run folder: fields that it does not know are ignored, so newer runs stay readable."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class AdaptedLayer(Part):
+    """One adapted weight: its dotted ``path``, its ``rank`` and its ``shape`` [out, in]."""
+
+    path: str
+    rank: NonNegativeInt
+    shape: list[NonNegativeInt] = []
+
+
+class AdapterCard(Part):
+    """What was trained: the form's name, rank, scale, counts of parameters, bytes on disk, layers."""
+
+    name: str = ""
+    rank: int | None = None
+    alpha: float | None = None
+    trained_parameters: NonNegativeInt | None = None
+    total_parameters: NonNegativeInt | None = None
+    bytes: NonNegativeInt | None = None
+    layers: list[AdaptedLayer] = []
+
+
+class CollectionCard(Part):
+    """What was searched: counts of documents and of queries a split, and the collection's own card."""
+
+    name: str = ""
+    documents: NonNegativeInt | None = None
+    queries: dict[str, NonNegativeInt] = {}
+    card: str = ""
+
+
+class Mix(Part):
+    """How the learned score joins the first stage: dev values [weight, value], the weight "inf" being it alone."""
+
+    first_stage: Any = None
+    first_stage_weight: float | None = None
+    weight: float | None = None
+    dev_curve: list[tuple[float, float]] = []
+
+
+class RunCard(Part):
+    """Everything needed to run it again; every part may be absent."""
+
+    lorank: str | None = None
+    command: str | None = None
+    created: str | None = None
+    seed: int | None = None
+    machine: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    adapter: AdapterCard | None = None
+    collection: CollectionCard | None = None
+    packages: dict[str, str] = {}
+    mix: Mix | None = None
+
+
+class TrainingStep(Part):
+    """One line of the training log: a step's ``loss`` and ``lr``, or the dev measures after it."""
+
+    step: NonNegativeInt
+    epoch: float | None = None
+    loss: float | None = None
+    lr: float | None = None
+    seconds: float | None = None
+    dev: dict[str, float] | None = None
+
+
+class ListedDocument(Part):
+    """A document in a shown list; ``relevance`` is None where nobody judged it."""
+
+    id: str
+    title: str = ""
+    snippet: str = ""
+    score: float | None = None
+    relevance: int | None = None
+
+
+class ShownList(Part):
+    """What one system answered, best first."""
+
+    system: str
+    documents: list[ListedDocument]
+
+
+class Example(Part):
+    """One query answered by two systems; ``change`` is the measure after minus before."""
+
+    query_id: str
+    query: str
+    before: ShownList
+    after: ShownList
+    change: float | None = None
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The parts of a run folder; what the folder lacks is None or empty."""
+
+    path: Path
+    evaluation: Evaluation | None
+    training: list[TrainingStep]
+    run: RunCard | None
+    examples: list[Example]
+
+
+def read_run_folder(folder: Path) -> RunFolder:
+    """Read a run folder.
+
+    A missing file leaves its part empty; a malformed one raises DataError naming file, line (where the file
+    has lines), key, and what was expected there. A path that is no folder, or a folder without any of the
+    four files, raises DataError too.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(folder, None, "is not a folder", "give the --out folder of a finished lorank run")
+    if not any((folder / name).is_file() for name in (RESULTS, METRICS, RUN, EXAMPLES)):
+        raise DataError(folder, None, f"holds none of {RESULTS}, {METRICS}, {RUN}, {EXAMPLES}",
+                        "give the --out folder of a lorank run")
+    evaluation = _read_json(folder / RESULTS, TypeAdapter(Evaluation), "what `lorank evaluate --json` prints")
+    if evaluation is not None:
+        _check_evaluation(evaluation, folder / RESULTS)
+    run = _read_json(folder / RUN, TypeAdapter(RunCard), "the object a lorank run writes")
+    examples = _read_json(folder / EXAMPLES, TypeAdapter(list[Example]),
+                          "a list of {query_id, query, before, after, change}")
+    return RunFolder(folder, evaluation, _read_training(folder / METRICS), run, examples or [])
+
+
+def _read_json(path: Path, shape: TypeAdapter[Checked], expected: str) -> Checked | None:
+    if not path.is_file():
+        return None
+    return _checked(_parsed(_text(path), path, None, expected), shape, path, None, expected)
+
+
+def _read_training(path: Path) -> list[TrainingStep]:
+    expected = "an object with 'step' and either 'loss' or 'dev'"
+    shape = TypeAdapter(TrainingStep)
+    lines = enumerate(_text(path).split("\n"), start=1) if path.is_file() else ()
+    return [_checked(_parsed(line, path, number, expected), shape, path, number, expected)
+            for number, line in lines if line.strip()]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as problem:
+        raise DataError(path, None, f"is not UTF-8 at byte {problem.start}", "write it again as UTF-8") from problem
+
+
+def _parsed(text: str, path: Path, line: int | None, expected: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as problem:
+        raise DataError(path, line or problem.lineno, f"broken JSON at column {problem.colno}: {problem.msg}",
+                        f"expected {expected}") from problem
+
+
+def _checked(data: Any, shape: TypeAdapter[Checked], path: Path, line: int | None, expected: str) -> Checked:
+    try:
+        return shape.validate_python(data)
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        key = ".".join(str(step) for step in first["loc"]) or "the whole"
+        raise DataError(path, line, f"{key}: {first['msg']}", f"expected {expected}") from problem
+
+
+def _check_evaluation(evaluation: Evaluation, path: Path) -> None:
+    """Refuse an evaluation that names systems or measures it does not hold."""
+    for name, system in evaluation.systems.items():
+        for part in ("mean", "interval"):
+            absent = [m for m in evaluation.measures if m not in getattr(system, part)]
+            if absent:
+                raise DataError(path, None, f"systems.{name}.{part} lacks {absent[0]!r}",
+                                "expected one entry for each of the measures listed")
+    for place, comparison in enumerate(evaluation.comparisons):
+        for name in (comparison.system, comparison.baseline):
+            if name not in evaluation.systems:
+                raise DataError(path, None, f"comparisons.{place} names the unknown system {name!r}",
+                                f"expected one of: {', '.join(evaluation.systems)}")

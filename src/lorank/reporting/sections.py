@@ -1,0 +1,286 @@
+"""What each section of the report shows, prepared from a run folder; the templates only lay it out."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from lorank.ranking.metrics.evaluation import Comparison, Evaluation, SystemResult
+from lorank.reporting.charts import Rung, curve_chart, difference_bars, difference_glyph, ladder_chart, rank_picture
+from lorank.reporting.numbers import count, duration, known, size
+from lorank.reporting.run_folder import AdapterCard, Example, ListedDocument, Mix, RunCard, ShownList, TrainingStep
+from lorank.reporting.verdict import Verdict, comparisons_of, outcome
+
+WIDE, PHONE = 880, 342
+MOST_EXAMPLES, MOST_DOCUMENTS, MOST_CHANGES, MOST_COMPARISONS = 12, 10, 10, 200
+TITLE_LETTERS, SNIPPET_LETTERS, CARD_LETTERS = 200, 420, 6000
+
+COSTS: dict[str, tuple[str, Callable[[float | None], str]]] = {
+    "train_seconds": ("Training", duration),
+    "score_seconds": ("Scoring", duration),
+    "trained_parameters": ("Trained parameters", count),
+    "bytes": ("Size", size),
+}
+"""Heading and format of each known cost; others are headed by their own key."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The same numbers drawn for a wide page and for a phone."""
+
+    wide: Markup
+    phone: Markup
+
+
+def both_widths(draw: Callable[[int], Markup]) -> Chart:
+    """Return ``draw`` at the two widths of the page."""
+    return Chart(draw(WIDE), draw(PHONE))
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Every system with its quality and what it cost."""
+
+    chart: Chart
+    measures: list[str]
+    rows: list[tuple[str, SystemResult, float | None]]
+    costs: list[tuple[str, str, Callable[[float | None], str]]]
+    has_ceiling: bool
+
+
+def ladder(evaluation: Evaluation, verdict: Verdict) -> Ladder:
+    """Return the ladder in the evaluation's order; the rung the verdict is about carries the accent."""
+    first = verdict.measure
+    rungs = [Rung(name, s.mean[first], *s.interval[first]) for name, s in evaluation.systems.items()]
+    keys = list(dict.fromkeys([*COSTS, *(k for s in evaluation.systems.values() for k in s.cost)]))
+    shown = [k for k in keys if any(known(s.cost.get(k)) for s in evaluation.systems.values())]
+    costs = [(k, *COSTS.get(k, (k.replace("_", " ").capitalize(), _bare))) for k in shown]
+    rows = [(name, s, evaluation.ceiling.get(name)) for name, s in evaluation.systems.items()]
+    chart = both_widths(lambda width: ladder_chart(rungs, first, width, accent=verdict.system))
+    return Ladder(chart, evaluation.measures, rows, costs, bool(evaluation.ceiling))
+
+
+def _bare(value: float | None) -> str:
+    return f"{value:,.4g}" if known(value) else "–"
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One paired comparison, its outcome word and its small picture."""
+
+    pair: Comparison
+    outcome: str
+    glyph: Markup
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """The comparisons about the verdict's system on the first measure, and all others; ``left_out`` are not shown."""
+
+    main: list[ComparisonRow]
+    others: list[ComparisonRow]
+    left_out: int
+
+
+def comparisons(evaluation: Evaluation, verdict: Verdict) -> Comparisons:
+    """Return the comparisons that the verdict rests on first, then the rest."""
+    main = comparisons_of(evaluation, verdict.system, verdict.measure)
+    used = {frozenset((c.system, c.baseline)) for c in main}
+    rest = [c for c in evaluation.comparisons
+            if c.measure != verdict.measure or frozenset((c.system, c.baseline)) not in used]
+    bounds = [abs(b) for c in evaluation.comparisons for b in (*c.interval, c.difference) if known(b)]
+    reach = max(bounds, default=0) or 1.0
+    rows = [ComparisonRow(c, outcome(c), difference_glyph(c.difference, c.interval, reach)) for c in [*main, *rest]]
+    shown = rows[:max(len(main), MOST_COMPARISONS)]
+    return Comparisons(shown[:len(main)], shown[len(main):], len(rows) - len(shown))
+
+
+@dataclass(frozen=True)
+class QueryChange:
+    """One query's measure before and after; ``text`` is empty where the run folder does not hold it."""
+
+    query_id: str
+    text: str
+    before: float
+    after: float
+
+    @property
+    def change(self) -> float:
+        """After minus before."""
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Per-query gains and losses of the verdict's system over its baseline."""
+
+    chart: Chart
+    gains: list[QueryChange]
+    losses: list[QueryChange]
+    queries: int
+    gained: int
+    lost: int
+    grouped: bool
+
+
+def changes(evaluation: Evaluation, verdict: Verdict, examples: list[Example]) -> Changes | None:
+    """Return what changed query by query; None where there is no baseline or no query of both."""
+    if verdict.baseline is None:
+        return None
+    texts = {e.query_id: e.query for e in examples}
+    before = evaluation.systems[verdict.baseline].values.get(verdict.measure, {})
+    after = evaluation.systems[verdict.system].values.get(verdict.measure, {})
+    shared = [QueryChange(q, texts.get(q, ""), before[q], after[q]) for q in after
+              if q in before and known(before[q]) and known(after[q])]
+    if not shared:
+        return None
+    rows = sorted(shared, key=lambda row: (-row.change, row.query_id))
+    bars = [(f"{row.query_id} {cut(row.text, 80)}".strip(), row.change) for row in rows]
+    gained, lost = sum(row.change > 0 for row in rows), sum(row.change < 0 for row in rows)
+    chart = both_widths(lambda width: difference_bars(bars, verdict.measure, width))
+    losses = rows[len(rows) - lost:][::-1]
+    return Changes(chart, rows[:min(gained, MOST_CHANGES)], losses[:MOST_CHANGES], len(rows), gained, lost,
+                   len(rows) > 360)
+
+
+@dataclass(frozen=True)
+class Learning:
+    """The training loss, and the measure on dev with its best step."""
+
+    loss: Chart | None
+    dev: Chart | None
+    dev_name: str
+    dev_rows: list[TrainingStep]
+    best: TrainingStep | None
+    steps: int
+    seconds: float | None
+
+
+def learning(training: list[TrainingStep]) -> Learning | None:
+    """Return the learning curves; None where nothing was trained."""
+    losses = [(float(t.step), t.loss) for t in training if known(t.loss)]
+    judged = [t for t in training if t.dev]
+    name = next(iter(judged[0].dev)) if judged else ""
+    judged = [t for t in judged if known(t.dev.get(name))]
+    if not losses and not judged:
+        return None
+    best = max(judged, key=lambda t: t.dev[name], default=None)
+    dev_points = [(float(t.step), t.dev[name]) for t in judged]
+    marked = (float(best.step), best.dev[name]) if best else None
+    steps = max(t.step for t in training)
+    loss_chart = both_widths(lambda w: curve_chart(losses, w, x_name="step", y_name="training loss", x_end=steps))
+    dev_chart = both_widths(lambda w: curve_chart(
+        dev_points, w, x_name="step", y_name=f"dev {name}", x_end=steps, dots=True, marked=marked,
+        marked_as=f"best, step {best.step}" if best else ""))
+    spent = max((t.seconds for t in training if known(t.seconds)), default=None)
+    return Learning(loss_chart if losses else None, dev_chart if best else None, name, judged, best, steps, spent)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The adapter's counts and, where layers are listed, the picture of their ranks."""
+
+    card: AdapterCard
+    share: float | None
+    picture: Markup | None
+
+
+def trained(run: RunCard) -> Trained | None:
+    """Return what was trained; None where the run has no adapter."""
+    if run.adapter is None:
+        return None
+    card = run.adapter
+    counted = card.trained_parameters is not None and card.total_parameters
+    share = card.trained_parameters / card.total_parameters if counted else None
+    layers = [(layer.path, layer.rank, layer.shape) for layer in card.layers]
+    return Trained(card, share, rank_picture(layers) if layers else None)
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """The dev curve over the weight of the learned score, and the weight that was chosen (infinite: it alone)."""
+
+    chart: Chart
+    weight: float
+    value: float
+    first_stage: str
+    first_stage_value: float | None
+    learned_value: float | None
+
+
+def mixing(mix: Mix | None, measure: str) -> Mixing | None:
+    """Return the curve by weight; None where no weight was tried.
+
+    The curve's weights are relative: 1 gives both scores equal say. The chosen one is the smallest that is
+    best on dev, as the mix is defined, unless the run says that it left the first stage out.
+    """
+    curve = sorted((p for p in mix.dev_curve if known(p[1])), key=lambda p: (-p[1], p[0])) if mix else []
+    points = sorted(p for p in curve if known(p[0]))
+    if not points:
+        return None
+    weight, value = next((p for p in curve if mix.first_stage_weight == 0 and not known(p[0])), curve[0])
+    marked = (weight, value) if known(weight) else None
+    chart = both_widths(lambda w: curve_chart(
+        points, w, x_name="weight of the learned score", y_name=f"dev {measure}", dots=True, marked=marked,
+        marked_as=f"chosen, {weight:g}" if marked else ""))
+    values = dict(curve)
+    return Mixing(chart, weight, value, str(mix.first_stage or "the first stage"), values.get(0.0),
+                  values.get(math.inf))
+
+
+@dataclass(frozen=True)
+class ShownDocument:
+    """A document of a list with its place, and where it stood in the list before (None: not among those shown)."""
+
+    place: int
+    document: ListedDocument
+    was: int | None
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """One query answered before and after."""
+
+    example: Example
+    before: list[ShownDocument]
+    after: list[ShownDocument]
+
+
+def side_by_side(examples: list[Example]) -> list[SideBySide]:
+    """Return the first examples, with lists and texts cut to what a reader compares at a glance."""
+    return [SideBySide(e, _shown(e.before, None), _shown(e.after, e.before)) for e in examples[:MOST_EXAMPLES]]
+
+
+def _shown(answered: ShownList, earlier: ShownList | None) -> list[ShownDocument]:
+    places = {d.id: k for k, d in enumerate(earlier.documents, start=1)} if earlier else {}
+    return [ShownDocument(k, d.model_copy(update={"title": cut(d.title, TITLE_LETTERS),
+                                                  "snippet": cut(d.snippet, SNIPPET_LETTERS)}), places.get(d.id))
+            for k, d in enumerate(answered.documents[:MOST_DOCUMENTS], start=1)]
+
+
+def cut(content: str, letters: int) -> str:
+    """Return at most ``letters`` letters of ``content``, with an ellipsis where some were cut.
+
+    >>> cut("abcdef", 4)
+    'abc…'
+    """
+    return content if len(content) <= letters else content[: letters - 1].rstrip() + "…"
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested settings as rows of (dotted key, value).
+
+    >>> flat({"loss": {"name": "lambda", "k": 10}, "targets": ["query", "value"]})
+    [('loss.name', 'lambda'), ('loss.k', '10'), ('targets', 'query, value')]
+    """
+    rows: list[tuple[str, str]] = []
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            rows += flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            rows.append((f"{prefix}{key}", cut(", ".join(map(str, value)), 600)))
+        else:
+            rows.append((f"{prefix}{key}", "–" if value is None else cut(str(value), 600)))
+    return rows

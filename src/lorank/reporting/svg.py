@@ -1,0 +1,96 @@
+"""The few SVG primitives that the charts are drawn with; every value is escaped, colours are CSS classes."""
+
+import math
+from collections.abc import Callable, Iterable
+
+from markupsafe import Markup, escape
+
+Scale = Callable[[float], float]
+Value = str | int | float
+
+
+def element(name: str, *children: str, **attributes: Value) -> Markup:
+    """Return one element; ``class_`` writes ``class``, other underscores become hyphens, text is escaped.
+
+    >>> element("text", "a<b", x=1.2345, class_="label")
+    Markup('<text x="1.23" class="label">a&lt;b</text>')
+    """
+    written = "".join(f' {_attribute(key)}="{escape(_plain(value))}"' for key, value in attributes.items())
+    return Markup(f"<{name}{written}>{''.join(escape(child) for child in children)}</{name}>")
+
+
+def _attribute(key: str) -> str:
+    return key if key in ("viewBox",) else key.rstrip("_").replace("_", "-")
+
+
+def _plain(value: Value) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def drawing(width: float, height: float, label: str, parts: Iterable[Markup]) -> Markup:
+    """Return an <svg> of a fixed size in pixels, announced as one image described by ``label``."""
+    return element("svg", *parts, width=width, height=height, viewBox=f"0 0 {_plain(width)} {_plain(height)}",
+                   role="img", aria_label=label)
+
+
+def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+    """Return a straight line."""
+    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
+
+
+def text(x: float, y: float, content: str, class_: str = "label", anchor: str = "start") -> Markup:
+    """Return a line of text whose baseline is at ``y``."""
+    return element("text", content, x=x, y=y, class_=class_, text_anchor=anchor)
+
+
+def polyline(points: Iterable[tuple[float, float]], class_: str) -> Markup:
+    """Return an open line through ``points``."""
+    written = " ".join(f"{_plain(float(x))},{_plain(float(y))}" for x, y in points)
+    return element("polyline", points=written, class_=class_)
+
+
+def linear(domain: tuple[float, float], extent: tuple[float, float]) -> Scale:
+    """Return the affine map of ``domain`` onto ``extent``; an empty domain maps to the middle.
+
+    >>> linear((0, 10), (100, 200))(2.5)
+    125.0
+    """
+    (low, high), (start, end) = domain, extent
+    if high == low:
+        return lambda value: (start + end) / 2
+    return lambda value: start + (value - low) / (high - low) * (end - start)
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Return round numbers, a step of 1, 2 or 5 times a power of ten apart, that enclose low and high.
+
+    >>> ticks(0.43, 0.61, 4)
+    [0.4, 0.45, 0.5, 0.55, 0.6, 0.65]
+    """
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    raw = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = power * next((m for m in (1, 2, 5) if raw <= m * power * (1 + 1e-9)), 10)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(k * step, 12) for k in range(first, last + 1)]
+
+
+def tick_places(values: list[float]) -> int:
+    """Return how many decimals tell the ticks apart.
+
+    >>> tick_places([0.4, 0.45]), tick_places([0, 100])
+    (2, 0)
+    """
+    step = values[1] - values[0] if len(values) > 1 else 1.0
+    return max(0, -math.floor(math.log10(step) + 1e-9)) if step < 1 else 0
+
+
+def clipped(content: str, width: float, size: float = 13) -> str:
+    """Return ``content`` cut with an ellipsis to about ``width`` pixels of text at ``size`` pixels.
+
+    >>> clipped("a short name", 200), clipped("a much longer name", 60)
+    ('a short name', 'a much…')
+    """
+    fits = int(width / (0.58 * size))
+    return content if len(content) <= fits else content[: max(1, fits - 1)].rstrip() + "…"
