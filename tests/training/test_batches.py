@@ -1,17 +1,20 @@
 import numpy as np
 import torch
 
-from lorank.training.batches import TrainingList, epoch_order, padded, shared
+from lorank.data.candidates import TrainingList
+from lorank.training.batches import epoch_order, padded, shared
+
+AT = {"p": 0, "q": 1}
 
 
 def lists():
-    first = TrainingList(0, np.array([5, 2]), np.array([1.0, 0.0], np.float32))
-    second = TrainingList(1, np.array([7, 5, 3]), np.array([2.0, 0.0, 0.0], np.float32))
+    first = TrainingList("p", np.array([5, 2]), np.array([1.0, 0.0], np.float32))
+    second = TrainingList("q", np.array([7, 5, 3]), np.array([2.0, 0.0, 0.0], np.float32))
     return [first, second]
 
 
 def test_padding_is_masked_and_the_rest_stands_in_order():
-    batch = padded(lists())
+    batch = padded(lists(), AT)
     assert batch.queries.tolist() == [0, 1]
     assert batch.mask.tolist() == [[True, True, False], [True, True, True]]
     assert batch.documents[0, :2].tolist() == [5, 2]
@@ -20,20 +23,20 @@ def test_padding_is_masked_and_the_rest_stands_in_order():
 
 
 def test_first_stage_scores_follow_their_documents():
-    with_offset = [TrainingList(0, np.array([4, 9]), np.array([0.0, 1.0], np.float32),
+    with_offset = [TrainingList("p", np.array([4, 9]), np.array([0.0, 1.0], np.float32),
                                 np.array([0.5, -0.5], np.float32))]
-    assert padded(with_offset).first_stage.tolist() == [[0.5, -0.5]]
+    assert padded(with_offset, AT).first_stage.tolist() == [[0.5, -0.5]]
 
 
 def test_shared_lists_hold_every_document_once():
-    batch = shared(lists(), [frozenset({5}), frozenset({7})])
+    batch = shared(lists(), AT, {"p": frozenset({5}), "q": frozenset({7})})
     assert batch.documents.tolist() == [[2, 3, 5, 7]] * 2
     assert batch.labels.tolist() == [[0, 0, 1, 0], [0, 0, 0, 2]]
     assert batch.mask.all()
 
 
 def test_a_known_relevant_document_of_another_list_is_never_a_negative():
-    batch = shared(lists(), [frozenset({5, 7}), frozenset({7})])
+    batch = shared(lists(), AT, {"p": frozenset({5, 7}), "q": frozenset({7})})
     assert batch.mask.tolist() == [[True, True, True, False], [True, True, True, True]]
     assert batch.labels[0, 3] == 0
 
@@ -46,5 +49,5 @@ def test_epoch_orders_differ_by_epoch_and_repeat_by_seed():
 
 
 def test_a_batch_moves_whole():
-    moved = padded(lists()).to(torch.device("cpu"))
+    moved = padded(lists(), AT).to(torch.device("cpu"))
     assert len(moved) == 2

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from lorank.data.candidates import TrainingList
 from lorank.errors import LorankError
 from lorank.ranking import loss
 from lorank.ranking.scorers import FeatureRanker
-from lorank.training.batches import TrainingList, epoch_order, padded
+from lorank.training.batches import epoch_order, padded
 from lorank.training.hooks import Hook
 from lorank.training.loop import train
 from lorank.training.settings import AdapterSettings, OptimizerSettings
@@ -23,14 +24,14 @@ class GivenLists:
         rng = np.random.default_rng(seed)
         self.rows = rng.normal(size=(count * size, features)).astype(np.float32)
         best = self.rows @ np.arange(1, features + 1, dtype=np.float32)
-        self.lists = [TrainingList(0, np.arange(i * size, (i + 1) * size),
+        self.lists = [TrainingList("q", np.arange(i * size, (i + 1) * size),
                                    (best[i * size:(i + 1) * size] > 0).astype(np.float32)) for i in range(count)]
 
     def epoch(self, epoch):
         return [self.lists[i] for i in epoch_order(len(self.lists), epoch, 0)]
 
     def collate(self, lists):
-        return padded(lists)
+        return padded(lists, {"q": 0})
 
 
 def start(lists, dropout=0.3):

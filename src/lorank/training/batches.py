@@ -4,26 +4,14 @@ The lists of epoch e are a pure function of (seed, e): nothing about the order o
 a resumed run to be the same run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class TrainingList:
-    """One query with the documents of one training list.
-
-    ``query`` and ``documents`` int64 [n] are positions; ``labels`` float32 [n]; ``first_stage`` float32 [n]
-    holds standardised first-stage scores, or None.
-    """
-
-    query: int
-    documents: np.ndarray
-    labels: np.ndarray
-    first_stage: np.ndarray | None = None
+from lorank.data.candidates import TrainingList
 
 
 @dataclass(frozen=True)
@@ -51,8 +39,8 @@ def epoch_order(count: int, epoch: int, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def padded(lists: Sequence[TrainingList]) -> ListBatch:
-    """Lay each list in its own row, padded to the longest."""
+def padded(lists: Sequence[TrainingList], query_at: Mapping[str, int]) -> ListBatch:
+    """Lay each list in its own row, padded to the longest; ``query_at`` gives the position of a query's text."""
     width = max(len(each.documents) for each in lists)
     shape = (len(lists), width)
     documents, labels = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
@@ -63,29 +51,30 @@ def padded(lists: Sequence[TrainingList]) -> ListBatch:
         if each.first_stage is not None:
             first_stage[row, :size] = each.first_stage
     has_offset = any(each.first_stage is not None for each in lists)
-    return _batch(lists, documents, labels, mask, first_stage if has_offset else None)
+    return _batch(lists, query_at, documents, labels, mask, first_stage if has_offset else None)
 
 
-def shared(lists: Sequence[TrainingList], relevant: Sequence[frozenset[int]]) -> ListBatch:
+def shared(lists: Sequence[TrainingList], query_at: Mapping[str, int],
+           relevant: Mapping[str, frozenset[int]]) -> ListBatch:
     """Let every list hold all documents of the batch (in-batch negatives).
 
     A document that is judged relevant to a query but was drawn by another list is masked there, never taken
-    for a negative; ``relevant`` holds, for each list, the positions that are judged relevant to its query.
+    for a negative; ``relevant`` holds, for each query, the positions of the documents judged relevant to it.
     """
     union = np.unique(np.concatenate([each.documents for each in lists]))
     column = {int(document): i for i, document in enumerate(union)}
     shape = (len(lists), len(union))
     labels, mask = np.zeros(shape, np.float32), np.ones(shape, bool)
-    for row, (each, known) in enumerate(zip(lists, relevant, strict=True)):
-        mask[row, [column[d] for d in known if d in column]] = False
+    for row, each in enumerate(lists):
+        mask[row, [column[d] for d in relevant[each.query_id] if d in column]] = False
         own = [column[int(d)] for d in each.documents]
         labels[row, own], mask[row, own] = each.labels, True
-    return _batch(lists, np.broadcast_to(union, shape).copy(), labels, mask, None)
+    return _batch(lists, query_at, np.broadcast_to(union, shape).copy(), labels, mask, None)
 
 
-def _batch(lists: Sequence[TrainingList], documents: np.ndarray, labels: np.ndarray, mask: np.ndarray,
-           first_stage: np.ndarray | None) -> ListBatch:
-    queries = torch.tensor([each.query for each in lists], dtype=torch.int64)
+def _batch(lists: Sequence[TrainingList], query_at: Mapping[str, int], documents: np.ndarray, labels: np.ndarray,
+           mask: np.ndarray, first_stage: np.ndarray | None) -> ListBatch:
+    queries = torch.tensor([query_at[each.query_id] for each in lists], dtype=torch.int64)
     offset = None if first_stage is None else torch.from_numpy(first_stage)
     return ListBatch(queries, torch.from_numpy(documents), torch.from_numpy(labels),
                      torch.from_numpy(mask), offset)

@@ -113,7 +113,7 @@ def _lists_and_inputs(ranker: TrainableRanker, data: Collection, free: Split | N
     names = list(split.queries)
     share = recipe.lists.shared
     lists = CandidateLists(
-        data, split, found.train, {query: i for i, query in enumerate(names)},
+        data, split, None if data.has_features else found.train, {query: i for i, query in enumerate(names)},
         None if data.has_features else recipe.lists.negatives, recipe.lists.spare,
         ranker.kind == "bi-encoder" if share is None else share, recipe.seed,
         standardised_run(found.train) if found.offset and any(ranker.head_parameters()) else None)

@@ -1,42 +1,40 @@
 """Training lists drawn anew each epoch from first-stage candidates, as a pure function of (seed, epoch)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from lorank.data.candidates import training_lists
+from lorank.data.candidates import TrainingList, training_lists
 from lorank.data.collection import Collection, Split
 from lorank.ranking.types import Run
-from lorank.training.batches import ListBatch, TrainingList, epoch_order, padded, shared
+from lorank.training.batches import ListBatch, epoch_order, padded, shared
 
 
 @dataclass
 class CandidateLists:
     """The training queries, each with its judged documents and drawn negatives.
 
-    ``query_position`` maps query id to its position in the ranker's prepared inputs; ``offset`` holds
+    ``query_at`` maps query id to its position in the ranker's prepared inputs; ``offset`` holds
     standardised first-stage scores where the correction is trained on top of them.
     """
 
     collection: Collection
     split: Split
-    candidates: Run
-    query_position: dict[str, int]
+    candidates: Run | None
+    query_at: dict[str, int]
     negatives: int | None
     spare: float
     share: bool
     seed: int
     offset: Run | None = None
     _drawn: tuple[int, list[TrainingList]] | None = field(default=None, init=False, repr=False)
-    _relevant: dict[int, frozenset[int]] = field(default_factory=dict, init=False, repr=False)
+    _relevant: dict[str, frozenset[int]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         position = self.collection.position
         for query, judged in self.split.qrels.items():
-            if query in self.query_position:
-                relevant = frozenset(position[d] for d, grade in judged.items() if grade > 0)
-                self._relevant[self.query_position[query]] = relevant
+            self._relevant[query] = frozenset(position[d] for d, grade in judged.items() if grade > 0)
 
     def epoch(self, epoch: int) -> Sequence[TrainingList]:
         """Return the lists of an epoch in the order in which they are seen."""
@@ -44,8 +42,7 @@ class CandidateLists:
             rng = np.random.default_rng([self.seed, epoch, 1])
             drawn = training_lists(self.split, self.collection, self.candidates, negatives=self.negatives,
                                    spare=self.spare, rng=rng)
-            placed = [TrainingList(self.query_position[each.query_id], each.documents, each.labels,
-                                   self._offset_of(each.query_id, each.documents)) for each in drawn]
+            placed = [replace(each, first_stage=self._offset_of(each)) for each in drawn]
             order = epoch_order(len(placed), epoch, self.seed)
             self._drawn = epoch, [placed[i] for i in order]
         return self._drawn[1]
@@ -53,14 +50,14 @@ class CandidateLists:
     def collate(self, lists: Sequence[TrainingList]) -> ListBatch:
         """Lay the lists out as one grid, sharing documents where asked."""
         if self.share:
-            return shared(lists, [self._relevant[each.query] for each in lists])
-        return padded(lists)
+            return shared(lists, self.query_at, self._relevant)
+        return padded(lists, self.query_at)
 
-    def _offset_of(self, query: str, documents: np.ndarray) -> np.ndarray | None:
+    def _offset_of(self, drawn: TrainingList) -> np.ndarray | None:
         """Return first-stage scores of the documents; one that the first stage missed gets the list's lowest."""
         if self.offset is None:
             return None
-        row = self.offset.get(query, {})
+        row = self.offset.get(drawn.query_id, {})
         lowest = min(row.values(), default=0.0)
         names = self.collection.document_ids
-        return np.array([row.get(names[d], lowest) for d in documents], np.float32)
+        return np.array([row.get(names[d], lowest) for d in drawn.documents], np.float32)

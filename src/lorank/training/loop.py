@@ -20,9 +20,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from lorank.data.candidates import TrainingList
 from lorank.errors import LorankError
 from lorank.ranking.scorers.ranker import TrainableRanker
-from lorank.training.batches import ListBatch, TrainingList
+from lorank.training.batches import ListBatch
 from lorank.training.checkpoints import (
     drop_old_checkpoints,
     newest_checkpoint,

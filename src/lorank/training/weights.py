@@ -22,7 +22,7 @@ class AdapterWeights:
         self.adapter = lowrank.attach(
             ranker.module, settings.name, rank=settings.rank, alpha=settings.alpha, targets=settings.targets,
             exclude=settings.exclude, dropout=settings.dropout, seed=seed, trained=new_modules(ranker),
-            **settings.options)
+            options=settings.options)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the factors and, where its rate differs, the head as a group of its own."""
