@@ -136,8 +136,10 @@ def test_it_reads_without_javascript(opened):
 
 
 def test_paper_has_charts_at_full_width_and_no_controls(opened):
-    page = opened()
+    page = opened(viewport={"width": 718, "height": 1000})
     page.emulate_media(media="print")
+    assert page.evaluate("""[...document.querySelectorAll('.scrolling')]
+        .filter((e) => e.checkVisibility() && e.scrollWidth > e.clientWidth).map((e) => e.ariaLabel)""") == []
     assert not page.locator("nav").is_visible()
     assert not page.get_by_role("button", name="Copy the command").is_visible()
     assert page.locator("#ladder .drawing.wide").is_visible()
