@@ -12,7 +12,8 @@ which is TopK-PercPos of NV-Retriever (Moreira et al. 2024, arXiv 2407.15831) wi
 downwards for negative scores too, and the lowest positive counts. Where the first stage found no judged relevant
 document of a query, every candidate scored above it, so by the same rule every unjudged candidate is spared.
 Documents judged 0 are never spared. What is then missing is drawn from the whole collection (``fill``).
-Candidates whose scores are all equal carry no first-stage order: nothing is spared and nothing is filled.
+Candidates whose scores are equal within every query carry no first-stage order (rows of feature files, training
+rows without teacher scores): nothing is spared and nothing is filled.
 """
 
 from collections.abc import Iterable
@@ -101,12 +102,14 @@ def training_lists(split: Split, collection: Collection, candidates: Run | None 
         raise UsageError(f"split {split.name!r} came without candidates; make a run of a first stage for it")
     if spare is not None and not 0 <= spare <= 1:
         raise UsageError(f"spare is {spare}; take a share from 0 to 1, or None for no sparing")
+    has_order = any(min(row.values()) < max(row.values()) for row in candidates.values() if row)
+    fill = fill and has_order and not collection.has_features
     lists = []
     for query in split.queries:
         judged = split.qrels.get(query, {})
         if any(grade > 0 for grade in judged.values()):
             lists.append(_list_of(query, judged, candidates.get(query, {}), collection, negatives, positives,
-                                  spare, fill and not collection.has_features, rng))
+                                  spare if has_order else None, fill, has_order, rng))
     return lists
 
 
@@ -121,20 +124,19 @@ def _positions(collection: Collection, documents: Iterable[str], query: str) -> 
 
 def _list_of(query: str, judged: dict[str, int], row: dict[str, float], collection: Collection,
              negatives: int | None, positives: int | None, spare: float | None, fill: bool,
-             rng: np.random.Generator) -> TrainingList:
+             has_order: bool, rng: np.random.Generator) -> TrainingList:
     names = list(row)
     scores = np.fromiter(row.values(), np.float64, len(row))
     grades = np.fromiter((judged.get(name, -1) for name in names), np.int64, len(names))
-    has_order = bool(len(scores)) and float(scores.min()) < float(scores.max())
     lowest = float(scores.min()) if len(scores) else 0.0
 
     relevant = [name for name, grade in judged.items() if grade > 0]
     relevant = _drawn(np.array(relevant, object), positives, rng).tolist()
-    pool = np.flatnonzero((grades <= 0) & ~_spared(scores, grades, spare if has_order else None))
+    pool = np.flatnonzero((grades <= 0) & ~_spared(scores, grades, spare))
     pool = _drawn(pool, negatives, rng)
     documents = [_positions(collection, relevant, query), _positions(collection, [names[i] for i in pool], query)]
     first_stage = [np.array([row.get(name, lowest) for name in relevant]), scores[pool]]
-    if fill and has_order and negatives is not None and len(pool) < negatives:
+    if fill and negatives is not None and len(pool) < negatives:
         known = _positions(collection, [*judged, *names], query)
         more = _others(len(collection.document_ids), known, negatives - len(pool), rng)
         documents.append(more)

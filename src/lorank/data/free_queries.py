@@ -66,7 +66,8 @@ def free_queries(collection: Collection, source: Source = "titles", exclude: Con
     ``longest`` words, and queries that several documents would give (a title such as "Examples" names none of
     them). Raises UsageError for features, an unknown source, missing titles, and where no query is left.
 
-    >>> notes = Collection("notes", ["a", "b"], ["Sorting\\nUse sorted().", "Notes\\nMore."], {}, ["Sorting", "Notes"])
+    >>> texts, titles = ["Sorting\\nUse sorted().", "Notes\\nMore."], ["Sorting", "Notes"]
+    >>> notes = Collection("notes", ["a", "b"], texts, {}, titles)
     >>> free_queries(notes, exclude={"b"}).qrels
     {'free-a': {'a': 1}}
     """

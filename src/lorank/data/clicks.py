@@ -1,0 +1,131 @@
+"""Click logs, JSON Lines or Parquet, in and out, as a stream of impressions.
+
+``{"session", "query_id", "doc_ids": [...], "clicks": [0/1, ...], "propensities": [...]?, "features": ...?}``; the
+position of a document is its index in the list.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorank.data.parquet import read_records, write_records
+from lorank.errors import DataError, UsageError
+
+EXPECTED = ('{"session", "query_id", "doc_ids": [...], "clicks": [0/1, ...]} with "propensities": [...] and '
+            '"features": [[...], ...] where known')
+
+
+@dataclass(frozen=True)
+class Impression:
+    """One shown list: ``doc_ids`` [n] from the top, ``clicks`` 0 or 1 [n].
+
+    ``propensities`` [n], above 0 and at most 1: how likely the logging policy was to show what it showed, or the
+    user to look there. ``features`` [n, f]: one row of finite numbers a document.
+    """
+
+    session: str
+    query_id: str
+    doc_ids: tuple[str, ...]
+    clicks: tuple[int, ...]
+    propensities: tuple[float, ...] | None = None
+    features: tuple[tuple[float, ...], ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.doc_ids)
+
+    def problem(self) -> str | None:
+        """Return what is wrong with the impression, or None.
+
+        >>> Impression("s1", "q1", ("a", "b"), (0, 2)).problem()
+        'clicks hold 2, which is neither 0 nor 1'
+        """
+        checks = (self._problem_of_ids, self._problem_of_clicks, self._problem_of_propensities,
+                  self._problem_of_features)
+        return next((found for check in checks if (found := check())), None)
+
+    def _problem_of_ids(self) -> str | None:
+        ids = [("session", self.session), ("query_id", self.query_id), *(("doc_ids", d) for d in self.doc_ids)]
+        for name, value in ids:
+            if not isinstance(value, str) or not value:
+                return f"{name} holds {value!r}, which is not an id"
+        if not self.doc_ids:
+            return "doc_ids is empty"
+        return "doc_ids lists a document twice" if len(set(self.doc_ids)) < len(self.doc_ids) else None
+
+    def _problem_of_clicks(self) -> str | None:
+        if len(self.clicks) != len(self):
+            return f"{len(self.clicks)} clicks for {len(self)} doc_ids"
+        wrong = [click for click in self.clicks if isinstance(click, str) or click not in (0, 1)]
+        return f"clicks hold {wrong[0]!r}, which is neither 0 nor 1" if wrong else None
+
+    def _problem_of_propensities(self) -> str | None:
+        if self.propensities is None:
+            return None
+        if len(self.propensities) != len(self):
+            return f"{len(self.propensities)} propensities for {len(self)} doc_ids"
+        wrong = [p for p in self.propensities if not (_is_number(p) and 0 < p <= 1)]
+        return f"propensities hold {wrong[0]!r}, which is not above 0 and at most 1" if wrong else None
+
+    def _problem_of_features(self) -> str | None:
+        if self.features is None:
+            return None
+        if len(self.features) != len(self) or len({len(row) for row in self.features}) != 1:
+            return f"features are not {len(self)} rows of equal length"
+        wrong = [x for row in self.features for x in row if not (_is_number(x) and math.isfinite(x))]
+        return f"features hold {wrong[0]!r}, which is not a finite number" if wrong else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _tuple(row: dict[str, Any], key: str) -> tuple:
+    value = row[key]
+    if not isinstance(value, list):
+        raise TypeError(f"{key!r} is not a list")
+    return tuple(value)
+
+
+def _impression(row: dict[str, Any]) -> Impression:
+    missing = [key for key in ("session", "query_id", "doc_ids", "clicks") if key not in row]
+    if missing:
+        raise TypeError(f"no {missing[0]!r}")
+    features = None
+    if "features" in row:
+        features = tuple(tuple(each) if isinstance(each, list) else (each,) for each in _tuple(row, "features"))
+    made = Impression(row["session"], row["query_id"], _tuple(row, "doc_ids"), _tuple(row, "clicks"),
+                      _tuple(row, "propensities") if "propensities" in row else None, features)
+    if problem := made.problem():
+        raise TypeError(problem)
+    return made
+
+
+def read_clicks(path: str | Path) -> Iterator[Impression]:
+    """Yield the impressions of a click log, streamed; raise DataError with file and line for a bad one."""
+    for line, row in read_records(path, EXPECTED):
+        try:
+            yield _impression(row)
+        except TypeError as error:
+            raise DataError(path, line, str(error), f"a row is {EXPECTED}") from error
+
+
+def write_clicks(impressions: Iterable[Impression], path: str | Path) -> None:
+    """Write impressions as JSON Lines or Parquet, told by the name, all or nothing.
+
+    Raises UsageError for a bad impression.
+    """
+    write_records(map(_record, impressions), path)
+
+
+def _record(impression: Impression) -> dict[str, Any]:
+    if problem := impression.problem():
+        raise UsageError(f"session {impression.session!r}: {problem}")
+    row: dict[str, Any] = {"session": impression.session, "query_id": impression.query_id,
+                           "doc_ids": list(impression.doc_ids), "clicks": list(impression.clicks)}
+    if impression.propensities is not None:
+        row["propensities"] = list(impression.propensities)
+    if impression.features is not None:
+        row["features"] = [list(each) for each in impression.features]
+    return row

@@ -1,0 +1,153 @@
+"""``load``: a collection by packaged name, by path, or through ir_datasets."""
+
+import importlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from lorank.data.beir import find, is_beir, read_beir, read_queries, read_split
+from lorank.data.collection import SPLITS, Collection, Split
+from lorank.data.files import open_text
+from lorank.data.letor import feature_files, read_letor
+from lorank.data.rows import is_training_file, read_rows
+from lorank.data.trec import Judgment, add_judgment
+from lorank.errors import DataError, UsageError, unknown_name
+from lorank.ranking.types import Qrels
+
+PACKAGED_IN = Path(__file__).parent / "collections"
+
+_FEATURE_ROW = re.compile(r"\s*[^\s:]+(\s+qid:\S+)?(\s+\d+:\S+|\s*$)")
+_SPLIT_OF_SUBSET = {"train": "train", "dev": "dev", "validation": "dev", "valid": "dev", "val": "dev", "test": "test"}
+
+
+def _pydocs() -> Collection:
+    return read_beir(PACKAGED_IN / "pydocs", "pydocs")
+
+
+def _pydocs_names() -> Collection:
+    names = PACKAGED_IN / "pydocs" / "names"
+    files = find(names, "queries.jsonl"), find(names / "qrels", "test.tsv")
+    if None in files:
+        raise DataError(names, None, "the packaged queries are missing", "install lorank again")
+    whole = _pydocs()
+    test = read_split(files[1], "test", read_queries(files[0]), whole.position)  # type: ignore[arg-type]
+    return replace(whole, name="pydocs-names", splits={"test": test})
+
+
+PACKAGED: dict[str, Callable[[], Collection]] = {"pydocs": _pydocs, "pydocs-names": _pydocs_names}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A layout of files: how a person calls it, whether a path has it, how it is read (path, fold)."""
+
+    title: str
+    fits: Callable[[Path], bool]
+    read: Callable[[Path, int, Literal["error", "zero"]], Collection]
+
+
+def _is_feature_folder(path: Path) -> bool:
+    return path.is_dir() and ((path / "Fold1").is_dir() or bool(feature_files(path)))
+
+
+def _is_feature_file(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    first = next((text for text in islice(open_text(path), 100) if text.strip() and text.lstrip()[0] != "#"), "")
+    return bool(_FEATURE_ROW.match(first)) and ":" in first
+
+
+LAYOUTS = [
+    Layout("a BEIR folder (corpus.jsonl, queries.jsonl, qrels/)", is_beir,
+           lambda path, fold, negative: read_beir(path, negative=negative)),
+    Layout("a LETOR folder (Fold1 to Fold5, or train, vali and test files)", _is_feature_folder,
+           lambda path, fold, negative: read_letor(path, fold=fold)),
+    Layout("a file of training rows (.jsonl, .parquet)", lambda path: path.is_file() and is_training_file(path),
+           lambda path, fold, negative: read_rows(path)),
+    Layout("a LETOR / SVMLight file", _is_feature_file, lambda path, fold, negative: read_letor(path)),
+]
+
+
+def load(source: str | Path, *, fold: int = 1, negative: Literal["error", "zero"] = "error") -> Collection:
+    """Return the collection that ``source`` names.
+
+    A packaged name (``pydocs``, ``pydocs-names``), ``ir_datasets:<name>``, or a path: a BEIR folder, a LETOR
+    folder or file (LightGBM's ``<file>.query`` is used where it lies beside), a file of training rows. ``fold``
+    chooses among ``Fold1`` to ``Fold5``; ``negative`` says what a relevance below 0 is in BEIR judgments: an error,
+    or 0. A folder called like a packaged collection is reached as ``./pydocs``.
+
+    Raises UsageError for a name that is neither packaged nor a path, and DataError for a path in none of these
+    layouts or with bad content.
+    """
+    name = str(source)
+    if isinstance(source, str) and name in PACKAGED:
+        return PACKAGED[name]()
+    if name.startswith("ir_datasets:"):
+        return from_ir_datasets(name.removeprefix("ir_datasets:"), negative=negative)
+    path = Path(source).expanduser()
+    if not path.exists():
+        if path.name == name:
+            raise unknown_name("collection", name, [*PACKAGED, "ir_datasets:<name>", "<path>"])
+        raise UsageError(f"there is nothing at {name}; give a path that exists, a packaged collection "
+                         f"({', '.join(PACKAGED)}) or ir_datasets:<name>")
+    for layout in LAYOUTS:
+        if layout.fits(path):
+            return layout.read(path, fold, negative)
+    raise DataError(path, None, "not a collection that lorank reads",
+                    "give " + ", ".join(layout.title for layout in LAYOUTS))
+
+
+def from_ir_datasets(name: str, *, negative: Literal["error", "zero"] = "error") -> Collection:
+    """Return a data set of the ir_datasets package, which downloads it where it must.
+
+    A name with judgments, such as ``beir/scifact/test``, gives the one split its last part says (``test``, if it
+    says none); a name without gives the train, dev and test subsets below it.
+    """
+    try:
+        package = importlib.import_module("ir_datasets")
+    except ImportError as error:
+        raise UsageError(f"ir_datasets:{name} needs the package: pip install ir_datasets") from error
+    try:
+        whole = package.load(name)
+    except KeyError as error:
+        raise UsageError(f"ir_datasets has no data set {name!r}; see https://ir-datasets.com for the names") from error
+    parts = _judged_parts(package, whole, name)
+    if not parts:
+        raise UsageError(f"ir_datasets:{name} has no judgments; name one of its subsets, such as {name}/test")
+    documents = {doc.doc_id: (getattr(doc, "title", "") or "", doc.default_text()) for doc in whole.docs_iter()}
+    splits = {split: _ir_split(part, split, documents, f"ir_datasets:{name}", negative)
+              for split, part in parts.items()}
+    titles = [title for title, _ in documents.values()]
+    return Collection(name, list(documents), [text for _, text in documents.values()], splits,
+                      titles if any(titles) else None)
+
+
+def _judged_parts(package: Any, whole: Any, name: str) -> dict[str, Any]:
+    if whole.has_qrels():
+        return {_SPLIT_OF_SUBSET.get(name.rpartition("/")[2], "test"): whole}
+    parts = {}
+    for subset, split in _SPLIT_OF_SUBSET.items():
+        try:
+            part = package.load(f"{name}/{subset}")
+        except KeyError:
+            continue
+        if part.has_qrels():
+            parts.setdefault(split, part)
+    return {split: parts[split] for split in SPLITS if split in parts}
+
+
+def _ir_split(part: Any, split: str, documents: dict[str, Any], where: str, negative: str) -> Split:
+    qrels: Qrels = {}
+    for row, judgment in enumerate(part.qrels_iter(), start=1):
+        grade = judgment.relevance
+        if grade < 0 and negative == "error":
+            raise DataError(where, row, f"the relevance {grade} is below 0", "load with negative='zero'")
+        if judgment.doc_id not in documents:
+            raise DataError(where, row, f"the document {judgment.doc_id!r} is not in the data set",
+                            "report it to ir_datasets")
+        add_judgment(qrels, Judgment(row, judgment.query_id, judgment.doc_id, max(0, grade)), where)
+    queries = {query.query_id: query.default_text() for query in part.queries_iter() if query.query_id in qrels}
+    return Split(split, queries, {query: row for query, row in qrels.items() if query in queries})

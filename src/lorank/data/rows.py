@@ -1,0 +1,194 @@
+"""Training rows, JSON Lines or Parquet, in and out; three layouts, told apart by their fields.
+
+- ``{"query", "pos": [...], "neg": [...]}`` with ``pos_scores`` and ``neg_scores`` (a teacher's) or without;
+- ``{"query", "docs": [...], "labels": [...]}``: whole numbers from 0;
+- ``{"query", "chosen", "rejected"}``: a preference pair.
+
+A row is one query and one list. Equal document texts are one document of the collection. The list is the
+query's candidates; their scores are the teacher's, or 0 where the row gives none.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lorank.data.collection import Collection, Split
+from lorank.data.parquet import is_parquet, read_records, write_records
+from lorank.errors import DataError, UsageError
+
+EXPECTED = ('{"query", "pos": [...], "neg": [...]}, {"query", "docs": [...], "labels": [...]} or '
+            '{"query", "chosen", "rejected"}')
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """One query with its documents, their labels (int from 0) and a teacher's scores, if any."""
+
+    query: str
+    documents: list[str]
+    labels: list[int]
+    scores: list[float] | None = None
+
+
+class _RowError(ValueError):
+    """What is wrong with a row; the reader adds file and line."""
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise _RowError(f"{what} is {value!r}, not a text")
+    if not value.strip():
+        raise _RowError(f"{what} is empty")
+    return value
+
+
+def _texts(row: dict[str, Any], key: str) -> list[str]:
+    values = row.get(key, [])
+    if not isinstance(values, list):
+        raise _RowError(f"{key!r} is not a list")
+    return [_text(value, f"{key}[{i}]") for i, value in enumerate(values)]
+
+
+def _numbers(row: dict[str, Any], key: str, length: int) -> list[float]:
+    values = row.get(key, [])
+    if not isinstance(values, list) or len(values) != length:
+        raise _RowError(f"{key!r} is not a list of {length} numbers, one a document")
+    for value in values:
+        finite = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+        if not finite:
+            raise _RowError(f"{key!r} holds {value!r}, which is not a finite number")
+    return values
+
+
+def _positives_and_negatives(row: dict[str, Any]) -> TrainingRow:
+    pos, neg = _texts(row, "pos"), _texts(row, "neg")
+    if not pos:
+        raise _RowError("'pos' is empty")
+    scores = None
+    if "pos_scores" in row or "neg_scores" in row:
+        scores = [*_numbers(row, "pos_scores", len(pos)), *_numbers(row, "neg_scores", len(neg))]
+    return TrainingRow(_text(row["query"], "query"), pos + neg, [1] * len(pos) + [0] * len(neg), scores)
+
+
+def _labelled(row: dict[str, Any]) -> TrainingRow:
+    documents = _texts(row, "docs")
+    if not documents:
+        raise _RowError("'docs' is empty")
+    labels = _numbers(row, "labels", len(documents))
+    for label in labels:
+        if label < 0:
+            raise _RowError(f"the label {label} is below 0")
+        if label != int(label):
+            raise _RowError(f"the label {label} is not a whole number")
+    return TrainingRow(_text(row["query"], "query"), documents, [int(label) for label in labels])
+
+
+def _pair(row: dict[str, Any]) -> TrainingRow:
+    documents = [_text(row.get(key), key) for key in ("chosen", "rejected")]
+    return TrainingRow(_text(row["query"], "query"), documents, [1, 0])
+
+
+LAYOUTS: dict[str, Callable[[dict[str, Any]], TrainingRow]] = {
+    "pos": _positives_and_negatives, "docs": _labelled, "chosen": _pair}
+
+
+def training_rows(path: str | Path) -> Iterator[tuple[int, TrainingRow]]:
+    """Yield (line, row) of a training file; raise DataError with file and line for a row of none of the layouts.
+
+    So do an empty text, a label below 0 or not whole, scores that are not finite or not one a document, and a
+    document that a row lists twice.
+    """
+    for line, record in read_records(path, EXPECTED):
+        keys = [key for key in LAYOUTS if key in record]
+        try:
+            if "query" not in record or len(keys) != 1:
+                raise _RowError(f"the fields are {sorted(record)}")
+            row = LAYOUTS[keys[0]](record)
+            if len(set(row.documents)) < len(row.documents):
+                twice = next(text for i, text in enumerate(row.documents) if text in row.documents[:i])
+                raise _RowError(f"the document {twice[:60]!r} is listed twice")
+        except _RowError as error:
+            raise DataError(path, line, str(error), f"a row is {EXPECTED}") from error
+        yield line, row
+
+
+def is_training_file(path: str | Path) -> bool:
+    """Return whether the first row of the file looks like a training row."""
+    path = Path(path)
+    if not (is_parquet(path) or path.name.removesuffix(".gz").endswith((".jsonl", ".json", ".ndjson"))):
+        return False
+    _, first = next(read_records(path, EXPECTED), (0, {}))
+    return "query" in first and any(key in first for key in LAYOUTS)
+
+
+def read_rows(path: str | Path, name: str | None = None, *, split: str = "train") -> Collection:
+    """Read a training file as a collection with one split.
+
+    Query ids are ``q<line>``, document ids ``d1``, ``d2``, ... in order of first appearance.
+    """
+    path = Path(path)
+    documents: dict[str, str] = {}
+    queries, qrels, candidates = {}, {}, {}
+    for line, row in training_rows(path):
+        query = f"q{line}"
+        ids = [documents.setdefault(text, f"d{len(documents) + 1}") for text in row.documents]
+        queries[query] = row.query
+        qrels[query] = dict(zip(ids, row.labels))
+        candidates[query] = dict(zip(ids, map(float, row.scores or [0] * len(ids))))
+    if not queries:
+        raise DataError(path, None, "the file holds no rows", f"a row is {EXPECTED}")
+    stem = path.name.removesuffix(".gz").rpartition(".")[0] or path.name
+    return Collection(name or stem, list(documents.values()), list(documents),
+                      {split: Split(split, queries, qrels, candidates)})
+
+
+def _documents_of(collection: Collection, split: Split, query: str) -> tuple[list[str], list[int], list[float]]:
+    """Return the texts, labels and scores of a query's list: its candidates, then judged documents outside them."""
+    row = (split.candidates or {}).get(query, {})
+    judged = split.qrels.get(query, {})
+    ids = [*row, *(document for document in judged if document not in row)]
+    lowest = min(row.values(), default=0.0)
+    return ([str(collection.documents[collection.position[d]]) for d in ids], [judged.get(d, 0) for d in ids],
+            [row.get(d, lowest) for d in ids])
+
+
+def _as_positives(query: str, texts: list[str], labels: list[int], scores: list[float],
+                  scored: bool) -> list[dict[str, Any]]:
+    pos, neg = ([i for i, label in enumerate(labels) if (label > 0) is wanted] for wanted in (True, False))
+    if not pos:
+        return []
+    row: dict[str, Any] = {"query": query, "pos": [texts[i] for i in pos], "neg": [texts[i] for i in neg]}
+    if scored:
+        row |= {"pos_scores": [scores[i] for i in pos], "neg_scores": [scores[i] for i in neg]}
+    return [row]
+
+
+def _as_labels(query: str, texts: list[str], labels: list[int], scores: list[float],
+               scored: bool) -> list[dict[str, Any]]:
+    return [{"query": query, "docs": texts, "labels": labels}] if texts else []
+
+
+def _as_pairs(query: str, texts: list[str], labels: list[int], scores: list[float],
+              scored: bool) -> list[dict[str, Any]]:
+    return [{"query": query, "chosen": texts[i], "rejected": texts[j]}
+            for i in range(len(texts)) for j in range(len(texts)) if labels[i] > labels[j]]
+
+
+WRITERS = {"pos-neg": _as_positives, "labels": _as_labels, "pairs": _as_pairs}
+
+
+def write_rows(collection: Collection, path: str | Path, *, split: str = "train",
+               layout: Literal["pos-neg", "labels", "pairs"] = "labels") -> None:
+    """Write a split's queries and their lists as training rows.
+
+    ``labels`` keeps grades, ``pos-neg`` keeps the candidates' scores (where not all are 0) and leaves out queries
+    without a relevant document, ``pairs`` writes every pair of documents with different labels.
+    """
+    if collection.has_features:
+        raise UsageError(f"collection {collection.name!r} holds features; write it with write_letor")
+    chosen = collection.split(split)
+    scored = any(score for row in (chosen.candidates or {}).values() for score in row.values())
+    write = WRITERS[layout]
+    write_records((row for query, text in chosen.queries.items()
+                   for row in write(text, *_documents_of(collection, chosen, query), scored)), path)
