@@ -1,0 +1,53 @@
+"""The low-rank wing: how a weight is changed with few numbers. It knows nothing about ranking."""
+
+from lorank import catalogue
+from lorank.lowrank.adapter import Adapter, LayerPlan, Settings, attach
+from lorank.lowrank.agreement import Probe, ScoreChange, compare_scores
+from lorank.lowrank.export import EXPORTS, ExportReport
+from lorank.lowrank.folder import load
+from lorank.lowrank.forms import FORMS, Factors, Form, Site
+from lorank.lowrank.heads import new_head_modules
+from lorank.lowrank.layer import Adapted
+from lorank.lowrank.linalg import SVD, top_k_svd
+from lorank.lowrank.presets import PRESETS, Preset
+from lorank.lowrank.scaling import SCALINGS
+from lorank.lowrank.starts import STARTS, Start
+from lorank.lowrank.targets import select_targets
+
+
+def methods(area: str | None = None) -> list[catalogue.Method]:
+    """Return the catalogue entries of this wing, of one area or of all.
+
+    >>> [method.id for method in methods("adapters.optim")]
+    ['rslora']
+    """
+    return [method for method in catalogue.methods(area) if method.location.startswith("lorank.lowrank.")]
+
+
+__all__ = [
+    "Adapted",
+    "Adapter",
+    "EXPORTS",
+    "ExportReport",
+    "FORMS",
+    "Factors",
+    "Form",
+    "LayerPlan",
+    "PRESETS",
+    "Preset",
+    "Probe",
+    "SCALINGS",
+    "STARTS",
+    "SVD",
+    "ScoreChange",
+    "Settings",
+    "Site",
+    "Start",
+    "attach",
+    "compare_scores",
+    "load",
+    "methods",
+    "new_head_modules",
+    "select_targets",
+    "top_k_svd",
+]

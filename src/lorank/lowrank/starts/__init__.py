@@ -1,0 +1,7 @@
+"""Where the factors of a form start: zero, the principal part of W, later activations and gradients."""
+
+from lorank.lowrank.starts.start import STARTS, Start, Statistics, start, start_named
+from lorank.lowrank.starts.svd import Principal
+from lorank.lowrank.starts.zero import Zero
+
+__all__ = ["Principal", "STARTS", "Start", "Statistics", "Zero", "start", "start_named"]

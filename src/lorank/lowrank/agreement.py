@@ -1,0 +1,67 @@
+"""How far two score vectors of the same pairs are apart: largest change, order kept, pairs flipped."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Probe = Callable[[nn.Module], Tensor | np.ndarray]
+"""Scores a fixed set of inputs with the model that it is given."""
+
+
+@dataclass(frozen=True)
+class ScoreChange:
+    """What became of n scores: ``largest`` absolute change, Kendall's tau-b, and flipped of all pairs."""
+
+    largest: float
+    kendall_tau: float
+    flipped_pairs: int
+    pairs: int
+
+
+def compare_scores(before: Tensor | np.ndarray, after: Tensor | np.ndarray) -> ScoreChange:
+    """Compare two score vectors [n].
+
+    tau-b = sum_ij sign(a_i - a_j) sign(b_i - b_j) / sqrt(sum sign(a_i - a_j)^2 sum sign(b_i - b_j)^2), 1 where
+    all scores of both tie; a pair is flipped where the two signs are opposite.
+
+    >>> compare_scores(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.5]))
+    ScoreChange(largest=1.0, kendall_tau=0.333..., flipped_pairs=1, pairs=3)
+    """
+    a, b = _flat(before), _flat(after)
+    if a.shape != b.shape:
+        raise ValueError(f"{a.size} scores cannot be compared with {b.size}")
+    if not a.size:
+        return ScoreChange(0.0, 1.0, 0, 0)
+    agree = flipped = ordered_a = ordered_b = 0
+    for i in range(a.size - 1):
+        sign_a, sign_b = np.sign(a[i + 1 :] - a[i]), np.sign(b[i + 1 :] - b[i])
+        product = sign_a * sign_b
+        agree += int(product.sum())
+        flipped += int((product < 0).sum())
+        ordered_a += int((sign_a != 0).sum())
+        ordered_b += int((sign_b != 0).sum())
+    scale = float(np.sqrt(float(ordered_a) * float(ordered_b)))
+    tau = agree / scale if scale else float(ordered_a == ordered_b)
+    return ScoreChange(float(np.abs(a - b).max()), tau, flipped, a.size * (a.size - 1) // 2)
+
+
+@torch.no_grad()
+def probe_scores(probe: Probe, model: nn.Module) -> np.ndarray:
+    """Return the probe's scores [n] of ``model`` in evaluation mode; the mode is put back."""
+    training = model.training
+    model.eval()
+    try:
+        return _flat(probe(model))
+    finally:
+        model.train(training)
+
+
+def _flat(scores: Tensor | np.ndarray) -> np.ndarray:
+    if isinstance(scores, Tensor):
+        scores = (
+            scores.detach().float().cpu().numpy() if scores.dtype is torch.bfloat16 else scores.detach().cpu().numpy()
+        )
+    return np.asarray(scores, dtype=np.float64).reshape(-1)

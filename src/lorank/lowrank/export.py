@@ -1,0 +1,206 @@
+"""Export an adapter for others to load, open what was written, and say what became of the scores."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lorank.errors import LorankError, UsageError, unknown_name
+from lorank.lowrank.adapter import Adapter, LayerPlan, Settings
+from lorank.lowrank.agreement import Probe, ScoreChange, compare_scores, probe_scores
+from lorank.lowrank.folder import contents_of, reopened_scores, write
+from lorank.lowrank.forms import Factors, Form
+from lorank.lowrank.layer import Adapted, replace_module
+from lorank.lowrank.linalg import top_k_svd
+from lorank.lowrank.staging import staged
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export wrote and, where a probe was given, how the scores moved."""
+
+    format: str
+    files: list[Path]
+    change: ScoreChange | None
+
+    @property
+    def largest_change(self) -> float | None:
+        """The largest absolute change of a score."""
+        return None if self.change is None else self.change.largest
+
+    @property
+    def kendall_tau(self) -> float | None:
+        """Kendall's tau-b between the scores before and after."""
+        return None if self.change is None else self.change.kendall_tau
+
+    @property
+    def flipped_pairs(self) -> int | None:
+        """How many pairs of the probe changed their order."""
+        return None if self.change is None else self.change.flipped_pairs
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the formats can be told; see ``export``."""
+
+    base_name: str | None = None
+    task_type: str | None = None
+    rank: int | None = None
+    energy: float | None = None
+    dtype: torch.dtype = torch.float32
+    tokenizer: object | None = None
+
+
+Writer = Callable[[Adapter, Path, ExportOptions], None]
+Reader = Callable[[Adapter, Path, Probe], object]
+
+EXPORTS: dict[str, tuple[Writer, Reader]] = {}
+"""Every format: how it is written, and how a probe's scores come out of what was written."""
+
+
+def export_format(name: str, reader: Reader) -> Callable[[Writer], Writer]:
+    """Decorate a writer to register it, with its ``reader``, as the format ``name``."""
+
+    def enter(writer: Writer) -> Writer:
+        EXPORTS[name] = (writer, reader)
+        return writer
+
+    return enter
+
+
+def export(
+    adapter: Adapter,
+    folder: str | Path,
+    format: str = "peft",
+    *,
+    probe: Probe | None = None,
+    limit: float | None = 1e-4,
+    options: ExportOptions | None = None,
+) -> ExportReport:
+    """Write ``adapter`` in a format that other tools load.
+
+    Args:
+        adapter: as trained; not merged.
+        folder: where to; appears only when all went well.
+        format: ``peft``: faithful, for forms that PEFT has. ``portable``: plain LoRA of one rank, scale folded
+            into B, alpha = r, modules trained whole in head.safetensors beside it; a form that is no LoRA is
+            cut off by SVD at ``rank`` or ``energy``. ``merged``: the whole model, added in float32, cast to
+            ``dtype``, with ``tokenizer`` where given.
+        probe: scores a fixed set of inputs with the model it is given; without it scores are not compared.
+        limit: the largest change of a score that is let through; None lets any.
+        options: base name, task type, rank, energy in (0, 1], dtype, tokenizer.
+
+    Raises:
+        LorankError: where a score moves by more than ``limit``; nothing is left behind.
+    """
+    if format not in EXPORTS:
+        raise unknown_name("export format", format, EXPORTS)
+    if adapter.merged:
+        raise UsageError("the adapter is merged; unmerge it before exporting")
+    options = options or ExportOptions()
+    writer, reader = EXPORTS[format]
+    with staged(folder) as stage:
+        writer(adapter, stage, options)
+        change = None
+        if probe is not None:
+            change = compare_scores(probe_scores(probe, adapter.model), reader(adapter, stage, probe))
+            if limit is not None and not change.largest <= limit:
+                raise LorankError(
+                    f"the {format} export moves a score by {change.largest:.3g}, above the limit of {limit:.3g} "
+                    f"(Kendall tau {change.kendall_tau:.4f}, {change.flipped_pairs} of {change.pairs} pairs flipped)"
+                    "; nothing was written. Allow more with `limit`, or export at a higher rank or in float32"
+                )
+        names = sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
+    return ExportReport(format, [Path(folder) / name for name in names], change)
+
+
+@export_format("peft", reopened_scores)
+def write_peft(adapter: Adapter, folder: Path, options: ExportOptions) -> None:
+    """Write the folder that PEFT loads."""
+    contents = contents_of(adapter)
+    if not any(form.peft_type for form in adapter.forms.values()):
+        raise UsageError(f"PEFT has no form {adapter.settings.form!r}; export it as 'portable' or 'merged'")
+    if not contents.updates:
+        raise UsageError("every layer has rank 0 and PEFT needs one that is adapted; export it as 'merged'")
+    write(contents, adapter.model, folder, base_name=options.base_name, task_type=options.task_type)
+
+
+@export_format("portable", reopened_scores)
+def write_portable(adapter: Adapter, folder: Path, options: ExportOptions) -> None:
+    """Write plain LoRA of one rank and scale 1, with the whole modules beside it."""
+    factors = {path: _plain_lora(path, adapter.layers[path], form, options) for path, form in adapter.forms.items()}
+    rank = max(factor.A.shape[0] for factor in factors.values())
+    if not rank:
+        raise UsageError("every layer has rank 0; there is nothing to export")
+    updates = {path: _padded(factor, rank) for path, factor in factors.items()}
+    settings = Settings("lora", "lora", "zero", "lora", rank, float(rank), seed=adapter.settings.seed)
+    contents = replace(
+        contents_of(adapter),
+        settings=settings,
+        updates=updates,
+        plan={path: LayerPlan(rank, float(rank)) for path in updates},
+    )
+    write(contents, adapter.model, folder, base_name=options.base_name, task_type=options.task_type, head_beside=True)
+
+
+def _merged_scores(adapter: Adapter, folder: Path, probe: Probe) -> object:
+    kept = next(adapter.model.parameters())
+    return probe_scores(probe, type(adapter.model).from_pretrained(folder).to(kept.device, kept.dtype))
+
+
+@export_format("merged", _merged_scores)
+def write_merged(adapter: Adapter, folder: Path, options: ExportOptions) -> None:
+    """Write the whole model, transformers' layout, with W + dW as its weights."""
+    model = adapter.model
+    if not hasattr(model, "save_pretrained"):
+        raise UsageError(f"a {type(model).__name__} has no save_pretrained; merge() it and save its state_dict")
+    adapted = {path: layer for path, layer in model.named_modules() if isinstance(layer, Adapted)}
+    try:
+        for path, layer in adapted.items():
+            layer.merge()
+            replace_module(model, path, layer.base)
+        _save_model(model, folder, options.dtype)
+    finally:
+        for path, layer in adapted.items():
+            replace_module(model, path, layer)
+            layer.unmerge()
+    if options.tokenizer is not None:
+        options.tokenizer.save_pretrained(folder)
+
+
+def _save_model(model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
+    if next(model.parameters()).dtype != dtype:
+        model = copy.deepcopy(model).to(dtype)
+    model.save_pretrained(folder)
+
+
+def _plain_lora(path: str, layer: Adapted, form: Form, options: ExportOptions) -> Factors:
+    exact = form.as_lora()
+    if exact is not None and (options.rank is None or exact.A.shape[0] <= options.rank) and options.energy is None:
+        return exact
+    if options.rank is None and options.energy is None:
+        raise UsageError(
+            f"{type(form).__name__} on {path} is no plain LoRA; say at which rank or energy to cut it off"
+        )
+    U, s, Vh = top_k_svd(form.delta(layer.frozen.weight), min(form.out_features, form.in_features))
+    kept = len(s) if options.rank is None else options.rank
+    if options.energy is not None:
+        share = s.square().cumsum(0) / s.square().sum().clamp_min(torch.finfo(s.dtype).tiny)
+        kept = min(kept, int((share < options.energy).sum()) + 1)
+    root = s[:kept].sqrt()
+    return Factors(root[:, None] * Vh[:kept], U[:, :kept] * root, 1.0)
+
+
+def _padded(factors: Factors, rank: int) -> dict[str, torch.Tensor]:
+    A, B, scaling = factors
+    extra = rank - A.shape[0]
+    return {
+        "lora_A.weight": torch.cat([A, A.new_zeros(extra, A.shape[1])]),
+        "lora_B.weight": torch.cat([scaling * B, B.new_zeros(B.shape[0], extra)], dim=1),
+    }
+
+
+__all__ = ["EXPORTS", "ExportOptions", "ExportReport", "export", "export_format"]

@@ -1,0 +1,161 @@
+"""The contract of every form: how an update of one weight W [out, in] is written, applied and counted."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from lorank.errors import unknown_name
+from lorank.lowrank.base import BaseLinear
+from lorank.lowrank.linalg import working_dtype
+
+
+@dataclass(frozen=True)
+class Site:
+    """The place of one update: which weight it changes, at which rank and scale.
+
+    Args:
+        path: the layer's path in the model.
+        base: the frozen layer.
+        rank: r, from 0 up; it may exceed min(out, in).
+        alpha: the numerator of the scale.
+        scaling: s, the factor of the update that alpha, the rank and the scaling rule make.
+        dropout: the probability of zeroing an input of the update in training, in [0, 1).
+        seed: what the draws of this and all other sites of the adapter come from.
+    """
+
+    path: str
+    base: BaseLinear
+    rank: int
+    alpha: float
+    scaling: float
+    dropout: float = 0.0
+    seed: int = 0
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the update's tensors: float32 at least, whatever the base is stored in."""
+        return working_dtype(self.base.weight)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the update's tensors."""
+        return self.base.weight.device
+
+    def generator(self, purpose: str = "") -> torch.Generator:
+        """Return a CPU generator of this site's own: its draws depend on seed, path and purpose alone."""
+        return seeded(self.seed, self.path, purpose)
+
+
+def seeded(*parts: object) -> torch.Generator:
+    """Return a CPU generator seeded by ``parts``; forms that share tensors over layers leave the path out.
+
+    >>> torch.equal(torch.rand(2, generator=seeded(0, "a")), torch.rand(2, generator=seeded(0, "a")))
+    True
+    """
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+class Factors(NamedTuple):
+    """A plain LoRA: the update is ``scaling`` B A with A [r, in], B [out, r]."""
+
+    A: Tensor
+    B: Tensor
+    scaling: float
+
+
+class Form(nn.Module, ABC):
+    """One update dW of one frozen weight W [out, in]; y = x (W + dW)^T + b.
+
+    A form is a module whose parameters are trained and whose persistent buffers are saved beside them.
+    Built from its site alone it stands at its *zero start*: dW = 0. Other starts fill it afterwards. A form
+    whose tensors are shared between layers overrides ``build`` and gives each of its forms the same
+    submodule; a tensor is counted, trained and saved once.
+    """
+
+    needs_weight: ClassVar[bool] = False
+    """True where ``forward`` reads W itself, not only W's output: a quantised base is dequantised for it."""
+
+    peft_type: ClassVar[str | None] = None
+    """The type under which PEFT knows this form, or None."""
+
+    peft_options: ClassVar[dict[str, object]] = {}
+    """What PEFT's configuration says for this form beyond its type, rank and scale."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self.out_features, self.in_features = site.base.out_features, site.base.in_features
+        self.rank, self.alpha, self.scaling = site.rank, site.alpha, site.scaling
+        self.dropout = site.dropout
+
+    @classmethod
+    def build(cls, sites: Sequence[Site], **options: object) -> list[Self]:
+        """Return one form a site, in order."""
+        return [cls(site, **options) for site in sites]
+
+    @abstractmethod
+    def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
+        """Return x dW^T [..., out] for ``x`` [..., in]; ``output`` is x W^T + b, for forms that start from it."""
+
+    def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
+        """Return x (W + dW)^T + b; a form overrides this where both are cheaper together."""
+        output = base(x)
+        return output + self.update(x, base, output).to(output.dtype)
+
+    @abstractmethod
+    def delta(self, weight: Tensor) -> Tensor:
+        """Return the dense dW [out, in] in float32 or better, given the frozen W [out, in]."""
+
+    @abstractmethod
+    def parameter_count(self) -> int:
+        """Return the number of trained values by the form's formula; shared ones count in their first layer."""
+
+    @abstractmethod
+    def rank_bound(self) -> int:
+        """Return the largest rank that dW can have, which generic trained values reach."""
+
+    def as_lora(self) -> Factors | None:
+        """Return the factors where dW is exactly s B A, else None."""
+        return None
+
+    def peft_tensors(self) -> dict[str, Tensor]:
+        """Return this form's tensors under PEFT's names; only called where ``peft_type`` is set."""
+        raise NotImplementedError
+
+    def load_peft_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy in what ``peft_tensors`` gave; ValueError where shapes do not fit."""
+        raise NotImplementedError
+
+    def dropped(self, x: Tensor) -> Tensor | None:
+        """Return ``x`` after dropout in training, None where dropout does nothing."""
+        if not (self.training and self.dropout > 0):
+            return None
+        return nn.functional.dropout(x, self.dropout, training=True)
+
+
+FORMS: dict[str, type[Form]] = {}
+"""Every form under its name."""
+
+FormType = TypeVar("FormType", bound=type[Form])
+
+
+def form(name: str) -> Callable[[FormType], FormType]:
+    """Decorate a Form to register it under ``name``."""
+
+    def enter(cls: FormType) -> FormType:
+        FORMS[name] = cls
+        return cls
+
+    return enter
+
+
+def form_type(name: str) -> type[Form]:
+    """Return the form called ``name``."""
+    if name not in FORMS:
+        raise unknown_name("form", name, FORMS)
+    return FORMS[name]

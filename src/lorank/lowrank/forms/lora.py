@@ -1,0 +1,124 @@
+r"""LoRA: dW = s B A.
+
+    y = x W^T + b + s (drop(x) A^T) B^T,    A [r, in] trained, B [out, r] trained, s = alpha / r
+
+Zero start: A uniform in +-1/sqrt(in) (He's rule with slope sqrt 5), B = 0. A start that takes dW out of W
+(PiSSA) leaves constant factors A0, B0 behind, and then dW = s (B A - B0 A0): W itself is never changed.
+Trained values: r (in + out). Rank of dW: min(r, in, out), twice that r with A0, B0.
+
+Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, arXiv:2106.09685.
+
+*Deviations*: the paper draws A from a normal distribution; its code and PEFT draw it uniformly, as here.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from lorank.catalogue import catalogued
+from lorank.errors import UsageError
+from lorank.lowrank.base import BaseLinear
+from lorank.lowrank.forms.form import Factors, Form, Site, form
+from lorank.lowrank.product import compute_dtype, low_rank_linear
+
+
+@form("lora")
+@catalogued("lora", area="adapters.form", title="LoRA: Low-Rank Adaptation of Large Language Models")
+class LoRA(Form):
+    """The update s B A of one weight.
+
+    >>> site = Site("layer", BaseLinear(nn.Linear(3, 2)), rank=1, alpha=1.0, scaling=1.0)
+    >>> lora = LoRA(site); lora.parameter_count(), lora.delta(site.base.weight).abs().max().item()
+    (5, 0.0)
+    """
+
+    peft_type = "LORA"
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        bound = self.in_features**-0.5
+        A = torch.empty(site.rank, self.in_features).uniform_(-bound, bound, generator=site.generator("A"))
+        self.A = nn.Parameter(A.to(site.device, site.dtype))
+        self.B = nn.Parameter(torch.zeros(self.out_features, site.rank, device=site.device, dtype=site.dtype))
+        self.register_buffer("A0", None)
+        self.register_buffer("B0", None)
+
+    @torch.no_grad()
+    def set_factors(self, A: Tensor, B: Tensor) -> None:
+        """Put ``A`` [k, in] and ``B`` [out, k] in the first k <= r components and zero the rest of B."""
+        k = A.shape[0]
+        if k > self.rank:
+            raise UsageError(f"{k} components do not fit into rank {self.rank}")
+        self.A[:k].copy_(A)
+        self.B.zero_()
+        self.B[:, :k].copy_(B)
+
+    @torch.no_grad()
+    def anchor(self) -> None:
+        """Take the present s B A out of W: from now on dW = s (B A - B0 A0), which is 0."""
+        self.A0, self.B0 = self.A.detach().clone(), self.B.detach().clone()
+
+    @property
+    def frozen(self) -> tuple[Tensor, Tensor] | None:
+        """(A0, B0), or None where nothing was taken out of W."""
+        return None if self.A0 is None or self.B0 is None else (self.A0, self.B0)
+
+    def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
+        if not base.plain:
+            return super().forward(x, base)
+        return low_rank_linear(
+            x, base.weight, base.bias, self.A, self.B, self.scaling, dropped=self.dropped(x), frozen=self.frozen
+        )
+
+    def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
+        dtype, dropped = compute_dtype(x), self.dropped(x)
+        x = x.to(dtype)
+        z = x if dropped is None else dropped.to(dtype)
+        y = self.scaling * ((z @ self.A.t().to(dtype)) @ self.B.t().to(dtype))
+        if self.A0 is not None and self.B0 is not None:
+            y = y - self.scaling * ((x @ self.A0.t().to(dtype)) @ self.B0.t().to(dtype))
+        return y
+
+    def delta(self, weight: Tensor) -> Tensor:
+        A, B, scaling = self.factors()
+        return scaling * (B @ A)
+
+    def parameter_count(self) -> int:
+        return self.rank * (self.in_features + self.out_features)
+
+    def rank_bound(self) -> int:
+        rank = self.rank if self.A0 is None else 2 * self.rank
+        return min(rank, self.in_features, self.out_features)
+
+    def factors(self) -> Factors:
+        """Return A, B, s with the frozen pair stacked under the trained one: rank 2 r where there is one."""
+        A, B = self.A.detach(), self.B.detach()
+        if self.A0 is not None and self.B0 is not None:
+            A, B = torch.cat([A, self.A0]), torch.cat([B, -self.B0], dim=1)
+        return Factors(A, B, self.scaling)
+
+    def as_lora(self) -> Factors | None:
+        return self.factors()
+
+    def peft_tensors(self) -> dict[str, Tensor]:
+        A, B, _ = self.factors()
+        return {"lora_A.weight": A, "lora_B.weight": B}
+
+    @torch.no_grad()
+    def load_peft_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        A, B = tensors["lora_A.weight"], tensors["lora_B.weight"]
+        r = self.rank
+        if (
+            A.shape[0] not in (r, 2 * r)
+            or A.shape[1:] != self.A.shape[1:]
+            or B.shape != (self.out_features, A.shape[0])
+        ):
+            raise ValueError(
+                f"factors of shape {tuple(A.shape)} and {tuple(B.shape)} do not fit rank {r} of a "
+                f"[{self.out_features}, {self.in_features}] weight"
+            )
+        self.A.copy_(A[:r])
+        self.B.copy_(B[:, :r])
+        if A.shape[0] == 2 * r:
+            self.A0, self.B0 = A[r:].to(self.A).clone(), -B[:, r:].to(self.B)

@@ -1,0 +1,37 @@
+"""Each published method as a point on the axes: form, start, scaling."""
+
+from dataclasses import dataclass
+
+from lorank.errors import unknown_name
+from lorank.lowrank.forms import FORMS
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named choice on the axes; what ``attach`` is told explicitly goes before it."""
+
+    form: str
+    start: str = "zero"
+    scaling: str = "lora"
+
+
+PRESETS: dict[str, Preset] = {
+    "lora": Preset("lora"),
+    "dora": Preset("dora"),
+    "rslora": Preset("lora", scaling="rslora"),
+    "pissa": Preset("lora", start="svd"),
+}
+"""Every method that ``attach`` knows by name; a form without an entry is a preset of its own."""
+
+
+def preset(name: str) -> Preset:
+    """Return the preset called ``name``.
+
+    >>> preset("pissa")
+    Preset(form='lora', start='svd', scaling='lora')
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    if name in FORMS:
+        return Preset(name)
+    raise unknown_name("adapter", name, {*PRESETS, *FORMS})

@@ -1,0 +1,159 @@
+r"""The fused product y = g * (x W^T + s (z A^T) B^T - s (x A0^T) B0^T) + b of every LoRA-like form.
+
+Shapes: x, z [..., in]; W [out, in] frozen; A [r, in] and B [out, r] trained; A0 [r0, in] and B0 [out, r0] the
+frozen factors that a start took out of W; g = m / n [out] with a trained magnitude m and a constant norm n, or
+absent; s the scaling. z is x, or x after dropout.
+
+The update is added in place into the base's output. Kept for the backward pass are x, which layers that read
+the same activation share, z A^T [..., r], and the output itself where m is trained (gradient of m:
+sum dy (y - b) / m), never an intermediate of the output's size. The backward pass is
+
+    h = z A^T    dh = s (dy * g) B    dx = (dy * g) W + dh A    dA = dh^T z    dB = s (dy * g)^T h
+
+where g is folded into W and B rather than into dy.
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype in which a product with ``x`` runs: autocast's where it is on, else that of ``x``."""
+    kind = x.device.type
+    if x.dtype is not torch.float64 and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return x.dtype
+
+
+def low_rank_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    A: Tensor,
+    B: Tensor,
+    scaling: float,
+    *,
+    dropped: Tensor | None = None,
+    frozen: tuple[Tensor, Tensor] | None = None,
+    magnitude: Tensor | None = None,
+    norm: Tensor | None = None,
+) -> Tensor:
+    """Return y [..., out] of the equation above.
+
+    Args:
+        x: [..., in]; under autocast it is cast as ``torch.nn.functional.linear`` would cast it.
+        weight: W [out, in], which gets no gradient.
+        bias: b [out] or None, which gets no gradient.
+        A: [r, in], any floating dtype; cast to that of the product.
+        B: [out, r].
+        scaling: s.
+        dropped: z [..., in] where dropout is active.
+        frozen: (A0 [r0, in], B0 [out, r0]) to take away from W.
+        magnitude: m [out].
+        norm: n [out], a constant; must come with ``magnitude``.
+
+    >>> x, W, A, B = torch.ones(1, 2), torch.eye(2), torch.ones(1, 2), torch.ones(2, 1)
+    >>> low_rank_linear(x, W, None, A, B, 0.5)
+    tensor([[2., 2.]])
+    """
+    A0, B0 = frozen or (None, None)
+    return _LowRankLinear.apply(x, dropped, weight, bias, A, B, A0, B0, magnitude, norm, scaling)
+
+
+class _LowRankLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        x: Tensor,
+        dropped: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        A: Tensor,
+        B: Tensor,
+        A0: Tensor | None,
+        B0: Tensor | None,
+        magnitude: Tensor | None,
+        norm: Tensor | None,
+        scaling: float,
+    ) -> Tensor:
+        dtype = compute_dtype(x)
+        rows = _rows(x, dtype)
+        W = weight.to(dtype)
+        inner = rows if dropped is None else _rows(dropped, dtype)
+        h = inner @ A.to(dtype).t()
+        b = None if bias is None else bias.to(dtype)
+        y = rows @ W.t() if b is None or magnitude is not None else torch.addmm(b, rows, W.t())
+        y.addmm_(h, B.to(dtype).t(), alpha=scaling)
+        if A0 is not None and B0 is not None:
+            y.addmm_(rows @ A0.to(dtype).t(), B0.to(dtype).t(), alpha=-scaling)
+        if magnitude is not None:
+            y.mul_((magnitude / norm).to(dtype))
+            if b is not None:
+                y.add_(b)
+        y = y.view(*x.shape[:-1], weight.shape[0])
+        need = ctx.needs_input_grad
+        ctx.save_for_backward(
+            (x if dropped is None else dropped) if need[4] else None,
+            h if need[5] else None,
+            weight,
+            bias,
+            A,
+            B,
+            A0,
+            B0,
+            magnitude,
+            norm,
+            y if need[8] else None,
+        )
+        ctx.scaling, ctx.dtype, ctx.shape, ctx.separate = scaling, dtype, x.shape, dropped is not None
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, dy: Tensor) -> tuple[Tensor | None, ...]:
+        z, h, weight, bias, A, B, A0, B0, magnitude, norm, y = ctx.saved_tensors
+        need = ctx.needs_input_grad
+        need_x, need_z, need_A, need_B, need_m = need[0], need[1], need[4], need[5], need[8]
+        dtype, scaling = ctx.dtype, ctx.scaling
+        dx = dz = dA = dB = dm = None
+        if need_m:
+            dm = _magnitude_gradient(dy, y, bias, magnitude)
+        dy = _rows(dy, dtype).contiguous()
+        gain = None if magnitude is None else (magnitude / norm).unsqueeze(1)
+        if need_x:
+            dx = dy @ (weight if gain is None else gain * weight).to(dtype)
+            if A0 is not None:
+                dx.addmm_(dy @ _scaled_transpose(B0, gain, -scaling, dtype).t(), A0.to(dtype))
+        if need_A or need_z or (need_x and not ctx.separate):
+            dh = dy @ _scaled_transpose(B, gain, scaling, dtype).t()
+            if need_z:
+                dz = (dh @ A.to(dtype)).view(ctx.shape)
+            elif need_x and not ctx.separate:
+                dx.addmm_(dh, A.to(dtype))
+            if need_A:
+                dA = (dh.t() @ _rows(z, dtype)).to(A.dtype)
+        if need_B:
+            dB = (h.t() @ dy).t().to(B.dtype).mul(scaling if gain is None else scaling * gain).contiguous()
+        if dx is not None:
+            dx = dx.view(ctx.shape)
+        return dx, dz, None, None, dA, dB, None, None, dm, None, None
+
+
+def _magnitude_gradient(dy: Tensor, y: Tensor, bias: Tensor | None, magnitude: Tensor) -> Tensor:
+    """Return sum over rows of dy (y - b) / m [out]; 0 where m is exactly 0, whose direction y does not hold."""
+    dy, y = dy.reshape(-1, dy.shape[-1]), y.reshape(-1, y.shape[-1])
+    total = torch.sum(dy * y, 0, dtype=magnitude.dtype)
+    if bias is not None:
+        total -= bias.to(magnitude.dtype) * torch.sum(dy, 0, dtype=magnitude.dtype)
+    return torch.where(magnitude == 0, 0.0, total / magnitude)
+
+
+def _rows(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return x.reshape(-1, x.shape[-1]).to(dtype)
+
+
+def _scaled_transpose(B: Tensor, gain: Tensor | None, scaling: float, dtype: torch.dtype) -> Tensor:
+    """Return s (g * B)^T [r, out], contiguous: the layout in which a thin product over long rows is fast."""
+    scaled = scaling * (B if gain is None else gain * B)
+    return scaled.t().contiguous().to(dtype)

@@ -1,0 +1,46 @@
+"""Folders that appear whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lorank.errors import LorankError
+
+
+@contextmanager
+def staged(folder: str | Path) -> Iterator[Path]:
+    """Give a temporary folder whose files move to ``folder`` when the block ends well, and vanish when not.
+
+    A new ``folder`` is renamed into place as a whole; in one that exists the files written replace those of
+    the same name, one rename each, and others are left alone.
+    """
+    target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise LorankError(f"{target} is a file; give the name of a folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    stage = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield stage
+        _publish(stage, target)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _publish(stage: Path, target: Path) -> None:
+    stage.chmod(0o777 & ~_umask())
+    if not target.exists():
+        stage.rename(target)
+        return
+    for source in sorted(path for path in stage.rglob("*") if path.is_file()):
+        place = target / source.relative_to(stage)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        source.replace(place)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,58 @@
+"""The contract of every start: where the tensors of a form stand before the first step."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, TypeVar
+
+from torch import Tensor
+
+from lorank.errors import unknown_name
+from lorank.lowrank.forms.form import Form, Site
+
+Statistics = Mapping[str, Tensor]
+"""What one calibration pass saw at one layer, by kind: ``"inputs"``, ``"gradient"``, ``"fisher"``, ..."""
+
+
+class Start(ABC):
+    """Fills a form from W and, if it says so in ``needs``, from one calibration pass."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """The kinds of statistics that ``fill`` and ``ranks`` read."""
+
+    keeps_output: ClassVar[bool] = True
+    """True where the adapted model starts with the base model's output."""
+
+    @abstractmethod
+    def suits(self, form: type[Form]) -> bool:
+        """Return whether this start can fill ``form``."""
+
+    @abstractmethod
+    def fill(self, form: Form, site: Site, statistics: Statistics) -> None:
+        """Set the tensors of ``form``, which stands at its zero start; draws come from ``site.generator``."""
+
+    def ranks(self, sites: Sequence[Site], statistics: Mapping[str, Statistics]) -> dict[str, int] | None:
+        """Return ranks by path where the start redistributes them (before any form is built), else None."""
+        return None
+
+
+STARTS: dict[str, Start] = {}
+"""Every start under its name."""
+
+StartType = TypeVar("StartType", bound=type[Start])
+
+
+def start(name: str) -> Callable[[StartType], StartType]:
+    """Decorate a Start to register it under ``name``."""
+
+    def enter(cls: StartType) -> StartType:
+        STARTS[name] = cls()
+        return cls
+
+    return enter
+
+
+def start_named(name: str) -> Start:
+    """Return the start called ``name``."""
+    if name not in STARTS:
+        raise unknown_name("start", name, STARTS)
+    return STARTS[name]

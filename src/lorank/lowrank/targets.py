@@ -1,0 +1,156 @@
+"""Which layers of a model are adapted, and what rank and scale each gets."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from torch import nn
+
+from lorank.errors import UsageError
+from lorank.lowrank.base import weight_reader
+from lorank.lowrank.layer import Adapted
+
+T = TypeVar("T")
+
+ALL_LINEAR = "all-linear"
+
+
+def is_named(path: str, name: str) -> bool:
+    """Return whether ``name`` is ``path`` or a suffix of it after a dot.
+
+    >>> is_named("encoder.layer.0.query", "query"), is_named("encoder.subquery", "query")
+    (True, False)
+    """
+    return path == name or path.endswith("." + name)
+
+
+def is_within(path: str, name: str) -> bool:
+    """Return whether ``path`` or one of the modules that hold it is called ``name``.
+
+    >>> is_within("bert.pooler.dense", "pooler"), is_within("bert.pooler.dense", "dense.bert")
+    (True, False)
+    """
+    parts = path.split(".")
+    return any(is_named(".".join(parts[:end]), name) for end in range(1, len(parts) + 1))
+
+
+def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the linear and the adapted layers of ``model`` by path, in the model's order."""
+    found: dict[str, nn.Module] = {}
+    inside: set[int] = set()
+    for path, module in model.named_modules():
+        if isinstance(module, Adapted):
+            inside.update(id(part) for part in module.modules() if part is not module)
+            found[path] = module
+        elif path and id(module) not in inside and weight_reader(module) is not None:
+            found[path] = module
+    return found
+
+
+def resolve_modules(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
+    """Return the modules called ``names`` (paths or suffixes) by path; a name that fits none is an error."""
+    modules = dict(model.named_modules())
+    found: dict[str, nn.Module] = {}
+    for name in names:
+        fitting = {path: module for path, module in modules.items() if path and is_named(path, name)}
+        if not fitting:
+            raise UsageError(f"the model has no module called {name!r}; its top level is {_children(model)}")
+        found.update(fitting)
+    return {
+        path: module
+        for path, module in found.items()
+        if not any(path != other and path.startswith(other + ".") for other in found)
+    }
+
+
+def select_targets(
+    model: nn.Module,
+    targets: str | Iterable[str] = ALL_LINEAR,
+    exclude: Iterable[str] = (),
+    trained: Iterable[str] = (),
+) -> dict[str, nn.Module]:
+    """Return the layers to adapt by path.
+
+    Args:
+        targets: ``"all-linear"`` (every linear layer but the output head and those outside the model's
+            ``base_model``), a regular expression that the whole path must match, or names: each a path or a
+            suffix of one after a dot.
+        exclude: names of modules that are left alone with all they hold.
+        trained: names of modules that are trained whole, left alone as well.
+
+    Raises:
+        UsageError: where a name or the expression fits no linear layer.
+    """
+    exclude, trained = list(exclude), list(trained)
+    layers = linear_layers(model)
+    barred = [*resolve_modules(model, trained)]
+    free = {
+        path: layer
+        for path, layer in layers.items()
+        if not any(path == head or path.startswith(head + ".") for head in barred)
+        and not any(is_within(path, name) for name in exclude)
+    }
+    if isinstance(targets, str):
+        chosen = (
+            _body(model, free)
+            if targets == ALL_LINEAR
+            else {path: layer for path, layer in free.items() if re.fullmatch(targets, path)}
+        )
+        if not chosen:
+            raise UsageError(
+                f"targets {targets!r} fits no linear layer that is not trained whole or excluded; "
+                f"the model's are called {_suffixes(layers)}"
+            )
+        return chosen
+    chosen = {}
+    for name in targets:
+        fitting = {path: layer for path, layer in free.items() if is_named(path, name)}
+        if not fitting:
+            raise UsageError(
+                f"target {name!r} names no linear layer that is not trained whole or excluded; "
+                f"the model's are called {_suffixes(layers)}"
+            )
+        chosen.update(fitting)
+    return {path: layer for path, layer in free.items() if path in chosen}
+
+
+def pattern_value(patterns: Mapping[str, T] | None, path: str, default: T) -> T:
+    """Return the value of the first key of ``patterns`` that matches the end of ``path``, as PEFT does.
+
+    >>> pattern_value({"layer.0.query": 4, "query": 2}, "bert.layer.1.query", 8)
+    2
+    """
+    key = matching_pattern(patterns or {}, path)
+    return default if key is None else (patterns or {})[key]
+
+
+def matching_pattern(patterns: Iterable[str], path: str) -> str | None:
+    """Return the first of ``patterns`` with ``re.match(rf"(.*\\.)?({key})$", path)``, or None."""
+    return next((key for key in patterns if re.match(rf"(.*\.)?({key})$", path)), None)
+
+
+def check_patterns(option: str, patterns: Mapping[str, object] | None, paths: Iterable[str]) -> None:
+    """Raise where a key of ``patterns`` matches none of ``paths``."""
+    paths = list(paths)
+    for key in patterns or {}:
+        if not any(re.match(rf"(.*\.)?({key})$", path) for path in paths):
+            raise UsageError(f"{option}: {key!r} matches none of the {len(paths)} adapted layers, e.g. {paths[0]!r}")
+
+
+def _body(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    prefix = getattr(model, "base_model_prefix", "")
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    inside = prefix + "." if prefix and hasattr(model, prefix) else ""
+    return {
+        path: layer
+        for path, layer in layers.items()
+        if path.startswith(inside) and getattr(layer, "base", layer) is not head
+    }
+
+
+def _suffixes(layers: Iterable[str]) -> str:
+    return ", ".join(sorted({path.rpartition(".")[2] for path in layers}))
+
+
+def _children(model: nn.Module) -> str:
+    return ", ".join(name for name, _ in model.named_children())
