@@ -113,7 +113,7 @@ def from_ir_datasets(name: str, *, negative: Literal["error", "zero"] = "error")
     try:
         whole = package.load(name)
     except KeyError as error:
-        raise UsageError(f"ir_datasets has no data set {name!r}; see https://ir-datasets.com for the names") from error
+        raise UsageError(f"ir_datasets has no data set {name!r}; its names are at https://ir-datasets.com") from error
     parts = _judged_parts(package, whole, name)
     if not parts:
         raise UsageError(f"ir_datasets:{name} has no judgments; name one of its subsets, such as {name}/test")
