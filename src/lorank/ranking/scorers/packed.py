@@ -55,6 +55,43 @@ class Group:
     mask: Tensor | None
 
 
+class Spread(torch.autograd.Function):
+    """Tokens [tokens, dim] to padded places; padded places take some token's values, which attention masks.
+
+    As they have no influence, the gradient is a plain gather, where that of ``index_select`` would be a slow
+    scatter.
+    """
+
+    @staticmethod
+    def forward(tokens: Tensor, places: Tensor, real: Tensor) -> Tensor:
+        return tokens.index_select(0, places)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return grad.index_select(0, ctx.saved_tensors[0]), None, None
+
+
+class Collect(torch.autograd.Function):
+    """Padded places back to tokens: the inverse of ``Spread``; what padded places hold is dropped."""
+
+    @staticmethod
+    def forward(padded: Tensor, real: Tensor) -> Tensor:
+        return padded.index_select(0, real)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+        ctx.size = len(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad.new_zeros(ctx.size, grad.shape[1]).index_copy(0, ctx.saved_tensors[0], grad), None
+
+
 def attention_groups(lengths: np.ndarray, device: torch.device) -> list[Group]:
     """Divide sequences, in the order given, into groups that waste little when padded."""
     groups, first = [], 0
@@ -119,7 +156,7 @@ class PackedLayer:
         """Return the context of every token of a group [tokens of the group, dim]."""
         q, k, v = (self.spread(part[group.begin:group.end], group) for part in (query, key, value))
         context = self.weigh(q, k, v, group).transpose(1, 2).reshape(group.count * group.longest, -1)
-        return context if group.real is None else context.index_select(0, group.real)
+        return context if group.real is None else Collect.apply(context, group.real)
 
     def attend_first(self, query: Tensor, key: Tensor, value: Tensor, group: Group) -> Tensor:
         """Return the context of the first token of each sequence of a group [count, dim]."""
@@ -131,7 +168,7 @@ class PackedLayer:
     def spread(self, tokens: Tensor, group: Group) -> Tensor:
         """Return a group's tokens as [count, heads, longest, head size]."""
         if group.places is not None:
-            tokens = tokens.index_select(0, group.places)
+            tokens = Spread.apply(tokens, group.places, group.real)
         return tokens.view(group.count, group.longest, self.heads, -1).transpose(1, 2)
 
     def weigh(self, q: Tensor, k: Tensor, v: Tensor, group: Group) -> Tensor:
