@@ -48,6 +48,8 @@ class Evaluation:
     """Per system, the recall of its whole list: no reranking of it can find more."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Seed, resamples, confidence, the gain of nDCG, what unjudged and empty queries count as."""
+    ceiling_ndcg10: dict[str, float] = field(default_factory=dict)
+    """Per system, the mean nDCG@10 (linear gain) of the ideal order of its list."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
