@@ -237,7 +237,7 @@ def _queries_of(path: Path, queries: list[bytes | None], numbers: np.ndarray) ->
             continue
         if query in seen:
             shown = decode(query, path, int(numbers[i]))
-            raise DataError(path, int(numbers[i]), f"query {shown!r} was left at line {seen[previous]} and comes "
+            raise DataError(path, int(numbers[i]), f"query {shown!r} was left at line {seen[query]} and comes "
                             "back", "sort the file so that the rows of a query are contiguous")
         if previous is not None:
             seen[previous] = int(numbers[i])
