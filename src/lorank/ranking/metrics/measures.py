@@ -6,6 +6,9 @@ trec_eval's linear gain; ``nDCG(dcg='exp-log2')`` has 2^rel - 1, the gain of mos
 The order of a run is trec_eval's for every measure: score (in single precision) descending, equal scores by
 document id descending. ir_measures' own providers differ in this (RR@k and Judged@k break ties the other way),
 so they are given the finished order rather than the scores.
+
+*Deviations*: ``IPrec@r`` is that of the trec_eval release inside pytrec_eval, whose rounding of a recall level
+differs from the present trec_eval in a few values; a relevance below 0 is unjudged, as in trec_eval.
 """
 
 from collections.abc import Iterable
