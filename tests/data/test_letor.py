@@ -8,10 +8,11 @@ from lorank.data.letor import read_folds, read_letor, write_letor
 from lorank.errors import DataError, UsageError
 
 
-def fold(folder, shift=0, end=""):
+def fold(folder, shift=0):
     folder.mkdir(parents=True)
     for i, name in enumerate(("train", "vali", "test")):
-        (folder / f"{name}.txt{end}").write_text(f"1 qid:{i + shift} 1:0.5 #docid = A\n0 qid:{i + shift} {i + 1}:0.25\n")
+        query = i + shift
+        (folder / f"{name}.txt").write_text(f"1 qid:{query} 1:0.5 #docid = A\n0 qid:{query} {i + 1}:0.25\n")
 
 
 def test_a_folder_gives_its_splits_over_one_matrix(tmp_path):

@@ -44,7 +44,7 @@ def test_the_packaged_collection_and_its_second_query_set(tmp_path):
 
 @pytest.mark.parametrize(("source", "message"), [
     ("pydoc", "unknown collection 'pydoc'; did you mean 'pydocs'? known: "),
-    ("no/such/folder", "there is nothing at no/such/folder; give a path that exists, a packaged collection (pydocs, "),
+    ("no/such/folder", "there is nothing at no/such/folder; give a path that exists, a packaged collection"),
 ])
 def test_an_unknown_name_says_what_exists(source, message):
     with pytest.raises(UsageError, match=re.escape(message)):

@@ -21,11 +21,13 @@ def stored(tmp_path, rows, name="rows.jsonl"):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_positives_and_negatives(tmp_path, name):
-    path = stored(tmp_path, [{"query": "a", "pos": ["x"], "neg": ["y", "z"], "pos_scores": [2.5], "neg_scores": [1.0, 0.5]},
-                             {"query": "b", "pos": ["y"], "neg": ["x"], "pos_scores": [1.0], "neg_scores": [0.0]}], name)
+    rows = [{"query": "a", "pos": ["x"], "neg": ["y", "z"], "pos_scores": [2.5], "neg_scores": [1.0, 0.5]},
+            {"query": "b", "pos": ["y"], "neg": ["x"], "pos_scores": [1.0], "neg_scores": [0.0]}]
+    path = stored(tmp_path, rows, name)
     collection = read_rows(path)
     assert collection.documents == ["x", "y", "z"]
-    assert collection.train == Split("train", {"q1": "a", "q2": "b"}, {"q1": {"d1": 1, "d2": 0, "d3": 0}, "q2": {"d2": 1, "d1": 0}},
+    assert collection.train == Split("train", {"q1": "a", "q2": "b"},
+                                     {"q1": {"d1": 1, "d2": 0, "d3": 0}, "q2": {"d2": 1, "d1": 0}},
                                      {"q1": {"d1": 2.5, "d2": 1.0, "d3": 0.5}, "q2": {"d2": 1.0, "d1": 0.0}})
 
 
@@ -77,8 +79,8 @@ def test_scores_must_be_finite_and_json_whole(tmp_path):
 
 
 def test_parquet_rows_are_counted_and_bad_files_told_of(tmp_path):
-    path = stored(tmp_path, [{"query": "a", "docs": ["x"], "labels": [1]}, {"query": "a", "docs": ["x"], "labels": [-2]}],
-                  "rows.parquet")
+    rows = [{"query": "a", "docs": ["x"], "labels": [label]} for label in (1, -2)]
+    path = stored(tmp_path, rows, "rows.parquet")
     with pytest.raises(DataError, match=r"rows.parquet:2: the label -2 is below 0"):
         read_rows(path)
     path.write_bytes(b"PAR0")
@@ -117,8 +119,9 @@ def test_real_preferences_load_as_pairs(shared_data, tmp_path):
 
     with gzip.open(shared_data / "hh-rlhf" / "harmless-base.test.jsonl.gz", "rt") as file:
         given = [json.loads(line) for line in file]
-    rows = [{"query": each["chosen"].rpartition("\n\nAssistant:")[0], "chosen": each["chosen"].rpartition("\n\nAssistant:")[2],
-             "rejected": each["rejected"].rpartition("\n\nAssistant:")[2]} for each in given]
-    rows = [row for row in rows if row["chosen"].strip() and row["rejected"].strip() and row["chosen"] != row["rejected"]]
+    turns = [(each["chosen"].rpartition("\n\nAssistant:"), each["rejected"].rpartition("\n\nAssistant:")[2])
+             for each in given]
+    rows = [{"query": query, "chosen": chosen, "rejected": rejected} for (query, _, chosen), rejected in turns
+            if chosen.strip() and rejected.strip() and chosen != rejected]
     collection = read_rows(stored(tmp_path, rows, "rows.jsonl.gz"))
     assert len(collection.train) == len(rows) > 2000

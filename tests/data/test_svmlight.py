@@ -25,7 +25,8 @@ def test_what_a_file_holds(tmp_path):
                                      "0\tqid:a\t2:7\t#docno=X2\r\n"
                                      "1.0 qid:b #nothing\n"
                                      " 0 qid:b  1:1   2:.25"))
-    np.testing.assert_array_equal(rows.features, np.array([[.5, 0, -1e-3], [0, 7, 0], [0, 0, 0], [1, .25, 0]], np.float32))
+    expected = np.array([[.5, 0, -1e-3], [0, 7, 0], [0, 0, 0], [1, .25, 0]], np.float32)
+    np.testing.assert_array_equal(rows.features, expected)
     assert rows.labels.tolist() == [2, 0, 1, 0]
     assert rows.query_ids == ["a", "b"]
     assert rows.offsets.tolist() == [0, 2, 4]
@@ -33,7 +34,8 @@ def test_what_a_file_holds(tmp_path):
 
 
 def test_a_docid_that_stands_twice_in_a_query_gives_way_to_row_numbers(tmp_path):
-    rows = read_feature_rows(written(tmp_path, "0 qid:1 1:1 #docid = A\n1 qid:1 1:1 #docid = A\n0 qid:2 1:1 #docid = A\n"))
+    text = "".join(f"0 qid:{query} 1:1 #docid = A\n" for query in (1, 1, 2))
+    rows = read_feature_rows(written(tmp_path, text))
     assert rows.document_ids == ["1:1", "1:2", "2:A"]
 
 
@@ -129,12 +131,12 @@ def test_what_the_format_cannot_hold_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("name", "queries", "shape", "labels"), [
-    ("mq2008/S1.txt.gz", 157, (2933, 46), None),
-    ("trec-news-2018-sample/trec_news_2018.train", 45, (782, 5), None),
-    ("trec-news-2018-sample/trec_news_2018.test", 5, (41, 5), None),
+@pytest.mark.parametrize(("name", "queries", "shape"), [
+    ("mq2008/S1.txt.gz", 157, (2933, 46)),
+    ("trec-news-2018-sample/trec_news_2018.train", 45, (782, 5)),
+    ("trec-news-2018-sample/trec_news_2018.test", 5, (41, 5)),
 ])
-def test_real_files_agree_with_scikit_learn(shared_data, name, queries, shape, labels):
+def test_real_files_agree_with_scikit_learn(shared_data, name, queries, shape):
     datasets = pytest.importorskip("sklearn.datasets")
     rows = read_feature_rows(shared_data / name)
     assert (len(rows.query_ids), rows.features.shape) == (queries, shape)
@@ -161,8 +163,8 @@ def plain_loop(path):
 def test_not_slower_than_a_plain_loop(tmp_path):
     """A sanity check, not a benchmark: the reader is about three times as fast; only a collapse fails here."""
     values = np.random.default_rng(0).normal(size=(4000, 136))
-    path = written(tmp_path, "".join(f"0 qid:{i // 100} " + " ".join(f"{j}:{v:.6g}" for j, v in enumerate(row, 1)) + "\n"
-                                     for i, row in enumerate(values)))
+    texts = (" ".join(f"{j}:{value:.6g}" for j, value in enumerate(row, 1)) for row in values)
+    path = written(tmp_path, "".join(f"0 qid:{i // 100} {text}\n" for i, text in enumerate(texts)))
     ratios = []
     for _ in range(3):
         start = time.perf_counter()
