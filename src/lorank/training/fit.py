@@ -19,6 +19,7 @@ from lorank.data.folds import hold_out_dev
 from lorank.data.free_queries import free_queries, targets
 from lorank.errors import UsageError
 from lorank.ranking import loss as named_loss
+from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.metrics.measures import mean_of
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Qrels
@@ -29,7 +30,7 @@ from lorank.training.loop import MAIN_MEASURE, Outcome, train
 from lorank.training.mix import ALONE, Mix, choose_mix
 from lorank.training.record import write_record
 from lorank.training.settings import AdapterSettings, LossSettings, Recipe
-from lorank.training.tuned import TunedRanker, learned_run, standardised_run
+from lorank.training.tuned import TunedRanker, learned_run
 from lorank.training.weights import trained_weights
 
 Listen = Callable[[str, int, int], None]
@@ -116,7 +117,7 @@ def _lists_and_inputs(ranker: TrainableRanker, data: Collection, free: Split | N
         data, split, None if data.has_features else found.train, {query: i for i, query in enumerate(names)},
         None if data.has_features else recipe.lists.negatives, recipe.lists.spare,
         ranker.kind == "bi-encoder" if share is None else share, recipe.seed,
-        standardised_run(found.train) if found.offset and any(ranker.head_parameters()) else None)
+        standardise_run(found.train) if found.offset and any(ranker.head_parameters()) else None)
     listen("prepare texts", 0, 1)
     inputs = ranker.prepare([split.queries[q] for q in names], data.documents)
     listen("prepare texts", 1, 1)
@@ -161,7 +162,7 @@ class _DevMeasure:
         if not self.found.offset:
             return replace(ALONE, curve=[(float("inf"), alone)]), alone
         measure = partial(mean_of, qrels=qrels, measure=MAIN_MEASURE)
-        return choose_mix(standardised_run(run), learned, self.recipe.offset.grid, measure), alone
+        return choose_mix(standardise_run(run), learned, self.recipe.offset.grid, measure), alone
 
 
 def _sample(queries: list[str], count: int | None, seed: int) -> list[str]:

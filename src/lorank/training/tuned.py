@@ -19,11 +19,12 @@ import numpy as np
 from lorank.data.collection import Collection
 from lorank.data.files import replaced_folder
 from lorank.errors import LorankError
-from lorank.ranking.consensus.fusion import standardise
+from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.scorers.ranker import Documents, Ranker, TrainableRanker
 from lorank.ranking.types import Run
 from lorank.training.first_stage import FirstStage
-from lorank.training.mix import ALONE, Mix
+from lorank.training.mix import ALONE, Mix, mixed_run
+from lorank.training.probe import Probe
 
 Listen = Callable[[int, int], None]
 
@@ -54,7 +55,8 @@ class TunedRanker(Ranker):
             if self.adapter is None:
                 self.ranker.save(partial / "model")
             else:
-                self.adapter.save(partial / "adapter", base_name=self.ranker.base)
+                self.adapter.save(partial / "adapter", base_name=str(self.ranker.base),
+                                  probe=Probe(self.ranker) if hasattr(self.ranker, "probe") else None)
             if self.first_stage is not None:
                 self.first_stage.save(partial / "first_stage")
             description = {
@@ -114,15 +116,6 @@ def learned_run(ranker: Ranker, collection: Collection, queries: dict[str, str],
     return run
 
 
-def standardised_run(run: Run) -> Run:
-    """Return the run with each query's scores standardised: mean 0, standard deviation 1."""
-    out: Run = {}
-    for query, row in run.items():
-        values = standardise(np.array(list(row.values()), np.float64))
-        out[query] = dict(zip(row, values.tolist(), strict=True))
-    return out
-
-
 def rerank_run(ranker: Ranker, collection: Collection, queries: dict[str, str], candidates: Run,
                listen: Listen | None = None) -> Run:
     """Return the candidates reranked; a tuned ranker takes the run's own scores as its first stage."""
@@ -132,10 +125,8 @@ def rerank_run(ranker: Ranker, collection: Collection, queries: dict[str, str], 
     if ranker.mix.first_stage == 0.0:
         learned = learned_run(ranker.ranker, collection, queries, known, listen)
         return {q: {d: ranker.mix.weight * s for d, s in row.items()} for q, row in learned.items()}
-    offset = standardised_run(known)
+    offset = standardise_run(known)
     if ranker.mix.weight == 0.0:
         return offset
     learned = learned_run(ranker.ranker, collection, queries, known, listen)
-    from lorank.training.mix import mixed_run
-
     return mixed_run(ranker.mix, offset, learned)
