@@ -85,7 +85,7 @@ class TextRanker(TrainableRanker[Inputs]):
 
     def scoring_budget(self) -> int:
         """Return the tokens of one scoring batch: small enough for a CPU's cache, large enough for a GPU."""
-        return self.token_budget or (4096 if self.device.type == "cpu" else 65536)
+        return self.token_budget or (2048 if self.device.type == "cpu" else 65536)
 
     def head_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
         """Yield (name, parameter) of what the checkpoint did not bring and must be trained."""
