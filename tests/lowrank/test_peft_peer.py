@@ -41,12 +41,12 @@ def test_peft_loads_our_folder_on_the_original_base(architecture, method, make_s
 @every_architecture
 @pytest.mark.parametrize("options", [
     {}, {"use_dora": True}, {"use_rslora": True, "lora_alpha": 5},
-    {"rank_pattern": {"layer.0": 1, r".*(query|query_proj|Wqkv)": 6}, "alpha_pattern": {r".*(query|query_proj|Wqkv)": 3}},
+    {"rank_pattern": {r".*(query|query_proj|Wqkv)": 6, r".*layers?\.0\..*": 1}, "alpha_pattern": {r".*(query|query_proj|Wqkv)": 3}},
 ], ids=["lora", "dora", "rslora", "patterns"])
 def test_we_load_pefts_folder(architecture, options, make_scorer, probe, tmp_path):
     model, heads = make_scorer(architecture)
     config = peft.LoraConfig(task_type="SEQ_CLS", r=4, lora_dropout=0.1, target_modules=TARGETS[architecture],
-                             modules_to_save=heads, init_lora_weights="gaussian", **options)
+                             modules_to_save=list(heads), init_lora_weights="gaussian", **options)
     torch.manual_seed(0)
     theirs = peft.get_peft_model(model, config)
     with torch.no_grad():
@@ -195,5 +195,5 @@ def test_a_head_of_another_width_is_refused_by_name(make_scorer, tmp_path):
     from transformers import BertForSequenceClassification
 
     model.config.num_labels = 3
-    with pytest.raises(DataError, match=r"classifier\.weight has shape \(1, 16\), the model has \(3, 16\)"):
+    with pytest.raises(DataError, match=r"classifier\.\w+ has shape \(1,.*, the model has \(3,"):
         lowrank.load(BertForSequenceClassification(model.config), tmp_path / "a")
