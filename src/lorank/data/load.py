@@ -117,12 +117,20 @@ def from_ir_datasets(name: str, *, negative: Literal["error", "zero"] = "error")
     parts = _judged_parts(package, whole, name)
     if not parts:
         raise UsageError(f"ir_datasets:{name} has no judgments; name one of its subsets, such as {name}/test")
-    documents = {doc.doc_id: (getattr(doc, "title", "") or "", doc.default_text()) for doc in whole.docs_iter()}
+    documents = {doc.doc_id: _ir_document(doc) for doc in whole.docs_iter()}
     splits = {split: _ir_split(part, split, documents, f"ir_datasets:{name}", negative)
               for split, part in parts.items()}
     titles = [title for title, _ in documents.values()]
     return Collection(name, list(documents), [text for _, text in documents.values()], splits,
                       titles if any(titles) else None)
+
+
+def _ir_document(doc: Any) -> tuple[str, str]:
+    """Return (title, text) with the title as the text's first line where the document has just those fields."""
+    title, body = getattr(doc, "title", None), getattr(doc, "text", None)
+    if isinstance(title, str) and title and isinstance(body, str):
+        return title, f"{title}\n{body}" if body else title
+    return "", doc.default_text()
 
 
 def _judged_parts(package: Any, whole: Any, name: str) -> dict[str, Any]:
