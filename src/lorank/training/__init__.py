@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 _HOME_OF = {
-    "fit": "lorank.training.fit",
+    "fit": "lorank.training.fitting",
     "Recipe": "lorank.training.settings",
     "AdapterSettings": "lorank.training.settings",
     "LossSettings": "lorank.training.settings",

@@ -12,6 +12,7 @@ from lorank.data.collection import Collection, Split
 from lorank.data.trec import read_run
 from lorank.errors import UsageError
 from lorank.ranking.scorers.bi_encoder import BiEncoder
+from lorank.ranking.scorers.bm25 import BM25Statistics
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Run
 from lorank.training.first_stage import Component, FirstStage
@@ -74,18 +75,31 @@ def _none(data: Collection, queries: dict[str, str], recipe: Recipe, ranker: Tra
 def _fusion(data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker,
             listen: Listen) -> Candidates:
     """Fuse BM25 with the base as a bi-encoder, before it is adapted; weights chosen on dev."""
-    encoder = ranker if isinstance(ranker, BiEncoder) else BiEncoder(ranker.base)
-    train, dev, statistics = _bm25_runs(data, queries, recipe, listen)
+    encoder = ranker if isinstance(ranker, BiEncoder) else BiEncoder(ranker.base, dtype="auto")
     depth, both = recipe.lists.depth, queries | data.dev.queries
-    dense = dense_run(encoder, data, both, depth, partial(listen, "encode documents"))
-    dense_dev = {q: dense[q] for q in data.dev.queries}
-    weights = fusion_weights([dev, dense_dev], data.dev)
+    listen("BM25", 0, 1)
+    index = bm25_index(data)
+    bm25 = index.search(both, depth)
+    listen("BM25", 1, 1)
+    dense = dense_run(encoder, data, both, depth, partial(listen, "encode the documents"))
+    return fusion_candidates(data, encoder, bm25, dense, index.statistics, depth)[0]
+
+
+def fusion_candidates(data: Collection, encoder: BiEncoder, bm25: Run, dense: Run, statistics: BM25Statistics,
+                      depth: int) -> tuple[Candidates, np.ndarray, Run]:
+    """Return the candidates of the fusion whose weights serve dev best, the weights, and the whole fused run.
+
+    Both runs hold the dev queries; every other query is taken for a training query.
+    """
+    weights = fusion_weights([{q: run[q] for q in data.dev.queries} for run in (bm25, dense)], data.dev)
+    whole = fused([bm25, dense], weights, depth)
+    dev = {q: whole[q] for q in data.dev.queries}
     components = (Component("bm25", float(weights[0])), Component("bi-encoder", float(weights[1])))
-    first_stage = FirstStage("fusion", components, statistics, BiEncoder(ranker.base), ranker.base)
-    fused_dev = fused([dev, dense_dev], weights, depth)
-    return Candidates(fused([train, {q: dense[q] for q in queries}], weights, depth), fused_dev,
-                      fitted_on_dev(first_stage, data, fused_dev),
-                      f"fusion of BM25 ({weights[0]:.2f}) and {ranker.base} ({weights[1]:.2f})")
+    first_stage = FirstStage("fusion", components, statistics, str(encoder.base))
+    source = f"fusion of BM25 ({weights[0]:.2f}) and {encoder.base} ({weights[1]:.2f})"
+    found = Candidates({q: row for q, row in whole.items() if q not in dev}, dev,
+                       fitted_on_dev(first_stage, data, dev), source)
+    return found, weights, whole
 
 
 FINDERS = {"auto": _bm25, "bm25": _bm25, "none": _none, "fusion": _fusion}
@@ -120,9 +134,12 @@ def _bm25_runs(data: Collection, queries: dict[str, str], recipe: Recipe, listen
     return train, dev, index.statistics
 
 
-def fitted_on_dev(first_stage: FirstStage, data: Collection, dev: Run) -> FirstStage:
-    """Return the first stage with its scales taken from the dev queries' candidates."""
+def fitted_on_dev(first_stage: FirstStage, data: Collection, dev: Run, queries: int = 50,
+                  depth: int = 20) -> FirstStage:
+    """Return the first stage with its scales taken from candidates of dev: evenly spread places of some queries."""
     names = [q for q in dev if dev[q]]
+    names = names[::max(1, len(names) // queries)]
+    dev = {q: dict(list(dev[q].items())[::max(1, len(dev[q]) // depth)]) for q in names}
     used = sorted({data.position[d] for q in names for d in dev[q]})
     place = {position: i for i, position in enumerate(used)}
     pairs = np.array([(i, place[data.position[d]]) for i, q in enumerate(names) for d in dev[q]], np.int64)

@@ -12,7 +12,7 @@ from lorank.data.trec import write_run
 from lorank.ranking.metrics import evaluate
 from lorank.ranking.metrics.evaluation import Evaluation
 from lorank.ranking.types import Run
-from lorank.training.fit import fit
+from lorank.training.fitting import fit
 from lorank.training.make import make_ranker
 from lorank.training.recipe import RecipeFile
 from lorank.training.retrieval import bm25_index

@@ -21,8 +21,9 @@ def export(tuned: TunedRanker, out: str | Path, format: str, *, limit: float | N
     if tuned.adapter is None:
         raise UsageError("this ranker was trained whole and has no adapter; its model/ folder is ready for others")
     ranker = tuned.ranker
-    report = tuned.adapter.export(out, format, probe=Probe(ranker), limit=limit, rank=rank,
-                                  base_name=str(ranker.base), task_type=TASK_TYPES.get(ranker.kind), tokenizer=getattr(ranker, "tokenizer", None))
+    report = tuned.adapter.export(
+        out, format, probe=Probe(ranker), limit=limit, rank=rank, base_name=str(ranker.base),
+        task_type=TASK_TYPES.get(ranker.kind), tokenizer=getattr(ranker, "tokenizer", None))
     if format == "merged":
         ranker.write_peer_files(Path(out))
         write_card(Path(out), ranker.kind, ranker.options(), ranker.score_scale)

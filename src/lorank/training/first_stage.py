@@ -15,6 +15,7 @@ depend on which other documents are asked about with it.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -41,43 +42,52 @@ class FirstStage:
     source: str
     components: tuple[Component, ...]
     statistics: BM25Statistics
-    encoder: Ranker | None = None
-    encoder_base: str | None = None
+    base: str | None = None
+    """The bi-encoder's base, as it comes: loaded when it is first asked."""
     mean: float = 0.0
     std: float = 1.0
 
+    @cached_property
+    def encoder(self) -> Ranker:
+        """The base as a bi-encoder, before any adapter."""
+        from lorank.ranking.scorers import BiEncoder
+
+        assert self.base is not None
+        return BiEncoder(self.base, dtype="auto")
+
     def score_pairs(self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray) -> np.ndarray:
         """Return standardised first-stage scores float64 [n] of ``pairs`` by the folder's own statistics."""
-        raw = np.zeros(len(pairs))
-        for component in self.components:
-            scores = self._component(component, queries, documents, pairs)
-            raw += component.weight * (scores - component.mean) / component.std
+        return self._combined([self._scores(c, queries, documents, pairs) for c in self.components])
+
+    def _combined(self, scores: list[np.ndarray]) -> np.ndarray:
+        raw = np.zeros(len(scores[0]))
+        for component, each in zip(self.components, scores, strict=True):
+            raw += component.weight * (each - component.mean) / component.std
         return (raw - self.mean) / self.std
 
     def fitted(self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray) -> "FirstStage":
         """Return the first stage with its scales set from candidate ``pairs`` [n, 2] of dev queries."""
-        components = []
-        for component in self.components:
-            mean, std = _scale(self._component(component, queries, documents, pairs), pairs[:, 0])
-            components.append(replace(component, mean=mean, std=std))
-        unscaled = replace(self, components=tuple(components), mean=0.0, std=1.0)
-        mean, std = _scale(unscaled.score_pairs(queries, documents, pairs), pairs[:, 0])
+        scores = [self._scores(component, queries, documents, pairs) for component in self.components]
+        scales = [_scale(each, pairs[:, 0]) for each in scores]
+        components = tuple(replace(component, mean=mean, std=std)
+                           for component, (mean, std) in zip(self.components, scales, strict=True))
+        unscaled = replace(self, components=components, mean=0.0, std=1.0)
+        mean, std = _scale(unscaled._combined(scores), pairs[:, 0])
         return replace(unscaled, mean=mean, std=std)
 
-    def _component(self, component: Component, queries: Sequence[str], documents: Sequence[str],
-                   pairs: np.ndarray) -> np.ndarray:
+    def _scores(self, component: Component, queries: Sequence[str], documents: Sequence[str],
+                pairs: np.ndarray) -> np.ndarray:
         if component.kind == "bi-encoder":
-            assert self.encoder is not None
             return self.encoder.score_pairs(queries, documents, pairs).astype(np.float64)
         mass = np.array([self.statistics.query_mass(query) for query in queries])
         scores = self.statistics.score_pairs(queries, documents, pairs).astype(np.float64)
         return scores / np.maximum(mass, 1e-9)[pairs[:, 0]]
 
     def save(self, folder: Path) -> None:
-        """Write the statistics and a description; the encoder is named, not copied."""
+        """Write the statistics and a description; the bi-encoder is named, not copied."""
         folder.mkdir(parents=True)
         self.statistics.save(folder)
-        description = {"source": self.source, "encoder": self.encoder_base, "mean": self.mean, "std": self.std,
+        description = {"source": self.source, "base": self.base, "mean": self.mean, "std": self.std,
                        "components": [asdict(component) for component in self.components]}
         (folder / "first_stage.json").write_text(json.dumps(description, indent=1) + "\n")
 
@@ -85,14 +95,9 @@ class FirstStage:
     def load(cls, folder: Path) -> "FirstStage":
         """Read what ``save`` wrote."""
         description = json.loads((folder / "first_stage.json").read_text())
-        encoder = None
-        if description["encoder"] is not None:
-            from lorank.ranking.scorers import BiEncoder
-
-            encoder = BiEncoder(description["encoder"])
         components = tuple(Component(**row) for row in description["components"])
-        return cls(description["source"], components, BM25Statistics.load(folder), encoder,
-                   description["encoder"], description["mean"], description["std"])
+        return cls(description["source"], components, BM25Statistics.load(folder),
+                   description["base"], description["mean"], description["std"])
 
 
 def _scale(scores: np.ndarray, groups: np.ndarray) -> tuple[float, float]:

@@ -16,7 +16,7 @@ def make_ranker(base: str | None, kind: str | None, data: Collection, seed: int)
     if data.has_features:
         if kind not in (None, "features"):
             raise UsageError(f"--kind {kind}: collection {data.name!r} holds feature rows; use --kind features")
-        return RANKERS["features"].for_collection(data.documents, seed=seed)
+        return RANKERS["features"](seed=seed)
     if base is None:
         raise UsageError("no base model; give --base minilm, a model folder, or a Hub name")
     kind = kind or kind_of(base)
@@ -24,7 +24,7 @@ def make_ranker(base: str | None, kind: str | None, data: Collection, seed: int)
         raise unknown_name("kind", kind, RANKERS)
     if kind == "features":
         raise UsageError(f"--kind features: collection {data.name!r} holds texts; use bi-encoder or cross-encoder")
-    return RANKERS[kind](base, seed=seed) if kind == "cross-encoder" else RANKERS[kind](base)
+    return RANKERS[kind](base, dtype="auto", **({"seed": seed} if kind == "cross-encoder" else {}))
 
 
 def kind_of(base: str) -> str:

@@ -56,8 +56,8 @@ def adapter_record(ranker: TrainableRanker, weights: AdapterWeights | WholeWeigh
         "name": recipe.adapter.name, "rank": recipe.adapter.rank, "alpha": recipe.adapter.alpha,
         "trained_parameters": trained, "total_parameters": total, "bytes": folder_bytes(folder)}
     if weights.adapter is not None:
-        record["layers"] = [{"path": path, "rank": layer.rank, "shape": list(layer.weight.shape)}
-                            for path, layer in weights.adapter.layers.items()]
+        record["layers"] = [{"path": path, "rank": form.rank, "shape": [form.out_features, form.in_features]}
+                            for path, form in weights.adapter.forms.items()]
     return record
 
 

@@ -41,8 +41,8 @@ def dense_run(encoder: BiEncoder, collection: Collection, queries: Mapping[str, 
               listen: Listen | None = None) -> Run:
     """Return the ``depth`` documents nearest to each query, all documents searched exactly."""
     require_texts(collection)
-    documents = encoder.encode_documents(collection.documents, listen=listen)
-    return nearest(encoder.encode_queries(list(queries.values())), documents, list(queries),
+    documents = encoder.encode(collection.documents, listen=listen)
+    return nearest(encoder.encode(list(queries.values()), query=True), documents, list(queries),
                    collection.document_ids, depth)
 
 

@@ -8,9 +8,13 @@ Option = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class AdapterSettings:
-    """Which low-rank method changes the weights; ``name`` "full" trains every weight, "head" only the head."""
+    """Which low-rank method changes the weights.
 
-    name: str = "lora"
+    ``name`` "full" trains every weight and "head" only what the checkpoint did not bring; "auto" is "lora" on a
+    pretrained base and "full" for a ranker that starts from nothing.
+    """
+
+    name: str = "auto"
     rank: int = 8
     alpha: float | None = None
     targets: str | list[str] = "all-linear"

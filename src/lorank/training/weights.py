@@ -1,5 +1,6 @@
 """What a run trains: a low-rank adapter with the new head, the head alone, or every weight."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -78,8 +79,24 @@ def trained_weights(ranker: TrainableRanker, settings: AdapterSettings, seed: in
 
 
 def new_modules(ranker: TrainableRanker) -> list[str]:
-    """Return the modules that hold parameters the checkpoint did not bring, e.g. "classifier"."""
-    return sorted({name.rpartition(".")[0] for name, _ in ranker.head_parameters()})
+    """Return the modules that hold parameters the checkpoint did not bring, e.g. "classifier".
+
+    Of a ranker that starts from nothing only the last module counts: its random layers are then the base.
+    """
+    names = [name.rpartition(".")[0] for name, _ in ranker.head_parameters()]
+    return names[-1:] if starts_from_nothing(ranker) else sorted(set(names))
+
+
+def starts_from_nothing(ranker: TrainableRanker) -> bool:
+    """Return True where no parameter came from a checkpoint."""
+    return sum(1 for _ in ranker.head_parameters()) == sum(1 for _ in ranker.module.parameters())
+
+
+def resolved(settings: AdapterSettings, ranker: TrainableRanker) -> AdapterSettings:
+    """Return the settings with the name "auto" decided."""
+    if settings.name != "auto":
+        return settings
+    return replace(settings, name="full" if starts_from_nothing(ranker) else "lora")
 
 
 def _groups(parameters: dict[str, nn.Parameter], ranker: TrainableRanker,

@@ -117,12 +117,12 @@ class BiEncoder(TextRanker[TextInputs]):
         packed = PackedEncoder(self.module) if can_pack(self.module) else None
         return self.pool(batch, packed, torch.float32)[back]
 
-    def encode(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray:
+    def encode(self, texts: Sequence[str], *, query: bool = False, listen: Listen | None = None) -> np.ndarray:
         """Return float32 vectors [texts, dim]; ``query=True`` puts the query's prefix in front."""
         prefix = self.query_prefix if query else self.document_prefix
         table = tokenize(self.tokenizer, texts, self.room, prefix=prefix)
         start, length = self.template.cut(table.lengths, self.room)
-        return self.encode_spans(table, Span(np.arange(len(table)), start, length))
+        return self.encode_spans(table, Span(np.arange(len(table)), start, length), listen)
 
     def encode_spans(self, table: TokenTable, span: Span, listen: Listen | None = None) -> np.ndarray:
         """Return float32 vectors [spans, dim], batched by length."""

@@ -35,7 +35,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from lorank.errors import DataError, UsageError, unknown_name
-from lorank.ranking.scorers.ranker import Documents, Ranker
+from lorank.ranking.scorers.ranker import Documents, Listen, Ranker
 from lorank.ranking.types import Run
 
 STATISTICS_FILE = "bm25_statistics.json"
@@ -257,7 +257,8 @@ class BM25(Ranker):
         order = found[np.lexsort((self._tie_rank[found], -scores[found]))][:top]
         return {self.document_ids[i]: float(scores[i]) for i in order}
 
-    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray) -> np.ndarray:
+    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
+                    listen: Listen | None = None) -> np.ndarray:
         """Return float32 BM25 scores [n] of any texts, by the statistics of the indexed collection."""
         return self.statistics.score_pairs(queries, documents, pairs)
 

@@ -21,6 +21,7 @@ from lorank.errors import UsageError
 from lorank.ranking import loss as named_loss
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.metrics.measures import mean_of
+from lorank.ranking.scorers.features import FeatureRanker
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Qrels
 from lorank.training.candidates import Candidates, find_candidates
@@ -31,7 +32,7 @@ from lorank.training.mix import ALONE, Mix, choose_mix
 from lorank.training.record import write_record
 from lorank.training.settings import AdapterSettings, LossSettings, Recipe
 from lorank.training.tuned import TunedRanker, learned_run
-from lorank.training.weights import trained_weights
+from lorank.training.weights import resolved, trained_weights
 
 Listen = Callable[[str, int, int], None]
 
@@ -49,6 +50,9 @@ def fit(ranker: TrainableRanker, data: Collection, adapter: str | None = None, l
     """
     recipe = _with(recipe or Recipe(), adapter, loss, rank)
     data = _with_dev(data, recipe.seed)
+    if isinstance(ranker, FeatureRanker):
+        ranker.observe(_training_rows(data))
+    recipe = replace(recipe, adapter=resolved(recipe.adapter, ranker))
     out = _run_folder(Path(out), resume, overwrite)
     free = _free_split(data, recipe)
     found = candidates or find_candidates(data, recipe, ranker, free, listen)
@@ -85,6 +89,11 @@ def _with_dev(data: Collection, seed: int) -> Collection:
         raise UsageError(f"collection {data.name!r} has no training split (it has: {', '.join(data.splits)}); "
                          "cross-validate over the judged queries with --folds 5")
     return data if "dev" in data.splits else hold_out_dev(data, 0.15, seed)
+
+
+def _training_rows(data: Collection) -> np.ndarray:
+    rows = [data.position[document] for judged in data.train.qrels.values() for document in judged]
+    return np.asarray(data.documents)[rows]
 
 
 def _run_folder(out: Path, resume: bool, overwrite: bool) -> Path:

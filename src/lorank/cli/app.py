@@ -1,0 +1,37 @@
+"""The command-line application: collects the commands, and imports what they need only when they run."""
+
+import typer
+
+from lorank.cli.adapter import adapter
+from lorank.cli.demo import demo
+from lorank.cli.evaluate import evaluate
+from lorank.cli.inspect import inspect
+from lorank.cli.methods import methods
+from lorank.cli.rank import rank
+from lorank.cli.report import report
+from lorank.cli.rerank import rerank
+from lorank.cli.retrieve import retrieve
+from lorank.cli.train import train
+
+app = typer.Typer(
+    name="lorank",
+    help="Learn to rank with low-rank models: train, adapt, rerank, judge.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+)
+
+for command in (demo, train, retrieve, rerank, rank, evaluate, report, inspect, methods):
+    app.command()(command)
+app.add_typer(adapter, name="adapter")
+
+
+@app.callback(invoke_without_command=True)
+def version(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    if version:
+        from lorank import __version__
+
+        print(__version__)
+        raise typer.Exit

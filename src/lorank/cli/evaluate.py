@@ -1,0 +1,50 @@
+"""`lorank evaluate`: judge runs against each other."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    run: Annotated[list[Path], typer.Option(help="A run to judge; repeat it. The first is the baseline.")],
+    data: Annotated[str | None, typer.Option(help="The judged collection.")] = None,
+    qrels: Annotated[Path | None, typer.Option(help="A qrels file, in place of a collection.")] = None,
+    split: Annotated[str, typer.Option(help="Which split's judgments.")] = "test",
+    measures: Annotated[list[str] | None, typer.Option(help="Measures as ir-measures names them; repeat, or "
+                                                            "separate by spaces.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Also write results.json into this run folder.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
+) -> None:
+    """Means with 95 % intervals, paired tests with Holm correction, wins, ties and losses, and recall ceilings.
+
+    Examples:
+
+        lorank evaluate --data pydocs --run bm25.run --run tuned.run
+
+        lorank evaluate --qrels qrels.txt --run a.run --run b.run --measures "nDCG@10 AP(rel=2)" --json
+    """
+    import lorank
+    from lorank.data import read_qrels, read_run
+    from lorank.data.files import write_text
+    from lorank.errors import UsageError
+    from lorank.ranking.metrics.table import to_markdown
+
+    if (data is None) == (qrels is None):
+        raise UsageError("give either --data or --qrels")
+    judgments = lorank.load(data).split(split).qrels if data else read_qrels(qrels)
+    names = _names(run)
+    runs = {name: read_run(path) for name, path in zip(names, run, strict=True)}
+    wanted = [m for group in measures or ["nDCG@10 RR@10 R@100"] for m in group.split()]
+    judged = lorank.evaluate(runs, judgments, measures=wanted, seed=seed, collection=data or str(qrels), split=split)
+    text = json.dumps(judged.to_dict(), indent=1)
+    if out is not None:
+        write_text(out / "results.json", text + "\n")
+    print(text if as_json else to_markdown(judged))
+
+
+def _names(paths: list[Path]) -> list[str]:
+    names = [path.name.removesuffix(".gz").rsplit(".", 1)[0] for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]

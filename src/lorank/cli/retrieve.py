@@ -1,0 +1,69 @@
+"""`lorank retrieve`: a first-stage run."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lorank.cli.progress import console, progress_bars
+from lorank.errors import UsageError
+
+
+def retrieve(
+    data: Annotated[str, typer.Option(help="A packaged collection or a BEIR folder.")],
+    out: Annotated[Path, typer.Option(help="TREC run to write; .gz compresses it.")],
+    ranker: Annotated[str | None, typer.Option(help="A bi-encoder: minilm, a model folder, a Hub name, or the "
+                                                    "--out folder of `lorank train`.")] = None,
+    fusion: Annotated[bool, typer.Option("--fusion", help="Fuse with BM25, weights chosen on dev.")] = False,
+    split: Annotated[str, typer.Option(help="train, dev, test, or all.")] = "test",
+    depth: Annotated[int, typer.Option(min=1, help="Documents a query.")] = 100,
+    index: Annotated[Path | None, typer.Option(help="Folder of the BM25 index; default: the cache.")] = None,
+    seed: Annotated[int, typer.Option(help="Accepted for uniformity; retrieval is deterministic.")] = 0,
+) -> None:
+    """Search the whole collection for every query of a split: by BM25, a bi-encoder, or their fusion.
+
+    Examples:
+
+        lorank retrieve --data pydocs --out bm25.run
+
+        lorank retrieve --data pydocs --ranker minilm --fusion --split all --out fusion.run
+    """
+    import lorank
+    from lorank.data import write_run
+    from lorank.training.retrieval import bm25_index, dense_run, fused, fusion_weights
+
+    collection = lorank.load(data)
+    chosen = list(collection.splits) if split == "all" else [split]
+    queries = {q: text for name in chosen for q, text in collection.split(name).queries.items()}
+    if fusion and ranker is None:
+        raise UsageError("--fusion needs a bi-encoder; add --ranker minilm")
+    with progress_bars() as listen:
+        if ranker is None:
+            run = bm25_index(collection, index).search(queries, depth)
+        else:
+            tune = collection.dev.queries if fusion else {}
+            encoder = _encoder(ranker)
+            run = dense_run(encoder, collection, queries | tune, depth, partial(listen, "encode documents"))
+            if fusion:
+                bm25 = bm25_index(collection, index).search(queries | tune, depth)
+                parts = [{q: each[q] for q in tune} for each in (bm25, run)]
+                weights = fusion_weights(parts, collection.dev)
+                console.print(f"weights chosen on dev: BM25 {weights[0]:.2f}, {ranker} {weights[1]:.2f}")
+                run = fused([bm25, run], weights, depth)
+            run = {q: run[q] for q in queries}
+    write_run(run, out, "lorank")
+    console.print(f"{len(run)} queries, {sum(map(len, run.values()))} documents")
+    print(out)
+
+
+def _encoder(name: str) -> "BiEncoder":  # noqa: F821
+    from lorank.ranking.scorers import BiEncoder
+    from lorank.training import load_ranker
+
+    if (Path(name) / "model" / "lorank.json").exists() or (Path(name) / "adapter").is_dir():
+        ranker = load_ranker(name).ranker
+        if not isinstance(ranker, BiEncoder):
+            raise UsageError(f"--ranker {name}: a {ranker.kind} cannot search a whole collection; rerank with it")
+        return ranker
+    return BiEncoder(name)

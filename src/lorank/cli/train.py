@@ -1,0 +1,98 @@
+"""`lorank train`: adapt a ranker to a collection."""
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lorank.cli.progress import console, progress_bars
+from lorank.errors import UsageError
+
+
+def train(
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe in TOML; options override it.")] = None,
+    data: Annotated[str | None, typer.Option(help="A packaged collection, BEIR folder, LETOR file or folder, "
+                                                  "or training rows (JSONL, Parquet).")] = None,
+    base: Annotated[str | None, typer.Option(help="minilm, a model folder, or a Hub name.")] = None,
+    kind: Annotated[str | None, typer.Option(help="bi-encoder, cross-encoder or features; default: what the "
+                                                  "base was made for.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="A low-rank method (`lorank methods`), full, or head.")] = None,
+    rank: Annotated[int | None, typer.Option(min=0, help="Rank of the adapter.")] = None,
+    loss: Annotated[str | None, typer.Option(help="softmax, lambda, ranknet, bce, ...")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to write.")] = None,
+    offset: Annotated[str | None, typer.Option(help="First-stage score to stand on: bm25, fusion, none, or a "
+                                                    "run file.")] = None,
+    free_queries: Annotated[str | None, typer.Option(help="Extra training queries from the documents: none, "
+                                                          "titles or first-sentences.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training lists.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps, in place of epochs.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Lists a step.")] = None,
+    negatives: Annotated[int | None, typer.Option(help="Negatives drawn for each list.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many evaluations without gain.")] = None,
+    folds: Annotated[int | None, typer.Option(min=2, help="Cross-validate over the judged queries, for "
+                                                          "collections without a training split.")] = None,
+    split: Annotated[str, typer.Option(help="With --folds: the judged split that is divided.")] = "test",
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Take up the run in --out where it stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+) -> None:
+    """Adapt a ranker to your data; dev decides every choice, and the result never falls below the first stage on dev.
+
+    Examples:
+
+        lorank train --data pydocs --base minilm --adapter lora --loss softmax --out runs/first
+
+        lorank train --data my-beir-folder --base minilm --kind cross-encoder --adapter dora --out runs/cross
+
+        lorank train --data cranfield --base minilm --folds 5 --out runs/cranfield
+
+        lorank train recipe.toml --resume
+    """
+    import lorank
+    from lorank.training.cross_validation import cross_validate
+    from lorank.training.fitting import fit
+    from lorank.training.make import make_ranker
+    from lorank.training.recipe import RecipeFile, read_recipe
+
+    plan = RecipeFile() if recipe is None else read_recipe(recipe)
+    plan = replace(
+        plan, data=data or plan.data, base=base or plan.base, kind=kind or plan.kind,
+        out=str(out) if out else plan.out, seed=plan.seed if seed is None else seed,
+        adapter=_over(plan.adapter, name=adapter, rank=rank), loss=_over(plan.loss, name=loss),
+        offset=_over(plan.offset, source=offset),
+        lists=_over(plan.lists, negatives=negatives, free_queries=free_queries),
+        training=_over(plan.training, epochs=epochs, steps=steps, lr=lr, batch_size=batch_size,
+                       precision=precision, patience=patience))
+    if plan.data is None:
+        raise UsageError("no data; give --data, or `data = ...` in the recipe")
+    if plan.out is None:
+        raise UsageError("no run folder; give --out runs/NAME")
+    collection = lorank.load(plan.data)
+    command = "lorank " + shlex.join(sys.argv[1:])
+    with progress_bars() as listen:
+        if folds is not None:
+            result = cross_validate(collection, plan, folds, split, Path(plan.out), command=command,
+                                    resume=resume, overwrite=overwrite, listen=listen)
+        else:
+            ranker = make_ranker(plan.base, plan.kind, collection, plan.seed)
+            tuned = fit(ranker, collection, out=plan.out, recipe=plan, resume=resume, overwrite=overwrite,
+                        command=command, listen=listen)
+    if folds is not None:
+        from lorank.ranking.metrics.table import to_markdown
+
+        print(to_markdown(result))
+        return
+    best = max(value for _, value in tuned.mix.curve)
+    start = next((value for g, value in tuned.mix.curve if g == 0), None)
+    gain = "" if start is None else f" (first stage alone {start:.4f})"
+    console.print(f"dev nDCG@10 {best:.4f}{gain}; the weight of the learned score is {tuned.mix.weight:.3g}")
+    print(Path(plan.out) / "model")
+
+
+def _over(section: Any, **given: Any) -> Any:
+    return replace(section, **{key: value for key, value in given.items() if value is not None})

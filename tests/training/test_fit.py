@@ -1,0 +1,160 @@
+"""From a ranker and a collection to a tuned ranker, on tiny models."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import lorank
+from lorank.errors import UsageError
+from lorank.ranking.metrics.measures import mean_of
+from lorank.ranking.scorers import BiEncoder, CrossEncoder, FeatureRanker
+from lorank.training import fit, load_ranker, rerank_run
+from lorank.training.settings import ListSettings, OffsetSettings, OptimizerSettings, Recipe
+
+QUICK = Recipe(training=OptimizerSettings(steps=4, batch_size=4, lr=5e-3, evaluations=2),
+               lists=ListSettings(negatives=3, depth=20))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def bert(tiny_folders):
+    return str(tiny_folders["bert"])
+
+
+@pytest.mark.parametrize("kind", [BiEncoder, CrossEncoder])
+@pytest.mark.parametrize("adapter", ["lora", "dora", "pissa", "full"])
+def test_a_saved_ranker_scores_as_the_tuned_one_did(texts, bert, tmp_path, kind, adapter):
+    tuned = fit(kind(bert), texts, adapter, "softmax", 2, tmp_path / "run", recipe=QUICK)
+    again = load_ranker(tmp_path / "run")
+    query, documents = "moon earth", texts.documents[:7]
+    assert np.abs(tuned.score(query, documents) - again.score(query, documents)).max() < 1e-6
+    assert (tuned.mix.weight, tuned.mix.first_stage) == (again.mix.weight, again.mix.first_stage)
+
+
+def test_a_fresh_process_gives_the_same_scores(texts, bert, tmp_path):
+    tuned = fit(CrossEncoder(bert), texts, "lora", out=tmp_path / "run", recipe=QUICK)
+    script = ("import sys, json, lorank; r = lorank.load_ranker(sys.argv[1]); "
+              "print(json.dumps(r.score('moon earth', json.loads(sys.argv[2])).tolist()))")
+    documents = list(texts.documents[:5])
+    answer = subprocess.run([sys.executable, "-c", script, str(tmp_path / "run"), json.dumps(documents)],
+                            capture_output=True, text=True, check=True)
+    assert np.abs(tuned.score("moon earth", documents) - json.loads(answer.stdout)).max() < 1e-6
+
+
+def test_never_below_the_first_stage_on_dev(texts, bert, tmp_path):
+    tuned = fit(CrossEncoder(bert), texts, "lora", out=tmp_path / "run", recipe=QUICK)
+    values = dict(tuned.mix.curve)
+    assert max(values.values()) >= values[0.0]
+    chosen = json.loads((tmp_path / "run" / "run.json").read_text())["mix"]
+    assert chosen["dev_curve"][0] == [0.0, values[0.0]]
+
+
+def test_a_cross_encoder_with_a_new_head_starts_at_the_first_stage(texts, bert, tmp_path):
+    recipe = replace(QUICK, training=replace(QUICK.training, steps=1, lr=0.0))
+    fit(CrossEncoder(bert), texts, "lora", out=tmp_path / "run", recipe=recipe)
+    tuned = load_ranker(tmp_path / "run")
+    from lorank.training.retrieval import bm25_index
+
+    bm25 = bm25_index(texts).search(texts.test.queries, 20)
+    reranked = rerank_run(replace_mix(tuned, 1.0), texts, texts.test.queries, bm25)
+    for query, row in bm25.items():
+        assert sorted(row, key=lambda d: (row[d], d)) == sorted(reranked[query], key=lambda d: (reranked[query][d], d))
+
+
+def replace_mix(tuned, weight):
+    from lorank.training.mix import Mix
+
+    return replace(tuned, mix=Mix(1.0, weight))
+
+
+def test_without_a_run_the_folders_own_statistics_serve_and_do_not_depend_on_the_list(texts, bert, tmp_path):
+    fit(BiEncoder(bert), texts, "lora", out=tmp_path / "run", recipe=QUICK)
+    tuned = replace_mix(load_ranker(tmp_path / "run"), 0.5) if load_ranker(tmp_path / "run").first_stage else None
+    if tuned is None:
+        pytest.skip("dev chose the ranker alone")
+    together = tuned.score("moon earth", texts.documents[:6])
+    apart = [float(tuned.score("moon earth", [document])[0]) for document in texts.documents[:6]]
+    assert np.allclose(together, apart, atol=1e-5)
+
+
+@pytest.mark.parametrize("source", ["none", "bm25", "fusion"])
+def test_every_offset_trains_and_ranks(texts, bert, tmp_path, source):
+    recipe = replace(QUICK, offset=OffsetSettings(source))
+    tuned = fit(BiEncoder(bert), texts, out=tmp_path / "run", recipe=recipe)
+    ranked = tuned.rank("moon earth", list(texts.documents), top=3)
+    assert [r.score for r in ranked] == sorted((r.score for r in ranked), reverse=True)
+    assert ranked[0].text == texts.documents[ranked[0].index]
+    if source == "none":
+        assert tuned.first_stage is None
+
+
+def test_a_run_as_the_offset_must_cover_train_and_dev(texts, bert, tmp_path):
+    from lorank.data import write_run
+
+    write_run({"train0": {"d0": 1.0}}, tmp_path / "part.run", "t")
+    recipe = replace(QUICK, offset=OffsetSettings(str(tmp_path / "part.run")))
+    with pytest.raises(UsageError, match="lacks 17 training or dev queries"):
+        fit(BiEncoder(bert), texts, out=tmp_path / "run", recipe=recipe)
+
+
+def test_a_run_as_the_offset(texts, bert, tmp_path):
+    from lorank.data import write_run
+    from lorank.training.retrieval import bm25_index
+
+    queries = texts.train.queries | texts.dev.queries
+    write_run(bm25_index(texts).search(queries, 30), tmp_path / "first.run", "t")
+    recipe = replace(QUICK, offset=OffsetSettings(str(tmp_path / "first.run")))
+    tuned = fit(CrossEncoder(bert), texts, out=tmp_path / "run", recipe=recipe)
+    assert dict(tuned.mix.curve)[0.0] >= 0
+
+
+@pytest.mark.parametrize("adapter", [None, "lora"])
+def test_feature_rows_go_through_the_same_loop(rows, tmp_path, adapter):
+    recipe = replace(QUICK, training=replace(QUICK.training, steps=60, batch_size=10, lr=2e-2))
+    tuned = fit(FeatureRanker(hidden=(16,)), rows, adapter, "lambda", out=tmp_path / "run", recipe=recipe)
+    run = rerank_run(tuned, rows, rows.test.queries, rows.test.candidates)
+    flat = {q: dict.fromkeys(row, 0.0) for q, row in rows.test.candidates.items()}
+    assert mean_of(run, rows.test.qrels, "nDCG@10") > mean_of(flat, rows.test.qrels, "nDCG@10") + 0.1
+    again = load_ranker(tmp_path / "run")
+    part = rows.documents[:5]
+    assert np.abs(tuned.score("", part) - again.score("", part)).max() < 1e-6
+
+
+def test_free_queries_join_the_training(texts, bert, tmp_path):
+    recipe = replace(QUICK, lists=replace(QUICK.lists, free_queries="titles"))
+    fit(BiEncoder(bert), texts, out=tmp_path / "run", recipe=recipe)
+    assert (tmp_path / "run" / "model" / "adapter" / "adapter_model.safetensors").exists()
+
+
+def test_a_run_is_not_overwritten_unasked(texts, bert, tmp_path):
+    fit(BiEncoder(bert), texts, out=tmp_path / "run", recipe=QUICK)
+    with pytest.raises(UsageError, match="--resume"):
+        fit(BiEncoder(bert), texts, out=tmp_path / "run", recipe=QUICK)
+    fit(BiEncoder(bert), texts, out=tmp_path / "run", recipe=QUICK, overwrite=True)
+
+
+def test_no_training_split_points_to_folds(texts, bert, tmp_path):
+    only = replace(texts, splits={"test": texts.test})
+    with pytest.raises(UsageError, match="--folds 5"):
+        fit(BiEncoder(bert), only, out=tmp_path / "run", recipe=QUICK)
+
+
+def test_unknown_names_are_named(texts, bert, tmp_path):
+    with pytest.raises(UsageError, match="did you mean 'lora'"):
+        fit(BiEncoder(bert), texts, "lroa", out=tmp_path / "a", recipe=QUICK)
+    with pytest.raises(UsageError, match="did you mean 'softmax'"):
+        fit(BiEncoder(bert), texts, "lora", "sofmax", out=tmp_path / "b", recipe=QUICK)
+
+
+def test_the_top_level_names(texts, bert, tmp_path):
+    tuned = lorank.fit(lorank.BiEncoder(bert), texts, adapter="lora", loss="lambda", rank=2, out=tmp_path / "run",
+                       recipe=QUICK)
+    assert tuned.score("query", ["a document", "the moon"]).dtype == np.float32
