@@ -51,8 +51,15 @@ def shake_fixture() -> Callable[..., None]:
     return shake
 
 
-SMALL = dict(vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
-             max_position_embeddings=64, pad_token_id=0)
+SMALL = {
+    "vocab_size": 60,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
 
 
 def _configs() -> dict[str, object]:
@@ -61,8 +68,14 @@ def _configs() -> dict[str, object]:
     return {
         "bert": BertConfig(**SMALL),
         "roberta": RobertaConfig(**SMALL, type_vocab_size=1),
-        "deberta-v2": DebertaV2Config(**SMALL, relative_attention=True, position_buckets=8, max_relative_positions=-1,
-                                      pos_att_type=["p2c", "c2p"], pooler_hidden_size=16),
+        "deberta-v2": DebertaV2Config(
+            **SMALL,
+            relative_attention=True,
+            position_buckets=8,
+            max_relative_positions=-1,
+            pos_att_type=["p2c", "c2p"],
+            pooler_hidden_size=16,
+        ),
         "modernbert": ModernBertConfig(**SMALL, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2),
     }
 
@@ -98,7 +111,8 @@ def make_scorer(encoder_folders: dict[str, Path]) -> Callable[[str], tuple[nn.Mo
 
     def make(name: str) -> tuple[nn.Module, list[str]]:
         model, info = AutoModelForSequenceClassification.from_pretrained(
-            encoder_folders[name], num_labels=1, output_loading_info=True)
+            encoder_folders[name], num_labels=1, output_loading_info=True
+        )
         return model.eval(), lowrank.new_head_modules(model, info["missing_keys"])
 
     return make

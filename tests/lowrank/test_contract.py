@@ -20,7 +20,9 @@ from lorank.lowrank.starts import STARTS
 
 POINTS = [
     pytest.param(form, start, id=f"{form}-{start}")
-    for form in FORMS for start in STARTS if STARTS[start].suits(FORMS[form]) and not STARTS[start].needs
+    for form in FORMS
+    for start in STARTS
+    if STARTS[start].suits(FORMS[form]) and not STARTS[start].needs
 ]
 every_point = pytest.mark.parametrize(("form", "start"), POINTS)
 LAYERS = ["wide", "narrow", "transposed"]
@@ -122,8 +124,11 @@ def test_gradients_reach_the_input_and_all_that_is_trained_and_nothing_else(form
     trained = dict(adapter.named_parameters())
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in trained.values())
     ids = {id(parameter) for parameter in trained.values()}
-    assert all(parameter.grad is None and not parameter.requires_grad
-               for parameter in model.parameters() if id(parameter) not in ids)
+    assert all(
+        parameter.grad is None and not parameter.requires_grad
+        for parameter in model.parameters()
+        if id(parameter) not in ids
+    )
     assert any(name.startswith("head.") for name in trained)
 
 
@@ -193,7 +198,9 @@ def test_bf16_weights_and_autocast(form, start, tower, shake):
     half = tower(torch.bfloat16)
     adapter = attach(half, form, start)
     adapter.load_state({key: tensor.clone() for key, tensor in reference.state().items()})
-    assert all(parameter.dtype is torch.float32 for form_ in adapter.forms.values() for parameter in form_.parameters())
+    assert all(
+        parameter.dtype is torch.float32 for form_ in adapter.forms.values() for parameter in form_.parameters()
+    )
     assert half(x.bfloat16()).dtype is torch.bfloat16
     torch.testing.assert_close(half(x.bfloat16()).float(), exact(x), atol=0.1, rtol=0.05)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -267,8 +274,9 @@ def test_inputs_that_do_not_lie_in_one_piece(form, start, tower, shake):
     x = torch.randn(6, 4, 3, generator=torch.Generator().manual_seed(1)).permute(2, 1, 0)
     torch.testing.assert_close(model(x), model(x.contiguous()))
     strided = torch.autograd.grad(model.wide(x).sum(), list(adapter.forms["wide"].parameters()))
-    weighted = torch.autograd.grad((model.wide(x.contiguous()) * torch.ones(3, 4, 10)).sum(),
-                                   list(adapter.forms["wide"].parameters()))
+    weighted = torch.autograd.grad(
+        (model.wide(x.contiguous()) * torch.ones(3, 4, 10)).sum(), list(adapter.forms["wide"].parameters())
+    )
     for one, other in zip(strided, weighted, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -374,8 +382,14 @@ def test_a_fresh_process_scores_the_same(tower, shake, tmp_path):
     for point in POINTS:
         form, start = point.values
         model = tower()
-        adapter = attach(model, form, start, ranks={"narrow": 1, "wide": 3}, alphas={"transposed": 5.0},
-                         scaling="rslora" if start == "zero" else "lora")
+        adapter = attach(
+            model,
+            form,
+            start,
+            ranks={"narrow": 1, "wide": 3},
+            alphas={"transposed": 5.0},
+            scaling="rslora" if start == "zero" else "lora",
+        )
         shake(adapter)
         adapter.save(tmp_path / f"{form}-{start}", probe=lambda model: model(x))
         expected[f"{form}-{start}"] = model(x).detach().numpy()

@@ -15,8 +15,12 @@ from lorank.lowrank import peft_config
 ARCHITECTURES = ("bert", "roberta", "deberta-v2", "modernbert")
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 METHODS = ("lora", "dora", "rslora", "pissa")
-TARGETS = {"bert": ["query", "value", "intermediate.dense"], "roberta": ["query", "key"],
-           "deberta-v2": ["query_proj", "value_proj", "output.dense"], "modernbert": ["Wqkv", "Wo"]}
+TARGETS = {
+    "bert": ["query", "value", "intermediate.dense"],
+    "roberta": ["query", "key"],
+    "deberta-v2": ["query_proj", "value_proj", "output.dense"],
+    "modernbert": ["Wqkv", "Wo"],
+}
 
 
 def scores(model, probe):
@@ -39,14 +43,30 @@ def test_peft_loads_our_folder_on_the_original_base(architecture, method, make_s
 
 
 @every_architecture
-@pytest.mark.parametrize("options", [
-    {}, {"use_dora": True}, {"use_rslora": True, "lora_alpha": 5},
-    {"rank_pattern": {r".*(query|query_proj|Wqkv)": 6, r".*layers?\.0\..*": 1}, "alpha_pattern": {r".*(query|query_proj|Wqkv)": 3}},
-], ids=["lora", "dora", "rslora", "patterns"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_dora": True},
+        {"use_rslora": True, "lora_alpha": 5},
+        {
+            "rank_pattern": {r".*(query|query_proj|Wqkv)": 6, r".*layers?\.0\..*": 1},
+            "alpha_pattern": {r".*(query|query_proj|Wqkv)": 3},
+        },
+    ],
+    ids=["lora", "dora", "rslora", "patterns"],
+)
 def test_we_load_pefts_folder(architecture, options, make_scorer, probe, tmp_path):
     model, heads = make_scorer(architecture)
-    config = peft.LoraConfig(task_type="SEQ_CLS", r=4, lora_dropout=0.1, target_modules=TARGETS[architecture],
-                             modules_to_save=list(heads), init_lora_weights="gaussian", **options)
+    config = peft.LoraConfig(
+        task_type="SEQ_CLS",
+        r=4,
+        lora_dropout=0.1,
+        target_modules=TARGETS[architecture],
+        modules_to_save=list(heads),
+        init_lora_weights="gaussian",
+        **options,
+    )
     torch.manual_seed(0)
     theirs = peft.get_peft_model(model, config)
     with torch.no_grad():
@@ -75,7 +95,11 @@ def test_our_portable_export_is_a_plain_peft_folder_and_the_head_lies_beside_it(
     assert report.largest_change <= 1e-6
     assert report.kendall_tau == 1.0
     assert {path.name for path in report.files} == {
-        "adapter_config.json", "adapter_model.safetensors", "head.safetensors", "lorank.json"}
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "head.safetensors",
+        "lorank.json",
+    }
     config = json.loads((tmp_path / "portable" / "adapter_config.json").read_text())
     assert config["r"] == config["lora_alpha"] == 8
     assert not {"rank_pattern", "alpha_pattern", "use_rslora", "use_dora"} & config.keys()
@@ -99,9 +123,16 @@ def test_layers_stored_transposed(tmp_path, tower, shake):
         adapter.save(tmp_path / method)
         peer = peft.PeftModel.from_pretrained(make(), tmp_path / method)
         torch.testing.assert_close(peer.base_model.model["inner"](x), model["inner"](x), atol=1e-6, rtol=1e-6)
-        theirs = peft.get_peft_model(make(), peft.LoraConfig(
-            r=2, target_modules=["transposed"], fan_in_fan_out=True, init_lora_weights=False,
-            use_dora=method == "dora"))
+        theirs = peft.get_peft_model(
+            make(),
+            peft.LoraConfig(
+                r=2,
+                target_modules=["transposed"],
+                fan_in_fan_out=True,
+                init_lora_weights=False,
+                use_dora=method == "dora",
+            ),
+        )
         theirs.save_pretrained(tmp_path / f"{method}-theirs")
         ours = make()
         lowrank.load(ours, tmp_path / f"{method}-theirs")
@@ -132,12 +163,15 @@ def test_gradients_are_pefts(tower, dtype, tmp_path, shake):
 def test_a_start_like_pefts(tower, tmp_path):
     model = tower()
     adapter = lowrank.attach(model, "pissa", rank=2, targets=["wide"])
-    peer = peft.get_peft_model(tower(), peft.LoraConfig(r=2, lora_alpha=2, target_modules=["wide"],
-                                                        init_lora_weights="pissa"))
+    peer = peft.get_peft_model(
+        tower(), peft.LoraConfig(r=2, lora_alpha=2, target_modules=["wide"], init_lora_weights="pissa")
+    )
     theirs = peer.base_model.model.wide
     form = adapter.forms["wide"]
     torch.testing.assert_close(form.B @ form.A, theirs.lora_B["default"].weight @ theirs.lora_A["default"].weight)
-    torch.testing.assert_close(model.wide.base.weight - form.B0 @ form.A0, theirs.base_layer.weight, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        model.wide.base.weight - form.B0 @ form.A0, theirs.base_layer.weight, atol=1e-6, rtol=1e-5
+    )
     peer.save_pretrained(tmp_path / "unconverted")
     with pytest.raises(UsageError, match="path_initial_model_for_weight_conversion"):
         lowrank.load(tower(), tmp_path / "unconverted")
@@ -152,8 +186,9 @@ def test_every_default_option_of_peft_is_known(tmp_path, tower):
 
 
 def test_we_write_no_key_that_peft_does_not_know(tmp_path, tower, recwarn):
-    lowrank.attach(tower(), "dora", rank=2, scaling="rslora", ranks={"wide": 1}, alphas={"wide": 2},
-                   trained=["head"]).save(tmp_path / "a")
+    lowrank.attach(
+        tower(), "dora", rank=2, scaling="rslora", ranks={"wide": 1}, alphas={"wide": 2}, trained=["head"]
+    ).save(tmp_path / "a")
     config = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
     known = peft.LoraConfig().to_dict().keys()
     assert config.keys() <= known
@@ -164,14 +199,18 @@ def rewrite(folder, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-@pytest.mark.parametrize(("changes", "error", "message"), [
-    ({"peft_type": "LOKR"}, UsageError, "LOKR"),
-    ({"bias": "all"}, UsageError, "bias"),
-    ({"layer_replication": [[0, 1]]}, UsageError, "layer_replication"),
-    ({"r": 3}, DataError, "rank 2"),
-    ({"use_dora": True}, DataError, "lora_magnitude_vector"),
-    ({"modules_to_save": None}, DataError, "modules_to_save"),
-], ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"peft_type": "LOKR"}, UsageError, "LOKR"),
+        ({"bias": "all"}, UsageError, "bias"),
+        ({"layer_replication": [[0, 1]]}, UsageError, "layer_replication"),
+        ({"r": 3}, DataError, "rank 2"),
+        ({"use_dora": True}, DataError, "lora_magnitude_vector"),
+        ({"modules_to_save": None}, DataError, "modules_to_save"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
 def test_folders_that_cannot_be_read_say_why(changes, error, message, tmp_path, tower):
     peer = peft.get_peft_model(tower(), peft.LoraConfig(r=2, target_modules=["wide"], modules_to_save=["head"]))
     peer.save_pretrained(tmp_path / "a")

@@ -15,8 +15,8 @@ def test_the_spectrum_is_that_of_the_dense_product(shape):
     a, b = torch.randn(rank, inner, generator=generator), torch.randn(outer, rank, generator=generator)
     dense = torch.linalg.svdvals(0.5 * b.double() @ a.double())
     found = factor_spectrum(a, b, 0.5)
-    assert torch.allclose(found, dense[:len(found)], atol=1e-10)
-    assert (dense[len(found):] < 1e-10).all()
+    assert torch.allclose(found, dense[: len(found)], atol=1e-10)
+    assert (dense[len(found) :] < 1e-10).all()
 
 
 def test_effective_rank_of_two_unequal_directions():
