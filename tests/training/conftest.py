@@ -6,7 +6,7 @@ import pytest
 from lorank.data.collection import Collection, Split
 
 TOPICS = ["sorting list words", "moon earth sun", "query document relevant", "adaptation language models"]
-FILLER = "the of and a in into are how they by read".split()
+FILLER = ["the", "of", "and", "a", "in", "into", "are", "how", "they", "by", "read"]
 
 
 @pytest.fixture(scope="session")
@@ -45,5 +45,5 @@ def rows() -> Collection:
     for name, span in (("train", range(0, 20)), ("dev", range(20, 25)), ("test", range(25, 30))):
         qrels = {f"q{q}": {names[q * 8 + j]: int(features[q * 8 + j, 0] > 0.3) for j in range(8)} for q in span}
         candidates = {query: dict.fromkeys(row, 0.0) for query, row in qrels.items()}
-        splits[name] = Split(name, {query: "" for query in qrels}, qrels, candidates)
+        splits[name] = Split(name, dict.fromkeys(qrels, ""), qrels, candidates)
     return Collection("made-up-rows", names, features, splits)
