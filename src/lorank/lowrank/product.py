@@ -10,7 +10,9 @@ sum dy (y - b) / m), never an intermediate of the output's size. The backward pa
 
     h = z A^T    dh = s (dy * g) B    dx = (dy * g) W + dh A    dA = dh^T z    dB = s (dy * g)^T h
 
-where g is folded into W and B rather than into dy.
+where g is folded into W and B rather than into dy. In float32 and better, and with more rows than outputs, dx is
+one product, dy (g * (W + s B A)): forming that weight costs less than a pass over dx, and in half precision it
+would round the update away. Products with r are taken as [r, rows], the layout in which they are fastest.
 """
 
 import torch
@@ -81,12 +83,12 @@ class _LowRankLinear(torch.autograd.Function):
         rows = _rows(x, dtype)
         W = weight.to(dtype)
         inner = rows if dropped is None else _rows(dropped, dtype)
-        h = inner @ A.to(dtype).t()
+        h = A.to(dtype) @ inner.t()
         b = None if bias is None else bias.to(dtype)
         y = rows @ W.t() if b is None or magnitude is not None else torch.addmm(b, rows, W.t())
-        y.addmm_(h, B.to(dtype).t(), alpha=scaling)
+        y.addmm_(h.t(), _transposed(B, dtype), alpha=scaling)
         if A0 is not None and B0 is not None:
-            y.addmm_(rows @ A0.to(dtype).t(), B0.to(dtype).t(), alpha=-scaling)
+            y.addmm_((A0.to(dtype) @ rows.t()).t(), _transposed(B0, dtype), alpha=-scaling)
         if magnitude is not None:
             y.mul_((magnitude / norm).to(dtype))
             if b is not None:
@@ -121,23 +123,52 @@ class _LowRankLinear(torch.autograd.Function):
             dm = _magnitude_gradient(dy, y, bias, magnitude)
         dy = _rows(dy, dtype).contiguous()
         gain = None if magnitude is None else (magnitude / norm).unsqueeze(1)
+        fold = dtype in (torch.float32, torch.float64) and dy.shape[0] >= dy.shape[1]
+        pairs = [] if ctx.separate else [(A, B, scaling)]
+        if A0 is not None and B0 is not None:
+            pairs.append((A0, B0, -scaling))
         if need_x:
-            dx = dy @ (weight if gain is None else gain * weight).to(dtype)
-            if A0 is not None:
-                dx.addmm_(dy @ _scaled_transpose(B0, gain, -scaling, dtype).t(), A0.to(dtype))
-        if need_A or need_z or (need_x and not ctx.separate):
-            dh = dy @ _scaled_transpose(B, gain, scaling, dtype).t()
-            if need_z:
-                dz = (dh @ A.to(dtype)).view(ctx.shape)
-            elif need_x and not ctx.separate:
-                dx.addmm_(dh, A.to(dtype))
-            if need_A:
-                dA = (dh.t() @ _rows(z, dtype)).to(A.dtype)
+            dx = dy @ _effective_weight(weight, gain, pairs if fold else [], dtype)
+        dh = None
+        if need_A or need_z or (need_x and not fold and not ctx.separate):
+            dh = _transposed(_scaled(B, gain, scaling), dtype) @ dy.t()
+        if need_x and not fold:
+            for A_, B_, scaling_ in pairs:
+                inner = dh if A_ is A else _transposed(_scaled(B_, gain, scaling_), dtype) @ dy.t()
+                dx.addmm_(inner.t(), A_.to(dtype))
+        if need_z:
+            dz = (dh.t() @ A.to(dtype)).view(ctx.shape)
+        if need_A:
+            dA = (dh @ _rows(z, dtype)).to(A.dtype)
         if need_B:
-            dB = (h.t() @ dy).t().to(B.dtype).mul(scaling if gain is None else scaling * gain).contiguous()
+            dB = _scaled((h @ dy).t().to(B.dtype), gain, scaling).contiguous()
         if dx is not None:
             dx = dx.view(ctx.shape)
         return dx, dz, None, None, dA, dB, None, None, dm, None, None
+
+
+def _rows(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return x.reshape(-1, x.shape[-1]).to(dtype)
+
+
+def _transposed(B: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return B^T [r, out] in one piece."""
+    return B.t().to(dtype).contiguous()
+
+
+def _scaled(B: Tensor, gain: Tensor | None, scaling: float) -> Tensor:
+    """Return s (g * B) [out, r]."""
+    return scaling * (B if gain is None else gain * B)
+
+
+def _effective_weight(
+    weight: Tensor, gain: Tensor | None, pairs: list[tuple[Tensor, Tensor, float]], dtype: torch.dtype
+) -> Tensor:
+    """Return g * (W + sum of s B A over ``pairs``) [out, in]."""
+    W = weight.to(dtype)
+    for index, (A, B, scaling) in enumerate(pairs):
+        W = torch.addmm(W, B, A, alpha=scaling) if index == 0 else W.addmm_(B, A, alpha=scaling)
+    return W if gain is None else (gain * W).to(dtype)
 
 
 def _magnitude_gradient(dy: Tensor, y: Tensor, bias: Tensor | None, magnitude: Tensor) -> Tensor:
@@ -147,13 +178,3 @@ def _magnitude_gradient(dy: Tensor, y: Tensor, bias: Tensor | None, magnitude: T
     if bias is not None:
         total -= bias.to(magnitude.dtype) * torch.sum(dy, 0, dtype=magnitude.dtype)
     return torch.where(magnitude == 0, 0.0, total / magnitude)
-
-
-def _rows(x: Tensor, dtype: torch.dtype) -> Tensor:
-    return x.reshape(-1, x.shape[-1]).to(dtype)
-
-
-def _scaled_transpose(B: Tensor, gain: Tensor | None, scaling: float, dtype: torch.dtype) -> Tensor:
-    """Return s (g * B)^T [r, out], contiguous: the layout in which a thin product over long rows is fast."""
-    scaled = scaling * (B if gain is None else gain * B)
-    return scaled.t().contiguous().to(dtype)
