@@ -10,17 +10,18 @@ from lorank.lowrank.product import low_rank_linear
 OPTIONS = list(itertools.product([False, True], repeat=4))
 
 
+@pytest.mark.parametrize("rows", [(2, 3), (1, 2)], ids=["more rows than outputs", "fewer"])
 @pytest.mark.parametrize(("bias", "dropped", "frozen", "gain"), OPTIONS)
-def test_gradients_are_those_of_finite_differences(bias, dropped, frozen, gain):
+def test_gradients_are_those_of_finite_differences(bias, dropped, frozen, gain, rows):
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape, trained=True):
         return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_(trained)
 
-    x, weight = draw(2, 3, 5), draw(4, 5, trained=False)
+    x, weight = draw(*rows, 5), draw(4, 5, trained=False)
     A, B = draw(2, 5), draw(4, 2)
     b = draw(4, trained=False) if bias else None
-    z = draw(2, 3, 5) if dropped else None
+    z = draw(*rows, 5) if dropped else None
     anchor = (draw(3, 5, trained=False), draw(4, 3, trained=False)) if frozen else None
     m = (draw(4).detach().abs() + 0.5).requires_grad_() if gain else None
     norm = draw(4, trained=False).abs() + 0.5 if gain else None
