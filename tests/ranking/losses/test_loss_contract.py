@@ -18,6 +18,8 @@ VARIANTS = [
     *[("softmax", {"target": target, "temperature": 0.5}) for target in TARGETS],
     ("ranknet", {"sigma": 0.5}),
     ("bce", {"threshold": 2.0}),
+    ("hinge", {"margin": 0.5}),
+    ("listmle", {"last_grade": False}),
 ]
 EVERY = [*[(name, {}) for name in sorted(LOSSES)], *VARIANTS]
 every_loss = pytest.mark.parametrize(("name", "options"), EVERY, ids=lambda part: str(part))

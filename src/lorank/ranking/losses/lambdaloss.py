@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from lorank.ranking.losses.lists import Lists, check_positive, choose, clean, discounts, normalized_gains, ranks
-from lorank.ranking.losses.pairs import pairwise_logistic, winner_places
+from lorank.ranking.losses.pairs import pairwise, winner_places
 from lorank.ranking.losses.registry import register_loss
 
 
@@ -119,7 +119,7 @@ def lambda_loss(
     lists = clean(scores, labels, mask, weights)
     every_pair = weigh is ndcg1
     pair_weights, winners = _weights_of(lists, weigh, every_pair, normalized_gains(lists, gain, k), k, mu)
-    total = pairwise_logistic(lists.scores, winners, pair_weights, sigma)
+    total = pairwise(lists.scores, winners, pair_weights, sigma)
     return lists.mean(total / math.log(2))
 
 

@@ -140,6 +140,39 @@ def ranks(lists: Lists) -> Tensor:
     return torch.zeros_like(middle).scatter_(1, order, middle)
 
 
+def canonical(lists: Lists, by: str = "score") -> Lists:
+    """Return the lists in an order of their own, the same however their documents were given.
+
+    Args:
+        lists: The batch.
+        by: ``score``: by score, then by label with the less relevant first; ``label``: by label, then by score.
+            Both descending, masked places last.
+
+    Documents equal in score and label take the mean of their scores and of their weights, so that a gradient
+    spreads evenly over them; whatever depends on places (noise, a sorting network) thus stays equivariant.
+
+    >>> canonical(clean(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([[1, 0, 1]])), by="label").scores
+    tensor([[2., 1., 3.]])
+    """
+    scores = lists.scores.detach().masked_fill(~lists.mask, -torch.inf)
+    labels = lists.labels.masked_fill(~lists.mask, -torch.inf)
+    keys = {"score": [labels.neg(), scores], "label": [scores, labels]}[by]
+    order = keys[0].argsort(dim=1, descending=True, stable=True)
+    order = order.gather(1, keys[1].gather(1, order).argsort(dim=1, descending=True, stable=True))
+    order = order.gather(1, lists.mask.gather(1, order).to(torch.uint8).argsort(dim=1, descending=True, stable=True))
+    labels, scores = labels.gather(1, order), scores.gather(1, order)
+    first = torch.maximum(tie_spans(scores)[0], tie_spans(labels)[0])
+    count = torch.zeros_like(labels).scatter_add_(1, first, torch.ones_like(labels)).gather(1, first)
+
+    def shared(values: Tensor) -> Tensor:
+        sums = torch.zeros_like(values).scatter_add(1, first, values.gather(1, order))
+        return sums.gather(1, first) / count
+
+    weights = None if lists.item_weights is None else shared(lists.item_weights)
+    return Lists(shared(lists.scores), lists.labels.gather(1, order), lists.mask.gather(1, order), lists.signal,
+                 weights, lists.list_weights)
+
+
 def discounts(rank: Tensor, k: int | None = None) -> Tensor:
     """Return 1 / log2(1 + rank), and 0 for ranks beyond ``k``.
 

@@ -1,6 +1,6 @@
-"""The weighted logistic loss over pairs of one list, which RankNet and the LambdaLoss family share.
+"""The weighted loss over pairs of one list, which RankNet, the hinge and the LambdaLoss family share.
 
-    l(s) = sum over i in winners, over j of  w_ij * log(1 + exp(-sigma * (s_i - s_j)))
+    l(s) = sum over i in winners, over j of  w_ij * phi(sigma * (s_j - s_i)),   phi(x) = log(1 + exp(x)) or another
 
 Only documents that can be the better one of a pair take part on the first axis, so a list of 1,000 candidates
 with two relevant ones costs 2 x 1,000 pairs. Blocks of lists are computed in one pass, value and gradient
@@ -15,6 +15,9 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from lorank.ranking.losses.lists import Lists, tie_spans
+
+Surrogate = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From x = sigma * (s_j - s_i), which it may overwrite, to the pair's loss phi(x) and its slope phi'(x)."""
 
 BLOCK = 1 << 20
 """Pairs in one block: small enough for a processor's cache, large enough to hide the call."""
@@ -45,16 +48,49 @@ def ordered_pairs(lists: Lists) -> Tensor:
     return torch.where(ascending < torch.inf, below, 0).sum(1)
 
 
-def pairwise_logistic(scores: Tensor, winners: Tensor, weights: PairWeights, sigma: float) -> Tensor:
-    """Return each list's weighted logistic loss over its pairs, [batch]; differentiable once, by ``scores``.
+def logistic(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log(1 + exp(x)) and its slope."""
+    return F.softplus(x, threshold=50), x.sigmoid_()
+
+
+def ordered_pair_weights(lists: Lists) -> tuple[Tensor, PairWeights]:
+    """Return the places of documents that beat another, and weights that count each pair y_i > y_j once.
+
+    With documents' weights, a pair has the weight of its more relevant document.
+    """
+    above_lowest = lists.labels > lists.labels.masked_fill(~lists.mask, torch.inf).amin(1, keepdim=True)
+    winners = winner_places(lists.mask & above_lowest)
+
+    def pair_weights(block: slice) -> Tensor:
+        label, places = lists.labels[block], winners[block]
+        counts = (label.gather(1, places).unsqueeze(2) > label.unsqueeze(1)) & lists.mask[block].unsqueeze(1)
+        counts &= lists.mask[block].gather(1, places).unsqueeze(2)
+        weight = counts.to(label.dtype)
+        return weight if lists.item_weights is None else weight.mul_(
+            lists.item_weights[block].gather(1, places).unsqueeze(2))
+
+    return winners, pair_weights
+
+
+def mean_pair_loss(lists: Lists, sigma: float, surrogate: Surrogate = logistic) -> Tensor:
+    """Return each list's mean loss over its pairs y_i > y_j, [batch]."""
+    winners, weights = ordered_pair_weights(lists)
+    return pairwise(lists.scores, winners, weights, sigma, surrogate) / ordered_pairs(lists).clamp(min=1)
+
+
+def pairwise(
+    scores: Tensor, winners: Tensor, weights: PairWeights, sigma: float, surrogate: Surrogate = logistic
+) -> Tensor:
+    """Return each list's weighted loss over its pairs, [batch]; differentiable once, by ``scores``.
 
     Args:
         scores: [batch, list], finite.
         winners: int64 [batch, winners], places of the documents on the better side.
         weights: Gives the weights of a block of lists.
         sigma: Steepness, above 0.
+        surrogate: phi and its slope.
     """
-    return _PairwiseLogistic.apply(scores, winners, weights, sigma)
+    return _Pairwise.apply(scores, winners, weights, sigma, surrogate)
 
 
 def _blocks(lists: int, pairs: int) -> Iterator[slice]:
@@ -62,21 +98,23 @@ def _blocks(lists: int, pairs: int) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, lists, step))
 
 
-class _PairwiseLogistic(torch.autograd.Function):
+class _Pairwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, scores: Tensor, winners: Tensor, weights: PairWeights, sigma: float) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, scores: Tensor, winners: Tensor, weights: PairWeights, sigma: float, surrogate: Surrogate
+    ) -> Tensor:
         total, gradient = scores.new_zeros(len(scores)), torch.zeros_like(scores)
         for block in _blocks(len(scores), winners.shape[1] * scores.shape[1]):
             part, places, weight = scores[block], winners[block], weights(block)
-            margin = (part.unsqueeze(1) - part.gather(1, places).unsqueeze(2)).mul_(sigma)
-            total[block] = F.softplus(margin, threshold=50).mul_(weight).sum((1, 2))
-            pull = margin.sigmoid_().mul_(weight)
+            value, slope = surrogate((part.unsqueeze(1) - part.gather(1, places).unsqueeze(2)).mul_(sigma))
+            total[block] = value.mul_(weight).sum((1, 2))
+            pull = slope.mul_(weight)
             gradient[block] = pull.sum(1).scatter_add_(1, places, -pull.sum(2))
         ctx.save_for_backward(gradient.mul_(sigma))
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return gradient * upstream.unsqueeze(1), None, None, None
+        return gradient * upstream.unsqueeze(1), None, None, None, None

@@ -10,7 +10,7 @@ Paper: C. Burges et al., Learning to Rank using Gradient Descent, ICML 2005.
 from torch import Tensor
 
 from lorank.ranking.losses.lists import check_positive, clean
-from lorank.ranking.losses.pairs import ordered_pairs, pairwise_logistic, winner_places
+from lorank.ranking.losses.pairs import mean_pair_loss
 from lorank.ranking.losses.registry import register_loss
 
 
@@ -43,16 +43,4 @@ def ranknet(
     """
     check_positive(sigma=sigma)
     lists = clean(scores, labels, mask, weights)
-    above_lowest = lists.labels > lists.labels.masked_fill(~lists.mask, float("inf")).amin(1, keepdim=True)
-    winners = winner_places(lists.mask & above_lowest)
-
-    def pair_weights(block: slice) -> Tensor:
-        label, places = lists.labels[block], winners[block]
-        counts = (label.gather(1, places).unsqueeze(2) > label.unsqueeze(1)) & lists.mask[block].unsqueeze(1)
-        counts &= lists.mask[block].gather(1, places).unsqueeze(2)
-        weight = counts.to(label.dtype)
-        return weight if lists.item_weights is None else weight.mul_(
-            lists.item_weights[block].gather(1, places).unsqueeze(2))
-
-    total = pairwise_logistic(lists.scores, winners, pair_weights, sigma)
-    return lists.mean(total / ordered_pairs(lists).clamp(min=1))
+    return lists.mean(mean_pair_loss(lists, sigma))
