@@ -34,11 +34,13 @@ def make_tower(dtype: torch.dtype = torch.float32) -> Tower:
 
 
 def shake(adapter: object, size: float = 0.1, seed: int = 3) -> None:
-    """Move every trained value, as training would."""
+    """Move every trained value, as training would, halfway through its schedule."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in adapter.parameters():
             parameter += size * torch.randn(parameter.shape, generator=generator).to(parameter)
+    for form in adapter.forms.values():
+        form.advance(1, 2)
 
 
 @pytest.fixture
@@ -49,6 +51,36 @@ def tower() -> Callable[..., Tower]:
 @pytest.fixture(name="shake")
 def shake_fixture() -> Callable[..., None]:
     return shake
+
+
+def one_layer(weight: list[list[float]], method: str, **keywords: object) -> tuple[nn.ModuleDict, object]:
+    """A model that is one linear layer with this weight and bias 0, in float64, and an adapter's form on it."""
+    from lorank import lowrank
+
+    linear = nn.Linear(len(weight[0]), len(weight)).double()
+    with torch.no_grad():
+        linear.weight.copy_(torch.tensor(weight))
+        linear.bias.zero_()
+    model = nn.ModuleDict({"layer": linear})
+    return model, lowrank.attach(model, method, **keywords).forms["layer"]
+
+
+@pytest.fixture(name="one_layer")
+def one_layer_fixture() -> Callable[..., tuple[nn.ModuleDict, object]]:
+    return one_layer
+
+
+def set_tensors(form: nn.Module, **values: object) -> None:
+    """Overwrite parameters and buffers of ``form`` by dotted name (two underscores for a dot)."""
+    for name, value in values.items():
+        tensor = dict([*form.named_parameters(), *form.named_buffers()])[name.replace("__", ".")]
+        with torch.no_grad():
+            tensor.copy_(torch.as_tensor(value, dtype=tensor.dtype).reshape(tensor.shape))
+
+
+@pytest.fixture(name="set_tensors")
+def set_tensors_fixture() -> Callable[..., None]:
+    return set_tensors
 
 
 SMALL = {

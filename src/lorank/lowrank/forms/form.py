@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lorank.errors import unknown_name
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.linalg import working_dtype
+from lorank.lowrank.product import compute_dtype
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,14 @@ class Form(nn.Module, ABC):
     def load_peft_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy in what ``peft_tensors`` gave; ValueError where shapes do not fit."""
         raise NotImplementedError
+
+    def advance(self, step: int, total: int) -> None:
+        """Hear that ``step`` of ``total`` optimizer steps are done; forms with a schedule follow it."""
+
+    def entering(self, x: Tensor) -> Tensor:
+        """Return ``x`` as the update reads it: after dropout, in the dtype that products with ``x`` run in."""
+        dropped = self.dropped(x)
+        return (x if dropped is None else dropped).to(compute_dtype(x))
 
     def dropped(self, x: Tensor) -> Tensor | None:
         """Return ``x`` after dropout in training, None where dropout does nothing."""
