@@ -19,6 +19,8 @@ VARIANTS = [
     ("ranknet", {"sigma": 0.5}),
     ("bce", {"threshold": 2.0}),
     ("hinge", {"margin": 0.5}),
+    ("neuralndcg", {"transposed": True, "k": 2, "temperature": 0.5}),
+    ("approxndcg", {"temperature": 0.3, "k": 2}),
     ("listmle", {"last_grade": False}),
 ]
 EVERY = [*[(name, {}) for name in sorted(LOSSES)], *VARIANTS]

@@ -3,6 +3,8 @@
 Lists whose labels are all equal are left out here: rax counts them, we do not.
 """
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -50,3 +52,14 @@ def test_listmle_without_ties(rax):
     labels[:, 0], labels[:, 1] = 10, -1
     theirs = mean_over_lists(rax.listmle_loss, scores, labels, mask)
     assert float(loss("listmle")(scores, labels, mask)) == pytest.approx(theirs, rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0])
+@pytest.mark.parametrize(("name", "metric"), [("approxndcg", "ndcg_metric"), ("approxmrr", "mrr_metric")])
+def test_approximate_metrics(rax, name, metric, temperature):
+    scores, labels, mask = batch()
+    import jax
+
+    ranks = partial(rax.utils.approx_ranks, step_fn=lambda x: jax.nn.sigmoid(x / temperature))
+    theirs = mean_over_lists(partial(getattr(rax, metric), rank_fn=ranks), scores, labels, mask)
+    assert float(loss(name, temperature=temperature)(scores, labels, mask)) == pytest.approx(-theirs, rel=1e-5)
