@@ -63,3 +63,11 @@ def test_approximate_metrics(rax, name, metric, temperature):
     ranks = partial(rax.utils.approx_ranks, step_fn=lambda x: jax.nn.sigmoid(x / temperature))
     theirs = mean_over_lists(partial(getattr(rax, metric), rank_fn=ranks), scores, labels, mask)
     assert float(loss(name, temperature=temperature)(scores, labels, mask)) == pytest.approx(-theirs, rel=1e-5)
+
+
+def test_margin_mse_on_lists_without_padding(rax):
+    """rax averages over all n^2 ordered pairs, those of a document with itself included."""
+    scores, labels, _ = batch()
+    every = torch.ones_like(scores, dtype=torch.bool)
+    theirs = mean_over_lists(rax.pairwise_mse_loss, scores, labels, every)
+    assert float(loss("margin-mse")(scores, labels)) == pytest.approx(theirs * 36 / 30, rel=1e-5)
