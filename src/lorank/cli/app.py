@@ -3,6 +3,7 @@
 import typer
 
 from lorank.cli.adapter import adapter
+from lorank.cli.aggregate import aggregate
 from lorank.cli.demo import demo
 from lorank.cli.evaluate import evaluate
 from lorank.cli.inspect import inspect
@@ -23,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-for command in (demo, train, retrieve, rerank, rank, evaluate, report, inspect, methods):
+for command in (demo, train, retrieve, rerank, rank, evaluate, aggregate, report, inspect, methods):
     app.command()(command)
 app.add_typer(adapter, name="adapter")
 

@@ -15,6 +15,7 @@ def methods(
     Example: `lorank methods --area losses.supervised`
     """
     import lorank.lowrank
+    import lorank.ranking.consensus
     import lorank.ranking.losses  # noqa: F401  (importing a family fills the catalogue)
     from lorank.catalogue import methods as registered
 

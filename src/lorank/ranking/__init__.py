@@ -15,9 +15,18 @@ _HOME_OF = {
     "evaluate": "lorank.ranking.metrics",
     "per_query": "lorank.ranking.metrics",
     "Evaluation": "lorank.ranking.metrics",
+    "aggregate": "lorank.ranking.consensus",
+    "aggregate_runs": "lorank.ranking.consensus",
+    "Consensus": "lorank.ranking.consensus",
+    "Profile": "lorank.ranking.consensus",
+    "rerank": "lorank.ranking.strategies",
+    "Reranked": "lorank.ranking.strategies",
+    "STRATEGIES": "lorank.ranking.strategies",
+    "Oracle": "lorank.ranking.judges",
 }
 
-__all__ = ["Evaluation", "LOSSES", "Qrels", "Run", "evaluate", "loss", "loss_options", "per_query"]
+__all__ = ["Consensus", "Evaluation", "LOSSES", "Oracle", "Profile", "Qrels", "Reranked", "Run", "STRATEGIES",
+           "aggregate", "aggregate_runs", "evaluate", "loss", "loss_options", "per_query", "rerank"]
 
 
 def __getattr__(name: str) -> Any:

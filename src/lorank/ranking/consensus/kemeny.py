@@ -83,7 +83,9 @@ def _exact(margins: Floats) -> Integers:
     cost = np.full(1 << m, np.inf)
     cost[0] = 0.0
     last = np.zeros(1 << m, np.int64)
-    members = np.bitwise_count(sets)
+    members = np.zeros(1 << m, np.int64)
+    for j in range(m):
+        members[1 << j : 2 << j] = members[: 1 << j] + 1
     slack = TIE * max(1.0, float(against.sum()))
     for size in range(1, m + 1):
         here = sets[members == size]
