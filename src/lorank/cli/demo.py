@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Listen = Callable[[str, int, int], None]
 DEPTH = 100
+TOKENS = 128
 
 
 def demo(
@@ -91,14 +92,14 @@ def _ladder(collection: "Collection", recipe: "Recipe", out: Path, listen: Liste
     from lorank.training.record import folder_bytes
     from lorank.training.tuned import learned_run
 
-    ranker = BiEncoder("minilm", dtype="auto")
+    ranker = BiEncoder("minilm", max_length=TOKENS, dtype="auto")
     test = collection.test.queries
     rungs, candidates, fusion = _first_rungs(collection, ranker, listen)
     clock = time.monotonic()
     tuned = fit(ranker, collection, out=out, recipe=recipe, candidates=candidates,
                 command="lorank " + shlex.join(sys.argv[1:]), listen=listen)
     train_seconds, clock = time.monotonic() - clock, time.monotonic()
-    learned = learned_run(ranker, collection, test, fusion, partial(listen, "score the test candidates"))
+    learned = learned_run(tuned.learned, collection, test, fusion, partial(listen, "score the test candidates"))
     mixed = mixed_run(tuned.mix, standardise_run(fusion), learned)
     assert tuned.adapter is not None
     cost = {"train_seconds": train_seconds, "score_seconds": time.monotonic() - clock,

@@ -2,12 +2,16 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lorank.cli.progress import console, progress_bars
 from lorank.errors import UsageError
+
+if TYPE_CHECKING:
+    from lorank.lowrank import Adapter
+    from lorank.ranking.scorers import BiEncoder
 
 
 def retrieve(
@@ -32,6 +36,7 @@ def retrieve(
     import lorank
     from lorank.data import write_run
     from lorank.training.retrieval import bm25_index, dense_run, fused, fusion_weights
+    from lorank.training.tuned import merged
 
     collection = lorank.load(data)
     chosen = list(collection.splits) if split == "all" else [split]
@@ -43,8 +48,9 @@ def retrieve(
             run = bm25_index(collection, index).search(queries, depth)
         else:
             tune = collection.dev.queries if fusion else {}
-            encoder = _encoder(ranker)
-            run = dense_run(encoder, collection, queries | tune, depth, partial(listen, "encode documents"))
+            encoder, adapter = _encoder(ranker)
+            with merged(adapter):
+                run = dense_run(encoder, collection, queries | tune, depth, partial(listen, "encode documents"))
             if fusion:
                 bm25 = bm25_index(collection, index).search(queries | tune, depth)
                 parts = [{q: each[q] for q in tune} for each in (bm25, run)]
@@ -57,13 +63,13 @@ def retrieve(
     print(out)
 
 
-def _encoder(name: str) -> "BiEncoder":  # noqa: F821
+def _encoder(name: str) -> "tuple[BiEncoder, Adapter | None]":
     from lorank.ranking.scorers import BiEncoder
     from lorank.training import load_ranker
 
     if (Path(name) / "model" / "lorank.json").exists() or (Path(name) / "adapter").is_dir():
-        ranker = load_ranker(name).ranker
-        if not isinstance(ranker, BiEncoder):
-            raise UsageError(f"--ranker {name}: a {ranker.kind} cannot search a whole collection; rerank with it")
-        return ranker
-    return BiEncoder(name)
+        tuned = load_ranker(name)
+        if not isinstance(tuned.ranker, BiEncoder):
+            raise UsageError(f"--ranker {name}: a {tuned.ranker.kind} cannot search a whole collection; rerank with it")
+        return tuned.ranker, tuned.adapter
+    return BiEncoder(name, dtype="auto"), None

@@ -31,7 +31,7 @@ from lorank.training.loop import MAIN_MEASURE, Outcome, train
 from lorank.training.mix import ALONE, Mix, choose_mix
 from lorank.training.record import write_record
 from lorank.training.settings import AdapterSettings, LossSettings, Recipe
-from lorank.training.tuned import TunedRanker, learned_run
+from lorank.training.tuned import Learned, TunedRanker, learned_run
 from lorank.training.weights import resolved, trained_weights
 
 Listen = Callable[[str, int, int], None]
@@ -58,7 +58,7 @@ def fit(ranker: TrainableRanker, data: Collection, adapter: str | None = None, l
     found = candidates or find_candidates(data, recipe, ranker, free, listen)
     lists, inputs = _lists_and_inputs(ranker, data, free, found, recipe, listen)
     weights = trained_weights(ranker, recipe.adapter, recipe.seed, recipe.training.head_lr)
-    dev = _DevMeasure(ranker, data, found, recipe)
+    dev = _DevMeasure(Learned(ranker, weights.adapter), data, found, recipe)
     outcome = train(ranker, inputs, weights, lists, partial_loss(recipe.loss), recipe.training,
                     seed=recipe.seed, folder=out, evaluate=dev, hooks=hooks, resume=resume,
                     listen=partial(_tell, listen))
@@ -146,7 +146,7 @@ def _tell(listen: Listen, progress: Progress) -> None:
 class _DevMeasure:
     """Dev nDCG@10 of the best mix over a sample of dev queries during training, and over all at the end."""
 
-    ranker: TrainableRanker
+    ranker: Learned
     data: Collection
     found: Candidates
     recipe: Recipe

@@ -9,16 +9,18 @@ Where none is (``score``, ``rank``: texts only), the folder's own statistics ser
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from lorank import lowrank
 from lorank.data.collection import Collection
 from lorank.data.files import replaced_folder
 from lorank.errors import LorankError
+from lorank.lowrank import Adapter
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.scorers.ranker import Documents, Ranker, TrainableRanker
 from lorank.ranking.types import Run
@@ -29,14 +31,46 @@ from lorank.training.probe import Probe
 Listen = Callable[[int, int], None]
 
 
+@contextmanager
+def merged(adapter: Adapter | None) -> Iterator[None]:
+    """Within it the adapter is merged into the weights, which makes scoring as fast as the base's."""
+    if adapter is None or adapter.merged:
+        yield
+        return
+    adapter.merge()
+    try:
+        yield
+    finally:
+        adapter.unmerge()
+
+
+@dataclass(frozen=True)
+class Learned(Ranker):
+    """The learned part of a tuned ranker: the adapted model's own scores, without the first stage."""
+
+    ranker: TrainableRanker
+    adapter: Adapter | None
+
+    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
+                    listen: Listen | None = None) -> np.ndarray:
+        """Return the adapted model's scores, with the adapter merged while it works."""
+        with merged(self.adapter):
+            return self.ranker.score_pairs(queries, documents, pairs, listen=listen)
+
+
 @dataclass
 class TunedRanker(Ranker):
     """A trained ranker that scores new data; see the module's text for what its scores are."""
 
     ranker: TrainableRanker
-    adapter: Any | None = None
+    adapter: Adapter | None = None
     first_stage: FirstStage | None = None
     mix: Mix = ALONE
+
+    @property
+    def learned(self) -> Learned:
+        """The learned part alone."""
+        return Learned(self.ranker, self.adapter)
 
     def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
                     listen: Listen | None = None) -> np.ndarray:
@@ -46,7 +80,7 @@ class TunedRanker(Ranker):
             offset = self.first_stage.score_pairs(queries, documents, pairs)
         if self.mix.weight == 0.0 and offset is not None:
             return (self.mix.first_stage * offset).astype(np.float32)
-        learned = self.ranker.score_pairs(queries, documents, pairs, listen=listen)
+        learned = self.learned.score_pairs(queries, documents, pairs, listen=listen)
         return self.mix.apply(offset, learned).astype(np.float32)
 
     def save(self, folder: str | Path) -> None:
@@ -72,7 +106,6 @@ class TunedRanker(Ranker):
     @classmethod
     def load(cls, folder: str | Path) -> "TunedRanker":
         """Read a folder that ``save`` wrote, or a run folder that holds one as ``model/``."""
-        from lorank import lowrank
         from lorank.ranking.scorers import RANKERS
 
         home = tuned_folder(Path(folder))
@@ -123,10 +156,10 @@ def rerank_run(ranker: Ranker, collection: Collection, queries: dict[str, str], 
         return learned_run(ranker, collection, queries, candidates, listen)
     known = {q: candidates[q] for q in queries if candidates.get(q)}
     if ranker.mix.first_stage == 0.0:
-        learned = learned_run(ranker.ranker, collection, queries, known, listen)
+        learned = learned_run(ranker.learned, collection, queries, known, listen)
         return {q: {d: ranker.mix.weight * s for d, s in row.items()} for q, row in learned.items()}
     offset = standardise_run(known)
     if ranker.mix.weight == 0.0:
         return offset
-    learned = learned_run(ranker.ranker, collection, queries, known, listen)
+    learned = learned_run(ranker.learned, collection, queries, known, listen)
     return mixed_run(ranker.mix, offset, learned)

@@ -199,7 +199,11 @@ def is_plain(module: nn.Module) -> bool:
 
 
 def projection(modules: Sequence[nn.Module], dtype: torch.dtype) -> Projections:
-    """Return x -> the output of each module; plain layers without gradients become one product."""
+    """Return x -> the output of each module; plain layers without gradients become one product.
+
+    A wrapper that says it is ``merged`` into its ``base`` is read as that base.
+    """
+    modules = [m.base if getattr(m, "merged", False) else m for m in modules]
     if not torch.is_grad_enabled() and all(is_plain(m) and m.bias is not None for m in modules):
         weight = torch.cat([m.weight.to(dtype) for m in modules]) if len(modules) > 1 else modules[0].weight.to(dtype)
         bias = torch.cat([m.bias for m in modules]).to(dtype)

@@ -1,0 +1,151 @@
+"""The commands as people type them, in real processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from lorank.data import read_run, write_beir, write_letor
+
+LORANK = [sys.executable, "-c", "from lorank.cli import main; main()"]
+
+
+@pytest.fixture
+def environment(tmp_path):
+    return {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def lorank(environment, tmp_path):
+    def run(*arguments, check=True, given=None):
+        done = subprocess.run([*LORANK, *map(str, arguments)], capture_output=True, text=True, env=environment,
+                              cwd=tmp_path, input=given)
+        if check:
+            assert done.returncode == 0, done.stderr
+        return done
+    return run
+
+
+@pytest.fixture
+def folder(texts, tmp_path):
+    write_beir(texts, tmp_path / "beir")
+    return tmp_path / "beir"
+
+
+@pytest.fixture
+def bert(tiny_folders):
+    return tiny_folders["bert"]
+
+
+def test_train_retrieve_rerank_evaluate_rank_inspect_and_export(lorank, folder, bert, tmp_path):
+    trained = lorank("train", "--data", folder, "--base", bert, "--kind", "cross-encoder", "--adapter", "lora",
+                     "--rank", 2, "--loss", "softmax", "--steps", 4, "--batch-size", 4, "--negatives", 3,
+                     "--out", "runs/first")
+    assert trained.stdout.strip() == str(Path("runs/first/model"))
+    assert "train" in trained.stderr
+    lorank("retrieve", "--data", folder, "--out", "bm25.run")
+    lorank("rerank", "--ranker", "runs/first", "--data", folder, "--run", "bm25.run", "--out", "tuned.run.gz")
+    before, after = read_run(tmp_path / "bm25.run"), read_run(tmp_path / "tuned.run.gz")
+    assert {q: set(row) for q, row in before.items()} == {q: set(row) for q, row in after.items()}
+    table = lorank("evaluate", "--data", folder, "--run", "bm25.run", "--run", "tuned.run.gz").stdout
+    assert "bm25" in table
+    assert "tuned" in table
+    judged = json.loads(lorank("evaluate", "--data", folder, "--run", "bm25.run", "--run", "tuned.run.gz",
+                               "--measures", "nDCG@10 AP", "--json", "--out", "runs/first").stdout)
+    assert judged["measures"] == ["nDCG@10", "AP"]
+    assert json.loads((tmp_path / "runs/first/results.json").read_text()) == judged
+    lines = lorank("rank", "--ranker", "runs/first", "--query", "moon earth", "--documents", "-", "--top", 2,
+                   given='"the moon and the earth"\n{"title": "list", "text": "words"}\n"sun"\n').stdout.splitlines()
+    ranked = [json.loads(line) for line in lines]
+    assert len(ranked) == 2
+    assert ranked[0]["score"] >= ranked[1]["score"]
+    assert "effective" in lorank("inspect", "runs/first").stdout
+    exported = lorank("adapter", "merge", "runs/first", "--out", "merged")
+    assert "largest score change" in exported.stderr
+    assert (tmp_path / "merged" / "model.safetensors").exists()
+    page = lorank("report", "runs/first").stdout.strip()
+    assert "<html" in (tmp_path / page).read_text()
+
+
+def test_cross_validation_where_there_is_no_training_split(lorank, folder, bert, tmp_path):
+    for name in ("train", "dev"):
+        (folder / "qrels" / f"{name}.tsv").unlink()
+    refused = lorank("train", "--data", folder, "--base", bert, "--out", "runs/x", check=False)
+    assert refused.returncode == 2
+    assert "--folds 5" in refused.stderr
+    table = lorank("train", "--data", folder, "--base", bert, "--kind", "bi-encoder", "--folds", 3, "--steps", 2,
+                   "--batch-size", 4, "--negatives", 2, "--out", "runs/folds").stdout
+    assert "bm25" in table
+    assert json.loads((tmp_path / "runs/folds/results.json").read_text())["queries"] == 6
+
+
+def test_feature_rows_train_with_the_same_command(lorank, rows, tmp_path):
+    write_letor(rows, tmp_path / "Fold1")
+    lorank("train", "--data", "Fold1", "--loss", "lambda", "--steps", 10, "--out", "runs/rows")
+    assert (tmp_path / "runs/rows/model/lorank.json").exists()
+
+
+def test_a_killed_run_resumes_to_the_same_bits(environment, folder, bert, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f'data = "{folder}"\nbase = "{bert}"\nkind = "cross-encoder"\n[lists]\nnegatives = 3\n'
+                      "[training]\nsteps = 40\nbatch_size = 4\ncheckpoint_seconds = 0.0\nevaluations = 4\n")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run([*LORANK, "train", recipe, "--out", whole], env=environment, check=True, capture_output=True)
+    killed = 0
+    for pause in (0.0, 0.05, 0.2):
+        process = subprocess.Popen([*LORANK, "train", recipe, "--out", cut, "--resume"], env=environment,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        seen = set((cut / "checkpoints").glob("step-*"))
+        while process.poll() is None and not set((cut / "checkpoints").glob("step-*")) - seen:
+            time.sleep(0.005)
+        time.sleep(pause)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.wait()
+    assert killed >= 1
+    subprocess.run([*LORANK, "train", recipe, "--out", cut, "--resume"], env=environment, check=True,
+                   capture_output=True)
+    name = "model/adapter/adapter_model.safetensors"
+    assert (whole / name).read_bytes() == (cut / name).read_bytes()
+    assert load_file(whole / name).keys() == load_file(cut / name).keys()
+
+
+@pytest.mark.parametrize(("arguments", "code", "says"), [
+    (["train", "--data", "nowhere", "--out", "x"], 2, "nowhere"),
+    (["train", "--out", "x"], 2, "--data"),
+    (["evaluate", "--run", "a.run"], 2, "--data or --qrels"),
+    (["rank", "--ranker", "none", "--query", "q", "--documents", "-"], 1, "no tuned ranker"),
+    (["inspect", "none"], 1, "adapter_config.json"),
+    (["evaluate", "--qrels", "none.txt", "--run", "a.run"], 1, "none.txt"),
+    (["frobnicate"], 2, "frobnicate"),
+])
+def test_wrong_use_is_told_in_one_line(lorank, arguments, code, says):
+    done = lorank(*arguments, check=False)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_methods_as_json(lorank):
+    found = {row["id"]: row for row in json.loads(lorank("methods", "--json").stdout)}
+    assert {"lora", "dora", "rslora", "pissa", "bce", "softmax", "ranknet", "lambda"} <= found.keys()
+    assert set(found["lora"]) == {"id", "area", "title", "import"}
+
+
+def test_every_command_has_help_with_an_example(lorank):
+    for command in ("train", "retrieve", "rerank", "rank", "evaluate", "report", "inspect", "demo", "methods"):
+        text = lorank(command, "--help").stdout
+        assert f"lorank {command}" in text
+
+
+def test_importing_lorank_is_quick_and_brings_no_torch():
+    script = ("import sys, time; t = time.perf_counter(); import lorank; took = time.perf_counter() - t; "
+              "assert 'torch' not in sys.modules; assert took < 1, took")
+    subprocess.run([sys.executable, "-c", script], check=True)
