@@ -1,0 +1,23 @@
+"""Reranking strategies: comparisons in, an order out. One strategy a file.
+
+Importing the package registers them all.
+"""
+
+import importlib
+import pkgutil
+
+from lorank.ranking.strategies.registry import (
+    ALIASES,
+    STRATEGIES,
+    Standing,
+    Strategy,
+    register_strategy,
+    strategy_options,
+)
+from lorank.ranking.strategies.reranking import Reranked, rerank
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["ALIASES", "STRATEGIES", "Reranked", "Standing", "Strategy", "register_strategy", "rerank",
+           "strategy_options"]

@@ -1,0 +1,77 @@
+"""The registry of strategies: a plain dictionary, and the decorator that fills it."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lorank.catalogue import catalogued
+from lorank.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a strategy hands back.
+
+    Attributes:
+        order: Every document's position once, best first.
+        scores: A score for each document, by position, that does not increase along ``order``; by default the
+            number of documents ranked at or below it.
+        selected: How many documents, from the top, the judge chose to keep; None where it was not asked to choose.
+    """
+
+    order: Sequence[int]
+    scores: Sequence[float] | None = None
+    selected: int | None = None
+
+
+Strategy = Callable[..., Standing]
+"""``strategy(session, top, generator, **options) -> Standing``; ``top`` documents must be in order, at least."""
+
+STRATEGIES: dict[str, Strategy] = {}
+"""Every registered strategy under its name."""
+
+ALIASES: dict[str, str] = {}
+"""Other names, each to a name in ``STRATEGIES``."""
+
+
+def register_strategy(name: str, *, title: str, aliases: tuple[str, ...] = (),
+                      published: bool = True) -> Callable[[Strategy], Strategy]:
+    """Decorate a strategy to enter it in ``STRATEGIES``, and in the catalogue if ``published`` under that name."""
+
+    def enter(function: Strategy) -> Strategy:
+        STRATEGIES[name] = catalogued(name, area="rerank", title=title)(function) if published else function
+        ALIASES.update(dict.fromkeys(aliases, name))
+        return function
+
+    return enter
+
+
+def find_strategy(name: str, options: Mapping[str, Any]) -> Strategy:
+    """Return the strategy called ``name``, once its options are known to exist."""
+    known = ALIASES.get(name, name)
+    if known not in STRATEGIES:
+        raise unknown_name("strategy", name, [*STRATEGIES, *ALIASES])
+    for option in options:
+        if option not in strategy_options(known):
+            raise unknown_name(f"option of strategy {name!r}:", option, strategy_options(known))
+    return STRATEGIES[known]
+
+
+def strategy_options(name: str) -> Mapping[str, Any]:
+    """Return the options of a strategy and their defaults.
+
+    >>> dict(strategy_options("pointwise"))
+    {}
+    """
+    parameters = inspect.signature(STRATEGIES[ALIASES.get(name, name)]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def by_score(scores: Sequence[float], given: Sequence[int] | None = None) -> list[int]:
+    """Return positions by score, best first, ties in the order ``given`` (by default that of the documents).
+
+    >>> by_score([1.0, 3.0, 1.0])
+    [1, 0, 2]
+    """
+    return sorted(range(len(scores)) if given is None else given, key=lambda d: -scores[d])

@@ -1,0 +1,20 @@
+"""Listwise sliding windows (RankGPT): windows are put in order from the end of the list to its front.
+
+Calls: ceil((n - w) / s) + 1 a pass, one after the other; with a perfect judge a pass settles the first w - s places.
+
+Paper: Sun et al., Is ChatGPT Good at Search? Investigating Large Language Models as Re-Ranking Agents, 2023.
+"""
+
+import numpy as np
+
+from lorank.ranking.judges import Session
+from lorank.ranking.strategies.registry import Standing, register_strategy
+from lorank.ranking.strategies.windows import slide
+
+
+@register_strategy("sliding", title="Is ChatGPT Good at Search? Investigating Large Language Models as Re-Ranking "
+                   "Agents", published=False)
+def sliding(session: Session, top: int, generator: np.random.Generator, *, size: int = 20, step: int = 10,
+            passes: int = 1) -> Standing:
+    """Order by windows of ``size`` documents that move up by ``step``, ``passes`` times."""
+    return Standing(slide(session, list(range(session.count)), size, step, passes, "listwise"))
