@@ -16,7 +16,8 @@ def methods(
     """
     import lorank.lowrank
     import lorank.ranking.consensus
-    import lorank.ranking.losses  # noqa: F401  (importing a family fills the catalogue)
+    import lorank.ranking.losses
+    import lorank.ranking.strategies  # noqa: F401  (importing a family fills the catalogue)
     from lorank.catalogue import methods as registered
 
     found = registered(area)
