@@ -30,7 +30,7 @@ from lorank.training.lists import CandidateLists
 from lorank.training.loop import MAIN_MEASURE, Outcome, train
 from lorank.training.mix import ALONE, Mix, choose_mix
 from lorank.training.record import write_record
-from lorank.training.settings import AdapterSettings, LossSettings, Recipe
+from lorank.training.settings import AdapterSettings, ListSettings, LossSettings, Recipe
 from lorank.training.tuned import Learned, TunedRanker, learned_run
 from lorank.training.weights import resolved, trained_weights
 
@@ -121,16 +121,23 @@ def _lists_and_inputs(ranker: TrainableRanker, data: Collection, free: Split | N
                       recipe: Recipe, listen: Listen) -> tuple[CandidateLists, Any]:
     split = data.train if free is None else _joined(data.train, free)
     names = list(split.queries)
-    share = recipe.lists.shared
+    share = ranker.kind == "bi-encoder" if recipe.lists.shared is None else recipe.lists.shared
+    positives, negatives = _list_sizes(recipe.lists, data, share)
     lists = CandidateLists(
         data, split, None if data.has_features else found.train, {query: i for i, query in enumerate(names)},
-        None if data.has_features else recipe.lists.negatives, recipe.lists.spare,
-        ranker.kind == "bi-encoder" if share is None else share, recipe.seed,
+        positives, negatives, recipe.lists.spare, share, recipe.seed,
         standardise_run(found.train) if found.offset and any(ranker.head_parameters()) else None)
     listen("prepare texts", 0, 1)
     inputs = ranker.prepare([split.queries[q] for q in names], data.documents)
     listen("prepare texts", 1, 1)
     return lists, inputs
+
+
+def _list_sizes(settings: ListSettings, data: Collection, share: bool) -> tuple[int | None, int | None]:
+    if data.has_features:
+        return settings.positives, settings.negatives
+    positives, negatives = (1, 1) if share else (2, 7)
+    return settings.positives or positives, negatives if settings.negatives is None else settings.negatives
 
 
 def _joined(train: Split, free: Split) -> Split:

@@ -23,6 +23,7 @@ class CandidateLists:
     split: Split
     candidates: Run | None
     query_at: dict[str, int]
+    positives: int | None
     negatives: int | None
     spare: float
     share: bool
@@ -40,8 +41,8 @@ class CandidateLists:
         """Return the lists of an epoch in the order in which they are seen."""
         if self._drawn is None or self._drawn[0] != epoch:
             rng = np.random.default_rng([self.seed, epoch, 1])
-            drawn = training_lists(self.split, self.collection, self.candidates, negatives=self.negatives,
-                                   spare=self.spare, rng=rng)
+            drawn = training_lists(self.split, self.collection, self.candidates, positives=self.positives,
+                                   negatives=self.negatives, spare=self.spare, rng=rng)
             placed = [replace(each, first_stage=self._offset_of(each)) for each in drawn]
             order = epoch_order(len(placed), epoch, self.seed)
             self._drawn = epoch, [placed[i] for i in order]

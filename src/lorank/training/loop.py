@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lorank.data.candidates import TrainingList
 from lorank.errors import LorankError
+from lorank.ranking.scorers.precision import best_precision
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.training.batches import ListBatch
 from lorank.training.checkpoints import (
@@ -185,7 +186,7 @@ def _step(run: _Run, ranker: TrainableRanker, inputs: Any, lists: Lists, loss: L
 def _loss_of(ranker: TrainableRanker, inputs: Any, batch: ListBatch, loss: Loss, settings: OptimizerSettings,
              step_seed: int, device: torch.device) -> Tensor:
     batch = batch.to(device)
-    half = settings.precision == "bf16"
+    half = trains_in_bf16(settings.precision, device)
     devices = [device] if device.type == "cuda" else []
     ranker.module.train()
     with torch.random.fork_rng(devices=devices), \
@@ -195,6 +196,11 @@ def _loss_of(ranker: TrainableRanker, inputs: Any, batch: ListBatch, loss: Loss,
     if batch.first_stage is not None:
         scores = scores + batch.first_stage
     return loss(scores, batch.labels, batch.mask)
+
+
+def trains_in_bf16(precision: str, device: torch.device) -> bool:
+    """Return whether products are in bf16; "auto" asks what the hardware has, so a resumed run decides alike."""
+    return precision == "bf16" or (precision == "auto" and best_precision(device.type) is torch.bfloat16)
 
 
 def _seed_of(seed: int, step: int, part: int, process: int) -> int:

@@ -35,14 +35,16 @@ class LossSettings:
 class ListSettings:
     """What a training list holds.
 
-    ``negatives`` documents are drawn for a query, anew each epoch, from its best ``depth`` first-stage
-    candidates; those that score above ``spare`` times the positive's score are left out as likely unjudged
-    positives. ``shared`` lets every list of a batch hold the other lists' documents too (in-batch
-    negatives); None means: where that is cheap, which is for bi-encoders. ``free_queries`` adds queries made
-    from the documents themselves.
+    ``positives`` relevant documents and ``negatives`` others, drawn for a query anew each epoch; None means what
+    suits the ranker: 1 and 1 where lists are shared, 2 and 7 where they are not, all where documents are feature
+    rows. Negatives come from the best ``depth`` first-stage candidates; those that score above ``spare`` times
+    the positive's score are left out as likely unjudged positives. ``shared`` lets every list of a batch hold the
+    other lists' documents too (in-batch negatives); None means: where that is cheap, which is for bi-encoders.
+    ``free_queries`` adds queries made from the documents themselves.
     """
 
-    negatives: int = 7
+    positives: int | None = None
+    negatives: int | None = None
     depth: int = 100
     spare: float = 0.95
     shared: bool | None = None
@@ -51,7 +53,11 @@ class ListSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """The loop: steps, rates, stopping, checkpoints. ``steps`` None means ``epochs`` over the lists."""
+    """The loop: steps, rates, stopping, checkpoints.
+
+    ``steps`` None means ``epochs`` over the lists. ``precision`` "auto" is bf16 where the machine has fast products
+    of it: then the matrix products are in bf16, while weights, factors and the loss stay in fp32.
+    """
 
     steps: int | None = None
     epochs: float = 3.0
@@ -64,7 +70,7 @@ class OptimizerSettings:
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float | None = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     evaluations: int = 5
     evaluation_queries: int | None = 200
     evaluation_depth: int = 30

@@ -110,7 +110,7 @@ class CrossEncoder(TextRanker[PairInputs]):
         order = np.argsort(-(spans.query.length + spans.document.length), kind="stable")
         batch = self.assemble(inputs, spans[order])
         packed = PackedEncoder(self.module.base_model) if self.can_pack() else None
-        logits = self.logits(batch, packed, torch.float32)[torch.from_numpy(np.argsort(order)).to(self.device)]
+        logits = self.logits(batch, packed, torch.float32)[torch.from_numpy(np.argsort(order)).to(self.device)].float()
         return scores.masked_scatter(mask.to(self.device), logits[torch.from_numpy(at.reshape(-1)).to(self.device)])
 
     def first_spans(self, inputs: PairInputs, pairs: np.ndarray) -> PairSpans:
