@@ -19,6 +19,7 @@ VARIANTS = [
     ("ranknet", {"sigma": 0.5}),
     ("bce", {"threshold": 2.0}),
     ("hinge", {"margin": 0.5}),
+    *[("yetirank", {"measure": measure, "samples": 3}) for measure in ("mrr", "map", "err")],
     ("groco", {"network": "odd-even", "steepness": 1.0}),
     ("rcr", {"target": "labels", "alpha": 0.3}),
     ("ordinal", {"thresholds": (-1.0, 0.5)}),

@@ -147,7 +147,7 @@ class _SoftRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
         ranks = torch.ones_like(scores)
-        for lists, rows in _blocks(scores):
+        for lists, rows in pair_blocks(scores):
             above = _beats(scores, lists, rows, temperature).mul_(mask[lists].unsqueeze(1))
             ranks[lists, rows] = above.sum(2).add_(0.5)      # 1, less the document's own sigma(0)
         ctx.save_for_backward(scores, mask)                  # type: ignore[attr-defined]
@@ -159,7 +159,7 @@ class _SoftRanks(torch.autograd.Function):
     def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None, None]:
         scores, mask = ctx.saved_tensors                     # type: ignore[attr-defined]
         upstream, gradient = torch.where(mask, upstream, 0.0), torch.zeros_like(scores)
-        for lists, rows in _blocks(scores):
+        for lists, rows in pair_blocks(scores):
             slope = _beats(scores, lists, rows, ctx.temperature)   # type: ignore[attr-defined]
             slope = slope.mul_(1 - slope).mul_(mask[lists].unsqueeze(1))
             # d r_i / d s_j = slope_ij, d r_i / d s_i = -sum_j slope_ij, and slopes are symmetric
@@ -175,7 +175,8 @@ def _beats(scores: Tensor, lists: slice, rows: slice, temperature: float) -> Ten
     return (part.unsqueeze(1) - part[:, rows].unsqueeze(2)).div_(temperature).sigmoid_()
 
 
-def _blocks(scores: Tensor) -> list[tuple[slice, slice]]:
+def pair_blocks(scores: Tensor) -> list[tuple[slice, slice]]:
+    """Return (lists, rows) that cut [batch, list, list] into pieces of about ``BLOCK`` pairs."""
     batch, size = scores.shape
     rows = max(1, min(size, BLOCK // size))
     lists = max(1, BLOCK // (size * rows))
