@@ -19,6 +19,8 @@ VARIANTS = [
     ("ranknet", {"sigma": 0.5}),
     ("bce", {"threshold": 2.0}),
     ("hinge", {"margin": 0.5}),
+    ("dpo", {"label_smoothing": 0.2}),
+    ("adr-mse", {"temperature": 0.4}),
     *[("yetirank", {"measure": measure, "samples": 3}) for measure in ("mrr", "map", "err")],
     ("groco", {"network": "odd-even", "steepness": 1.0}),
     ("rcr", {"target": "labels", "alpha": 0.3}),

@@ -1,0 +1,62 @@
+r"""ADR-MSE: soft ranks should be the teacher's ranks, the top ones above all.
+
+    l = \frac{1}{n} \sum_i \frac{1}{\log_2(1 + \pi_i)} (\pi_i - r_i)^2
+
+with \pi_i the rank of i by label (ties share their mean rank), and r_i its soft rank by score (see
+:mod:`lorank.ranking.losses.approx`). Made for distilling the order that a large reranker returns without scores:
+give its ranks, reversed, as labels.
+
+Paper: F. Schlatt, M. Fröbe, H. Scells, S. Zhuang, B. Koopman, G. Zuccon, B. Stein, M. Potthast, M. Hagen,
+Rank-DistiLLM: Closing the Effectiveness Gap Between Cross-Encoders and LLMs for Passage Re-Ranking, ECIR 2025.
+
+*Deviations*: the paper's teacher ranks have no ties; grades, which do, are welcome here.
+"""
+
+import torch
+from torch import Tensor
+
+from lorank.ranking.losses.approx import soft_ranks
+from lorank.ranking.losses.lists import Lists, check_positive, clean, discounts, tie_spans
+from lorank.ranking.losses.registry import register_loss
+
+
+@register_loss("adr-mse", title="Rank-DistiLLM: Closing the Effectiveness Gap Between Cross-Encoders and LLMs for "
+               "Passage Re-Ranking (approximate discounted rank MSE)")
+def adr_mse(
+    scores: Tensor,
+    labels: Tensor,
+    mask: Tensor | None = None,
+    weights: Tensor | None = None,
+    *,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Return the mean over lists of the mean discounted squared difference of ranks.
+
+    Args:
+        scores: [batch, list].
+        labels: [batch, list]; only their order matters, the best document highest.
+        mask: bool [batch, list], True where there is a document.
+        weights: [batch] or [batch, list]; a document's weight multiplies its term.
+        temperature: T of the soft ranks, above 0.
+
+    Returns:
+        A scalar, 0 or more.
+
+    >>> import math
+    >>> value = adr_mse(torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 0.0]]))   # soft ranks are 1.5
+    >>> math.isclose(value, (0.25 + 0.25 / math.log2(3)) / 2, rel_tol=1e-6)
+    True
+    """
+    check_positive(temperature=temperature)
+    lists = clean(scores, labels, mask, weights)
+    wanted = _label_ranks(lists)
+    terms = discounts(wanted) * (wanted - soft_ranks(lists, temperature)).square()
+    return lists.mean(lists.weighted(terms).sum(1) / lists.sizes)
+
+
+def _label_ranks(lists: Lists) -> Tensor:
+    """Return 1-based ranks by label, ties at their mean rank, [batch, list]."""
+    descending, order = lists.labels.masked_fill(~lists.mask, -torch.inf).sort(dim=1, descending=True)
+    first, last = tie_spans(descending)
+    middle = 1 + (first + last).to(lists.scores.dtype) / 2
+    return torch.zeros_like(middle).scatter(1, order, middle)
