@@ -6,10 +6,13 @@ batches, caches, checks and meters; the judge behind it is an oracle, a ranker, 
 
 from lorank.ranking.judges.budget import Budget
 from lorank.ranking.judges.cache import Cache
+from lorank.ranking.judges.endpoint import Endpoint
 from lorank.ranking.judges.judge import Judge, JudgeError
 from lorank.ranking.judges.oracle import Oracle
+from lorank.ranking.judges.prompts import Prompts
 from lorank.ranking.judges.question import KINDS, Question, Reply
 from lorank.ranking.judges.session import Session
 from lorank.ranking.judges.usage import Usage
 
-__all__ = ["KINDS", "Budget", "Cache", "Judge", "JudgeError", "Oracle", "Question", "Reply", "Session", "Usage"]
+__all__ = ["KINDS", "Budget", "Cache", "Endpoint", "Judge", "JudgeError", "Oracle", "Prompts", "Question", "Reply",
+           "Session", "Usage"]

@@ -6,7 +6,14 @@ from lorank.errors import UsageError
 from lorank.ranking.judges.judge import Judge
 from lorank.ranking.scorers.ranker import Ranker
 
-JUDGES: dict[str, Callable[[str], Judge]] = {}
+
+def _endpoint(place: str) -> Judge:
+    from lorank.ranking.judges.endpoint import open_endpoint
+
+    return open_endpoint(place)
+
+
+JUDGES: dict[str, Callable[[str], Judge]] = {"openai": _endpoint}
 """What opens a judge by name: the part before the first colon, to a function of the part after it."""
 
 

@@ -33,12 +33,16 @@ class Question(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a judge said: the ``value`` as it came (unchecked, None when nothing was understood) and its cost."""
+    """What a judge said: the ``value`` as it came (unchecked, None when nothing was understood) and its cost.
+
+    A ``failure`` says that this question could not be put; it is raised once the rest of the batch is kept.
+    """
 
     value: Any
     tokens_in: int = 0
     tokens_out: int = 0
     malformed: bool = False
+    failure: Exception | None = None
 
 
 def neutral(question: Question) -> Answer:

@@ -159,16 +159,21 @@ class Session:
         asked = [questions[waiting[key][0]] for key in keys]
         self.usage.batches += 1
         began = time.perf_counter()
-        heard = 0
+        heard, failure = 0, None
         try:
             for key, question, reply in zip(keys, asked, self.judge.answer(self.query, self.documents, asked)):
-                answer = self._meter(key, question, reply)
                 heard += 1
+                if reply.failure is not None:
+                    failure = failure or reply.failure
+                    continue
+                answer = self._meter(key, question, reply)
                 for place in waiting[key]:
                     answers[place] = answer
                 self.usage.cache_hits += len(waiting[key]) - 1
         finally:
             self.usage.wall_time_s += time.perf_counter() - began
+        if failure is not None:
+            raise failure
         if heard != len(asked):
             raise JudgeError(f"{type(self.judge).__name__} gave {heard} replies to {len(asked)} questions")
 
