@@ -38,9 +38,7 @@ def test_bone_without_d_is_the_base_and_counts_b_d():
     assert form.delta(model["layer"].weight).abs().max() == 0
 
 
-@pytest.mark.parametrize(
-    ("sides", "limit", "side"), [((6, 10), 5, 2), ((7, 5), 9, 1), ((8, 8), 0, 0), ((8, 8), 64, 8)]
-)
+@pytest.mark.parametrize(("sides", "limit", "side"), [((6, 10), 5, 2), ((7, 5), 9, 1), ((8, 8), 0, 0), ((8, 8), 64, 8)])
 def test_the_side_of_blocks(sides, limit, side):
     assert block_side(*sides, limit) == side
 

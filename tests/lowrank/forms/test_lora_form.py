@@ -63,9 +63,7 @@ def test_a_tensor_saved_for_backward_is_the_input_itself():
     model, _ = by_hand()
     x = torch.ones(4, 3)
     kept = []
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor
-    ):
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
         model["layer"](x)
     big = [tensor for tensor in kept if 4 in tensor.shape]
     assert sorted(tuple(tensor.shape) for tensor in big) == [(1, 4), (4, 3)]

@@ -47,9 +47,7 @@ class GraLoRA(Form):
         sizes = (site.rank, self.in_features, self.out_features)
         k = blocks if blocks is not None else (1 if any(size % 2 for size in sizes) else 2)
         if k < 1 or any(size % k for size in sizes):
-            raise UsageError(
-                f"{k} blocks do not divide rank {sizes[0]}, in {sizes[1]}, out {sizes[2]} of {site.path}"
-            )
+            raise UsageError(f"{k} blocks do not divide rank {sizes[0]}, in {sizes[1]}, out {sizes[2]} of {site.path}")
         self.blocks = k
         bound = (self.in_features // k) ** -0.5
         A = torch.empty(k, self.in_features // k, site.rank).uniform_(-bound, bound, generator=site.generator("A"))

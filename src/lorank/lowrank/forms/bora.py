@@ -1,0 +1,91 @@
+r"""BoRA: the update of a weight's direction by a LoRA, and of its magnitude by a vector a side.
+
+    V = W + s B A    V1 = V diag(c),  c = m_in / ||V||_column    W + dW = diag(g) V1,  g = m_out / ||V1||_row
+
+m_in [in] and m_out [out] trained, starting at the norms of W's columns and rows; A, B, s as in LoRA; both norms
+are constants for the gradient, as in DoRA. y = g * ((c * x) V^T) + b, so W itself is needed, but no dense
+matrix is kept; one product W * c is made to read the row norms off it. Trained values: (r + 1) (in + out).
+Rank of dW: min(in, out). With m_out held at ||V1||_row it is DoRA over columns.
+
+Wang et al., BoRA: Bi-dimensional Weight-Decomposed Low-Rank Adaptation, 2024, arXiv:2412.06441.
+
+*Deviations*: with dropout only the factors see the dropped input.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from lorank.catalogue import catalogued
+from lorank.lowrank.base import BaseLinear
+from lorank.lowrank.forms.basis import uniform
+from lorank.lowrank.forms.form import Form, Site, form
+from lorank.lowrank.product import compute_dtype
+
+TINY = 1e-24
+
+
+@form("bora")
+@catalogued("bora", area="adapters.form", title="BoRA: Bi-dimensional Weight-Decomposed Low-Rank Adaptation")
+class BoRA(Form):
+    """A LoRA of the direction, and a trained magnitude a column and a row.
+
+    >>> from lorank import lowrank
+    >>> lowrank.attach(nn.Sequential(nn.Linear(3, 2)), "bora", rank=1).num_parameters()
+    10
+    """
+
+    needs_weight = True
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.A = nn.Parameter(uniform((site.rank, self.in_features), site.generator("A")).to(site.device, site.dtype))
+        self.B = nn.Parameter(torch.zeros(self.out_features, site.rank, device=site.device, dtype=site.dtype))
+        squares = site.base.weight.detach().to(site.dtype).square()
+        self.register_buffer("column_squares", squares.sum(0), persistent=False)
+        self.magnitude_in = nn.Parameter(self.column_squares.sqrt())
+        self.magnitude_out = nn.Parameter(squares.sum(1).sqrt())
+
+    @torch.no_grad()
+    def norms(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ||V||_column [in] and ||V diag(c)||_row [out], constants for the gradient and never 0."""
+        A, B, s = self.A, self.B, self.scaling
+        with torch.autocast(weight.device.type, enabled=False):
+            W = weight.to(A.dtype)
+            cross = ((W.t() @ B) * A.t()).sum(1)
+            square = ((A.t() @ (B.t() @ B)) * A.t()).sum(1)
+            columns = (self.column_squares + 2 * s * cross + s * s * square).clamp_min(TINY).sqrt()
+            c = self.magnitude_in / columns
+            scaled, narrow = W * c, A * c
+            cross = ((scaled @ narrow.t()) * B).sum(1)
+            square = ((B @ (narrow @ narrow.t())) * B).sum(1)
+            rows = scaled.square().sum(1) + 2 * s * cross + s * s * square
+        return columns, rows.clamp_min(TINY).sqrt()
+
+    def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
+        dtype = compute_dtype(x)
+        y = self._product(x.to(dtype), base.weight)
+        return y if base.bias is None else y + base.bias.to(dtype)
+
+    def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
+        plain = output if base.bias is None else output - base.bias
+        return self._product(x.to(compute_dtype(x)), base.weight) - plain
+
+    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
+        columns, rows = self.norms(weight)
+        c, g = (self.magnitude_in / columns).to(x.dtype), (self.magnitude_out / rows).to(x.dtype)
+        z = self.entering(x)
+        inner = (z * c) @ self.A.t().to(x.dtype)
+        return g * ((x * c) @ weight.t().to(x.dtype) + self.scaling * (inner @ self.B.t().to(x.dtype)))
+
+    @torch.no_grad()
+    def delta(self, weight: Tensor) -> Tensor:
+        columns, rows = self.norms(weight)
+        c, g = self.magnitude_in / columns, (self.magnitude_out / rows).unsqueeze(1)
+        W = weight.to(c.dtype)
+        return g * ((W + self.scaling * (self.B @ self.A)) * c) - W
+
+    def parameter_count(self) -> int:
+        return (self.rank + 1) * (self.in_features + self.out_features)
+
+    def rank_bound(self) -> int:
+        return min(self.in_features, self.out_features)
