@@ -46,6 +46,10 @@ class Weights(Protocol):
         """Return optimizer groups: ``params``, and ``lr`` where it differs from the run's."""
         ...
 
+    def set_training_mode(self) -> None:
+        """Switch on what behaves differently in training, such as dropout."""
+        ...
+
     def state(self) -> dict[str, Tensor]:
         """Return all that training changes, by name."""
         ...
@@ -118,7 +122,7 @@ def train(ranker: TrainableRanker, inputs: Any, weights: Weights, lists: Lists, 
     evaluations = _evaluation_steps(steps, settings.evaluations)
     last_saved = last_tick = time.monotonic()
     while run.progress.step < steps and not run.outcome.stopped_early:
-        _step(run, ranker, inputs, lists, loss, optimizer, settings, seed, hooks, per_epoch, accelerator)
+        _step(run, ranker, inputs, weights, lists, loss, optimizer, settings, seed, hooks, per_epoch, accelerator)
         now = time.monotonic()
         run.progress.seconds += now - last_tick
         last_tick = now
@@ -137,7 +141,7 @@ def train(ranker: TrainableRanker, inputs: Any, weights: Weights, lists: Lists, 
     return _finish(run, weights, folder, evaluate is not None)
 
 
-def _step(run: _Run, ranker: TrainableRanker, inputs: Any, lists: Lists, loss: Loss,
+def _step(run: _Run, ranker: TrainableRanker, inputs: Any, weights: Weights, lists: Lists, loss: Loss,
           optimizer: torch.optim.Optimizer, settings: OptimizerSettings, seed: int, hooks: Sequence[Hook],
           per_epoch: int, accelerator: Accelerator) -> None:
     progress = run.progress
@@ -147,6 +151,7 @@ def _step(run: _Run, ranker: TrainableRanker, inputs: Any, lists: Lists, loss: L
     progress.lr = optimizer.param_groups[0]["lr"]
     for hook in hooks:
         hook.before_step(progress, optimizer)
+    weights.set_training_mode()
     total = 0.0
     for part in range(settings.accumulate):
         epoch, index = divmod(progress.step * settings.accumulate + part, per_epoch)
@@ -188,7 +193,6 @@ def _loss_of(ranker: TrainableRanker, inputs: Any, batch: ListBatch, loss: Loss,
     batch = batch.to(device)
     half = trains_in_bf16(settings.precision, device)
     devices = [device] if device.type == "cuda" else []
-    ranker.module.train()
     with torch.random.fork_rng(devices=devices), \
             torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
         torch.manual_seed(step_seed)

@@ -19,11 +19,17 @@ class AdapterWeights:
 
     def __init__(self, ranker: TrainableRanker, settings: AdapterSettings, seed: int,
                  head_lr: float | None) -> None:
-        self.ranker, self.head_lr = ranker, head_lr
+        self.ranker, self.head_lr, self.base_dropout = ranker, head_lr, settings.base_dropout
         self.adapter = lowrank.attach(
             ranker.module, settings.name, rank=settings.rank, alpha=settings.alpha, targets=settings.targets,
             exclude=settings.exclude, dropout=settings.dropout, seed=seed, trained=new_modules(ranker),
             options=settings.options)
+
+    def set_training_mode(self) -> None:
+        """Put the updates in training mode, and the base too where its dropout is kept."""
+        self.ranker.module.train(self.base_dropout)
+        for form in self.adapter.forms.values():
+            form.train()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the factors and, where its rate differs, the head as a group of its own."""
@@ -51,6 +57,10 @@ class WholeWeights:
                              "everything; choose a low-rank adapter, or 'full'")
         for parameter in ranker.module.parameters():
             parameter.requires_grad_(settings.name == "full" or id(parameter) in heads)
+
+    def set_training_mode(self) -> None:
+        """Put the whole module in training mode."""
+        self.ranker.module.train()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trained parameters, the head as a group of its own where its rate differs."""
