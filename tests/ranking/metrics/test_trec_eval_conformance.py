@@ -1,7 +1,7 @@
 """Our values against the outputs that trec_eval printed itself, query by query, to its four decimals.
 
-Interpolated precision is left out: pytrec_eval carries a release of trec_eval that rounds the recall level to
-another number of documents than the one these outputs come from (2 of 33 values of out.test.aq differ).
+Interpolated precision is left out: 2 of 33 values of out.test.aq differ from what pytrec_eval computes, for a reason
+that has not been established (the release of trec_eval inside pytrec_eval is not the one these outputs come from).
 """
 
 import gzip

@@ -17,6 +17,8 @@ Optimization, CIKM 2018; C. Burges, From RankNet to LambdaRank to LambdaMART, 20
 *Deviations*: with ``k``, a pair counts when at least one of its documents stands in the top k (as LightGBM
 truncates; allRank asks for both), and 1/D(r) is 0 beyond k. Equal scores rank the less relevant document first,
 and documents equal in score and label share their mean rank; published code breaks ties by position.
+``ndcg1`` runs over every j, not only over y_i > y_j: the paper's bound counts all documents that stand above i,
+D(r_i) - 1 <= \sum_j [s_i < s_j], whatever their labels, and allRank sums the same pairs (and the constant pairs i = i).
 """
 
 import math

@@ -7,8 +7,9 @@ The order of a run is trec_eval's for every measure: score (in single precision)
 document id descending. ir_measures' own providers differ in this (RR@k and Judged@k break ties the other way),
 so they are given the finished order rather than the scores.
 
-*Deviations*: ``IPrec@r`` is that of the trec_eval release inside pytrec_eval, whose rounding of a recall level
-differs from the present trec_eval in a few values; a relevance below 0 is unjudged, as in trec_eval.
+*Deviations*: ``IPrec@r`` is computed by the trec_eval release inside pytrec_eval; against the outputs that trec_eval
+ships with, 2 of 33 of its values differ on one of the runs, for a reason
+we have not established; a relevance below 0 is unjudged, as in trec_eval.
 """
 
 from collections.abc import Iterable
