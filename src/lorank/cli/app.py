@@ -8,6 +8,7 @@ from lorank.cli.demo import demo
 from lorank.cli.evaluate import evaluate
 from lorank.cli.inspect import inspect
 from lorank.cli.methods import methods
+from lorank.cli.plan import plan
 from lorank.cli.rank import rank
 from lorank.cli.report import report
 from lorank.cli.rerank import rerank
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-for command in (demo, train, retrieve, rerank, rank, evaluate, aggregate, report, inspect, methods):
+for command in (demo, train, retrieve, rerank, rank, evaluate, aggregate, report, inspect, plan, methods):
     app.command()(command)
 app.add_typer(adapter, name="adapter")
 

@@ -5,7 +5,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import ClassVar
 
 from lorank.errors import LorankError
 from lorank.ranking.judges.question import KINDS, Question, Reply
@@ -28,7 +27,7 @@ def count_words(text: str) -> int:
 class Judge(ABC):
     """Anything that answers questions about documents; ``answer`` is the one method to write."""
 
-    kinds: ClassVar[frozenset[str]] = KINDS
+    kinds: frozenset[str] = KINDS
     """The kinds of question that it answers."""
 
     @property

@@ -9,14 +9,14 @@ function of the seed and the question, so that the same question always gets the
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from lorank.errors import UsageError
+from lorank.errors import UsageError, unknown_name
 from lorank.ranking.judges.judge import Judge, digest, tokens_out
-from lorank.ranking.judges.question import Question, Reply, checked
+from lorank.ranking.judges.question import KINDS, Question, Reply, checked
 
 _STREAM = {kind: i for i, kind in enumerate(
     ("pointwise", "pairwise", "setwise", "exclude", "groupwise", "listwise", "identifiers", "selection"))}
@@ -32,6 +32,7 @@ class Oracle(Judge):
         malformed: Probability that an answer is nonsense.
         threshold: A ``selection`` names the documents whose utility is above it.
         seed: Draws differ between seeds and are the same for the same question.
+        kinds: The kinds of question that it answers, to stand for a judge that does not answer all.
 
     >>> from lorank.ranking import rerank
     >>> rerank("q", ["a", "b", "c"], Oracle([0, 2, 1]), strategy="pointwise").order
@@ -39,7 +40,8 @@ class Oracle(Judge):
     """
 
     def __init__(self, labels: Sequence[float], noise: float = 0.0, *, position_bias: float = 0.0,
-                 malformed: float = 0.0, threshold: float = 0.0, seed: int = 0) -> None:
+                 malformed: float = 0.0, threshold: float = 0.0, seed: int = 0,
+                 kinds: Iterable[str] = KINDS) -> None:
         if noise < 0:
             raise UsageError(f"noise must be 0 or above, got {noise}")
         if not 0 <= malformed <= 1:
@@ -49,6 +51,9 @@ class Oracle(Judge):
             raise UsageError("labels must be one finite number a document")
         self.noise, self.position_bias, self.malformed = noise, position_bias, malformed
         self.threshold, self.seed = threshold, seed
+        self.kinds = frozenset(kinds)
+        for kind in self.kinds - KINDS:
+            raise unknown_name("kind of question", kind, KINDS)
 
     @property
     def identity(self) -> str:
