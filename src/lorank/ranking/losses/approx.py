@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from lorank.ranking.losses.lists import Lists, check_positive, clean, normalized_gains
-from lorank.ranking.losses.pairs import BLOCK
+from lorank.ranking.losses.pairs import pair_blocks
 from lorank.ranking.losses.registry import Loss, register_loss
 
 RankMeasure = Callable[[Tensor, Lists], Tensor]
@@ -173,11 +173,3 @@ def _beats(scores: Tensor, lists: slice, rows: slice, temperature: float) -> Ten
     """sigma((s_j - s_i) / T), [lists, rows (i), list (j)]."""
     part = scores[lists]
     return (part.unsqueeze(1) - part[:, rows].unsqueeze(2)).div_(temperature).sigmoid_()
-
-
-def pair_blocks(scores: Tensor) -> list[tuple[slice, slice]]:
-    """Return (lists, rows) that cut [batch, list, list] into pieces of about ``BLOCK`` pairs."""
-    batch, size = scores.shape
-    rows = max(1, min(size, BLOCK // size))
-    lists = max(1, BLOCK // (size * rows))
-    return [(slice(b, b + lists), slice(r, r + rows)) for b in range(0, batch, lists) for r in range(0, size, rows)]

@@ -93,6 +93,14 @@ def pairwise(
     return _Pairwise.apply(scores, winners, weights, sigma, surrogate)
 
 
+def pair_blocks(scores: Tensor) -> list[tuple[slice, slice]]:
+    """Return (lists, rows) that cut [batch, list, list] into pieces of about ``BLOCK`` pairs."""
+    batch, size = scores.shape
+    rows = max(1, min(size, BLOCK // size))
+    lists = max(1, BLOCK // (size * rows))
+    return [(slice(b, b + lists), slice(r, r + rows)) for b in range(0, batch, lists) for r in range(0, size, rows)]
+
+
 def _blocks(lists: int, pairs: int) -> Iterator[slice]:
     step = max(1, BLOCK // max(1, pairs))
     return (slice(start, start + step) for start in range(0, lists, step))
