@@ -16,7 +16,8 @@ on those p is the exponential family p_j ~ exp(-(M^T l)_j), l >= 0, fitted by it
 
 *Deviations*: the paper solves agents against tasks as one antisymmetric block matrix; the two players are solved
 apart here, which allows games whose value is not 0. A missing score counts as its task's mean, a pair that never
-met as even.
+met as even. Copies of an item change no rating where the equilibrium is unique; where it is not (two best items that
+are even, say), the largest entropy gives each copy its share and ratings do move.
 """
 
 from typing import Literal

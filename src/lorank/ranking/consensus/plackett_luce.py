@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from lorank.errors import LorankError, UsageError
+from lorank.ranking.consensus.bradley_terry import compared_groups, prior_shift
 from lorank.ranking.consensus.profile import Floats, Integers, Profile
 from lorank.ranking.consensus.rules import rule
 
@@ -63,6 +64,7 @@ def plackett_luce(profile: Profile, *, prior: float = 1.0, tolerance: float = 1e
     wins = sum((np.bincount(g.items.ravel(), g.weights.ravel(), n) for g in groups), np.zeros(n))
     if prior == 0:
         _must_be_linked(profile)
+    group = compared_groups(profile.pairs(), n)
     pi, change = np.ones(n), np.inf
     for _ in range(max_iterations):
         offered = sum((np.bincount(g.items.ravel(), g.offered(pi).ravel(), n) for g in groups), np.zeros(n))
@@ -70,6 +72,8 @@ def plackett_luce(profile: Profile, *, prior: float = 1.0, tolerance: float = 1e
         moved = np.divide(wins + prior, below, out=np.ones(n), where=below > 0)
         if prior == 0:
             moved = moved / np.exp(np.log(moved).mean())
+        else:
+            moved = moved * np.exp(prior_shift(np.log(moved), group))
         change = float(np.max(np.abs(moved - pi) / pi, initial=0.0))
         pi = moved
         if change <= tolerance:

@@ -103,10 +103,10 @@ def breakdown(profile: Profile, distance: float, method: str = "robust-consensus
     where none moves it so far. Weights must be whole numbers and the ballots complete strict orders.
     """
     orders, given = _distribution(profile, most=4)
+    if (profile.weight != np.round(profile.weight)).any():
+        raise UsageError("breakdown counts ballots; give weights that are whole numbers")
     voters = round(float(profile.weight.sum()))
     counts = np.round(given * voters).astype(np.int64)
-    if not np.allclose(counts, given * voters):
-        raise UsageError("breakdown counts ballots; give weights that are whole numbers")
     texts = [[profile.items[item] for item in np.argsort(-order)] for order in orders]
     order_of = _scorer(profile.items, texts, method, options)
     start = order_of(counts)

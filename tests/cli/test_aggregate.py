@@ -1,0 +1,107 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from lorank.cli.app import app
+from lorank.data import read_run, write_run
+from lorank.errors import LorankError
+from lorank.ranking.consensus import aggregate, aggregate_runs
+from lorank.ranking.consensus.preflib import read_preflib
+
+
+@pytest.fixture
+def lorank():
+    def run(*arguments):
+        done = CliRunner().invoke(app, ["aggregate", *map(str, arguments)])
+        if isinstance(done.exception, LorankError):
+            raise done.exception
+        return done
+
+    return run
+
+
+@pytest.fixture
+def runs(tmp_path):
+    parts = [{"q1": {"a": 3.0, "b": 2.0}, "q2": {"x": 1.0}}, {"q1": {"b": 9.0, "c": 1.0}}]
+    for number, part in enumerate(parts):
+        write_run(part, tmp_path / f"{number}.run")
+    return parts
+
+
+@pytest.mark.parametrize("method", ["rrf", "borda", "kemeny", "bradley-terry", "score-fusion"])
+def test_runs_merge_into_a_run(lorank, runs, tmp_path, method):
+    out = tmp_path / "merged.run"
+    done = lorank("--method", method, "--run", tmp_path / "0.run", "--run", tmp_path / "1.run", "--out", out)
+    assert done.exit_code == 0
+    assert done.stdout.strip() == str(out)
+    assert read_run(out) == aggregate_runs(runs, method)
+
+
+SOI = "# ALTERNATIVE NAME 1: a\n# ALTERNATIVE NAME 2: b\n# ALTERNATIVE NAME 3: c\n3: 1,2\n2: 3,1,2\n"
+
+
+def test_rankings_print_their_order(lorank, tmp_path):
+    path = tmp_path / "votes.soi"
+    path.write_text(SOI)
+    done = lorank("--method", "borda", "--rankings", path)
+    assert done.stdout == "1\t5\ta\n2\t4\tc\n3\t0\tb\n"
+    assert "2 ballots of weight 5 over 3 items" in done.stderr
+    shown = json.loads(lorank("--rankings", path, "--json", "--missing", "last").stdout)
+    expected = aggregate(read_preflib(path), "bradley-terry", missing="last")
+    assert shown["method"] == "bradley-terry"
+    assert [row["item"] for row in shown["order"]] == list(expected.order)
+    assert {row["item"]: row["score"] for row in shown["order"]} == pytest.approx(expected.scores)
+
+
+def test_tables_and_duels(lorank, tmp_path):
+    table = tmp_path / "board.csv"
+    table.write_text("Model,Score,T1,T2\nx,1,90/80,1\ny,2,85,2\nz,3,70,3\n")
+    done = lorank("--method", "plurality", "--table", table, "--lower-is-better", "T2")
+    assert done.stdout == "1\t1.5\tx\n2\t0.5\ty\n3\t0\tz\n"
+    assert "voting: T1, T2" in done.stderr
+    done = lorank("--method", "copeland", "--table", table, "--task", "T2")
+    assert [line.split("\t")[2] for line in done.stdout.splitlines()] == ["z", "y", "x"]
+    duels = tmp_path / "duels.csv"
+    duels.write_text("a,b,1\na,b,1\na,b,0\na,b,tie\n")
+    done = lorank("--duels", duels, "--option", "prior=0", "--option", "ties=half")
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[2] for row in rows] == ["a", "b"]
+    assert [row[0] for row in rows] == ["1", "2"]
+
+
+def test_ties_share_a_rank(lorank, tmp_path):
+    duels = tmp_path / "duels.csv"
+    duels.write_text("a,b\nb,a\na,c\nb,c\n")
+    assert [line.split("\t")[0] for line in lorank("--method", "copeland", "--duels", duels).stdout.splitlines()] == [
+        "1", "1", "3"]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ([], "give one of --run"),
+    (["--duels", "d.csv", "--table", "t.csv"], "--table and --duels"),
+    (["--run", "a.run"], "--out"),
+    (["--duels", "d.csv", "--out", "x"], "writes a run"),
+    (["--duels", "absent.csv"], "no such file"),
+    (["--duels", "d.csv", "--option", "prior"], "not key=value"),
+])
+def test_wrong_use_is_named(lorank, arguments, message):
+    with pytest.raises(LorankError, match=message):
+        lorank(*arguments)
+
+
+def test_unknown_methods_and_options_are_named(lorank, tmp_path):
+    path = tmp_path / "votes.soi"
+    path.write_text(SOI)
+    with pytest.raises(LorankError, match="did you mean 'borda'"):
+        lorank("--method", "bordo", "--rankings", path)
+    with pytest.raises(LorankError, match="option of method 'borda'"):
+        lorank("--method", "borda", "--rankings", path, "--option", "k=3")
+    path.write_text("# NUMBER VOTERS: 9\n" + SOI)
+    with pytest.raises(LorankError, match="9 voters"):
+        lorank("--rankings", path)
+    assert lorank("--method", "borda", "--rankings", path, "--ignore-counts").exit_code == 0
+
+
+def test_help_has_examples(lorank):
+    assert "lorank aggregate --method rrf --run bm25.run" in " ".join(lorank("--help").stdout.split())
