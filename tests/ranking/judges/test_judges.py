@@ -114,7 +114,8 @@ def test_the_share_of_malformed_answers_is_as_asked():
     assert done.usage.malformed == pytest.approx(600, abs=80)
 
 
-@pytest.mark.parametrize("bad", [{"noise": -1}, {"malformed": 1.5}, {"labels": [[1]]}, {"labels": [math.nan]}])
+@pytest.mark.parametrize("bad", [{"noise": -1}, {"malformed": 1.5}, {"kinds": ["duel"]},
+                                 {"labels": [[1]]}, {"labels": [math.nan]}])
 def test_oracle_settings_are_checked(bad):
     with pytest.raises(UsageError):
         Oracle(**{"labels": [1, 2], **bad})
@@ -147,14 +148,10 @@ def test_a_question_that_stands_twice_in_a_batch_is_asked_once():
     assert (session.usage.calls, session.usage.cache_hits) == (2, 1)
 
 
-class OnlyListwise(Oracle):
-    kinds = frozenset({"listwise"})
-
-
 def test_a_judge_is_not_asked_what_it_does_not_answer():
     with pytest.raises(UsageError, match="does not answer pointwise questions, only listwise"):
-        rerank("q", ["a", "b"], OnlyListwise([1, 2]), "pointwise")
-    assert rerank("q", ["a", "b"], OnlyListwise([1, 2]), "full").order == (1, 0)
+        rerank("q", ["a", "b"], Oracle([1, 2], kinds=["listwise"]), "pointwise")
+    assert rerank("q", ["a", "b"], Oracle([1, 2], kinds=["listwise"]), "full").order == (1, 0)
 
 
 class Silent(Judge):

@@ -360,6 +360,7 @@ def test_a_cache_answers_what_bubble_sort_asks_again():
     assert cached.calls < plain.calls
 
 
-@pytest.mark.parametrize("id", ["prp", "sparse-pairwise", "jointrank", "listt5", "dynamicrag", "llm-sorting-cost"])
+@pytest.mark.parametrize("id", ["prp", "sparse-pairwise", "jointrank", "listt5", "dynamicrag", "llm-sorting-cost",
+                                "rank-k"])
 def test_published_strategies_are_in_the_catalogue(id):
     assert METHODS[id].area == "rerank"

@@ -13,7 +13,13 @@ def _endpoint(place: str) -> Judge:
     return open_endpoint(place)
 
 
-JUDGES: dict[str, Callable[[str], Judge]] = {"openai": _endpoint}
+def _local(base: str) -> Judge:
+    from lorank.ranking.judges.causal import CausalJudge
+
+    return CausalJudge.load(base)
+
+
+JUDGES: dict[str, Callable[[str], Judge]] = {"openai": _endpoint, "local": _local}
 """What opens a judge by name: the part before the first colon, to a function of the part after it."""
 
 

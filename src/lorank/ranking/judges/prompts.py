@@ -1,9 +1,12 @@
 """What a language model is shown for each kind of question: templates in files that a user can replace.
 
-A template is a text file named after the kind (``listwise.txt``, ...) with ``$query``, ``$documents`` and ``$count``.
-Documents are shown as ``[1] text``, ``[2] text``, ...; the one document of a pointwise question stands alone.
+A template is a text file named after the kind (``listwise.txt``, ...) with ``$query`` and ``$documents``, and if it
+likes ``$count`` and ``$first`` and ``$second``, the identifiers of the first documents. Documents are shown as
+``[1] text``, ``[2] text``, ...; the one document of a pointwise question stands alone. ``yes-no.txt`` is the pointwise
+question whose answer is read from the logits of yes and no.
 """
 
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -12,6 +15,14 @@ from string import Template
 
 from lorank.errors import DataError, UsageError
 from lorank.ranking.judges.question import KINDS, Question
+
+TEMPLATES = (*sorted(KINDS), "yes-no")
+"""The names of all templates."""
+
+LETTERS = string.ascii_uppercase
+"""Identifiers that are one token each, for questions that are answered by the logits of the first token."""
+
+_OPTIONAL = ("count", "first", "second")
 
 
 @dataclass(frozen=True)
@@ -31,17 +42,21 @@ class Prompts:
         if words is not None and words < 1:
             raise UsageError(f"words must be 1 or above, got {words}")
         packaged = resources.files("lorank.ranking.judges") / "prompts"
-        texts = {kind: (packaged / f"{kind}.txt").read_text(encoding="utf-8") for kind in sorted(KINDS)}
+        texts = {name: (packaged / f"{name}.txt").read_text(encoding="utf-8") for name in TEMPLATES}
         if folder is not None:
             texts.update(_own(Path(folder)))
         return cls({kind: Template(text.strip()) for kind, text in texts.items()}, words)
 
-    def text(self, query: str, documents: Sequence[str], question: Question) -> str:
-        """Return the prompt of one question."""
+    def text(self, query: str, documents: Sequence[str], question: Question, *, template: str | None = None,
+             letters: bool = False) -> str:
+        """Return the prompt of one question, by the template of its kind or another; ``letters`` name the documents."""
         shown = [self._cut(documents[d]) for d in question.documents]
+        names = LETTERS if letters else [str(number) for number in range(1, max(len(shown), 2) + 1)]
         listed = shown[0] if question.kind == "pointwise" else "\n".join(
-            f"[{number}] {text}" for number, text in enumerate(shown, start=1))
-        return self.templates[question.kind].substitute(query=query, documents=listed, count=len(shown))
+            f"[{name}] {text}" for name, text in zip(names, shown))
+        first, second = (names[:2] if letters else [f"[{name}]" for name in names[:2]])
+        return self.templates[template or question.kind].substitute(
+            query=query, documents=listed, count=len(shown), first=first, second=second)
 
     def _cut(self, text: str) -> str:
         words = text.split()
@@ -53,12 +68,13 @@ def _own(folder: Path) -> dict[str, str]:
         raise UsageError(f"no folder of prompts at {folder}; give one with files such as listwise.txt")
     own: dict[str, str] = {}
     for path in sorted(folder.glob("*.txt")):
-        if path.stem not in KINDS:
-            raise DataError(path, None, "no kind of question has this name", f"use one of {', '.join(sorted(KINDS))}")
+        if path.stem not in TEMPLATES:
+            raise DataError(path, None, "no kind of question has this name", f"use one of {', '.join(TEMPLATES)}")
         text = path.read_text(encoding="utf-8")
         fields = set(Template(text).get_identifiers())
-        if not {"query", "documents"} <= fields <= {"query", "documents", "count"}:
+        if not {"query", "documents"} <= fields <= {"query", "documents", *_OPTIONAL}:
             raise DataError(path, None, f"the template has the fields {sorted(fields)}",
-                            "write $query and $documents, and $count if you like; a dollar sign is $$")
+                            "write $query and $documents, and $count, $first, $second if you like; a dollar "
+                            "sign is $$")
         own[path.stem] = text
     return own

@@ -2,19 +2,28 @@
 
 Calls: ceil((n - w) / s) + 1 a pass, one after the other; with a perfect judge a pass settles the first w - s places.
 
-Paper: Sun et al., Is ChatGPT Good at Search? Investigating Large Language Models as Re-Ranking Agents, 2023.
+Rank-K is this with a model that thinks before it writes the order: the reply's order after the thinking mark counts,
+and the judge's ``max_tokens`` says how long it may think.
+
+Paper: Sun et al., Is ChatGPT Good at Search? Investigating Large Language Models as Re-Ranking Agents, 2023; Yang et
+al., Rank-K: Test-Time Reasoning for Listwise Reranking, 2025.
 """
 
 import numpy as np
 
+from lorank.catalogue import enter_method
 from lorank.ranking.judges import Session
 from lorank.ranking.strategies.registry import Standing, register_strategy
 from lorank.ranking.strategies.windows import slide
 
 
 @register_strategy("sliding", title="Is ChatGPT Good at Search? Investigating Large Language Models as Re-Ranking "
-                   "Agents", published=False)
+                   "Agents", aliases=("rank-k",), published=False)
 def sliding(session: Session, top: int, generator: np.random.Generator, *, size: int = 20, step: int = 10,
             passes: int = 1) -> Standing:
     """Order by windows of ``size`` documents that move up by ``step``, ``passes`` times."""
     return Standing(slide(session, list(range(session.count)), size, step, passes, "listwise"))
+
+
+enter_method("rank-k", area="rerank", title="Rank-K: Test-Time Reasoning for Listwise Reranking",
+             location=f"{__name__}:sliding")

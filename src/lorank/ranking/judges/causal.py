@@ -1,0 +1,193 @@
+"""A local causal language model as judge.
+
+Short answers are read from the logits of the first token, so that nothing has to be parsed:
+
+- pointwise: ``logit(yes) - logit(no)``, or with ``pointwise="expected"`` the expected score
+  ``sum_s s softmax(logit(s))`` over the scores 0..10 that are one token each;
+- pairwise: ``softmax(logit(A), logit(B))[A]``;
+- setwise and exclude: the letter of the largest logit; identifiers (FIRST): the logits of all letters.
+
+Groupwise, listwise and selection questions are answered by generated text, greedily, of at most ``max_tokens`` tokens
+(thinking included), and read by :mod:`lorank.ranking.judges.reading`. The tokenizer's chat template is applied where it
+has one.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from lorank.errors import UsageError
+from lorank.ranking.judges.judge import Judge, digest
+from lorank.ranking.judges.prompts import LETTERS, Prompts
+from lorank.ranking.judges.question import Question, Reply
+from lorank.ranking.judges.reading import read_reply
+
+GENERATED = frozenset({"groupwise", "listwise", "selection"})
+POINTWISE = ("yes-no", "expected")
+
+
+class CausalJudge(Judge):
+    """Asks a transformers causal LM.
+
+    Args:
+        model: The model, on its device.
+        tokenizer: Its tokenizer.
+        name: What tells its answers from another model's in a cache on disk.
+        prompts: What is asked.
+        pointwise: ``yes-no`` or ``expected``, as above.
+        max_tokens: The most that a generated reply may take.
+        batch_size: Prompts that are computed together.
+
+    Raises:
+        UsageError: If yes and no, or the letters, are not one token each in this tokenizer.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, *, name: str | None = None, prompts: Prompts | None = None,
+                 pointwise: str = "yes-no", max_tokens: int = 512, batch_size: int = 8) -> None:
+        if pointwise not in POINTWISE:
+            raise UsageError(f"pointwise must be one of {', '.join(POINTWISE)}, got {pointwise!r}")
+        if max_tokens < 1 or batch_size < 1:
+            raise UsageError(f"max_tokens and batch_size must be 1 or above, got {max_tokens} and {batch_size}")
+        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
+        self.prompts, self.pointwise = prompts or Prompts.load(), pointwise
+        self.max_tokens, self.batch_size = max_tokens, batch_size
+        self._chat = bool(getattr(tokenizer, "chat_template", None))
+
+    @classmethod
+    def load(cls, base: str | Path, **options: Any) -> Self:
+        """Load a folder or Hub name whose checkpoint brings every weight of a causal LM."""
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from lorank.ranking.scorers.pretrained import resolve
+
+        source = resolve(base)
+        try:
+            model, loaded = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True)
+            tokenizer = AutoTokenizer.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"cannot load a causal language model from {source}: {error}") from error
+        if loaded["missing_keys"]:
+            missing = ", ".join(sorted(loaded["missing_keys"])[:3])
+            raise UsageError(f"{source} is no causal language model: the checkpoint does not bring {missing}; use it "
+                             "as a cross-encoder, or name another base")
+        return cls(model, tokenizer, **{"name": str(base), **options})
+
+    @property
+    def identity(self) -> str | None:
+        """A digest of the name, the prompts and what else decides an answer; None without a name."""
+        if self.name is None:
+            return None
+        templates = {kind: template.template for kind, template in self.prompts.templates.items()}
+        return digest("causal", self.name, templates, self.prompts.words, self.pointwise, self.max_tokens)
+
+    def tokens_in(self, query: str, documents: Sequence[str], question: Question) -> int:
+        """Return the tokens of the prompt."""
+        return len(self._encode(self.prompt(query, documents, question)))
+
+    def tokens(self, query: str, documents: Sequence[str], question: Question) -> int:
+        """Return the tokens of the prompt and of the longest reply."""
+        longest = self.max_tokens if question.kind in GENERATED else 1
+        return self.tokens_in(query, documents, question) + longest
+
+    def prompt(self, query: str, documents: Sequence[str], question: Question) -> str:
+        """Return what the model reads, chat template applied."""
+        yes_no = question.kind == "pointwise" and self.pointwise == "yes-no"
+        letters = question.kind in ("pairwise", "setwise", "exclude", "identifiers")
+        if letters and len(question.documents) > len(LETTERS):
+            raise UsageError(f"a {question.kind} question of {len(question.documents)} documents has no letters for "
+                             f"all; show {len(LETTERS)} at most, or use a strategy with listwise questions")
+        text = self.prompts.text(query, documents, question, template="yes-no" if yes_no else None, letters=letters)
+        if not self._chat:
+            return f"{text}\n\nAnswer:"
+        return self.tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False,
+                                                  add_generation_prompt=True)
+
+    def answer(self, query: str, documents: Sequence[str], questions: Sequence[Question]) -> Iterator[Reply]:
+        """Yield one reply a question, ``batch_size`` of a sort at a time."""
+        for start in range(0, len(questions), self.batch_size):
+            batch = questions[start : start + self.batch_size]
+            prompts = [self._encode(self.prompt(query, documents, question)) for question in batch]
+            replies: dict[int, Reply] = {}
+            for generated, reply_to in ((False, self._by_logits), (True, self._by_text)):
+                places = [p for p, question in enumerate(batch) if (question.kind in GENERATED) == generated]
+                if places:
+                    replies.update(zip(places, reply_to([batch[p] for p in places], [prompts[p] for p in places])))
+            yield from (replies[place] for place in range(len(batch)))
+
+    def candidates(self, question: Question) -> tuple[list[int], list[float]]:
+        """Return the tokens whose logits answer a question, and what each stands for."""
+        if question.kind == "pointwise" and self.pointwise == "yes-no":
+            return self._single_tokens([("Yes", "yes"), ("No", "no")]), [1.0, 0.0]
+        if question.kind == "pointwise":
+            single = [(score, found) for score in range(11) if (found := self._single_token((str(score),))) is not None]
+            return [token for _, token in single], [float(score) for score, _ in single]
+        size = len(question.documents)
+        return self._single_tokens([(letter,) for letter in LETTERS[:size]]), list(map(float, range(size)))
+
+    def _encode(self, prompt: str) -> list[int]:
+        return self.tokenizer(prompt, add_special_tokens=not self._chat)["input_ids"]
+
+    def _single_token(self, spellings: Sequence[str]) -> int | None:
+        spaces = ("", " ") if self._chat else (" ", "")
+        for spelling in (space + word for space in spaces for word in spellings):
+            ids = self.tokenizer.encode(spelling, add_special_tokens=False)
+            if len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id:
+                return int(ids[0])
+        return None
+
+    def _single_tokens(self, words: Sequence[Sequence[str]]) -> list[int]:
+        found = [self._single_token(spellings) for spellings in words]
+        if None in found or len(set(found)) != len(found):
+            raise UsageError(f"this tokenizer has no token of its own for each of "
+                             f"{', '.join(spellings[0] for spellings in words)}; use a strategy with listwise "
+                             "questions")
+        return [token for token in found if token is not None]
+
+    def _padded(self, prompts: list[list[int]]) -> dict[str, Tensor]:
+        longest = max(map(len, prompts))
+        device = next(self.model.parameters()).device
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+        ids = [[pad] * (longest - len(prompt)) + prompt for prompt in prompts]
+        mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        return {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(mask, device=device)}
+
+    @torch.inference_mode()
+    def _by_logits(self, questions: list[Question], prompts: list[list[int]]) -> list[Reply]:
+        inputs = self._padded(prompts)
+        positions = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        logits = self.model(**inputs, position_ids=positions).logits[:, -1].float()
+        replies = []
+        for question, prompt, row in zip(questions, prompts, logits):
+            tokens, meanings = self.candidates(question)
+            replies.append(Reply(self._read(question, row[tokens], meanings), len(prompt), 1))
+        return replies
+
+    def _read(self, question: Question, logits: Tensor, meanings: list[float]) -> Any:
+        name = f"{question.kind} {self.pointwise}" if question.kind == "pointwise" else question.kind
+        return _READ_LOGITS[name](logits, torch.tensor(meanings, device=logits.device))
+
+    @torch.inference_mode()
+    def _by_text(self, questions: list[Question], prompts: list[list[int]]) -> list[Reply]:
+        inputs = self._padded(prompts)
+        width = inputs["input_ids"].shape[1]
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+        written = self.model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False, pad_token_id=pad)
+        replies = []
+        for question, prompt, ids in zip(questions, prompts, written[:, width:].tolist()):
+            ended = ids.index(self.tokenizer.eos_token_id) + 1 if self.tokenizer.eos_token_id in ids else len(ids)
+            text = self.tokenizer.decode(ids[:ended], skip_special_tokens=True)
+            replies.append(Reply(read_reply(question, text), len(prompt), ended))
+        return replies
+
+
+_READ_LOGITS: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "pointwise yes-no": lambda logits, meanings: (logits[0] - logits[1]).item(),
+    "pointwise expected": lambda logits, meanings: (logits.softmax(0) * meanings).sum().item(),
+    "pairwise": lambda logits, meanings: logits.softmax(0)[0].item(),
+    "setwise": lambda logits, meanings: int(logits.argmax()),
+    "exclude": lambda logits, meanings: int(logits.argmax()),
+    "identifiers": lambda logits, meanings: logits.tolist(),
+}
