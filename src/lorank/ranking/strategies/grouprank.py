@@ -12,8 +12,7 @@ from lorank.ranking.judges import Session
 from lorank.ranking.strategies.registry import Standing, by_score, register_strategy
 
 
-@register_strategy("grouprank", title="GroupRank: A Groupwise Reranking Paradigm Driven by Reinforcement Learning",
-                   published=False)
+@register_strategy("grouprank", title="GroupRank: A Groupwise Reranking Paradigm Driven by Reinforcement Learning")
 def grouprank(session: Session, top: int, generator: np.random.Generator, *, size: int = 10,
               shuffle: bool = True) -> Standing:
     """Order by scores given in groups of ``size``; without ``shuffle`` groups are neighbours in the order given."""

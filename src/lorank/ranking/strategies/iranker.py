@@ -11,7 +11,7 @@ from lorank.ranking.judges import Session
 from lorank.ranking.strategies.registry import Standing, register_strategy
 
 
-@register_strategy("iranker", title="IRanker: Towards Ranking Foundation Model", published=False)
+@register_strategy("iranker", title="IRanker: Towards Ranking Foundation Model")
 def iranker(session: Session, top: int, generator: np.random.Generator) -> Standing:
     """Order by repeated exclusion of the worst."""
     pool = list(range(session.count))

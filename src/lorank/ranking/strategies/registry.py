@@ -36,11 +36,12 @@ ALIASES: dict[str, str] = {}
 
 
 def register_strategy(name: str, *, title: str, aliases: tuple[str, ...] = (),
-                      published: bool = True) -> Callable[[Strategy], Strategy]:
-    """Decorate a strategy to enter it in ``STRATEGIES``, and in the catalogue if ``published`` under that name."""
+                      published: bool | str = True) -> Callable[[Strategy], Strategy]:
+    """Decorate a strategy to enter it in ``STRATEGIES``, and in the catalogue if ``published``, or under that id."""
 
     def enter(function: Strategy) -> Strategy:
-        STRATEGIES[name] = catalogued(name, area="rerank", title=title)(function) if published else function
+        id = published if isinstance(published, str) else name
+        STRATEGIES[name] = catalogued(id, area="rerank", title=title)(function) if published else function
         ALIASES.update(dict.fromkeys(aliases, name))
         return function
 
