@@ -4,8 +4,8 @@ r"""Profit-aware binary cross entropy: errors on documents that move much money 
 
 with v_i the profit (above 0) or loss (below 0) on item i, which serves as its label.
 
-Paper: W. Huang et al., Learn to Rank Risky Investors: A Case Study of Predicting Retail Traders' Behaviour and
-Profitability (PA-RiskRanker), 2025.
+Paper: Learn to Rank Risky Investors: A Case Study of Predicting Retail Traders' Behaviour and Profitability
+(PA-RiskRanker).
 
 *Deviations*: reconstructed from the idea, not from the paper's text. Assumed: the sign of the profit is the class,
 the weight is the profit's size over the list's mean size, and ``share`` mixes in plain BCE. The paper's scorer, a
