@@ -20,6 +20,14 @@ PRESETS: dict[str, Preset] = {
     "dora": Preset("dora"),
     "rslora": Preset("lora", scaling="rslora"),
     "pissa": Preset("lora", start="svd"),
+    "olora": Preset("lora", start="olora"),
+    "lora-init-a": Preset("lora", start="init-a"),
+    "lora-init-b": Preset("lora", start="init-b"),
+    "eva": Preset("lora", start="eva"),
+    "gora": Preset("lora", start="gora"),
+    "lora-ga": Preset("lora", start="lora-ga"),
+    "lora-sb": Preset("lora-core", start="lora-sb"),
+    "lamda-plus-plus": Preset("lamda", start="spectrum-ranks"),
 }
 """Every method that ``attach`` knows by name; a form without an entry is a preset of its own."""
 

@@ -1,7 +1,23 @@
-"""Where the factors of a form start: zero, the principal part of W, later activations and gradients."""
+"""Where the factors of a form start: zero, the principal part of W, activations and gradients."""
 
+from lorank.lowrank.starts import eva, gora, init_dynamics, lora_ga, lora_sb, olora, spectrum_ranks
 from lorank.lowrank.starts.start import STARTS, Start, Statistics, start, start_named
 from lorank.lowrank.starts.svd import Principal
 from lorank.lowrank.starts.zero import Zero
 
-__all__ = ["Principal", "STARTS", "Start", "Statistics", "Zero", "start", "start_named"]
+__all__ = [
+    "Principal",
+    "STARTS",
+    "Start",
+    "Statistics",
+    "Zero",
+    "eva",
+    "gora",
+    "init_dynamics",
+    "lora_ga",
+    "lora_sb",
+    "olora",
+    "spectrum_ranks",
+    "start",
+    "start_named",
+]

@@ -10,7 +10,8 @@ from lorank.errors import unknown_name
 from lorank.lowrank.forms.form import Form, Site
 
 Statistics = Mapping[str, Tensor]
-"""What one calibration pass saw at one layer, by kind: ``"inputs"``, ``"gradient"``, ``"fisher"``, ..."""
+"""What one calibration pass saw at one layer, by kind: ``"inputs"`` [n, in] at real tokens, the mean
+``"gradient"`` [out, in] of W, ``"fisher"``, ..."""
 
 
 class Start(ABC):
