@@ -158,6 +158,11 @@ def test_unknown_names_are_named(texts, bert, tmp_path):
         fit(BiEncoder(bert), texts, "lora", "sofmax", out=tmp_path / "b", recipe=QUICK)
 
 
+def test_forms_that_follow_a_schedule_are_told_how_far_training_is(texts, bert, tmp_path):
+    tuned = fit(BiEncoder(bert), texts, "singlora", out=tmp_path / "run", recipe=QUICK)
+    assert all(float(form.u) > 0 for form in tuned.adapter.forms.values())
+
+
 def test_the_top_level_names(texts, bert, tmp_path):
     tuned = lorank.fit(lorank.BiEncoder(bert), texts, adapter="lora", loss="lambda", rank=2, out=tmp_path / "run",
                        recipe=QUICK)

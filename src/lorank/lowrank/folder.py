@@ -343,7 +343,8 @@ def _task_type(model: nn.Module) -> str | None:
 
 
 def _write_tensors(tensors: Tensors, path: Path) -> None:
-    copies = {key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
+    plain = torch.contiguous_format
+    copies = {key: tensor.detach().cpu().clone(memory_format=plain) for key, tensor in tensors.items()}
     save_file(copies, path, metadata={"format": "pt"})
     again = read_tensors(path)
     changed = [

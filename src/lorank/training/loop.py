@@ -50,6 +50,10 @@ class Weights(Protocol):
         """Switch on what behaves differently in training, such as dropout."""
         ...
 
+    def advance(self, step: int, steps: int) -> None:
+        """Hear that ``step`` of ``steps`` are done."""
+        ...
+
     def state(self) -> dict[str, Tensor]:
         """Return all that training changes, by name."""
         ...
@@ -119,6 +123,7 @@ def train(ranker: TrainableRanker, inputs: Any, weights: Weights, lists: Lists, 
         _restore(saved, run, weights, optimizer, hooks, journal)
     elif evaluate is not None:
         _evaluate(run, evaluate, weights, journal, folder, settings, hooks)
+    weights.advance(run.progress.step, steps)
     evaluations = _evaluation_steps(steps, settings.evaluations)
     last_saved = last_tick = time.monotonic()
     while run.progress.step < steps and not run.outcome.stopped_early:
@@ -178,6 +183,7 @@ def _step(run: _Run, ranker: TrainableRanker, inputs: Any, weights: Weights, lis
     optimizer.zero_grad(set_to_none=True)
     progress.step += 1
     progress.loss = total
+    weights.advance(progress.step, progress.steps)
     run.losses.append(total)
     for hook in hooks:
         hook.after_step(progress, optimizer)

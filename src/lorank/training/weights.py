@@ -31,6 +31,11 @@ class AdapterWeights:
         for form in self.adapter.forms.values():
             form.train()
 
+    def advance(self, step: int, steps: int) -> None:
+        """Tell forms that follow a schedule how far training is."""
+        for form in self.adapter.forms.values():
+            form.advance(step, steps)
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the factors and, where its rate differs, the head as a group of its own."""
         return _groups(dict(self.adapter.named_parameters()), self.ranker, self.head_lr)
@@ -61,6 +66,9 @@ class WholeWeights:
     def set_training_mode(self) -> None:
         """Put the whole module in training mode."""
         self.ranker.module.train()
+
+    def advance(self, step: int, steps: int) -> None:
+        """Do nothing: whole weights follow no schedule."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trained parameters, the head as a group of its own where its rate differs."""
