@@ -31,7 +31,7 @@ def _side(collection: Collection, split: Split, query: str, system: tuple[str, R
     best = sorted(run.get(query, {}).items(), key=lambda item: (item[1], item[0]), reverse=True)[:top]
     return {"system": name, "documents": [
         {"id": document, "title": _title(collection, document), "snippet": _snippet(collection, document),
-         "score": score, "relevance": judged.get(document, 0)} for document, score in best]}
+         "score": score, "relevance": judged.get(document)} for document, score in best]}
 
 
 def _title(collection: Collection, document: str) -> str:
