@@ -14,7 +14,8 @@ without padding, binary cross-entropy, AdamW over the trained parameters. Sides:
 
 A step is forward, backward, optimizer step and zeroing of the gradients. Time: all sides live in one process
 and take turns, one step each; medians over the repeats after two warm-up rounds, and the median over rounds
-of each side's ratio to the floor of the same round. Memory: each side runs in a process of its own; the
+of each side's ratio to the floor of the same round; beside it the ratio of the fastest steps, which other
+work on the machine disturbs least. Memory: each side runs in a process of its own; the
 figure is the largest sum of live tensor bytes allocated since the step began (torch's profiler counts every
 allocation and release on the CPU), so weights and optimizer state, which hardly differ, are left out; the
 peak resident size of the process above that before the steps is printed beside it.
@@ -113,6 +114,7 @@ def time_sides(sides: Iterable[str], repeats: int, clock: str, **size: int) -> d
     return {
         side: {
             "seconds": statistics.median(own),
+            "fastest": min(own) / min(seconds["floor"]),
             "ratio": statistics.median(a / b for a, b in zip(own, seconds["floor"], strict=True)),
             "trained": steps[side].trained,
         }
@@ -190,12 +192,12 @@ def main() -> None:
     timed = time_sides(given.sides, given.repeats, given.clock, **size)
     print(f"{date.today()}, {processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
           f"r={given.rank}, {given.batch} x {given.tokens} tokens, {given.repeats} rounds, {given.clock} clock\n")
-    print("| side | trained | step, s | time / floor | allocated, MiB | memory / floor | resident, MiB |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print("| side | trained | step, s | time / floor | fastest | allocated, MiB | memory / floor | resident, MiB |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
     floor = memory["floor"]["allocated"]
     for side in given.sides:
         row, size_of = timed[side], memory[side]
-        print(f"| {side} | {row['trained']:,} | {row['seconds']:.3f} | {row['ratio']:.3f} "
+        print(f"| {side} | {row['trained']:,} | {row['seconds']:.3f} | {row['ratio']:.3f} | {row['fastest']:.3f} "
               f"| {size_of['allocated']:.1f} | {size_of['allocated'] / floor:.3f} | {size_of['resident']:.0f} |")
 
 
