@@ -29,13 +29,18 @@ def bert(tiny_folders):
     return str(tiny_folders["bert"])
 
 
+def assert_same_scores(found, expected):
+    """To 1e-6 of the largest score: a score near 0 is a difference of large ones in float32."""
+    assert np.abs(np.asarray(found) - expected).max() <= 1e-6 * max(1.0, np.abs(expected).max())
+
+
 @pytest.mark.parametrize("kind", [BiEncoder, CrossEncoder])
 @pytest.mark.parametrize("adapter", ["lora", "dora", "pissa", "full"])
 def test_a_saved_ranker_scores_as_the_tuned_one_did(texts, bert, tmp_path, kind, adapter):
     tuned = fit(kind(bert), texts, adapter, "softmax", 2, tmp_path / "run", recipe=QUICK)
     again = load_ranker(tmp_path / "run")
     query, documents = "moon earth", texts.documents[:7]
-    assert np.allclose(tuned.score(query, documents), again.score(query, documents), rtol=1e-6, atol=1e-6)
+    assert_same_scores(again.score(query, documents), tuned.score(query, documents))
     assert (tuned.mix.weight, tuned.mix.first_stage) == (again.mix.weight, again.mix.first_stage)
 
 
@@ -46,7 +51,7 @@ def test_a_fresh_process_gives_the_same_scores(texts, bert, tmp_path):
     documents = list(texts.documents[:5])
     answer = subprocess.run([sys.executable, "-c", script, str(tmp_path / "run"), json.dumps(documents)],
                             capture_output=True, text=True, check=True)
-    assert np.allclose(tuned.score("moon earth", documents), json.loads(answer.stdout), rtol=1e-6, atol=1e-6)
+    assert_same_scores(json.loads(answer.stdout), tuned.score("moon earth", documents))
 
 
 def test_never_below_the_first_stage_on_dev(texts, bert, tmp_path):
