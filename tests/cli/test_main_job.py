@@ -92,8 +92,9 @@ def test_feature_rows_train_with_the_same_command(lorank, rows, tmp_path):
 
 
 def test_a_killed_run_resumes_to_the_same_bits(environment, folder, bert, tmp_path):
+    environment = {**environment, "OMP_NUM_THREADS": "2"}
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(f'data = "{folder}"\nbase = "{bert}"\nkind = "cross-encoder"\n[lists]\nnegatives = 3\n'
+    recipe.write_text(f'data = "{folder}"\nbase = "{bert}"\nkind = "bi-encoder"\n[lists]\nnegatives = 3\n'
                       "[training]\nsteps = 40\nbatch_size = 4\ncheckpoint_seconds = 0.0\nevaluations = 4\n")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     subprocess.run([*LORANK, "train", recipe, "--out", whole], env=environment, check=True, capture_output=True)

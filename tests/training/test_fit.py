@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import lorank
 from lorank.errors import UsageError
@@ -166,6 +167,18 @@ def test_unknown_names_are_named(texts, bert, tmp_path):
 def test_forms_that_follow_a_schedule_are_told_how_far_training_is(texts, bert, tmp_path):
     tuned = fit(BiEncoder(bert), texts, "singlora", out=tmp_path / "run", recipe=QUICK)
     assert all(float(form.u) > 0 for form in tuned.adapter.forms.values())
+
+
+def test_equal_runs_are_equal_to_the_bit_with_two_threads(texts, bert, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        runs = [fit(BiEncoder(bert), texts, "lora", out=tmp_path / name, recipe=QUICK) for name in "ab"]
+    finally:
+        torch.set_num_threads(threads)
+    a, b = (run.adapter.state() for run in runs)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_the_top_level_names(texts, bert, tmp_path):

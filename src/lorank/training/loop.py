@@ -10,8 +10,8 @@ Several processes (``accelerate launch``) each score their share of a batch's li
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -127,7 +127,8 @@ def train(ranker: TrainableRanker, inputs: Any, weights: Weights, lists: Lists, 
     evaluations = _evaluation_steps(steps, settings.evaluations)
     last_saved = last_tick = time.monotonic()
     while run.progress.step < steps and not run.outcome.stopped_early:
-        _step(run, ranker, inputs, weights, lists, loss, optimizer, settings, seed, hooks, per_epoch, accelerator)
+        with deterministic(accelerator.device):
+            _step(run, ranker, inputs, weights, lists, loss, optimizer, settings, seed, hooks, per_epoch, accelerator)
         now = time.monotonic()
         run.progress.seconds += now - last_tick
         last_tick = now
@@ -206,6 +207,24 @@ def _loss_of(ranker: TrainableRanker, inputs: Any, batch: ListBatch, loss: Loss,
     if batch.first_stage is not None:
         scores = scores + batch.first_stage
     return loss(scores, batch.labels, batch.mask)
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Within it sums on a CPU run in one order, so that equal runs are equal to the bit with several threads too."""
+    if device.type != "cpu":
+        yield
+        return
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 def trains_in_bf16(precision: str, device: torch.device) -> bool:
