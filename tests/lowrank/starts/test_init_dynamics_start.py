@@ -19,6 +19,10 @@ def test_two_by_three_by_hand(one_layer):
     assert form.B.grad.abs().max() == 0
 
 
+def test_the_catalogue_knows_them():
+    assert "lora-init-dynamics" in {method.id for method in lowrank.methods("adapters.init")}
+
+
 @pytest.mark.parametrize("method", ["lora-init-a", "lora-init-b"])
 def test_both_start_at_zero_with_one_factor_random(method, tower):
     model = tower()
