@@ -7,7 +7,6 @@ import pytest
 
 import lorank
 from lorank.data import load, write_beir
-from lorank.data.load import PACKAGED_IN
 from lorank.errors import DataError, UsageError
 
 
@@ -31,7 +30,6 @@ def test_training_rows_are_known_by_their_fields(tmp_path):
     assert load(path).train.qrels == {"q1": {"d1": 1, "d2": 0}}
 
 
-@pytest.mark.skipif(not (PACKAGED_IN / "pydocs" / "corpus.jsonl.gz").is_file(), reason="pydocs is not built yet")
 def test_the_packaged_collection_and_its_second_query_set(tmp_path):
     pydocs, names = load("pydocs"), load("pydocs-names")
     assert list(pydocs.splits) == ["train", "dev", "test"]
