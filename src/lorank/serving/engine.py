@@ -1,0 +1,54 @@
+"""What a server asks of whatever computes scores: jobs in, one answer a job out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from lorank.errors import LorankError
+
+
+@dataclass(frozen=True)
+class Job:
+    """One list to score: ``documents`` for ``query`` by ``adapter``; None means the base model itself."""
+
+    adapter: str | None
+    query: str
+    documents: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The answer to one job.
+
+    Args:
+        scores: float32, one a document, in the order given; higher is more relevant.
+        tokens: how many tokens the model read.
+        truncated: how many of the documents were read in part only.
+        probabilities: float32 in [0, 1], one a document, where the adapter brings a calibration.
+    """
+
+    scores: np.ndarray
+    tokens: int
+    truncated: int
+    probabilities: np.ndarray | None = None
+
+
+class Engine(Protocol):
+    """Scores jobs of many adapters on one base; one batch at a time, from one thread at a time."""
+
+    base_name: str
+    """What the base model is called in requests."""
+
+    def score(self, jobs: Sequence[Job]) -> list[Scored | LorankError]:
+        """Return one answer a job, in order; an unknown or broken adapter is the error of its jobs alone."""
+        ...
+
+    def adapters(self) -> list[str]:
+        """Return the names of the adapters that can be asked for, sorted; listing opens none of them."""
+        ...
+
+    def close(self) -> None:
+        """Give up what is held: adapters in memory, files, threads."""
+        ...
