@@ -27,12 +27,18 @@ class Scored:
         tokens: how many tokens the model read.
         truncated: how many of the documents were read in part only.
         probabilities: float32 in [0, 1], one a document, where the adapter brings a calibration.
+        cut: bool, one a document, True where it was read in part only; None where only their number is known.
     """
 
     scores: np.ndarray
     tokens: int
     truncated: int
     probabilities: np.ndarray | None = None
+    cut: np.ndarray | None = None
+
+
+class UnknownAdapter(LorankError):
+    """No adapter has that name."""
 
 
 class Engine(Protocol):
@@ -47,6 +53,14 @@ class Engine(Protocol):
 
     def adapters(self) -> list[str]:
         """Return the names of the adapters that can be asked for, sorted; listing opens none of them."""
+        ...
+
+    def version(self, adapter: str | None) -> str:
+        """Return what changes whenever the adapter's files do; quick, opens no weights; may be asked from any thread.
+
+        Raises:
+            UnknownAdapter: no adapter has that name.
+        """
         ...
 
     def close(self) -> None:
