@@ -9,7 +9,7 @@ from lorank.lowrank.forms import FORMS, Factors, Form, Site
 from lorank.lowrank.heads import new_head_modules
 from lorank.lowrank.layer import Adapted
 from lorank.lowrank.linalg import SVD, top_k_svd
-from lorank.lowrank.presets import PRESETS, Preset
+from lorank.lowrank.presets import PRESETS, Preset, statistics_needed
 from lorank.lowrank.scaling import SCALINGS
 from lorank.lowrank.starts import STARTS, Start
 from lorank.lowrank.targets import select_targets
@@ -36,6 +36,7 @@ __all__ = [
     "PRESETS",
     "Preset",
     "Probe",
+    "QuantisedLinear",
     "SCALINGS",
     "STARTS",
     "SVD",
@@ -45,9 +46,12 @@ __all__ = [
     "Start",
     "attach",
     "compare_scores",
+    "dequantise",
     "load",
     "methods",
     "new_head_modules",
+    "quantise",
     "select_targets",
+    "statistics_needed",
     "top_k_svd",
 ]

@@ -53,6 +53,12 @@ class Adapted(nn.Module):
             raise UsageError(f"layer {self.path} is merged; unmerge it before choosing other adapters")
         self.active = tuple(name for name in names if name in self.forms)
 
+    def rebase(self, module: nn.Module) -> None:
+        """Put ``module``, a linear layer of the same shape, under the updates."""
+        if self.merged:
+            raise UsageError(f"layer {self.path} is merged; unmerge it before giving it another base")
+        self.base, self.frozen = module, BaseLinear(module)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return y [..., out] for ``x`` [..., in]."""
         if self._original is not None or not self.enabled or not self.active:
@@ -86,9 +92,9 @@ class Adapted(nn.Module):
         if self._original is not None or not self.active:
             return
         weight = self.frozen.weight
-        total = weight.to(working_dtype(weight)) + self.delta()
-        self._original = weight.detach().clone()
-        self.frozen.write(total)
+        original = weight.detach().clone()
+        self.frozen.write(weight.to(working_dtype(weight)) + self.delta())
+        self._original = original
 
     def unmerge(self) -> None:
         """Put W back bit by bit."""
