@@ -20,16 +20,16 @@ def softplus(x):
 
 
 def test_by_hand():
-    value = confidence_ranking(row(0.3, -1.0), row(1, 0), serving=row(0.5, 0.5), strength=0.4)
+    value = confidence_ranking(row(0.3, -1.0), row(1, 0), reference=row(0.5, 0.5), strength=0.4)
     expected = (softplus(-0.3) + softplus(-1.0) + 0.4 * (softplus(-(0.3 - 0.5)) + softplus(-1.0 - 0.5))) / 2
     assert float(value) == pytest.approx(expected)
-    hinge = confidence_ranking(row(0.3), row(1), serving=row(0.5), surrogate="hinge")
+    hinge = confidence_ranking(row(0.3), row(1), reference=row(0.5), surrogate="hinge")
     assert float(hinge) == pytest.approx(softplus(-0.3) + max(0, 1 - (0.3 - 0.5)))
 
 
 def test_confidence_ranking_ctr_with_weight_zero_is_bce():
     scores, labels = row(0.3, -1.0, 2.0), row(1, 0, 1)
-    torch.testing.assert_close(confidence_ranking(scores, labels, serving=row(9, 9, 9), strength=0.0),
+    torch.testing.assert_close(confidence_ranking(scores, labels, reference=row(9, 9, 9), strength=0.0),
                                LOSSES["bce"](scores, labels))
 
 
@@ -40,7 +40,7 @@ def test_confidence_ranking_ctr_falls_iff_the_new_logit_improves_in_the_labels_d
     for label, better in ((1.0, 0.5), (0.0, -0.5)):
         labels, sign = torch.full((1, 2), label, dtype=torch.float64), 2 * label - 1
         assert (phi(sign * better * torch.ones(2)) < phi(torch.zeros(2))).all()
-        improved, same, worse = (confidence_ranking(old + step, labels, serving=old, surrogate=surrogate)
+        improved, same, worse = (confidence_ranking(old + step, labels, reference=old, surrogate=surrogate)
                                  for step in (better, 0.0, -better))
         assert improved < same < worse
 
@@ -50,17 +50,17 @@ def test_padding_permutation_and_gradient():
     scores, serving = torch.randn(2, 2, 5, generator=generator, dtype=torch.float64)
     labels = (torch.rand(2, 5, generator=generator) < 0.5).double()
     mask = torch.tensor([[True] * 5, [True, True, True, False, False]])
-    value = confidence_ranking(scores, labels, mask, serving=serving)
+    value = confidence_ranking(scores, labels, mask, reference=serving)
     dirty = confidence_ranking(scores.masked_fill(~mask, math.nan), labels, mask,
-                               serving=serving.masked_fill(~mask, math.inf))
+                               reference=serving.masked_fill(~mask, math.inf))
     torch.testing.assert_close(dirty, value)
     order = torch.tensor([3, 0, 4, 2, 1])
     torch.testing.assert_close(
-        confidence_ranking(scores[:, order], labels[:, order], mask[:, order], serving=serving[:, order]), value)
+        confidence_ranking(scores[:, order], labels[:, order], mask[:, order], reference=serving[:, order]), value)
     assert torch.autograd.gradcheck(
-        lambda s: confidence_ranking(s, labels, mask, serving=serving), scores.requires_grad_())
+        lambda s: confidence_ranking(s, labels, mask, reference=serving), scores.requires_grad_())
     with pytest.raises(UsageError, match="shape"):
-        confidence_ranking(scores, labels, mask, serving=serving[:, :2])
+        confidence_ranking(scores, labels, mask, reference=serving[:, :2])
 
 
 def test_confidence_ranking_ctr_gains_auc_when_retrained_on_a_day_of_clicks():
@@ -83,7 +83,7 @@ def test_confidence_ranking_ctr_gains_auc_when_retrained_on_a_day_of_clicks():
         optimizer = torch.optim.SGD([weights], lr=0.3)
         for _ in range(15):
             optimizer.zero_grad()
-            confidence_ranking((x @ weights)[None], clicks[None], serving=(x @ yesterday)[None],
+            confidence_ranking((x @ weights)[None], clicks[None], reference=(x @ yesterday)[None],
                                strength=strength).backward()
             optimizer.step()
         return auc(test_x @ weights.detach(), test_clicks)

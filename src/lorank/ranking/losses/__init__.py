@@ -9,9 +9,18 @@ carry signal (see :mod:`lorank.ranking.losses.lists`).
 import importlib
 import pkgutil
 
-from lorank.ranking.losses.registry import ALIASES, LOSSES, Loss, loss, loss_options, register_loss
+from lorank.ranking.losses.registry import (
+    ALIASES,
+    EXTRAS,
+    LOSSES,
+    Loss,
+    loss,
+    loss_options,
+    register_loss,
+    wants_of,
+)
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["ALIASES", "LOSSES", "Loss", "loss", "loss_options", "register_loss"]
+__all__ = ["ALIASES", "EXTRAS", "LOSSES", "Loss", "loss", "loss_options", "register_loss", "wants_of"]

@@ -8,7 +8,7 @@ with s the new model's logits and f the serving model's; phi is the logistic sur
 Paper: J. Zhu et al., Confidence Ranking for CTR Prediction, WWW 2023.
 
 *Deviations*: reconstructed from the idea. Assumed: phi on the single document (the accuracy form), with the serving
-model's logits as constants; it cannot be a loss of the registry, for it needs a second model's scores.
+model's logits as constants. They come in as ``reference``: the ranker's own before training, or a run's.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional as F
 
-from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.ranking.losses.lists import choose, clean
+from lorank.ranking.losses.registry import register_loss
 
 
 def _logistic(margin: Tensor) -> Tensor:
@@ -32,14 +32,15 @@ def _hinge(margin: Tensor) -> Tensor:
 SURROGATES: dict[str, Callable[[Tensor], Tensor]] = {"logistic": _logistic, "hinge": _hinge}
 
 
-@catalogued("confidence-ranking-ctr", area="recsys", title="Confidence Ranking for CTR Prediction")
+@register_loss("confidence-ranking-ctr", area="recsys", title="Confidence Ranking for CTR Prediction",
+               wants=("reference",))
 def confidence_ranking(
     scores: Tensor,
     labels: Tensor,
     mask: Tensor | None = None,
     weights: Tensor | None = None,
     *,
-    serving: Tensor,
+    reference: Tensor,
     strength: float = 1.0,
     surrogate: str = "logistic",
 ) -> Tensor:
@@ -50,7 +51,7 @@ def confidence_ranking(
         labels: Clicks [batch, list], 0 or 1.
         mask: bool [batch, list], True where there is a document.
         weights: [batch] or [batch, list]; a document's weight multiplies its terms.
-        serving: The serving model's logits [batch, list]; no gradient runs into them.
+        reference: The serving model's logits [batch, list]; no gradient runs into them.
         strength: lambda, 0 and up.
         surrogate: ``logistic`` or ``hinge``.
 
@@ -58,14 +59,14 @@ def confidence_ranking(
         A scalar, 0 or more.
 
     >>> import math, torch
-    >>> value = confidence_ranking(torch.tensor([[0.0]]), torch.tensor([[1.0]]), serving=torch.tensor([[2.0]]))
+    >>> value = confidence_ranking(torch.tensor([[0.0]]), torch.tensor([[1.0]]), reference=torch.tensor([[2.0]]))
     >>> math.isclose(value, math.log(2) + math.log1p(math.exp(2)), rel_tol=1e-6)
     True
     """
     if strength < 0:
         raise UsageError(f"strength must be 0 or more; got {strength}")
     lists = clean(scores, labels, mask, weights)
-    old = clean(serving.detach(), labels, mask).scores
+    old = clean(reference.detach(), labels, mask).scores
     target = lists.labels.clamp(0, 1)
     terms = F.binary_cross_entropy_with_logits(lists.scores, target, reduction="none")
     margin = (2 * (lists.labels > 0).to(lists.scores) - 1) * (lists.scores - old)

@@ -9,7 +9,7 @@ D = E for a relevant document and 1 - E for another, with
     normalized         E = (b - min b) / (max b - min b)  over the list
     density            E = \frac{1}{n} \sum_j \Phi((b - b_j) / h),  the Gaussian kernel estimate of the share below b
 
-The weights go into any loss of the registry as weights of documents; :func:`pair_easiness` is for lists of two.
+The loss is any other of the registry with these weights of documents; :func:`pair_easiness` is for lists of two.
 
 Paper: S. MacAvaney, F. M. Nardini, R. Perego, N. Tonellotto, N. Goharian, O. Frieder, Training Curricula for Open
 Domain Answer Re-Ranking, SIGIR 2020.
@@ -23,10 +23,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.ranking.losses.lists import Lists, check_positive, choose, clean, ranks
 from lorank.ranking.losses.pairs import pair_blocks
+from lorank.ranking.losses.registry import plain_loss, register_loss
 
 
 def _reciprocal_rank(lists: Lists) -> Tensor:
@@ -85,8 +85,6 @@ def pair_easiness(each: Tensor) -> Tensor:
     return each.mean(1)
 
 
-@catalogued("answer-rerank-curriculum", area="losses.supervised",
-            title="Training Curricula for Open Domain Answer Re-Ranking")
 def curriculum_weights(easiness: Tensor, epoch: float, epochs: float) -> Tensor:
     """Return the weights of one epoch.
 
@@ -102,3 +100,47 @@ def curriculum_weights(easiness: Tensor, epoch: float, epochs: float) -> Tensor:
     if epoch < 0:
         raise UsageError(f"epoch must be 0 or more; got {epoch}")
     return easiness + min(1.0, epoch / epochs) * (1 - easiness)
+
+
+@register_loss("answer-rerank-curriculum", title="Training Curricula for Open Domain Answer Re-Ranking",
+               wants=("epoch", "first_stage"))
+class Curriculum:
+    """Another loss, in which documents that look hard to the first stage weigh little at first.
+
+    Args:
+        base: Name of the loss.
+        heuristic: ``reciprocal-rank``, ``normalized`` or ``density``.
+        epochs: m above 0, the length of the curriculum.
+
+    >>> from lorank.ranking.losses import loss
+    >>> scores, labels, first = torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 2.0]])
+    >>> function = Curriculum(base="ranknet", epochs=2)
+    >>> [round(float(function(scores, labels, first_stage=first, epoch=torch.tensor(e)) / loss("ranknet")(
+    ...     scores, labels)), 2) for e in range(3)]     # the relevant one is second: D = 1/2
+    [0.5, 0.75, 1.0]
+    """
+
+    def __init__(self, *, base: str = "softmax", heuristic: str = "reciprocal-rank", epochs: float = 3.0) -> None:
+        choose("heuristic", heuristic, HEURISTICS)
+        check_positive(epochs=epochs)
+        self.base, self.heuristic, self.epochs = plain_loss(base), heuristic, epochs
+
+    def __call__(
+        self, scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None, *,
+        first_stage: Tensor, epoch: Tensor,
+    ) -> Tensor:
+        """Return the weighted loss.
+
+        Args:
+            scores: [batch, list].
+            labels: [batch, list]; above 0 is relevant.
+            mask: bool [batch, list], True where there is a document.
+            weights: [batch] or [batch, list], times those of the curriculum.
+            first_stage: Scores of the first stage [batch, list].
+            epoch: e, which pass over the lists this is.
+        """
+        easy = easiness(first_stage, labels, mask, heuristic=self.heuristic)
+        own = curriculum_weights(easy[:, :scores.shape[1]], float(epoch), self.epochs)
+        if weights is not None:
+            own = own * (weights if weights.dim() == 2 else weights.unsqueeze(1))
+        return self.base(scores, labels, mask, own)

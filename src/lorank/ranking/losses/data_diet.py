@@ -9,22 +9,21 @@ labels; lists of low value can go.
 Paper: M. Paul, S. Ganguli, G. K. Dziugaite, Deep Learning on a Data Diet: Finding Important Examples Early in Training,
 NeurIPS 2021.
 
-*Deviations*: an example of the paper is a list here, a class a document.
+*Deviations*: an example of the paper is a list here, a class a document. As a loss of one run (``data-diet``), EL2N is
+averaged over the first epochs of that run in place of several runs, and training goes on with the lists that are kept
+in place of starting anew.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
-from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.ranking.losses.lists import clean, lowest
-from lorank.ranking.losses.registry import Loss
+from lorank.ranking.losses.lists import check_positive, clean, lowest
+from lorank.ranking.losses.registry import Loss, plain_loss, register_loss
 
 
-@catalogued("data-diet", area="active",
-            title="Deep Learning on a Data Diet: Finding Important Examples Early in Training")
 def el2n(scores: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return || p - q ||_2 of every list, [batch]; 0 for lists without a label above 0.
 
@@ -88,3 +87,75 @@ def keep_hardest(difficulty: Tensor, fraction: float, *, drop_extreme: float = 0
     kept = torch.zeros_like(difficulty, dtype=torch.bool)
     kept[order[start : start + round(fraction * len(difficulty))]] = True
     return kept
+
+
+@register_loss("data-diet", area="active",
+               title="Deep Learning on a Data Diet: Finding Important Examples Early in Training",
+               wants=("epoch", "lists"))
+class DataDiet:
+    """Another loss, on all lists at first and then on the hardest by EL2N; lists left out are as good as absent.
+
+    Args:
+        base: Name of the loss.
+        fraction: Share of the lists to keep, above 0 up to 1.
+        drop_extreme: Share of the lists to leave out at the very top.
+        epochs: Passes over all lists, in which EL2N is taken; 1 or more.
+
+    >>> diet = DataDiet(fraction=0.5, epochs=1)
+    >>> scores, labels = torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    >>> first = diet(scores, labels, lists=torch.tensor([4, 9]), epoch=torch.tensor(0))
+    >>> later = diet(scores, labels, lists=torch.tensor([4, 9]), epoch=torch.tensor(1))
+    >>> bool(later == diet.base(scores[1:], labels[1:]))     # the second list is the hard one
+    True
+    """
+
+    def __init__(self, *, base: str = "softmax", fraction: float = 0.5, drop_extreme: float = 0.0,
+                 epochs: int = 1) -> None:
+        check_positive(epochs=epochs)
+        keep_hardest(torch.zeros(1), fraction, drop_extreme=drop_extreme)
+        self.base, self.fraction, self.drop_extreme, self.epochs = plain_loss(base), fraction, drop_extreme, epochs
+        self.lists, self.total = torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64)
+
+    def __call__(
+        self, scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None, *,
+        lists: Tensor, epoch: Tensor,
+    ) -> Tensor:
+        """Return the loss of the lists that count at this epoch.
+
+        Args:
+            scores: [batch, list].
+            labels: [batch, list], 0 and up.
+            mask: bool [batch, list], True where there is a document.
+            weights: [batch] or [batch, list], of the base loss.
+            lists: int64 [batch], what tells a query from the others, the same at every epoch.
+            epoch: Which pass over the lists this is, from 0.
+        """
+        mask = torch.ones_like(scores, dtype=torch.bool) if mask is None else mask
+        if int(epoch) < self.epochs:
+            self._add(lists.cpu(), el2n(scores, labels, mask).cpu().double())
+        else:
+            mask = mask & self.kept(lists.cpu()).to(mask.device).unsqueeze(1)
+        return self.base(scores, labels, mask, weights)
+
+    def kept(self, lists: Tensor) -> Tensor:
+        """Return which of ``lists`` [batch] are trained on after the first epochs; those never seen are."""
+        if not len(self.lists):
+            return torch.ones_like(lists, dtype=torch.bool)
+        hard = keep_hardest(self.total, self.fraction, drop_extreme=self.drop_extreme)
+        place = torch.searchsorted(self.lists, lists).clamp(max=len(self.lists) - 1)
+        return hard[place] | (self.lists[place] != lists)
+
+    def _add(self, lists: Tensor, difficulty: Tensor) -> None:
+        known = self.lists
+        self.lists = torch.cat([known, lists]).unique()
+        total = torch.zeros(len(self.lists), dtype=torch.float64)
+        total[torch.searchsorted(self.lists, known)] = self.total
+        self.total = total.index_add(0, torch.searchsorted(self.lists, lists), difficulty)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what was seen so far, for a checkpoint."""
+        return {"lists": self.lists.clone(), "total": self.total.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take up what ``state_dict`` gave."""
+        self.lists, self.total = state["lists"].clone(), state["total"].clone()

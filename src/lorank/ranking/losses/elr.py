@@ -17,37 +17,34 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.ranking.losses.lists import clean, lowest
+from lorank.ranking.losses.registry import register_loss
 from lorank.ranking.losses.softmax import softmax
 
 
-@catalogued("elr", area="losses.supervised",
-            title="Early-Learning Regularization Prevents Memorization of Noisy Labels")
+@register_loss("elr", title="Early-Learning Regularization Prevents Memorization of Noisy Labels", wants=("items",))
 class EarlyLearning:
     """Softmax cross entropy with the early-learning term; remembers one number for every training document.
 
     Args:
-        documents: How many (query, document) pairs the training set holds.
         strength: lambda, 0 and up; 0 is softmax cross entropy.
         decay: beta of the running mean, 0 up to below 1.
 
-    >>> regularised = EarlyLearning(documents=2, strength=1.0, decay=0.0)
-    >>> value = regularised(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), keys=torch.tensor([[0, 1]]))
+    >>> regularised = EarlyLearning(strength=1.0, decay=0.0)
+    >>> value = regularised(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), items=torch.tensor([[40, 41]]))
     >>> torch.testing.assert_close(value, torch.log(torch.tensor(2.0)) + torch.log(torch.tensor(1 - 0.5)))
     """
 
-    def __init__(self, documents: int, *, strength: float = 3.0, decay: float = 0.7) -> None:
-        if documents < 1 or strength < 0 or not 0 <= decay < 1:
-            raise UsageError(f"documents must be 1 or more, strength 0 or more, decay from 0 to below 1; got "
-                             f"{documents}, {strength}, {decay}")
+    def __init__(self, *, strength: float = 3.0, decay: float = 0.7) -> None:
+        if strength < 0 or not 0 <= decay < 1:
+            raise UsageError(f"strength must be 0 or more, decay from 0 to below 1; got {strength}, {decay}")
         self.strength, self.decay = strength, decay
-        self.target = torch.zeros(documents)
+        self.items, self.target = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
 
     def __call__(
         self, scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None, *,
-        keys: Tensor,
+        items: Tensor,
     ) -> Tensor:
         """Return the regularised loss, and let the running means of these documents take a step.
 
@@ -56,32 +53,35 @@ class EarlyLearning:
             labels: [batch, list], 0 and up.
             mask: bool [batch, list], True where there is a document.
             weights: [batch] or [batch, list]; a document's weight multiplies its part of both terms.
-            keys: int64 [batch, list], each document's place in the memory, the same at every epoch.
+            items: int64 [batch, list], what tells a document of a query from all others, the same at every epoch.
         """
+        if items.shape != scores.shape:
+            raise UsageError(f"items must be {list(scores.shape)} as the scores are; got {list(items.shape)}")
         lists = clean(scores, labels, mask, weights)
-        if keys.shape != scores.shape:
-            raise UsageError(f"keys must be {list(scores.shape)} as the scores are; got {list(keys.shape)}")
         chance = lists.scores.masked_fill(~lists.mask, lowest(lists.scores)).softmax(1)
-        believed = self._remember(chance.detach(), keys, lists.mask)
-        agreement = torch.where(lists.mask, chance * believed, 0.0).sum(1)
+        believed = torch.zeros_like(chance)
+        believed[lists.mask] = self._remember(chance.detach()[lists.mask], items[lists.mask[:, :items.shape[1]]])
+        agreement = (chance * believed).sum(1)
         term = (1 - agreement).clamp(min=1e-4).log()
         if lists.item_weights is not None:
             term = term * lists.item_weights.sum(1) / lists.sizes
         return softmax(scores, labels, mask, weights) + self.strength * lists.mean(term)
 
-    def _remember(self, chance: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-        self.target = self.target.to(chance)
-        keys = torch.where(mask, keys, 0)
-        believed = self.decay * self.target[keys] + (1 - self.decay) * chance
-        self.target[keys[mask]] = believed[mask]
+    def _remember(self, chance: Tensor, items: Tensor) -> Tensor:
+        known, self.target = self.items.to(items.device), self.target.to(chance)
+        self.items = torch.cat([known, items]).unique()
+        target = chance.new_zeros(len(self.items))
+        target[torch.searchsorted(self.items, known)] = self.target
+        place = torch.searchsorted(self.items, items)
+        believed = self.decay * target[place] + (1 - self.decay) * chance
+        target[place] = believed
+        self.target = target
         return believed
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the memory, for a checkpoint."""
-        return {"target": self.target.clone()}
+        return {"items": self.items.clone(), "target": self.target.clone()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a memory; raise UsageError where it is of another size."""
-        if state["target"].shape != self.target.shape:
-            raise UsageError(f"the memory holds {len(state['target'])} documents, the data {len(self.target)}")
-        self.target = state["target"].clone()
+        """Take up a memory that ``state_dict`` gave."""
+        self.items, self.target = state["items"].clone(), state["target"].clone()

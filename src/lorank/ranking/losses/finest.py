@@ -17,14 +17,67 @@ neighbours and a few others, and the paper's perturbation of a user's interactio
 import torch
 from torch import Tensor
 
-from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.ranking.losses.hinge import hinge
 from lorank.ranking.losses.lists import check_positive, clean, ranks
-from lorank.ranking.losses.registry import Loss
+from lorank.ranking.losses.registry import Loss, plain_loss, register_loss
 
 
-@catalogued("finest", area="robust", title="FINEST: Stabilizing Recommendations by Rank-Preserving Fine-Tuning")
+@register_loss("finest", area="robust", title="FINEST: Stabilizing Recommendations by Rank-Preserving Fine-Tuning",
+               wants=("epoch", "lists", "reference"))
+class Finest:
+    """A loss on labels that are perturbed anew each epoch, with the rank-preserving term.
+
+    What is lost, wrong or sampled depends on the lists and the epoch alone, so nothing has to be remembered.
+
+    Args:
+        base: Name of the loss l_0.
+        strength: lambda, 0 and up; 0 is plain training on the perturbed labels.
+        closeness: mu, 0 and up.
+        margin: m above 0, in units of the scores.
+        top: Documents from the top of the reference list that take part, 1 or more.
+        sampled: Documents drawn from below it, 0 and up.
+        lost: Share of lists that lose their labels, 0 to 1.
+        wrong: Share of lists whose labels go to other documents, 0 to 1.
+
+    >>> from lorank.ranking.losses import loss
+    >>> scores, labels = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+    >>> value = loss("finest", lost=0.0, wrong=0.0)(
+    ...     scores, labels, reference=scores, lists=torch.tensor([7]), epoch=torch.tensor(0))
+    >>> bool(value == loss("softmax")(scores, labels))     # nothing has moved, and the margins hold
+    True
+    """
+
+    def __init__(self, *, base: str = "softmax", strength: float = 1.0, closeness: float = 1.0, margin: float = 0.1,
+                 top: int = 20, sampled: int = 20, lost: float = 0.1, wrong: float = 0.1) -> None:
+        if min(lost, wrong) < 0 or lost + wrong > 1:
+            raise UsageError(f"lost and wrong must be 0 or more and at most 1 together; got {lost} and {wrong}")
+        self.lost, self.wrong, self.seen = lost, wrong, torch.Generator()
+        self.preserved = rank_preserving(plain_loss(base), strength=strength, closeness=closeness, margin=margin,
+                                         top=top, sampled=sampled, generator=self.seen)
+
+    def __call__(
+        self, scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None, *,
+        reference: Tensor, lists: Tensor, epoch: Tensor,
+    ) -> Tensor:
+        """Return the loss of the perturbed labels and how far the lists moved from ``reference``.
+
+        Args:
+            scores: [batch, list].
+            labels: [batch, list], 0 and up.
+            mask: bool [batch, list], True where there is a document.
+            weights: [batch] or [batch, list], of the base loss alone.
+            reference: The scores of the model before [batch, list].
+            lists: int64 [batch], what tells a query from the others.
+            epoch: Which pass over the lists this is.
+        """
+        self.seen.manual_seed((int(epoch) * 1_000_003 + int(lists.sum())) % 2**62)
+        everywhere = torch.ones_like(scores, dtype=torch.bool)
+        changed = perturb(labels, everywhere if mask is None else mask, lost=self.lost, wrong=self.wrong,
+                          generator=self.seen)
+        return self.preserved(scores, changed, mask, weights, reference=reference)
+
+
 def rank_preserving(
     base: Loss, *, strength: float = 1.0, closeness: float = 1.0, margin: float = 0.1, top: int = 20, sampled: int = 20,
     generator: torch.Generator | None = None,
@@ -100,8 +153,8 @@ def perturb(
     >>> float(perturb(labels, mask, lost=1.0, wrong=0.0, generator=torch.Generator()).sum())
     0.0
     """
-    fate = torch.rand(len(labels), 1, generator=generator)
-    luck = torch.rand(labels.shape, generator=generator)
+    fate = torch.rand(len(labels), 1, generator=generator).to(labels.device)
+    luck = torch.rand(labels.shape, generator=generator).to(labels.device)
     first = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
     dealt = luck.masked_fill(~mask, 2.0).argsort(dim=1)
     moved = torch.zeros_like(labels).scatter(1, dealt, labels.gather(1, first))

@@ -1,7 +1,13 @@
-"""The registry of losses: a plain dictionary, the decorator that fills it, and the look-up with options."""
+"""The registry of losses: a plain dictionary, the decorator that fills it, and the look-up with options.
+
+Most losses are functions of scores, labels, mask and weights. One that needs more says what it *wants*, by names of
+``EXTRAS``, and takes it as keyword tensors; the training loop hands it over. One that remembers something between
+calls is a class: its options make it, calling it gives the loss, and ``state_dict`` and ``load_state_dict`` carry its
+memory through a checkpoint.
+"""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -9,10 +15,25 @@ import torch
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.errors import unknown_name
+from lorank.errors import UsageError, unknown_name
 
 Loss = Callable[..., Tensor]
 """``loss(scores [batch, list], labels [batch, list], mask [batch, list], weights=None, **options) -> scalar``."""
+
+EXTRAS: dict[str, Tensor] = {
+    "items": torch.tensor([[0, 1]]),
+    "lists": torch.tensor([0]),
+    "users": torch.tensor([0]),
+    "epoch": torch.tensor(0.0),
+    "first_stage": torch.zeros(1, 2),
+    "reference": torch.zeros(1, 2),
+}
+"""What a loss may want, each with an example for one list of two.
+
+``items`` int64 [batch, list] tells (query, document) pairs apart and ``lists`` int64 [batch] queries, both alike at
+every epoch; ``users`` int64 [batch] is who asked; ``epoch`` counts from 0; ``first_stage`` [batch, list] are the
+candidates' scores; ``reference`` [batch, list] are scores without a gradient, of the same ranker as it was before
+training or of a run."""
 
 LOSSES: dict[str, Loss] = {}
 """Every registered loss under its published name."""
@@ -22,11 +43,13 @@ ALIASES: dict[str, str] = {}
 
 
 def register_loss(
-    name: str, *, title: str, area: str = "losses.supervised", aliases: tuple[str, ...] = ()
+    name: str, *, title: str, area: str = "losses.supervised", aliases: tuple[str, ...] = (),
+    wants: Iterable[str] = (),
 ) -> Callable[[Loss], Loss]:
-    """Decorate a loss to enter it in ``LOSSES`` and in the catalogue under ``name``."""
+    """Decorate a loss, or the class that makes one, to enter it in ``LOSSES`` and in the catalogue under ``name``."""
 
     def enter(function: Loss) -> Loss:
+        function.wants = frozenset(wants)  # type: ignore[attr-defined]
         LOSSES[name] = catalogued(name, area=area, title=title)(function)
         ALIASES.update(dict.fromkeys(aliases, name))
         return function
@@ -41,7 +64,16 @@ def loss_options(name: str) -> Mapping[str, Any]:
     {'sigma': 1.0}
     """
     parameters = inspect.signature(_find(name)).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in wants_of(_find(name))}
+
+
+def wants_of(loss: Loss) -> frozenset[str]:
+    """Return the names in ``EXTRAS`` of what a loss takes as keywords.
+
+    >>> sorted(wants_of(loss("elr")))
+    ['items']
+    """
+    return getattr(loss.func if isinstance(loss, partial) else loss, "wants", frozenset())
 
 
 def loss(name: str, **options: Any) -> Loss:
@@ -52,7 +84,7 @@ def loss(name: str, **options: Any) -> Loss:
         options: The loss's own keyword arguments; names and values are checked here, not at the first batch.
 
     Returns:
-        A function of (scores, labels, mask, weights) as every loss in ``LOSSES`` is.
+        A function of (scores, labels, mask, weights), and of what ``wants_of`` it names.
 
     Raises:
         UsageError: For an unknown loss, an unknown option, or a value that the loss refuses.
@@ -66,9 +98,20 @@ def loss(name: str, **options: Any) -> Loss:
     for option in options:
         if option not in known:
             raise unknown_name(f"option of loss {name!r}:", option, known)
+    if isinstance(function, type):
+        return function(**options)
     configured = partial(function, **options)
-    configured(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), torch.ones(1, 2, dtype=torch.bool))
+    configured(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), torch.ones(1, 2, dtype=torch.bool),
+               **{want: EXTRAS[want] for want in wants_of(function)})
     return configured
+
+
+def plain_loss(name: str) -> Loss:
+    """Return the loss called ``name`` for another to build on; raise UsageError for one that wants more than lists."""
+    wanted = wants_of(_find(name))
+    if wanted:
+        raise UsageError(f"loss {name!r} cannot be built on: it takes {', '.join(sorted(wanted))} itself")
+    return loss(name)
 
 
 def _find(name: str) -> Loss:
