@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lorank.cli.options import key_value
 from lorank.cli.progress import console
 from lorank.errors import UsageError
 
@@ -51,7 +52,7 @@ def aggregate(
                                       ("--duels", duels)) if value]
     if len(given) != 1:
         raise UsageError(f"give one of --run, --rankings, --table and --duels; got {' and '.join(given) or 'none'}")
-    options = dict(_option(text) for text in option or [])
+    options = dict(key_value(text, "--option") for text in option or [])
     if run:
         _merge_runs(run, out, method or "rrf", missing or "last", options)
         return
@@ -84,16 +85,6 @@ def _merge_runs(paths: list[Path], out: Path | None, method: str, missing: str, 
     write_run(merged, out, f"lorank-{method}")
     console.print(f"{len(merged)} queries, {sum(map(len, merged.values()))} documents from {len(paths)} runs")
     print(out)
-
-
-def _option(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise UsageError(f"--option {text!r} is not key=value")
-    try:
-        return key.replace("-", "_"), json.loads(value)
-    except json.JSONDecodeError:
-        return key.replace("-", "_"), value
 
 
 def _show(merged: "Consensus", as_json: bool) -> None:  # noqa: F821

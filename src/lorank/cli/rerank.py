@@ -1,39 +1,110 @@
-"""`lorank rerank`: reorder a run with a ranker."""
+"""`lorank rerank`: reorder a run with a ranker, or by asking a judge."""
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lorank.cli.options import key_value
 from lorank.cli.progress import console, progress_bars
+from lorank.errors import UsageError
+
+if TYPE_CHECKING:
+    from lorank.data.collection import Collection
+    from lorank.ranking.judges.opening import Asking
+    from lorank.ranking.strategies.runs import Manner
+    from lorank.ranking.types import Run
 
 
 def rerank(
-    ranker: Annotated[str, typer.Option(help="The --out folder of `lorank train`.")],
-    data: Annotated[str, typer.Option(help="The collection whose texts are scored.")],
+    data: Annotated[str, typer.Option(help="The collection whose texts are shown to the ranker or the judge.")],
     run: Annotated[Path, typer.Option(help="The run to reorder.")],
     out: Annotated[Path, typer.Option(help="TREC run to write; .gz compresses it.")],
+    ranker: Annotated[str | None, typer.Option(help="The --out folder of `lorank train`.")] = None,
+    judge: Annotated[str | None, typer.Option(
+        help="Who answers a strategy's questions: ranker (the one in --ranker), openai:URL or openai:URL#MODEL, "
+             "causal:BASE, or oracle (the judgments; oracle:noise=0.5,malformed=0.1 errs).")] = None,
+    strategy: Annotated[str | None, typer.Option(
+        help="How to ask: pointwise, prp, setwise, sliding, full, jointrank, ...; a wrong name lists all. "
+             "[default: jointrank with a judge; a ranker alone scores every document]")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="An option of the strategy, key=value; repeat it.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many first places matter to a strategy.")] = 10,
+    budget: Annotated[str | None, typer.Option(help="The most that a query may cost: calls=200, tokens=50000, or "
+                                                    "both; then the best order so far is taken.")] = None,
+    cache: Annotated[Path | None, typer.Option(
+        help="File of answers, read and added to; the same command goes on where it was stopped. "
+             "[default with openai and causal: the name of --out and .answers.jsonl]")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Questions that are put together, at most.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Folder of prompts in place of the packaged ones.")] = None,
+    words: Annotated[int | None, typer.Option(min=1, help="Words of a document that a prompt shows.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="The most tokens of a written reply.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that an endpoint may take to answer.")] = 120.0,
+    engine: Annotated[str, typer.Option(help="Who works through the queries: local.")] = "local",
     split: Annotated[str, typer.Option(help="train, dev, test, or all.")] = "test",
-    depth: Annotated[int, typer.Option(min=1, help="Documents of each query that are scored.")] = 100,
-    seed: Annotated[int, typer.Option(help="Accepted for uniformity; scoring is deterministic.")] = 0,
+    depth: Annotated[int, typer.Option(min=1, help="Documents of each query that are reordered.")] = 100,
+    seed: Annotated[int, typer.Option(help="For strategies that draw lots, and an oracle that errs.")] = 0,
 ) -> None:
-    """Score the documents of a run and write them in the new order.
+    """Write the documents of a run in a better order: scored by a ranker, or sorted by a judge's answers.
 
-    Example: `lorank rerank --ranker runs/first --data pydocs --run bm25.run --out tuned.run`
+    What asking has cost goes to stderr. An endpoint's key is read from OPENAI_API_KEY.
+
+    Examples:
+
+        lorank rerank --ranker runs/first --data pydocs --run bm25.run --out tuned.run
+
+        lorank rerank --judge openai:http://localhost:8000/v1 --strategy setwise --budget calls=200
+        --data pydocs --run bm25.run --out llm.run
+
+        lorank rerank --judge oracle:noise=0.5 --strategy prp --option method=sliding
+        --data pydocs --run bm25.run --out oracle.run
     """
     import lorank
+    from lorank.cli.judged import candidate_lists, judged_run, named_judge, opened_cache
     from lorank.data import from_run, read_run, write_run
     from lorank.data.collection import Split
-    from lorank.training import load_ranker, rerank_run
 
+    if ranker is None and judge in (None, "ranker"):
+        raise UsageError("nothing to rerank with: give --ranker, or --judge openai:URL, causal:BASE or oracle")
+    manner = None if judge is None and strategy is None else _manner(strategy, option, top, budget, batch_size, seed)
+    if manner is None and (option or budget or cache):
+        raise UsageError("--option, --budget and --cache belong to a strategy; add --strategy, or leave them out")
     collection = lorank.load(data)
-    model = load_ranker(ranker)
-    chosen = list(collection.splits) if split == "all" else [split]
-    queries = {q: text for name in chosen for q, text in collection.split(name).queries.items()}
+    chosen = [collection.split(name) for name in (collection.splits if split == "all" else [split])]
+    queries = {q: text for part in chosen for q, text in part.queries.items()}
     candidates = from_run(read_run(run), collection, Split(split, queries, {}), depth, path=run)
-    with progress_bars() as listen:
-        reranked = rerank_run(model, collection, queries, candidates, partial(listen, "score documents"))
-    write_run(reranked, out, "lorank")
+    if manner is None:
+        reranked = _scored(str(ranker), collection, queries, candidates)
+    else:
+        asking = _asking(prompts, words, max_tokens, timeout)
+        qrels = {query: row for part in chosen for query, row in part.qrels.items()}
+        judge_of = named_judge(judge or "ranker", ranker, asking, qrels, seed)
+        lists = candidate_lists(collection, queries, candidates)
+        reranked = judged_run(lists, judge_of, manner, opened_cache(cache, judge, out), engine)
+    write_run(reranked, out, "lorank" if manner is None else f"lorank-{manner.strategy}")
     console.print(f"{len(reranked)} queries, {sum(map(len, reranked.values()))} documents")
     print(out)
+
+
+def _scored(folder: str, collection: "Collection", queries: dict[str, str], candidates: "Run") -> "Run":
+    from lorank.training import load_ranker, rerank_run
+
+    model = load_ranker(folder)
+    with progress_bars() as listen:
+        return rerank_run(model, collection, queries, candidates, partial(listen, "score documents"))
+
+
+def _manner(strategy: str | None, option: list[str] | None, top: int, budget: str | None, batch_size: int | None,
+            seed: int) -> "Manner":
+    from lorank.ranking.judges import Budget
+    from lorank.ranking.strategies.runs import Manner
+
+    return Manner(strategy or "jointrank", top, Budget.parse(budget) if budget else None, batch_size, seed,
+                  dict(key_value(text, "--option") for text in option or []))
+
+
+def _asking(prompts: Path | None, words: int | None, max_tokens: int | None, timeout: float) -> "Asking":
+    from lorank.ranking.judges import Prompts
+    from lorank.ranking.judges.opening import Asking
+
+    return Asking(Prompts.load(prompts, words), max_tokens, timeout)

@@ -138,9 +138,9 @@ def test_it_is_loaded_by_name_and_cached_on_disk(model, tokenizer, tmp_path):
     folder = tmp_path / "model"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    done = rerank("q", TEXTS, f"local:{folder}", "prp", cache=tmp_path / "answers.jsonl")
+    done = rerank("q", TEXTS, f"causal:{folder}", "prp", cache=tmp_path / "answers.jsonl")
     assert done.order == rerank("q", TEXTS, CausalJudge(model, tokenizer), "prp").order
-    assert rerank("q", TEXTS, judge_of(f"local:{folder}"), "prp", cache=tmp_path / "answers.jsonl").usage.calls == 0
+    assert rerank("q", TEXTS, judge_of(f"causal:{folder}"), "prp", cache=tmp_path / "answers.jsonl").usage.calls == 0
     with pytest.raises(UsageError, match="give it a name"):
         rerank("q", TEXTS, CausalJudge(model, tokenizer), "prp", cache=tmp_path / "answers.jsonl")
 

@@ -181,7 +181,7 @@ def test_a_cache_on_disk_gives_back_what_was_put(tmp_path):
             "groupwise": (1.5, -math.inf), "selection": ()}
     with Cache(path) as cache:
         for kind, answer in kept.items():
-            cache.put(kind, kind, Kept(answer, kind == "setwise"), 7, 1)
+            cache.put(kind, kind, Kept(answer, kind == "setwise", 7, 1))
     again = Cache(path)
     assert {kind: again.get(kind).answer for kind in kept} == kept
     assert again.get("setwise").malformed
@@ -192,13 +192,13 @@ def test_a_torn_last_line_is_cut_off_and_written_again(tmp_path):
     path = tmp_path / "answers.jsonl"
     with Cache(path) as cache:
         for key in "abc":
-            cache.put(key, "pairwise", Kept(1.0, False), 7, 1)
+            cache.put(key, "pairwise", Kept(1.0, False, 7, 1))
     whole = path.read_bytes()
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
         with Cache(path) as cache:
             assert len(cache) == whole[:cut].count(b"\n")
-            cache.put("d", "pairwise", Kept(0.0, False), 7, 1)
+            cache.put("d", "pairwise", Kept(0.0, False, 7, 1))
         assert Cache(path).get("d").answer == 0.0
 
 
@@ -207,7 +207,7 @@ def test_a_torn_last_line_is_cut_off_and_written_again(tmp_path):
 def test_a_broken_line_names_its_place(line, tmp_path):
     path = tmp_path / "answers.jsonl"
     with Cache(path) as cache:
-        cache.put("a", "pairwise", Kept(1.0, False), 7, 1)
+        cache.put("a", "pairwise", Kept(1.0, False, 7, 1))
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(DataError, match=r"answers.jsonl:2: not an answer .* delete the line"):
         Cache(path)

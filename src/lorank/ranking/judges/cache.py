@@ -15,17 +15,19 @@ from lorank.ranking.judges.question import KINDS, Answer
 
 
 class Kept(NamedTuple):
-    """One answer as the cache holds it: checked, and whether it had been malformed."""
+    """One answer as the cache holds it: checked, whether it had been malformed, and the tokens it cost."""
 
     answer: Answer
     malformed: bool
+    tokens_in: int = 0
+    tokens_out: int = 0
 
 
 class Cache:
     """Answers by key, in memory, and in the file at ``path`` if one is given (opened, or begun).
 
     >>> cache = Cache()
-    >>> cache.put("a", "pairwise", Kept(1.0, False), 10, 1)
+    >>> cache.put("a", "pairwise", Kept(1.0, False, 10, 1))
     >>> cache.get("a").answer, cache.get("b"), len(cache)
     (1.0, None, 1)
     """
@@ -56,12 +58,12 @@ class Cache:
         """Return the answer kept under ``key``, or None."""
         return self._kept.get(key)
 
-    def put(self, key: str, kind: str, kept: Kept, tokens_in: int, tokens_out: int) -> None:
+    def put(self, key: str, kind: str, kept: Kept) -> None:
         """Keep an answer, and write it to the file before returning."""
         self._kept[key] = kept
         if self._file is not None:
             row = {"key": key, "kind": kind, "answer": _written(kept.answer), "malformed": kept.malformed,
-                   "tokens_in": tokens_in, "tokens_out": tokens_out}
+                   "tokens_in": kept.tokens_in, "tokens_out": kept.tokens_out}
             self._file.write(json.dumps(row).encode() + b"\n")
             self._file.flush()
 
@@ -84,7 +86,8 @@ def _read(path: Path, number: int, line: bytes) -> tuple[str, Kept]:
         row = json.loads(line)
         if row["kind"] not in KINDS:
             raise ValueError(row["kind"])
-        return str(row["key"]), Kept(_restored(row["answer"]), bool(row["malformed"]))
+        return str(row["key"]), Kept(_restored(row["answer"]), bool(row["malformed"]), int(row["tokens_in"]),
+                                     int(row["tokens_out"]))
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(path, number, f"not an answer that a cache wrote ({error!r})",
                         "delete the line, or name another cache file") from None

@@ -21,6 +21,7 @@ from typing import Any
 
 from lorank.errors import UsageError
 from lorank.ranking.judges.judge import Judge, JudgeError, digest
+from lorank.ranking.judges.opening import Asking
 from lorank.ranking.judges.prompts import Prompts
 from lorank.ranking.judges.question import KINDS, Question, Reply
 from lorank.ranking.judges.reading import read_reply
@@ -180,7 +181,9 @@ def _without(secret: str, text: str) -> str:
     return text.replace(secret, "[key]") if secret else text
 
 
-def open_endpoint(place: str) -> Endpoint:
+def open_endpoint(place: str, asking: Asking | None = None) -> Endpoint:
     """Return the endpoint of ``URL`` or ``URL#MODEL``."""
     url, _, model = place.partition("#")
-    return Endpoint(url, model or None)
+    asking = asking or Asking()
+    return Endpoint(url, model or None, prompts=asking.prompts, max_tokens=asking.max_tokens,
+                    timeout_s=asking.timeout_s, retries=asking.retries)

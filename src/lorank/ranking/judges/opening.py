@@ -1,30 +1,46 @@
 """What may be given where a judge is wanted: a judge, a ranker, or the name of one."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from lorank.errors import UsageError
 from lorank.ranking.judges.judge import Judge
+from lorank.ranking.judges.prompts import Prompts
 from lorank.ranking.scorers.ranker import Ranker
 
 
-def _endpoint(place: str) -> Judge:
+@dataclass(frozen=True)
+class Asking:
+    """How a language model is asked: its ``prompts``, the most tokens of a reply, and an endpoint's patience.
+
+    None stands for what the judge itself takes.
+    """
+
+    prompts: Prompts | None = None
+    max_tokens: int | None = None
+    timeout_s: float = 120.0
+    retries: int = 4
+
+
+def _endpoint(place: str, asking: Asking) -> Judge:
     from lorank.ranking.judges.endpoint import open_endpoint
 
-    return open_endpoint(place)
+    return open_endpoint(place, asking)
 
 
-def _local(base: str) -> Judge:
+def _causal(base: str, asking: Asking) -> Judge:
     from lorank.ranking.judges.causal import CausalJudge
 
-    return CausalJudge.load(base)
+    longest = {} if asking.max_tokens is None else {"max_tokens": asking.max_tokens}
+    return CausalJudge.load(base, prompts=asking.prompts, **longest)
 
 
-JUDGES: dict[str, Callable[[str], Judge]] = {"openai": _endpoint, "local": _local}
+JUDGES: dict[str, Callable[[str, Asking], Judge]] = {"openai": _endpoint, "causal": _causal}
 """What opens a judge by name: the part before the first colon, to a function of the part after it."""
 
 
-def judge_of(given: Judge | Ranker | str) -> Judge:
-    """Return the judge that ``given`` is, wraps, or names.
+def judge_of(given: Judge | Ranker | str, asking: Asking | None = None) -> Judge:
+    """Return the judge that ``given`` is, wraps, or names (``openai:URL``, ``openai:URL#MODEL``, ``causal:BASE``).
 
     >>> from lorank.ranking.judges import Oracle
     >>> judge_of(Oracle([1])).labels.tolist()
@@ -39,7 +55,7 @@ def judge_of(given: Judge | Ranker | str) -> Judge:
     if isinstance(given, str):
         scheme, _, rest = given.partition(":")
         if scheme in JUDGES and rest:
-            return JUDGES[scheme](rest)
-        known = ", ".join(f"{name}:..." for name in sorted(JUDGES)) or "none is known by name"
+            return JUDGES[scheme](rest, asking or Asking())
+        known = ", ".join(f"{name}:..." for name in sorted(JUDGES))
         raise UsageError(f"unknown judge {given!r}; give a ranker, a judge, or one of: {known}")
     raise UsageError(f"a judge must be a Judge, a Ranker or a name, got {type(given).__name__}")

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -58,4 +59,14 @@ def _weights_digest(ranker: TrainableRanker) -> str:
     for name, weight in sorted(ranker.module.state_dict().items()):
         state.update(name.encode())
         state.update(weight.detach().cpu().contiguous().flatten().view(-1).float().numpy().tobytes())
+    return state.hexdigest()
+
+
+def files_digest(folder: Path) -> str:
+    """Return the SHA-256 of all files of a saved ranker: the name of a judge that is loaded from there."""
+    state = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        state.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            state.update(hashlib.file_digest(file, "sha256").digest())
     return state.hexdigest()

@@ -2,7 +2,9 @@
 
 Strategies see a session and never the judge. Whatever the judge says, a session returns well-formed answers: see
 :func:`lorank.ranking.judges.question.checked`. Once the budget is spent it returns neutral answers, which leave the
-documents in the order shown, and ``spent`` is True.
+documents in the order shown, and ``spent`` is True. An answer that a cache holds from before counts against the budget
+the first time it is used, as if it were paid now: a ranking that is taken up after a crash is held to the same budget
+as one that never stopped.
 """
 
 import time
@@ -38,6 +40,8 @@ class Session:
         self.cache, self.budget, self.batch_size = cache, budget or Budget(), batch_size
         self.usage = Usage()
         self.spent = False
+        self._charged = Usage()
+        self._known: set[str] = set()
 
     @property
     def count(self) -> int:
@@ -57,8 +61,11 @@ class Session:
         for place, question in enumerate(questions):
             key = self._key(question, place)
             kept = self.cache.get(key) if self.cache is not None else None
-            if kept is not None:
-                answers[place] = self._hit(kept)
+            if kept is not None and self._covers(key, kept):
+                self.usage.cache_hits += 1
+                answers[place] = kept.answer
+            elif kept is not None:
+                self.spent = True
             else:
                 waiting.setdefault(key, []).append(place)
         before = self.usage.calls
@@ -128,9 +135,20 @@ class Session:
     def _key(self, question: Question, place: int) -> str:
         return str(place) if self.cache is None else self.judge.key(self.query, self.documents, question)
 
-    def _hit(self, kept: Kept) -> Answer:
-        self.usage.cache_hits += 1
-        return kept.answer
+    def _covers(self, key: str, kept: Kept) -> bool:
+        """Charge what a kept answer cost, once; False where the budget does not hold it."""
+        if key in self._known:
+            return True
+        if self.spent or not self.budget.allows(self._charged, 1, kept.tokens_in + kept.tokens_out):
+            return False
+        self._charge(key, kept)
+        return True
+
+    def _charge(self, key: str, kept: Kept) -> None:
+        self._known.add(key)
+        self._charged.calls += 1
+        self._charged.tokens_in += kept.tokens_in
+        self._charged.tokens_out += kept.tokens_out
 
     def _batches(self, keys: list[str], questions: Sequence[Question],
                  waiting: dict[str, list[int]]) -> Iterable[list[str]]:
@@ -149,7 +167,7 @@ class Session:
         for number, key in enumerate(keys):
             if self.budget.tokens is not None:
                 tokens += self.judge.tokens(self.query, self.documents, questions[waiting[key][0]])
-            if not self.budget.allows(self.usage, number + 1, tokens):
+            if not self.budget.allows(self._charged, number + 1, tokens):
                 self.spent = True
                 return keys[:number]
         return keys
@@ -184,8 +202,10 @@ class Session:
         self.usage.tokens_in += reply.tokens_in
         self.usage.tokens_out += reply.tokens_out
         self.usage.malformed += malformed
+        kept = Kept(answer, malformed, reply.tokens_in, reply.tokens_out)
+        self._charge(key, kept)
         if self.cache is not None:
-            self.cache.put(key, question.kind, Kept(answer, malformed), reply.tokens_in, reply.tokens_out)
+            self.cache.put(key, question.kind, kept)
         return answer
 
 

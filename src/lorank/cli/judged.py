@@ -1,0 +1,97 @@
+"""Asking a judge about the lists of a run, for `lorank rerank`: who is asked, what is kept, what it cost."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+from lorank.cli.options import key_value
+from lorank.cli.progress import console, progress_bars
+from lorank.errors import UsageError
+
+if TYPE_CHECKING:
+    from lorank.data.collection import Collection
+    from lorank.ranking.judges import Cache, Judge
+    from lorank.ranking.judges.opening import Asking
+    from lorank.ranking.strategies.runs import CandidateList, JudgeOf, Manner
+    from lorank.ranking.types import Qrels, Run
+
+PAID = ("openai", "causal")
+"""Judges whose answers are kept unless the user names another file."""
+
+
+def candidate_lists(collection: "Collection", queries: dict[str, str], candidates: "Run") -> "list[CandidateList]":
+    """Return the candidates of each query with their texts, best first."""
+    from lorank.data import ordered
+    from lorank.ranking.strategies.runs import CandidateList
+
+    if collection.has_features:
+        raise UsageError(f"collection {collection.name!r} holds feature rows, not texts that a judge could read")
+    ids = {query: ordered(row) for query, row in candidates.items()}
+    return [CandidateList(query, queries[query], row, [collection.documents[collection.position[d]] for d in row])
+            for query, row in ids.items()]
+
+
+def named_judge(name: str, folder: str | None, asking: "Asking", qrels: "Qrels", seed: int) -> "JudgeOf":
+    """Return the judge of each list, by the name that was typed; ``folder`` is that of ``--ranker``."""
+    from lorank.ranking.judges import Oracle
+    from lorank.ranking.judges.opening import judge_of
+
+    kind, _, rest = name.partition(":")
+    if kind == "oracle":
+        settings = dict(key_value(text, "--judge oracle:") for text in rest.split(",") if rest)
+        known = {"noise", "position_bias", "malformed", "threshold"}
+        if not settings.keys() <= known or not all(isinstance(v, int | float) for v in settings.values()):
+            raise UsageError(f"--judge {name}: an oracle takes numbers for {', '.join(sorted(known))}")
+        Oracle([], **settings)
+        return lambda given: Oracle([max(qrels.get(given.query_id, {}).get(d, 0), 0) for d in given.ids],
+                                    seed=seed + crc32(given.query_id.encode()), **settings)
+    one = _ranker_judge(str(folder)) if name == "ranker" else judge_of(name, asking)
+    return lambda given: one
+
+
+def _ranker_judge(folder: str) -> "Judge":
+    from lorank.ranking.judges.ranker_judge import RankerJudge, files_digest
+    from lorank.training import load_ranker
+    from lorank.training.tuned import tuned_folder
+
+    return RankerJudge(load_ranker(folder), name=files_digest(tuned_folder(Path(folder))))
+
+
+def opened_cache(cache: Path | None, judge: str | None, out: Path) -> "Cache | None":
+    """Return the cache that is asked for, or that a judge which costs gets beside ``out``."""
+    from lorank.ranking.judges import Cache
+
+    if cache is None and (judge or "").partition(":")[0] in PAID:
+        cache = out.with_name(f"{out.name}.answers.jsonl")
+    if cache is None:
+        return None
+    kept = Cache(cache)
+    console.print(f"answers are kept in {cache}" + (f", which holds {len(kept)}" if len(kept) else ""),
+                  soft_wrap=True, markup=False)
+    return kept
+
+
+def judged_run(lists: "list[CandidateList]", judge_of: "JudgeOf", manner: "Manner", cache: "Cache | None",
+           engine: str) -> "Run":
+    """Return the lists reranked, as a run; what it cost goes to stderr, also when the judge fails."""
+    from lorank.cli.usage_table import usage_table
+    from lorank.ranking.judges import JudgeError
+    from lorank.ranking.strategies.runs import rerank_lists, run_scores
+
+    done = []
+    try:
+        with progress_bars() as listen:
+            listen("rerank queries", 0, len(lists))
+            for one in rerank_lists(lists, judge_of, manner, cache=cache, engine=engine):
+                done.append(one)
+                listen("rerank queries", len(done), len(lists))
+    except JudgeError as error:
+        advice = ("the same command goes on from the answers in the cache" if cache is not None
+                  else "with --cache FILE a second try would not ask again what was answered")
+        raise JudgeError(f"{error}; {len(done)} of {len(lists)} queries were done; {advice}") from error
+    finally:
+        if cache is not None:
+            cache.close()
+        if done:
+            console.print(usage_table(done), soft_wrap=True, markup=False)
+    return {given.query_id: run_scores(given, one) for given, one in zip(lists, done, strict=True)}
