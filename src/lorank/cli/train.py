@@ -21,6 +21,13 @@ def train(
                                                   "base was made for.")] = None,
     adapter: Annotated[str | None, typer.Option(help="A low-rank method (`lorank methods`), full, or head.")] = None,
     rank: Annotated[int | None, typer.Option(min=0, help="Rank of the adapter.")] = None,
+    start: Annotated[str | None, typer.Option(help="Where the factors start: zero, svd, eva, lora-ga, ...; default: "
+                                                   "the method's own.")] = None,
+    scaling: Annotated[str | None, typer.Option(help="lora (alpha / r) or rslora (alpha / sqrt r).")] = None,
+    budget: Annotated[str | None, typer.Option(help="How ranks are shared among layers: none, or a method of "
+                                                    "`lorank methods --area adapters.rank`.")] = None,
+    rule: Annotated[str | None, typer.Option(help="How the factors step: adamw, or a method of `lorank methods "
+                                                  "--area adapters.optim`.")] = None,
     loss: Annotated[str | None, typer.Option(help="softmax, lambda, ranknet, bce, ...")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to write.")] = None,
     offset: Annotated[str | None, typer.Option(help="First-stage score to stand on: bm25, fusion, none, or a "
@@ -63,7 +70,8 @@ def train(
     plan = replace(
         plan, data=data or plan.data, base=base or plan.base, kind=kind or plan.kind,
         out=str(out) if out else plan.out, seed=plan.seed if seed is None else seed,
-        adapter=_over(plan.adapter, name=adapter, rank=rank), loss=_over(plan.loss, name=loss),
+        adapter=_over(plan.adapter, name=adapter, rank=rank, start=start, scaling=scaling),
+        budget=_over(plan.budget, name=budget), rule=_over(plan.rule, name=rule), loss=_over(plan.loss, name=loss),
         offset=_over(plan.offset, source=offset),
         lists=_over(plan.lists, negatives=negatives, free_queries=free_queries),
         training=_over(plan.training, epochs=epochs, steps=steps, lr=lr, batch_size=batch_size,

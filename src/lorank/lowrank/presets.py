@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from lorank.errors import unknown_name
 from lorank.lowrank.forms import FORMS
+from lorank.lowrank.starts import start_named
 
 
 @dataclass(frozen=True)
@@ -43,3 +44,12 @@ def preset(name: str) -> Preset:
     if name in FORMS:
         return Preset(name)
     raise unknown_name("adapter", name, {*PRESETS, *FORMS})
+
+
+def statistics_needed(method: str, start: str | None = None) -> frozenset[str]:
+    """Return the kinds of statistics that ``attach(model, method, start=start)`` reads.
+
+    >>> sorted(statistics_needed("eva")), sorted(statistics_needed("lora", "lora-ga"))
+    (['inputs'], ['gradient'])
+    """
+    return start_named(start or preset(method).start).needs

@@ -1,11 +1,13 @@
 """Batches: training lists laid out as a grid [batch, list] of positions, labels, mask and first-stage scores.
 
+What a loss wants beyond that (see ``lorank.ranking.losses.EXTRAS``) stands in ``extras``, by name.
+
 The lists of epoch e are a pure function of (seed, e): nothing about the order of examples has to be saved for
 a resumed run to be the same run.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,13 +18,18 @@ from lorank.data.candidates import TrainingList
 
 @dataclass(frozen=True)
 class ListBatch:
-    """A grid of lists: ``queries`` [batch], the rest [batch, list]; padding is False in ``mask``."""
+    """A grid of lists: ``queries`` [batch], the rest [batch, list]; padding is False in ``mask``.
+
+    ``weights`` are [batch], where the data brings them.
+    """
 
     queries: Tensor
     documents: Tensor
     labels: Tensor
     mask: Tensor
     first_stage: Tensor | None
+    weights: Tensor | None = None
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -30,8 +37,8 @@ class ListBatch:
     def to(self, device: torch.device) -> "ListBatch":
         """Return the batch on ``device``."""
         moved = (None if t is None else t.to(device)
-                 for t in (self.queries, self.documents, self.labels, self.mask, self.first_stage))
-        return ListBatch(*moved)  # type: ignore[arg-type]
+                 for t in (self.queries, self.documents, self.labels, self.mask, self.first_stage, self.weights))
+        return ListBatch(*moved, {k: t.to(device) for k, t in self.extras.items()})  # type: ignore[arg-type]
 
 
 def epoch_order(count: int, epoch: int, seed: int) -> np.ndarray:

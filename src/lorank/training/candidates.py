@@ -24,12 +24,16 @@ Listen = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidate lists with first-stage scores; ``offset`` says whether rankers stand on those scores."""
+    """Candidate lists with first-stage scores; ``offset`` says whether rankers stand on those scores.
+
+    ``whole`` lists came with the data and are trained on as they are.
+    """
 
     train: Run
     dev: Run
     first_stage: FirstStage | None = None
     source: str = "given with the data"
+    whole: bool = False
 
     @property
     def offset(self) -> bool:
@@ -56,7 +60,16 @@ def _given(data: Collection, source: str) -> Candidates:
     train, dev = data.train.candidates, data.dev.candidates
     assert train is not None
     assert dev is not None
-    return Candidates(train, dev)
+    return Candidates(train, dev, whole=True)
+
+
+def _given_or_bm25(data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker,
+                   listen: Listen) -> Candidates:
+    """Take the lists of training rows as they are; find candidates for texts that come without."""
+    train, dev = data.train.candidates, data.dev.candidates
+    if train is None or dev is None or len(queries) > len(data.train.queries):
+        return _bm25(data, queries, recipe, ranker, listen)
+    return Candidates(train, dev, whole=True)
 
 
 def _bm25(data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker,
@@ -102,7 +115,7 @@ def fusion_candidates(data: Collection, encoder: BiEncoder, bm25: Run, dense: Ru
     return found, weights, whole
 
 
-FINDERS = {"auto": _bm25, "bm25": _bm25, "none": _none, "fusion": _fusion}
+FINDERS = {"auto": _given_or_bm25, "bm25": _bm25, "none": _none, "fusion": _fusion}
 
 
 def _from_file(data: Collection, queries: dict[str, str], path: Path, recipe: Recipe, ranker: TrainableRanker,

@@ -1,8 +1,9 @@
 """`fit`: one call from a ranker and a collection to a tuned ranker that starts at the first stage.
 
 1. first-stage candidates for the training and dev queries; 2. texts are prepared once; 3. the adapter is
-attached; 4. the loop runs, dev nDCG@10 deciding which weights are kept; 5. dev decides how much of the learned
-score is added to the first stage's; 6. the model folder is written and re-opened.
+attached, after a calibration pass where its start reads one; 4. the loop runs, dev nDCG@10 deciding which weights
+are kept; 5. dev decides how much of the learned score is added to the first stage's; 6. the model folder is written
+and re-opened.
 """
 
 import shutil
@@ -17,22 +18,28 @@ import numpy as np
 from lorank.data.collection import Collection, Split
 from lorank.data.folds import hold_out_dev
 from lorank.data.free_queries import free_queries, targets
+from lorank.data.trec import read_run
 from lorank.errors import UsageError
+from lorank.lowrank import select_targets, statistics_needed
+from lorank.lowrank.starts import Statistics
 from lorank.ranking import loss as named_loss
 from lorank.ranking.consensus.fusion import standardise_run
+from lorank.ranking.losses import wants_of
 from lorank.ranking.metrics.measures import mean_of
 from lorank.ranking.scorers.features import FeatureRanker
 from lorank.ranking.scorers.ranker import TrainableRanker
-from lorank.ranking.types import Qrels
+from lorank.ranking.types import Qrels, Run
+from lorank.training.calibration import calibrate
 from lorank.training.candidates import Candidates, find_candidates
+from lorank.training.extras import remember_beginning
 from lorank.training.hooks import Hook, Progress
 from lorank.training.lists import CandidateLists
-from lorank.training.loop import MAIN_MEASURE, Outcome, train
+from lorank.training.loop import MAIN_MEASURE, Loss, Outcome, train
 from lorank.training.mix import ALONE, Mix, choose_mix
 from lorank.training.record import write_record
 from lorank.training.settings import AdapterSettings, ListSettings, LossSettings, Recipe
 from lorank.training.tuned import Learned, TunedRanker, learned_run
-from lorank.training.weights import resolved, trained_weights
+from lorank.training.weights import WHOLE, new_modules, resolved, trained_weights
 
 Listen = Callable[[str, int, int], None]
 
@@ -56,12 +63,14 @@ def fit(ranker: TrainableRanker, data: Collection, adapter: str | None = None, l
     out = _run_folder(Path(out), resume, overwrite)
     free = _free_split(data, recipe)
     found = candidates or find_candidates(data, recipe, ranker, free, listen)
-    lists, inputs = _lists_and_inputs(ranker, data, free, found, recipe, listen)
-    weights = trained_weights(ranker, recipe.adapter, recipe.seed, recipe.training.head_lr)
+    lists, held_out, inputs = _lists_and_inputs(ranker, data, free, found, recipe, listen)
+    loss = partial_loss(recipe.loss)
+    statistics = _statistics(ranker, inputs, lists, loss, recipe, listen)
+    weights = trained_weights(ranker, recipe.adapter, recipe.seed, recipe.training.head_lr, statistics)
+    remember_beginning(ranker, [p for g in weights.parameter_groups() for p in g["params"]], weights.adapter, loss)
     dev = _DevMeasure(Learned(ranker, weights.adapter), data, found, recipe)
-    outcome = train(ranker, inputs, weights, lists, partial_loss(recipe.loss), recipe.training,
-                    seed=recipe.seed, folder=out, evaluate=dev, hooks=hooks, resume=resume,
-                    listen=partial(_tell, listen))
+    outcome = train(ranker, inputs, weights, lists, loss, recipe.training, seed=recipe.seed, folder=out,
+                    evaluate=dev, hooks=hooks, held_out=held_out, resume=resume, listen=partial(_tell, listen))
     mix = dev.choose(listen)
     tuned = TunedRanker(ranker, weights.adapter, found.first_stage if mix.first_stage else None, mix)
     tuned.save(out / "model")
@@ -118,23 +127,42 @@ def _free_split(data: Collection, recipe: Recipe) -> Split | None:
 
 
 def _lists_and_inputs(ranker: TrainableRanker, data: Collection, free: Split | None, found: Candidates,
-                      recipe: Recipe, listen: Listen) -> tuple[CandidateLists, Any]:
+                      recipe: Recipe, listen: Listen) -> tuple[CandidateLists, CandidateLists, Any]:
+    """Return the training lists, the dev lists that are never trained on, and the texts of both, prepared."""
     split = data.train if free is None else _joined(data.train, free)
-    names = list(split.queries)
+    names = [*split.queries, *(query for query in data.dev.queries if query not in split.queries)]
+    texts = split.queries | {q: text for q, text in data.dev.queries.items() if q not in split.queries}
     share = ranker.kind == "bi-encoder" if recipe.lists.shared is None else recipe.lists.shared
-    positives, negatives = _list_sizes(recipe.lists, data, share)
-    lists = CandidateLists(
-        data, split, None if data.has_features else found.train, {query: i for i, query in enumerate(names)},
-        positives, negatives, recipe.lists.spare, share, recipe.seed,
-        standardise_run(found.train) if found.offset and any(ranker.head_parameters()) else None)
+    positives, negatives = _list_sizes(recipe.lists, found.whole, share)
+    offset = found.offset and any(ranker.head_parameters())
+    reference = None if recipe.loss.reference == "start" else read_run(recipe.loss.reference)
+
+    def lists_of(part: Split, run: Run) -> CandidateLists:
+        return CandidateLists(
+            data, part, None if data.has_features else run, {query: i for i, query in enumerate(names)}, positives,
+            negatives, recipe.lists.spare, share, recipe.seed, standardise_run(run) if offset else None,
+            wants_of(partial_loss(recipe.loss)), reference)
+
     listen("prepare texts", 0, 1)
-    inputs = ranker.prepare([split.queries[q] for q in names], data.documents)
+    inputs = ranker.prepare([texts[query] for query in names], data.documents)
     listen("prepare texts", 1, 1)
-    return lists, inputs
+    return lists_of(split, found.train), lists_of(data.dev, found.dev), inputs
 
 
-def _list_sizes(settings: ListSettings, data: Collection, share: bool) -> tuple[int | None, int | None]:
-    if data.has_features:
+def _statistics(ranker: TrainableRanker, inputs: Any, lists: CandidateLists, loss: Loss, recipe: Recipe,
+                listen: Listen) -> dict[str, Statistics] | None:
+    """Run the calibration pass where the adapter's start reads one."""
+    adapter = recipe.adapter
+    kinds = frozenset() if adapter.name in WHOLE else statistics_needed(adapter.name, adapter.start)
+    if not kinds:
+        return None
+    layers = select_targets(ranker.module, adapter.targets, adapter.exclude, new_modules(ranker))
+    return calibrate(ranker, inputs, lists, loss, recipe.training, layers, kinds, batches=adapter.calibration_batches,
+                     seed=recipe.seed, listen=partial(listen, "calibrate"))
+
+
+def _list_sizes(settings: ListSettings, whole: bool, share: bool) -> tuple[int | None, int | None]:
+    if whole:
         return settings.positives, settings.negatives
     positives, negatives = (1, 1) if share else (2, 7)
     return settings.positives or positives, negatives if settings.negatives is None else settings.negatives

@@ -1,5 +1,6 @@
 """Hooks: where budgets, rules and watchers enter the training loop without the loop knowing them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,13 +20,32 @@ class Progress:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Access:
+    """What a hook may use of the run that it is part of.
+
+    ``training_loss(step)`` is the loss, with its graph, on the lists that ``step`` trains on;
+    ``held_out_loss(index)`` that on a batch of lists that are never trained on, None where there are none;
+    ``measure()`` is dev nDCG@10 of the weights as they stand, None where nothing is evaluated.
+    """
+
+    optimizer: torch.optim.Optimizer
+    training_loss: Callable[[int], Tensor]
+    held_out_loss: Callable[[int], Tensor] | None
+    measure: Callable[[], float] | None
+
+
 class Hook:
     """Base of all hooks: every method does nothing, a hook overrides those that it needs.
 
-    Order within a step: ``before_step``, forward, ``penalty``, backward, ``after_backward`` (gradients are
-    there, clipping is not yet done), optimizer step, ``after_step``. What a hook remembers between steps it
-    gives out in ``state`` as tensors and takes back in ``load_state``; then a resumed run is the same run.
+    ``begin`` comes once, before the first step and before ``load_state``. Order within a step: ``before_step``,
+    forward, ``penalty``, backward, ``after_backward`` (gradients are there, clipping is not yet done), optimizer
+    step, ``after_step``. What a hook remembers between steps it gives out in ``state`` as tensors and takes back in
+    ``load_state``; then a resumed run is the same run.
     """
+
+    def begin(self, access: Access) -> None:
+        """Run before the first step, or before a checkpoint is taken up."""
 
     def before_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
         """Run before the forward pass, e.g. to mask components for this step."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,11 +32,12 @@ from lorank.training.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from lorank.training.hooks import Hook, Progress
+from lorank.training.extras import extras_for, memory_of
+from lorank.training.hooks import Access, Hook, Progress
 from lorank.training.schedule import rate_factor
 from lorank.training.settings import OptimizerSettings
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]
 MAIN_MEASURE = "nDCG@10"
 
 
@@ -75,6 +77,14 @@ class Lists(Protocol):
         ...
 
 
+MakeOptimizer = Callable[[list[dict[str, Any]], OptimizerSettings], torch.optim.Optimizer]
+
+
+def adamw(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """Return AdamW over parameter groups, which may state a rate ``lr`` of their own."""
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
+
+
 @dataclass
 class Outcome:
     """How a run ended: steps done, the best dev value and its step, seconds of training."""
@@ -100,25 +110,30 @@ class _Run:
 def train(ranker: TrainableRanker, inputs: Any, weights: Weights, lists: Lists, loss: Loss,
           settings: OptimizerSettings, *, seed: int, folder: Path,
           evaluate: Callable[[], dict[str, float]] | None = None, hooks: Sequence[Hook] = (),
+          held_out: Lists | None = None, make_optimizer: MakeOptimizer = adamw,
           listen: Callable[[Progress], None] = lambda progress: None, resume: bool = False) -> Outcome:
     """Train ``weights`` and leave the best ones (by dev nDCG@10) in place.
 
     ``inputs`` is what ``ranker.prepare`` gave; ``folder`` receives metrics.jsonl and checkpoints/;
-    ``evaluate`` returns dev measures and is called ``settings.evaluations`` times; ``listen`` hears of every
-    step. With ``resume`` the newest checkpoint is taken up, if there is one. Raises LorankError when the loss
-    is not finite.
+    ``evaluate`` returns dev measures and is called ``settings.evaluations`` times; ``held_out`` are lists that
+    hooks may take a loss on and that are never trained on; ``make_optimizer`` gets the parameter groups; ``listen``
+    hears of every step. With ``resume`` the newest checkpoint is taken up, if there is one. Raises LorankError when
+    the loss is not finite.
     """
     accelerator = Accelerator()
     ranker.module.to(accelerator.device)
-    optimizer = torch.optim.AdamW(weights.parameter_groups(), lr=settings.lr, betas=settings.betas,
-                                  weight_decay=settings.weight_decay)
+    hooks = (*hooks, *memory_of(loss))
+    optimizer = make_optimizer(weights.parameter_groups(), settings)
     for group in optimizer.param_groups:
         group["base_lr"] = group["lr"]
-    per_epoch = max(1, math.ceil(len(lists.epoch(0)) / settings.batch_size))
+    per_epoch = batches_an_epoch(lists, settings.batch_size)
     steps = settings.steps or max(1, round(settings.epochs * per_epoch / settings.accumulate))
     run = _Run(Progress(step=0, steps=steps, epoch=0))
     saved = newest_checkpoint(folder / "checkpoints") if resume else None
     journal = _Journal(folder / "metrics.jsonl", keep=saved is not None)
+    access = _access(ranker, inputs, lists, held_out, loss, settings, seed, optimizer, evaluate, accelerator.device)
+    for hook in hooks:
+        hook.begin(access)
     if saved is not None:
         _restore(saved, run, weights, optimizer, hooks, journal)
     elif evaluate is not None:
@@ -160,13 +175,11 @@ def _step(run: _Run, ranker: TrainableRanker, inputs: Any, weights: Weights, lis
     weights.set_training_mode()
     total = 0.0
     for part in range(settings.accumulate):
-        epoch, index = divmod(progress.step * settings.accumulate + part, per_epoch)
-        start = index * settings.batch_size
-        chosen = lists.epoch(epoch)[start:start + settings.batch_size]
+        chosen = lists_at(lists, progress.step * settings.accumulate + part, settings.batch_size, per_epoch)
         run.examples += len(chosen)
         mine = chosen[accelerator.process_index::accelerator.num_processes]
-        value = _loss_of(ranker, inputs, lists.collate(mine or chosen[:1]), loss, settings,
-                         _seed_of(seed, progress.step, part, accelerator.process_index), accelerator.device)
+        value = list_loss(ranker, inputs, lists.collate(mine or chosen[:1]), loss, settings,
+                          _seed_of(seed, progress.step, part, accelerator.process_index), accelerator.device)
         for hook in hooks:
             extra = hook.penalty(progress)
             value = value if extra is None else value + extra
@@ -195,18 +208,52 @@ def _step(run: _Run, ranker: TrainableRanker, inputs: Any, weights: Weights, lis
             hook.at_epoch_end(progress)
 
 
-def _loss_of(ranker: TrainableRanker, inputs: Any, batch: ListBatch, loss: Loss, settings: OptimizerSettings,
-             step_seed: int, device: torch.device) -> Tensor:
+def lists_at(lists: Lists, index: int, batch_size: int, per_epoch: int) -> Sequence[TrainingList]:
+    """Return the lists of batch ``index``, counted on from epoch to epoch of ``per_epoch`` batches each."""
+    epoch, place = divmod(index, per_epoch)
+    return lists.epoch(epoch)[place * batch_size:(place + 1) * batch_size]
+
+
+def batches_an_epoch(lists: Lists, batch_size: int) -> int:
+    """Return the number of batches that an epoch has, the last of which may be smaller."""
+    return max(1, math.ceil(len(lists.epoch(0)) / batch_size))
+
+
+def list_loss(ranker: TrainableRanker, inputs: Any, batch: ListBatch, loss: Loss, settings: OptimizerSettings,
+              step_seed: int, device: torch.device) -> Tensor:
+    """Return the loss of a batch, with its graph; ``step_seed`` is what dropout draws from."""
     batch = batch.to(device)
     half = trains_in_bf16(settings.precision, device)
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), \
-            torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
+    precision = partial(torch.autocast, device.type, torch.bfloat16) if half else nullcontext
+    extras = extras_for(loss, ranker, inputs, batch, precision)
+    with torch.random.fork_rng(devices=devices), precision():
         torch.manual_seed(step_seed)
         scores = ranker.forward(inputs, batch.queries, batch.documents, batch.mask).float()
     if batch.first_stage is not None:
         scores = scores + batch.first_stage
-    return loss(scores, batch.labels, batch.mask)
+    weights = () if batch.weights is None else (batch.weights,)
+    return loss(scores, batch.labels, batch.mask, *weights, **extras)
+
+
+def _access(ranker: TrainableRanker, inputs: Any, lists: Lists, held_out: Lists | None, loss: Loss,
+            settings: OptimizerSettings, seed: int, optimizer: torch.optim.Optimizer,
+            evaluate: Callable[[], dict[str, float]] | None, device: torch.device) -> Access:
+    def loss_over(source: Lists, part: int) -> Callable[[int], Tensor]:
+        per_epoch = batches_an_epoch(source, settings.batch_size)
+
+        def value(index: int) -> Tensor:
+            batch = source.collate(lists_at(source, index, settings.batch_size, per_epoch))
+            return list_loss(ranker, inputs, batch, loss, settings, _seed_of(seed, index, part, 0), device)
+
+        return value
+
+    training = loss_over(lists, 0)
+    return Access(
+        optimizer,
+        lambda step: training(step * settings.accumulate),
+        None if held_out is None else loss_over(held_out, settings.accumulate),
+        None if evaluate is None else lambda: evaluate()[MAIN_MEASURE])
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def _validated(path: str | Path, content: dict) -> RecipeFile:
 def _adapter() -> TypeAdapter[RecipeFile]:
     from lorank.training import settings
 
-    for part in (RecipeFile, settings.AdapterSettings, settings.LossSettings, settings.ListSettings,
-                 settings.OptimizerSettings, settings.OffsetSettings):
+    for part in (RecipeFile, settings.AdapterSettings, settings.BudgetSettings, settings.RuleSettings,
+                 settings.LossSettings, settings.ListSettings, settings.OptimizerSettings, settings.OffsetSettings):
         part.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
     return TypeAdapter(RecipeFile)

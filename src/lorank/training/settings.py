@@ -11,7 +11,9 @@ class AdapterSettings:
     """Which low-rank method changes the weights.
 
     ``name`` "full" trains every weight and "head" only what the checkpoint did not bring; "auto" is "lora" on a
-    pretrained base and "full" for a ranker that starts from nothing. ``dropout`` is the adapter's own;
+    pretrained base and "full" for a ranker that starts from nothing. ``start`` and ``scaling`` replace the method's
+    own; a start that reads activations or gradients gets them from ``calibration_batches`` batches of training
+    lists, seen once before the first step. ``dropout`` is the adapter's own;
     ``base_dropout`` keeps the dropout that the base's layers have, which low-rank training rarely needs and which
     more than halves the speed on a CPU. Where every weight is trained the base's dropout is always on.
     """
@@ -19,19 +21,27 @@ class AdapterSettings:
     name: str = "auto"
     rank: int = 8
     alpha: float | None = None
+    start: str | None = None
+    scaling: str | None = None
     targets: str | list[str] = "all-linear"
     exclude: list[str] = field(default_factory=list)
     dropout: float = 0.0
     base_dropout: bool = False
+    calibration_batches: int = 8
     options: dict[str, Option] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Which loss is minimised, with its own options."""
+    """Which loss is minimised, with its own options.
+
+    ``reference`` says whose scores a loss that compares with a reference gets: "start" is the ranker itself before
+    training, anything else the path of a run over the training queries.
+    """
 
     name: str = "softmax"
     options: dict[str, Option] = field(default_factory=dict)
+    reference: str = "start"
 
 
 @dataclass(frozen=True)
@@ -82,10 +92,31 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True)
+class BudgetSettings:
+    """Which budget gives the layers their ranks.
+
+    "none" leaves every layer at the adapter's rank; "auto" is the budget that the adapter's method brings, if it
+    brings one. ``total`` is the sum of ranks over all layers at the end; None means the adapter's rank a layer.
+    """
+
+    name: str = "auto"
+    total: int | None = None
+    options: dict[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RuleSettings:
+    """Which rule steps the factors; "auto" is the one that the adapter's method brings, or else AdamW."""
+
+    name: str = "auto"
+    options: dict[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class OffsetSettings:
     """Where the first-stage score comes from: "auto", "none", "bm25", "fusion", or the path of a run.
 
-    "auto" is "bm25" for texts and "none" for features. The learned scores enter with a weight that is chosen
+    "auto" is "bm25" for texts; features and training rows, which bring lists of their own, have none. The learned scores enter with a weight that is chosen
     on dev among ``grid`` (in units of their spread; 0 is the first stage alone, inf the ranker alone).
     """
 
@@ -95,9 +126,11 @@ class OffsetSettings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training run: the adapter, the loss, the lists, the loop, the first stage and the seed."""
+    """A whole training run: adapter, budget, rule, loss, lists, loop, first stage and seed."""
 
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
+    rule: RuleSettings = field(default_factory=RuleSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     lists: ListSettings = field(default_factory=ListSettings)
     training: OptimizerSettings = field(default_factory=OptimizerSettings)

@@ -1,5 +1,6 @@
 """What a run trains: a low-rank adapter with the new head, the head alone, or every weight."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from lorank import lowrank
 from lorank.errors import UsageError
+from lorank.lowrank.starts import Statistics
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.training.settings import AdapterSettings
 
@@ -17,13 +19,14 @@ WHOLE = ("full", "head")
 class AdapterWeights:
     """An attached adapter, together with the modules that it trains whole (new heads and poolers)."""
 
-    def __init__(self, ranker: TrainableRanker, settings: AdapterSettings, seed: int,
-                 head_lr: float | None) -> None:
+    def __init__(self, ranker: TrainableRanker, settings: AdapterSettings, seed: int, head_lr: float | None,
+                 statistics: Mapping[str, Statistics] | None = None, ranks: Mapping[str, int] | None = None) -> None:
         self.ranker, self.head_lr, self.base_dropout = ranker, head_lr, settings.base_dropout
         self.adapter = lowrank.attach(
             ranker.module, settings.name, rank=settings.rank, alpha=settings.alpha, targets=settings.targets,
             exclude=settings.exclude, dropout=settings.dropout, seed=seed, trained=new_modules(ranker),
-            options=settings.options)
+            start=settings.start, scaling=settings.scaling, options=settings.options, statistics=statistics,
+            ranks=ranks)
 
     def set_training_mode(self) -> None:
         """Put the updates in training mode, and the base too where its dropout is kept."""
@@ -88,12 +91,16 @@ class WholeWeights:
         return {n: p for n, p in self.ranker.module.named_parameters() if p.requires_grad}
 
 
-def trained_weights(ranker: TrainableRanker, settings: AdapterSettings, seed: int,
-                    head_lr: float | None) -> AdapterWeights | WholeWeights:
-    """Attach the adapter that ``settings`` names, or choose whole weights for "full" and "head"."""
+def trained_weights(ranker: TrainableRanker, settings: AdapterSettings, seed: int, head_lr: float | None,
+                    statistics: Mapping[str, Statistics] | None = None,
+                    ranks: Mapping[str, int] | None = None) -> AdapterWeights | WholeWeights:
+    """Attach the adapter that ``settings`` names, or choose whole weights for "full" and "head".
+
+    ``statistics`` by layer path are for starts that read them, ``ranks`` by layer path come from a budget.
+    """
     if settings.name in WHOLE:
         return WholeWeights(ranker, settings, head_lr)
-    return AdapterWeights(ranker, settings, seed, head_lr)
+    return AdapterWeights(ranker, settings, seed, head_lr, statistics, ranks)
 
 
 def new_modules(ranker: TrainableRanker) -> list[str]:
