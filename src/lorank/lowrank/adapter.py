@@ -199,6 +199,33 @@ def install(
     return Adapter(model, name, settings, layers, heads, was_trained)
 
 
+def named_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Return every tensor that ``modules`` save under ``path.key``, each once: live ones, detached."""
+    named: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for path, module in modules.items():
+        for key, tensor in module.state_dict(keep_vars=True).items():
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                named[f"{path}.{key}"] = tensor.detach()
+    return named
+
+
+@torch.no_grad()
+def copy_tensors(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Copy ``state`` into the tensors ``own``; LorankError unless every name and shape fits."""
+    missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
+    if missing or unknown:
+        raise LorankError(
+            f"the state does not fit this adapter: missing {sorted(missing)[:3]}, "
+            f"unknown {sorted(unknown)[:3]}; attach with the same method, targets and start"
+        )
+    for key, tensor in own.items():
+        if tensor.shape != state[key].shape:
+            raise LorankError(f"{key} has shape {tuple(state[key].shape)}, the adapter has {tuple(tensor.shape)}")
+        tensor.copy_(state[key])
+
+
 class Adapter:
     """The updates that one ``attach`` or ``load`` put on a model, and the modules trained whole with them.
 
@@ -244,33 +271,15 @@ class Adapter:
 
     def state(self) -> dict[str, Tensor]:
         """Return every tensor of the adapter under its path: live ones, detached; clone to keep."""
-        state: dict[str, Tensor] = {}
-        seen: set[int] = set()
-        for path, module in (*self.forms.items(), *self.trained.items()):
-            for key, tensor in module.state_dict(keep_vars=True).items():
-                if id(tensor) not in seen:
-                    seen.add(id(tensor))
-                    state[f"{path}.{key}"] = tensor.detach()
-        return state
+        return named_tensors({**self.forms, **self.trained})
 
-    @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Copy in what ``state`` gave; every name and shape must fit.
 
         Raises:
             LorankError: naming the tensors that are missing, unknown or of another shape.
         """
-        own = self.state()
-        missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
-        if missing or unknown:
-            raise LorankError(
-                f"the state does not fit this adapter: missing {sorted(missing)[:3]}, "
-                f"unknown {sorted(unknown)[:3]}; attach with the same method, targets and start"
-            )
-        for key, tensor in own.items():
-            if tensor.shape != state[key].shape:
-                raise LorankError(f"{key} has shape {tuple(state[key].shape)}, the adapter has {tuple(tensor.shape)}")
-            tensor.copy_(state[key])
+        copy_tensors(self.state(), state)
 
     def activate(self, *names: str) -> None:
         """Sum the adapters called ``names`` from now on, this one alone where none is named."""

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from lorank import __version__
 from lorank.errors import DataError, LorankError
 from lorank.lowrank import peft_config
-from lorank.lowrank.adapter import Adapter, LayerPlan, Settings, install
+from lorank.lowrank.adapter import Adapter, LayerPlan, Settings, copy_tensors, install, make_sites, named_tensors
 from lorank.lowrank.agreement import Probe, compare_scores, probe_scores
 from lorank.lowrank.base import weight_reader
-from lorank.lowrank.forms import form_type
+from lorank.lowrank.forms import Form, form_type
 from lorank.lowrank.layer import Adapted
 from lorank.lowrank.staging import staged
 
@@ -100,7 +100,7 @@ def load(model: nn.Module, folder: str | Path, *, name: str = "default", trainab
         lorank does not know.
     """
     contents = read(Path(folder))
-    _check_fit(contents, model, Path(folder))
+    check_fit(contents, model, Path(folder))
     adapter = install(model, contents.settings, contents.plan, contents.trained, name)
     try:
         _fill(adapter, contents, Path(folder))
@@ -257,7 +257,17 @@ def _unprefixed(key: str, folder: Path) -> str:
     return key[len(PREFIX) :]
 
 
-def _check_fit(contents: Contents, model: nn.Module, folder: Path) -> None:
+def open_forms(contents: Contents, model: nn.Module, folder: Path) -> dict[str, Form]:
+    """Return the updates that ``contents`` describes by path, built for ``model`` and not put on it."""
+    sites = make_sites(model, contents.settings, contents.plan)
+    forms = form_type(contents.settings.form).build(sites, **contents.settings.options)
+    named = {site.path: form.eval() for site, form in zip(sites, forms, strict=True)}
+    _fill_forms(named, contents, folder)
+    return named
+
+
+def check_fit(contents: Contents, model: nn.Module, folder: Path) -> None:
+    """Raise DataError where ``model`` lacks a layer or a whole module that ``contents`` brings, or its shape."""
     modules = dict(model.named_modules())
     for path in contents.plan:
         module = modules.get(path)
@@ -289,36 +299,29 @@ def _check_fit(contents: Contents, model: nn.Module, folder: Path) -> None:
                 )
 
 
-@torch.no_grad()
 def _fill(adapter: Adapter, contents: Contents, folder: Path) -> None:
-    if form_type(contents.settings.form).peft_type:
-        for path, form in adapter.forms.items():
-            if form.rank:
-                try:
-                    form.load_peft_tensors(contents.updates.get(path, {}))
-                except (KeyError, ValueError, RuntimeError) as error:
-                    raise DataError(
-                        folder / TENSORS,
-                        None,
-                        f"layer {path}: {error}",
-                        "load it on the base model that it was trained on",
-                    ) from error
-    else:
-        heads = {
-            f"{path}.{key}": tensor
-            for path, module in adapter.trained.items()
-            for key, tensor in module.state_dict().items()
-        }
-        adapter.load_state(
-            heads
-            | {
-                f"{path}.{key}": tensor
-                for path, tensors in contents.updates.items()
-                for key, tensor in tensors.items()
-            }
-        )
+    _fill_forms(adapter.forms, contents, folder)
     for path, module in adapter.trained.items():
         module.load_state_dict(contents.trained[path])
+
+
+@torch.no_grad()
+def _fill_forms(forms: Mapping[str, Form], contents: Contents, folder: Path) -> None:
+    if not form_type(contents.settings.form).peft_type:
+        state = {f"{path}.{key}": tensor for path, own in contents.updates.items() for key, tensor in own.items()}
+        copy_tensors(named_tensors(forms), state)
+        return
+    for path, form in forms.items():
+        if form.rank:
+            try:
+                form.load_peft_tensors(contents.updates.get(path, {}))
+            except (KeyError, ValueError, RuntimeError) as error:
+                raise DataError(
+                    folder / TENSORS,
+                    None,
+                    f"layer {path}: {error}",
+                    "load it on the base model that it was trained on",
+                ) from error
 
 
 def _description(
