@@ -125,3 +125,27 @@ def test_real_preferences_load_as_pairs(shared_data, tmp_path):
             if chosen.strip() and rejected.strip() and chosen != rejected]
     collection = read_rows(stored(tmp_path, rows, "rows.jsonl.gz"))
     assert len(collection.train) == len(rows) > 2000
+
+
+def test_users_and_weights_come_along_and_go_back(tmp_path):
+    rows = [{"query": "a", "chosen": "x", "rejected": "y", "user": "ann", "weight": 0.5},
+            {"query": "b", "docs": ["x", "z"], "labels": [0, 0], "user": "bob"}]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    split = read_rows(tmp_path / "p.jsonl").train
+    assert split.users == {"q1": "ann", "q2": "bob"}
+    assert split.weights == {"q1": 0.5}
+    assert split.qrels["q2"] == {"d1": 0, "d3": 0}
+    write_rows(read_rows(tmp_path / "p.jsonl"), tmp_path / "again.jsonl")
+    again = read_rows(tmp_path / "again.jsonl").train
+    assert (again.users, again.weights, again.qrels) == (split.users, split.weights, split.qrels)
+
+
+@pytest.mark.parametrize(("extra", "message"), [
+    ({"user": 3}, "p.jsonl:2: user is 3"), ({"user": "u", "weight": -1}, "p.jsonl:2: the weight -1"),
+    ({"user": "u", "weight": True}, "the weight True"), ({}, "p.jsonl:2: the row has no \"user\""),
+])
+def test_wrong_users_and_weights_are_refused(tmp_path, extra, message):
+    row = {"query": "a", "chosen": "x", "rejected": "y"}
+    (tmp_path / "p.jsonl").write_text(json.dumps(row | {"user": "u"}) + "\n" + json.dumps(row | extra) + "\n")
+    with pytest.raises(DataError, match=message):
+        read_rows(tmp_path / "p.jsonl")

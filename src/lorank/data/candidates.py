@@ -87,8 +87,10 @@ def _line(path: str | Path | None, query: str, document: str | None = None) -> i
 
 def training_lists(split: Split, collection: Collection, candidates: Run | None = None, *,
                    negatives: int | None = 16, positives: int | None = None, spare: float | None = 0.95,
-                   fill: bool = True, rng: np.random.Generator) -> list[TrainingList]:
+                   fill: bool = True, empty: bool = False, rng: np.random.Generator) -> list[TrainingList]:
     """Draw one list for every query of the split that has a relevant document: its positives, then negatives.
+
+    With ``empty`` the queries that are judged and have no relevant document get a list too.
 
     ``candidates`` default to those that came with the split. ``negatives`` and ``positives`` are the most of
     each in a list, None for all. ``spare`` (0 to 1) is the share of the lowest relevant document's score above
@@ -107,7 +109,7 @@ def training_lists(split: Split, collection: Collection, candidates: Run | None 
     lists = []
     for query in split.queries:
         judged = split.qrels.get(query, {})
-        if any(grade > 0 for grade in judged.values()):
+        if any(grade > 0 for grade in judged.values()) or (empty and judged):
             lists.append(_list_of(query, judged, candidates.get(query, {}), collection, negatives, positives,
                                   spare if has_order else None, fill, has_order, rng))
     return lists

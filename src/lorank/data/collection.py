@@ -17,13 +17,16 @@ class Split:
     """Queries and their judgments.
 
     ``queries`` maps query id to text; ``qrels`` maps query id to {document id: relevance}. ``candidates``,
-    where given, are the lists that came with the data (LETOR rows, training rows with negatives).
+    where given, are the lists that came with the data (LETOR rows, training rows with negatives). ``users``, where
+    given, says who asked each query, and ``weights`` how much a query counts in training (1 where it has none).
     """
 
     name: str
     queries: dict[str, str]
     qrels: Qrels
     candidates: Run | None = None
+    users: dict[str, str] | None = None
+    weights: dict[str, float] | None = None
 
     def __len__(self) -> int:
         return len(self.queries)

@@ -7,22 +7,25 @@ learned which documents are popular.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from lorank.data.collection import Collection, Split
 from lorank.errors import UsageError
 
+T = TypeVar("T")
+
 
 def subset(split: Split, queries: Iterable[str], name: str) -> Split:
-    """Return the split of some of the queries, judgments and candidates with them, in the split's order."""
+    """Return the split of some of the queries, with all that it says of them, in the split's order."""
     chosen = set(queries)
-    candidates = None
-    if split.candidates is not None:
-        candidates = {query: row for query, row in split.candidates.items() if query in chosen}
-    return Split(name, {query: text for query, text in split.queries.items() if query in chosen},
-                 {query: row for query, row in split.qrels.items() if query in chosen}, candidates)
+
+    def of(rows: dict[str, T] | None) -> dict[str, T] | None:
+        return None if rows is None else {query: row for query, row in rows.items() if query in chosen}
+
+    return Split(name, of(split.queries) or {}, of(split.qrels) or {}, of(split.candidates), of(split.users),
+                 of(split.weights))
 
 
 def groups(split: Split, by: Literal["query", "target"]) -> list[list[str]]:

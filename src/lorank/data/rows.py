@@ -4,12 +4,15 @@
 - ``{"query", "docs": [...], "labels": [...]}``: whole numbers from 0;
 - ``{"query", "chosen", "rejected"}``: a preference pair.
 
+A ``"user"`` (a text) says who asked or preferred, a ``"weight"`` (0 and up) how much the row counts in training. In
+labelled lists all labels may be 0: none of the documents was good enough (the outside option).
+
 A row is one query and one list. Equal document texts are one document of the collection. The list is the
 query's candidates; their scores are the teacher's, or 0 where the row gives none.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +26,14 @@ EXPECTED = ('{"query", "pos": [...], "neg": [...]}, {"query", "docs": [...], "la
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """One query with its documents, their labels (int from 0) and a teacher's scores, if any."""
+    """One query with its documents, their labels (int from 0), a teacher's scores, the user and the weight, if any."""
 
     query: str
     documents: list[str]
     labels: list[int]
     scores: list[float] | None = None
+    user: str | None = None
+    weight: float | None = None
 
 
 class _RowError(ValueError):
@@ -89,6 +94,16 @@ def _pair(row: dict[str, Any]) -> TrainingRow:
     return TrainingRow(_text(row["query"], "query"), documents, [1, 0])
 
 
+def _with_user_and_weight(record: dict[str, Any], row: TrainingRow) -> TrainingRow:
+    user, weight = record.get("user"), record.get("weight")
+    if user is not None:
+        _text(user, "user")
+    if weight is not None and (isinstance(weight, bool) or not isinstance(weight, int | float)
+                               or not 0 <= weight < float("inf")):
+        raise _RowError(f"the weight {weight!r} is not a number from 0 up")
+    return replace(row, user=user, weight=None if weight is None else float(weight))
+
+
 LAYOUTS: dict[str, Callable[[dict[str, Any]], TrainingRow]] = {
     "pos": _positives_and_negatives, "docs": _labelled, "chosen": _pair}
 
@@ -104,7 +119,7 @@ def training_rows(path: str | Path) -> Iterator[tuple[int, TrainingRow]]:
         try:
             if "query" not in record or len(keys) != 1:
                 raise _RowError(f"the fields are {sorted(record)}")
-            row = LAYOUTS[keys[0]](record)
+            row = _with_user_and_weight(record, LAYOUTS[keys[0]](record))
             if len(set(row.documents)) < len(row.documents):
                 twice = next(text for i, text in enumerate(row.documents) if text in row.documents[:i])
                 raise _RowError(f"the document {twice[:60]!r} is listed twice")
@@ -130,17 +145,28 @@ def read_rows(path: str | Path, name: str | None = None, *, split: str = "train"
     path = Path(path)
     documents: dict[str, str] = {}
     queries, qrels, candidates = {}, {}, {}
+    users: dict[str, str] = {}
+    weights: dict[str, float] = {}
+    first_without: int | None = None
     for line, row in training_rows(path):
         query = f"q{line}"
         ids = [documents.setdefault(text, f"d{len(documents) + 1}") for text in row.documents]
         queries[query] = row.query
         qrels[query] = dict(zip(ids, row.labels))
         candidates[query] = dict(zip(ids, map(float, row.scores or [0] * len(ids))))
+        if row.weight is not None:
+            weights[query] = row.weight
+        if row.user is not None:
+            users[query] = row.user
+        elif first_without is None:
+            first_without = line
     if not queries:
         raise DataError(path, None, "the file holds no rows", f"a row is {EXPECTED}")
+    if users and first_without is not None:
+        raise DataError(path, first_without, "the row has no \"user\", and others have one", "give every row its user")
     stem = path.name.removesuffix(".gz").rpartition(".")[0] or path.name
     return Collection(name or stem, list(documents.values()), list(documents),
-                      {split: Split(split, queries, qrels, candidates)})
+                      {split: Split(split, queries, qrels, candidates, users or None, weights or None)})
 
 
 def _documents_of(collection: Collection, split: Split, query: str) -> tuple[list[str], list[int], list[float]]:
@@ -190,5 +216,10 @@ def write_rows(collection: Collection, path: str | Path, *, split: str = "train"
     chosen = collection.split(split)
     scored = any(score for row in (chosen.candidates or {}).values() for score in row.values())
     write = WRITERS[layout]
-    write_records((row for query, text in chosen.queries.items()
+    write_records((row | _of_query(chosen, query) for query, text in chosen.queries.items()
                    for row in write(text, *_documents_of(collection, chosen, query), scored)), path)
+
+
+def _of_query(split: Split, query: str) -> dict[str, Any]:
+    said = {"user": (split.users or {}).get(query), "weight": (split.weights or {}).get(query)}
+    return {key: value for key, value in said.items() if value is not None}

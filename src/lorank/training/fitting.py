@@ -18,7 +18,6 @@ import numpy as np
 from lorank.data.collection import Collection, Split
 from lorank.data.folds import hold_out_dev
 from lorank.data.free_queries import free_queries, targets
-from lorank.data.trec import read_run
 from lorank.errors import UsageError
 from lorank.lowrank import select_targets, statistics_needed
 from lorank.lowrank.starts import Statistics
@@ -31,7 +30,7 @@ from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Qrels, Run
 from lorank.training.calibration import calibrate
 from lorank.training.candidates import Candidates, find_candidates
-from lorank.training.extras import remember_beginning
+from lorank.training.extras import reference_run, remember_beginning
 from lorank.training.hooks import Hook, Progress
 from lorank.training.lists import CandidateLists
 from lorank.training.loop import MAIN_MEASURE, Loss, Outcome, train
@@ -135,7 +134,7 @@ def _lists_and_inputs(ranker: TrainableRanker, data: Collection, free: Split | N
     share = ranker.kind == "bi-encoder" if recipe.lists.shared is None else recipe.lists.shared
     positives, negatives = _list_sizes(recipe.lists, found.whole, share)
     offset = found.offset and any(ranker.head_parameters())
-    reference = None if recipe.loss.reference == "start" else read_run(recipe.loss.reference)
+    reference = reference_run(recipe.loss.reference, data.train)
 
     def lists_of(part: Split, run: Run) -> CandidateLists:
         return CandidateLists(

@@ -22,7 +22,8 @@ def batch(seed=0):
     mask[1, 4:] = mask[3, 2:] = False
     lists = torch.tensor([5, 2, 9, 4])
     extras = {"items": (lists << 32).unsqueeze(1) + torch.arange(6), "lists": lists,
-              "users": torch.tensor([0, 1, 1, 0]), "epoch": torch.tensor(1.0), "first_stage": first, "reference": reference}
+              "users": torch.tensor([0, 1, 1, 0]), "epoch": torch.tensor(1.0), "first_stage": first,
+              "reference": reference}
     return scores, labels, mask, extras
 
 

@@ -24,6 +24,7 @@ EXTRAS: dict[str, Tensor] = {
     "items": torch.tensor([[0, 1]]),
     "lists": torch.tensor([0]),
     "users": torch.tensor([0]),
+    "outside": torch.tensor([False]),
     "epoch": torch.tensor(0.0),
     "first_stage": torch.zeros(1, 2),
     "reference": torch.zeros(1, 2),
@@ -31,7 +32,8 @@ EXTRAS: dict[str, Tensor] = {
 """What a loss may want, each with an example for one list of two.
 
 ``items`` int64 [batch, list] tells (query, document) pairs apart and ``lists`` int64 [batch] queries, both alike at
-every epoch; ``users`` int64 [batch] is who asked; ``epoch`` counts from 0; ``first_stage`` [batch, list] are the
+every epoch; ``users`` int64 [batch] is who asked; ``outside`` bool [batch] says of which lists nothing was
+chosen (only a loss that wants it is given such lists); ``epoch`` counts from 0; ``first_stage`` [batch, list] are the
 candidates' scores; ``reference`` [batch, list] are scores without a gradient, of the same ranker as it was before
 training or of a run."""
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -67,6 +68,8 @@ class TrainableRanker(Ranker, Generic[Inputs]):
     module: nn.Module
     base: str
     """What the constructor was given as its base: a packaged name, a folder, or a Hub name."""
+    reference: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """Opens a context within which the module computes as it did before it was adapted; set by whoever adapts it."""
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
