@@ -1,0 +1,99 @@
+"""A small engine whose scores are a formula, and a live server around any engine, for tests of the API."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from lorank.errors import LorankError
+from lorank.serving.app import make_app
+from lorank.serving.calibration import Platt
+from lorank.serving.engine import Job, Scored, UnknownAdapter
+from lorank.serving.intake import Intake
+from lorank.serving.keys import Caller, Keys, hashed
+from lorank.serving.limits import Limits
+from lorank.serving.server import Server
+
+READ = 20
+"""Words of a document that the engine reads."""
+PLATT = Platt(2.0, -1.0)
+ADAPTERS = {"acme": 2.0, "globex": -1.0, "initech": 0.5}
+KEYS = {"acme": "lr-acme-key", "globex": "lr-globex-key", "operator": "lr-operator-key"}
+
+
+def words_shared(query: str, document: str) -> int:
+    """Return how many of the first READ words of a document occur in the query."""
+    return sum(word in query.split() for word in document.split()[:READ])
+
+
+class WordEngine:
+    """score = weight of the adapter x shared words; acme is calibrated, "broken" is broken, "poison" raises."""
+
+    base_name = "words"
+
+    def __init__(self, second_a_document: float = 0.0) -> None:
+        self.second_a_document, self.closed = second_a_document, False
+        self.batches: list[list[Job]] = []
+        self.versions = dict.fromkeys(ADAPTERS, 1)
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def score(self, jobs: Sequence[Job]) -> list[Scored | LorankError]:
+        self.gate.wait(30)
+        self.batches.append(list(jobs))
+        time.sleep(self.second_a_document * sum(len(job.documents) for job in jobs))
+        return [self._one(job) for job in jobs]
+
+    def _one(self, job: Job) -> Scored | LorankError:
+        if job.adapter == "broken":
+            return LorankError("/secret/place/broken: adapter_model.safetensors is torn; save it again")
+        if "poison" in job.query:
+            raise RuntimeError("the engine met poison")
+        weight = 1.0 if job.adapter is None else ADAPTERS[job.adapter]
+        scores = np.array([weight * words_shared(job.query, text) for text in job.documents], np.float32)
+        cut = np.array([len(text.split()) > READ for text in job.documents], bool)
+        tokens = sum(min(len(text.split()), READ) for text in job.documents)
+        return Scored(scores, tokens, int(cut.sum()), PLATT(scores) if job.adapter == "acme" else None, cut)
+
+    def adapters(self) -> list[str]:
+        return sorted([*ADAPTERS, "broken"])
+
+    def version(self, adapter: str | None) -> str:
+        if adapter not in (None, *self.adapters()):
+            raise UnknownAdapter("no such adapter")
+        return str(self.versions.get(adapter, 0))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def tenant_keys() -> Keys:
+    """Return the keys of two tenants, and of an operator who may call everything."""
+    return Keys([(hashed(KEYS["acme"]), Caller("acme", frozenset({"acme"}))),
+                 (hashed(KEYS["globex"]), Caller("globex", frozenset({"globex", "initech"}))),
+                 (hashed(KEYS["operator"]), Caller("operator"))])
+
+
+def bearer(name: str) -> dict[str, str]:
+    """Return the header with a tenant's key."""
+    return {"Authorization": f"Bearer {KEYS[name]}"}
+
+
+@contextmanager
+def live(engine: object, keys: Keys | None = None, limits: Limits | None = None) -> Iterator[tuple[str, Intake]]:
+    """Serve ``engine`` on loopback in a thread; yield its address and the application."""
+    said: list[str] = []
+    listening = threading.Event()
+    application = make_app(engine, keys, limits or Limits(collect_ms=0))
+    server = Server(application, "127.0.0.1", 0, say=lambda address: (said.append(address), listening.set()))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread.start()
+    assert listening.wait(20)
+    try:
+        yield said[0], application
+    finally:
+        server.handle_exit(15, None)
+        thread.join(20)
