@@ -5,6 +5,7 @@ from lorank.lowrank.forms import (
     bora,
     c3a,
     edora,
+    gated,
     gralora,
     hydra,
     lamda,
@@ -33,6 +34,7 @@ from lorank.lowrank.forms import (
 )
 from lorank.lowrank.forms.dora import DoRA
 from lorank.lowrank.forms.form import FORMS, Factors, Form, Site, form, form_type
+from lorank.lowrank.forms.gated import Gated
 from lorank.lowrank.forms.lora import LoRA
 
 __all__ = [
@@ -46,6 +48,8 @@ __all__ = [
     "form",
     "form_type",
     "FORMS",
+    "Gated",
+    "gated",
     "gralora",
     "hydra",
     "lamda",
