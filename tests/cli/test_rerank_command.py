@@ -99,8 +99,7 @@ def test_after_kill_9_the_same_command_pays_only_for_what_is_left(shop, given, t
     paid = shop.calls
 
     shop.calls, shop.at = 0, None
-    whole = started([*command[:-1], tmp_path / "again.run"])
-    assert whole.wait() == 0, whole.stderr.read()
+    assert run([*command[:-1], tmp_path / "again.run"]).exit_code == 0
     assert read_run(tmp_path / "again.run") == read_run(tmp_path / "llm.run")
     assert paid == shop.calls + 1, "the call under way when the process was killed, and no other, is paid twice"
     calls = re.search(r"^calls +([\d,]+)", told, re.MULTILINE)

@@ -16,7 +16,7 @@ import numpy as np
 from lorank.errors import UsageError
 from lorank.ranking.consensus.fusion import Normalise, fuse
 from lorank.ranking.consensus.profile import Floats, Profile
-from lorank.ranking.consensus.rules import rule
+from lorank.ranking.consensus.rules import TIE, rule
 
 
 def needed_scores(profile: Profile, method: str) -> Floats:
@@ -68,4 +68,5 @@ def score_fusion(profile: Profile, *, normalise: Normalise = "z") -> Floats:
         runs[ballot][""][profile.items[item]] = score
     fused = fuse(runs, profile.weight, normalise)[""]
     lowest = min(fused.values(), default=0.0)
-    return np.array([fused.get(name, lowest) for name in profile.items])
+    total = np.array([fused.get(name, lowest) for name in profile.items])
+    return np.where(np.abs(total) < TIE * profile.weight.sum(), 0.0, total)
