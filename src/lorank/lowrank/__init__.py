@@ -10,6 +10,7 @@ from lorank.lowrank.heads import new_head_modules
 from lorank.lowrank.layer import Adapted
 from lorank.lowrank.linalg import SVD, top_k_svd
 from lorank.lowrank.presets import PRESETS, Preset, statistics_needed
+from lorank.lowrank.rules import RULES, Rule, make_rule, optimizer
 from lorank.lowrank.scaling import SCALINGS
 from lorank.lowrank.starts import STARTS, Start
 from lorank.lowrank.targets import select_targets
@@ -18,8 +19,8 @@ from lorank.lowrank.targets import select_targets
 def methods(area: str | None = None) -> list[catalogue.Method]:
     """Return the catalogue entries of this wing, of one area or of all.
 
-    >>> [method.id for method in methods("adapters.optim")]
-    ['rslora']
+    >>> [method.id for method in methods("adapters.optim")][:3]
+    ['allora', 'altlora', 'bilora']
     """
     return [method for method in catalogue.methods(area) if method.location.startswith("lorank.lowrank.")]
 
@@ -37,6 +38,8 @@ __all__ = [
     "Preset",
     "Probe",
     "QuantisedLinear",
+    "RULES",
+    "Rule",
     "SCALINGS",
     "STARTS",
     "SVD",
@@ -48,8 +51,10 @@ __all__ = [
     "compare_scores",
     "dequantise",
     "load",
+    "make_rule",
     "methods",
     "new_head_modules",
+    "optimizer",
     "quantise",
     "select_targets",
     "statistics_needed",

@@ -311,13 +311,14 @@ class Adapter:
         """Within it this adapter's layers compute with the model's own weights; whole modules stay as trained."""
         merged = self.merged
         self.unmerge()
+        enabled = [layer.enabled for layer in self.layers.values()]
         for layer in self.layers.values():
             layer.enabled = False
         try:
             yield
         finally:
-            for layer in self.layers.values():
-                layer.enabled = True
+            for layer, was in zip(self.layers.values(), enabled, strict=True):
+                layer.enabled = was
             if merged:
                 self.merge()
 

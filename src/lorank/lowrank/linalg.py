@@ -102,3 +102,38 @@ def _randomised(
 
 
 _METHODS: dict[str, Callable[..., tuple[Tensor, Tensor, Tensor]]] = {"exact": _exact, "randomised": _randomised}
+
+
+def gram(factor: Tensor) -> Tensor:
+    """Return F F^T [r, r] of ``factor`` [r, n], in float64."""
+    wide = factor.detach().double()
+    return wide @ wide.t()
+
+
+def damped_inverse(matrix: Tensor, damping: float) -> Tensor:
+    """Return (M + d I)^-1 of a symmetric ``matrix`` M >= 0 [r, r], d = ``damping`` times M's mean diagonal.
+
+    Directions in which M + d I is 0 up to rounding are left out, as in a pseudo-inverse: M = 0 gives 0.
+
+    >>> damped_inverse(torch.diag(torch.tensor([2.0, 0.0])), 0.0).tolist()
+    [[0.5, 0.0], [0.0, 0.0]]
+    """
+    values, vectors = torch.linalg.eigh(matrix)
+    trace = matrix.diagonal().sum()
+    values = values + damping * trace / max(len(matrix), 1)
+    kept = values > torch.finfo(matrix.dtype).eps * len(matrix) * trace
+    return (vectors * torch.where(kept, 1 / values, 0.0)) @ vectors.t()
+
+
+def solve_sylvester(left: Tensor, right: Tensor, constant: Tensor) -> Tensor:
+    """Return X [m, n] with ``left`` X + X ``right`` = ``constant`` for symmetric left, right >= 0.
+
+    Where an eigenvalue of left and one of right are both 0 the equation says nothing, and X is 0 there.
+
+    >>> solve_sylvester(torch.tensor([[1.0]]), torch.tensor([[3.0]]), torch.tensor([[8.0]])).tolist()
+    [[2.0]]
+    """
+    (a, U), (b, V) = torch.linalg.eigh(left), torch.linalg.eigh(right)
+    sums = a[:, None] + b[None, :]
+    kept = sums > torch.finfo(sums.dtype).eps * (left.diagonal().sum() + right.diagonal().sum())
+    return U @ torch.where(kept, (U.t() @ constant @ V) / sums, 0.0) @ V.t()

@@ -6,7 +6,7 @@ differ from PEFT's defaults are written, since versions of PEFT warn about keys 
 
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -59,6 +59,7 @@ HARMLESS = frozenset(
         "runtime_config",
     }
 )
+BY_ROOT = ("rslora", "rora-scaling")
 MOVES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 Parsed = tuple[Settings, dict[str, LayerPlan], dict[str, dict[str, Tensor]], dict[str, dict[str, Tensor]]]
@@ -98,7 +99,7 @@ def build(
     optional = {
         "rank_pattern": _longest_first({path: own for path, own in ranks.items() if own != rank}),
         "alpha_pattern": _longest_first({path: _number(own) for path, own in alphas.items() if own != alpha}),
-        "use_rslora": settings.scaling == "rslora",
+        "use_rslora": settings.scaling in BY_ROOT,
         "fan_in_fan_out": any(_layer(model, path).transposed for path in updates),
         **form_type(settings.form).peft_options,
     }
@@ -169,8 +170,8 @@ def shortest_names(paths: Collection[str], model: nn.Module) -> list[str]:
 
 
 def _written_alpha(layer: LayerPlan, rank: int, scaling: str) -> float:
-    grow: dict[str, Callable[[float], float]] = {"lora": float, "rslora": math.sqrt}
-    return layer.alpha if rank == layer.rank else layer.alpha * grow[scaling](rank / layer.rank)
+    growth = rank / layer.rank
+    return layer.alpha if rank == layer.rank else layer.alpha * (math.sqrt(growth) if scaling in BY_ROOT else growth)
 
 
 def _commonest(values: Collection[float]) -> float:

@@ -1,6 +1,6 @@
-"""Each published method as a point on the axes: form, start, scaling."""
+"""Each published method as a point on the axes: form, start, scaling, rule."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lorank.errors import unknown_name
 from lorank.lowrank.forms import FORMS
@@ -14,12 +14,14 @@ class Preset:
     form: str
     start: str = "zero"
     scaling: str = "lora"
+    rule: str = field(default="adamw", repr=False)
 
 
 PRESETS: dict[str, Preset] = {
     "lora": Preset("lora"),
     "dora": Preset("dora"),
     "rslora": Preset("lora", scaling="rslora"),
+    "rora-scaling": Preset("lora", scaling="rora-scaling"),
     "pissa": Preset("lora", start="svd"),
     "olora": Preset("lora", start="olora"),
     "lora-init-a": Preset("lora", start="init-a"),
@@ -29,6 +31,16 @@ PRESETS: dict[str, Preset] = {
     "lora-ga": Preset("lora", start="lora-ga"),
     "lora-sb": Preset("lora-core", start="lora-sb"),
     "lamda-plus-plus": Preset("lamda", start="spectrum-ranks"),
+    "lora-plus": Preset("lora", rule="lora-plus"),
+    "lora-pro": Preset("lora", rule="lora-pro"),
+    "loft": Preset("lora", rule="loft"),
+    "altlora": Preset("lora", rule="altlora"),
+    "allora": Preset("lora", rule="allora"),
+    "coto": Preset("lora", rule="coto"),
+    "chain-of-lora": Preset("lora", rule="chain-of-lora"),
+    "fast-forward": Preset("lora", rule="fast-forward"),
+    "polyak-momentum": Preset("lora", rule="polyak-momentum"),
+    "bilora": Preset("gated", rule="bilora"),
 }
 """Every method that ``attach`` knows by name; a form without an entry is a preset of its own."""
 

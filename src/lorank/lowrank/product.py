@@ -10,9 +10,11 @@ sum dy (y - b) / m), never an intermediate of the output's size. The backward pa
 
     h = z A^T    dh = s (dy * g) B    dx = (dy * g) W + dh A    dA = dh^T z    dB = s (dy * g)^T h
 
-where g is folded into W and B rather than into dy. In float32 and better, and with more rows than outputs, dx is
-one product, dy (g * (W + s B A)): forming that weight costs less than a pass over dx, and in half precision it
-would round the update away. Products with r are taken as [r, rows], the layout in which they are fastest.
+where g is folded into W and B rather than into dy. Row rates c [out] multiply the gradient of every row of B A on
+its way into the factors, dA = (s (dy * g * c) B)^T z and dB = c * dB, and leave dx alone. In float32 and better, and
+with more rows than outputs, dx is one product, dy (g * (W + s B A)): forming that weight costs less than a pass over
+dx, and in half precision it would round the update away. Products with r are taken as [r, rows], the layout in which
+they are fastest.
 """
 
 import torch
@@ -40,6 +42,7 @@ def low_rank_linear(
     frozen: tuple[Tensor, Tensor] | None = None,
     magnitude: Tensor | None = None,
     norm: Tensor | None = None,
+    row_rates: Tensor | None = None,
 ) -> Tensor:
     """Return y [..., out] of the equation above.
 
@@ -54,13 +57,14 @@ def low_rank_linear(
         frozen: (A0 [r0, in], B0 [out, r0]) to take away from W.
         magnitude: m [out].
         norm: n [out], a constant; must come with ``magnitude``.
+        row_rates: c [out], a constant.
 
     >>> x, W, A, B = torch.ones(1, 2), torch.eye(2), torch.ones(1, 2), torch.ones(2, 1)
     >>> low_rank_linear(x, W, None, A, B, 0.5)
     tensor([[2., 2.]])
     """
     A0, B0 = frozen or (None, None)
-    return _LowRankLinear.apply(x, dropped, weight, bias, A, B, A0, B0, magnitude, norm, scaling)
+    return _LowRankLinear.apply(x, dropped, weight, bias, A, B, A0, B0, magnitude, norm, row_rates, scaling)
 
 
 class _LowRankLinear(torch.autograd.Function):
@@ -77,6 +81,7 @@ class _LowRankLinear(torch.autograd.Function):
         B0: Tensor | None,
         magnitude: Tensor | None,
         norm: Tensor | None,
+        row_rates: Tensor | None,
         scaling: float,
     ) -> Tensor:
         dtype = compute_dtype(x)
@@ -106,6 +111,7 @@ class _LowRankLinear(torch.autograd.Function):
             B0,
             magnitude,
             norm,
+            row_rates,
             y if need[8] else None,
         )
         ctx.scaling, ctx.dtype, ctx.shape, ctx.separate = scaling, dtype, x.shape, dropped is not None
@@ -114,7 +120,7 @@ class _LowRankLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, dy: Tensor) -> tuple[Tensor | None, ...]:
-        z, h, weight, bias, A, B, A0, B0, magnitude, norm, y = ctx.saved_tensors
+        z, h, weight, bias, A, B, A0, B0, magnitude, norm, rates, y = ctx.saved_tensors
         need = ctx.needs_input_grad
         need_x, need_z, need_A, need_B, need_m = need[0], need[1], need[4], need[5], need[8]
         dtype, scaling = ctx.dtype, ctx.scaling
@@ -130,7 +136,7 @@ class _LowRankLinear(torch.autograd.Function):
         if need_x:
             dx = dy @ _effective_weight(weight, gain, pairs if fold else [], dtype)
         dh = None
-        if need_A or need_z or (need_x and not fold and not ctx.separate):
+        if (need_A and rates is None) or need_z or (need_x and not fold and not ctx.separate):
             dh = _transposed(_scaled(B, gain, scaling), dtype) @ dy.t()
         if need_x and not fold:
             for A_, B_, scaling_ in pairs:
@@ -138,13 +144,16 @@ class _LowRankLinear(torch.autograd.Function):
                 dx.addmm_(inner.t(), A_.to(dtype))
         if need_z:
             dz = (dh.t() @ A.to(dtype)).view(ctx.shape)
+        if rates is not None:
+            gain = rates.unsqueeze(1) if gain is None else gain * rates.unsqueeze(1)
+            dh = _transposed(_scaled(B, gain, scaling), dtype) @ dy.t() if need_A else None
         if need_A:
             dA = (dh @ _rows(z, dtype)).to(A.dtype)
         if need_B:
             dB = _scaled((h @ dy).t().to(B.dtype), gain, scaling).contiguous()
         if dx is not None:
             dx = dx.view(ctx.shape)
-        return dx, dz, None, None, dA, dB, None, None, dm, None, None
+        return dx, dz, None, None, dA, dB, None, None, dm, None, None, None
 
 
 def _rows(x: Tensor, dtype: torch.dtype) -> Tensor:

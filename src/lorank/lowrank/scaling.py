@@ -32,8 +32,24 @@ def rslora(alpha: float, rank: int) -> float:
     return alpha / math.sqrt(rank) if rank else 0.0
 
 
-SCALINGS.update(lora=lora, rslora=rslora)
-DEFAULT_ALPHA.update(lora=float, rslora=lambda rank: 8.0)
+@catalogued(
+    "rora-scaling",
+    area="adapters.optim",
+    title="RoRA: Efficient Fine-Tuning of LLM with Reliability Optimization for Rank Adaptation",
+)
+def rora(alpha: float, rank: int) -> float:
+    """Return s = alpha / sqrt(r) (Liu et al., 2025, arXiv:2501.04315), which is rsLoRA's factor; rank 0 gives 0.
+
+    RoRA asks of the factor that the gradient's size does not depend on r, and uses it to recover pruned models.
+
+    >>> rora(8, 4) == rslora(8, 4)
+    True
+    """
+    return rslora(alpha, rank)
+
+
+SCALINGS.update({"lora": lora, "rslora": rslora, "rora-scaling": rora})
+DEFAULT_ALPHA.update({"lora": float, "rslora": lambda rank: 8.0, "rora-scaling": lambda rank: 8.0})
 
 
 def scaling_rule(name: str) -> Callable[[float, int], float]:

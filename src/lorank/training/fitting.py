@@ -33,10 +33,11 @@ from lorank.training.candidates import Candidates, find_candidates
 from lorank.training.extras import reference_run, remember_beginning
 from lorank.training.hooks import Hook, Progress
 from lorank.training.lists import CandidateLists
-from lorank.training.loop import MAIN_MEASURE, Loss, Outcome, train
+from lorank.training.loop import MAIN_MEASURE, Loss, Outcome, adamw, train
 from lorank.training.mix import ALONE, Mix, choose_mix
 from lorank.training.record import write_record
 from lorank.training.settings import AdapterSettings, ListSettings, LossSettings, Recipe
+from lorank.training.stepping import stepping, unclipped
 from lorank.training.tuned import Learned, TunedRanker, learned_run
 from lorank.training.weights import WHOLE, new_modules, resolved, trained_weights
 
@@ -68,8 +69,11 @@ def fit(ranker: TrainableRanker, data: Collection, adapter: str | None = None, l
     weights = trained_weights(ranker, recipe.adapter, recipe.seed, recipe.training.head_lr, statistics)
     remember_beginning(ranker, [p for g in weights.parameter_groups() for p in g["params"]], weights.adapter, loss)
     dev = _DevMeasure(Learned(ranker, weights.adapter), data, found, recipe)
-    outcome = train(ranker, inputs, weights, lists, loss, recipe.training, seed=recipe.seed, folder=out,
-                    evaluate=dev, hooks=hooks, held_out=held_out, resume=resume, listen=partial(_tell, listen))
+    steps_by = stepping(recipe.rule, weights.adapter, recipe.adapter.name)
+    outcome = train(ranker, inputs, weights, lists, loss, unclipped(recipe.training, steps_by), seed=recipe.seed,
+                    folder=out, evaluate=dev, hooks=[*([steps_by] if steps_by else []), *hooks], held_out=held_out,
+                    make_optimizer=steps_by.make_optimizer if steps_by else adamw, resume=resume,
+                    listen=partial(_tell, listen))
     mix = dev.choose(listen)
     tuned = TunedRanker(ranker, weights.adapter, found.first_stage if mix.first_stage else None, mix)
     tuned.save(out / "model")

@@ -26,13 +26,15 @@ class Access:
 
     ``training_loss(step)`` is the loss, with its graph, on the lists that ``step`` trains on;
     ``held_out_loss(index)`` that on a batch of lists that are never trained on, None where there are none;
-    ``measure()`` is dev nDCG@10 of the weights as they stand, None where nothing is evaluated.
+    ``measure()`` is dev nDCG@10 of the weights as they stand, None where nothing is evaluated; ``steps`` is how many
+    steps the run has.
     """
 
     optimizer: torch.optim.Optimizer
     training_loss: Callable[[int], Tensor]
     held_out_loss: Callable[[int], Tensor] | None
     measure: Callable[[], float] | None
+    steps: int = 0
 
 
 class Hook:
@@ -54,7 +56,7 @@ class Hook:
         """Return a scalar to add to the loss, or None."""
 
     def after_backward(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
-        """Run when the gradients are there, e.g. to transform them or to read importance from them."""
+        """Run when the gradients of ``progress.loss`` are there, e.g. to change them or to read them."""
 
     def after_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
         """Run after the optimizer's step, e.g. for proximal steps, or to move ranks."""

@@ -131,7 +131,8 @@ def train(ranker: TrainableRanker, inputs: Any, weights: Weights, lists: Lists, 
     run = _Run(Progress(step=0, steps=steps, epoch=0))
     saved = newest_checkpoint(folder / "checkpoints") if resume else None
     journal = _Journal(folder / "metrics.jsonl", keep=saved is not None)
-    access = _access(ranker, inputs, lists, held_out, loss, settings, seed, optimizer, evaluate, accelerator.device)
+    access = _access(ranker, inputs, lists, held_out, loss, settings, seed, optimizer, evaluate, accelerator.device,
+                     steps)
     for hook in hooks:
         hook.begin(access)
     if saved is not None:
@@ -189,6 +190,7 @@ def _step(run: _Run, ranker: TrainableRanker, inputs: Any, weights: Weights, lis
         accelerator.backward(value / settings.accumulate)
         total += value.item() / settings.accumulate
     _average_gradients(optimizer, accelerator)
+    progress.loss = total
     for hook in hooks:
         hook.after_backward(progress, optimizer)
     if settings.clip is not None:
@@ -196,7 +198,6 @@ def _step(run: _Run, ranker: TrainableRanker, inputs: Any, weights: Weights, lis
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     progress.step += 1
-    progress.loss = total
     weights.advance(progress.step, progress.steps)
     run.losses.append(total)
     for hook in hooks:
@@ -238,7 +239,7 @@ def list_loss(ranker: TrainableRanker, inputs: Any, batch: ListBatch, loss: Loss
 
 def _access(ranker: TrainableRanker, inputs: Any, lists: Lists, held_out: Lists | None, loss: Loss,
             settings: OptimizerSettings, seed: int, optimizer: torch.optim.Optimizer,
-            evaluate: Callable[[], dict[str, float]] | None, device: torch.device) -> Access:
+            evaluate: Callable[[], dict[str, float]] | None, device: torch.device, steps: int) -> Access:
     def loss_over(source: Lists, part: int) -> Callable[[int], Tensor]:
         per_epoch = batches_an_epoch(source, settings.batch_size)
 
@@ -253,7 +254,8 @@ def _access(ranker: TrainableRanker, inputs: Any, lists: Lists, held_out: Lists 
         optimizer,
         lambda step: training(step * settings.accumulate),
         None if held_out is None else loss_over(held_out, settings.accumulate),
-        None if evaluate is None else lambda: evaluate()[MAIN_MEASURE])
+        None if evaluate is None else lambda: evaluate()[MAIN_MEASURE],
+        steps)
 
 
 @contextmanager

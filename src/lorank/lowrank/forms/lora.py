@@ -4,7 +4,8 @@ r"""LoRA: dW = s B A.
 
 Zero start: A uniform in +-1/sqrt(in) (He's rule with slope sqrt 5), B = 0. A start that takes dW out of W
 (PiSSA) leaves constant factors A0, B0 behind, and then dW = s (B A - B0 A0): W itself is never changed.
-Trained values: r (in + out). Rank of dW: min(r, in, out), twice that r with A0, B0.
+Trained values: r (in + out). Rank of dW: min(r, in, out), r more
+for every r components in A0, B0.
 
 Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, arXiv:2106.09685.
 
@@ -35,6 +36,9 @@ class LoRA(Form):
 
     peft_type = "LORA"
 
+    row_cap: float | None = None
+    """eta of the rule ``allora``, which the row-wise rates never exceed; None leaves every row its gradient."""
+
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         bound = self.in_features**-0.5
@@ -64,11 +68,28 @@ class LoRA(Form):
         """(A0, B0), or None where nothing was taken out of W."""
         return None if self.A0 is None or self.B0 is None else (self.A0, self.B0)
 
+    @torch.no_grad()
+    def row_rates(self) -> Tensor | None:
+        """Return 1 / sqrt(||(BA)_i|| + 1 / eta^2) [out], by which the gradient of each row of B A is multiplied."""
+        if self.row_cap is None:
+            return None
+        with torch.autocast(self.A.device.type, enabled=False):
+            square = ((self.B @ (self.A @ self.A.t())) * self.B).sum(1).clamp_min(0)
+        return (square.sqrt() + self.row_cap**-2).rsqrt()
+
     def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
         if not base.plain:
             return super().forward(x, base)
         return low_rank_linear(
-            x, base.weight, base.bias, self.A, self.B, self.scaling, dropped=self.dropped(x), frozen=self.frozen
+            x,
+            base.weight,
+            base.bias,
+            self.A,
+            self.B,
+            self.scaling,
+            dropped=self.dropped(x),
+            frozen=self.frozen,
+            row_rates=self.row_rates(),
         )
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
@@ -76,6 +97,12 @@ class LoRA(Form):
         x = x.to(dtype)
         z = x if dropped is None else dropped.to(dtype)
         y = self.scaling * ((z @ self.A.t().to(dtype)) @ self.B.t().to(dtype))
+        rates = self.row_rates()
+        if rates is not None:
+            plain = self.scaling * ((z @ self.A.detach().t().to(dtype)) @ self.B.detach().t().to(dtype))
+            slow = rates.to(dtype) * self.scaling
+            slow = slow * ((z.detach() @ self.A.t().to(dtype)) @ self.B.t().to(dtype))
+            y = plain + slow - slow.detach()
         if self.A0 is not None and self.B0 is not None:
             y = y - self.scaling * ((x @ self.A0.t().to(dtype)) @ self.B0.t().to(dtype))
         return y
@@ -88,11 +115,11 @@ class LoRA(Form):
         return self.rank * (self.in_features + self.out_features)
 
     def rank_bound(self) -> int:
-        rank = self.rank if self.A0 is None else 2 * self.rank
+        rank = self.rank if self.A0 is None else self.rank + len(self.A0)
         return min(rank, self.in_features, self.out_features)
 
     def factors(self) -> Factors:
-        """Return A, B, s with the frozen pair stacked under the trained one: rank 2 r where there is one."""
+        """Return A, B, s with the frozen pair, where there is one, stacked under the trained one."""
         A, B = self.A.detach(), self.B.detach()
         if self.A0 is not None and self.B0 is not None:
             A, B = torch.cat([A, self.A0]), torch.cat([B, -self.B0], dim=1)
@@ -110,7 +137,7 @@ class LoRA(Form):
         A, B = tensors["lora_A.weight"], tensors["lora_B.weight"]
         r = self.rank
         if (
-            A.shape[0] not in (r, 2 * r)
+            A.shape[0] < r
             or A.shape[1:] != self.A.shape[1:]
             or B.shape != (self.out_features, A.shape[0])
         ):
@@ -120,5 +147,5 @@ class LoRA(Form):
             )
         self.A.copy_(A[:r])
         self.B.copy_(B[:, :r])
-        if A.shape[0] == 2 * r:
+        if A.shape[0] > r:
             self.A0, self.B0 = A[r:].to(self.A).clone(), -B[:, r:].to(self.B)
