@@ -28,6 +28,7 @@ WASTE = 256
 
 Step = Callable[[Tensor], Tensor]
 Projections = Callable[[Tensor], Sequence[Tensor]]
+Project = Callable[[Sequence[nn.Module], torch.dtype], Projections]
 
 
 def can_pack(backbone: nn.Module) -> bool:
@@ -178,16 +179,17 @@ class PackedLayer:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=group.mask, dropout_p=self.attention_dropout)
 
 
-def packed_layer(layer: Any, heads: int, dtype: torch.dtype) -> PackedLayer:
-    """Make one BERT layer ready to run in ``dtype``."""
+def packed_layer(layer: Any, heads: int, dtype: torch.dtype, project: "Project | None" = None) -> PackedLayer:
+    """Make one BERT layer ready to run in ``dtype``; ``project`` makes its products, ``projection`` by default."""
+    project = project or projection
     attention, output = layer.attention, layer.output
     q, k, v = attention.self.query, attention.self.key, attention.self.value
     return PackedLayer(
-        query=projection([q], dtype), key_value=projection([k, v], dtype),
-        query_key_value=projection([q, k, v], dtype),
-        attention_output=projection([attention.output.dense], dtype),
+        query=project([q], dtype), key_value=project([k, v], dtype),
+        query_key_value=project([q, k, v], dtype),
+        attention_output=project([attention.output.dense], dtype),
         attention_norm=attention.output.LayerNorm,
-        feed_forward=projection([layer.intermediate.dense], dtype), output=projection([output.dense], dtype),
+        feed_forward=project([layer.intermediate.dense], dtype), output=project([output.dense], dtype),
         output_norm=output.LayerNorm, activation=layer.intermediate.intermediate_act_fn,
         heads=heads, dropout=output.dropout,
         attention_dropout=attention.self.dropout.p if layer.training else 0.0)
@@ -221,10 +223,10 @@ def projection(modules: Sequence[nn.Module], dtype: torch.dtype) -> Projections:
 class PackedEncoder:
     """A view of a BERT-like encoder that runs on ragged batches; made anew for each call, so never stale."""
 
-    def __init__(self, backbone: Any, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, backbone: Any, dtype: torch.dtype = torch.float32, project: Project | None = None) -> None:
         heads = backbone.config.num_attention_heads
         self.embeddings = backbone.embeddings
-        self.layers = [packed_layer(layer, heads, dtype) for layer in backbone.encoder.layer]
+        self.layers = [packed_layer(layer, heads, dtype, project) for layer in backbone.encoder.layer]
 
     def __call__(self, batch: Ragged, *, first_only: bool = False) -> Tensor:
         """Return hidden states [tokens, dim], or of the first token of each sequence only [sequences, dim]."""

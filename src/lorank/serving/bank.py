@@ -1,0 +1,332 @@
+"""The bank: adapters of any rank and form on one base model; one forward scores rows of many of them.
+
+A batch of jobs becomes rows of tokens, sorted by adapter once. Rows are cut into forwards of at most the ranker's
+token budget; a forward holds the rows of one or more adapters, and each layer adds every adapter's update to its own
+run of rows (`lorank.serving.products`). Adapters are read on first use and sent out least recently used first, so
+that their memory never exceeds ``memory`` bytes, however many there are; those that a forward needs stay for it.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from lorank.catalogue import catalogued
+from lorank.errors import DataError, LorankError
+from lorank.lowrank.base import BaseLinear
+from lorank.lowrank.targets import linear_layers
+from lorank.ranking.scorers.bi_encoder import BiEncoder
+from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.serving.engine import Job, Scored
+from lorank.serving.mixed import Layout, MixedModel, Tables
+from lorank.serving.opened import Opened, base_member, open_package
+from lorank.serving.package import Package
+from lorank.serving.pool import Full, Pool, page_width
+from lorank.serving.residents import NoRoom, Residents
+from lorank.serving.rows import Reader, Rows, empty_values, rows_of
+from lorank.serving.segments import Current, Segments, Unmixable
+from lorank.serving.source import Source
+
+logger = logging.getLogger("lorank")
+
+BROKEN = (DataError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, MemoryError, OverflowError, OSError)
+"""What reading and building an adapter from a folder that anyone may have written can raise."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What the bank holds and did: adapters, bytes, and counts since it was made."""
+
+    adapters: int
+    resident: int
+    pinned: int
+    memory_bytes: int
+    memory_limit_bytes: int
+    hits: int
+    loads: int
+    evictions: int
+    forwards: int
+    mixed_forwards: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """The rows of one adapter in one forward."""
+
+    adapter: str | None
+    rows: np.ndarray
+
+
+@catalogued("s-lora", area="adapters.serve", title="S-LoRA: Serving Thousands of Concurrent LoRA Adapters")
+class Bank:
+    """An ``Engine``: scores jobs of many adapters on one base.
+
+    Args:
+        ranker: the base, a cross- or bi-encoder without an adapter on it; its parameters are frozen.
+        source: where adapters come from: a ``Store``, or ``AtHand``.
+        memory: bytes that adapters may take together, heads and statistics included.
+        pinned: names that stay in memory once they are read.
+        base_name: what the base is called in requests; the ranker's by default.
+
+    >>> from lorank.ranking.scorers import CrossEncoder
+    >>> bank = Bank(CrossEncoder("minilm"), Store("adapters"))                                # doctest: +SKIP
+    >>> bank.score([Job("team-a", "q", ["d1", "d2"]), Job("team-b", "q", ["d1"])])            # doctest: +SKIP
+    [Scored(...), Scored(...)]
+    """
+
+    def __init__(self, ranker: TrainableRanker, source: Source, *, memory: int = 1 << 28,
+                 pinned: Sequence[str] = (), base_name: str | None = None) -> None:
+        self.ranker, self.source = ranker, source
+        self.base_name = base_name or str(ranker.base)
+        ranker.module.requires_grad_(False).eval()
+        layers = {path: BaseLinear(module) for path, module in linear_layers(ranker.module).items()}
+        widths = [size for base in layers.values() for size in (base.in_features, base.out_features)]
+        self.pool = Pool(memory, page_width(widths))
+        self.layout = Layout.of(layers, self.pool)
+        self.current = Current()
+        self.model = MixedModel(ranker.module, self.current)
+        self.reader = Reader(ranker, self.model.module, self.model.project)
+        self.residents: Residents[Opened] = Residents(unload=lambda opened: opened.close(self.pool))
+        self.residents.pinned.update(pinned)
+        self.mixes = True
+        self._base = base_member(self.layout)
+        self._broken: dict[str, tuple[str, LorankError]] = {}
+        self._versions: dict[str, str] = {}
+        self._packages: dict[str | None, Package | None] = {}
+        self._forwards = self._mixed = self._tokens = 0
+
+    def score(self, jobs: Sequence[Job]) -> list[Scored | LorankError]:
+        """Return one answer a job, in order; an unknown or broken adapter is the error of its jobs alone."""
+        self._versions, self._packages = {}, {}
+        errors = {name: error for name in dict.fromkeys(job.adapter for job in jobs)
+                  if (error := self.refusal(name)) is not None}
+        good = [job for job in jobs if job.adapter not in errors]
+        scored = iter(self.answers(good, errors) if good else [])
+        refused = set(errors) - {job.adapter for job in good}
+        return [errors[job.adapter] if job.adapter in refused else next(scored) for job in jobs]
+
+    def refusal(self, name: str | None) -> LorankError | None:
+        """Return why ``name`` cannot be served, without reading its weights; None where it may be."""
+        if name is None:
+            return None
+        try:
+            version = self.source.version(name)
+        except LorankError as error:
+            return error
+        known = self._broken.get(name)
+        return known[1] if known is not None and known[0] == version else None
+
+    def answers(self, jobs: Sequence[Job], errors: dict[str | None, LorankError]) -> list[Scored | LorankError]:
+        """Return the answers of jobs whose adapters may be served; those that turn out broken go to ``errors``."""
+        rows = rows_of(self.ranker, jobs)
+        values = empty_values(rows)
+        self.fill(rows, values, [job.adapter for job in jobs], errors)
+        order = np.argsort(rows.job, kind="stable")
+        bounds = np.searchsorted(rows.job[order], np.arange(len(jobs) + 1))
+        return [errors[job.adapter] if job.adapter in errors else
+                self.answer(job, rows, values, index, order[bounds[index] : bounds[index + 1]])
+                for index, job in enumerate(jobs)]
+
+    def answer(self, job: Job, rows: Rows, values: np.ndarray, index: int, own: np.ndarray) -> Scored | LorankError:
+        """Return a job's answer from the values of its rows: mixed with the first stage, calibrated."""
+        found = rows.finish(index, own, values[own])
+        scores, package = found.scores, self._packages.get(job.adapter)
+        if not np.isfinite(scores).all():
+            return LorankError(f"adapter {job.adapter!r} gives scores that are not finite; train it again")
+        if package is not None and len(scores):
+            offset = None
+            if package.first_stage is not None:
+                pairs = np.stack([np.zeros(len(scores), np.int64), np.arange(len(scores))], 1)
+                offset = package.first_stage.score_pairs([job.query], job.documents, pairs)
+            scores = package.mix.apply(offset, scores).astype(np.float32)
+        probabilities = None
+        if package is not None and package.calibration is not None:
+            probabilities = package.calibration(scores)
+        return Scored(scores, found.tokens, int(found.cut.sum()), probabilities, found.cut)
+
+    def fill(self, rows: Rows, values: np.ndarray, adapters: Sequence[str | None],
+             errors: dict[str | None, LorankError]) -> None:
+        """Compute the values of all rows; adapters that turn out broken are added to ``errors``."""
+        waiting: list[tuple[Run, Opened]] = []
+        budget = room = self.ranker.scoring_budget()
+        bands, costs = self.bands(rows.lengths)
+        for adapter, own in self.sorted_rows(rows, adapters, bands):
+            if waiting and costs[own].sum() > room:
+                self.flush(rows, values, waiting)
+            for part in parts_of(own, costs, budget):
+                if waiting and costs[part].sum() > room:
+                    self.flush(rows, values, waiting)
+                opened = None if adapter in errors else self.acquire(adapter, waiting, rows, values, errors)
+                if opened is None:
+                    break
+                room = (room if waiting else budget) - int(costs[part].sum())
+                waiting.append((Run(adapter, part), opened))
+        self.flush(rows, values, waiting)
+
+    def bands(self, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return which rows may share a forward, and what each costs in tokens: where the model pads, like lengths."""
+        if self.reader.packs or not len(lengths):
+            return np.zeros(len(lengths), np.int64), lengths
+        bands = (np.log(np.maximum(lengths, 1)) / np.log(1.25)).astype(np.int64)
+        longest = np.zeros(bands.max() + 1, np.int64)
+        np.maximum.at(longest, bands, lengths)
+        return bands, longest[bands]
+
+    def sorted_rows(self, rows: Rows, adapters: Sequence[str | None],
+                    bands: np.ndarray) -> Iterator[tuple[str | None, np.ndarray]]:
+        """Yield each adapter with its rows of one band; those in memory first, lengths falling and rising in turn."""
+        names = sorted(dict.fromkeys(adapters), key=lambda name: name is not None and name not in self.residents)
+        at = {name: index for index, name in enumerate(names)}
+        owner = bands * len(names) + np.array([at[name] for name in adapters], np.int64)[rows.job]
+        order = np.lexsort((-rows.lengths, owner))
+        groups, starts = np.unique(owner[order], return_index=True)
+        for turn, (group, own) in enumerate(zip(groups, np.split(order, starts[1:]))):
+            yield names[group % len(names)], own if turn % 2 == 0 else own[::-1]
+
+    def acquire(self, adapter: str | None, waiting: list[tuple[Run, Opened]], rows: Rows, values: np.ndarray,
+                errors: dict[str | None, LorankError]) -> Opened | None:
+        """Return the adapter in memory, flushing the rows that wait where it does not fit beside theirs."""
+        if adapter is None:
+            return self._base
+        try:
+            try:
+                opened = self.open(adapter)
+            except NoRoom:
+                if not waiting:
+                    raise
+                self.flush(rows, values, waiting)
+                opened = self.open(adapter)
+        except LorankError as error:
+            errors[adapter] = error
+            return None
+        self.residents.hold(adapter)
+        self._packages[adapter] = opened.package
+        return opened
+
+    def open(self, name: str) -> Opened:
+        """Return the adapter called ``name``, read anew where its files have changed."""
+        version = self._versions.setdefault(name, self.source.version(name))
+        present = self.residents.peek(name)
+        if present is not None and present.version != version:
+            self.residents.drop(name)
+        return self.residents.get(name, lambda: self.load(name, version))
+
+    def load(self, name: str, version: str) -> Opened:
+        """Read an adapter and put it into the pool; what is wrong with it is remembered until its files change."""
+        known = self._broken.get(name)
+        if known is not None and known[0] == version:
+            raise known[1]
+        try:
+            package = self.source.read(name, self.ranker)
+            if package.first_stage is not None and package.first_stage.base is not None:
+                package.first_stage.__dict__["encoder"] = self.encoder
+            opened = open_package(name, version, package, self.ranker.module, self.layout)
+        except Full:
+            raise
+        except LorankError as error:
+            self.refuse(name, version, error)
+            raise
+        except BROKEN as error:
+            broken = LorankError(f"adapter {name!r} is broken: {type(error).__name__}: {error}; save it again")
+            self.refuse(name, version, broken)
+            raise broken from error
+        for path in opened.heads:
+            self.model.wrap(path)
+        return opened
+
+    @cached_property
+    def encoder(self) -> BiEncoder:
+        """The base as a bi-encoder, for first stages that fuse its cosine with BM25."""
+        return BiEncoder(self.ranker.base, dtype="auto")
+
+    def refuse(self, name: str, version: str, error: LorankError) -> None:
+        """Remember that these files are broken."""
+        logger.warning("adapter %r is refused: %s", name, error)
+        if len(self._broken) >= 10_000:
+            self._broken.clear()
+        self._broken[name] = version, error
+
+    def flush(self, rows: Rows, values: np.ndarray, waiting: list[tuple[Run, Opened]]) -> None:
+        """Compute the rows that wait, in one forward, and let their adapters go."""
+        if not waiting:
+            return
+        try:
+            for group in [waiting] if self.mixes else [[one] for one in waiting]:
+                self.forward(rows, values, group)
+        except Unmixable as error:
+            logger.warning("this model's layers cannot tell adapters apart (%s); they run one after another", error)
+            self.mixes = False
+            for one in waiting:
+                self.forward(rows, values, [one])
+        finally:
+            for run, _ in waiting:
+                if run.adapter is not None:
+                    self.residents.let_go(run.adapter)
+            waiting.clear()
+
+    def forward(self, rows: Rows, values: np.ndarray, group: Sequence[tuple[Run, Opened]]) -> None:
+        """Compute the rows of ``group`` in one forward."""
+        group = sorted(group, key=lambda one: bool(one[1].forms))
+        members = [opened for _, opened in group]
+        plain = sum(not opened.forms for opened in members)
+        order = np.concatenate([run.rows for run, _ in group])
+        batch = rows.assemble(order)
+        counts = [len(run.rows) for run, _ in group]
+        segments = (Segments.of(counts, batch.lengths) if self.reader.packs
+                    else Segments.padded(counts, int(batch.lengths.max())))
+        with torch.inference_mode():
+            tables = Tables(self.layout, members[:plain]) if plain else None
+            with self.current.batch(members, plain, tables, segments):
+                values[order] = self.reader.values(batch)
+        self._forwards += 1
+        self._mixed += len(group) > 1
+        self._tokens += len(batch.ids)
+
+    def pin(self, name: str) -> None:
+        """Keep ``name`` in memory from its next use on."""
+        self.residents.pinned.add(name)
+
+    def unpin(self, name: str) -> None:
+        """Let ``name`` be sent out again."""
+        self.residents.pinned.discard(name)
+
+    def adapters(self) -> list[str]:
+        """Return the names of the adapters that can be asked for, sorted; listing opens none of them."""
+        return self.source.names()
+
+    def version(self, adapter: str | None) -> str:
+        """Return what changes whenever the adapter's files do; UnknownAdapter where no adapter has that name."""
+        return "base" if adapter is None else self.source.version(adapter)
+
+    def stats(self) -> dict[str, int]:
+        """Return the fields of ``Stats``."""
+        counts, pinned = self.residents.counts, [n for n in self.residents.keys() if n in self.residents.pinned]
+        return asdict(Stats(
+            adapters=len(self.source.names()), resident=len(self.residents), pinned=len(pinned),
+            memory_bytes=self.pool.used_bytes, memory_limit_bytes=self.pool.pages.numel() * 4,
+            hits=counts.hits, loads=counts.loads, evictions=counts.evictions,
+            forwards=self._forwards, mixed_forwards=self._mixed, tokens=self._tokens))
+
+    def close(self) -> None:
+        """Send all adapters out and remove what the source kept on disk."""
+        for key in list(self.residents.keys()):
+            self.residents.drop(key)
+        self.source.close()
+
+
+def parts_of(rows: np.ndarray, costs: np.ndarray, budget: int) -> Iterator[np.ndarray]:
+    """Divide an adapter's rows so that no part of several rows costs more than ``budget`` tokens.
+
+    >>> [part.tolist() for part in parts_of(np.arange(5), np.array([4, 4, 4, 4, 9]), budget=8)]
+    [[0, 1], [2, 3], [4]]
+    """
+    start = 0
+    while start < len(rows):
+        ends = np.cumsum(costs[rows[start:]])
+        stop = start + max(1, int(np.searchsorted(ends, budget, side="right")))
+        yield rows[start:stop]
+        start = stop
