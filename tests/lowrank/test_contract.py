@@ -44,7 +44,9 @@ def statistics(model, layers):
         base = module.frozen if isinstance(module, lowrank.Adapted) else BaseLinear(module)
         generator = torch.Generator().manual_seed(sum(map(ord, path)))
         gradient = torch.randn(base.out_features, base.in_features, generator=generator)
-        seen[path] = {"gradient": gradient, "inputs": torch.randn(40, base.in_features, generator=generator)}
+        inputs = torch.randn(40, base.in_features, generator=generator)
+        fisher = {f"fisher_{kind}": torch.rand(gradient.shape, generator=generator) for kind in ("forget", "retain")}
+        seen[path] = {"gradient": gradient, "inputs": inputs, **fisher}
     return seen
 
 

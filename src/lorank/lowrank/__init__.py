@@ -1,8 +1,10 @@
 """The low-rank wing: how a weight is changed with few numbers. It knows nothing about ranking."""
 
 from lorank import catalogue
+from lorank.lowrank import algebra
 from lorank.lowrank.adapter import Adapter, LayerPlan, Settings, attach
 from lorank.lowrank.agreement import Probe, ScoreChange, compare_scores
+from lorank.lowrank.algebra import attach_factors, combine, factors_of, squeeze
 from lorank.lowrank.export import EXPORTS, ExportReport
 from lorank.lowrank.folder import load
 from lorank.lowrank.forms import FORMS, Factors, Form, Site
@@ -10,6 +12,7 @@ from lorank.lowrank.heads import new_head_modules
 from lorank.lowrank.layer import Adapted
 from lorank.lowrank.linalg import SVD, top_k_svd
 from lorank.lowrank.presets import PRESETS, Preset, statistics_needed
+from lorank.lowrank.quantised import QuantisedLinear, dequantise, quantise
 from lorank.lowrank.rules import RULES, Rule, make_rule, optimizer
 from lorank.lowrank.scaling import SCALINGS
 from lorank.lowrank.starts import STARTS, Start
@@ -47,9 +50,13 @@ __all__ = [
     "Settings",
     "Site",
     "Start",
+    "algebra",
     "attach",
+    "attach_factors",
+    "combine",
     "compare_scores",
     "dequantise",
+    "factors_of",
     "load",
     "make_rule",
     "methods",
@@ -57,6 +64,7 @@ __all__ = [
     "optimizer",
     "quantise",
     "select_targets",
+    "squeeze",
     "statistics_needed",
     "top_k_svd",
 ]

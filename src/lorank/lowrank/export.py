@@ -11,10 +11,10 @@ from torch import nn
 from lorank.errors import LorankError, UsageError, unknown_name
 from lorank.lowrank.adapter import Adapter, LayerPlan, Settings
 from lorank.lowrank.agreement import Probe, ScoreChange, compare_scores, probe_scores
+from lorank.lowrank.algebra.factors import plain_lora
 from lorank.lowrank.folder import contents_of, reopened_scores, write
 from lorank.lowrank.forms import Factors, Form
 from lorank.lowrank.layer import Adapted, replace_module
-from lorank.lowrank.linalg import top_k_svd
 from lorank.lowrank.staging import staged
 
 
@@ -178,20 +178,12 @@ def _save_model(model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
 
 
 def _plain_lora(path: str, layer: Adapted, form: Form, options: ExportOptions) -> Factors:
-    exact = form.as_lora()
-    if exact is not None and (options.rank is None or exact.A.shape[0] <= options.rank) and options.energy is None:
-        return exact
-    if options.rank is None and options.energy is None:
+    factors = plain_lora(form, layer.frozen.weight, options.rank, options.energy)
+    if factors is None:
         raise UsageError(
             f"{type(form).__name__} on {path} is no plain LoRA; say at which rank or energy to cut it off"
         )
-    U, s, Vh = top_k_svd(form.delta(layer.frozen.weight), min(form.out_features, form.in_features))
-    kept = len(s) if options.rank is None else options.rank
-    if options.energy is not None:
-        share = s.square().cumsum(0) / s.square().sum().clamp_min(torch.finfo(s.dtype).tiny)
-        kept = min(kept, int((share < options.energy).sum()) + 1)
-    root = s[:kept].sqrt()
-    return Factors(root[:, None] * Vh[:kept], U[:, :kept] * root, 1.0)
+    return factors
 
 
 def _padded(factors: Factors, rank: int) -> dict[str, torch.Tensor]:

@@ -44,3 +44,19 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@contextmanager
+def staged_file(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path whose file is renamed to ``path`` when the block ends well, and removed when not."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    os.close(handle)
+    stage = Path(name)
+    try:
+        yield stage
+        stage.chmod(0o666 & ~_umask())
+        stage.replace(target)
+    finally:
+        stage.unlink(missing_ok=True)

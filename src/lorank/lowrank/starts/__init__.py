@@ -1,6 +1,6 @@
 """Where the factors of a form start: zero, the principal part of W, activations and gradients."""
 
-from lorank.lowrank.starts import eva, gora, init_dynamics, lora_ga, lora_sb, olora, spectrum_ranks
+from lorank.lowrank.starts import eva, gora, init_dynamics, loku, lora_ga, lora_sb, olora, spectrum_ranks
 from lorank.lowrank.starts.start import STARTS, Start, Statistics, start, start_named
 from lorank.lowrank.starts.svd import Principal
 from lorank.lowrank.starts.zero import Zero
@@ -14,6 +14,7 @@ __all__ = [
     "eva",
     "gora",
     "init_dynamics",
+    "loku",
     "lora_ga",
     "lora_sb",
     "olora",
