@@ -219,6 +219,8 @@ def test_noise_degrades_gracefully(name, options):
 @pytest.mark.parametrize(("name", "options"), [
     ("pointwise", {}), ("prp", {"method": "all-pairs"}), ("full", {}), ("iranker", {}), ("grouprank", {}),
     ("permutation-self-consistency", {}), ("listt5", {}), ("setwise", {}), ("top-down", {"size": 5}),
+    ("dynamicrag", {}), ("prp", {"method": "heapsort"}), ("prp", {"method": "quicksort"}),
+    ("jointrank", {"design": "latin-square", "size": 7, "replicates": 8}), ("sparse-pairwise", {"share": 1.0}),
 ], ids=str)
 def test_the_order_of_the_input_does_not_matter(name, options):
     labels = np.random.default_rng(6).permutation(31)
@@ -228,11 +230,31 @@ def test_the_order_of_the_input_does_not_matter(name, options):
     assert [int(shuffle[i]) for i in moved.order[:10]] == list(plain.order[:10])
 
 
-@pytest.mark.parametrize(("name", "options"), [
+TEN_THOUSAND = [
     ("pointwise", {}), ("setwise", {"size": 20}), ("sliding", {}), ("first", {}), ("grouprank", {}), ("full", {}),
     ("listt5", {}), ("jointrank", {}), ("top-down", {}), ("sparse-pairwise", {"share": 0.0002}),
-    ("prp", {"method": "quicksort"}), ("prp", {"method": "heapsort"}),
+    ("prp", {"method": "quicksort"}), ("prp", {"method": "heapsort"}), ("dynamicrag", {}),
+    ("permutation-self-consistency", {"shuffles": 3}),
+    pytest.param("iranker", {}, marks=pytest.mark.slow),
+    pytest.param("prp", {"method": "sliding", "both_orders": False}, marks=pytest.mark.slow),
+    pytest.param("setwise", {"method": "bubblesort"}, marks=pytest.mark.slow),
+]
+
+
+def test_every_strategy_is_given_ten_thousand_documents():
+    given = [getattr(case, "values", case)[0] for case in TEN_THOUSAND]
+    assert set(given) == set(STRATEGIES)
+
+
+@pytest.mark.parametrize(("name", "options"), [
+    ("prp", {"method": "all-pairs"}), ("sparse-pairwise", {}), ("jointrank", {"design": "all-pairs"}),
 ], ids=str)
+def test_rounds_that_no_memory_holds_are_refused(name, options):
+    with pytest.raises(UsageError, match="in one round, above 2,000,000; rerank fewer documents"):
+        rerank("q", [""] * 10_000, Oracle(np.arange(10_000)), name, **options)
+
+
+@pytest.mark.parametrize(("name", "options"), TEN_THOUSAND, ids=str)
 def test_ten_thousand_documents(name, options):
     labels = np.random.default_rng(8).permutation(10_000)
     done = rerank("q", [""] * 10_000, Oracle(labels), name, **options)

@@ -9,6 +9,7 @@ from lorank.catalogue import METHODS
 from lorank.errors import UsageError
 from lorank.ranking import Oracle, rerank
 from lorank.ranking.judges import Cache, Judge, Reply
+from lorank.ranking.strategies import STRATEGIES
 from lorank.ranking.strategies.designs import DESIGNS
 from lorank.ranking.strategies.dynamicrag import generator_reward
 from lorank.ranking.strategies.heaps import heap_top
@@ -41,6 +42,32 @@ def test_calls_that_depend_on_n_alone(n):
     windows = math.ceil(max(n - 20, 0) / 10) + 1
     assert usage("sliding", n).calls == usage("first", n).calls == windows
     assert usage("sliding", n, passes=3).calls == 3 * windows
+
+
+def windows(n, size=20, step=10):
+    return math.ceil(max(n - size, 0) / step) + 1
+
+
+PUBLISHED_CALLS = {
+    "pointwise": lambda n, k: (n, n), "full": lambda n, k: (1, 1), "dynamicrag": lambda n, k: (1, 1),
+    "permutation-self-consistency": lambda n, k: (20, 20), "iranker": lambda n, k: (n - 1, n - 1),
+    "grouprank": lambda n, k: (math.ceil(n / 10),) * 2, "sliding": lambda n, k: (windows(n),) * 2,
+    "first": lambda n, k: (windows(n),) * 2, "jointrank": lambda n, k: (math.ceil(3 * n / 20),) * 2,
+    "sparse-pairwise": lambda n, k: (n * round((n - 1) / 3),) * 2,
+    "prp": lambda n, k: (2 * (n - 1), 4 * n + 4 * (k - 1) * math.log2(n)),
+    "setwise": lambda n, k: ((n - 1) / 3, n / 2 + 1 + (k - 1) * (math.log(n, 3) + 1)),
+    "listt5": lambda n, k: (math.ceil((n - 1) / 4), n / 4 + math.log(n, 5) + k * (math.log(n, 5) + 1)),
+    "top-down": lambda n, k: (1 + math.ceil((n - 20) / 19), 3 * (1 + n / 19)),
+}
+"""From (documents, wanted) to the least and the most calls of each strategy with its defaults."""
+
+
+@pytest.mark.parametrize("n", [60, 100, 240])
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_every_strategy_makes_the_published_number_of_calls(name, n):
+    for seed, k in ((0, 1), (1, 10), (2, 10)):
+        least, most = PUBLISHED_CALLS[name](n, k)
+        assert least <= usage(name, n, seed, top=k).calls <= most
 
 
 @pytest.mark.parametrize("name", ["pointwise", "full", "dynamicrag", "grouprank", "jointrank", "sparse-pairwise",

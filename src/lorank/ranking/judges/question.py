@@ -101,7 +101,8 @@ def _numbers(question: Question, value: Any) -> tuple[Answer, bool]:
 
 def _order(question: Question, value: Any) -> tuple[Answer, bool]:
     named, broken = _named_places(question, value)
-    complete = named + tuple(p for p in range(len(question.documents)) if p not in set(named))
+    held = set(named)
+    complete = named + tuple(p for p in range(len(question.documents)) if p not in held)
     return complete, broken or complete != named
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from lorank.errors import UsageError, unknown_name
 from lorank.ranking.judges import Session
 from lorank.ranking.strategies.designs import DESIGNS
-from lorank.ranking.strategies.registry import Standing, by_score, register_strategy
+from lorank.ranking.strategies.registry import Standing, by_score, check_round, register_strategy
 from lorank.ranking.strategies.tally import TALLIES, Comparisons
 
 
@@ -31,6 +31,8 @@ def jointrank(session: Session, top: int, generator: np.random.Generator, *, des
         raise UsageError(f"blocks need a size of 2 or more and 1 replicate or more, got {size} and {replicates}")
     if session.count <= size and design != "all-pairs":
         return Standing(session.orders([range(session.count)])[0])
+    if design == "all-pairs":
+        check_round(session.count * (session.count - 1) // 2, "jointrank with design all-pairs")
     blocks = DESIGNS[design](session.count, size, replicates, generator)
     orders = session.heard_orders([block for block in blocks if len(block) > 1])
     scores = TALLIES[aggregation](Comparisons.of_orders(session.count, orders)).tolist()

@@ -22,7 +22,7 @@ import numpy as np
 from lorank.errors import unknown_name
 from lorank.ranking.judges import Session
 from lorank.ranking.strategies.heaps import heap_top
-from lorank.ranking.strategies.registry import Standing, by_score, register_strategy
+from lorank.ranking.strategies.registry import Standing, by_score, check_round, register_strategy
 
 
 @register_strategy("prp", title="Large Language Models are Effective Text Rankers with Pairwise Ranking Prompting")
@@ -36,6 +36,7 @@ def prp(session: Session, top: int, generator: np.random.Generator, *, method: s
 
 def all_pairs(session: Session, top: int, generator: np.random.Generator, both_orders: bool) -> Standing:
     """Count the wins of every document over every other; ties are half a win for each."""
+    check_round(session.count * (session.count - 1) // (1 if both_orders else 2), "prp with method all-pairs")
     pairs = [(a, b) for a in range(session.count) for b in range(a + 1, session.count)]
     wins = np.zeros(session.count)
     for (a, b), outcome in zip(pairs, session.duels(pairs, both_orders)):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorank.catalogue import catalogued
-from lorank.errors import unknown_name
+from lorank.errors import UsageError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,9 @@ Strategy = Callable[..., Standing]
 
 STRATEGIES: dict[str, Strategy] = {}
 """Every registered strategy under its name."""
+
+LARGEST_ROUND = 2_000_000
+"""Questions that are put together at most: more would fill the memory before one of them is asked."""
 
 ALIASES: dict[str, str] = {}
 """Other names, each to a name in ``STRATEGIES``."""
@@ -67,6 +70,13 @@ def strategy_options(name: str) -> Mapping[str, Any]:
     """
     parameters = inspect.signature(STRATEGIES[ALIASES.get(name, name)]).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def check_round(questions: int, strategy: str) -> None:
+    """Raise UsageError where one round would put more than ``LARGEST_ROUND`` questions."""
+    if questions > LARGEST_ROUND:
+        raise UsageError(f"{strategy} of this list is {questions:,} questions in one round, above {LARGEST_ROUND:,}; "
+                         "rerank fewer documents, or take a strategy that asks fewer questions")
 
 
 def by_score(scores: Sequence[float], given: Sequence[int] | None = None) -> list[int]:

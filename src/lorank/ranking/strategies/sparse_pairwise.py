@@ -22,7 +22,7 @@ import numpy as np
 
 from lorank.errors import UsageError, unknown_name
 from lorank.ranking.judges import Question, Session
-from lorank.ranking.strategies.registry import Standing, by_score, register_strategy
+from lorank.ranking.strategies.registry import Standing, by_score, check_round, register_strategy
 from lorank.ranking.strategies.tally import TALLIES, Comparisons
 
 Pairs = list[tuple[int, int]]
@@ -44,6 +44,7 @@ def sparse_pairwise(session: Session, top: int, generator: np.random.Generator, 
         raise UsageError(f"share must be in (0, 1] and skip 1 or above, got {share} and {skip}")
     count = session.count
     each = min(count - 1, max(1, round(share * (count - 1))))
+    check_round(count * each, f"sparse-pairwise with share {share:g}")
     pairs = SAMPLINGS[sampling](count, each, skip, generator)
     heard = session.heard([Question("pairwise", pair) for pair in pairs])
     pairs, outcomes = [pairs[place] for place in heard], list(heard.values())
