@@ -38,10 +38,12 @@ class WordEngine:
         self.second_a_document, self.closed = second_a_document, False
         self.batches: list[list[Job]] = []
         self.versions = dict.fromkeys(ADAPTERS, 1)
+        self.started = 0
         self.gate = threading.Event()
         self.gate.set()
 
     def score(self, jobs: Sequence[Job]) -> list[Scored | LorankError]:
+        self.started += 1
         self.gate.wait(30)
         self.batches.append(list(jobs))
         time.sleep(self.second_a_document * sum(len(job.documents) for job in jobs))

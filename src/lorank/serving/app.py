@@ -31,6 +31,7 @@ class Problem(BaseModel):
     error: str
     error_type: str
     message: str
+    detail: str
     request_id: str
 
 

@@ -19,12 +19,12 @@ from lorank.errors import LorankError
 from lorank.serving.engine import Engine, Job, Scored, UnknownAdapter
 from lorank.serving.limits import Limits
 from lorank.serving.metrics import Metrics
-from lorank.serving.refusal import Refusal
+from lorank.serving.refusal import Refusal, broken
 from lorank.serving.waiting import Rings, Slice, Waiting
 
 logger = logging.getLogger("lorank.serving")
 
-FIRST_BATCH, LEAST_BATCH, MOST_BATCH = 4096, 512, 65536
+FIRST_BATCH, LEAST_BATCH, MOST_BATCH = 512, 64, 65536
 """Estimated tokens of a batch: before the speed is known, and the bounds afterwards."""
 SLICES = 4
 """A request takes at most this part of a batch in its turn."""
@@ -120,13 +120,16 @@ class Batcher:
             began = time.perf_counter()
             answers = await loop.run_in_executor(self._thread, self._score, jobs)
             seconds = time.perf_counter() - began
-            self._learn_speed(spent / max(seconds, 1e-6))
+            self._learn_speed(spent, cost, seconds)
             self.metrics.batch(len(jobs), sum(len(job.documents) for job in jobs), seconds)
             for (request, place), answer in zip(batch.items(), answers, strict=True):
                 self._deliver(request, place, answer)
 
-    def _learn_speed(self, measured: float) -> None:
-        self.speed = measured if self.speed is None else 0.8 * self.speed + 0.2 * measured
+    def _learn_speed(self, spent: int, cost: int, seconds: float) -> None:
+        """Follow the speed; a small batch says little of it, being mostly overhead, unless it took too long."""
+        measured = spent / max(seconds, 1e-6)
+        weight = 0.3 if 2 * spent > cost or 4000 * seconds > self.limits.latency_ms else 0.03
+        self.speed = measured if self.speed is None else (1 - weight) * self.speed + weight * measured
 
     def _score(self, jobs: Sequence[Job]) -> list[Scored | Exception]:
         """Score a batch; where that fails as a whole, each job by itself, so that one harms none of the others."""
@@ -160,9 +163,7 @@ class Batcher:
         if isinstance(error, UnknownAdapter):
             return Refusal(404, "unknown_model", "no such model any more; GET /v1/models lists those you may call")
         if isinstance(error, LorankError):
-            logger.error("adapter %s is refused: %s", ascii(job.adapter), error)
-            return Refusal(503, "broken_model", "this model cannot be loaded; its operator finds the reason in the "
-                           "server's log")
+            return broken(job.adapter, error)
         return Refusal(503, "scoring_failed", "scoring failed; try again, and give the request id to the operator if "
                        "it fails again", 1)
 

@@ -67,7 +67,9 @@ class Intake:
             await self._admitted(scope, headers, receive, send_with_id)
         except Refusal as refusal:
             self.metrics.refusals.labels(refusal.code).inc()
-            await refusal.response(request_id)(scope, receive, send_with_id)
+            response = refusal.response(request_id)
+            response.headers["Connection"] = "close"  # there may be more of the body to come, which nobody reads
+            await response(scope, receive, send_with_id)
         except ClientGone:
             sent["status"] = 499
         except Exception:

@@ -1,8 +1,11 @@
 """A refusal: the status, a code for programs, and a message that tells people what to change."""
 
+import logging
 import math
 
 from starlette.responses import JSONResponse
+
+logger = logging.getLogger("lorank.serving")
 
 
 class Refusal(Exception):
@@ -17,8 +20,9 @@ class Refusal(Exception):
         self.status, self.code, self.message, self.retry_s = status, code, message, retry_s
 
     def body(self, request_id: str) -> dict[str, str]:
-        """Return the JSON: ``error`` and ``error_type`` as TEI's clients read it, ``message`` as Cohere's do."""
-        return {"error": self.message, "error_type": self.code, "message": self.message, "request_id": request_id}
+        """Return the JSON; TEI's clients read ``error``, Cohere's ``message``, Jina's ``detail``."""
+        return {"error": self.message, "error_type": self.code, "message": self.message, "detail": self.message,
+                "request_id": request_id}
 
     def response(self, request_id: str) -> JSONResponse:
         """Return the response; 401 and 429 carry the headers that belong to them."""
@@ -38,3 +42,9 @@ def shown(text: object, most: int = 80) -> str:
     """
     plain = str(text)
     return ascii(plain if len(plain) <= most else plain[:most] + "...")
+
+
+def broken(adapter: str | None, error: Exception) -> Refusal:
+    """Return the refusal of an adapter that cannot be loaded; the reason, which may name paths, goes to the log."""
+    logger.error("adapter %s is refused: %s", ascii(adapter), error)
+    return Refusal(503, "broken_model", "this model cannot be loaded; its operator finds the reason in the server's log")

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lorank.errors import LorankError
 from lorank.serving.answers import Reranked
 from lorank.serving.batcher import Batcher
 from lorank.serving.engine import Engine, Job, UnknownAdapter
 from lorank.serving.keys import Caller
 from lorank.serving.limits import Limits, estimated_tokens
 from lorank.serving.metrics import Metrics
-from lorank.serving.refusal import Refusal, shown
+from lorank.serving.refusal import Refusal, broken, shown
 from lorank.serving.schemas import Asked
 from lorank.serving.score_cache import Known, ScoreCache, keys_of
 
@@ -140,6 +141,8 @@ class Service:
             return self.engine.version(adapter)
         except UnknownAdapter:
             raise self._unknown(model or adapter or "") from None
+        except LorankError as error:
+            raise broken(adapter, error) from None
 
     def _unknown(self, model: str) -> Refusal:
         return Refusal(404, "unknown_model", f"no model {shown(model)} that you may call; GET /v1/models lists those "
