@@ -10,7 +10,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # processes that tests start sum in the sam
 import pytest
 import torch
 
-pytest_plugins = ["tiny_collections", "tiny_encoders"]
+pytest_plugins = ["tiny_causals", "tiny_collections", "tiny_encoders"]
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

@@ -16,9 +16,12 @@ def train(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe in TOML; options override it.")] = None,
     data: Annotated[str | None, typer.Option(help="A packaged collection, BEIR folder, LETOR file or folder, "
                                                   "or training rows (JSONL, Parquet).")] = None,
-    base: Annotated[str | None, typer.Option(help="minilm, a model folder, or a Hub name.")] = None,
-    kind: Annotated[str | None, typer.Option(help="bi-encoder, cross-encoder or features; default: what the "
+    base: Annotated[str | None, typer.Option(help="minilm, smollm2, a model folder, or a Hub name.")] = None,
+    kind: Annotated[str | None, typer.Option(help="bi-encoder, cross-encoder, causal or features; default: what the "
                                                   "base was made for.")] = None,
+    view: Annotated[str | None, typer.Option(help="What of a causal model is the score: yes-no, expected, head or "
+                                                  "log-ratio; default: log-ratio for preference losses, else "
+                                                  "yes-no.")] = None,
     adapter: Annotated[str | None, typer.Option(help="A low-rank method (`lorank methods`), full, or head.")] = None,
     rank: Annotated[int | None, typer.Option(min=0, help="Rank of the adapter.")] = None,
     start: Annotated[str | None, typer.Option(help="Where the factors start: zero, svd, eva, lora-ga, ...; default: "
@@ -68,7 +71,7 @@ def train(
 
     plan = RecipeFile() if recipe is None else read_recipe(recipe)
     plan = replace(
-        plan, data=data or plan.data, base=base or plan.base, kind=kind or plan.kind,
+        plan, data=data or plan.data, base=base or plan.base, kind=kind or plan.kind, view=view or plan.view,
         out=str(out) if out else plan.out, seed=plan.seed if seed is None else seed,
         adapter=_over(plan.adapter, name=adapter, rank=rank, start=start, scaling=scaling),
         budget=_over(plan.budget, name=budget), rule=_over(plan.rule, name=rule), loss=_over(plan.loss, name=loss),
@@ -87,7 +90,7 @@ def train(
             result = cross_validate(collection, plan, folds, split, Path(plan.out), command=command,
                                     resume=resume, overwrite=overwrite, listen=listen)
         else:
-            ranker = make_ranker(plan.base, plan.kind, collection, plan.seed)
+            ranker = make_ranker(plan.base, plan.kind, collection, plan.seed, plan.view, plan.loss.name)
             tuned = fit(ranker, collection, out=plan.out, recipe=plan, resume=resume, overwrite=overwrite,
                         command=command, listen=listen)
     if folds is not None:

@@ -85,7 +85,7 @@ def reference_run(path: str, split: Split) -> Run | None:
     if path == "start":
         return None
     if not Path(path).is_file():
-        raise UsageError(f"the reference {path} is no run file; give a run, or \"start\" for the ranker before training")
+        raise UsageError(f"the reference {path} is no run file; give a run, or 'start' for the ranker before training")
     run = read_run(path)
     missing = [query for query in split.queries if query not in run]
     if missing:
@@ -142,7 +142,13 @@ class Beginning:
 
 def remember_beginning(ranker: TrainableRanker, trained: Sequence[nn.Parameter], adapter: Adapter | None,
                        loss: Loss) -> None:
-    """Let ``ranker.reference`` be the ranker as it is now; a copy of every weight is kept only where the loss asks."""
+    """Let ``ranker.reference`` be the ranker as it is now; a copy of every weight is kept only where the loss asks.
+
+    Raises UsageError for a score that is relative to a reference where no adapter can be switched off.
+    """
+    if adapter is None and getattr(ranker, "view", None) == "log-ratio":
+        raise UsageError("a log-ratio needs the model as it was before training: choose a low-rank adapter, which is "
+                         "switched off for that, or view='head'")
     if adapter is not None or "reference" in wants_of(loss):
         ranker.reference = Beginning(trained, adapter).restored
 

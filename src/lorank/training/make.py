@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from lorank.data.collection import Collection
 from lorank.errors import UsageError, unknown_name
@@ -11,8 +12,12 @@ from lorank.ranking.scorers.ranker import TrainableRanker
 EMBEDDERS = ("minilm",)
 
 
-def make_ranker(base: str | None, kind: str | None, data: Collection, seed: int) -> TrainableRanker:
-    """Return the ranker that ``base`` and ``kind`` name; the kind defaults to what the base was made for."""
+def make_ranker(base: str | None, kind: str | None, data: Collection, seed: int, view: str | None = None,
+                loss: str = "softmax") -> TrainableRanker:
+    """Return the ranker that ``base`` and ``kind`` name; the kind defaults to what the base was made for.
+
+    ``view`` says what of a causal model is the score; None is the log-ratio for a preference loss, else yes and no.
+    """
     if data.has_features:
         if kind not in (None, "features"):
             raise UsageError(f"--kind {kind}: collection {data.name!r} holds feature rows; use --kind features")
@@ -24,19 +29,37 @@ def make_ranker(base: str | None, kind: str | None, data: Collection, seed: int)
         raise unknown_name("kind", kind, RANKERS)
     if kind == "features":
         raise UsageError(f"--kind features: collection {data.name!r} holds texts; use bi-encoder or cross-encoder")
-    return RANKERS[kind](base, dtype="auto", **({"seed": seed} if kind == "cross-encoder" else {}))
+    if view is not None and kind != "causal":
+        raise UsageError(f"--view {view}: only a causal ranker has views, this is a {kind}")
+    return RANKERS[kind](base, **_options(kind, seed, view, loss))
+
+
+def _options(kind: str, seed: int, view: str | None, loss: str) -> dict[str, Any]:
+    if kind != "causal":
+        return {"dtype": "auto"} | ({"seed": seed} if kind == "cross-encoder" else {})
+    from lorank.catalogue import METHODS
+    from lorank.ranking.losses import ALIASES
+
+    method = METHODS.get(ALIASES.get(loss, loss))
+    preference = method is not None and method.area == "losses.preference"
+    view = view or ("log-ratio" if preference else "yes-no")
+    return {"view": view, "seed": seed, "dtype": "float32" if view == "log-ratio" else "auto"}
 
 
 def kind_of(base: str) -> str:
-    """Return what a base was made for: sentence embedding models are bi-encoders, others cross-encoders.
+    """Return what a base was made for: sentence embedding models are bi-encoders, language models causal, others
+    cross-encoders.
 
-    >>> kind_of("minilm")
-    'bi-encoder'
+    >>> kind_of("minilm"), kind_of("smollm2")
+    ('bi-encoder', 'causal')
     """
+    from lorank.ranking.scorers.causal_pretrained import is_causal
     from lorank.ranking.scorers.pretrained import resolve
 
     if base in EMBEDDERS:
         return "bi-encoder"
+    if is_causal(base):
+        return "causal"
     folder = Path(resolve(base))
     if (folder / "modules.json").is_file():
         kinds = {row["type"].rpartition(".")[2] for row in json.loads((folder / "modules.json").read_text())}

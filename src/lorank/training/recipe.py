@@ -26,6 +26,7 @@ class RecipeFile(Recipe):
     data: str | None = None
     base: str | None = None
     kind: str | None = None
+    view: str | None = None
     out: str | None = None
 
 

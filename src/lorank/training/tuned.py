@@ -117,6 +117,7 @@ class TunedRanker(Ranker):
         else:
             ranker = kind(description["base"], **description["options"])
             adapter = lowrank.load(ranker.module, home / "adapter")
+            ranker.reference = adapter.disabled
         first_stage = FirstStage.load(home / "first_stage") if (home / "first_stage").is_dir() else None
         curve = [tuple(point) for point in description["mix"]["curve"]]
         return cls(ranker, adapter, first_stage, Mix(**{**description["mix"], "curve": curve}))

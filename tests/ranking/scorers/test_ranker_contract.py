@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from lorank.errors import UsageError
-from lorank.ranking.scorers import RANKERS, BiEncoder, CrossEncoder, FeatureRanker, TrainableRanker
+from lorank.ranking.scorers import (
+    RANKERS,
+    BiEncoder,
+    CausalRanker,
+    CrossEncoder,
+    FeatureRanker,
+    TrainableRanker,
+)
 
 FRESH = """
 import json, sys
@@ -38,7 +45,14 @@ def feature_ranker() -> FeatureRanker:
 
 
 CASES = ["features", *[f"{kind}/{name}" for kind in ("bi-encoder", "cross-encoder")
-                       for name in ("bert", "roberta", "xlm-roberta", "deberta-v2", "modernbert")]]
+                       for name in ("bert", "roberta", "xlm-roberta", "deberta-v2", "modernbert")],
+         "causal yes-no/llama", "causal expected/qwen2", "causal head/llama", "causal head/qwen2"]
+
+
+@pytest.fixture(scope="session")
+def every_folder(tiny_folders: dict[str, Path], tiny_causals: dict[str, Path]) -> dict[str, Path]:
+    """A folder for each architecture, encoders and causal language models."""
+    return tiny_folders | tiny_causals
 
 
 def made(case: str, tiny_folders: dict[str, Path]) -> TrainableRanker:
@@ -48,6 +62,8 @@ def made(case: str, tiny_folders: dict[str, Path]) -> TrainableRanker:
     kind, name = case.split("/")
     if kind == "bi-encoder":
         return BiEncoder(tiny_folders[name], max_length=64)
+    if kind.startswith("causal"):
+        return CausalRanker(tiny_folders[name], view=kind.split()[1], head="random", max_length=300)
     ranker = CrossEncoder(tiny_folders[name], max_length=64, head="random", seed=3)
     with torch.no_grad():
         for _, parameter in ranker.head_parameters():
@@ -56,9 +72,9 @@ def made(case: str, tiny_folders: dict[str, Path]) -> TrainableRanker:
 
 
 @pytest.fixture(params=CASES)
-def ranker(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> TrainableRanker:
+def ranker(request: pytest.FixtureRequest, every_folder: dict[str, Path]) -> TrainableRanker:
     """Each kind of ranker on each architecture."""
-    return made(request.param, tiny_folders)
+    return made(request.param, every_folder)
 
 
 @pytest.fixture
@@ -207,12 +223,12 @@ def test_options_rebuild_the_ranker_from_its_base(ranker, candidates, query):
     assert RANKERS[ranker.kind] is type(ranker)
 
 
-def test_saved_rankers_score_the_same_in_a_fresh_process(documents, query, tiny_folders, tmp_path):
+def test_saved_rankers_score_the_same_in_a_fresh_process(documents, query, every_folder, tmp_path):
     request, expected = {}, {}
     for case in CASES:
-        ranker = made(case, tiny_folders)
+        ranker = made(case, every_folder)
         candidates = feature_rows() if case == "features" else documents
-        folder = tmp_path / case.replace("/", "-")
+        folder = tmp_path / case.replace("/", "-").replace(" ", "-")
         ranker.save(folder)
         assert not [p for p in folder.rglob("*") if p.suffix in (".bin", ".pt", ".pkl", ".pickle")]
         assert json.loads((folder / "lorank.json").read_text())["kind"] == ranker.kind

@@ -1,4 +1,4 @@
-"""Scorers: (query, documents) -> scores. BM25, features, bi-encoder, cross-encoder."""
+"""Scorers: (query, documents) -> scores. BM25, features, bi-encoder, cross-encoder, causal LM."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -8,16 +8,19 @@ from lorank.ranking.scorers.ranker import Documents, Ranked, Ranker, TrainableRa
 if TYPE_CHECKING:
     from lorank.ranking.scorers.bi_encoder import BiEncoder
     from lorank.ranking.scorers.bm25 import BM25
+    from lorank.ranking.scorers.causal import CausalRanker
     from lorank.ranking.scorers.cross_encoder import CrossEncoder
     from lorank.ranking.scorers.features import FeatureRanker
 
     RANKERS: dict[str, type[TrainableRanker]]
 
-_HOME_OF = {"BM25": "bm25", "BiEncoder": "bi_encoder", "CrossEncoder": "cross_encoder", "FeatureRanker": "features"}
-_KINDS = {"bi-encoder": "BiEncoder", "cross-encoder": "CrossEncoder", "features": "FeatureRanker"}
+_HOME_OF = {"BM25": "bm25", "BiEncoder": "bi_encoder", "CausalRanker": "causal", "CrossEncoder": "cross_encoder",
+            "FeatureRanker": "features"}
+_KINDS = {"bi-encoder": "BiEncoder", "causal": "CausalRanker", "cross-encoder": "CrossEncoder",
+          "features": "FeatureRanker"}
 
-__all__ = ["BM25", "RANKERS", "BiEncoder", "CrossEncoder", "Documents", "FeatureRanker", "Ranked", "Ranker",
-           "TrainableRanker"]
+__all__ = ["BM25", "RANKERS", "BiEncoder", "CausalRanker", "CrossEncoder", "Documents", "FeatureRanker", "Ranked",
+           "Ranker", "TrainableRanker"]
 
 
 def __getattr__(name: str) -> Any:

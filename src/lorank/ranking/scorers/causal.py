@@ -1,0 +1,292 @@
+r"""Causal ranker: a language model reads query and document, and one of four views of it is the score.
+
+    yes-no      logit(yes) - logit(no) where the reply begins
+    expected    \sum_s s softmax(logit(s)), s = 0 .. 10, where the reply begins
+    head        w^T h of the end of the answer, h the last layer: a reward model
+    log-ratio   \beta (\log \pi(d | q) - \log \pi_ref(d | q)), the document being the reply to the query; pi_ref is the
+                model as it was before it was adapted, which for a low-rank adapter is the model with it switched off
+
+The first two ask about a document with the prompt that ``CausalJudge`` asks, chat template applied, so a tuned ranker
+is a tuned judge. The last two read the document as the assistant's answer. Before training a head scores 0, and so does
+every log-ratio.
+
+Papers: Nogueira, Jiang, Pradeep & Lin 2020, Document Ranking with a Pretrained Sequence-to-Sequence Model (yes and no
+as tokens); Rafailov et al. 2023, Direct Preference Optimization (log-ratio); Cai et al. 2025, ERank (expected score).
+
+*Deviations*: the pieces of a prompt are tokenised apart from the texts, so that each text is tokenised once.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lorank.errors import LorankError, UsageError
+from lorank.ranking.scorers.batching import batches_by_length
+from lorank.ranking.scorers.causal_pretrained import applies_chat, load_causal
+from lorank.ranking.scorers.causal_prompt import Prompt, answer_token, question_text
+from lorank.ranking.scorers.cross_encoder import PairInputs, PairSpans
+from lorank.ranking.scorers.precision import Dtype
+from lorank.ranking.scorers.pretrained import longest_input
+from lorank.ranking.scorers.ranker import Documents, Listen
+from lorank.ranking.scorers.scoring_mode import scoring
+from lorank.ranking.scorers.text_ranker import TextRanker, Truncation
+from lorank.ranking.scorers.tokens import Ragged, Span, interleave, share_room, tokenize
+
+View = Literal["yes-no", "expected", "head", "log-ratio"]
+SCALES = {"yes-no": "logit", "expected": "expected score from 0 to 10", "head": "logit",
+          "log-ratio": "beta times the log-ratio to the reference"}
+
+
+class CausalRanker(TextRanker[PairInputs]):
+    """Score by a causal language model; see the module for the views.
+
+    Args:
+        base: ``smollm2``, a ``.gguf`` file, a folder, or a Hub name.
+        view: ``yes-no``, ``expected``, ``head`` or ``log-ratio``.
+        beta: Scale of the log-ratio, above 0.
+        prompt: A text with $query and $documents, for the views that ask; None is the packaged one.
+        answers: The two words of ``yes-no``, one token each.
+        chat: Whether prompts go through the chat template: ``auto`` where there is one, ``on``, ``off``.
+        max_length: Tokens of prompt, query and document together; the longer text gives way. At most what the model
+            takes in, by default up to 1,024.
+        seed: Draws a head that the checkpoint does not bring; ``head="random"`` draws it, "zero" starts it at 0.
+        dtype: Format of scoring, as in ``TextRanker``.
+        token_budget: Tokens of one scoring batch.
+
+    Raises:
+        UsageError: For a checkpoint whose head is not the one that is read, or a chat model without its template.
+
+    >>> CausalRanker("smollm2").score("sorting", ["how to sort a list"])    # doctest: +SKIP
+    array([...], dtype=float32)
+    """
+
+    kind: ClassVar[str] = "causal"
+
+    def __init__(self, base: str | Path, *, view: View = "yes-no", beta: float = 0.1, prompt: str | None = None,
+                 answers: Sequence[str] = ("Yes", "No"), chat: str = "auto", max_length: int | None = None,
+                 seed: int = 0, head: Literal["zero", "random"] = "zero", dtype: Dtype = "float32",
+                 token_budget: int | None = None) -> None:
+        if view not in get_args(View):
+            raise UsageError(f"view={view!r}: choose one of {', '.join(get_args(View))}")
+        if not beta > 0:
+            raise UsageError(f"beta={beta} must be above 0")
+        if dtype not in get_args(Dtype):
+            raise UsageError(f"dtype {dtype!r}: choose one of {', '.join(get_args(Dtype))}")
+        if len(answers) != 2:
+            raise UsageError(f"answers={tuple(answers)} must be two words: relevant, and not")
+        loaded = load_causal(base, "head" if view == "head" else "lm", seed=seed, head=head)
+        self.base, self.new_parameters = loaded.name, loaded.new
+        self.module, self.tokenizer = loaded.module, loaded.tokenizer
+        if view == "head" and not hasattr(self.module, "score"):
+            raise UsageError(f"{type(self.module).__name__} has no layer called score to read; choose another view")
+        self.view, self.beta, self.prompt, self.answers = view, float(beta), prompt, tuple(answers)
+        self.chat, self.seed, self.head = chat, seed, head
+        self.dtype, self.token_budget, self.long = dtype, token_budget, "truncate"
+        self.score_scale = SCALES[view]  # type: ignore[misc]
+        self._read_prompt(loaded.source)
+        most = longest_input(self.tokenizer, self.module.config)
+        self.max_length = max_length or min(most, 1024)
+        if not self.template.cost + 8 <= self.max_length <= most:
+            raise UsageError(f"max_length={self.max_length} must be from {self.template.cost + 8}, which the prompt "
+                             f"needs, to {most}, what {loaded.source} can take in")
+
+    def _read_prompt(self, source: str) -> None:
+        with_template = applies_chat(self.tokenizer, self.chat, source)
+        asks = self.view in ("yes-no", "expected")
+        if self.prompt is not None and not asks:
+            raise UsageError(f"view={self.view!r} reads the document as the answer and asks nothing; leave out prompt")
+        self.template: Prompt = (  # type: ignore[assignment]
+            Prompt.question(self.tokenizer, question_text(self.view, self.prompt), with_template) if asks
+            else Prompt.answer(self.tokenizer, with_template))
+        words = {"yes-no": self.answers, "expected": tuple(map(str, range(11)))}.get(self.view, ())
+        tokens = single_tokens(self.tokenizer, words, with_template, skip=self.view == "expected")
+        self.answer_ids, self.answer_values = list(tokens.values()), list(tokens)
+
+    @property
+    def room(self) -> int:
+        """Tokens of query and document together, beside those of the prompt."""
+        return self.max_length - self.template.cost
+
+    def prepare(self, queries: Sequence[str], documents: Documents) -> PairInputs:
+        """Tokenise queries and documents once, apart from each other and from the prompt."""
+        return PairInputs(
+            tokenize(self.tokenizer, queries, self.room, prefix=" " if self.template.spaced_query else ""),
+            tokenize(self.tokenizer, documents, self.room, prefix=" " if self.template.spaced_document else ""))
+
+    def forward(self, inputs: PairInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
+        """Return scores [batch, list]; a pair that stands in several places is read once."""
+        inside = mask.cpu().numpy()
+        rows = np.broadcast_to(queries.cpu().numpy()[:, None], inside.shape)[inside]
+        asked = np.stack([rows, documents.cpu().numpy()[inside]], 1)
+        scores = torch.zeros(inside.shape, device=self.device)
+        if not len(asked):
+            return scores
+        pairs, at = np.unique(asked, axis=0, return_inverse=True)
+        spans = self.spans(inputs, pairs)
+        if self.view == "log-ratio":
+            with self.reference(), scoring(self.module):
+                before = self.read(inputs, spans)
+            values = self.read(inputs, spans) - before.clone()
+        else:
+            values = self.read(inputs, spans)
+        return scores.masked_scatter(mask.to(self.device), values[torch.from_numpy(at.reshape(-1)).to(self.device)])
+
+    def spans(self, inputs: PairInputs, pairs: np.ndarray) -> PairSpans:
+        """Return what is read of each pair; the end of what does not fit is cut."""
+        q, d = share_room(inputs.queries.lengths[pairs[:, 0]], inputs.documents.lengths[pairs[:, 1]], self.room)
+        return PairSpans(Span(pairs[:, 0], np.zeros_like(q), q), Span(pairs[:, 1], np.zeros_like(d), d),
+                         np.arange(len(pairs)))
+
+    def read(self, inputs: PairInputs, spans: PairSpans) -> Tensor:
+        """Return float32 values [pairs] of the view; of a log-ratio the policy's part, beta log pi."""
+        batch = interleave([constant(self.template.before), (inputs.queries, spans.query, 0),
+                            constant(self.template.between), (inputs.documents, spans.document, 0),
+                            constant(self.template.after)], len(spans))
+        given = left_padded(batch, self.tokenizer.pad_token_id, self.device)
+        answers = torch.from_numpy(spans.document.length + len(self.template.after)).to(self.device)
+        return READERS[self.view](self, given, answers)
+
+    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
+                    listen: Listen | None = None) -> np.ndarray:
+        """Return scores of the pairs, float32 [n]; each text is tokenised once, each pair read once.
+
+        ``listen`` hears how many of the pairs are read.
+        """
+        if not len(pairs):
+            return np.zeros(0, np.float32)
+        used_queries, query_at = np.unique(pairs[:, 0], return_inverse=True)
+        used_documents, document_at = np.unique(pairs[:, 1], return_inverse=True)
+        inputs = self.prepare([queries[i] for i in used_queries], [documents[i] for i in used_documents])
+        unique, back = np.unique(np.stack([query_at.reshape(-1), document_at.reshape(-1)], 1), axis=0,
+                                 return_inverse=True)
+        spans = self.spans(inputs, unique)
+        self.report_truncation(self.counted(inputs, unique))
+        scores = self.score_spans(inputs, spans, listen)
+        if self.view == "log-ratio":
+            with self.reference():
+                scores = scores - self.score_spans(inputs, spans, None)
+        return scores[back.reshape(-1)]
+
+    def score_spans(self, inputs: PairInputs, spans: PairSpans, listen: Listen | None) -> np.ndarray:
+        """Return float32 values [pairs] of the view, batched by length."""
+        values, done, dtype = np.zeros(len(spans), np.float32), 0, self.scoring_dtype()
+        lengths = spans.query.length + spans.document.length + self.template.cost
+        keys = inputs.queries.keys[spans.query.text] * 31 + inputs.documents.keys[spans.document.text] * 7
+        with scoring(self.module), torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32):
+            for rows in batches_by_length(lengths, self.scoring_budget(), keys):
+                values[rows] = self.read(inputs, spans[rows]).cpu().numpy()
+                done += len(rows)
+                if listen is not None:
+                    listen(done, len(spans))
+        return values
+
+    def counted(self, inputs: PairInputs, pairs: np.ndarray) -> Truncation:
+        """Return how many documents of ``pairs`` do not fit beside their query."""
+        lengths = inputs.documents.lengths[pairs[:, 1]]
+        too_long = inputs.queries.lengths[pairs[:, 0]] + lengths > self.room
+        return Truncation(len(np.unique(pairs[:, 1])), len(np.unique(pairs[too_long, 1])),
+                          int(lengths.max(initial=0)), self.room)
+
+    def truncation(self, queries: Sequence[str], documents: Sequence[str]) -> Truncation:
+        """Count the documents that do not fit beside the longest of ``queries``."""
+        inputs = self.prepare(queries or [""], documents)
+        longest = int(np.argmax(inputs.queries.lengths))
+        return self.counted(inputs, np.stack([np.full(len(documents), longest), np.arange(len(documents))], 1))
+
+    def options(self) -> dict[str, Any]:
+        """Return the constructor's further arguments."""
+        return {"view": self.view, "beta": self.beta, "prompt": self.prompt, "answers": list(self.answers),
+                "chat": self.chat, "max_length": self.max_length, "seed": self.seed, "head": self.head,
+                "dtype": self.dtype}
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model folder, re-open it, and compare scores; a log-ratio has no folder without its adapter."""
+        if self.view == "log-ratio":
+            raise LorankError("a log-ratio is relative to the model before it was adapted, which one folder of weights "
+                              "does not hold; train a low-rank adapter and save that, or use view='head'")
+        super().save(folder)
+
+    def probe(self) -> np.ndarray:
+        """Return float32 scores of a few fixed pairs; of a log-ratio the policy's part."""
+        again, view = self.reference, self.view
+        if view != "log-ratio":
+            return super().probe()
+        try:
+            self.view = "likelihood"  # type: ignore[assignment]
+            return super().probe()
+        finally:
+            self.view, self.reference = view, again
+
+    def write_peer_files(self, folder: Path) -> None:
+        """Write nothing: a reward head's folder is already what transformers and vLLM open."""
+
+
+def constant(ids: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return ids, (0,) * len(ids)
+
+
+def single_tokens(tokenizer: Any, words: Sequence[str], chat: bool, skip: bool) -> dict[float, int]:
+    """Return the token of each word under its value: the number it is, or 1 and 0 for two words.
+
+    With ``skip`` words that are not one token are left out, as 10 is in many vocabularies.
+    """
+    found: dict[float, int] = {}
+    for place, word in enumerate(words):
+        try:
+            found[float(word) if skip else float(1 - place)] = answer_token(tokenizer, word, chat)
+        except UsageError:
+            if not skip:
+                raise
+    if words and len(set(found.values())) < 2:
+        raise UsageError(f"the answers {', '.join(words)} are not tokens of their own in this tokenizer")
+    return found
+
+
+def left_padded(batch: Ragged, pad_id: int, device: torch.device) -> dict[str, Tensor]:
+    """Return the sequences padded in front, so that all end together: input_ids, attention_mask, position_ids."""
+    width = int(batch.lengths.max(initial=0))
+    inside = np.arange(width) >= width - batch.lengths[:, None]
+    ids = np.full(inside.shape, pad_id, np.int64)
+    ids[inside] = batch.ids
+    places = np.maximum(inside.cumsum(1) - 1, 0)
+    return {"input_ids": torch.from_numpy(ids).to(device), "position_ids": torch.from_numpy(places).to(device),
+            "attention_mask": torch.from_numpy(inside.astype(np.int64)).to(device)}
+
+
+def _answer_logits(ranker: CausalRanker, given: dict[str, Tensor]) -> Tensor:
+    """Return the logits [pairs, answers] of the answers' tokens where the reply begins."""
+    logits = ranker.module(**given, logits_to_keep=1, use_cache=False).logits[:, -1]
+    return logits[:, ranker.answer_ids].float()
+
+
+def _yes_no(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor) -> Tensor:
+    logits = _answer_logits(ranker, given)
+    return logits[:, 0] - logits[:, 1]
+
+
+def _expected(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor) -> Tensor:
+    logits = _answer_logits(ranker, given)
+    return logits.softmax(1) @ torch.tensor(ranker.answer_values, device=logits.device)
+
+
+def _head(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor) -> Tensor:
+    hidden = ranker.module.base_model(**given, use_cache=False).last_hidden_state[:, -1]
+    return ranker.module.score(hidden).squeeze(-1).float()
+
+
+def _likelihood(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor) -> Tensor:
+    longest = int(answers.max())
+    logits = ranker.module(**given, logits_to_keep=longest + 1, use_cache=False).logits[:, :-1].float()
+    targets = given["input_ids"][:, -longest:]
+    each = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+    counted = torch.arange(longest, device=each.device) >= longest - answers.unsqueeze(1)
+    return -ranker.beta * torch.where(counted, each, 0.0).sum(1)
+
+
+READERS: dict[str, Callable[[CausalRanker, dict[str, Tensor], Tensor], Tensor]] = {
+    "yes-no": _yes_no, "expected": _expected, "head": _head, "log-ratio": _likelihood, "likelihood": _likelihood}

