@@ -82,7 +82,12 @@ def make(side: str, rank: int) -> tuple[nn.Module, Iterable[nn.Parameter]]:
 
 def make_step(side: str, rank: int, batch: int, tokens: int) -> Callable[[], None]:
     """Return a function that makes one training step of a side."""
-    model, parameters = make(side, rank)
+    return step_of(*make(side, rank), batch, tokens)
+
+
+def step_of(model: nn.Module, parameters: Iterable[nn.Parameter], batch: int, tokens: int) -> Callable[[], None]:
+    """Return a function that makes one training step of ``model`` on random tokens; ``trained`` says of how much."""
+    parameters = list(parameters)
     optimizer = torch.optim.AdamW(parameters, lr=1e-4)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(1000, 30000, (batch, tokens), generator=generator)
@@ -125,12 +130,18 @@ def time_sides(sides: Iterable[str], repeats: int, clock: str, **size: int) -> d
 def peak_memory(side: str, **size: int) -> dict[str, float]:
     """Return the peak of live allocations within one step, and of resident memory, in MiB."""
     import psutil
-    from torch.profiler import ProfilerActivity, profile
 
     step = make_step(side, **size)
     before = psutil.Process().memory_info().rss
     peak = resident_during(step) - before
     step()
+    return {"allocated": live_peak(step), "resident": peak / 2**20}
+
+
+def live_peak(step: Callable[[], None]) -> float:
+    """Return the largest sum of live bytes allocated since ``step`` began, in MiB."""
+    from torch.profiler import ProfilerActivity, profile
+
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
     live = highest = 0
@@ -138,7 +149,7 @@ def peak_memory(side: str, **size: int) -> dict[str, float]:
         if event.name() == "[memory]":
             live += event.nbytes()
             highest = max(highest, live)
-    return {"allocated": highest / 2**20, "resident": peak / 2**20}
+    return highest / 2**20
 
 
 def resident_during(step: Callable[[], None]) -> int:
