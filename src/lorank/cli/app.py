@@ -13,11 +13,12 @@ from lorank.cli.rank import rank
 from lorank.cli.report import report
 from lorank.cli.rerank import rerank
 from lorank.cli.retrieve import retrieve
+from lorank.cli.serve import key, serve
 from lorank.cli.train import train
 
 app = typer.Typer(
     name="lorank",
-    help="Learn to rank with low-rank models: train, adapt, rerank, judge.",
+    help="Learn to rank with low-rank models: train, adapt, rerank, judge, serve.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-for command in (demo, train, retrieve, rerank, rank, evaluate, aggregate, report, inspect, plan, methods):
+for command in (demo, train, retrieve, rerank, rank, serve, key, evaluate, aggregate, report, inspect, plan, methods):
     app.command()(command)
 app.add_typer(adapter, name="adapter")
 

@@ -40,7 +40,7 @@ class Limits:
     streamed_timeout_s: float = 600.0
     waiting: int = 512
     waiting_of_one: int = 128
-    backlog_s: float = 10.0
+    backlog_s: float = 5.0
     latency_ms: float = 500.0
     collect_ms: float = 2.0
     cache_bytes: int = 64 << 20

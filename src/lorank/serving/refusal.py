@@ -47,4 +47,5 @@ def shown(text: object, most: int = 80) -> str:
 def broken(adapter: str | None, error: Exception) -> Refusal:
     """Return the refusal of an adapter that cannot be loaded; the reason, which may name paths, goes to the log."""
     logger.error("adapter %s is refused: %s", ascii(adapter), error)
-    return Refusal(503, "broken_model", "this model cannot be loaded; its operator finds the reason in the server's log")
+    return Refusal(503, "broken_model",
+                   "this model cannot be loaded; its operator finds the reason in the server's log")
