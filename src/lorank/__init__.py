@@ -14,12 +14,13 @@ _HOME_OF = {
     "evaluate": "lorank.ranking.metrics",
     "BM25": "lorank.ranking.scorers",
     "BiEncoder": "lorank.ranking.scorers",
+    "CausalRanker": "lorank.ranking.scorers",
     "CrossEncoder": "lorank.ranking.scorers",
     "FeatureRanker": "lorank.ranking.scorers",
     "load_ranker": "lorank.training",
 }
 
-__all__ = ["BM25", "BiEncoder", "CrossEncoder", "FeatureRanker", "evaluate", "fit", "load", "load_ranker",
+__all__ = ["BM25", "BiEncoder", "CausalRanker", "CrossEncoder", "FeatureRanker", "evaluate", "fit", "load", "load_ranker",
            "lowrank", "ranking"]
 
 

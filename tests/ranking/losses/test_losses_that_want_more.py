@@ -22,8 +22,8 @@ def batch(seed=0):
     mask[1, 4:] = mask[3, 2:] = False
     lists = torch.tensor([5, 2, 9, 4])
     extras = {"items": (lists << 32).unsqueeze(1) + torch.arange(6), "lists": lists,
-              "users": torch.tensor([0, 1, 1, 0]), "epoch": torch.tensor(1.0), "first_stage": first,
-              "reference": reference}
+              "outside": torch.tensor([False] * 4), "users": torch.tensor([0, 1, 1, 0]),
+              "epoch": torch.tensor(1.0), "first_stage": first, "reference": reference}
     return scores, labels, mask, extras
 
 
@@ -71,7 +71,8 @@ def test_gradient_is_the_derivative(name):
 @pytest.mark.parametrize("shape", [(0, 5), (3, 0)])
 def test_empty_batches_give_zero(name, shape):
     empty = {"items": torch.zeros(shape, dtype=torch.int64), "lists": torch.arange(shape[0]),
-             "users": torch.zeros(shape[0], dtype=torch.int64), "epoch": torch.tensor(0.0),
+             "users": torch.zeros(shape[0], dtype=torch.int64), "outside": torch.ones(shape[0], dtype=torch.bool),
+             "epoch": torch.tensor(0.0),
              "first_stage": torch.zeros(shape), "reference": torch.zeros(shape)}
     scores = torch.zeros(shape, requires_grad=True)
     value = loss(name)(scores, torch.zeros(shape), torch.ones(shape, dtype=torch.bool), **wanted(name, empty))
