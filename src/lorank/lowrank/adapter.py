@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from lorank.errors import LorankError, UsageError
+from lorank.lowrank.base import BaseLinear
+from lorank.lowrank.budgets import STATIC, share_ranks_of
 from lorank.lowrank.forms import Form, Site, form_type
 from lorank.lowrank.layer import Adapted, replace_module
+from lorank.lowrank.presets import PRESETS
 from lorank.lowrank.presets import preset as preset_named
 from lorank.lowrank.scaling import default_alpha, scaling_rule
 from lorank.lowrank.starts import Statistics, start_named
@@ -122,7 +125,7 @@ def attach(
         alpha,
         dropout,
         seed,
-        dict(options or {}),
+        {**chosen.options, **(options or {})},
     )
     layers = select_targets(model, targets, exclude, trained)
     check_patterns("ranks", ranks, layers)
@@ -141,6 +144,10 @@ def attach(
     redistributed = filling.ranks(make_sites(model, settings, plan), statistics)
     if redistributed is not None:
         plan = {path: _plan_layer(path, settings, redistributed, alphas) for path in plan}
+    if chosen.budget in STATIC:
+        total = sum(layer.rank for layer in plan.values())
+        shared = share_ranks_of(chosen.budget, make_sites(model, settings, plan), statistics, total)
+        plan = {path: rescaled(layer, shared[path], settings.scaling) for path, layer in plan.items()}
     adapter = install(model, settings, plan, trained, name)
     for site in make_sites(model, settings, plan):
         filling.fill(adapter.forms[site.path], site, statistics.get(site.path, {}))
@@ -157,10 +164,18 @@ def _plan_layer(
     return LayerPlan(rank, float(pattern_value(alphas, path, own)))
 
 
+def rescaled(layer: LayerPlan, rank: int, scaling: str) -> LayerPlan:
+    """Return the plan at another rank, with alpha such that the scale stays; from rank 0 it is the default's."""
+    if rank == layer.rank:
+        return layer
+    rule = scaling_rule(scaling)
+    if not (rank and layer.rank):
+        return LayerPlan(rank, default_alpha(scaling, rank))
+    return LayerPlan(rank, layer.alpha * rule(1.0, layer.rank) / rule(1.0, rank))
+
+
 def make_sites(model: nn.Module, settings: Settings, plan: Mapping[str, LayerPlan]) -> list[Site]:
     """Return the site of each planned layer of ``model``."""
-    from lorank.lowrank.base import BaseLinear
-
     rule = scaling_rule(settings.scaling)
     sites = []
     for path, layer in plan.items():
@@ -178,6 +193,7 @@ def install(
     if not name or "." in name:
         raise UsageError(f"adapter name {name!r} is empty or holds a dot")
     heads = resolve_modules(model, trained)
+    _store_in_few_bits(model, settings.method, plan)
     sites = make_sites(model, settings, plan)
     for site in sites:
         module = model.get_submodule(site.path)
@@ -224,6 +240,19 @@ def copy_tensors(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None
         if tensor.shape != state[key].shape:
             raise LorankError(f"{key} has shape {tuple(state[key].shape)}, the adapter has {tuple(tensor.shape)}")
         tensor.copy_(state[key])
+
+
+def _store_in_few_bits(model: nn.Module, method: str, paths: Iterable[str]) -> None:
+    """Quantise the layers at ``paths`` that are dense and without updates, where the method wants them so."""
+    from lorank.lowrank.quantised import QuantisedLinear
+
+    scheme = PRESETS[method].base if method in PRESETS else None
+    if scheme is None:
+        return
+    for path in paths:
+        module = model.get_submodule(path)
+        if not isinstance(module, Adapted) and not BaseLinear.quantises(module):
+            replace_module(model, path, QuantisedLinear.of(module, scheme))
 
 
 class Adapter:

@@ -1,8 +1,10 @@
-"""Each published method as a point on the axes: form, start, scaling, rule."""
+"""Each published method as a point on the axes: form, start, scaling, rule, budget."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lorank.errors import unknown_name
+from lorank.lowrank.budgets import DYNAMIC, STATIC
 from lorank.lowrank.forms import FORMS
 from lorank.lowrank.starts import start_named
 
@@ -15,6 +17,10 @@ class Preset:
     start: str = "zero"
     scaling: str = "lora"
     rule: str = field(default="adamw", repr=False)
+    budget: str = field(default="none", repr=False)
+    options: Mapping[str, object] = field(default_factory=dict, repr=False)
+    base: str | None = field(default=None, repr=False)
+    """How the layers under the updates are quantised where they are dense, or None."""
 
 
 PRESETS: dict[str, Preset] = {
@@ -44,6 +50,11 @@ PRESETS: dict[str, Preset] = {
 }
 """Every method that ``attach`` knows by name; a form without an entry is a preset of its own."""
 
+PRESETS.update({
+    name: Preset("gated", budget=name, options=kind.form_options, base=kind.base) for name, kind in DYNAMIC.items()
+})
+PRESETS.update({name: Preset("lora", budget=name) for name in STATIC if name not in PRESETS})
+
 
 def preset(name: str) -> Preset:
     """Return the preset called ``name``.
@@ -64,4 +75,6 @@ def statistics_needed(method: str, start: str | None = None) -> frozenset[str]:
     >>> sorted(statistics_needed("eva")), sorted(statistics_needed("lora", "lora-ga"))
     (['inputs'], ['gradient'])
     """
-    return start_named(start or preset(method).start).needs
+    chosen = preset(method)
+    needs = start_named(start or chosen.start).needs
+    return needs | STATIC[chosen.budget].needs if chosen.budget in STATIC else needs
