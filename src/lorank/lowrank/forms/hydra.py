@@ -20,6 +20,7 @@ from lorank.catalogue import catalogued
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.basis import uniform
 from lorank.lowrank.forms.form import Form, Site, form
+from lorank.lowrank.product import low_rank_linear
 
 
 @form("hydra")
@@ -46,6 +47,14 @@ class Hydra(Form):
         self.B = factor(torch.zeros(self.out_features, site.rank))
         self.A_behind = factor(uniform((site.rank, self.out_features), site.generator("A behind")))
         self.B_behind = factor(torch.zeros(self.out_features, site.rank))
+
+    def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
+        if not base.plain or (self.training and self.dropout):
+            return super().forward(x, base)
+        W = base.weight
+        A = torch.cat([self.A, self.A_behind @ W.to(self.A_behind.dtype)])
+        B = torch.cat([self.B, self.B_behind], dim=1)
+        return low_rank_linear(x, W, base.bias, A, B, self.scaling)
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
         z = self.entering(x)

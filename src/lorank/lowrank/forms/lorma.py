@@ -26,6 +26,7 @@ from lorank.errors import unknown_name
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.basis import uniform
 from lorank.lowrank.forms.form import Form, Site, form
+from lorank.lowrank.product import low_rank_linear
 
 KINDS = ("plus", "permutation")
 
@@ -61,6 +62,12 @@ class LoRMA(Form):
     @classmethod
     def build(cls, sites: Sequence[Site], kind: str = "plus") -> list[Self]:
         return [cls(site, kind) for site in sites]
+
+    def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
+        if self.inflated or not base.plain or (self.training and self.dropout):
+            return super().forward(x, base)
+        A = self.A @ base.weight.to(self.A.dtype)
+        return low_rank_linear(x, base.weight, base.bias, A, self.B, self.scaling)
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
         h = self.entering(output if base.bias is None else output - base.bias)

@@ -16,12 +16,11 @@ Hu et al., LoRS: Efficient Low-Rank Adaptation for Sparse Large Language Model, 
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.basis import uniform
-from lorank.lowrank.forms.form import Form, Site, form
+from lorank.lowrank.forms.dense import Dense
+from lorank.lowrank.forms.form import Site, form
 
 
 @form("lors")
@@ -30,7 +29,7 @@ from lorank.lowrank.forms.form import Form, Site, form
     area="adapters.form",
     title="LoRS: Efficient Low-Rank Adaptation for Sparse Large Language Model",
 )
-class LoRS(Form):
+class LoRS(Dense):
     """A masked LoRA.
 
     >>> from lorank import lowrank
@@ -47,13 +46,8 @@ class LoRS(Form):
         self.B = nn.Parameter(torch.zeros(self.out_features, site.rank, device=site.device, dtype=site.dtype))
         self.dense = bool((site.base.weight != 0).all())
 
-    def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        z = self.entering(x)
-        y = _MaskedProduct.apply(z.reshape(-1, self.in_features), base.weight, self.A, self.B, self.scaling)
-        return y.reshape(*x.shape[:-1], self.out_features)
-
-    @torch.no_grad()
-    def delta(self, weight: Tensor) -> Tensor:
+    def matrix(self, weight: Tensor | None) -> Tensor:
+        assert weight is not None
         return self.scaling * (self.B @ self.A) * (weight != 0)
 
     def parameter_count(self) -> int:
@@ -62,29 +56,3 @@ class LoRS(Form):
     def rank_bound(self) -> int:
         most = min(self.in_features, self.out_features)
         return min(self.rank, most) if self.dense or not self.rank else most
-
-
-class _MaskedProduct(torch.autograd.Function):
-    """s x ((B A) * [W != 0])^T for x [rows, in], with nothing of W's size kept for the backward pass."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, A: Tensor, B: Tensor, scaling: float) -> Tensor:
-        ctx.save_for_backward(x, weight, A, B)
-        ctx.scaling = scaling
-        return x @ _masked(A, B, weight, scaling).t().to(x.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, A, B = ctx.saved_tensors
-        dx = dA = dB = None
-        if ctx.needs_input_grad[0]:
-            dx = dy @ _masked(A, B, weight, ctx.scaling).to(dy.dtype)
-        if ctx.needs_input_grad[2] or ctx.needs_input_grad[3]:
-            G = (dy.t() @ x).to(A.dtype).mul_(weight != 0)
-            dA, dB = ctx.scaling * (B.t() @ G), ctx.scaling * (G @ A.t())
-        return dx, None, dA, dB, None
-
-
-def _masked(A: Tensor, B: Tensor, weight: Tensor, scaling: float) -> Tensor:
-    return (scaling * (B @ A)).mul_(weight != 0)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.base import BaseLinear
-from lorank.lowrank.forms.form import Factors, Form, Site, form
+from lorank.lowrank.forms.factored import Factored
+from lorank.lowrank.forms.form import Site, form
 
 
 @form("miss")
@@ -25,7 +25,7 @@ from lorank.lowrank.forms.form import Factors, Form, Site, form
     area="adapters.form",
     title="MiSS: Balancing LoRA Performance and Efficiency with Simple Shard Sharing",
 )
-class MiSS(Form):
+class MiSS(Factored):
     """One trained matrix on the input summed over blocks.
 
     >>> from lorank import lowrank
@@ -37,25 +37,13 @@ class MiSS(Form):
         super().__init__(site)
         self.side = min(site.rank, self.in_features)
         self.D = nn.Parameter(torch.zeros(self.side, self.out_features, device=site.device, dtype=site.dtype))
-
-    def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        z = self.entering(x)
-        if not self.side:
-            return z.new_zeros(*z.shape[:-1], self.out_features)
-        padded = nn.functional.pad(z, (0, -self.in_features % self.side))
-        summed = padded.reshape(*z.shape[:-1], padded.shape[-1] // self.side, self.side).sum(-2)
-        return self.scaling * (summed @ self.D.to(z.dtype))
-
-    @torch.no_grad()
-    def as_lora(self) -> Factors | None:
-        A = self.D.new_zeros(self.side, self.in_features)
-        inputs = torch.arange(self.in_features if self.side else 0, device=A.device)
+        A = torch.zeros(self.side, self.in_features, device=site.device, dtype=site.dtype)
+        inputs = torch.arange(self.in_features if self.side else 0, device=site.device)
         A[inputs % max(self.side, 1), inputs] = 1
-        return Factors(A, self.D.detach().t(), self.scaling)
+        self.register_buffer("A", A, persistent=False)
 
-    def delta(self, weight: Tensor) -> Tensor:
-        A, B, scaling = self.as_lora()
-        return scaling * (B @ A)
+    def pair(self) -> tuple[Tensor, Tensor]:
+        return self.A, self.D.t()
 
     def parameter_count(self) -> int:
         return self.side * self.out_features
