@@ -49,6 +49,58 @@ def test_rslora_at_rank_1_is_lora(tower, shake):
     assert torch.equal(*scores)
 
 
+def test_rora_scaling_is_rsloras_factor_bit_for_bit(tower, shake):
+    x, scores = torch.ones(3, 6), []
+    for method in ("rslora", "rora-scaling"):
+        model = tower()
+        shake(lowrank.attach(model, method, rank=3))
+        scores.append(model(x))
+    assert torch.equal(*scores)
+    assert all(SCALINGS["rora-scaling"](a, r) == SCALINGS["rslora"](a, r) for a in (0.5, 16.0) for r in range(200))
+
+
+def test_roras_gradient_does_not_depend_on_the_rank():
+    """At B = 0, per entry of B: ||dL/dB|| over sqrt(out r) times s is that of s = alpha / sqrt r times sqrt r."""
+    norms = []
+    for rank in RANKS:
+        torch.manual_seed(0)
+        model = nn.ModuleDict({"layer": nn.Linear(256, 256, bias=False)})
+        form = lowrank.attach(model, "rora-scaling", rank=rank).forms["layer"]
+        (model["layer"](torch.randn(64, 256)) * torch.randn(64, 256)).sum().backward()
+        norms.append(form.B.grad.norm())
+    assert max(norms) / min(norms) < 1.5
+
+
+def test_recovery_of_a_pruned_model_improves_with_the_rank_under_rora():
+    """Half of the weights, the smallest, are set to 0; after as many Adam steps more rank has recovered more."""
+    left = []
+    for rank in (1, 4, 16):
+        torch.manual_seed(0)
+        model = nn.ModuleDict({"layer": nn.Linear(32, 24, bias=False)})
+        whole = model["layer"].weight.detach().clone()
+        with torch.no_grad():
+            model["layer"].weight[whole.abs() < whole.abs().median()] = 0
+        adapter = lowrank.attach(model, "rora-scaling", rank=rank)
+        optimizer, x = torch.optim.Adam(adapter.parameters(), lr=2e-3), torch.randn(200, 32)
+        for _ in range(150):
+            optimizer.zero_grad()
+            loss = (model["layer"](x) - x @ whole.t()).square().mean()
+            loss.backward()
+            optimizer.step()
+        left.append(loss.item())
+    assert left[1] < 0.9 * left[0]
+    assert left[2] < 0.7 * left[1]
+
+
+def test_peft_reads_rora_scaling_as_its_rslora(tower, shake, tmp_path):
+    import json
+
+    adapter = lowrank.attach(tower(), "rora-scaling", rank=2, targets=["wide"])
+    shake(adapter)
+    adapter.save(tmp_path / "adapter")
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["use_rslora"] is True
+
+
 @pytest.mark.parametrize("rank", RANKS)
 def test_rslora_merges_exactly(rank, tower, shake):
     model, x = tower(torch.float64), torch.ones(3, 6, dtype=torch.float64)

@@ -1,9 +1,10 @@
 r"""Polyak's step size for gradient descent with momentum.
 
-    d_k = beta d_{k-1} + (1 - beta) g_k, d_0 = g_0,    eta_k = min(lr, (f_k - f*) / (c ||d_k||^2))
+    d_k = beta d_{k-1} + g_k,    eta_k = min(lr, (f_k - f*) / (c ||d_k||^2))
 
 over all that is trained together; f_k is the loss of this step, f* the least one reachable. lr is an upper bound:
-where the loss is far from f* compared with the slope it is what counts. beta = 0 is Polyak's own step (1969).
+where the loss is far from f* compared with the slope it is what counts. beta = 0 is Polyak's own step (1969). The
+direction is the sum, not the mean, of faded gradients: with the mean this step size diverges from beta = 0.6 on.
 
 Wang, Johansson, Zhang, Generalized Polyak Step Size for First Order Optimization with Momentum, ICML 2023,
 arXiv:2305.12939.
@@ -60,7 +61,7 @@ class PolyakMomentumOptimizer(torch.optim.Optimizer):
             if not state:
                 state["momentum"] = parameter.grad.clone()
             else:
-                state["momentum"].lerp_(parameter.grad, 1 - group["betas"][0])
+                state["momentum"].mul_(group["betas"][0]).add_(parameter.grad)
             square = square + state["momentum"].square().sum()
         polyak = max(self.loss - self.lowest, 0.0) / max(self.c * float(square), 1e-30)
         for parameter, group in moved:
