@@ -19,9 +19,10 @@ import numpy as np
 from lorank import lowrank
 from lorank.data.collection import Collection
 from lorank.data.files import replaced_folder
-from lorank.errors import LorankError
+from lorank.errors import LorankError, UsageError
 from lorank.lowrank import Adapter
 from lorank.ranking.consensus.fusion import standardise_run
+from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.ranker import Documents, Ranker, TrainableRanker
 from lorank.ranking.types import Run
 from lorank.training.first_stage import FirstStage
@@ -71,6 +72,17 @@ class TunedRanker(Ranker):
     def learned(self) -> Learned:
         """The learned part alone."""
         return Learned(self.ranker, self.adapter)
+
+    def run_on(self, path: str) -> None:
+        """Score by a path of `lorank.ranking.scorers.paths` from now on, with the adapter merged for good.
+
+        Raises UsageError for rankers that are no cross-encoders, and for paths that are not to be had here.
+        """
+        if not isinstance(self.ranker, CrossEncoder):
+            raise UsageError(f"path {path!r}: a {self.ranker.kind} has no choice of paths; only cross-encoders have")
+        if self.adapter is not None:
+            self.adapter.merge()
+        self.ranker.run_on(path)
 
     def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
                     listen: Listen | None = None) -> np.ndarray:

@@ -82,6 +82,7 @@ class CrossEncoder(TextRanker[PairInputs]):
                  overlap: int | None = None, token_budget: int | None = None) -> None:
         loaded = load_pretrained(base, "classifier", seed=seed, head=head)
         self.seed, self.head = seed, head
+        self.path_logits: Callable[[Ragged], np.ndarray] | None = None
         most = longest_input(loaded.tokenizer, loaded.module.config)
         max_length = max_length or min(most, 512)
         self._open(loaded, max_length=max_length, dtype=dtype, long=long,
@@ -172,13 +173,15 @@ class CrossEncoder(TextRanker[PairInputs]):
         """Return float32 logits [spans], batched by length."""
         scores = np.zeros(len(spans), np.float32)
         dtype, done = self.scoring_dtype(), 0
+        chosen = self.path_logits
         lengths = spans.query.length + spans.document.length + self.template.pair_cost
         keys = inputs.queries.keys[spans.query.text] * 31 + inputs.documents.keys[spans.document.text] * 7 \
             + spans.document.start
         with scoring(self.module):
-            packed = PackedEncoder(self.module.base_model, dtype) if self.can_pack() else None
+            packed = PackedEncoder(self.module.base_model, dtype) if self.can_pack() and chosen is None else None
             for rows in batches_by_length(lengths, self.scoring_budget(), keys):
-                scores[rows] = self.logits(self.assemble(inputs, spans[rows]), packed, dtype).cpu().numpy()
+                batch = self.assemble(inputs, spans[rows])
+                scores[rows] = self.logits(batch, packed, dtype).cpu().numpy() if chosen is None else chosen(batch)
                 done += len(rows)
                 if listen is not None:
                     listen(done, len(spans))
@@ -197,6 +200,23 @@ class CrossEncoder(TextRanker[PairInputs]):
         longest = int(np.argmax(inputs.queries.lengths))
         pairs = np.stack([np.full(len(documents), longest), np.arange(len(documents))], 1)
         return self.counted(inputs, pairs)
+
+    def run_on(self, name: str | None) -> None:
+        """Score by the path called ``name`` from now on (`lorank.ranking.scorers.paths`), None: by torch in ``dtype``.
+
+        The path works on a copy of the weights as they are now; after a change of weights call this again.
+        """
+        from lorank.ranking.scorers.paths import open_path
+
+        self.path_logits = None if name is None else open_path(name, self)
+
+    def probe(self) -> np.ndarray:
+        """Return float32 scores of a few fixed pairs, whatever ``dtype`` and path say."""
+        chosen, self.path_logits = self.path_logits, None
+        try:
+            return super().probe()
+        finally:
+            self.path_logits = chosen
 
     def options(self) -> dict[str, Any]:
         """Return the constructor's further arguments."""
