@@ -3,17 +3,18 @@ r"""BoRA: the update of a weight's direction by a LoRA, and of its magnitude by 
     V = W + s B A    V1 = V diag(c),  c = m_in / ||V||_column    W + dW = diag(g) V1,  g = m_out / ||V1||_row
 
 m_in [in] and m_out [out] trained, starting at the norms of W's columns and rows; A, B, s as in LoRA; both norms
-are constants for the gradient, as in DoRA. y = g * ((c * x) V^T) + b, so W itself is needed, but no dense
-matrix is kept; one product W * c is made to read the row norms off it. Trained values: (r + 1) (in + out).
+are constants for the gradient, as in DoRA. y = g * ((c * x) V^T) + b, so W itself is needed; matrices of its size
+are made in either pass and none is kept. Trained values: (r + 1) (in + out).
 Rank of dW: min(in, out). With m_out held at ||V1||_row it is DoRA over columns.
 
 Wang et al., BoRA: Bi-dimensional Weight-Decomposed Low-Rank Adaptation, 2024, arXiv:2412.06441.
 
-*Deviations*: with dropout only the factors see the dropped input.
+*Deviations*: with dropout only the factors see the dropped input. A magnitude of exactly 0 gets the gradient 0.
 """
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from lorank.catalogue import catalogued
 from lorank.lowrank.base import BaseLinear
@@ -62,16 +63,21 @@ class BoRA(Form):
         return columns, rows.clamp_min(TINY).sqrt()
 
     def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
-        dtype = compute_dtype(x)
-        y = self._product(x.to(dtype), base.weight)
-        return y if base.bias is None else y + base.bias.to(dtype)
+        columns, rows = self.norms(base.weight)
+        fits = base.plain and base.weight.dtype == compute_dtype(x) == self.A.dtype
+        if fits and not (self.training and self.dropout):
+            magnitudes = (self.magnitude_in, self.magnitude_out)
+            return _TwoSided.apply(
+                x, base.weight, base.bias, self.A, self.B, *magnitudes, columns, rows, self.scaling
+            )
+        y = self._product(x.to(compute_dtype(x)), base.weight, columns, rows)
+        return y if base.bias is None else y + base.bias.to(y.dtype)
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
         plain = output if base.bias is None else output - base.bias
-        return self._product(x.to(compute_dtype(x)), base.weight) - plain
+        return self._product(x.to(compute_dtype(x)), base.weight, *self.norms(base.weight)) - plain
 
-    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
-        columns, rows = self.norms(weight)
+    def _product(self, x: Tensor, weight: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
         c, g = (self.magnitude_in / columns).to(x.dtype), (self.magnitude_out / rows).to(x.dtype)
         z = self.entering(x)
         inner = (z * c) @ self.A.t().to(x.dtype)
@@ -89,3 +95,53 @@ class BoRA(Form):
 
     def rank_bound(self) -> int:
         return min(self.in_features, self.out_features)
+
+
+class _TwoSided(torch.autograd.Function):
+    """y = x (diag(g) (W + s B A) diag(c))^T + b, g = m_out / rows, c = m_in / columns, W written anew in each pass.
+
+    Kept are x and y, which other layers hold as well. Since y - b is linear in m_out and dx in m_in,
+
+        dm_out = sum dy (y - b) / m_out    dm_in = sum x dx / m_in    (0 where the magnitude is exactly 0)
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        A: Tensor,
+        B: Tensor,
+        m_in: Tensor,
+        m_out: Tensor,
+        columns: Tensor,
+        rows: Tensor,
+        scaling: float,
+    ) -> Tensor:
+        y = nn.functional.linear(x, _whole(weight, A, B, m_in / columns, m_out / rows, scaling), bias)
+        ctx.save_for_backward(x, y, weight, bias, A, B, m_in, m_out, columns, rows)
+        ctx.scaling = scaling
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, y, weight, bias, A, B, m_in, m_out, columns, rows = ctx.saved_tensors
+        s, c, g = ctx.scaling, m_in / columns, m_out / rows
+        dx = dy @ _whole(weight, A, B, c, g, s)
+        x_rows, y_rows, d = (t.reshape(-1, t.shape[-1]) for t in (x, y, dy))
+        m_in_gradient = _quotient((x_rows * dx.reshape(x_rows.shape)).sum(0), m_in)
+        products = (d * y_rows).sum(0)
+        m_out_gradient = _quotient(products if bias is None else products - bias * d.sum(0), m_out)
+        dA = ((s * g.unsqueeze(1) * B).t().contiguous() @ d.t()) @ x_rows * c
+        dB = s * g.unsqueeze(1) * (((A * c) @ x_rows.t()) @ d).t()
+        return dx, None, None, dA, dB, m_in_gradient, m_out_gradient, None, None, None
+
+
+def _whole(weight: Tensor, A: Tensor, B: Tensor, c: Tensor, g: Tensor, scaling: float) -> Tensor:
+    return torch.addmm(weight, B, A, alpha=scaling).mul_(c).mul_(g.unsqueeze(1))
+
+
+def _quotient(products: Tensor, magnitude: Tensor) -> Tensor:
+    return torch.where(magnitude == 0, 0.0, products / magnitude)

@@ -5,6 +5,7 @@ r"""MoRA: one square matrix between a fixed compression of the input and a fixed
 C sums the input over blocks of k (the last one padded by 0), and D repeats k values along the output. In the
 ``rotation`` kind the g-th block is first turned by the angles g theta_h of rotary embeddings, theta_h =
 10000^(-2h/k), in planes (h, h + floor(k/2)), so that blocks stay distinct; in the ``sharing`` kind it is not.
+C and D are written out once for all layers of a shape, which makes the update a LoRA with thin factors M C and D.
 Zero start: M = 0. Trained values: k^2, at most LoRA's r (in + out). Rank of dW: min(k, in, out).
 
 Jiang et al., MoRA: High-Rank Updating for Parameter-Efficient Fine-Tuning, 2024, arXiv:2405.12130.
@@ -13,7 +14,7 @@ Jiang et al., MoRA: High-Rank Updating for Parameter-Efficient Fine-Tuning, 2024
 blocks are summed, and the outputs' blocks are turned back. s is 1 unless alpha is given; the paper has none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isqrt
 from typing import Self
 
@@ -22,8 +23,9 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.errors import unknown_name
-from lorank.lowrank.base import BaseLinear
-from lorank.lowrank.forms.form import Form, Site, form
+from lorank.lowrank.forms.basis import Basis, Shared
+from lorank.lowrank.forms.factored import Factored
+from lorank.lowrank.forms.form import Site, form
 
 KINDS = ("rotation", "sharing")
 
@@ -34,11 +36,12 @@ KINDS = ("rotation", "sharing")
     area="adapters.form",
     title="MoRA: High-Rank Updating for Parameter-Efficient Fine-Tuning",
 )
-class MoRA(Form):
+class MoRA(Factored):
     """A square matrix on a compressed input.
 
     Args:
         site: where.
+        shared: the compressions and expansions that this adapter's layers share.
         kind: ``rotation`` or ``sharing``.
 
     >>> from lorank import lowrank
@@ -47,30 +50,46 @@ class MoRA(Form):
     (6, 6)
     """
 
-    def __init__(self, site: Site, kind: str = "rotation") -> None:
+    def __init__(self, site: Site, shared: Shared, kind: str = "rotation") -> None:
         super().__init__(site)
         if kind not in KINDS:
             raise unknown_name("kind of MoRA", kind, KINDS)
         self.turned = kind == "rotation"
         self.side = isqrt((self.in_features + self.out_features) * site.rank)
         self.M = nn.Parameter(torch.zeros(self.side, self.side, device=site.device, dtype=site.dtype))
+        self.C = self._constant(shared, self._compress, "C", self.in_features, site)
+        self.D = self._constant(shared, self._expand, "D", self.side, site, self.out_features)
+
+    def _constant(
+        self, shared: Shared, function: Callable[[Tensor], Tensor], name: str, size: int, site: Site, *more: int
+    ) -> Basis:
+        """Return ``function`` as a matrix, applied by x M^T, made once for all layers of a shape."""
+        key = (name, size, self.side, *more, site.dtype, site.device)
+        if key not in shared:
+            eye = torch.eye(size, device=site.device, dtype=site.dtype)
+            shared[key] = Basis(function(eye).t().contiguous())
+        basis = shared[key]
+        assert isinstance(basis, Basis)
+        return basis
 
     @classmethod
     def build(cls, sites: Sequence[Site], kind: str = "rotation") -> list[Self]:
-        return [cls(site, kind) for site in sites]
+        shared: Shared = {}
+        return [cls(site, shared, kind) for site in sites]
 
-    def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        z = self.entering(x)
-        if not self.side:
-            return z.new_zeros(*z.shape[:-1], self.out_features)
-        return self.scaling * self._expand(self._compress(z) @ self.M.t().to(z.dtype))
+    def pair(self) -> tuple[Tensor, Tensor]:
+        return self.M @ self.C.value, self.D.value
 
     def _compress(self, x: Tensor) -> Tensor:
+        if not self.side:
+            return x[..., :0]
         blocks = -(-self.in_features // self.side)
         padded = nn.functional.pad(x, (0, blocks * self.side - self.in_features))
         return self._turn(padded.reshape(*x.shape[:-1], blocks, self.side), 1.0).sum(-2)
 
     def _expand(self, y: Tensor) -> Tensor:
+        if not self.side:
+            return y.new_zeros(*y.shape[:-1], self.out_features)
         blocks = -(-self.out_features // self.side)
         repeated = self._turn(y.unsqueeze(-2).expand(*y.shape[:-1], blocks, self.side), -1.0)
         return repeated.reshape(*y.shape[:-1], blocks * self.side)[..., : self.out_features]
@@ -85,13 +104,6 @@ class MoRA(Form):
         cos, sin = angle.cos().to(blocks.dtype), angle.sin().to(blocks.dtype)
         a, b, rest = blocks.split([half, half, self.side - 2 * half], dim=-1)
         return torch.cat([a * cos - b * sin, a * sin + b * cos, rest], dim=-1)
-
-    @torch.no_grad()
-    def delta(self, weight: Tensor) -> Tensor:
-        if not self.side:
-            return self.M.new_zeros(self.out_features, self.in_features)
-        columns = self._compress(torch.eye(self.in_features, device=self.M.device, dtype=self.M.dtype))
-        return self.scaling * self._expand(columns @ self.M.t()).t()
 
     def parameter_count(self) -> int:
         return self.side**2
