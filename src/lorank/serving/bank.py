@@ -304,7 +304,7 @@ class Bank:
 
     def stats(self) -> dict[str, int]:
         """Return the fields of ``Stats``."""
-        counts, pinned = self.residents.counts, [n for n in self.residents.keys() if n in self.residents.pinned]
+        counts, pinned = self.residents.counts, [key for key in self.residents.pinned if key in self.residents]
         return asdict(Stats(
             adapters=len(self.source.names()), resident=len(self.residents), pinned=len(pinned),
             memory_bytes=self.pool.used_bytes, memory_limit_bytes=self.pool.pages.numel() * 4,

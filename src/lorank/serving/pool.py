@@ -17,7 +17,8 @@ is not here.
 """
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -133,13 +134,15 @@ class Pool:
                 self.give(np.arange(first, first + self._held.pop(tensor.data_ptr())))
 
 
-def page_width(widths: Iterable[int]) -> int:
-    """Return a page width for layers of these widths: their greatest common divisor where that wastes no calls.
+def page_width(widths: Sequence[int]) -> int:
+    """Return a page width for layers of these widths: what divides the commonest and all wider, if not too small.
 
-    >>> page_width([384, 1536]), page_width([30, 7])
-    (384, 8)
+    Lines of narrower layers, such as a head's single output, take a page each.
+
+    >>> page_width([384, 1536, 384, 1]), page_width([30, 30, 37])
+    (384, 30)
     """
-    widths = sorted(set(widths))
-    common = math.gcd(*widths)
-    width = common if common * 4 >= widths[0] or common >= 64 else widths[0]
+    common = Counter(widths).most_common(1)[0][0]
+    divisor = math.gcd(*(width for width in widths if width >= common))
+    width = divisor if divisor * 4 >= common else common
     return max(2, width + width % 2)
