@@ -216,7 +216,8 @@ class Bench:
     async def saturation(self) -> None:
         """No error but 429 when more is asked than can be done."""
         answers = await self._saturate(self.seconds)
-        self.tell("saturation", "no answer but 200 and 429", {a.status for a in answers} <= {200, 429} and self.rate > 0,
+        met = {a.status for a in answers} <= {200, 429} and self.rate > 0
+        self.tell("saturation", "no answer but 200 and 429", met,
                   connections=self.connections, requests_a_second=round(self.rate, 1),
                   documents_a_second=round(self.rate * self.bodies.documents), **summary(answers))
 

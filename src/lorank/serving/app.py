@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Body, FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -37,6 +37,7 @@ class Problem(BaseModel):
 
 PROBLEMS = {status: {"model": Problem} for status in (400, 401, 404, 408, 413, 415, 429, 503, 504)}
 NDJSON = "application/x-ndjson"
+STREAMED = {200: {"content": {NDJSON: {"schema": {"type": "string"}}}}}
 ROUTES = "POST /v1/rerank, /v2/rerank, /rerank and GET /v1/models, /health, /metrics"
 
 
@@ -61,12 +62,13 @@ def make_app(engine: Engine, keys: Keys | OpenHouse | None = None, limits: Limit
 def _add_reranking(app: FastAPI, service: Service) -> None:
     bearer = [Security(HTTPBearer(auto_error=False))]
 
-    @app.post("/v1/rerank", response_model=answers.JinaAnswer, dependencies=bearer)
+    @app.post("/v1/rerank", response_model=answers.JinaAnswer, responses=STREAMED, dependencies=bearer)
     async def jina(body: JinaRequest, request: Request) -> Response:
         """Rerank, in the shape of Jina and vLLM; with `stream` the answer is JSON lines."""
         return await _jina(service, body.asked(), request)
 
-    @app.post("/rerank", response_model=answers.JinaAnswer | list[answers.TeiResult], dependencies=bearer)
+    @app.post("/rerank", response_model=answers.JinaAnswer | list[answers.TeiResult], responses=STREAMED,
+              dependencies=bearer)
     async def either(body: Annotated[EitherRequest, Body()], request: Request) -> Response:
         """Rerank, in the shape of Jina or, where the body has `texts`, of text-embeddings-inference."""
         asked = body.asked()
@@ -173,7 +175,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
         stopping = service.batcher.stopping
         return JSONResponse({"status": "stopping" if stopping else "ok"}, 503 if stopping else 200)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Give the counters in Prometheus' text format; they name no caller and no adapter."""
         gauges, cache = service.metrics, service.cache
