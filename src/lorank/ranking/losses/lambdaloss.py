@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from lorank.ranking.losses.lists import Lists, check_positive, choose, clean, discounts, normalized_gains, ranks
-from lorank.ranking.losses.pairs import pairwise, winner_places
+from lorank.ranking.losses.pairs import PairWeights, pairwise, winner_places
 from lorank.ranking.losses.registry import register_loss
 
 
@@ -117,17 +117,17 @@ def lambda_loss(
     True
     """
     check_positive(k=k, sigma=sigma)
-    weigh = choose("weighting", weighting, WEIGHTINGS)
     lists = clean(scores, labels, mask, weights)
-    every_pair = weigh is ndcg1
-    pair_weights, winners = _weights_of(lists, weigh, every_pair, normalized_gains(lists, gain, k), k, mu)
-    total = pairwise(lists.scores, winners, pair_weights, sigma)
-    return lists.mean(total / math.log(2))
+    winners, pair_weights = lambda_pairs(lists, weighting, k, mu, gain)
+    return lists.mean(pairwise(lists.scores, winners, pair_weights, sigma) / math.log(2))
 
 
-def _weights_of(
-    lists: Lists, weigh: Callable[[Pairs], Tensor], every_pair: bool, gains: Tensor, k: int | None, mu: float
-) -> tuple[Callable[[slice], Tensor], Tensor]:
+def lambda_pairs(
+    lists: Lists, weighting: str = "ndcg2pp", k: int | None = None, mu: float = 10.0, gain: str = "exponential"
+) -> tuple[Tensor, PairWeights]:
+    """Return the places of documents on the better side, and the pairs' weights w_ij at the current scores."""
+    weigh = choose("weighting", weighting, WEIGHTINGS)
+    every_pair, gains = weigh is ndcg1, normalized_gains(lists, gain, k)
     floor = 0.0 if every_pair else lists.labels.masked_fill(~lists.mask, math.inf).amin(1, keepdim=True)
     winners = winner_places(lists.mask & (lists.labels > floor))
     rank = ranks(lists)
@@ -151,4 +151,4 @@ def _weights_of(
         weight = weigh(Pairs(better(gains), other(gains), better(rank), other(rank), k, mu)).mul_(counts)
         return weight if lists.item_weights is None else weight.mul_(better(lists.item_weights))
 
-    return pair_weights, winners
+    return winners, pair_weights

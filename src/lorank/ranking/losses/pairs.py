@@ -93,6 +93,17 @@ def pairwise(
     return _Pairwise.apply(scores, winners, weights, sigma, surrogate)
 
 
+def pair_curvature(scores: Tensor, winners: Tensor, weights: PairWeights, sigma: float) -> Tensor:
+    """Return the diagonal of the second derivative of each list's weighted logistic loss, [batch, list]."""
+    second = torch.zeros_like(scores)
+    for block in _blocks(len(scores), winners.shape[1] * scores.shape[1]):
+        part, places, weight = scores[block], winners[block], weights(block)
+        chance = (part.unsqueeze(1) - part.gather(1, places).unsqueeze(2)).mul_(sigma).sigmoid_()
+        bend = weight.mul_(chance).mul_(1 - chance)
+        second[block] = bend.sum(1).scatter_add_(1, places, bend.sum(2))
+    return second.mul_(sigma**2)
+
+
 def pair_blocks(scores: Tensor) -> list[tuple[slice, slice]]:
     """Return (lists, rows) that cut [batch, list, list] into pieces of about ``BLOCK`` pairs."""
     batch, size = scores.shape

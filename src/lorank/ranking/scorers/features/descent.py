@@ -45,6 +45,8 @@ class Descent:
 def informative(lists: FeatureLists) -> np.ndarray:
     """Return the positions of lists in which two labels differ; the others teach nothing.
 
+    Raises UsageError where there is none.
+
     >>> informative(FeatureLists(np.zeros((4, 1)), np.array([0, 0, 1, 0]), np.array([0, 2, 4])))
     array([1])
     """
@@ -52,7 +54,10 @@ def informative(lists: FeatureLists) -> np.ndarray:
     low, high = np.full(len(lists), np.inf), np.full(len(lists), -np.inf)
     np.minimum.at(low, at, lists.labels)
     np.maximum.at(high, at, lists.labels)
-    return np.flatnonzero(high > low)
+    found = np.flatnonzero(high > low)
+    if not len(found):
+        raise UsageError("no training list holds two different labels, so there is nothing to learn from them")
+    return found
 
 
 def main_measure(scores: np.ndarray, lists: FeatureLists) -> float:

@@ -1,13 +1,57 @@
-"""The registry of networks that score feature rows."""
+"""The registry of networks that score feature rows, and what a network that learns in its own way is given."""
 
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
-from lorank.errors import unknown_name
+from lorank.errors import UsageError, unknown_name
+from lorank.ranking.losses.registry import Loss
+from lorank.ranking.scorers.features.descent import Descent, descend, informative
+from lorank.ranking.scorers.features.rows import FeatureLists, grid_of
+from lorank.ranking.scorers.ranker import Listen
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a network learns from: transformed rows [documents, features] of packed lists, and how it is judged.
+
+    ``within`` is the part of the transform that looks across a list; ``loss`` is None where the caller named none;
+    ``dev`` measures the network on held-out lists.
+    """
+
+    module: nn.Module
+    inputs: Tensor
+    lists: FeatureLists
+    within: Callable[[Tensor, Tensor], Tensor] | None
+    loss: Loss | None
+    settings: Descent
+    seed: int
+    dev: Callable[[], float] | None
+    listen: Listen | None
+
+    def grid(self, chosen: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rows [batch, list, features], labels [batch, list] and the mask of the chosen lists."""
+        places, mask = grid_of(self.lists.offsets, chosen)
+        labels = torch.from_numpy(np.asarray(self.lists.labels, np.float32))[places]
+        rows = self.inputs[places].masked_fill(~mask.unsqueeze(2), 0.0)
+        return (rows if self.within is None else self.within(rows, mask)), labels, mask
+
+    def descend(self, objective: Callable[[Tensor, Tensor, Tensor], Tensor]) -> list[float]:
+        """Train the module by an objective of (rows, labels, mask)."""
+        return descend(self.module, lambda chosen: objective(*self.grid(chosen)), informative(self.lists),
+                       self.settings, seed=self.seed, dev=self.dev, listen=self.listen)
+
+
+def by_own_objective(lesson: Lesson) -> None:
+    """Train a module that has an ``objective`` of its own; refuse a loss, which it has no use for."""
+    if lesson.loss is not None:
+        raise UsageError("this feature model learns by its own objective and takes no loss")
+    lesson.descend(lesson.module.objective)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -15,11 +59,13 @@ class Network:
     """How a network is built, and whether a document's score depends on the others of its list.
 
     ``build(features, generator, **options)`` gives a module that maps rows [..., features] to [..., 1], or, where it
-    looks ``across`` the list, (rows [batch, list, features], mask [batch, list]) to scores [batch, list].
+    looks ``across`` the list, (rows [batch, list, features], mask [batch, list]) to scores [batch, list]. ``learn``
+    is given where the network does not learn by descending a loss of scores.
     """
 
     build: Callable[..., nn.Module]
     across: bool
+    learn: Callable[[Lesson], None] | None = None
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -32,11 +78,13 @@ NETWORKS: dict[str, Network] = {}
 """Every registered network by name."""
 
 
-def register_network(name: str, *, across: bool = False) -> Callable[[Callable[..., nn.Module]], Callable]:
+def register_network(
+    name: str, *, across: bool = False, learn: Callable[[Lesson], None] | None = None
+) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
     """Decorate a builder to enter it in ``NETWORKS`` under ``name``."""
 
-    def enter(build: Callable[..., nn.Module]) -> Callable:
-        NETWORKS[name] = Network(build, across)
+    def enter(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+        NETWORKS[name] = Network(build, across, learn)
         return build
 
     return enter

@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lorank.errors import LorankError, UsageError
-from lorank.ranking.losses import Loss, loss as named_loss
+from lorank.ranking.losses import Loss
+from lorank.ranking.losses import loss as named_loss
 from lorank.ranking.losses.lists import choose
-from lorank.ranking.scorers.features.descent import Descent, descend, informative, main_measure
-from lorank.ranking.scorers.features.networks import find_network
+from lorank.ranking.scorers.features.descent import Descent, main_measure
+from lorank.ranking.scorers.features.networks import Lesson, find_network
 from lorank.ranking.scorers.features.rows import (
     ROWS_AT_ONCE,
     FeatureLists,
@@ -98,6 +99,11 @@ class FeatureRanker(TrainableRanker[Tensor]):
         return self._features if self.module is not None else 0
 
     @property
+    def descends_a_loss(self) -> bool:
+        """Whether the network learns by any loss of its scores; else ``fit`` is the one way to train it."""
+        return self._network.learn is None
+
+    @property
     def looks_across(self) -> bool:
         """Whether a document's score depends on the others of its list."""
         return self._network.across or self._transform.within is not None
@@ -128,33 +134,35 @@ class FeatureRanker(TrainableRanker[Tensor]):
         grid = inputs[documents].masked_fill(~mask.unsqueeze(2), 0.0)
         if self._transform.within is not None:
             grid = self._transform.within(grid, mask)
-        scores = self.module(grid, mask) if self._network.across else self.module(grid).squeeze(-1)
-        return torch.where(mask, scores.float(), 0.0)
+        return self._scores(grid, mask)
 
-    def fit(self, train: FeatureLists, dev: FeatureLists | None = None, *, loss: str | Loss = "softmax",
+    def fit(self, train: FeatureLists, dev: FeatureLists | None = None, *, loss: str | Loss | None = None,
             settings: Descent | None = None, listen: Listen | None = None, **changes: Any) -> Self:
         """Learn from packed lists in memory, and return the ranker itself.
 
         Args:
             train: Lists to learn from; the transform sees their rows and no others.
             dev: Lists on which nDCG@10 decides when to stop.
-            loss: A name in ``LOSSES``, or a loss with its options set.
+            loss: A name in ``LOSSES``, or a loss with its options set; ``softmax`` where left out.
             settings: Epochs, rates, patience.
             listen: Hears (epochs done, epochs).
             changes: Fields of ``settings`` to change.
         """
-        settings = replace(settings or Descent(), **changes)
         function = named_loss(loss) if isinstance(loss, str) else loss
         self.observe(train.rows)
-        inputs, labels = self.prepare([], train.rows), torch.from_numpy(np.asarray(train.labels, np.float32))
-
-        def objective(chosen: np.ndarray) -> Tensor:
-            places, mask = grid_of(train.offsets, chosen)
-            return function(self.forward(inputs, places[:, 0], places, mask), labels[places], mask)
-
         held_out = None if dev is None else lambda: main_measure(self.score_lists(dev), dev)
-        descend(self.module, objective, informative(train), settings, seed=self.seed, dev=held_out, listen=listen)
+        lesson = Lesson(self.module, self.prepare([], train.rows), train, self._transform.within, function,
+                        replace(settings or Descent(), **changes), self.seed, held_out, listen)
+        (self._network.learn or self._descend)(lesson)
         return self
+
+    def _descend(self, lesson: Lesson) -> None:
+        function = lesson.loss or named_loss("softmax")
+        lesson.descend(lambda rows, labels, mask: function(self._scores(rows, mask), labels, mask))
+
+    def _scores(self, grid: Tensor, mask: Tensor) -> Tensor:
+        scores = self.module(grid, mask) if self._network.across else self.module(grid).squeeze(-1)
+        return torch.where(mask, scores.float(), 0.0)
 
     def score_lists(self, lists: FeatureLists) -> np.ndarray:
         """Return scores of all rows of packed lists, float32 [documents]."""

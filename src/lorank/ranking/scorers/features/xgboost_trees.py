@@ -1,0 +1,67 @@
+"""XGBoost as a library of :mod:`lorank.ranking.scorers.features.trees`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lorank.ranking.losses.derivatives import xgboost_objective
+from lorank.ranking.scorers.features.descent import main_measure
+from lorank.ranking.scorers.features.rows import FeatureLists
+from lorank.ranking.scorers.features.trees import LIBRARIES, Library, TreeRanker, own_loss, required
+from lorank.ranking.scorers.ranker import Listen
+
+
+def _grow(train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, listen: Listen | None) -> Any:
+    xgboost = required("xgboost")
+    growth, function = ranker.growth, own_loss(ranker)
+    settings = {
+        "tree_method": "hist", "grow_policy": "lossguide", "max_leaves": growth.leaves, "max_depth": 0,
+        "learning_rate": growth.lr, "min_child_weight": growth.leaf_weight, "reg_lambda": growth.l2,
+        "colsample_bytree": growth.columns, "nthread": growth.threads, "seed": ranker.seed, "verbosity": 0,
+        "disable_default_eval_metric": True, "base_score": 0.0,
+        **({"objective": ranker.objective, **ranker.loss_options} if function is None else {}),
+    }
+
+    def matrix(lists: FeatureLists) -> Any:
+        data = xgboost.DMatrix(lists.rows, lists.labels, nthread=growth.threads)
+        data.set_group(lists.sizes)
+        return data
+
+    data, watch, calls = matrix(train), {}, []
+    if dev is not None:
+        watch = {"evals": [(matrix(dev), "dev")], "verbose_eval": False,
+                 "custom_metric": lambda predictions, data: ("nDCG@10", main_measure(predictions, dev))}
+        calls.append(xgboost.callback.EarlyStopping(rounds=growth.patience, metric_name="nDCG@10", data_name="dev",
+                                                    maximize=True, save_best=True))
+    if listen is not None:
+        calls.append(_Listener(listen, growth.trees))
+    custom = None if function is None else xgboost_objective(function, hessian=ranker.hessian)
+    return xgboost.train(settings, data, growth.trees, obj=custom, callbacks=calls, **watch)
+
+
+def _Listener(listen: Listen, trees: int) -> Any:
+    base = required("xgboost").callback.TrainingCallback
+
+    class Listener(base):
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            listen(epoch + 1, trees)
+            return False
+
+    return Listener()
+
+
+def _predict(booster: Any, rows: np.ndarray) -> np.ndarray:
+    return booster.inplace_predict(np.asarray(rows, np.float32), predict_type="margin")
+
+
+def _write(booster: Any, path: Path) -> None:
+    booster.save_model(path)
+
+
+def _read(path: Path) -> Any:
+    return required("xgboost").Booster(model_file=str(path))
+
+
+LIBRARIES["xgboost"] = Library("xgboost", ("rank:ndcg", "rank:pairwise", "rank:map"), True, _grow, _predict, _write,
+                               _read, "model.json")
