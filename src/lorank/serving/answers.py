@@ -118,4 +118,4 @@ def tei(asked: Asked, reranked: Reranked) -> list[dict[str, Any]]:
 
 def line(row: dict[str, Any]) -> bytes:
     """Return one JSON line."""
-    return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return (json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n").encode()
