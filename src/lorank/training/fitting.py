@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from lorank.data.collection import Collection, Split
 from lorank.data.folds import hold_out_dev
 from lorank.data.free_queries import free_queries, targets
 from lorank.errors import UsageError
 from lorank.lowrank import select_targets, statistics_needed
+from lorank.lowrank.budgets.settle import settle
 from lorank.lowrank.starts import Statistics
 from lorank.ranking import loss as named_loss
 from lorank.ranking.consensus.fusion import standardise_run
@@ -28,6 +30,7 @@ from lorank.ranking.metrics.measures import mean_of
 from lorank.ranking.scorers.features import FeatureRanker
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Qrels, Run
+from lorank.training.budgeting import JOURNAL, budgeting, chosen_budget, shared_ranks, statistics_of_budget
 from lorank.training.calibration import calibrate
 from lorank.training.candidates import Candidates, find_candidates
 from lorank.training.extras import reference_run, remember_beginning
@@ -60,20 +63,29 @@ def fit(ranker: TrainableRanker, data: Collection, adapter: str | None = None, l
     if isinstance(ranker, FeatureRanker):
         ranker.observe(_training_rows(data))
     recipe = replace(recipe, adapter=resolved(recipe.adapter, ranker))
+    budget = chosen_budget(recipe.budget, recipe.adapter)
+    recipe = replace(recipe, adapter=budget.adapter)
     out = _run_folder(Path(out), resume, overwrite)
     free = _free_split(data, recipe)
     found = candidates or find_candidates(data, recipe, ranker, free, listen)
     lists, held_out, inputs = _lists_and_inputs(ranker, data, free, found, recipe, listen)
     loss = partial_loss(recipe.loss)
-    statistics = _statistics(ranker, inputs, lists, loss, recipe, listen)
-    weights = trained_weights(ranker, recipe.adapter, recipe.seed, recipe.training.head_lr, statistics)
+    layers = _adapted_layers(ranker, recipe)
+    statistics = _statistics(ranker, inputs, lists, loss, recipe, layers, statistics_of_budget(budget.name), listen)
+    ranks = shared_ranks(budget.name, recipe.budget, recipe.adapter, ranker.module, layers, statistics)
+    weights = trained_weights(ranker, recipe.adapter, recipe.seed, recipe.training.head_lr, statistics, ranks)
     remember_beginning(ranker, [p for g in weights.parameter_groups() for p in g["params"]], weights.adapter, loss)
     dev = _DevMeasure(Learned(ranker, weights.adapter), data, found, recipe)
+    metric_loss = named_loss("lambda")
+    budgets_by = budgeting(budget.name, recipe.budget, weights.adapter, out / JOURNAL, recipe.seed, metric_loss)
     steps_by = stepping(recipe.rule, weights.adapter, recipe.adapter.name)
     outcome = train(ranker, inputs, weights, lists, loss, unclipped(recipe.training, steps_by), seed=recipe.seed,
-                    folder=out, evaluate=dev, hooks=[*([steps_by] if steps_by else []), *hooks], held_out=held_out,
+                    folder=out, evaluate=dev, held_out=held_out,
+                    hooks=[*filter(None, (steps_by, budgets_by)), *hooks],
                     make_optimizer=steps_by.make_optimizer if steps_by else adamw, resume=resume,
                     listen=partial(_tell, listen))
+    if budgets_by is not None:
+        settle(weights.adapter)
     mix = dev.choose(listen)
     tuned = TunedRanker(ranker, weights.adapter, found.first_stage if mix.first_stage else None, mix)
     tuned.save(out / "model")
@@ -152,14 +164,20 @@ def _lists_and_inputs(ranker: TrainableRanker, data: Collection, free: Split | N
     return lists_of(split, found.train), lists_of(data.dev, found.dev), inputs
 
 
-def _statistics(ranker: TrainableRanker, inputs: Any, lists: CandidateLists, loss: Loss, recipe: Recipe,
-                listen: Listen) -> dict[str, Statistics] | None:
-    """Run the calibration pass where the adapter's start reads one."""
+def _adapted_layers(ranker: TrainableRanker, recipe: Recipe) -> dict[str, nn.Module]:
     adapter = recipe.adapter
-    kinds = frozenset() if adapter.name in WHOLE else statistics_needed(adapter.name, adapter.start)
+    if adapter.name in WHOLE:
+        return {}
+    return select_targets(ranker.module, adapter.targets, adapter.exclude, new_modules(ranker))
+
+
+def _statistics(ranker: TrainableRanker, inputs: Any, lists: CandidateLists, loss: Loss, recipe: Recipe,
+                layers: dict[str, nn.Module], more: frozenset[str], listen: Listen) -> dict[str, Statistics] | None:
+    """Run the calibration pass where the adapter's start or the budget reads one."""
+    adapter = recipe.adapter
+    kinds = more if adapter.name in WHOLE else statistics_needed(adapter.name, adapter.start) | more
     if not kinds:
         return None
-    layers = select_targets(ranker.module, adapter.targets, adapter.exclude, new_modules(ranker))
     return calibrate(ranker, inputs, lists, loss, recipe.training, layers, kinds, batches=adapter.calibration_batches,
                      seed=recipe.seed, listen=partial(listen, "calibrate"))
 

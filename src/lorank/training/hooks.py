@@ -25,14 +25,15 @@ class Access:
     """What a hook may use of the run that it is part of.
 
     ``training_loss(step)`` is the loss, with its graph, on the lists that ``step`` trains on;
-    ``held_out_loss(index)`` that on a batch of lists that are never trained on, None where there are none;
+    ``held_out_loss(index)`` that on a batch of lists that are never trained on, None where there are none; both
+    take another ``loss`` in place of the run's;
     ``measure()`` is dev nDCG@10 of the weights as they stand, None where nothing is evaluated; ``steps`` is how many
     steps the run has.
     """
 
     optimizer: torch.optim.Optimizer
     training_loss: Callable[[int], Tensor]
-    held_out_loss: Callable[[int], Tensor] | None
+    held_out_loss: Callable[..., Tensor] | None
     measure: Callable[[], float] | None
     steps: int = 0
 
@@ -66,6 +67,10 @@ class Hook:
 
     def after_evaluation(self, progress: Progress) -> None:
         """Run after a dev evaluation; ``progress.dev`` holds it."""
+
+    def settled(self, progress: Progress) -> bool:
+        """Return whether the weights as they stand may be the run's result; False while their shape still changes."""
+        return True
 
     def state(self) -> dict[str, Tensor]:
         """Return what must survive a crash, as tensors."""

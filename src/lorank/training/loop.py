@@ -240,19 +240,21 @@ def list_loss(ranker: TrainableRanker, inputs: Any, batch: ListBatch, loss: Loss
 def _access(ranker: TrainableRanker, inputs: Any, lists: Lists, held_out: Lists | None, loss: Loss,
             settings: OptimizerSettings, seed: int, optimizer: torch.optim.Optimizer,
             evaluate: Callable[[], dict[str, float]] | None, device: torch.device, steps: int) -> Access:
-    def loss_over(source: Lists, part: int) -> Callable[[int], Tensor]:
+    own = loss
+
+    def loss_over(source: Lists, part: int) -> Callable[..., Tensor]:
         per_epoch = batches_an_epoch(source, settings.batch_size)
 
-        def value(index: int) -> Tensor:
+        def value(index: int, loss: Loss | None = None) -> Tensor:
             batch = source.collate(lists_at(source, index, settings.batch_size, per_epoch))
-            return list_loss(ranker, inputs, batch, loss, settings, _seed_of(seed, index, part, 0), device)
+            return list_loss(ranker, inputs, batch, loss or own, settings, _seed_of(seed, index, part, 0), device)
 
         return value
 
     training = loss_over(lists, 0)
     return Access(
         optimizer,
-        lambda step: training(step * settings.accumulate),
+        lambda step, loss=None: training(step * settings.accumulate, loss),
         None if held_out is None else loss_over(held_out, settings.accumulate),
         None if evaluate is None else lambda: evaluate()[MAIN_MEASURE],
         steps)
@@ -312,6 +314,8 @@ def _evaluate(run: _Run, evaluate: Callable[[], dict[str, float]], weights: Weig
     for hook in hooks:
         hook.after_evaluation(run.progress)
     outcome = run.outcome
+    if not all(hook.settled(run.progress) for hook in hooks):
+        return
     if dev[MAIN_MEASURE] > outcome.best:
         outcome.best, outcome.best_step, run.since_best = dev[MAIN_MEASURE], run.progress.step, 0
         write_checkpoint(folder / "checkpoints", _best_name(outcome.best_step), weights.state(), {})

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lorank import lowrank
 from lorank.errors import UsageError
+from lorank.lowrank.presets import preset
 from lorank.lowrank.starts import Statistics
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.training.settings import AdapterSettings
@@ -26,7 +27,7 @@ class AdapterWeights:
             ranker.module, settings.name, rank=settings.rank, alpha=settings.alpha, targets=settings.targets,
             exclude=settings.exclude, dropout=settings.dropout, seed=seed, trained=new_modules(ranker),
             start=settings.start, scaling=settings.scaling, options=settings.options, statistics=statistics,
-            ranks=ranks)
+            ranks=ranks, alphas=_alphas(settings, ranks))
 
     def set_training_mode(self) -> None:
         """Put the updates in training mode, and the base too where its dropout is kept."""
@@ -101,6 +102,14 @@ def trained_weights(ranker: TrainableRanker, settings: AdapterSettings, seed: in
     if settings.name in WHOLE:
         return WholeWeights(ranker, settings, head_lr)
     return AdapterWeights(ranker, settings, seed, head_lr, statistics, ranks)
+
+
+def _alphas(settings: AdapterSettings, ranks: Mapping[str, int] | None) -> dict[str, float] | None:
+    """Return alphas by layer that keep the scale of the settings at a budget's ranks, where an alpha is set."""
+    if ranks is None or settings.alpha is None or not settings.rank:
+        return None
+    power = 1.0 if (settings.scaling or preset(settings.name).scaling) == "lora" else 0.5
+    return {path: settings.alpha * (max(rank, 1) / settings.rank) ** power for path, rank in ranks.items()}
 
 
 def new_modules(ranker: TrainableRanker) -> list[str]:

@@ -166,6 +166,10 @@ class Budget:
         """Return the sum of ranks after ``step`` steps (0: at the start); an upper bound where not ``exact``."""
         return self.total
 
+    def settled(self, step: int, steps: int) -> bool:
+        """Return whether ranks stay as they are from now on: weights from before are not those of the final ranks."""
+        return step >= self.timetable.bounds(steps)[1]
+
     def ranks(self) -> dict[str, int]:
         """Return the present rank of each layer."""
         return {path: form.active_rank() for path, form in self.forms.items()}

@@ -71,6 +71,9 @@ class DyLoRA(Budget):
     def planned(self, step: int, steps: int) -> int:
         return self.total if step >= self.timetable.bounds(steps)[1] else self.everything
 
+    def settled(self, step: int, steps: int) -> bool:
+        return self.total == self.everything or super().settled(step, steps)
+
     def sampled(self, step: int) -> int:
         """Return b of a step."""
         draw = torch.randint(self.lowest, self.most + 1, (), generator=seeded(self.seed, "dylora", step))
