@@ -82,13 +82,12 @@ class Bank:
                  pinned: Sequence[str] = (), base_name: str | None = None) -> None:
         self.ranker, self.source = ranker, source
         self.base_name = base_name or str(ranker.base)
-        ranker.module.requires_grad_(False).eval()
+        self.current = Current()
+        self.model = MixedModel(ranker.module.requires_grad_(False).eval(), self.current)
         layers = {path: BaseLinear(module) for path, module in linear_layers(ranker.module).items()}
         widths = [size for base in layers.values() for size in (base.in_features, base.out_features)]
         self.pool = Pool(memory, page_width(widths))
         self.layout = Layout.of(layers, self.pool)
-        self.current = Current()
-        self.model = MixedModel(ranker.module, self.current)
         self.reader = Reader(ranker, self.model.module, self.model.project)
         self.residents: Residents[Opened] = Residents(unload=lambda opened: opened.close(self.pool))
         self.residents.pinned.update(pinned)
@@ -228,8 +227,9 @@ class Bank:
         except Full:
             raise
         except LorankError as error:
-            self.refuse(name, version, error)
-            raise
+            named = error if name in str(error) else LorankError(f"adapter {name!r}: {error}")
+            self.refuse(name, version, named)
+            raise named from error
         except BROKEN as error:
             broken = LorankError(f"adapter {name!r} is broken: {type(error).__name__}: {error}; save it again")
             self.refuse(name, version, broken)

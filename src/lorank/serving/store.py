@@ -118,9 +118,9 @@ class FolderStore:
     def read(self, name: str, ranker: TrainableRanker) -> Package:
         """Return the adapter, checked against the base; DataError where it is broken or changes meanwhile."""
         before = self.look(checked_name(name))
-        package = read_package(self.root / name, ranker)
+        package = read_named(name, self.root / name, ranker)
         if self.look(name) != before:
-            raise DataError(self.root / name, None, "the files changed while they were read", "ask again")
+            raise DataError(name, None, "the files changed while they were read", "ask again")
         return package
 
     def close(self) -> None:
@@ -198,7 +198,7 @@ class RemoteStore:
             local = self._local[name] = version, self.fetch(name, version)
         while len(self._local) > self.keep:
             remove(self._local.pop(next(iter(self._local)))[1])
-        return read_package(local[1], ranker)
+        return read_named(name, local[1], ranker)
 
     def fetch(self, name: str, version: str) -> Path:
         """Copy the adapter's files to the local disk and return their folder."""
@@ -218,6 +218,15 @@ class RemoteStore:
 
     def _place(self, *parts: str) -> str:
         return "/".join([self._root.rstrip("/"), *parts])
+
+
+def read_named(name: str, folder: Path, ranker: TrainableRanker) -> Package:
+    """Read a folder; errors name the adapter's files as the store does, not as this machine does."""
+    try:
+        return read_package(folder, ranker)
+    except DataError as error:
+        inside = error.path.relative_to(folder) if error.path.is_relative_to(folder) else Path(error.path.name)
+        raise DataError(Path(name) / inside, error.line, error.problem, error.remedy) from error
 
 
 def open_store(place: str | Path, *, recheck: float | None = None) -> FolderStore | RemoteStore:

@@ -1,0 +1,323 @@
+"""The store: what is listed, read, refused and noticed; a broken adapter hurts nobody else."""
+
+import builtins
+import io
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lorank import lowrank
+from lorank.errors import DataError, LorankError, UsageError
+from lorank.ranking.scorers import CrossEncoder
+from lorank.serving.bank import Bank
+from lorank.serving.engine import Job, Scored, UnknownAdapter
+from lorank.serving.store import FolderStore, RemoteStore, open_store
+from lorank.training.mix import Mix
+from lorank.training.tuned import TunedRanker
+from lorank.training.weights import new_modules
+from tiny_encoders import QUERY
+
+TEXTS = ["sorting a list", "the moon orbits the earth"]
+WEIGHTS = "adapter_model.safetensors"
+
+
+def tuned(folder, base_folder, seed, **options):
+    """Write an adapter and return the scores that a ranker with it alone gives."""
+    one = CrossEncoder(str(base_folder), head="random", **options)
+    adapter = lowrank.attach(one.module, rank=2, targets=["query", "value"], seed=seed, trained=new_modules(one))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+    adapter.save(folder)
+    return one.score(QUERY, TEXTS), adapter, one
+
+
+@pytest.fixture(scope="module")
+def base_folder(tiny_folders):
+    return tiny_folders["bert"]
+
+
+@pytest.fixture(scope="module")
+def made(base_folder, tmp_path_factory):
+    """Two good adapters and their scores."""
+    root = tmp_path_factory.mktemp("made")
+    return root, {name: tuned(root / name, base_folder, seed)[0] for seed, name in enumerate(("good", "other"))}
+
+
+@pytest.fixture
+def store(made, tmp_path):
+    root = tmp_path / "store"
+    shutil.copytree(made[0], root)
+    return root
+
+
+@pytest.fixture
+def bank(store, base_folder):
+    return Bank(CrossEncoder(str(base_folder), head="random"), FolderStore(store, recheck=0.0))
+
+
+def ask(bank, *names):
+    return bank.score([Job(name, QUERY, TEXTS) for name in names])
+
+
+def close(answer, scores):
+    assert isinstance(answer, Scored), answer
+    assert np.abs(answer.scores - scores).max() <= 1e-5 * np.abs(scores).max()
+
+
+def spoil(folder: Path, how: str) -> None:
+    """Break a copy of a good adapter."""
+    file = folder / WEIGHTS
+    tensors = load_file(file)
+    first = next(key for key in tensors if key.endswith("lora_A.weight"))
+    if how == "truncated":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif how == "header":
+        file.write_bytes(b"\xff" * 64)
+    elif how == "empty":
+        file.write_bytes(b"")
+    elif how == "pickle":
+        file.unlink()
+        (folder / "adapter_model.bin").write_bytes(pickle.dumps({"a": 1}))
+    elif how == "shapes":
+        save_file({**tensors, first: torch.zeros(2, 7)}, file)
+    elif how == "swapped":
+        save_file({**tensors, first: tensors[first].t().contiguous()}, file)
+    elif how == "lacking":
+        save_file({key: tensor for key, tensor in tensors.items() if key != first}, file)
+    elif how == "nan":
+        save_file({**tensors, first: torch.full_like(tensors[first], float("nan"))}, file)
+    elif how == "head":
+        save_file({key: tensor for key, tensor in tensors.items() if "classifier" not in key}, file)
+    else:
+        about = json.loads((folder / "lorank.json").read_text())
+        layers = about["layers"]
+        if how == "unknown layer":
+            layers["bert.nowhere"] = layers.pop(next(iter(layers)))
+        elif how == "huge rank":
+            next(iter(layers.values()))["rank"] = 10**9
+        elif how == "unknown form":
+            about["settings"]["form"] = about["settings"]["method"] = "nonsense"
+        elif how == "bad option":
+            about["settings"]["form"], about["settings"]["options"] = "mos-shards", {"block": "../../etc"}
+        elif how == "not json":
+            (folder / "lorank.json").write_text("{")
+            return
+        elif how == "a list":
+            (folder / "lorank.json").write_text("[]")
+            return
+        (folder / "lorank.json").write_text(json.dumps(about))
+
+
+BROKEN = ["truncated", "header", "empty", "pickle", "shapes", "swapped", "lacking", "nan", "head", "unknown layer",
+          "huge rank", "unknown form", "bad option", "not json", "a list"]
+
+
+def test_listing_opens_no_file(store, bank, monkeypatch):
+    (store / "not-an-adapter").mkdir()
+    (store / ".hidden").mkdir()
+    monkeypatch.setattr(io, "open", None)
+    monkeypatch.setattr(builtins, "open", None)
+    assert bank.adapters() == ["good", "other"]
+
+
+def test_every_broken_adapter_is_refused_by_name_and_hurts_nobody_else(store, bank, made):
+    for how in BROKEN:
+        name = how.replace(" ", "-")
+        shutil.copytree(store / "good", store / name)
+        spoil(store / name, how)
+    names = [how.replace(" ", "-") for how in BROKEN]
+    for _ in range(2):
+        good, *answers, other = ask(bank, "good", *names, "other")
+        close(good, made[1]["good"])
+        close(other, made[1]["other"])
+        for name, answer in zip(names, answers):
+            assert isinstance(answer, LorankError), name
+            assert name in str(answer), (name, str(answer))
+            assert str(store.parent) not in str(answer)
+    assert bank.stats()["resident"] == 2
+    assert bank.pool.free == bank.pool.capacity - sum(
+        len(bank.residents.peek(n).pages) + sum(bank.pool.pages_of_bytes(t.nbytes) for t in bank.residents.peek(n).held)
+        for n in ("good", "other"))
+
+
+def test_a_broken_adapter_is_read_once_and_again_when_it_is_mended(store, bank, made, monkeypatch):
+    spoil(store / "good", "truncated")
+    assert isinstance(ask(bank, "good")[0], DataError)
+    reads = []
+    read = bank.source.read
+    monkeypatch.setattr(bank.source, "read", lambda *given: reads.append(given) or read(*given))
+    assert isinstance(ask(bank, "good")[0], DataError)
+    assert not reads
+    shutil.copy(made[0] / "good" / WEIGHTS, store / "good" / WEIGHTS)
+    close(ask(bank, "good")[0], made[1]["good"])
+    assert len(reads) == 1
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc", "good/../../outside", "..", ".", "", "a\x00b", "good/",
+                                  "x" * 200, "~root", "good\\..", "..%2foutside"])
+def test_names_that_are_paths_are_unknown_and_open_nothing(store, bank, made, base_folder, name, monkeypatch):
+    shutil.copytree(store / "good", store.parent / "outside")
+    opened = []
+    read = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: opened.append(path) or read(path, *a, **k))
+    answer, good = ask(bank, name, "good")
+    assert isinstance(answer, UnknownAdapter)
+    close(good, made[1]["good"])
+    assert all(path.resolve().is_relative_to(store) for path in opened)
+    with pytest.raises(UnknownAdapter):
+        bank.version(name)
+
+
+def test_links_out_of_the_store_are_refused(store, bank, made):
+    outside = store.parent / "outside"
+    shutil.copytree(store / "good", outside)
+    (store / "linked").symlink_to(outside)
+    shutil.copytree(store / "good", store / "one-file")
+    (store / "one-file" / WEIGHTS).unlink()
+    (store / "one-file" / WEIGHTS).symlink_to(outside / WEIGHTS)
+    shutil.copytree(store / "good", store / "dangling")
+    (store / "dangling" / "head.safetensors").symlink_to("/nowhere/at/all")
+    (store / "inside").symlink_to(store / "other")
+    linked, one_file, dangling, inside, good = ask(bank, "linked", "one-file", "dangling", "inside", "good")
+    for name, answer in (("linked", linked), ("one-file", one_file), ("dangling", dangling)):
+        assert isinstance(answer, DataError)
+        assert name in str(answer)
+        assert "out of the store" in str(answer)
+    close(inside, made[1]["other"])
+    close(good, made[1]["good"])
+
+
+def test_changed_files_are_picked_up_and_removed_ones_are_gone(store, bank, made, base_folder):
+    close(ask(bank, "good")[0], made[1]["good"])
+    before = bank.version("good")
+    assert bank.version("good") == before
+    fresh = tuned(store / "new", base_folder, 9)[0]
+    shutil.rmtree(store / "good")
+    (store / "new").rename(store / "good")
+    assert bank.version("good") != before
+    close(ask(bank, "good")[0], fresh)
+    assert bank.stats()["loads"] == 2
+    shutil.rmtree(store / "good")
+    gone, other = ask(bank, "good", "other")
+    assert isinstance(gone, UnknownAdapter)
+    close(other, made[1]["other"])
+
+
+def test_files_are_looked_at_no_more_often_than_asked(store, monkeypatch):
+    looks = []
+    store = FolderStore(store, recheck=60.0)
+    look = FolderStore.look
+    monkeypatch.setattr(FolderStore, "look", lambda own, name: looks.append(name) or look(own, name))
+    assert len({store.version("good") for _ in range(20)}) == 1
+    assert looks == ["good"]
+
+
+def test_the_budget_holds_and_pinned_adapters_stay(store, base_folder, made):
+    for i in range(12):
+        shutil.copytree(store / "good", store / f"t{i}")
+    base = CrossEncoder(str(base_folder), head="random")
+    small = Bank(base, FolderStore(store), memory=8_000, pinned=["other"])
+    close(ask(small, "other")[0], made[1]["other"])
+    for i in [*range(12), *range(12)]:
+        close(ask(small, f"t{i}")[0], made[1]["good"])
+        assert small.stats()["memory_bytes"] <= 8_000
+    assert "other" in small.residents
+    assert small.stats()["pinned"] == 1
+    assert small.stats()["evictions"] > 12
+    together = ask(small, *(f"t{i}" for i in range(12)), "other")
+    for answer in together[:-1]:
+        close(answer, made[1]["good"])
+    small.unpin("other")
+    ask(small, *(f"t{i}" for i in range(12)))
+    assert "other" not in small.residents
+    tiny = Bank(base, FolderStore(store), memory=2_000)
+    answer, plain = ask(tiny, "good", None)
+    assert isinstance(answer, LorankError)
+    assert "memory budget" in str(answer)
+    close(plain, base.score(QUERY, TEXTS))
+
+
+def test_a_tuned_folder_brings_its_mix_and_calibration(store, base_folder, bank):
+    alone, adapter, ranker = tuned(store.parent / "scratch", base_folder, 5)
+    TunedRanker(ranker, adapter, mix=Mix(0.0, 0.5)).save(store / "mixed")
+    card = store / "mixed" / "lorank.json"
+    about = json.loads(card.read_text())
+    card.write_text(json.dumps(about | {"calibration": {"kind": "platt", "slope": 2.0, "intercept": -1.0}}))
+    answer = ask(bank, "mixed")[0]
+    close(answer, 0.5 * alone)
+    np.testing.assert_allclose(answer.probabilities, 1 / (1 + np.exp(1 - 2 * answer.scores)), rtol=1e-5)
+    options = about["options"] | {"max_length": 20}
+    for change, words in (({"kind": "bi-encoder"}, "bi-encoder"), ({"options": options}, "max_length=20"),
+                          ({"base": None}, "whole"), ({"mix": {}}, "not what lorank writes"),
+                          ({"mix": about["mix"] | {"first_stage": 1.0}}, "first stage")):
+        card.write_text(json.dumps(about | change))
+        refused = ask(bank, "mixed")[0]
+        assert isinstance(refused, DataError)
+        assert words in str(refused)
+
+
+def test_a_first_stage_scores_with_no_model_but_the_base(store, base_folder, bank, monkeypatch):
+    from lorank.ranking.scorers.bm25 import BM25
+    from lorank.training.first_stage import Component, FirstStage
+
+    alone, adapter, ranker = tuned(store.parent / "scratch", base_folder, 5)
+    statistics = BM25.index([str(i) for i in range(3)], ["sorting lists", "the moon", "rankers"]).statistics
+    stage = FirstStage("bm25", (Component("bm25"),), statistics)
+    TunedRanker(ranker, adapter, stage, Mix(1.0, 0.5)).save(store / "mixed")
+    pairs = np.array([[0, 0], [0, 1]])
+    close(ask(bank, "mixed")[0], stage.score_pairs([QUERY], TEXTS, pairs) + 0.5 * alone)
+    described = store / "mixed" / "first_stage" / "first_stage.json"
+    described.write_text(json.dumps(json.loads(described.read_text()) | {"base": "/etc/model"}))
+    refused = ask(bank, "mixed")[0]
+    assert isinstance(refused, DataError)
+    assert "/etc/model" in str(refused)
+
+
+def test_a_url_serves_what_the_folder_serves(store, base_folder, made):
+    fsspec = pytest.importorskip("fsspec")
+    files = fsspec.filesystem("memory")
+    files.put(str(store), "/adapters", recursive=True)
+    shelf = open_store("memory://adapters", recheck=0.0)
+    assert isinstance(shelf, RemoteStore)
+    remote = Bank(CrossEncoder(str(base_folder), head="random"), shelf)
+    try:
+        assert remote.adapters() == ["good", "other"]
+        for answer, name in zip(ask(remote, "good", "other"), ("good", "other")):
+            close(answer, made[1][name])
+        before = remote.version("good")
+        files.put_file(str(store / "other" / WEIGHTS), "/adapters/good/" + WEIGHTS)
+        assert remote.version("good") != before
+        close(ask(remote, "good")[0], made[1]["other"])
+        files.pipe_file("/adapters/bad/lorank.json", b"{")
+        bad, unknown, path = ask(remote, "bad", "absent", "../adapters/good")
+        assert isinstance(bad, DataError)
+        assert isinstance(unknown, UnknownAdapter)
+        assert isinstance(path, UnknownAdapter)
+        disk = Path(shelf._disk.name)
+        assert disk.exists()
+    finally:
+        remote.close()
+        files.rm("/adapters", recursive=True)
+    assert not disk.exists()
+
+
+def test_a_store_that_is_not_there_says_so(tmp_path):
+    with pytest.raises(UsageError, match="no folder of adapters"):
+        open_store(tmp_path / "absent")
+    with pytest.raises(UsageError, match="nothing"):
+        open_store("nothing://bucket")
+
+
+def test_a_base_with_an_adapter_on_it_is_refused(base_folder, store):
+    ranker = CrossEncoder(str(base_folder))
+    lowrank.attach(ranker.module, rank=1, targets=["query"])
+    with pytest.raises(UsageError, match="detach"):
+        Bank(ranker, FolderStore(store))
