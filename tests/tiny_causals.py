@@ -45,13 +45,15 @@ def qwen2() -> PretrainedConfig:
 TINY_CAUSAL = {"llama": llama, "qwen2": qwen2}
 
 
-def write_causal(folder: Path, config: PretrainedConfig, *, chat: bool = True, spread: float = 0.1) -> Path:
-    """Write a random model of ``config`` and its tokenizer."""
+def write_causal(folder: Path, config: PretrainedConfig, *, chat: bool = True, spread: float = 0.1,
+                 loudness: float = 1.0) -> Path:
+    """Write a random model of ``config``, its output layer times ``loudness``, and its tokenizer."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         model = AutoModelForCausalLM.from_config(config)
         for parameter in model.parameters():
             parameter.data += spread * torch.randn(parameter.shape)
+        model.get_output_embeddings().weight.data *= loudness
     model.save_pretrained(folder)
     causal_tokenizer(chat).save_pretrained(folder)
     return folder

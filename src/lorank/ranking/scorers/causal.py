@@ -96,7 +96,7 @@ class CausalRanker(TextRanker[PairInputs]):
                              f"needs, to {most}, what {loaded.source} can take in")
 
     def _read_prompt(self, source: str) -> None:
-        with_template = applies_chat(self.tokenizer, self.chat, source)
+        with_template = self.with_template = applies_chat(self.tokenizer, self.chat, source)
         asks = self.view in ("yes-no", "expected")
         if self.prompt is not None and not asks:
             raise UsageError(f"view={self.view!r} reads the document as the answer and asks nothing; leave out prompt")
