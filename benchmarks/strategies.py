@@ -1,12 +1,13 @@
 """Every strategy on TREC DL 2019, BM25's top 100, with the same judges: nDCG@10, calls, tokens, seconds.
 
     python benchmarks/strategies.py                          # oracle and packaged MiniLM
-    python benchmarks/strategies.py --ranker runs/wikiqa-cross
+    python benchmarks/strategies.py --ranker runs/wikiqa-cross --folds runs/dl19-cross
 
 Judges are a noisy oracle (right in 80 % of the cases about two passages one grade apart; three seeds), the packaged
-MiniLM bi-encoder, and the tuned rankers of ``--ranker``. A ranker's scores are computed once; a row's seconds are
-those of scoring what the strategy showed, and its own. Rows are kept in ``--state`` as they are done, and a second run
-goes on from there. The table goes to stdout.
+MiniLM bi-encoder, the tuned rankers of ``--ranker``, and those of a cross-validation over DL 19's own queries,
+``--folds``, of which each query is judged by the one that was not tuned on it. A ranker's scores are computed once; a
+row's seconds are those of scoring what the strategy showed, and its own. Rows are kept in ``--state`` as they are
+done, and a second run goes on from there. The table goes to stdout.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from lorank.data import ordered, read_qrels, read_run
+from lorank.data import cross_validation, ordered, read_qrels, read_run
 from lorank.data.beir import read_beir
 from lorank.ranking import Oracle, Run, per_query, rerank
 from lorank.ranking.judges import Judge
@@ -86,6 +87,22 @@ class Remembered(Ranker):
     def score_pairs(self, queries: Any, documents: Any, pairs: np.ndarray, listen: Any = None) -> np.ndarray:
         self.shown += len(pairs)
         return np.array([self.scores[queries[q], documents[d]] for q, d in pairs], np.float32)
+
+
+class Folded(Ranker):
+    """The rankers of a cross-validation: each query is scored by the one that never saw it."""
+
+    def __init__(self, folder: Path) -> None:
+        from lorank.training import load_ranker
+
+        found = sorted(folder.glob("fold-*"))
+        parts = cross_validation(read_beir(DATA / "beir"), folds=len(found), seed=0, split="test")
+        self.by_query = {text: load_ranker(folder / f"fold-{number}") for number, part in enumerate(parts, start=1)
+                         for text in part.test.queries.values()}
+
+    def score_pairs(self, queries: Any, documents: Any, pairs: np.ndarray, listen: Any = None) -> np.ndarray:
+        (query,) = queries
+        return self.by_query[query].score_pairs(queries, documents, pairs)
 
 
 def read_task(depth: int) -> Task:
@@ -155,7 +172,8 @@ def plain_rows(task: Task) -> Iterator[Row]:
     yield Row("none", "the best order of these candidates", {}, ndcg(task, best), none, none, none, none)
 
 
-def rows(task: Task, done: dict[str, Row], folders: Sequence[str], keep: Callable[[Row], None]) -> None:
+def rows(task: Task, done: dict[str, Row], folders: Sequence[str], folds: Sequence[str],
+         keep: Callable[[Row], None]) -> None:
     """Compute the rows that are not done yet."""
     def missing(judge: str) -> list[tuple[str, dict[str, Any]]]:
         return [(name, options) for name, options in ROWS if key(judge, name, options) not in done]
@@ -165,7 +183,7 @@ def rows(task: Task, done: dict[str, Row], folders: Sequence[str], keep: Callabl
             keep(row)
     for name, options in missing("oracle"):
         keep(judged_row(task, "oracle", name, options, oracles(task), lambda: 0.0))
-    for name, ranker in rankers(folders):
+    for name, ranker in rankers(folders, folds):
         if isinstance(ranker, BiEncoder) and key(name, "e2rank", {"feedback": 20}) not in done:
             keep(feedback_row(task, name, ranker))
         if wanted := missing(name):
@@ -181,12 +199,14 @@ def ranker_rows(task: Task, known: Remembered, name: str, wanted: Sequence[tuple
         keep(judged_row(task, name, strategy, options, [lambda given: judge], lambda: known.shown * known.seconds))
 
 
-def rankers(folders: Sequence[str]) -> Iterator[tuple[str, Ranker]]:
+def rankers(folders: Sequence[str], folds: Sequence[str]) -> Iterator[tuple[str, Ranker]]:
     from lorank.training import load_ranker
 
     yield "MiniLM bi-encoder, as packaged", BiEncoder("minilm", dtype="auto")
     for folder in folders:
         yield f"{Path(folder).name}, tuned", load_ranker(folder)
+    for folder in folds:
+        yield f"{Path(folder).name}, tuned on other queries", Folded(Path(folder))
 
 
 def key(judge: str, strategy: str, options: dict[str, Any]) -> str:
@@ -214,6 +234,7 @@ def table(found: Sequence[Row]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranker", action="append", default=[], help="folder of a tuned ranker; may be repeated")
+    parser.add_argument("--folds", action="append", default=[], help="folder of a cross-validation; may be repeated")
     parser.add_argument("--state", type=Path, default=Path("runs/strategies/rows.jsonl"), help="where rows are kept")
     parser.add_argument("--depth", type=int, default=100, help="documents of each query")
     chosen = parser.parse_args()
@@ -231,7 +252,7 @@ def main() -> None:
             file.write(json.dumps(asdict(row)) + "\n")
         print(f"{row.judge}: {row.strategy} {row.options} nDCG@10 {np.mean(row.ndcg):.4f}", file=sys.stderr, flush=True)
 
-    rows(task, found, chosen.ranker, keep)
+    rows(task, found, chosen.ranker, chosen.folds, keep)
     print(table(list(found.values())))
 
 

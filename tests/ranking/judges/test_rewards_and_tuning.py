@@ -11,7 +11,13 @@ from scipy.stats import spearmanr
 from lorank.catalogue import METHODS
 from lorank.errors import UsageError
 from lorank.ranking import Oracle, rerank
-from lorank.ranking.judges.rewards import (
+from lorank.ranking.judges.tuning import (
+    importance_weighted_lm_loss,
+    importance_weights,
+    rank_weighted_ranknet,
+    relevance_feedback,
+)
+from lorank.ranking.losses.rewards import (
     consistent_lists,
     elimination_reward,
     expected_score,
@@ -22,12 +28,6 @@ from lorank.ranking.judges.rewards import (
     ndcg,
     rank_biased_overlap,
     setwise_reward,
-)
-from lorank.ranking.judges.tuning import (
-    importance_weighted_lm_loss,
-    importance_weights,
-    rank_weighted_ranknet,
-    relevance_feedback,
 )
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from lorank.catalogue import METHODS
 from lorank.errors import UsageError
-from lorank.ranking.judges.rewards import ndcg
+from lorank.ranking.losses.rewards import ndcg
 from lorank.ranking.scorers import BiEncoder
 from lorank.ranking.strategies.e2rank import e2rank
 

@@ -7,7 +7,8 @@ import pytest
 
 from lorank.catalogue import METHODS
 from lorank.errors import UsageError
-from lorank.ranking import Oracle, rerank
+from lorank.ranking import Oracle, aggregate, rerank
+from lorank.ranking.consensus import from_duels
 from lorank.ranking.judges import Cache, Judge, Reply
 from lorank.ranking.strategies import STRATEGIES
 from lorank.ranking.strategies.designs import DESIGNS
@@ -263,8 +264,22 @@ def test_tallies_of_a_hand_counted_table():
 
 def test_bradley_terry_of_two_is_the_odds():
     games = Comparisons(2, np.zeros(4, int), np.ones(4, int), np.array([1.0, 1.0, 1.0, 0.0]))
-    strength = TALLIES["bradley-terry"](games, prior=1e-9, tolerance=1e-12)
+    strength = TALLIES["bradley-terry"](games, prior=1e-9, tolerance=1e-12, max_iterations=20_000)
     assert strength[0] - strength[1] == pytest.approx(math.log(3), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["pagerank", "bradley-terry"])
+def test_scores_of_comparisons_are_those_of_the_consensus_rule(name):
+    rng = np.random.default_rng(0)
+    a = rng.integers(8, size=60)
+    b = (a + rng.integers(1, 8, size=60)) % 8
+    outcome = rng.choice([0, 0.5, 1], 60)
+    duels = [("abcdefgh"[i], "abcdefgh"[j], o) for i, j, o in zip(a, b, outcome)]
+    options = {"prior": 0.05, "tolerance": 1e-12} if name == "bradley-terry" else {}
+    scores = aggregate(from_duels(duels), name, **options).scores
+    ours = TALLIES[name](Comparisons(8, a, b, outcome), **({"tolerance": 1e-12, "max_iterations": 20_000} if options
+                                                             else {}))
+    assert ours == pytest.approx([scores[item] for item in "abcdefgh"], abs=1e-9)
 
 
 def test_pagerank_of_two_solves_its_equation():

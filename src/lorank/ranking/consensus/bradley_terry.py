@@ -69,8 +69,11 @@ def bradley_terry(profile: Profile, *, prior: float = 1.0, ties: Ties = "half", 
 
 
 def fit(pairs: Pairs, items: int, *, prior: float = 1.0, ties: Ties = "half", tolerance: float = 1e-10,
-        max_iterations: int = 20_000) -> BradleyTerry:
-    """Return the fit of pairwise counts; the arguments are those of ``bradley_terry``."""
+        max_iterations: int = 20_000, settled: bool = True) -> BradleyTerry:
+    """Return the fit of pairwise counts; the arguments are those of ``bradley_terry``.
+
+    With ``settled=False`` strengths that still move after ``max_iterations`` are returned; ``gradient`` says how far.
+    """
     if not 0 <= prior < np.inf:
         raise UsageError(f"prior is {prior}; it takes a number of duels from 0 up")
     if ties not in ("half", "davidson"):
@@ -95,6 +98,8 @@ def fit(pairs: Pairs, items: int, *, prior: float = 1.0, ties: Ties = "half", to
         moved = np.log(up / down, out=np.zeros(items), where=(up > 0) & (down > 0))
         x, nu = x + step * moved, next_nu
         x = x - x.mean() if prior == 0 else x + prior_shift(x, group)
+    if not settled:
+        return BradleyTerry(x - x.mean(), nu, max_iterations, gradient)
     raise LorankError(f"Bradley-Terry did not settle in {max_iterations} iterations (gradient {gradient:.1e} per "
                       "duel); raise prior, tolerance or max_iterations")
 

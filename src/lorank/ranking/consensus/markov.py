@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from lorank.errors import LorankError, UsageError
-from lorank.ranking.consensus.profile import Floats, Profile
+from lorank.ranking.consensus.profile import Floats, Pairs, Profile
 from lorank.ranking.consensus.rules import rule
 
 
@@ -29,7 +29,11 @@ def pagerank(profile: Profile, *, damping: float = 0.85, tolerance: float = 1e-1
     """
     if not 0 <= damping < 1:
         raise UsageError(f"damping is {damping}; it takes 0 up to, but not including, 1")
-    counts, n = profile.pairs(), len(profile.items)
+    return walk(profile.pairs(), len(profile.items), damping, tolerance)
+
+
+def walk(counts: Pairs, n: int, damping: float = 0.85, tolerance: float = 1e-13) -> Floats:
+    """Return PageRank's shares of ``n`` items from pairwise counts, float64 [n]."""
     to = np.concatenate([counts.first, counts.second])
     out_of = np.concatenate([counts.second, counts.first])
     moves = csr_array((np.concatenate([counts.wins, counts.losses]) + np.tile(counts.draws / 2, 2), (to, out_of)),

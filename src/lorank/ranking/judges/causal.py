@@ -58,22 +58,16 @@ class CausalJudge(Judge):
 
     @classmethod
     def load(cls, base: str | Path, **options: Any) -> Self:
-        """Load a folder or Hub name whose checkpoint brings every weight of a causal LM."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        """Load a short name (``smollm2``), a folder, a GGUF file or a Hub name.
 
-        from lorank.ranking.scorers.pretrained import resolve
+        Raises UsageError for a checkpoint that does not bring every weight of a causal language model, and for a chat
+        model without its chat template.
+        """
+        from lorank.ranking.scorers.causal_pretrained import applies_chat, load_causal
 
-        source = resolve(base)
-        try:
-            model, loaded = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True)
-            tokenizer = AutoTokenizer.from_pretrained(source)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"cannot load a causal language model from {source}: {error}") from error
-        if loaded["missing_keys"]:
-            missing = ", ".join(sorted(loaded["missing_keys"])[:3])
-            raise UsageError(f"{source} is no causal language model: the checkpoint does not bring {missing}; use it "
-                             "as a cross-encoder, or name another base")
-        return cls(model, tokenizer, **{"name": str(base), **options})
+        loaded = load_causal(base, "lm")
+        applies_chat(loaded.tokenizer, "auto", loaded.source)
+        return cls(loaded.module, loaded.tokenizer, **{"name": str(base), **options})
 
     @property
     def identity(self) -> str | None:

@@ -4,7 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array
+
+from lorank.ranking.consensus.bradley_terry import fit
+from lorank.ranking.consensus.markov import walk
+from lorank.ranking.consensus.profile import Pairs
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,15 @@ class Comparisons:
         return (np.bincount(self.first, self.outcome, self.count)
                 + np.bincount(self.second, 1 - self.outcome, self.count))
 
+    def pairs(self) -> Pairs:
+        """Return the wins and losses of each pair that was compared; a tie is half of each."""
+        forth = self.first < self.second
+        low, high = np.where(forth, self.first, self.second), np.where(forth, self.second, self.first)
+        met, where = np.unique(low * self.count + high, return_inverse=True)
+        won = np.where(forth, self.outcome, 1 - self.outcome)
+        wins, losses = np.bincount(where, won, len(met)), np.bincount(where, 1 - won, len(met))
+        return Pairs(met // max(self.count, 1), met % max(self.count, 1), wins, losses, np.zeros(len(met)))
+
     def played(self) -> np.ndarray:
         """Return int64 [count]: the comparisons that each document stood in."""
         return np.bincount(self.first, minlength=self.count) + np.bincount(self.second, minlength=self.count)
@@ -61,45 +73,20 @@ def winrate(comparisons: Comparisons) -> np.ndarray:
     return np.divide(comparisons.wins(), played, out=np.full(comparisons.count, 0.5), where=played > 0)
 
 
-def pagerank(comparisons: Comparisons, damping: float = 0.85, tolerance: float = 1e-12) -> np.ndarray:
-    """Return the stationary probability of a walk from losers to those that beat them, by power iteration.
+def pagerank(comparisons: Comparisons) -> np.ndarray:
+    """Return the share of a walk from losers to those that beat them: ``consensus.markov.walk``."""
+    return walk(comparisons.pairs(), comparisons.count)
 
-    p <- (1 - d)/n + d (p M + (p . sinks)/n), where M[i, j] is the share of i's losses that were to j.
+
+def bradley_terry(comparisons: Comparisons, prior: float = 0.05, tolerance: float = 1e-6,
+                  max_iterations: int = 1000) -> np.ndarray:
+    """Return log strengths of Bradley and Terry's model: ``consensus.bradley_terry.fit``.
+
+    Each document also won and lost ``prior`` games against one of strength 1, so that strengths are finite and unique.
+    Thousands of documents with few games each may not have settled after ``max_iterations``; their order has.
     """
-    count = comparisons.count
-    losers = np.concatenate([comparisons.second, comparisons.first])
-    winners = np.concatenate([comparisons.first, comparisons.second])
-    weights = np.concatenate([comparisons.outcome, 1 - comparisons.outcome])
-    lost = np.bincount(losers, weights, count)
-    share = np.divide(weights, lost[losers], out=np.zeros_like(weights), where=lost[losers] > 0)
-    flow = csr_array((share, (winners, losers)), shape=(count, count))
-    rank = np.full(count, 1 / count)
-    for _ in range(1000):
-        moved = (1 - damping) / count + damping * (flow @ rank + rank[lost == 0].sum() / count)
-        if np.abs(moved - rank).sum() < tolerance:
-            break
-        rank = moved
-    return moved
-
-
-def bradley_terry(comparisons: Comparisons, prior: float = 0.1, tolerance: float = 1e-6) -> np.ndarray:
-    """Return log strengths of Bradley and Terry's model, P(i beats j) = s_i / (s_i + s_j).
-
-    Each document also drew ``prior`` games with one of strength 1, so that strengths are finite and unique. The
-    fixed point is Hunter's: s_i = (wins_i + prior/2) / (sum over i's games of 1/(s_i + s_j) + prior/(s_i + 1)).
-    """
-    strength = np.ones(comparisons.count)
-    wins = comparisons.wins() + prior / 2
-    for _ in range(1000):
-        inverse = 1 / (strength[comparisons.first] + strength[comparisons.second])
-        games = (np.bincount(comparisons.first, inverse, comparisons.count)
-                 + np.bincount(comparisons.second, inverse, comparisons.count))
-        moved = wins / (games + prior / (strength + 1))
-        change = np.abs(np.log(moved / strength)).max(initial=0)
-        strength = moved
-        if change < tolerance:
-            break
-    return np.log(strength)
+    return fit(comparisons.pairs(), comparisons.count, prior=prior, tolerance=tolerance,
+               max_iterations=max_iterations, settled=False).strengths
 
 
 TALLIES: dict[str, Callable[[Comparisons], np.ndarray]] = {
