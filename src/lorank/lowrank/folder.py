@@ -4,7 +4,8 @@
     adapter_model.safetensors   the updates, unscaled, and the modules trained whole, under PEFT's names
     lorank.json                 method, start, seed, rank and alpha of every layer, number of labels
 
-Always against the model's original weights. Layers of rank 0 are in lorank.json alone.
+Always against the model's original weights. Layers of rank 0 are in lorank.json alone, but
+for DoRA's, whose magnitude is written beside factors of rank 1 that are 0.
 """
 
 import json
@@ -118,7 +119,7 @@ def contents_of(adapter: Adapter) -> Contents:
     forms = adapter.forms
     plan = {path: LayerPlan(form.rank, form.alpha) for path, form in forms.items()}
     if form_type(adapter.settings.form).peft_type:
-        updates = {path: form.peft_tensors() for path, form in forms.items() if form.rank}
+        updates = {path: form.peft_tensors() for path, form in forms.items() if holds_values(form)}
     else:
         updates = {path: {} for path in forms}
         owners = sorted(forms, key=len, reverse=True)
@@ -128,6 +129,11 @@ def contents_of(adapter: Adapter) -> Contents:
                 updates[owner][key[len(owner) + 1 :]] = tensor
     trained = {path: dict(module.state_dict()) for path, module in adapter.trained.items()}
     return Contents(adapter.settings, plan, updates, trained)
+
+
+def holds_values(form: Form) -> bool:
+    """Return whether ``form`` has anything to save: a LoRA of rank 0 has not, a DoRA of rank 0 has its magnitude."""
+    return any(parameter.numel() for parameter in form.parameters())
 
 
 def write(
@@ -312,7 +318,7 @@ def _fill_forms(forms: Mapping[str, Form], contents: Contents, folder: Path) -> 
         copy_tensors(named_tensors(forms), state)
         return
     for path, form in forms.items():
-        if form.rank:
+        if holds_values(form):
             try:
                 form.load_peft_tensors(contents.updates.get(path, {}))
             except (KeyError, ValueError, RuntimeError) as error:

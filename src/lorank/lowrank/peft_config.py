@@ -170,8 +170,10 @@ def shortest_names(paths: Collection[str], model: nn.Module) -> list[str]:
 
 
 def _written_alpha(layer: LayerPlan, rank: int, scaling: str) -> float:
+    if layer.rank in (0, rank):
+        return layer.alpha
     growth = rank / layer.rank
-    return layer.alpha if rank == layer.rank else layer.alpha * (math.sqrt(growth) if scaling in BY_ROOT else growth)
+    return layer.alpha * (math.sqrt(growth) if scaling in BY_ROOT else growth)
 
 
 def _commonest(values: Collection[float]) -> float:

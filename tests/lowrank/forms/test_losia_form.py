@@ -6,6 +6,7 @@ from torch import nn
 
 from lorank import lowrank
 from lorank.errors import UsageError
+from lorank.lowrank.forms.losia import subnet
 
 
 def layer(rank=2, **options):
@@ -80,3 +81,46 @@ def test_a_sub_matrix_that_moves_keeps_what_it_learned(shake):
 def test_options_outside_their_range_are_refused():
     with pytest.raises(UsageError, match="share"):
         layer(share=1.5)
+
+
+def test_in_training_the_sub_matrix_moves_where_weight_times_gradient_is_large_and_a_run_taken_up_moves_alike():
+    def run(upto, state=None, begin=0, steps=12):
+        model, adapter, x = layer(relocations=2)
+        form = adapter.forms["layer"]
+        if state is not None:
+            adapter.load_state(state)
+        form.advance(begin, steps)
+        places = []
+        for step in range(begin, upto):
+            x = torch.randn(5, 12, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
+            adapter.model["layer"](x).square().sum().backward()
+            seen = form._seen
+            with torch.no_grad():
+                form.P -= 0.01 * form.P.grad
+            form.P.grad = None
+            form.advance(step + 1, steps)
+            places.append((form.rows.tolist(), form.columns.tolist()))
+            if seen is not None:
+                assert places[-1] == tuple(part.tolist() for part in subnet(seen, *form.P.shape))
+        return model, adapter, places
+
+    model, adapter, places = run(12)
+    changes = [step for step in range(1, 12) if places[step] != places[step - 1]]
+    assert set(changes) in ({1, 5}, {1}, {5}), places
+    assert adapter.forms["layer"].rank_bound() > min(adapter.forms["layer"].P.shape)
+    half = run(5)[1].state()
+    taken_up = run(12, {key: tensor.clone() for key, tensor in half.items()}, 5)[0]
+    x = torch.ones(1, 12, dtype=torch.float64)
+    assert torch.equal(taken_up["layer"](x), model["layer"](x))
+
+
+def test_the_importance_is_the_dense_weight_times_its_gradient(shake):
+    model, adapter, x = layer(relocations=1)
+    form, base = adapter.forms["layer"], model["layer"].base
+    shake(adapter)
+    form.advance(1, 8)
+    assert form.watching
+    model["layer"](x).square().sum().backward()
+    W = (base.weight + form.delta(base.weight)).detach().requires_grad_()
+    nn.functional.linear(x, W, base.bias).square().sum().backward()
+    torch.testing.assert_close(form._seen, (W * W.grad).abs().detach())

@@ -95,11 +95,16 @@ class DoRA(LoRA):
         return None
 
     def peft_tensors(self) -> dict[str, Tensor]:
-        return {**super().peft_tensors(), "lora_magnitude_vector": self.magnitude.detach()}
+        own = super().peft_tensors()
+        if not self.rank:  # PEFT has no rank 0: one component that is 0
+            A, B = self.A.new_zeros(1, self.in_features), self.B.new_zeros(self.out_features, 1)
+            own = {"lora_A.weight": A, "lora_B.weight": B}
+        return {**own, "lora_magnitude_vector": self.magnitude.detach()}
 
     @torch.no_grad()
     def load_peft_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        super().load_peft_tensors(tensors)
+        if self.rank:
+            super().load_peft_tensors(tensors)
         self.magnitude.copy_(tensors["lora_magnitude_vector"].reshape(-1))
 
 
