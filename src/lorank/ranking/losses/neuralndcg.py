@@ -17,17 +17,19 @@ of Sorting, 2021; A. Grover, E. Wang, A. Zweig, S. Ermon, Stochastic Optimizatio
 Relaxations, ICLR 2019.
 
 *Deviations*: allRank scales the transposed permutation for the transposed loss and leaves it unscaled, or stops at
-a tolerance, on request; here ``sinkhorn`` iterations are always done, on two vectors of scales, so that only one
-matrix of [list, list] is kept. The transposed form leaves the last word to columns: P is scaled so that every
-document's places sum to 1 exactly, where the plain form has every place's documents sum to 1 exactly; with
-enough iterations the difference vanishes.
+a tolerance, on request; here ``sinkhorn`` iterations are always done, on two vectors of scales, and value and gradient
+are computed together, so that no matrix of [list, list] outlives its block of lists. The transposed form leaves the
+last word to columns: P is scaled so that every document's places sum to 1 exactly, where the plain form has every
+place's documents sum to 1 exactly; with enough iterations the difference vanishes.
 """
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from lorank.errors import UsageError
 from lorank.ranking.losses.lists import Lists, check_positive, clean, discounts, lowest, normalized_gains, tie_spans
+from lorank.ranking.losses.pairs import BLOCK
 from lorank.ranking.losses.registry import register_loss
 
 
@@ -68,16 +70,11 @@ def neural_ndcg(
     if sinkhorn < 0:
         raise UsageError(f"sinkhorn must be 0 or more; got {sinkhorn}")
     lists = clean(scores, labels, mask, weights)
-    gains = lists.weighted(normalized_gains(lists, gain, k)).unsqueeze(2)
+    gains = lists.weighted(normalized_gains(lists, gain, k))
     place = torch.arange(1, gains.shape[1] + 1, device=gains.device, dtype=gains.dtype)
-    discount = discounts(place, k).expand(len(gains), -1).unsqueeze(2)
-    with torch.autocast(gains.device.type, enabled=False):
-        permutation = soft_permutation(lists, temperature)
-        rows, columns = _sinkhorn(permutation, sinkhorn, last="columns" if transposed else "rows")
-        if transposed:
-            places = columns * (permutation.transpose(1, 2) @ (rows * discount))
-            return lists.mean(-(gains * places).sum((1, 2)))
-        return lists.mean(-(discount * rows * (permutation @ (columns * gains))).sum((1, 2)))
+    discount = discounts(place, k).expand(len(gains), -1)
+    return lists.mean(_SoftlySorted.apply(lists.scores, _distances(lists), lists.mask, gains, discount, temperature,
+                                          sinkhorn, transposed))
 
 
 def soft_permutation(lists: Lists, temperature: float) -> Tensor:
@@ -87,12 +84,25 @@ def soft_permutation(lists: Lists, temperature: float) -> Tensor:
     tensor([[[0., 1.],
              [1., 0.]]])
     """
-    sizes = lists.mask.sum(1, keepdim=True)
-    place = torch.arange(1, lists.scores.shape[1] + 1, device=sizes.device)
-    slope = (sizes + 1 - 2 * place).to(lists.scores.dtype) / temperature
-    logits = slope.unsqueeze(2) * lists.scores.unsqueeze(1) - (_distances(lists) / temperature).unsqueeze(1)
-    return logits.masked_fill(~lists.mask.unsqueeze(1), lowest(logits)).softmax(2) * (
-        lists.mask.unsqueeze(1) & (place <= sizes).unsqueeze(2))
+    return _permutation(lists.scores, _distances(lists), lists.mask, temperature)
+
+
+def _permutation(scores: Tensor, distances: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    logits = _slopes(mask, temperature, scores.dtype).unsqueeze(2) * scores.unsqueeze(1)
+    logits = logits.sub_((distances / temperature).unsqueeze(1)) if not logits.requires_grad else (
+        logits - (distances / temperature).unsqueeze(1))
+    return logits.masked_fill(~mask.unsqueeze(1), lowest(logits)).softmax(2) * (
+        mask.unsqueeze(1) & _is_place(mask).unsqueeze(2))
+
+
+def _slopes(mask: Tensor, temperature: float, dtype: torch.dtype) -> Tensor:
+    """(n + 1 - 2 i) / tau for places i, [batch, list]."""
+    place = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    return (mask.sum(1, keepdim=True) + 1 - 2 * place).to(dtype) / temperature
+
+
+def _is_place(mask: Tensor) -> Tensor:
+    return torch.arange(1, mask.shape[1] + 1, device=mask.device) <= mask.sum(1, keepdim=True)
 
 
 def _distances(lists: Lists) -> Tensor:
@@ -107,15 +117,86 @@ def _distances(lists: Lists) -> Tensor:
     return torch.zeros_like(ordered).scatter(1, order, ordered * count - below + above)
 
 
-def _sinkhorn(permutation: Tensor, iterations: int, last: str) -> tuple[Tensor, Tensor]:
-    """Return scales [batch, list, 1] of rows and of columns that make both sums of ``permutation`` 1."""
-    rows, columns = torch.ones_like(permutation[:, :, :1]), torch.ones_like(permutation[:, :, :1])
-    smallest = 1e-10      # allRank's; sums below it are not scaled up in full, so that slopes stay finite
+SMALLEST = 1e-10
+"""allRank's; sums below it are not scaled up in full, so that slopes stay finite."""
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """[batch, n, m] times [batch, m]; one matrix goes by the faster product of a matrix and a vector."""
+    if len(matrix) == 1:
+        return torch.mv(matrix[0], vector[0]).unsqueeze(0)
+    return torch.bmm(matrix, vector.unsqueeze(2)).squeeze(2)
+
+
+def scales(permutation: Tensor, iterations: int) -> tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]:
+    """Return Sinkhorn's scales of rows and of columns after every iteration, from 1 on, each [batch, n].
+
+    An iteration evens the columns and then the rows, whose sums are the exact ones. The third list says, for every
+    iteration, which columns' and rows' sums were large enough to be scaled up in full.
+    """
+    rows, columns = ([torch.ones_like(permutation[:, 0])] for _ in range(2))
+    free: list[tuple[Tensor, Tensor]] = []
     for _ in range(iterations):
-        if last == "rows":
-            columns = 1 / (permutation.transpose(1, 2) @ rows).clamp(min=smallest)
-            rows = 1 / (permutation @ columns).clamp(min=smallest)
-        else:
-            rows = 1 / (permutation @ columns).clamp(min=smallest)
-            columns = 1 / (permutation.transpose(1, 2) @ rows).clamp(min=smallest)
-    return rows, columns
+        under = _times(permutation.transpose(1, 2), rows[-1])
+        columns.append(1 / under.clamp(min=SMALLEST))
+        over = _times(permutation, columns[-1])
+        rows.append(1 / over.clamp(min=SMALLEST))
+        free.append((under >= SMALLEST, over >= SMALLEST))
+    return rows, columns, free
+
+
+def _sorted_and_slope(permutation: Tensor, left: Tensor, right: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    r"""Return l = - (left * r)^T Q (c * right) of each matrix Q, and its derivative by Q, scales r and c included.
+
+    Sinkhorn's steps  c = 1 / (Q^T r),  r = 1 / (Q c)  need products with vectors only, forwards and backwards, and the
+    derivative by Q is a sum of outer products, 2 * iterations + 1 of them: one product of two thin matrices.
+    """
+    turned = permutation.transpose(1, 2)
+    rows, columns, free = scales(permutation, iterations)
+    head, tail = left * rows[-1], columns[-1] * right
+    reached = _times(permutation, tail)
+    value = -(head * reached).sum(1)
+    by_row, by_column = -left * reached, -right * _times(turned, head)
+    outer, inner = [-head], [tail]
+    for step in range(iterations, 0, -1):
+        under_free, over_free = free[step - 1]
+        by_over = torch.where(over_free, -by_row * rows[step].square(), 0.0)
+        by_column = by_column + _times(turned, by_over)
+        by_under = torch.where(under_free, -by_column * columns[step].square(), 0.0)
+        by_row, by_column = _times(permutation, by_under), torch.zeros_like(by_column)
+        outer += [by_over, rows[step - 1]]
+        inner += [columns[step], by_under]
+    return value, torch.bmm(torch.stack(outer, 2), torch.stack(inner, 1))
+
+
+class _SoftlySorted(torch.autograd.Function):
+    """Minus the nDCG of each softly sorted list; value and derivative together, a block of lists at a time."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, scores: Tensor, distances: Tensor, mask: Tensor, gains: Tensor, discount: Tensor,
+                temperature: float, sinkhorn: int, transposed: bool) -> Tensor:
+        values = scores.new_zeros(len(scores))
+        by_score, by_distance = torch.zeros_like(scores), torch.zeros_like(scores)
+        step = max(1, BLOCK // max(1, scores.shape[1] ** 2))
+        with torch.autocast(scores.device.type, enabled=False):
+            for block in (slice(start, start + step) for start in range(0, len(scores), step)):
+                soft = _permutation(scores[block], distances[block], mask[block], temperature)
+                if transposed:
+                    values[block], slope = _sorted_and_slope(soft.transpose(1, 2), gains[block], discount[block],
+                                                             sinkhorn)
+                    slope = slope.transpose(1, 2)
+                else:
+                    values[block], slope = _sorted_and_slope(soft, discount[block], gains[block], sinkhorn)
+                slope = slope.mul_(soft)                          # through the softmax of each row
+                slope = slope.sub_(soft.mul_(slope.sum(2, keepdim=True)))
+                lean = _slopes(mask[block], temperature, scores.dtype)
+                by_score[block] = _times(slope.transpose(1, 2), lean)
+                by_distance[block] = slope.sum(1).div_(-temperature)
+        ctx.save_for_backward(by_score.mul_(mask), by_distance.mul_(mask))
+        return values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        by_score, by_distance = ctx.saved_tensors  # type: ignore[attr-defined]
+        return by_score * upstream.unsqueeze(1), by_distance * upstream.unsqueeze(1), *[None] * 6
