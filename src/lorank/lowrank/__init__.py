@@ -13,6 +13,7 @@ from lorank.lowrank.layer import Adapted
 from lorank.lowrank.linalg import SVD, top_k_svd
 from lorank.lowrank.presets import PRESETS, Preset, statistics_needed
 from lorank.lowrank.quantised import QuantisedLinear, dequantise, quantise
+from lorank.lowrank.routing import context
 from lorank.lowrank.rules import RULES, Rule, make_rule, optimizer
 from lorank.lowrank.scaling import SCALINGS
 from lorank.lowrank.starts import STARTS, Start
@@ -55,6 +56,7 @@ __all__ = [
     "attach_factors",
     "combine",
     "compare_scores",
+    "context",
     "dequantise",
     "factors_of",
     "load",

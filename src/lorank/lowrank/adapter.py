@@ -325,6 +325,11 @@ class Adapter:
         """True while the model's own weights hold the update."""
         return any(layer.merged for layer in self.layers.values())
 
+    @property
+    def mergeable(self) -> bool:
+        """False where an update routes tokens, so that no one matrix stands for it."""
+        return all(form.mergeable for form in self.forms.values())
+
     def merge(self) -> None:
         """Write W + dW (of all active adapters) into this adapter's layers, added in float32 or better."""
         for layer in self.layers.values():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from lorank.errors import unknown_name
 from lorank.lowrank.budgets import DYNAMIC, STATIC
-from lorank.lowrank.forms import FORMS
+from lorank.lowrank.forms.form import FORMS, ROUTED
 from lorank.lowrank.starts import start_named
 
 
@@ -64,9 +64,9 @@ def preset(name: str) -> Preset:
     """
     if name in PRESETS:
         return PRESETS[name]
-    if name in FORMS:
+    if name in FORMS or name in ROUTED:
         return Preset(name)
-    raise unknown_name("adapter", name, {*PRESETS, *FORMS})
+    raise unknown_name("adapter", name, {*PRESETS, *FORMS, *ROUTED})
 
 
 def statistics_needed(method: str, start: str | None = None) -> frozenset[str]:

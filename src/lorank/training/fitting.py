@@ -40,7 +40,7 @@ from lorank.training.loop import MAIN_MEASURE, Loss, Outcome, adamw, train
 from lorank.training.mix import ALONE, Mix, choose_mix
 from lorank.training.record import write_record
 from lorank.training.settings import AdapterSettings, ListSettings, LossSettings, Recipe
-from lorank.training.stepping import stepping, unclipped
+from lorank.training.stepping import penalties, stepping, unclipped
 from lorank.training.tuned import Learned, TunedRanker, learned_run
 from lorank.training.weights import WHOLE, new_modules, resolved, trained_weights
 
@@ -81,7 +81,7 @@ def fit(ranker: TrainableRanker, data: Collection, adapter: str | None = None, l
     steps_by = stepping(recipe.rule, weights.adapter, recipe.adapter.name)
     outcome = train(ranker, inputs, weights, lists, loss, unclipped(recipe.training, steps_by), seed=recipe.seed,
                     folder=out, evaluate=dev, held_out=held_out,
-                    hooks=[*filter(None, (steps_by, budgets_by)), *hooks],
+                    hooks=[*filter(None, (steps_by, budgets_by)), *penalties(weights.adapter), *hooks],
                     make_optimizer=steps_by.make_optimizer if steps_by else adamw, resume=resume,
                     listen=partial(_tell, listen))
     if budgets_by is not None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lorank.errors import UsageError
-from lorank.lowrank import Adapter
+from lorank.lowrank import Adapter, Form
 from lorank.lowrank.presets import preset
 from lorank.lowrank.rules import Losses, Rates, Rule, make_rule
 from lorank.training.hooks import Access, Hook, Progress
@@ -56,6 +56,24 @@ class Stepping(Hook):
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take it back."""
         self.rule.load_state(state)
+
+
+class FormPenalties(Hook):
+    """Adds what forms add to the loss: routers' balance and sparsity."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.adapter = adapter
+
+    def penalty(self, progress: Progress) -> Tensor | None:
+        """Return the sum over the layers, or None where none has any."""
+        parts = [part for form in self.adapter.forms.values() if (part := form.penalty()) is not None]
+        return torch.stack(parts).sum() if parts else None
+
+
+def penalties(adapter: Adapter | None) -> list[Hook]:
+    """Return the hook for the penalties of ``adapter``'s forms, where they may have any."""
+    forms = [] if adapter is None else adapter.forms.values()
+    return [FormPenalties(adapter)] if any(type(form).penalty is not Form.penalty for form in forms) else []
 
 
 def rule_name(settings: RuleSettings, method: str) -> str:

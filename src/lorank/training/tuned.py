@@ -35,7 +35,7 @@ Listen = Callable[[int, int], None]
 @contextmanager
 def merged(adapter: Adapter | None) -> Iterator[None]:
     """Within it the adapter is merged into the weights, which makes scoring as fast as the base's."""
-    if adapter is None or adapter.merged:
+    if adapter is None or adapter.merged or not adapter.mergeable:
         yield
         return
     adapter.merge()

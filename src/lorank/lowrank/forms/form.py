@@ -82,6 +82,9 @@ class Form(nn.Module, ABC):
     needs_weight: ClassVar[bool] = False
     """True where ``forward`` reads W itself, not only W's output: a quantised base is dequantised for it."""
 
+    mergeable: ClassVar[bool] = True
+    """False where dW depends on the input, so that no one matrix stands for it: routers of tokens."""
+
     peft_type: ClassVar[str | None] = None
     """The type under which PEFT knows this form, or None."""
 
@@ -110,7 +113,11 @@ class Form(nn.Module, ABC):
 
     @abstractmethod
     def delta(self, weight: Tensor) -> Tensor:
-        """Return the dense dW [out, in] in float32 or better, given the frozen W [out, in]."""
+        """Return the dense dW [out, in] in float32 or better, given the frozen W [out, in].
+
+        Raises:
+            UsageError: where the form is not ``mergeable``.
+        """
 
     @abstractmethod
     def parameter_count(self) -> int:
@@ -135,6 +142,10 @@ class Form(nn.Module, ABC):
     def advance(self, step: int, total: int) -> None:
         """Hear that ``step`` of ``total`` optimizer steps are done; forms with a schedule follow it."""
 
+    def penalty(self) -> Tensor | None:
+        """Return what this form adds to the loss of the last forward pass, such as a router's balance, or None."""
+        return None
+
     def entering(self, x: Tensor) -> Tensor:
         """Return ``x`` as the update reads it: after dropout, in the dtype that products with ``x`` run in."""
         dropped = self.dropped(x)
@@ -150,6 +161,9 @@ class Form(nn.Module, ABC):
 FORMS: dict[str, type[Form]] = {}
 """Every form under its name."""
 
+ROUTED: dict[str, type[Form]] = {}
+"""Forms that are not mergeable under their names; they keep a contract of their own."""
+
 FormType = TypeVar("FormType", bound=type[Form])
 
 
@@ -157,7 +171,7 @@ def form(name: str) -> Callable[[FormType], FormType]:
     """Decorate a Form to register it under ``name``."""
 
     def enter(cls: FormType) -> FormType:
-        FORMS[name] = cls
+        (FORMS if cls.mergeable else ROUTED)[name] = cls
         return cls
 
     return enter
@@ -165,6 +179,7 @@ def form(name: str) -> Callable[[FormType], FormType]:
 
 def form_type(name: str) -> type[Form]:
     """Return the form called ``name``."""
-    if name not in FORMS:
-        raise unknown_name("form", name, FORMS)
-    return FORMS[name]
+    known = FORMS | ROUTED
+    if name not in known:
+        raise unknown_name("form", name, known)
+    return known[name]
