@@ -40,7 +40,14 @@ def rerank(
     words: Annotated[int | None, typer.Option(min=1, help="Words of a document that a prompt shows.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="The most tokens of a written reply.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that an endpoint may take to answer.")] = 120.0,
-    engine: Annotated[str, typer.Option(help="Who works through the queries: local.")] = "local",
+    path: Annotated[str | None, typer.Option(
+        help="How a cross-encoder's scores are computed: torch-int8, openvino-bfloat16, ...; a wrong name lists all; "
+             "auto tries those that are installed and takes the fastest that keeps the order.")] = None,
+    engine: Annotated[str, typer.Option(help="Who works through the queries: local, or ray for --ranker on many "
+                                             "machines.")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="With ray: processes that hold the ranker.")] = 2,
+    address: Annotated[str | None, typer.Option(help="With ray: the cluster's address. "
+                                                     "[default: this machine]")] = None,
     split: Annotated[str, typer.Option(help="train, dev, test, or all.")] = "test",
     depth: Annotated[int, typer.Option(min=1, help="Documents of each query that are reordered.")] = 100,
     seed: Annotated[int, typer.Option(help="For strategies that draw lots, and an oracle that errs.")] = 0,
@@ -58,6 +65,8 @@ def rerank(
 
         lorank rerank --judge oracle:noise=0.5 --strategy prp --option method=sliding
         --data pydocs --run bm25.run --out oracle.run
+
+        lorank rerank --ranker runs/first --engine ray --workers 8 --data big/ --run bm25.run --out tuned.run
     """
     import lorank
     from lorank.cli.judged import candidate_lists, judged_run, named_judge, opened_cache
@@ -73,8 +82,12 @@ def rerank(
     chosen = [collection.split(name) for name in (collection.splits if split == "all" else [split])]
     queries = {q: text for part in chosen for q, text in part.queries.items()}
     candidates = from_run(read_run(run), collection, Split(split, queries, {}), depth, path=run)
-    if manner is None:
-        reranked = _scored(str(ranker), collection, queries, candidates)
+    if engine == "ray":
+        if manner is not None or path is not None:
+            raise UsageError("--engine ray scores with --ranker alone; leave out --strategy, --judge and --path")
+        reranked = _scored_on_ray(str(ranker), collection, queries, candidates, out, workers, address)
+    elif manner is None:
+        reranked = _scored(str(ranker), collection, queries, candidates, path)
     else:
         asking = _asking(prompts, words, max_tokens, timeout)
         qrels = {query: row for part in chosen for query, row in part.qrels.items()}
@@ -86,10 +99,25 @@ def rerank(
     print(out)
 
 
-def _scored(folder: str, collection: "Collection", queries: dict[str, str], candidates: "Run") -> "Run":
+def _scored_on_ray(folder: str, collection: "Collection", queries: dict[str, str], candidates: "Run", out: Path,
+                   workers: int, address: str | None) -> "Run":
+    from lorank.serving.cluster import rerank_on_ray, shards_of
+
+    journal = out.with_name(f"{out.name}.shards.jsonl")
+    console.print(f"shards that are done are kept in {journal}", soft_wrap=True, markup=False)
+    with progress_bars() as listen:
+        return rerank_on_ray(folder, shards_of(collection, queries, candidates), journal, workers=workers,
+                             address=address, listen=partial(listen, "score shards"))
+
+
+def _scored(folder: str, collection: "Collection", queries: dict[str, str], candidates: "Run",
+            path: str | None) -> "Run":
+    from lorank.cli.paths import run_on
     from lorank.training import load_ranker, rerank_run
 
     model = load_ranker(folder)
+    if path is not None:
+        run_on(model, path)
     with progress_bars() as listen:
         return rerank_run(model, collection, queries, candidates, partial(listen, "score documents"))
 

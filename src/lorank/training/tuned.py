@@ -78,11 +78,15 @@ class TunedRanker(Ranker):
 
         Raises UsageError for rankers that are no cross-encoders, and for paths that are not to be had here.
         """
-        if not isinstance(self.ranker, CrossEncoder):
-            raise UsageError(f"path {path!r}: a {self.ranker.kind} has no choice of paths; only cross-encoders have")
+        self.check_paths(path)
         if self.adapter is not None:
             self.adapter.merge()
         self.ranker.run_on(path)
+
+    def check_paths(self, path: str) -> None:
+        """Raise UsageError where this ranker has no choice of paths."""
+        if not isinstance(self.ranker, CrossEncoder):
+            raise UsageError(f"path {path!r}: a {self.ranker.kind} has no choice of paths; only cross-encoders have")
 
     def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
                     listen: Listen | None = None) -> np.ndarray:
