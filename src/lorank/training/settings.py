@@ -116,8 +116,9 @@ class RuleSettings:
 class OffsetSettings:
     """Where the first-stage score comes from: "auto", "none", "bm25", "fusion", or the path of a run.
 
-    "auto" is "bm25" for texts; features and training rows, which bring lists of their own, have none. The learned scores enter with a weight that is chosen
-    on dev among ``grid`` (in units of their spread; 0 is the first stage alone, inf the ranker alone).
+    "auto" is "bm25" for texts; features and training rows, which bring lists of their own, have none. The learned
+    scores enter with a weight that is chosen on dev among ``grid`` (in units of their spread; 0 is the first stage
+    alone, inf the ranker alone).
     """
 
     source: str = "auto"
