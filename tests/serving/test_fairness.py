@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lorank.serving.engine import Job
 from lorank.serving.limits import Limits
-from lorank.serving.waiting import Rings, Waiting
+from lorank.serving.waiting import SLICES, Queue, Rings, Waiting
 from word_engine import WordEngine, live
 
 
@@ -57,17 +57,50 @@ def test_turns_go_to_callers_first_then_to_their_requests():
     assert [request in batch for request in busy] == [True, True, True, False, False]
 
 
-def test_a_long_list_advances_in_every_batch_and_holds_nobody_up():
-    rings = Rings()
-    long = waiting("long", [10] * 1000)
-    rings.add(long)
-    for i in range(20):
-        short = waiting(f"short{i}", [10] * 4)
-        rings.add(short)
-        before = long.at
-        batch = rings.take(100, 25)
-        assert short in batch
-        assert long.at > before
+def test_a_long_list_gets_a_slice_of_every_batch_and_all_that_the_short_ones_leave():
+    queue, long = Queue(), waiting("long", [10] * 1000)
+    queue.add(long)
+    assert queue.take(100)[long] == (0, 10)
+    assert long in queue.long  # it has had a batch
+    for i in range(30):  # more short lists than a batch holds
+        queue.add(waiting(f"short{i}", [10] * 2))
+    for _ in range(7):
+        before = long.had
+        batch = queue.take(100)
+        assert long.had - before == 30  # a slice, 25, rounded up to whole documents
+        assert len(batch) == 5
+    assert queue.take(100)[long][1] - long.at == 0
+    while queue.short.count:
+        queue.take(100)
+    before = long.had
+    queue.add(waiting("last", [10]))
+    batch = queue.take(100)
+    assert len(batch) == 2
+    assert long.had - before == 90
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 50), min_size=1, max_size=30)), max_size=12),
+       st.integers(1, 200))
+@settings(max_examples=60, deadline=None)
+def test_the_queue_takes_every_document_once_in_order_and_serves_whoever_is_new(lists, cost):
+    queue, taken = Queue(), {}
+    newcomers = [waiting(caller, costs) for caller, costs in lists]
+    while queue.count or newcomers:
+        if newcomers:
+            taken[newcomers[-1]] = []
+            queue.add(newcomers.pop())
+        batch = queue.take(cost)
+        assert batch
+        for request, place in batch.items():
+            taken[request].append(place)
+        assert sum(int(r.costs[start:stop].sum()) for r, (start, stop) in batch.items()) <= cost + 100
+    for request, ranges in taken.items():
+        assert ranges[0][0] == 0
+        assert ranges[-1][1] == len(request.costs)
+        assert all(one[1] == other[0] for one, other in pairwise(ranges))
+    assert queue.of("a") == 0
+    assert not list(queue)
+    assert SLICES > 1
 
 
 def test_a_list_ten_times_too_long_does_not_stall_short_ones():
@@ -156,7 +189,7 @@ def test_a_deadline_that_passes_is_504_and_leaves_the_queue(told):
     with live(engine) as (address, application):
         pool, sent = held(engine, address, 3, headers={"X-Timeout-Ms": told})
         answers = [one.result() for one in sent]
-        assert application.service.batcher.rings.count == 0
+        assert application.service.batcher.queue.count == 0
         engine.gate.set()
         pool.shutdown()
         assert [answer.status_code for answer in answers] == [504] * 3
@@ -172,7 +205,7 @@ def test_a_client_that_hangs_up_leaves_the_queue():
         for one in sent:
             assert isinstance(one.exception(), requests.exceptions.ReadTimeout)
         time.sleep(0.2)
-        assert application.service.batcher.rings.count == 0
+        assert application.service.batcher.queue.count == 0
         engine.gate.set()
         pool.shutdown()
         time.sleep(0.2)

@@ -179,7 +179,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
     async def metrics() -> Response:
         """Give the counters in Prometheus' text format; they name no caller and no adapter."""
         gauges, cache = service.metrics, service.cache
-        gauges.waiting.set(service.batcher.rings.count)
+        gauges.waiting.set(service.batcher.queue.count)
         gauges.speed.set(service.batcher.speed or 0.0)
         gauges.cache_hits.set(cache.hits)
         gauges.cache_misses.set(cache.misses)

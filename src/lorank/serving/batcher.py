@@ -7,7 +7,6 @@ half the target left.
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +19,12 @@ from lorank.serving.engine import Engine, Job, Scored, UnknownAdapter
 from lorank.serving.limits import Limits
 from lorank.serving.metrics import Metrics
 from lorank.serving.refusal import Refusal, broken
-from lorank.serving.waiting import Rings, Slice, Waiting
+from lorank.serving.waiting import Queue, Slice, Waiting
 
 logger = logging.getLogger("lorank.serving")
 
 FIRST_BATCH, LEAST_BATCH, MOST_BATCH = 512, 64, 65536
 """Estimated tokens of a batch: before the speed is known, and the bounds afterwards."""
-SLICES = 4
-"""A request takes at most this part of a batch in its turn."""
 
 
 class Batcher:
@@ -38,7 +35,7 @@ class Batcher:
 
     def __init__(self, engine: Engine, limits: Limits, metrics: Metrics) -> None:
         self.engine, self.limits, self.metrics = engine, limits, metrics
-        self.rings, self.speed, self.stopping = Rings(), None, False
+        self.queue, self.speed, self.stopping = Queue(), None, False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
 
     def start(self) -> None:
@@ -50,7 +47,7 @@ class Batcher:
         """Refuse what still waits, end the thread, close the engine."""
         self.stopping = True
         self._task.cancel()
-        for request in self.rings:
+        for request in self.queue:
             request.done.put_nowait(self._stopped())
         await asyncio.to_thread(self._thread.shutdown)
         self.engine.close()
@@ -63,7 +60,7 @@ class Batcher:
         """
         self.admit(caller, int(costs.sum()))
         request = Waiting(caller, job, costs, deadline)
-        self.rings.add(request)
+        self.queue.add(request)
         self._arrived.set()
         try:
             left = len(job.documents)
@@ -73,17 +70,17 @@ class Batcher:
                 yield done
         finally:
             request.gone = True
-            self.rings.remove(request)
+            self.queue.remove(request)
 
     def admit(self, caller: str, cost: int) -> None:
         """Refuse a newcomer where too much waits already, or the server stops."""
         if self.stopping:
             raise self._stopped()
-        seconds = self.rings.ahead_of(cost) / self.speed if self.speed else 0.0
-        if self.rings.count >= self.limits.waiting or seconds > self.limits.backlog_s:
-            raise Refusal(429, "busy", f"{self.rings.count} requests wait already; try again after Retry-After seconds",
+        seconds = self.queue.ahead_of(cost) / self.speed if self.speed else 0.0
+        if self.queue.count >= self.limits.waiting or seconds > self.limits.backlog_s:
+            raise Refusal(429, "busy", f"{self.queue.count} requests wait already; try again after Retry-After seconds",
                           seconds / 2)
-        if self.rings.of(caller) >= self.limits.waiting_of_one:
+        if self.queue.of(caller) >= self.limits.waiting_of_one:
             raise Refusal(429, "too_many_of_one", f"{self.limits.waiting_of_one} of your requests wait already; have "
                           "fewer under way at the same time, or put more documents in one", seconds / 2)
 
@@ -107,12 +104,12 @@ class Batcher:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            if not self.rings.count:
+            if not self.queue.count:
                 self._arrived.clear()
                 await self._arrived.wait()
                 await asyncio.sleep(self.limits.collect_ms / 1000)
             cost = self.batch_cost()
-            batch = self.rings.take(cost, math.ceil(cost / SLICES))
+            batch = self.queue.take(cost)
             if not batch:
                 continue
             jobs = [replace(r.job, documents=r.job.documents[start:stop]) for r, (start, stop) in batch.items()]
@@ -147,12 +144,12 @@ class Batcher:
             return
         if isinstance(answer, Exception):
             request.done.put_nowait(self._refusal(request.job, answer))
-            self.rings.remove(request)
+            self.queue.remove(request)
             return
         if not np.isfinite(answer.scores).all():
             request.done.put_nowait(Refusal(503, "bad_scores", "this model gave scores that are not numbers; its "
                                             "operator must train or save it again"))
-            self.rings.remove(request)
+            self.queue.remove(request)
             return
         self.metrics.tokens.inc(answer.tokens)
         self.metrics.truncated.inc(answer.truncated)

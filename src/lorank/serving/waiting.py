@@ -1,18 +1,25 @@
-"""The queue: lists that wait to be scored, served in turn, a slice at a time.
+"""The queue: lists that wait to be scored, served in turn, a slice at a time, short lists first.
 
-Callers stand in a ring, and each caller's requests in a ring of their own. A turn takes one slice of at most
-``slice_cost`` from one request, then both rings move on, until the batch is full. So a list of 50,000 documents
-advances in every round but holds nobody up, and a caller with a hundred requests gets no more than one with a single
-request. All of it happens on the event loop; there are no locks.
+A ring of callers, and a ring of requests for each: a turn takes one slice from one request, then both rings move on,
+until the batch is full. So a caller with a hundred requests gets no more than one with a single request. There are two
+such rings. Lists begin in that of the short ones; one that has had a whole batch goes to that of the long ones, which
+get one slice of every batch and whatever room the short ones leave. So a list of 50,000 documents advances in every
+batch, takes all that nobody else wants, and holds nobody up. (Multi-level feedback, Corbato et al. 1962, with two
+levels and a share for the lower.) All of it happens on the event loop; there are no locks.
 """
 
 import asyncio
+import math
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from lorank.serving.engine import Job
+
+SLICES = 4
+"""A request takes at most this part of a batch in a turn, and long lists together get at least this part."""
 
 
 @dataclass(eq=False)
@@ -43,6 +50,11 @@ class Waiting:
         """Estimated tokens of what was not yet taken."""
         return int(self.ahead[-1] - self.ahead[self.at])
 
+    @property
+    def had(self) -> int:
+        """Estimated tokens of what was taken."""
+        return int(self.ahead[self.at])
+
     def take(self, most: int) -> tuple[int, int]:
         """Take the next documents, as many as ``most`` tokens hold and at least one; return their range."""
         start = self.at
@@ -64,7 +76,7 @@ class Slice:
 
 
 class Rings:
-    """The waiting lists, a ring of callers and a ring of requests for each."""
+    """A ring of callers, and a ring of requests for each."""
 
     def __init__(self) -> None:
         self.callers: deque[str] = deque()
@@ -79,12 +91,14 @@ class Rings:
         self.requests[request.caller].append(request)
         self.count += 1
 
-    def remove(self, request: Waiting) -> None:
-        """Take a request out, if it still waits."""
+    def remove(self, request: Waiting) -> bool:
+        """Take a request out, if it waits here; return whether it did."""
         ring = self.requests.get(request.caller)
-        if ring is not None and request in ring:
-            ring.remove(request)
-            self._left(request.caller)
+        if ring is None or request not in ring:
+            return False
+        ring.remove(request)
+        self._left(request.caller)
+        return True
 
     def take(self, batch_cost: int, slice_cost: int) -> dict[Waiting, tuple[int, int]]:
         """Return the ranges of the next batch, at least one document where any waits."""
@@ -104,15 +118,11 @@ class Rings:
                 self.remove(request)
         return batch
 
-    def ahead_of(self, cost: int) -> int:
-        """Return the tokens that will be scored before a newcomer of ``cost`` is through: of each list, so many."""
-        return sum(min(request.left, cost) for ring in self.requests.values() for request in ring)
-
     def of(self, caller: str) -> int:
         """Return how many requests of a caller wait."""
         return len(self.requests.get(caller, ()))
 
-    def __iter__(self):  # noqa: ANN204
+    def __iter__(self) -> Iterator[Waiting]:
         return iter([request for ring in self.requests.values() for request in ring])
 
     def _left(self, caller: str) -> None:
@@ -120,3 +130,49 @@ class Rings:
         if not self.requests[caller]:
             del self.requests[caller]
             self.callers.remove(caller)
+
+
+class Queue:
+    """All that waits: the rings of short lists and of long ones."""
+
+    def __init__(self) -> None:
+        self.short, self.long = Rings(), Rings()
+
+    @property
+    def count(self) -> int:
+        """How many requests wait."""
+        return self.short.count + self.long.count
+
+    def add(self, request: Waiting) -> None:
+        """Put a newcomer at the end of its ring."""
+        self.short.add(request)
+
+    def remove(self, request: Waiting) -> None:
+        """Take a request out, if it still waits."""
+        self.short.remove(request)
+        self.long.remove(request)
+
+    def take(self, cost: int) -> dict[Waiting, tuple[int, int]]:
+        """Return the ranges of the next batch of about ``cost`` tokens; at least a document, where any waits."""
+        slice_cost = math.ceil(cost / SLICES)
+        batch: dict[Waiting, tuple[int, int]] = {}
+        for rings, share in ((self.long, slice_cost), (self.short, cost), (self.long, cost)):
+            room = min(share, cost - sum(int(r.ahead[stop] - r.ahead[start]) for r, (start, stop) in batch.items()))
+            if room > 0:
+                for request, (start, stop) in rings.take(room, slice_cost).items():
+                    batch[request] = (batch.get(request, (start, stop))[0], stop)
+        for request in batch:
+            if request.left and request.had >= cost and self.short.remove(request):
+                self.long.add(request)
+        return batch
+
+    def ahead_of(self, cost: int) -> int:
+        """Return the tokens that are scored before a newcomer of ``cost`` is through: at most as many of each list."""
+        return sum(min(request.left, cost) for request in self)
+
+    def of(self, caller: str) -> int:
+        """Return how many requests of a caller wait."""
+        return self.short.of(caller) + self.long.of(caller)
+
+    def __iter__(self) -> Iterator[Waiting]:
+        return iter([*self.short, *self.long])
