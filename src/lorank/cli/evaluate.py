@@ -14,6 +14,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Which split's judgments.")] = "test",
     measures: Annotated[list[str] | None, typer.Option(help="Measures as ir-measures names them; repeat, or "
                                                             "separate by spaces.")] = None,
+    groups: Annotated[str, typer.Option(help="none, or relevant: queries that share relevant documents are resampled "
+                                             "and tested together.")] = "none",
+    unknown: Annotated[str, typer.Option(help="A run's queries without judgments: error, or ignore.")] = "error",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Also write results.json into this run folder.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
@@ -24,12 +27,15 @@ def evaluate(
 
         lorank evaluate --data pydocs --run bm25.run --run tuned.run
 
+        lorank evaluate --data pydocs --run bm25.run --run tuned.run --groups relevant
+
         lorank evaluate --qrels qrels.txt --run a.run --run b.run --measures "nDCG@10 AP(rel=2)" --json
     """
     import lorank
     from lorank.data import read_qrels, read_run
     from lorank.data.files import write_text
-    from lorank.errors import UsageError
+    from lorank.errors import UsageError, unknown_name
+    from lorank.ranking.metrics.groups import tied_by_relevant
     from lorank.ranking.metrics.table import to_markdown
 
     if (data is None) == (qrels is None):
@@ -38,7 +44,11 @@ def evaluate(
     names = _names(run)
     runs = {name: read_run(path) for name, path in zip(names, run, strict=True)}
     wanted = [m for group in measures or ["nDCG@10 RR@10 R@100"] for m in group.split()]
-    judged = lorank.evaluate(runs, judgments, measures=wanted, seed=seed, collection=data or str(qrels), split=split)
+    if groups not in ("none", "relevant"):
+        raise unknown_name("--groups", groups, ("none", "relevant"))
+    tied = tied_by_relevant(judgments) if groups == "relevant" else None
+    judged = lorank.evaluate(runs, judgments, measures=wanted, seed=seed, unknown=unknown, groups=tied,
+                             collection=data or str(qrels), split=split)
     text = json.dumps(judged.to_dict(), indent=1)
     if out is not None:
         write_text(out / "results.json", text + "\n")

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from lorank.ranking.metrics.evaluation import Comparison
+from lorank.ranking.metrics.groups import sums
 from lorank.ranking.metrics.intervals import INTERVALS
 from lorank.ranking.metrics.significance import TESTS, holm
 
@@ -55,7 +56,7 @@ PAIRS: dict[str, Pairing] = {
 
 def compare_systems(
     names: list[str], values: np.ndarray, resampled: np.ndarray, measure: str, baseline: str | None,
-    design: Design,
+    design: Design, member: np.ndarray,
 ) -> list[Comparison]:
     """Return the comparisons that ``design`` asks for, with Holm's correction over all of them.
 
@@ -66,6 +67,7 @@ def compare_systems(
         measure: Its name.
         baseline: A name, or None for the first.
         design: How to compare.
+        member: [queries], the group of each; a group's differences are tested as one.
     """
     base = 0 if baseline is None else names.index(baseline)
     pairs = PAIRS[design.pairs](len(names), base, int(values.mean(0).argmax()))
@@ -74,7 +76,8 @@ def compare_systems(
     ours, theirs = np.array(pairs).T
     differences = values[:, ours] - values[:, theirs]
     differences[np.abs(differences) <= TIE] = 0.0
-    p = TESTS[design.test](differences, rng=np.random.default_rng(design.seed), resamples=design.resamples)
+    rng = np.random.default_rng(design.seed)
+    p = TESTS[design.test](sums(differences, member), rng=rng, resamples=design.resamples)
     corrected = holm(p)
     moved = resampled[:, ours] - resampled[:, theirs]
     bounds = INTERVALS[design.interval]

@@ -1,6 +1,7 @@
 """Judge several runs on the same queries: means, intervals, paired tests, what is unjudged, and the ceiling."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ from lorank.errors import UsageError, unknown_name
 from lorank.ranking.metrics.ceiling import ndcg_ceiling, recall_ceiling
 from lorank.ranking.metrics.compare import PAIRS, TIE, Design, compare_systems
 from lorank.ranking.metrics.evaluation import Evaluation, SystemResult
+from lorank.ranking.metrics.groups import Groups, grouped_bootstrap_means, membership
 from lorank.ranking.metrics.intervals import INTERVALS, bootstrap_means
 from lorank.ranking.metrics.measures import NoRelevant, gain_of, per_query
 from lorank.ranking.metrics.significance import TESTS
@@ -31,6 +33,7 @@ def evaluate(
     confidence: float = 0.95,
     no_relevant: NoRelevant = "zero",
     unknown: Literal["error", "ignore"] = "error",
+    groups: Groups | None = None,
     collection: str = "",
     split: str = "test",
 ) -> Evaluation:
@@ -54,6 +57,8 @@ def evaluate(
         confidence: Of the intervals, between 0 and 1.
         no_relevant: What a query without any relevant document counts as: ``zero``, ``one`` or ``skip``.
         unknown: What to do with a run's queries that ``qrels`` lacks: refuse them or leave them out.
+        groups: Query to group, where queries are not independent of each other (``tied_by_relevant``): groups are
+            then resampled and tested as wholes.
         collection: Name of the collection, for the record.
         split: Name of the split, for the record.
 
@@ -67,6 +72,8 @@ def evaluate(
     """
     design = Design(test, interval, seed, resamples, confidence, pairs)
     _check(runs, qrels, measures, baseline, design, unknown)
+    if groups is not None and (test, interval) != ("randomization", "percentile"):
+        raise UsageError("groups go with test='randomization' and interval='percentile'")
     judged = {name: per_query(run, qrels, [*measures, JUDGED], no_relevant=no_relevant)
               for name, run in runs.items()}
     queries = list(next(iter(judged.values()))[JUDGED])
@@ -74,19 +81,22 @@ def evaluate(
         raise UsageError("no query has a relevant document, and no_relevant='skip' leaves them out")
     values = {measure: np.array([[judged[name][measure][query] for query in queries] for name in runs]).T
               for measure in measures}
-    resampled = {measure: bootstrap_means(columns, rng=np.random.default_rng(seed), resamples=resamples)
+    member = np.arange(len(queries)) if groups is None else membership(groups, queries)
+    resample = bootstrap_means if groups is None else partial(grouped_bootstrap_means, member=member)
+    resampled = {measure: resample(columns, rng=np.random.default_rng(seed), resamples=resamples)
                  for measure, columns in values.items()}
     systems = {
         name: _system(i, values, resampled, judged[name], design, set(runs[name])) for i, name in enumerate(runs)}
     comparisons = [
         row for measure in measures
-        for row in compare_systems(list(runs), values[measure], resampled[measure], measure, baseline, design)]
+        for row in compare_systems(list(runs), values[measure], resampled[measure], measure, baseline, design, member)]
     kept = {query: qrels[query] for query in queries}
     return Evaluation(
         collection=collection, split=split, measures=list(measures), queries=len(queries), systems=systems,
         comparisons=comparisons, ceiling={name: _mean(recall_ceiling(run, kept)) for name, run in runs.items()},
         ceiling_ndcg10={name: _mean(ndcg_ceiling(run, kept, 10)) for name, run in runs.items()},
-        settings=_settings(design, runs, queries, measures, baseline, no_relevant))
+        settings=_settings(design, runs, queries, measures, baseline, no_relevant)
+        | ({} if groups is None else {"groups": int(member.max()) + 1}))
 
 
 def _check(runs: Mapping[str, Run], qrels: Qrels, measures: Sequence[str], baseline: str | None,

@@ -80,6 +80,9 @@ def notes(evaluation: Evaluation) -> list[str]:
         lines.append(f"Brackets: {said['confidence']:.0%} {said['interval']} bootstrap interval over queries "
                      f"({said['resamples']} resamples, seed {said['seed']}). p: paired {said['test']} test, "
                      f"two-sided. Correction: {said['correction']}.")
+    if "groups" in said:
+        lines.append(f"The {evaluation.queries} queries form {said['groups']} groups, which are resampled and tested "
+                     "as wholes.")
     lines += [f"Gain of {measure}: {gain}." for measure, gain in said.get("gain", {}).items()]
     lines += [f"{name}: {count} of {evaluation.queries} queries have no results and count 0."
               for name, count in said.get("queries_without_results", {}).items()]

@@ -4,7 +4,10 @@ Runtimes that compile a graph recompile for shapes that they have not seen; leng
 keep the number of shapes small.
 """
 
-from collections.abc import Callable
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -57,3 +60,19 @@ def arrays(ranker: CrossEncoder, batch: Ragged) -> dict[str, np.ndarray]:
 def scored_by(ranker: CrossEncoder, run: Callable[[dict[str, np.ndarray]], np.ndarray]) -> Logits:
     """Return token sequences -> float32 logits, given what turns named arrays into logits [sequences, 1]."""
     return lambda batch: np.asarray(run(arrays(ranker, batch)), np.float32).reshape(-1)
+
+
+@contextmanager
+def silent(*names: str) -> Iterator[None]:
+    """Within it these loggers and Python's warnings tell nothing below an error."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

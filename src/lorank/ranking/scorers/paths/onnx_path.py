@@ -1,16 +1,13 @@
 """Scoring by onnxruntime: the exported graph in float32, and with weights and activations quantised to int8."""
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
-from lorank.ranking.scorers.paths.exported import TensorsToLogits, example, input_names, scored_by
+from lorank.ranking.scorers.paths.exported import TensorsToLogits, example, input_names, scored_by, silent
 from lorank.ranking.scorers.paths.path import Logits, path
 from lorank.ranking.scorers.scoring_mode import scoring
 
@@ -64,19 +61,3 @@ def quantised(graph: Path) -> Path:
         quantize_dynamic(model, target, per_channel=True, weight_type=QuantType.QInt8,
                          op_types_to_quantize=["MatMul", "Gemm"], extra_options={"DefaultTensorType": 1})
     return target
-
-
-@contextmanager
-def silent(*names: str) -> Iterator[None]:
-    """Within it these loggers and Python's warnings tell nothing below an error."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -5,6 +5,8 @@ ranker is compared on.
 """
 
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 from lorank.ranking.scorers.batching import batches_by_length
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.folders import PROBE_DOCUMENTS, PROBE_QUERIES
-from lorank.ranking.scorers.paths.exported import TensorsToLogits, arrays, example, input_names, scored_by
+from lorank.ranking.scorers.paths.exported import TensorsToLogits, arrays, example, input_names, scored_by, silent
 from lorank.ranking.scorers.paths.path import Logits, path
 from lorank.ranking.scorers.scoring_mode import scoring
 
@@ -38,9 +40,10 @@ def open_int8(ranker: CrossEncoder) -> Logits:
     import nncf
 
     nncf.set_log_level("ERROR")
-    batches = list(probe_batches(ranker))
-    graph = nncf.quantize(traced(ranker), nncf.Dataset(batches), subset_size=len(batches),
-                          model_type=nncf.ModelType.TRANSFORMER)
+    batches, graph = list(probe_batches(ranker)), traced(ranker)
+    with redirect_stdout(StringIO()):  # its progress bars would stand in the results
+        graph = nncf.quantize(graph, nncf.Dataset(batches), subset_size=len(batches),
+                              model_type=nncf.ModelType.TRANSFORMER)
     return _compiled(ranker, graph, "bf16")
 
 
@@ -49,7 +52,7 @@ def traced(ranker: CrossEncoder) -> Any:
     import openvino
 
     names = input_names(ranker)
-    with scoring(ranker.module), torch.no_grad():
+    with scoring(ranker.module), torch.no_grad(), silent():
         graph = openvino.convert_model(TensorsToLogits(ranker).eval(), example_input=example(ranker),
                                        input=[([-1, -1], openvino.Type.i64)] * len(names))
     for tensor, name in zip(graph.inputs, names, strict=True):
