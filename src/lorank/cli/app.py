@@ -5,6 +5,7 @@ import typer
 from lorank.cli.adapter import adapter
 from lorank.cli.aggregate import aggregate
 from lorank.cli.demo import demo
+from lorank.cli.depth import depth
 from lorank.cli.evaluate import evaluate
 from lorank.cli.inspect import inspect
 from lorank.cli.methods import methods
@@ -26,7 +27,8 @@ app = typer.Typer(
     add_completion=False,
 )
 
-for command in (demo, train, retrieve, rerank, rank, serve, key, evaluate, aggregate, report, inspect, plan, methods):
+for command in (demo, train, retrieve, rerank, rank, serve, key, evaluate, aggregate, report, depth, inspect, plan,
+                methods):
     app.command()(command)
 app.add_typer(adapter, name="adapter")
 

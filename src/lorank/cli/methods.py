@@ -18,6 +18,7 @@ def methods(
     import lorank.ranking.consensus
     import lorank.ranking.judges.warmup
     import lorank.ranking.losses
+    import lorank.ranking.metrics.depth
     import lorank.ranking.preferences
     import lorank.ranking.strategies  # noqa: F401  (importing a family fills the catalogue)
     from lorank.catalogue import methods as registered
