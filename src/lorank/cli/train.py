@@ -16,7 +16,8 @@ def train(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe in TOML; options override it.")] = None,
     data: Annotated[str | None, typer.Option(help="A packaged collection, BEIR folder, LETOR file or folder, "
                                                   "or training rows (JSONL, Parquet).")] = None,
-    base: Annotated[str | None, typer.Option(help="minilm, smollm2, a model folder, or a Hub name.")] = None,
+    base: Annotated[str | None, typer.Option(help="minilm, smollm2, a model folder, or a Hub name; for "
+                                                  "feature rows mlp, linear or set-transformer.")] = None,
     kind: Annotated[str | None, typer.Option(help="bi-encoder, cross-encoder, causal or features; default: what the "
                                                   "base was made for.")] = None,
     view: Annotated[str | None, typer.Option(help="What of a causal model is the score: yes-no, expected, head or "

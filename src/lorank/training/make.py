@@ -16,12 +16,14 @@ def make_ranker(base: str | None, kind: str | None, data: Collection, seed: int,
                 loss: str = "softmax") -> TrainableRanker:
     """Return the ranker that ``base`` and ``kind`` name; the kind defaults to what the base was made for.
 
+    Where the data holds feature rows, ``base`` names a network: ``mlp`` (the default), ``linear``, ``set-transformer``.
+
     ``view`` says what of a causal model is the score; None is the log-ratio for a preference loss, else yes and no.
     """
     if data.has_features:
         if kind not in (None, "features"):
             raise UsageError(f"--kind {kind}: collection {data.name!r} holds feature rows; use --kind features")
-        return RANKERS["features"](seed=seed)
+        return _of_features(base or "mlp", seed)
     if base is None:
         raise UsageError("no base model; give --base minilm, a model folder, or a Hub name")
     kind = kind or kind_of(base)
@@ -32,6 +34,17 @@ def make_ranker(base: str | None, kind: str | None, data: Collection, seed: int,
     if view is not None and kind != "causal":
         raise UsageError(f"--view {view}: only a causal ranker has views, this is a {kind}")
     return RANKERS[kind](base, **_options(kind, seed, view, loss))
+
+
+def _of_features(model: str, seed: int) -> TrainableRanker:
+    """Return the network that ``model`` names, for rows of features: ``linear``, ``mlp``, ``set-transformer``."""
+    from lorank.ranking.scorers.features import FeatureRanker
+
+    ranker = FeatureRanker(model=model, seed=seed)
+    if not ranker.descends_a_loss:
+        raise UsageError(f"--base {model}: this feature model learns by an objective of its own, without adapters and "
+                         f"checkpoints; train it in Python: FeatureRanker(model={model!r}).fit(lists)")
+    return ranker
 
 
 def _options(kind: str, seed: int, view: str | None, loss: str) -> dict[str, Any]:
