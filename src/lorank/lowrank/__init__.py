@@ -5,6 +5,7 @@ from lorank.lowrank import algebra
 from lorank.lowrank.adapter import Adapter, LayerPlan, Settings, attach
 from lorank.lowrank.agreement import Probe, ScoreChange, compare_scores
 from lorank.lowrank.algebra import attach_factors, combine, factors_of, squeeze
+from lorank.lowrank.bottleneck import attach_bottlenecks, load_bottlenecks
 from lorank.lowrank.export import EXPORTS, ExportReport
 from lorank.lowrank.folder import load
 from lorank.lowrank.forms import FORMS, Factors, Form, Site
@@ -53,6 +54,7 @@ __all__ = [
     "Start",
     "algebra",
     "attach",
+    "attach_bottlenecks",
     "attach_factors",
     "combine",
     "compare_scores",
@@ -60,6 +62,7 @@ __all__ = [
     "dequantise",
     "factors_of",
     "load",
+    "load_bottlenecks",
     "make_rule",
     "methods",
     "new_head_modules",

@@ -34,6 +34,7 @@ PRESETS: dict[str, Preset] = {
     "lora-init-b": Preset("lora", start="init-b"),
     "eva": Preset("lora", start="eva"),
     "gora": Preset("lora", start="gora"),
+    "loku": Preset("lora", start="loku"),
     "lora-ga": Preset("lora", start="lora-ga"),
     "lora-sb": Preset("lora-core", start="lora-sb"),
     "lamda-plus-plus": Preset("lamda", start="spectrum-ranks"),
