@@ -1,6 +1,7 @@
 """Turns, back-pressure, deadlines and draining, over a live server whose engine can be held."""
 
 import json
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -238,3 +239,28 @@ def test_a_stream_whose_deadline_passes_ends_with_a_line_that_says_so():
         *rows, last = [json.loads(line) for line in requests.post(f"{address}/v1/rerank", json=ask).iter_lines()]
     assert last["error_type"] == "too_late"
     assert 0 < len(rows) < 2000
+
+
+def test_slow_clients_stall_nobody_and_silent_ones_are_sent_away(monkeypatch):
+    monkeypatch.setattr("lorank.serving.server.HEADERS_S", 0.5)
+    head = b"POST /v1/rerank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    with live(WordEngine(), limits=Limits(body_s=30, collect_ms=0)) as (address, application):
+        host, port = address.removeprefix("http://").split(":")
+        slow = [socket.create_connection((host, int(port))) for _ in range(40)]
+        silent = socket.create_connection((host, int(port)))
+        silent.sendall(b"POST /v1/re")
+        for client in slow:
+            client.sendall(head + b"{")
+        spent = []
+        for i in range(20):
+            began = time.perf_counter()
+            assert requests.post(f"{address}/v1/rerank", json={"query": f"q{i}", "documents": ["a"]}).ok
+            spent.append(time.perf_counter() - began)
+        assert sorted(spent)[10] < 0.2
+        silent.settimeout(10)
+        assert silent.recv(100) == b""
+        for client in (*slow, silent):
+            client.close()
+        while application.active:
+            time.sleep(0.01)
+    assert application.held == 0

@@ -17,6 +17,7 @@ from lorank.serving.metrics import Metrics
 from lorank.serving.refusal import Refusal, broken, shown
 from lorank.serving.schemas import Asked
 from lorank.serving.score_cache import Known, ScoreCache, keys_of
+from lorank.serving.waiting import Slice
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,18 @@ class Service:
             async for done in slices:
                 part = Part(misses[done.start : done.stop], done.scores, done.probabilities, done.truncated,
                             done.tokens)
-                cut = done.cut
-                if cut is None and done.truncated in (0, len(part.positions)):
-                    cut = np.full(len(part.positions), bool(done.truncated))
-                if cut is not None and self.cache.most and self.engine.version(adapter) == prepared.version:
-                    self.cache.keep([prepared.keys[i] for i in part.positions], known_of(part, cut))
+                await self._keep(part, done, adapter, prepared)
                 yield part
+
+    async def _keep(self, part: Part, done: Slice, adapter: str | None, prepared: Prepared) -> None:
+        """Keep a slice's scores in the cache, if it is known which were cut and the adapter is the same still."""
+        cut = done.cut
+        if cut is None and done.truncated in (0, len(part.positions)):
+            cut = np.full(len(part.positions), bool(done.truncated))
+        if cut is None or not self.cache.most:
+            return
+        if await asyncio.to_thread(self._version, adapter, None) == prepared.version:
+            self.cache.keep([prepared.keys[i] for i in part.positions], known_of(part, cut))
 
     def prepare(self, asked: Asked, adapter: str | None, caller: Caller) -> Prepared:
         """Check a request against the limits and look its documents up; belongs off the event loop."""
