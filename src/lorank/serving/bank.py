@@ -20,6 +20,7 @@ from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.targets import linear_layers
 from lorank.ranking.scorers.bi_encoder import BiEncoder
 from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.serving.dominant import MergedCopy, Traffic, checked_share, merge_copy
 from lorank.serving.engine import Job, Scored
 from lorank.serving.mixed import Layout, MixedModel, Tables
 from lorank.serving.opened import Opened, base_member, open_package
@@ -51,6 +52,7 @@ class Stats:
     forwards: int
     mixed_forwards: int
     tokens: int
+    merged_bytes: int
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Bank:
         memory: bytes that adapters may take together, heads and statistics included.
         pinned: names that stay in memory once they are read.
         base_name: what the base is called in requests; the ranker's by default.
+        merged_share: the share of the traffic from which an adapter gets a merged copy of the model, which takes
+            memory of its own; None for never. Long runs are folded anyway and gain little from it.
 
     >>> from lorank.ranking.scorers import CrossEncoder
     >>> bank = Bank(CrossEncoder("minilm"), Store("adapters"))                                # doctest: +SKIP
@@ -79,8 +83,12 @@ class Bank:
     """
 
     def __init__(self, ranker: TrainableRanker, source: Source, *, memory: int = 1 << 28,
-                 pinned: Sequence[str] = (), base_name: str | None = None) -> None:
+                 pinned: Sequence[str] = (), base_name: str | None = None,
+                 merged_share: float | None = None) -> None:
         self.ranker, self.source = ranker, source
+        self.merged_share = checked_share(merged_share)
+        self.traffic = Traffic()
+        self.merged: MergedCopy | None = None
         self.base_name = base_name or str(ranker.base)
         self.current = Current()
         self.model = MixedModel(ranker.module.requires_grad_(False).eval(), self.current)
@@ -124,6 +132,8 @@ class Bank:
         rows = rows_of(self.ranker, jobs)
         values = empty_values(rows)
         self.fill(rows, values, [job.adapter for job in jobs], errors)
+        if self.merged_share is not None:
+            self.follow_traffic(rows, jobs, errors)
         order = np.argsort(rows.job, kind="stable")
         bounds = np.searchsorted(rows.job[order], np.arange(len(jobs) + 1))
         return [errors[job.adapter] if job.adapter in errors else
@@ -154,6 +164,9 @@ class Bank:
         budget = room = self.ranker.scoring_budget()
         bands, costs = self.bands(rows.lengths)
         for adapter, own in self.sorted_rows(rows, adapters, bands):
+            if self.is_merged(adapter):
+                self.read_merged(rows, values, own, costs)
+                continue
             if waiting and costs[own].sum() > room:
                 self.flush(rows, values, waiting)
             for part in parts_of(own, costs, budget):
@@ -165,6 +178,41 @@ class Bank:
                 room = (room if waiting else budget) - int(costs[part].sum())
                 waiting.append((Run(adapter, part), opened))
         self.flush(rows, values, waiting)
+
+    def is_merged(self, adapter: str | None) -> bool:
+        """Return True where the merged copy is this adapter's as its files are now."""
+        if self.merged is None or adapter != self.merged.name:
+            return False
+        version = self._versions.setdefault(adapter, self.source.version(adapter))
+        if version != self.merged.version:
+            self.merged = None
+        return self.merged is not None
+
+    def read_merged(self, rows: Rows, values: np.ndarray, own: np.ndarray, costs: np.ndarray) -> None:
+        """Compute an adapter's rows by its merged copy."""
+        for part in parts_of(own, costs, self.ranker.scoring_budget()):
+            batch = rows.assemble(part)
+            with torch.inference_mode():
+                values[part] = self.merged.reader.values(batch)
+            self._forwards += 1
+            self._tokens += len(batch.ids)
+        self._packages[self.merged.name] = self.merged.package
+
+    def follow_traffic(self, rows: Rows, jobs: Sequence[Job], errors: dict[str | None, LorankError]) -> None:
+        """Count a batch, and merge the adapter that leads from now on, if one does."""
+        tokens = np.bincount(rows.job, rows.lengths, minlength=len(jobs)).astype(np.int64)
+        counted: dict[str | None, int] = {}
+        for job, count in zip(jobs, tokens.tolist()):
+            counted[job.adapter] = counted.get(job.adapter, 0) + count
+        self.traffic.count(counted)
+        leader = self.traffic.leader(self.merged_share)
+        if leader is None or leader in errors or (self.merged is not None and self.merged.name == leader):
+            return
+        try:
+            opened = self.open(leader)
+        except LorankError:
+            return
+        self.merged = merge_copy(opened, self.ranker, self.layout)
 
     def bands(self, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return which rows may share a forward, and what each costs in tokens: where the model pads, like lengths."""
@@ -309,10 +357,12 @@ class Bank:
             adapters=len(self.source.names()), resident=len(self.residents), pinned=len(pinned),
             memory_bytes=self.pool.used_bytes, memory_limit_bytes=self.pool.pages.numel() * 4,
             hits=counts.hits, loads=counts.loads, evictions=counts.evictions,
-            forwards=self._forwards, mixed_forwards=self._mixed, tokens=self._tokens))
+            forwards=self._forwards, mixed_forwards=self._mixed, tokens=self._tokens,
+            merged_bytes=self.merged.bytes if self.merged else 0))
 
     def close(self) -> None:
         """Send all adapters out and remove what the source kept on disk."""
+        self.merged = None
         for key in list(self.residents.keys()):
             self.residents.drop(key)
         self.source.close()
