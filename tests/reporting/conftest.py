@@ -105,6 +105,18 @@ def make_run(blocks: int = 6) -> dict[str, Any]:
     }
 
 
+def make_budget(blocks: int = 6, events: int = 21) -> list[dict[str, Any]]:
+    """Ranks of all layers that fall from 12 each to where importance by block and kind leaves them."""
+    paths = [layer["path"] for layer in make_run(blocks)["adapter"]["layers"]]
+    ends = {path: 2 * ((7 * k) % 9) for k, path in enumerate(paths)}
+    rows = []
+    for event in range(events):
+        passed = 1 - (1 - event / (events - 1)) ** 3
+        ranks = {path: round(12 + (ends[path] - 12) * passed) for path in paths}
+        rows.append({"step": 14 * event, "total": sum(ranks.values()), "ranks": ranks})
+    return rows
+
+
 def make_examples(count: int = 6) -> list[dict[str, Any]]:
     """Queries whose relevant document climbs; the first one carries markup that must stay text."""
     draw = np.random.default_rng(2)
@@ -129,12 +141,13 @@ def make_examples(count: int = 6) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class RunFolderWriter:
-    """Writes the four files of a run folder; a part given as None is left out."""
+    """Writes the files of a run folder; a part given as None is left out."""
 
     folder: Path
 
     def __call__(self, evaluation: Evaluation | None = None, metrics: list[dict] | None = None,
-                 run: dict | None = None, examples: list[dict] | None = None) -> Path:
+                 run: dict | None = None, examples: list[dict] | None = None,
+                 budget: list[dict] | None = None) -> Path:
         """Write what is given and return the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         parts = {"results.json": evaluation and evaluation.to_dict(), "run.json": run, "examples.json": examples}
@@ -143,12 +156,14 @@ class RunFolderWriter:
                 (self.folder / name).write_text(json.dumps(part), encoding="utf-8")
         if metrics is not None:
             (self.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics))
+        if budget is not None:
+            (self.folder / "budget.jsonl").write_text("".join(json.dumps(row) + "\n" for row in budget))
         return self.folder
 
 
 def write_sample(folder: Path) -> Path:
     """Write the whole sample run to ``folder``; for looking at the page by hand."""
-    return RunFolderWriter(folder)(make_evaluation(), make_metrics(), make_run(), make_examples())
+    return RunFolderWriter(folder)(make_evaluation(), make_metrics(), make_run(), make_examples(), make_budget())
 
 
 @pytest.fixture
@@ -173,4 +188,4 @@ def evaluation() -> Callable[..., Evaluation]:
 def parts() -> dict[str, Any]:
     """Each part of the sample run, to write alone or altered."""
     return {"evaluation": make_evaluation(), "metrics": make_metrics(), "run": make_run(),
-            "examples": make_examples()}
+            "examples": make_examples(), "budget": make_budget()}

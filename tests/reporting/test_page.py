@@ -55,7 +55,7 @@ def test_the_whole_run(sample_run):
     page = Page(out.read_text(encoding="utf-8"))
     assert out == sample_run / "report.html"
     assert page.sections == ["ladder", "comparisons", "trust", "changes", "examples", "learning", "mixing", "trained",
-                             "collection", "again"]
+                             "ranks", "collection", "again"]
     for expected in ("is better than bm25 + minilm", "Recall ceiling", "Judged@10", "lorank demo --out runs/demo",
                      "Seed 7", "4 min 03 s", "589 824", "2.4 MB", "The choice is 1.2", "best, step 300", "nDCG@10"):
         assert expected in page.text.replace("\u202f", " ")

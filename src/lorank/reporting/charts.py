@@ -5,7 +5,7 @@ text at one size, and carries a description for readers who do not see it.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -18,6 +18,7 @@ NARROW = 480
 
 MOST_BARS = 360
 MOST_POINTS = 240
+MOST_LAYERS, MOST_EVENTS = 48, 60
 
 Point = tuple[float, float]
 
@@ -193,6 +194,82 @@ def rank_picture(layers: Sequence[tuple[str, int, Sequence[int]]]) -> Markup:
     ranks = [rank for _, rank, _ in layers]
     said = f"Ranks of {len(ranks)} adapted layers, from {min(ranks, default=0)} to {max(ranks, default=0)}."
     return drawing(left + side * len(blocks) + 4, top + side * len(kinds) + 4, said, parts)
+
+
+def rank_history(events: Sequence[tuple[int, Mapping[str, int]]], width: int) -> Markup:
+    """Return how ranks moved, (step, ranks by path) each: layers down, events across, darker for higher ranks.
+
+    The last column also holds the rank in figures. Of more than ``MOST_LAYERS`` layers each kind of weight is one row,
+    with the mean of its layers. Of more than ``MOST_EVENTS`` events some are left out, never the first or the last.
+    """
+    shown = [events[k] for k in even_places(len(events), MOST_EVENTS if width >= NARROW else MOST_EVENTS // 3)]
+    rows = _history_rows([ranks for _, ranks in shown])
+    largest = max((value for _, values in rows for value in values), default=0) or 1
+    size = 12 if width >= NARROW else 11
+    left = min(7 * max((len(_row_label(name, width, size)) for name, _ in rows), default=0) + 12, 0.46 * width)
+    right, top, row = 34, 22, 15
+    cell = (width - left - right) / max(1, len(shown))
+    parts = []
+    for k in even_places(len(shown), 9 if width >= NARROW else 3):
+        anchor = "start" if k == 0 else "end" if k == len(shown) - 1 else "middle"
+        x = left + cell * (k + {"start": 0, "middle": 0.5, "end": 1}[anchor])
+        parts.append(text(x, 14, f"step {shown[k][0]}" if k == 0 else str(shown[k][0]), "tick", anchor))
+    for place, (name, values) in enumerate(rows):
+        y = top + row * place
+        parts.append(element("text", element("title", name), _row_label(name, left - 8, size), class_="tick",
+                             text_anchor="end", x=left - 8, y=y + 11))
+        for k, value in enumerate(values):
+            tip = element("title", f"{name}, step {shown[k][0]}: rank {_rank_figure(value)}")
+            parts.append(element("rect", tip, x=left + cell * k, y=y + 1, width=max(cell - 1, 0.6), height=row - 2,
+                                 class_="cell", fill_opacity=round(0.04 + 0.86 * value / largest, 3)))
+        parts.append(text(width - right + 6, y + 11, _rank_figure(values[-1]), "tick"))
+    totals = [sum(ranks.values()) for _, ranks in shown]
+    layers = len(shown[0][1]) if shown else 0
+    said = f"Ranks of {layers} layers, {len(shown)} columns"
+    said += f"; their sum goes from {totals[0]} to {totals[-1]}." if totals else "."
+    return drawing(width, top + row * len(rows) + 4, said, parts)
+
+
+def _history_rows(states: Sequence[Mapping[str, int]]) -> list[tuple[str, list[float]]]:
+    paths = list(states[-1]) if states else []
+    if len(paths) <= MOST_LAYERS:
+        return [(path, [float(ranks.get(path, 0)) for ranks in states]) for path in paths]
+    kinds: dict[str, list[str]] = {}
+    for path in paths:
+        kinds.setdefault(block_and_kind(path)[1], []).append(path)
+    return [(f"{kind} (mean)", [sum(ranks.get(path, 0) for path in own) / len(own) for ranks in states])
+            for kind, own in kinds.items()]
+
+
+def _row_label(path: str, width: float, size: float) -> str:
+    block, kind = block_and_kind(path)
+    number = "" if block is None else f"{block} "
+    return number + clipped_start(kind, width - 0.58 * size * len(number), size)
+
+
+def _rank_figure(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else f"{value:.1f}"
+
+
+def even_places(count: int, most: int) -> list[int]:
+    """Return at most ``most`` places of ``count``, evenly spread, the first and the last among them.
+
+    >>> even_places(3, 5), even_places(10, 4)
+    ([0, 1, 2], [0, 3, 6, 9])
+    """
+    if count <= most:
+        return list(range(count))
+    return sorted({round(k * (count - 1) / (most - 1)) for k in range(most)})
+
+
+def clipped_start(content: str, width: float, size: float = 13) -> str:
+    """Return ``content`` cut at its start to about ``width`` pixels: paths differ at their ends.
+
+    >>> clipped_start("encoder.layer.3.attention.self.query", 120, 12)
+    '…ntion.self.query'
+    """
+    fits = int(width / (0.58 * size))
+    return content if len(content) <= fits else "…" + content[len(content) - max(0, fits - 1):]
 
 
 def block_and_kind(path: str) -> tuple[int | None, str]:

@@ -26,9 +26,9 @@ FILTERS: dict[str, Callable] = {f.__name__: f for f in (
 def write_report(folder: Path, out: Path | None = None) -> Path:
     """Write the report of a run folder as one HTML file and return its path.
 
-    ``folder`` may hold results.json, metrics.jsonl, run.json and examples.json; each missing file makes its
-    section disappear, a malformed one raises DataError. ``out`` defaults to report.html in the folder; the
-    file appears whole or not at all. The page's Content-Security-Policy forbids every request, and scripts
+    ``folder`` may hold results.json, metrics.jsonl, run.json, examples.json and budget.jsonl; each missing
+    file makes its section disappear, a malformed one raises DataError. ``out`` defaults to report.html in the
+    folder; the file appears whole or not at all. The page's Content-Security-Policy forbids every request, and scripts
     and styles other than the page's own.
     """
     folder = Path(folder)
@@ -67,6 +67,7 @@ def _context(run_folder: RunFolder) -> dict[str, Any]:
         "changes": sections.changes(evaluation, said, run_folder.examples) if said else None,
         "learning": sections.learning(run_folder.training),
         "trained": sections.trained(run),
+        "rank_budget": sections.rank_budget(run_folder.budget),
         "mixing": sections.mixing(run.mix, said.measure if said else "nDCG@10"),
         "examples": sections.side_by_side(run_folder.examples), "examples_in_all": len(run_folder.examples),
         "settings": sections.flat(run.settings), "machine": sections.flat(run.machine),

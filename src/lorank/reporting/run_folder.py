@@ -1,7 +1,7 @@
-"""What a run folder holds, read and checked: results.json, metrics.jsonl, run.json, examples.json."""
+"""What a run folder holds, read and checked: results.json, metrics.jsonl, run.json, examples.json, budget.jsonl."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ Scalar = str | int | float | bool | None
 Checked = TypeVar("Checked")
 
 RESULTS, METRICS, RUN, EXAMPLES = "results.json", "metrics.jsonl", "run.json", "examples.json"
+BUDGET = "budget.jsonl"
 
 
 class Part(BaseModel):
@@ -86,6 +87,13 @@ class TrainingStep(Part):
     dev: dict[str, float] | None = None
 
 
+class BudgetEvent(Part):
+    """One line of the budget's journal: the ``ranks`` of all layers, by path, after ``step`` steps."""
+
+    step: NonNegativeInt
+    ranks: dict[str, NonNegativeInt]
+
+
 class ListedDocument(Part):
     """A document in a shown list; ``relevance`` is None where nobody judged it."""
 
@@ -122,6 +130,7 @@ class RunFolder:
     training: list[TrainingStep]
     run: RunCard | None
     examples: list[Example]
+    budget: list[BudgetEvent] = field(default_factory=list)
 
 
 def read_run_folder(folder: Path) -> RunFolder:
@@ -143,7 +152,9 @@ def read_run_folder(folder: Path) -> RunFolder:
     run = _read_json(folder / RUN, TypeAdapter(RunCard), "the object a lorank run writes")
     examples = _read_json(folder / EXAMPLES, TypeAdapter(list[Example]),
                           "a list of {query_id, query, before, after, change}")
-    return RunFolder(folder, evaluation, _read_training(folder / METRICS), run, examples or [])
+    training = _read_lines(folder / METRICS, TrainingStep, "an object with 'step' and either 'loss' or 'dev'")
+    budget = _read_lines(folder / BUDGET, BudgetEvent, "an object with 'step' and 'ranks'")
+    return RunFolder(folder, evaluation, training, run, examples or [], budget)
 
 
 def _read_json(path: Path, shape: TypeAdapter[Checked], expected: str) -> Checked | None:
@@ -152,9 +163,8 @@ def _read_json(path: Path, shape: TypeAdapter[Checked], expected: str) -> Checke
     return _checked(_parsed(_text(path), path, None, expected), shape, path, None, expected)
 
 
-def _read_training(path: Path) -> list[TrainingStep]:
-    expected = "an object with 'step' and either 'loss' or 'dev'"
-    shape = TypeAdapter(TrainingStep)
+def _read_lines(path: Path, kind: type[Checked], expected: str) -> list[Checked]:
+    shape = TypeAdapter(kind)
     lines = enumerate(_text(path).split("\n"), start=1) if path.is_file() else ()
     return [_checked(_parsed(line, path, number, expected), shape, path, number, expected)
             for number, line in lines if line.strip()]

@@ -8,9 +8,26 @@ from typing import Any
 from markupsafe import Markup
 
 from lorank.ranking.metrics.evaluation import Comparison, Evaluation, SystemResult
-from lorank.reporting.charts import Rung, curve_chart, difference_bars, difference_glyph, ladder_chart, rank_picture
+from lorank.reporting.charts import (
+    Rung,
+    curve_chart,
+    difference_bars,
+    difference_glyph,
+    ladder_chart,
+    rank_history,
+    rank_picture,
+)
 from lorank.reporting.numbers import count, duration, known, size
-from lorank.reporting.run_folder import AdapterCard, Example, ListedDocument, Mix, RunCard, ShownList, TrainingStep
+from lorank.reporting.run_folder import (
+    AdapterCard,
+    BudgetEvent,
+    Example,
+    ListedDocument,
+    Mix,
+    RunCard,
+    ShownList,
+    TrainingStep,
+)
 from lorank.reporting.verdict import Verdict, comparisons_of, outcome
 
 WIDE, PHONE = 880, 342
@@ -196,6 +213,32 @@ def trained(run: RunCard) -> Trained | None:
     share = card.trained_parameters / card.total_parameters if counted else None
     layers = [(layer.path, layer.rank, layer.shape) for layer in card.layers]
     return Trained(card, share, rank_picture(layers) if layers else None)
+
+
+@dataclass(frozen=True)
+class RankHistory:
+    """How a budget moved ranks: the picture, the first and last sums, the layers that ended highest and at 0."""
+
+    chart: Chart
+    events: int
+    first_total: int
+    last_total: int
+    highest: list[tuple[str, int]]
+    layers: int
+    empty: int
+    last_step: int
+
+
+def rank_budget(budget: list[BudgetEvent]) -> RankHistory | None:
+    """Return the ranks over the run; None where no budget moved any."""
+    if not budget or not budget[-1].ranks:
+        return None
+    last = budget[-1].ranks
+    history = [(event.step, event.ranks) for event in budget]
+    highest = sorted(last.items(), key=lambda item: -item[1])[:3]
+    return RankHistory(both_widths(lambda width: rank_history(history, width)), len(budget) - 1,
+                       sum(budget[0].ranks.values()), sum(last.values()), highest, len(last),
+                       sum(rank == 0 for rank in last.values()), budget[-1].step)
 
 
 @dataclass(frozen=True)
