@@ -129,6 +129,10 @@ class Budget:
         if lacking:
             raise UsageError(f"this budget needs {', '.join(lacking)}, which the run does not offer; it needs dev data")
         self.signals = signals
+        for form in self.forms.values():
+            for tensor in self.state().values():
+                tensor.data = tensor.data.to(form.mask.device)  # the model may have moved since the budget was made
+            break
 
     def before_step(self, step: int, steps: int) -> None:
         """Run before the forward pass."""

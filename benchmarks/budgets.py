@@ -1,0 +1,274 @@
+"""Budgets of ranks at equal final size: quality, cost, and whether the metric leads better than the loss.
+
+    OMP_NUM_THREADS=1 python benchmarks/budgets.py --ledger B.jsonl      the table, resumable, row by row
+    OMP_NUM_THREADS=1 python benchmarks/budgets.py --ledger B.jsonl --rows lora adalora metric-importance --seeds 3
+    OMP_NUM_THREADS=2 python benchmarks/budgets.py --cost                milliseconds a step
+
+The setting is setting.py's. Every row ends with the same sum of ranks, that of plain LoRA at ``--rank``; rates are
+swept per row, one more is tried beyond an edge, dev chooses. Static rows run one calibration pass of four batches
+first. What a row trains on the way (AdaLoRA starts with half as many components again, ElaLoRA holds room for twice
+as many) is in the column "trained"; what it ends with in "final".
+
+--cost times steps of one loop each on random tokens, sides alternating in one process, and prints each side's median
+ratio to plain LoRA of the same rank in the same round: a limit of 1.15 is set for all but diffora, autolora-meta and
+alora-allocate, which look at held-out batches by their nature; metric-importance is measured with its held-out batch
+every 10 steps counted in. Events are within the timed steps at the rate of --every.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from setting import Ledger, Setting, Trial, at_an_edge, run_trial, table
+
+import lorank
+from lorank import lowrank
+from lorank.lowrank import select_targets
+from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, make_budget
+from lorank.ranking import loss as named_loss
+from lorank.training.budgeting import Budgeting, shared_ranks
+from lorank.training.settings import AdapterSettings, BudgetSettings
+from lorank.training.weights import AdapterWeights
+
+BILEVEL = ("diffora", "autolora-meta", "alora-allocate")
+ROWS = ["lora", "adalora", "metric-importance", "elalora", "increlora", "sora", "dora-dynamic", "lora-squared",
+        "triadaptlora", "sensitivity-lora", "eva", "gora", "plop", "lamda-plus-plus", "dylora",
+        "selective-lora-indicator", "diffora", "autolora-meta", "alora-allocate"]
+RATES = (1e-3, 3e-3, 1e-2)
+OPTIONS: dict[str, dict[str, Any]] = {"alora-allocate": {"sample": 8}, "sora": {"sparsity": 1.0},
+                                      "selective-lora-indicator": {"rate": 0.1}}
+
+
+class Wired:
+    """Puts a row's budget into its run and remembers it."""
+
+    def __init__(self, row: str, every: int) -> None:
+        self.row, self.every, self.budget = row, every, None
+
+    def __call__(self, weights: AdapterWeights, setting: Setting, trial: Trial) -> tuple[list[Any], Any]:
+        from lorank.training.loop import adamw
+
+        if self.row not in DYNAMIC:
+            return [], adamw
+        own = {"every": self.every, **OPTIONS.get(self.row, {})}
+        self.budget = make_budget(self.row, weights.adapter.forms, seed=trial.seed, **own)
+        return [Budgeting(self.budget, Path("/dev/null"), named_loss("lambda"))], adamw
+
+
+def run_row(setting: Setting, trial: Trial, every: int) -> dict[str, Any]:
+    """Train and judge one row's run."""
+    row, begun, ranks = trial.row, time.process_time(), None
+    if row in STATIC:
+        ranker = setting.ranker()
+        layers = select_targets(ranker.module, trial.adapter.targets, trial.adapter.exclude)
+        seen = setting.statistics(ranker, trial, STATIC[row].needs)
+        ranks = shared_ranks(row, BudgetSettings(row), trial.adapter, ranker.module, layers, seen)
+    shared = time.process_time() - begun
+    wired = Wired(row, every)
+    line = run_trial(setting, trial, wired, ranks=ranks)
+    line["cpu_seconds"] = round(line["cpu_seconds"] + shared, 2)
+    if wired.budget is not None:
+        forms = wired.budget.forms
+        line["ranks"] = {path: len(form.as_lora().A) for path, form in forms.items()}
+        line["final_parameters"] = sum(rank * (forms[path].in_features + forms[path].out_features)
+                                       for path, rank in line["ranks"].items())
+    return line
+
+
+def trial_of(row: str, rank: int, rate: float, seed: int, steps: int) -> Trial:
+    """Return a row's run; static rows are plain LoRA whose ranks are shared out beforehand."""
+    name = row if row in DYNAMIC else "lora"
+    return Trial(row, AdapterSettings(name, rank=rank), rate, seed, steps)
+
+
+def sweep(given: argparse.Namespace) -> None:
+    """Run all rows at all rates and seeds that the ledger lacks, and print the tables."""
+    ledger = Ledger(given.ledger)
+    setting: list[Setting] = []
+
+    def prepared() -> Setting:
+        if not setting:
+            setting.append(Setting(lorank.load("pydocs")))
+        return setting[0]
+
+    def run(row: str, rate: float, seed: int) -> None:
+        trial = trial_of(row, given.rank, rate, seed, given.steps)
+        ledger.run(trial, lambda: run_row(prepared(), trial, given.every))
+
+    for seed in range(given.seeds):
+        for row in given.rows:
+            if seed == 0:
+                for rate in given.rates:
+                    run(row, rate, seed)
+                beyond = at_an_edge(ledger, row, seed, given.rates)
+                if beyond is not None:
+                    run(row, beyond, seed)
+            else:
+                best = ledger.best(row, 0)
+                if best is not None:
+                    run(row, best["rate"], seed)
+    print(f"{given.steps} steps, rank {given.rank} on average, events every {given.every} steps\n")
+    if "lora" in given.rows:
+        print(table(ledger, given.rows, "lora"))
+    print("\n" + sizes(ledger, given.rows))
+    if given.seeds > 1:
+        print("\n" + over_seeds(ledger, given.rows, given.seeds))
+
+
+def sizes(ledger: Ledger, rows: list[str]) -> str:
+    """Return a table of each row's final ranks."""
+    lines = ["| row | trained | final | ranks: sum | least | most | layers at 0 |",
+             "|---|---:|---:|---:|---:|---:|---:|"]
+    for row in rows:
+        line = ledger.best(row, 0)
+        if line is not None:
+            ranks = list(line["ranks"].values())
+            final = line.get("final_parameters", line["parameters"])
+            lines.append(f"| {row} | {line['parameters']:,} | {final:,} | {sum(ranks)} | {min(ranks)} | {max(ranks)} "
+                         f"| {ranks.count(0)} |")
+    return "\n".join(lines)
+
+
+def over_seeds(ledger: Ledger, rows: list[str], seeds: int) -> str:
+    """Return each row's test mean and spread over seeds, at the rate that dev chose at seed 0."""
+    lines = ["| row | rate | dev, mean of seeds | test, mean of seeds | spread |", "|---|---:|---:|---:|---:|"]
+    for row in rows:
+        best = ledger.best(row, 0)
+        if best is None:
+            continue
+        own = [line for line in ledger.lines.values()
+               if line["row"] == row and line["rate"] == best["rate"] and "dev" in line and line["seed"] < seeds]
+        tests = [float(np.mean(list(line["test"].values()))) for line in own]
+        spread = f"{min(tests):.4f} to {max(tests):.4f}"
+        lines.append(f"| {row} | {best['rate']:g} | {np.mean([line['dev'] for line in own]):.4f} "
+                     f"| {np.mean(tests):.4f} | {spread} |")
+    return "\n".join(lines)
+
+
+def stepper(row: str, rank: int, batch: int, tokens: int, every: int) -> Callable[[], None]:
+    """Return a function that makes one training step of a row on MiniLM, events and penalties with it."""
+    from lorank.ranking.scorers import BiEncoder
+
+    model = BiEncoder("minilm", dtype="fp32").module
+    adapter = lowrank.attach(model, row if row in DYNAMIC else "lora", rank=rank, seed=0)
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-4)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(1000, 30000, (batch, tokens), generator=generator)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    steps, count = 100_000, [0]
+    budget: Budget | None = None
+
+    def loss() -> torch.Tensor:
+        return model(**inputs).last_hidden_state[:, 0].square().mean()
+
+    if row in DYNAMIC:
+        options = {"warmup": 0.0, "final": 0.0, "every": every, **OPTIONS.get(row, {})}
+        budget = make_budget(row, adapter.forms, **options)
+        budget.timetable = FastTimetable(budget.timetable)
+        budget.begin(SimpleNamespace(optimizer=optimizer, training_loss=lambda step: loss(),
+                                     held_out_loss=lambda index: loss(), measure=lambda: 0.0))
+
+    def step() -> None:
+        done = count[0]
+        if budget is not None:
+            budget.before_step(done, steps)
+        value = loss()
+        extra = None if budget is None else budget.penalty(done, steps)
+        (value if extra is None else value + extra).backward()
+        if budget is not None:
+            budget.after_backward(done, steps)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        count[0] += 1
+        if budget is not None:
+            budget.after_step(count[0], steps)
+
+    return step
+
+
+class FastTimetable:
+    """A timetable of a long run that answers at once."""
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def events(self, steps: int) -> Any:
+        """Return the events without making a list of them all."""
+        return EventRange(self.real.every)
+
+
+class EventRange:
+    """Every k-th step, as much of a list as budgets ask for."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def index(self, step: int) -> int:
+        """Return the place of an event."""
+        return step // self.every - 1
+
+    def __len__(self) -> int:
+        return 100_000 // self.every
+
+    def __iter__(self) -> Any:
+        return iter(range(self.every, 4000, self.every))
+
+
+def cost(given: argparse.Namespace) -> None:
+    """Time steps of every row in turn and print their ratios to plain LoRA."""
+    now = {"wall": time.perf_counter, "cpu": time.process_time}[given.clock]
+    rows = ["lora", *(row for row in given.rows if row in DYNAMIC)]
+    spent: dict[str, list[float]] = {}
+    for row in rows[1:]:
+        sides = {name: stepper(name, given.rank, given.batch, given.tokens, given.every) for name in ("lora", row)}
+        seconds: dict[str, list[float]] = {name: [] for name in sides}
+        for block in range(given.blocks + 1):
+            for name in (list(sides) if block % 2 else list(reversed(sides))):
+                begun = now()
+                for _ in range(given.every):
+                    sides[name]()
+                if block:
+                    seconds[name].append((now() - begun) / given.every)
+        spent[row] = [statistics.median(a / b for a, b in zip(seconds[row], seconds["lora"], strict=True)),
+                      min(seconds[row]) / min(seconds["lora"]), statistics.median(seconds[row])]
+        print(f"{row}: {spent[row][0]:.3f}", file=sys.stderr, flush=True)
+    print(f"rank {given.rank}, {given.batch} x {given.tokens} tokens, {given.every} steps a block with one event, "
+          f"{given.blocks} blocks, {given.clock} clock, {torch.get_num_threads()} threads\n")
+    print("| budget | step / plain LoRA's | of the fastest blocks | ms a step | limit |\n|---|---:|---:|---:|---|")
+    for row, (ratio, fastest, seconds_) in spent.items():
+        limit = "bilevel" if row in BILEVEL else "kept" if ratio <= 1.15 else "above 1.15"
+        print(f"| {row} | {ratio:.3f} | {fastest:.3f} | {1000 * seconds_:.0f} | {limit} |")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ledger", type=Path, default=Path("budgets.jsonl"))
+    parser.add_argument("--rows", nargs="+", default=ROWS, choices=ROWS)
+    parser.add_argument("--rates", nargs="+", type=float, default=list(RATES))
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--every", type=int, default=None, help="steps between events: 3; with --cost 10")
+    parser.add_argument("--cost", action="store_true", help="time steps instead")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--blocks", type=int, default=5)
+    given = parser.parse_args()
+    given.every = given.every or (10 if given.cost else 3)
+    cost(given) if given.cost else sweep(given)
+
+
+if __name__ == "__main__":
+    main()
