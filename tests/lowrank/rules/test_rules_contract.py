@@ -228,6 +228,19 @@ def test_the_optimizer_by_name_is_the_rules_own_or_says_that_it_needs_the_loop(n
     assert not torch.equal(model(x), before)
 
 
+@pytest.mark.parametrize("name", [name for name in RULES if RULES[name].optimizes])
+def test_parameters_in_place_of_an_adapter_suit_rules_that_know_no_factors(name):
+    x = torch.nn.Parameter(torch.ones(3))
+    if name not in ("adamw", "polyak-momentum"):
+        with pytest.raises(UsageError, match="not its parameters"):
+            lowrank.optimizer(name, [x], lr=0.1)
+        return
+    optimizer = lowrank.optimizer(name, [x], lr=0.1)
+    x.grad = torch.ones(3)
+    optimizer.step(lambda: torch.tensor(1.0))
+    assert (x < 1).all()
+
+
 def test_an_unknown_optimizer_and_an_unknown_option():
     with pytest.raises(LorankError, match="unknown optimizer"):
         lowrank.optimizer("firra", None, lr=0.1)
