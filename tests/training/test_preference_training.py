@@ -13,6 +13,7 @@ import torch
 
 from lorank.data.rows import read_rows
 from lorank.errors import UsageError
+from lorank.ranking.preferences import policy_accuracy
 from lorank.ranking.scorers import CausalRanker
 from lorank.training import AdapterSettings, OptimizerSettings, Recipe, fit, load_ranker
 from lorank.training.make import kind_of, make_ranker
@@ -55,6 +56,28 @@ def test_a_log_ratio_learns_the_preference_and_comes_back(pairs, tiny_causals, t
         policy = tuned.ranker.probe()
     fresh = CausalRanker(tiny_causals["llama"], view="log-ratio", beta=0.5).probe()
     assert np.array_equal(policy, fresh)        # the adapter off is the reference, exactly
+
+
+def test_preference_ranking_accuracy_of_a_trained_policy(pairs, tiny_causals, tmp_path):
+    data = read_rows(pairs)
+    split, texts = data.train, dict(zip(data.document_ids, data.documents))
+    chosen, rejected = zip(*([texts[d] for d in row] for row in split.qrels.values()))
+    queries = list(split.queries.values())
+    ranker = CausalRanker(tiny_causals["llama"], view="log-ratio", beta=0.5)
+    before = policy_accuracy(ranker, queries, chosen, rejected)
+    assert (before.policy, before.implied, before.pairs) == (before.reference, 0.0, 60)
+    fit(ranker, data, loss="dpo", out=tmp_path / "run", recipe=QUICK)
+    after = policy_accuracy(ranker, queries, chosen, rejected)
+    assert after.reference == before.reference
+    assert after.policy > before.policy
+    assert after.turned == after.policy        # ranked rightly exactly where the loss is below its turning value
+    assert after.implied > 0.9
+    assert after.idealised == 1.0
+    tuned = load_ranker(tmp_path / "run").ranker
+    again = policy_accuracy(tuned, queries, chosen, rejected)
+    assert again.policy == pytest.approx(after.policy, abs=0.02)
+    with pytest.raises(UsageError, match="log-ratio"):
+        policy_accuracy(CausalRanker(tiny_causals["llama"]), queries, chosen, rejected)
 
 
 def test_the_first_loss_of_dpo_is_log_two(pairs, tiny_causals, tmp_path):

@@ -6,9 +6,11 @@ The losses themselves (DPO, SLiC, LiPO, the outside option) are in ``lorank.rank
 from lorank.ranking.preferences.constrained import Multipliers, best_points, mixed_advantages
 from lorank.ranking.preferences.early_exit import BestOf, acceptance_threshold, best_of_mini_n
 from lorank.ranking.preferences.lore import PersonalRewards, fit_personal_rewards
+from lorank.ranking.preferences.perl import tune_policy
+from lorank.ranking.preferences.policy_accuracy import PolicyAccuracy, policy_accuracy
 from lorank.ranking.preferences.warm import average_folders, average_weights
 from lorank.ranking.preferences.zeroth_order import ranked_descent, ranked_direction
 
-__all__ = ["BestOf", "Multipliers", "PersonalRewards", "acceptance_threshold", "average_folders", "average_weights",
-           "best_of_mini_n", "best_points", "fit_personal_rewards", "mixed_advantages", "ranked_descent",
-           "ranked_direction"]
+__all__ = ["BestOf", "Multipliers", "PersonalRewards", "PolicyAccuracy", "acceptance_threshold", "average_folders",
+           "average_weights", "best_of_mini_n", "best_points", "fit_personal_rewards", "mixed_advantages",
+           "policy_accuracy", "ranked_descent", "ranked_direction", "tune_policy"]

@@ -185,6 +185,17 @@ class CausalRanker(TextRanker[PairInputs]):
                     listen(done, len(spans))
         return values
 
+    def log_likelihoods(self, queries: Sequence[str], documents: Sequence[str],
+                        pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return log pi(d | q) of the pairs, float32 [n], and the tokens of each reply, its end included, int64 [n].
+
+        For the view ``log-ratio``; open ``self.reference()`` around it for the reference's.
+        """
+        inputs = self.prepare(queries, documents)
+        spans = self.spans(inputs, pairs)
+        return (self.score_spans(inputs, spans, None) / self.beta,
+                spans.document.length + len(self.template.after))
+
     def counted(self, inputs: PairInputs, pairs: np.ndarray) -> Truncation:
         """Return how many documents of ``pairs`` do not fit beside their query."""
         lengths = inputs.documents.lengths[pairs[:, 1]]
