@@ -38,6 +38,7 @@ from lorank.training.hooks import Hook, Progress
 from lorank.training.lists import CandidateLists
 from lorank.training.loop import MAIN_MEASURE, Loss, Outcome, adamw, train
 from lorank.training.mix import ALONE, Mix, choose_mix
+from lorank.training.model_card import write_model_card
 from lorank.training.record import write_record
 from lorank.training.settings import AdapterSettings, ListSettings, LossSettings, Recipe
 from lorank.training.stepping import penalties, stepping, unclipped
@@ -89,6 +90,7 @@ def fit(ranker: TrainableRanker, data: Collection, adapter: str | None = None, l
     mix = dev.choose(listen)
     tuned = TunedRanker(ranker, weights.adapter, found.first_stage if mix.first_stage else None, mix)
     tuned.save(out / "model")
+    write_model_card(out / "model", recipe, data, ranker, mix, found.source)
     write_record(out, recipe, data, ranker, weights, outcome, mix, found, command)
     return tuned
 

@@ -1,0 +1,75 @@
+"""README.md of a tuned ranker's folder: a model card that the Hub reads, with what a user must know.
+
+The front matter states the task (text-ranking), the base, the collection and what dev said; the text says what a
+score means and how to use the folder.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lorank import __version__
+from lorank.data.collection import Collection
+from lorank.data.files import write_text
+from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.training.loop import MAIN_MEASURE
+from lorank.training.mix import Mix
+from lorank.training.settings import Recipe
+
+TEXT = """
+# {name}
+
+{kind} on `{base}`, adapted to {collection} with {adapter} and the loss `{loss}` by lorank {version}.
+
+## Use
+```
+lorank rank --ranker {folder} --query "..." --documents documents.jsonl --top 3
+lorank rerank --ranker {folder} --data {collection} --run first-stage.run --out tuned.run
+```
+```python
+from lorank.training import load_ranker
+
+load_ranker("{folder}").rank("a query", ["a document", "another"], top=1)
+```
+
+## What a score means
+The learned score is a {scale}, {mix} It orders the documents of one query; it is no probability, and no threshold is
+suggested.
+
+## How it was judged
+Dev chose the steps and the mix: {measure} {dev:.4f} on {queries} dev queries{before}. Dev values are optimistic;
+judge on test with `lorank evaluate`.
+"""
+
+
+def model_card(folder: Path, recipe: Recipe, data: Collection, ranker: TrainableRanker, mix: Mix, source: str) -> str:
+    """Return the card of the tuned ranker in ``folder``; ``source`` names the first stage."""
+    curve = dict(mix.curve)
+    best, start = max(curve.values()), curve.get(0.0)
+    mixed = (f"added with weight {mix.weight:.3g} to the standardised score of the first stage ({source})."
+             if mix.first_stage else "which stands alone.")
+    text = TEXT.format(
+        name=folder.parent.name, kind=ranker.kind.capitalize(), base=ranker.base, collection=data.name,
+        adapter=f"`{recipe.adapter.name}`" + ("" if recipe.adapter.name in ("full", "head")
+                                              else f" of rank {recipe.adapter.rank}"),
+        loss=recipe.loss.name, version=__version__, folder=folder, scale=ranker.score_scale, mix=mixed,
+        measure=MAIN_MEASURE, dev=best, queries=len(data.dev),
+        before="" if start is None else f" (first stage alone {start:.4f})")
+    return f"---\n{front_matter(recipe, data, ranker, best)}---\n{text}"
+
+
+def front_matter(recipe: Recipe, data: Collection, ranker: TrainableRanker, dev: float) -> str:
+    """Return the card's YAML; JSON values, which are YAML too, keep every name quoted."""
+    result = {"task": {"type": "text-ranking"}, "dataset": {"name": data.name, "type": data.name, "split": "dev"},
+              "metrics": [{"type": MAIN_MEASURE, "value": round(dev, 4), "name": f"dev {MAIN_MEASURE}"}]}
+    entries: dict[str, Any] = {
+        "pipeline_tag": "text-ranking", "library_name": "lorank", "base_model": str(ranker.base),
+        "datasets": [data.name], "tags": ["reranker", ranker.kind, recipe.adapter.name, f"loss:{recipe.loss.name}"],
+        "model-index": [{"name": data.name, "results": [result]}]}
+    return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in entries.items())
+
+
+def write_model_card(folder: Path, recipe: Recipe, data: Collection, ranker: TrainableRanker, mix: Mix,
+                     source: str) -> None:
+    """Write ``folder``/README.md."""
+    write_text(folder / "README.md", model_card(folder, recipe, data, ranker, mix, source))
