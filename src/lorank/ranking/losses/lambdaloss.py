@@ -49,9 +49,12 @@ class Pairs:
         return (discounts(self.rank_i, self.k) - discounts(self.rank_j, self.k)).abs_()
 
     def distance_gap(self) -> Tensor:
-        """delta_ij; a document's distance to itself counts as 1, its weight is 0 anyway."""
-        distance = (self.rank_i - self.rank_j).abs_().clamp_(min=1)
-        return discounts(distance).sub_(discounts(distance.add_(1)))
+        """delta_ij, from a table of all distances, which are whole or half; nearer than 1 counts as 1."""
+        steps = (2 * self.rank_i).long() - (2 * self.rank_j).long()
+        far = torch.arange(2 * self.rank_j.shape[2] + 1, device=steps.device, dtype=self.rank_i.dtype)
+        far = (far / 2).clamp_(min=1)
+        table = discounts(far).sub_(discounts(far + 1))
+        return table.index_select(0, steps.abs_().flatten()).view(steps.shape)
 
     def gain_gap(self) -> Tensor:
         """|G_i - G_j|."""

@@ -19,7 +19,7 @@ from lorank.ranking.losses.lists import Lists, tie_spans
 Surrogate = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From x = sigma * (s_j - s_i), which it may overwrite, to the pair's loss phi(x) and its slope phi'(x)."""
 
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 """Pairs in one block: small enough for a processor's cache, large enough to hide the call."""
 
 PairWeights = Callable[[slice], Tensor]
