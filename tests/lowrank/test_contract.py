@@ -107,6 +107,24 @@ def test_forward_is_the_merged_weight_and_unmerging_restores_every_bit(form, sta
 
 
 @every_point
+def test_a_merged_weight_in_bf16_is_the_exact_sum_rounded_once(form, start, tower, shake):
+    model, x = tower(torch.bfloat16), inputs(torch.bfloat16)
+    original = copy.deepcopy(model.state_dict())
+    adapter = attach(model, form, start)
+    shake(adapter)
+    before = model(x)
+    exact = {path: layer.frozen.weight.float() + layer.delta() for path, layer in adapter.layers.items()}
+    adapter.merge()
+    for path, layer in adapter.layers.items():
+        assert torch.equal(layer.frozen.weight, exact[path].bfloat16())
+    torch.testing.assert_close(model(x), before, atol=0.1, rtol=0.05)
+    adapter.unmerge()
+    adapter.detach()
+    for name, tensor in model.state_dict().items():
+        assert name.startswith("head") or torch.equal(tensor, original[name])
+
+
+@every_point
 def test_the_fused_forward_is_base_plus_update(form, start, tower, shake):
     model, x = tower(torch.float64), inputs(torch.float64)
     adapter = attach(model, form, start)

@@ -90,3 +90,14 @@ def test_loku_forgets_to_chance_and_retains_more_than_gradient_ascent():
     assert ours[0] <= 1 / classes
     assert theirs[0] <= 1 / classes
     assert ours[1] > theirs[1] + 0.1
+
+
+def test_two_by_two_by_hand(one_layer):
+    # row 0 matters three times as much for what is forgotten (d = 3, 1): of D W = diag(6, 5) the 6 is kept
+    seen = {
+        "fisher_forget": torch.tensor([[9.0, 0.0], [0.0, 1.0]]),
+        "fisher_retain": torch.tensor([[1.0, 0.0], [1.0, 0.0]]),
+    }
+    model, form = one_layer([[2.0, 0.0], [0.0, 5.0]], "loku", rank=1, statistics={"layer": seen})
+    torch.testing.assert_close((form.B @ form.A).detach(), torch.tensor([[2.0, 0.0], [0.0, 0.0]]).double())
+    assert form.delta(model["layer"].weight).abs().max() < 1e-12
