@@ -16,7 +16,7 @@ VARIANTS = [
     *[("prp", {"method": method}) for method in ("all-pairs", "sliding", "quicksort")],
     ("prp", {"method": "heapsort", "both_orders": False}),
     *[("sparse-pairwise", {"sampling": sampling}) for sampling in ("neighbourhood", "skip-window")],
-    *[("sparse-pairwise", {"aggregation": a}) for a in ("winrate", "pagerank", "bradley-terry", "kwiksort")],
+    *[("sparse-pairwise", {"aggregation": a}) for a in ("winrate", "pagerank", "bradley-terry", "greedy", "kwiksort")],
     ("setwise", {"method": "bubblesort"}), ("setwise", {"size": 2}),
     ("sliding", {"size": 4, "step": 2, "passes": 2}), ("first", {"size": 4, "step": 2}),
     ("listt5", {"outputs": 1}), ("listt5", {"size": 2, "outputs": 2}), ("listt5", {"outputs": 5}),

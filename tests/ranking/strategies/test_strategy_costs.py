@@ -262,6 +262,20 @@ def test_tallies_of_a_hand_counted_table():
     assert TALLIES["winrate"](games).tolist() == [0.75, 0.5, 0.25]
 
 
+def test_greedy_takes_the_best_of_what_is_left():
+    # 0 beats three weak ones; 4 beats 0 and lost to two that it never meets again once they are taken.
+    games = [(0, 1), (0, 2), (0, 3), (4, 0), (1, 4), (2, 4)]
+    first, second = np.array(games).T
+    comparisons = Comparisons(5, first, second, np.ones(len(games)))
+    potential, left, order = dict.fromkeys(range(5), 0), set(range(5)), []
+    while left:
+        for d in left:
+            potential[d] = sum((a == d) - (b == d) for a, b in games if {a, b} <= left)
+        order.append(max(sorted(left), key=potential.get))
+        left.remove(order[-1])
+    assert np.argsort(-TALLIES["greedy"](comparisons)).tolist() == order
+
+
 def test_bradley_terry_of_two_is_the_odds():
     games = Comparisons(2, np.zeros(4, int), np.ones(4, int), np.array([1.0, 1.0, 1.0, 0.0]))
     strength = TALLIES["bradley-terry"](games, prior=1e-9, tolerance=1e-12, max_iterations=20_000)

@@ -6,14 +6,14 @@ Samples of about ``share`` of the n(n - 1) ordered pairs, each document first in
 - ``neighbourhood``: document i with its m followers i + 1, ..., i + m (cyclic) in the order given.
 - ``skip-window``: document i with i + s, i + 2s, ..., i + ms (cyclic) in the order given.
 
-Aggregation: ``additive`` (wins less losses), ``winrate``, ``pagerank``, ``bradley-terry``, ``kwiksort`` (a quicksort
-whose pairs are looked up in the sample; unknown pairs keep the order given). Calls: n m, in one round.
+Aggregation: ``additive`` (wins less losses), ``winrate``, ``pagerank``, ``bradley-terry``, ``greedy`` (takes the
+document with most wins less losses against those that are left), ``kwiksort`` (a quicksort whose pairs are looked up in
+the sample; unknown pairs keep the order given). Calls: n m, in one round.
 
 Paper: Gienapp, Fröbe, Hagen and Potthast, Sparse Pairwise Re-ranking with Pre-trained Transformers, 2022.
 
 *Deviations*: the skip is one number s, coprime to nothing in particular; partners that fall together (i + as = i +
-bs mod n, or i itself) are replaced by the next free follower, so that every sample has n m pairs. The paper's greedy
-aggregation is left out.
+bs mod n, or i itself) are replaced by the next free follower, so that every sample has n m pairs.
 """
 
 from collections.abc import Callable

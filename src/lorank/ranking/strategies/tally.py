@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from lorank.ranking.consensus.bradley_terry import fit
 from lorank.ranking.consensus.markov import walk
@@ -89,7 +90,33 @@ def bradley_terry(comparisons: Comparisons, prior: float = 0.05, tolerance: floa
                max_iterations=max_iterations, settled=False).strengths
 
 
+def greedy(comparisons: Comparisons) -> np.ndarray:
+    """Return n, n - 1, ..., 1 in the order of Cohen, Schapire and Singer's greedy ordering.
+
+    Each document's potential is its wins less its losses against those that are left; the one of largest potential is
+    taken, and what it won is given back to those it beat. Ties go to the first document.
+
+    >>> greedy(Comparisons.of_orders(4, [[2, 0, 3], [2, 1], [1, 0]])).tolist()
+    [2.0, 3.0, 4.0, 1.0]
+    """
+    margins = 2 * comparisons.outcome - 1
+    count = comparisons.count
+    lead = csr_array((np.concatenate([margins, -margins]),
+                      (np.concatenate([comparisons.first, comparisons.second]),
+                       np.concatenate([comparisons.second, comparisons.first]))), shape=(count, count)).tocsc()
+    potential = np.asarray(lead.sum(axis=1), np.float64).ravel()
+    scores, left = np.zeros(count), potential.copy()
+    for place in range(count):
+        taken = int(np.argmax(left))
+        scores[taken] = count - place
+        column = slice(lead.indptr[taken], lead.indptr[taken + 1])
+        potential[lead.indices[column]] -= lead.data[column]
+        left = np.where(scores > 0, -np.inf, potential)
+    return scores
+
+
 TALLIES: dict[str, Callable[[Comparisons], np.ndarray]] = {
     "additive": additive, "winrate": winrate, "pagerank": pagerank, "bradley-terry": bradley_terry,
+    "greedy": greedy,
 }
 """The ways to score documents by comparisons."""
