@@ -2,6 +2,7 @@
 
 from lorank.lowrank.algebra.adarank import AdaRanked, adarank, list_entropy
 from lorank.lowrank.algebra.combine import COMBINATIONS, combine, combine_heads
+from lorank.lowrank.algebra.expressive import reach, sufficient_rank
 from lorank.lowrank.algebra.factors import add, decompose, dense, folded, inner, plain_lora, scale, truncate
 from lorank.lowrank.algebra.generation import AdapterGenerator
 from lorank.lowrank.algebra.pruned import feed_forward_pairs, prune_units, recover
@@ -36,9 +37,11 @@ __all__ = [
     "plain_lora",
     "project",
     "prune_units",
+    "reach",
     "recover",
     "recycle",
     "scale",
     "squeeze",
+    "sufficient_rank",
     "truncate",
 ]
