@@ -94,6 +94,16 @@ def spoil(folder: Path, how: str) -> None:
         save_file({key: tensor for key, tensor in tensors.items() if key != first}, file)
     elif how == "nan":
         save_file({**tensors, first: torch.full_like(tensors[first], float("nan"))}, file)
+    elif how == "hostile pattern":
+        (folder / "lorank.json").unlink()
+        config = json.loads((folder / "adapter_config.json").read_text())
+        config["rank_pattern"] = {"(([a-z])+.)+[A-Z]([a-z])+": 2}
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+    elif how == "deep json":
+        (folder / "lorank.json").write_text("[" * 100_000)
+    elif how == "large json":
+        with (folder / "lorank.json").open("wb") as out:
+            out.truncate((1 << 26) + 1)
     elif how == "head":
         save_file({key: tensor for key, tensor in tensors.items() if "classifier" not in key}, file)
     else:
@@ -117,7 +127,8 @@ def spoil(folder: Path, how: str) -> None:
 
 
 BROKEN = ["truncated", "header", "empty", "pickle", "shapes", "swapped", "lacking", "nan", "head", "unknown layer",
-          "huge rank", "unknown form", "bad option", "not json", "a list"]
+          "huge rank", "unknown form", "bad option", "not json", "a list", "hostile pattern", "deep json",
+          "large json"]
 
 
 def test_listing_opens_no_file(store, bank, monkeypatch):
@@ -146,6 +157,28 @@ def test_every_broken_adapter_is_refused_by_name_and_hurts_nobody_else(store, ba
     assert bank.pool.free == bank.pool.capacity - sum(
         len(bank.residents.peek(n).pages) + sum(bank.pool.pages_of_bytes(t.nbytes) for t in bank.residents.peek(n).held)
         for n in ("good", "other"))
+
+
+def test_an_adapter_that_fails_in_use_fails_alone(store, bank, made):
+    shutil.copytree(store / "good", store / "bad")
+    ask(bank, "bad", "good")
+    bank.residents.peek("bad").heads["classifier"].forward = None
+    for _ in range(2):
+        good, bad, other, base = ask(bank, "good", "bad", "other", None)
+        close(good, made[1]["good"])
+        close(other, made[1]["other"])
+        assert isinstance(base, Scored)
+        assert isinstance(bad, LorankError)
+        assert "'bad' fails" in str(bad)
+    assert not bank.residents._in_use
+
+
+def test_peft_folders_with_plain_patterns_are_read(store, bank, made):
+    (store / "good" / "lorank.json").unlink()
+    card = store / "good" / "adapter_config.json"
+    patterns = {"rank_pattern": {r"layer.\d+.attention.self.query": 2, ".*value": 2}}
+    card.write_text(json.dumps(json.loads(card.read_text()) | patterns))
+    close(ask(bank, "good")[0], made[1]["good"])
 
 
 def test_a_broken_adapter_is_read_once_and_again_when_it_is_mended(store, bank, made, monkeypatch):

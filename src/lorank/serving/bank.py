@@ -35,6 +35,8 @@ logger = logging.getLogger("lorank")
 
 BROKEN = (DataError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, MemoryError, OverflowError, OSError)
 """What reading and building an adapter from a folder that anyone may have written can raise."""
+FAILS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
+"""What an adapter that could be read can still raise when it is used."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class Bank:
         if name is None:
             return None
         try:
-            version = self.source.version(name)
+            version = self._versions[name] = self.source.version(name)
         except LorankError as error:
             return error
         known = self._broken.get(name)
@@ -168,23 +170,22 @@ class Bank:
                 self.read_merged(rows, values, own, costs)
                 continue
             if waiting and costs[own].sum() > room:
-                self.flush(rows, values, waiting)
+                self.flush(rows, values, waiting, errors)
             for part in parts_of(own, costs, budget):
                 if waiting and costs[part].sum() > room:
-                    self.flush(rows, values, waiting)
+                    self.flush(rows, values, waiting, errors)
                 opened = None if adapter in errors else self.acquire(adapter, waiting, rows, values, errors)
                 if opened is None:
                     break
                 room = (room if waiting else budget) - int(costs[part].sum())
                 waiting.append((Run(adapter, part), opened))
-        self.flush(rows, values, waiting)
+        self.flush(rows, values, waiting, errors)
 
     def is_merged(self, adapter: str | None) -> bool:
         """Return True where the merged copy is this adapter's as its files are now."""
         if self.merged is None or adapter != self.merged.name:
             return False
-        version = self._versions.setdefault(adapter, self.source.version(adapter))
-        if version != self.merged.version:
+        if self._versions[adapter] != self.merged.version:
             self.merged = None
         return self.merged is not None
 
@@ -245,7 +246,7 @@ class Bank:
             except NoRoom:
                 if not waiting:
                     raise
-                self.flush(rows, values, waiting)
+                self.flush(rows, values, waiting, errors)
                 opened = self.open(adapter)
         except LorankError as error:
             errors[adapter] = error
@@ -256,7 +257,7 @@ class Bank:
 
     def open(self, name: str) -> Opened:
         """Return the adapter called ``name``, read anew where its files have changed."""
-        version = self._versions.setdefault(name, self.source.version(name))
+        version = self._versions.get(name) or self.source.version(name)
         present = self.residents.peek(name)
         if present is not None and present.version != version:
             self.residents.drop(name)
@@ -298,23 +299,46 @@ class Bank:
             self._broken.clear()
         self._broken[name] = version, error
 
-    def flush(self, rows: Rows, values: np.ndarray, waiting: list[tuple[Run, Opened]]) -> None:
+    def flush(self, rows: Rows, values: np.ndarray, waiting: list[tuple[Run, Opened]],
+              errors: dict[str | None, LorankError]) -> None:
         """Compute the rows that wait, in one forward, and let their adapters go."""
         if not waiting:
             return
         try:
-            for group in [waiting] if self.mixes else [[one] for one in waiting]:
-                self.forward(rows, values, group)
-        except Unmixable as error:
-            logger.warning("this model's layers cannot tell adapters apart (%s); they run one after another", error)
-            self.mixes = False
-            for one in waiting:
-                self.forward(rows, values, [one])
+            if not (self.mixes and self.forward_together(rows, values, waiting)):
+                for one in waiting:
+                    self.forward_alone(rows, values, one, errors)
         finally:
             for run, _ in waiting:
                 if run.adapter is not None:
                     self.residents.let_go(run.adapter)
             waiting.clear()
+
+    def forward_together(self, rows: Rows, values: np.ndarray, waiting: list[tuple[Run, Opened]]) -> bool:
+        """Compute the rows that wait in one forward; False where that fails, and each adapter must be tried alone."""
+        try:
+            self.forward(rows, values, waiting)
+        except Unmixable as error:
+            logger.warning("this model's layers cannot tell adapters apart (%s); they run one after another", error)
+            self.mixes = False
+            return False
+        except FAILS as error:
+            logger.warning("a batch of %d adapters failed (%r); each is tried alone", len(waiting), error)
+            return False
+        return True
+
+    def forward_alone(self, rows: Rows, values: np.ndarray, one: tuple[Run, Opened],
+                      errors: dict[str | None, LorankError]) -> None:
+        """Compute the rows of one adapter; what it raises is its own error, the base's is everybody's."""
+        name = one[0].adapter
+        try:
+            self.forward(rows, values, [one])
+        except FAILS as error:
+            if name is None:
+                raise
+            broken = LorankError(f"adapter {name!r} fails: {type(error).__name__}: {error}; save it again")
+            self.refuse(name, one[1].version, broken)
+            errors[name] = broken
 
     def forward(self, rows: Rows, values: np.ndarray, group: Sequence[tuple[Run, Opened]]) -> None:
         """Compute the rows of ``group`` in one forward."""

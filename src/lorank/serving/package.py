@@ -5,6 +5,7 @@ Two kinds of folder are read: an adapter's (lorank's or PEFT's two files), and a
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from lorank.training.mix import ALONE, Mix
 
 Calibration = Callable[[np.ndarray], np.ndarray]
 MOST_RANK = 4096
+HARMLESS_PARTS = re.compile(r"\.\*|\\d\+|\[0-9\]\+")
 MEMORY_OF_STATISTICS = 10
 """Bytes that a dictionary of terms takes in memory for each of its bytes on disk, roughly."""
 READ_ALIKE = ("max_length", "long", "overlap", "similarity", "pooling", "temperature", "query_prefix",
@@ -85,6 +87,7 @@ def check_alike(kind: str, base: object, options: Mapping[str, Any], ranker: Tra
 
 def checked(folder: Path, ranker: TrainableRanker) -> folders.Contents:
     """Return an adapter's contents; every layer, shape and number fits the base."""
+    check_patterns(folder)
     contents = folders.read(folder)
     file = folder / folders.TENSORS
     for path, layer in contents.plan.items():
@@ -100,6 +103,21 @@ def checked(folder: Path, ranker: TrainableRanker) -> folders.Contents:
                 if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                     raise DataError(file, None, f"{path}.{key} holds numbers that are not finite", "train it again")
     return contents
+
+
+def check_patterns(folder: Path) -> None:
+    """Raise DataError for a rank or alpha pattern that could take for ever to match: a regular expression of others."""
+    card = folder / folders.CONFIG
+    config = folders.read_json(card) if card.is_file() else {}
+    for option in ("rank_pattern", "alpha_pattern"):
+        patterns = config.get(option) or {}
+        if not isinstance(patterns, dict):
+            raise DataError(card, None, f"{option} is not an object", "save the adapter again")
+        for pattern in patterns:
+            rest = HARMLESS_PARTS.sub("", pattern, count=4)
+            if len(pattern) > 400 or set(rest) & set("*+?{"):
+                raise DataError(card, None, f"{option} holds the expression {pattern[:80]!r}, which is not read here",
+                                "write the layers' names, with '.*' or digits as their only wildcards")
 
 
 def check_factors(contents: folders.Contents, ranker: TrainableRanker, file: Path) -> None:

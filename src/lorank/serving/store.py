@@ -28,7 +28,8 @@ FILES = (*ADAPTER_FILES, *PICKLES, *(f"adapter/{name}" for name in (*ADAPTER_FIL
          *(f"first_stage/{name}" for name in STAGE_FILES))
 """Every file that is ever opened, from the adapter's folder."""
 MARKS = ("lorank.json", "adapter_config.json")
-LARGEST_FILE = 1 << 32
+LARGEST = {".json": 1 << 26, ".safetensors": 1 << 30, ".bin": 1 << 30}
+"""The most bytes that a file may have, by its ending."""
 
 
 def checked_name(name: str) -> str:
@@ -41,6 +42,13 @@ def checked_name(name: str) -> str:
         raise UnknownAdapter(f"no adapter called {name[:80]!r}; a name has letters, digits, '.', '_' and '-', at most "
                              "128, and starts with a letter or digit")
     return name
+
+
+def check_size(name: str, file: str, size: int) -> None:
+    """Raise DataError for a file larger than any adapter's."""
+    most = LARGEST[file[file.rindex(".") :]]
+    if size > most:
+        raise DataError(f"{name}/{file}", None, f"{size} bytes, more than {most}", "is this an adapter?")
 
 
 @dataclass
@@ -111,8 +119,7 @@ class FolderStore:
                     raise DataError(f"{name}/{file}", None, "leads out of the store", "copy the file into it")
                 if not real.is_file():
                     raise DataError(f"{name}/{file}", None, "not a file", "save the adapter again")
-                if real.stat().st_size > LARGEST_FILE:
-                    raise DataError(f"{name}/{file}", None, f"larger than {LARGEST_FILE} bytes", "is this an adapter?")
+                check_size(name, file, real.stat().st_size)
                 yield file, path
 
     def read(self, name: str, ranker: TrainableRanker) -> Package:
@@ -173,8 +180,7 @@ class RemoteStore:
         if not found:
             raise UnknownAdapter(f"no adapter called {name!r} in the store")
         for file, info in found.items():
-            if (info.get("size") or 0) > LARGEST_FILE:
-                raise DataError(f"{name}/{file}", None, f"larger than {LARGEST_FILE} bytes", "is this an adapter?")
+            check_size(name, file, info.get("size") or 0)
         return digest((file, *(str(info.get(key)) for key in ("size", "ETag", "etag", "mtime", "created",
                                                               "LastModified", "last_modified", "md5Hash")))
                       for file, info in found.items())
