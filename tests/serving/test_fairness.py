@@ -58,7 +58,7 @@ def test_turns_go_to_callers_first_then_to_their_requests():
     assert [request in batch for request in busy] == [True, True, True, False, False]
 
 
-def test_a_long_list_gets_a_slice_of_every_batch_and_all_that_the_short_ones_leave():
+def test_a_long_list_gets_a_slice_of_every_batch_and_half_of_what_nobody_else_wants():
     queue, long = Queue(), waiting("long", [10] * 1000)
     queue.add(long)
     assert queue.take(100)[long] == (0, 10)
@@ -70,14 +70,15 @@ def test_a_long_list_gets_a_slice_of_every_batch_and_all_that_the_short_ones_lea
         batch = queue.take(100)
         assert long.had - before == 30  # a slice, 25, rounded up to whole documents
         assert len(batch) == 5
-    assert queue.take(100)[long][1] - long.at == 0
     while queue.short.count:
         queue.take(100)
-    before = long.had
-    queue.add(waiting("last", [10]))
-    batch = queue.take(100)
-    assert len(batch) == 2
-    assert long.had - before == 90
+    for costs, left in (([10], 40), ([10] * 7, 30), ([], 50)):  # half a batch less the short list, at least a slice
+        before, short = long.had, waiting("last", costs)
+        if costs:
+            queue.add(short)
+        assert (short in queue.take(100)) == bool(costs)
+        assert not short.left
+        assert long.had - before == left
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 50), min_size=1, max_size=30)), max_size=12),
