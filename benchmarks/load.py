@@ -363,7 +363,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64, help="of the saturation test")
     parser.add_argument("--documents", type=int, default=10, help="of one request")
     parser.add_argument("--words", type=int, default=40, help="of one document, on average")
-    parser.add_argument("--latency-ms", type=float, default=2000.0, help="the target that the server is given")
+    parser.add_argument("--latency-ms", type=float, default=1000.0, help="the target that the server is given")
     parser.add_argument("--only", nargs="*", choices=TESTS)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -190,3 +191,13 @@ def test_wrong_use_is_said_and_exits_with_2(tmp_path, monkeypatch, capsys):
             main()
         assert ended.value.code == 2
         assert word in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_said_and_exits_with_1(store, monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(sys, "argv", ["lorank", "serve", "--base", str(store[0]), "--port", str(port), *FAST])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from types import FrameType
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from lorank.errors import LorankError
 from lorank.serving.intake import Intake
 
 logger = logging.getLogger("lorank.serving")
@@ -32,8 +33,16 @@ class Server(uvicorn.Server):
             server_header=False, date_header=True, timeout_keep_alive=30, timeout_graceful_shutdown=5, lifespan="on"))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen, and say where."""
-        await super().startup(sockets)
+        """Begin to listen, and say where.
+
+        Raises:
+            LorankError: the address is taken or not this machine's.
+        """
+        try:
+            await super().startup(sockets)
+        except SystemExit as ended:
+            raise LorankError(f"cannot listen on {self.config.host}:{self.config.port}; choose another --port (0 takes "
+                              "any free one) or --host") from ended
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         self.say(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
