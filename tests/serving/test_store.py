@@ -154,6 +154,7 @@ def test_every_broken_adapter_is_refused_by_name_and_hurts_nobody_else(store, ba
             assert name in str(answer), (name, str(answer))
             assert str(store.parent) not in str(answer)
     assert bank.stats()["resident"] == 2
+    assert not bank.residents.peek("good").package.contents.updates  # the pool holds the only copy
     assert bank.pool.free == bank.pool.capacity - sum(
         len(bank.residents.peek(n).pages) + sum(bank.pool.pages_of_bytes(t.nbytes) for t in bank.residents.peek(n).held)
         for n in ("good", "other"))

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -52,7 +52,8 @@ def open_package(name: str, version: str, package: Package, module: nn.Module, l
         factors = as_plain(forms)
         forms = {} if factors is not None else forms
     opened = base_member(layout)
-    opened.name, opened.version, opened.package = name, version, package
+    light = replace(package.contents, updates={}, trained={})  # the pool's copies are the only ones kept
+    opened.name, opened.version, opened.package = name, version, replace(package, contents=light)
     try:
         if factors:
             take_factors(opened, factors, layout)
