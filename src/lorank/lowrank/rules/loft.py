@@ -31,14 +31,15 @@ from torch import Tensor
 from lorank.catalogue import catalogued
 from lorank.lowrank.adapter import Adapter
 from lorank.lowrank.linalg import damped_inverse, gram
-from lorank.lowrank.rules.factor_optimizer import FactorOptimizer, Group, corrected, decay
+from lorank.lowrank.rules.factor_optimizer import FactorOptimizer, Group, decay
 from lorank.lowrank.rules.rule import Groups, Pair, Rates, Rule, needed_pairs, rule
 
 
 def pack(square: Tensor) -> Tensor:
     """Return the upper triangles [n, r (r + 1) / 2] of symmetric ``square`` [n, r, r]."""
-    rows, columns = torch.triu_indices(square.shape[1], square.shape[1], device=square.device)
-    return square[:, rows, columns]
+    rank = square.shape[1]
+    rows, columns = torch.triu_indices(rank, rank, device=square.device)
+    return square.flatten(1).index_select(1, rank * rows + columns)
 
 
 def unpack(packed: Tensor, rank: int) -> Tensor:
@@ -48,16 +49,15 @@ def unpack(packed: Tensor, rank: int) -> Tensor:
     [[[1.0, 2.0], [2.0, 3.0]]]
     """
     rows, columns = torch.triu_indices(rank, rank, device=packed.device)
-    square = packed.new_zeros(len(packed), rank, rank)
-    square[:, rows, columns] = packed
-    square[:, columns, rows] = packed
-    return square
+    place = torch.empty(rank, rank, dtype=torch.int64, device=packed.device)
+    place[rows, columns] = place[columns, rows] = torch.arange(len(rows), device=packed.device)
+    return packed.index_select(1, place.flatten()).view(len(packed), rank, rank)
 
 
 def products(factor: Tensor, weigh: bool = False) -> Tensor:
     """Return F_k F_l for k <= l of ``factor`` [n, r]: [n, r (r + 1) / 2]; off-diagonals twice where ``weigh``."""
     rows, columns = torch.triu_indices(factor.shape[1], factor.shape[1], device=factor.device)
-    paired = factor[:, rows] * factor[:, columns]
+    paired = factor.index_select(1, rows) * factor.index_select(1, columns)
     return paired * torch.where(rows == columns, 1, 2).to(factor.dtype) if weigh else paired
 
 
@@ -70,15 +70,25 @@ class LoFTOptimizer(FactorOptimizer):
     def __init__(self, groups: Groups, pairs: Sequence[Pair], rates: Rates, damping: float, clip: float | None) -> None:
         super().__init__(groups, pairs, rates)
         self.damping, self.clip, self._shrink = damping, clip, 1.0
+        self._inverses: dict[str, tuple[Tensor, Tensor]] = {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         """Make one step."""
-        if self.clip is not None and closure is None:
-            squares = [self._projected_square(pair) for pair in self.ready_pairs()]
-            norm = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        ready = self.ready_pairs()
+        self._inverses = {
+            path: (damped_inverse(gram(A), self.damping).to(A), damped_inverse(gram(B.t()), self.damping).to(B))
+            for path, A, B, _ in ready
+        }
+        if self.clip is not None:
+            norm = sum(self._projected_square(pair) for pair in ready) ** 0.5
             self._shrink = min(1.0, self.clip / max(norm, 1e-12))
-        return super().step(closure)
+        super().step()
+        return loss
 
     def step_pair(self, pair: Pair, group: Group) -> None:
         A, B = pair.A, pair.B
@@ -88,8 +98,7 @@ class LoFTOptimizer(FactorOptimizer):
             for state, side in ((a, A.t()), (b, B)):
                 state["first"] = torch.zeros_like(side, memory_format=torch.contiguous_format)
                 state["second"] = side.new_zeros(len(side), side.shape[1] * (side.shape[1] + 1) // 2)
-        inverse_A = damped_inverse(gram(A), self.damping).to(A)
-        inverse_B = damped_inverse(gram(B.t()), self.damping).to(B)
+        inverse_A, inverse_B = self._inverses[pair.path]
         remember(b, B.grad @ inverse_A * (self._shrink / pair.scaling), group)
         remember(a, A.grad.t() @ inverse_B * (self._shrink / pair.scaling), group)
         step = int(a["step"])
@@ -101,12 +110,11 @@ class LoFTOptimizer(FactorOptimizer):
         moving.sub_((full @ other) @ inverse / pair.scaling, alpha=group["lr"])
         follow(a if step % 2 == 0 else b, old, moving, self.damping)
 
-    def _projected_square(self, pair: Pair) -> Tensor:
+    def _projected_square(self, pair: Pair) -> float:
         """Return the squared norm of the full gradient projected to what the factor that steps can move."""
         even = int(self.state[pair.A].get("step", torch.zeros(()))) % 2 == 0
-        other, gradient = (pair.A, pair.B.grad) if even else (pair.B.t(), pair.A.grad.t())
-        coordinates = gradient.double() @ damped_inverse(gram(other), self.damping)
-        return (coordinates * gradient).sum() / pair.scaling**2
+        gradient = pair.B.grad if even else pair.A.grad.t()
+        return float(((gradient @ self._inverses[pair.path][not even]) * gradient).sum()) / pair.scaling**2
 
 
 def remember(state: dict[str, Tensor], coordinates: Tensor, group: Group) -> None:
@@ -117,9 +125,10 @@ def remember(state: dict[str, Tensor], coordinates: Tensor, group: Group) -> Non
 
 def full_direction(state: dict[str, Tensor], other: Tensor, step: int, group: Group) -> Tensor:
     """Return AdamW's direction [n, m] of the moments whose other factor is ``other`` [m, r]."""
-    first = state["first"] @ other.t()
-    second = state["second"] @ products(other, weigh=True).t()
-    return corrected(first, second.clamp_min_(0), step, group)
+    beta1, beta2 = group["betas"]
+    second = state["second"] @ (products(other, weigh=True) / (1 - beta2**step)).t()
+    first = (state["first"] / (1 - beta1**step)) @ other.t()
+    return first.div_(second.clamp_min_(0).sqrt_().add_(group["eps"]))
 
 
 def follow(state: dict[str, Tensor], old: Tensor, new: Tensor, damping: float) -> None:
