@@ -156,7 +156,7 @@ def stepper(row: str, rank: int, batch: int, tokens: int, every: int) -> Callabl
     """Return a function that makes one training step of a row on MiniLM, events and penalties with it."""
     from lorank.ranking.scorers import BiEncoder
 
-    model = BiEncoder("minilm", dtype="fp32").module
+    model = BiEncoder("minilm", dtype="float32").module
     adapter = lowrank.attach(model, row if row in DYNAMIC else "lora", rank=rank, seed=0)
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-4)
     generator = torch.Generator().manual_seed(0)

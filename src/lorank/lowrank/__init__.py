@@ -6,6 +6,8 @@ from lorank.lowrank.adapter import Adapter, LayerPlan, Settings, attach
 from lorank.lowrank.agreement import Probe, ScoreChange, compare_scores
 from lorank.lowrank.algebra import attach_factors, combine, factors_of, squeeze
 from lorank.lowrank.bottleneck import attach_bottlenecks, load_bottlenecks
+from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, make_budget
+from lorank.lowrank.budgets.settle import settle
 from lorank.lowrank.export import EXPORTS, ExportReport
 from lorank.lowrank.folder import load
 from lorank.lowrank.forms import FORMS, Factors, Form, Site
@@ -33,6 +35,8 @@ def methods(area: str | None = None) -> list[catalogue.Method]:
 __all__ = [
     "Adapted",
     "Adapter",
+    "Budget",
+    "DYNAMIC",
     "EXPORTS",
     "ExportReport",
     "FORMS",
@@ -47,6 +51,7 @@ __all__ = [
     "Rule",
     "SCALINGS",
     "STARTS",
+    "STATIC",
     "SVD",
     "ScoreChange",
     "Settings",
@@ -63,12 +68,14 @@ __all__ = [
     "factors_of",
     "load",
     "load_bottlenecks",
+    "make_budget",
     "make_rule",
     "methods",
     "new_head_modules",
     "optimizer",
     "quantise",
     "select_targets",
+    "settle",
     "squeeze",
     "statistics_needed",
     "top_k_svd",
