@@ -157,3 +157,14 @@ def test_training_rows_are_trained_on_as_they_are(texts, tiny_folders, tmp_path)
     assert tuned.first_stage is None
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["mix"]["first_stage"] == "given with the data"
+
+
+def test_lists_in_which_nothing_was_chosen_are_seen_by_the_loss_that_wants_them(tmp_path):
+    rows = [{"query": f"q {i}", "docs": [f"a {i}", f"b {i}"], "labels": [i % 2, 0]} for i in range(8)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = read_rows(tmp_path / "rows.jsonl")
+    plain, choice = (lists_of(data, wants=wants_of(loss(name))) for name in ("softmax", "contextual-quality-rm"))
+    assert (len(plain.epoch(0)), len(choice.epoch(0))) == (4, 8)
+    batch = choice.collate(choice.epoch(0))
+    assert torch.equal(batch.extras["outside"], batch.labels.sum(1) == 0)
+    assert int(batch.extras["outside"].sum()) == 4
