@@ -14,6 +14,7 @@ from lorank.lowrank.forms import FORMS
 from lorank.ranking.scorers import BiEncoder, CrossEncoder
 from lorank.serving.bank import Bank
 from lorank.serving.engine import Job
+from lorank.serving.segments import Segments, Unmixable
 from lorank.serving.store import FolderStore
 from lorank.training.weights import new_modules
 from tiny_encoders import DOCUMENTS, QUERY
@@ -166,6 +167,21 @@ def test_truncation_and_tokens_are_counted(tiny_folders, tmp_path):
     assert none.scores.shape == (0,)
     assert none.tokens == 0
     assert bank.score([]) == []
+
+
+def test_a_model_that_cannot_tell_rows_apart_serves_adapters_in_turn(tiny_folders, tmp_path, monkeypatch):
+    def confused(own, lines):
+        raise Unmixable(f"{lines} lines")
+
+    base = CrossEncoder(str(tiny_folders["bert"]), head="random")
+    expected = {form: alone(base, form, 2, i, tmp_path / form) for i, form in enumerate(("lora", "dora"))}
+    monkeypatch.setattr(Segments, "at", confused)
+    bank = Bank(base, FolderStore(tmp_path))
+    for _ in range(2):
+        for answer, want in zip(bank.score([Job(form, QUERY, READ) for form in expected]), expected.values()):
+            agree(answer.scores, want)
+    assert not bank.mixes
+    assert bank.stats()["mixed_forwards"] == 0
 
 
 def test_answers_do_not_depend_on_the_order_of_jobs(tiny_folders, tmp_path):

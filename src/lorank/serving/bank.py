@@ -96,7 +96,7 @@ class Bank:
         self.model = MixedModel(ranker.module.requires_grad_(False).eval(), self.current)
         layers = {path: BaseLinear(module) for path, module in linear_layers(ranker.module).items()}
         widths = [size for base in layers.values() for size in (base.in_features, base.out_features)]
-        self.pool = Pool(memory, page_width(widths))
+        self.pool = Pool(memory, page_width(widths), ranker.device)
         self.layout = Layout.of(layers, self.pool)
         self.reader = Reader(ranker, self.model.module, self.model.project)
         self.residents: Residents[Opened] = Residents(unload=lambda opened: opened.close(self.pool))

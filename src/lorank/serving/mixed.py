@@ -76,6 +76,7 @@ class Tables:
         self.pages = torch.zeros(len(members), deepest, layout.width, dtype=torch.int64)
         for index, member in enumerate(members):
             self.pages[index, : len(member.table)] = member.table
+        self.pages = self.pages.to(layout.pool.pages.device)
 
     def rank(self, paths: Sequence[str]) -> int:
         """Return the largest rank at ``paths``."""

@@ -34,7 +34,7 @@ class Full(Exception):
 
 
 class Pool:
-    """Pages of ``width`` float32 numbers within ``limit`` bytes.
+    """Pages of ``width`` float32 numbers within ``limit`` bytes, on the model's device.
 
     >>> pool = Pool(limit=4 * 8 * 5, width=8)
     >>> pages = pool.take(2); pages.tolist(), pool.free
@@ -43,14 +43,14 @@ class Pool:
     ([0.0, 1.0, 2.0], 1)
     """
 
-    def __init__(self, limit: int, width: int) -> None:
+    def __init__(self, limit: int, width: int, device: torch.device | str = "cpu") -> None:
         if width < 2 or width % 2:
             raise UsageError(f"a page of {width} numbers: give an even width from 2 up")
         count = limit // (width * BYTES)
         if count < 2:
             raise UsageError(f"a memory budget of {limit} bytes holds no page of {width * BYTES} bytes; raise it")
         self.width = width
-        self.pages = torch.empty(count, width)
+        self.pages = torch.empty(count, width, device=device)
         self.pages[0] = 0
         self._free = np.ones(count, bool)
         self._free[0] = False
@@ -106,7 +106,7 @@ class Pool:
 
     def write(self, pages: np.ndarray, lines: Tensor) -> None:
         """Copy ``lines`` [pages, width] into pages."""
-        self.pages[torch.from_numpy(pages)] = lines
+        self.pages[torch.from_numpy(pages).to(self.pages.device)] = lines.to(self.pages.device)
 
     def place(self, tensor: Tensor, pages: np.ndarray) -> Tensor:
         """Copy ``tensor``, of any dtype, into neighbouring pages and return the view that is its new home."""
