@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
+from lorank.ranking.losses.grade_blocks import logistic_by_grade, suits
 from lorank.ranking.losses.lists import Lists, tie_spans
 
 Surrogate = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -74,8 +75,11 @@ def ordered_pair_weights(lists: Lists) -> tuple[Tensor, PairWeights]:
 
 def mean_pair_loss(lists: Lists, sigma: float, surrogate: Surrogate = logistic) -> Tensor:
     """Return each list's mean loss over its pairs y_i > y_j, [batch]."""
+    count = ordered_pairs(lists).clamp(min=1)
+    if surrogate is logistic and suits(lists, sigma):
+        return logistic_by_grade(lists, sigma) / count
     winners, weights = ordered_pair_weights(lists)
-    return pairwise(lists.scores, winners, weights, sigma, surrogate) / ordered_pairs(lists).clamp(min=1)
+    return pairwise(lists.scores, winners, weights, sigma, surrogate) / count
 
 
 def pairwise(
