@@ -80,9 +80,10 @@ def test_preference_ranking_accuracy_of_a_trained_policy(pairs, tiny_causals, tm
         policy_accuracy(CausalRanker(tiny_causals["llama"]), queries, chosen, rejected)
 
 
-def test_the_first_loss_of_dpo_is_log_two(pairs, tiny_causals, tmp_path):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_first_loss_of_dpo_is_log_two(pairs, tiny_causals, tmp_path, precision):
     ranker = CausalRanker(tiny_causals["qwen2"], view="log-ratio")
-    recipe = replace(QUICK, training=replace(QUICK.training, steps=1, evaluations=1))
+    recipe = replace(QUICK, training=replace(QUICK.training, steps=1, evaluations=1, precision=precision))
     fit(ranker, read_rows(pairs), loss="dpo", out=tmp_path / "run", recipe=recipe)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["loss"] for line in lines if "loss" in line] == [pytest.approx(np.log(2), abs=1e-6)]

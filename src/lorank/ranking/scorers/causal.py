@@ -131,6 +131,7 @@ class CausalRanker(TextRanker[PairInputs]):
         if self.view == "log-ratio":
             with self.reference(), scoring(self.module):
                 before = self.read(inputs, spans)
+            torch.clear_autocast_cache()      # weights cast in there know no gradient
             values = self.read(inputs, spans) - before.clone()
         else:
             values = self.read(inputs, spans)
