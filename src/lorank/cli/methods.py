@@ -20,7 +20,9 @@ def methods(
     import lorank.ranking.losses
     import lorank.ranking.metrics.depth
     import lorank.ranking.preferences
-    import lorank.ranking.strategies  # noqa: F401  (importing a family fills the catalogue)
+    import lorank.ranking.strategies
+    import lorank.serving.activated
+    import lorank.serving.bank  # noqa: F401  (importing a family fills the catalogue)
     from lorank.catalogue import methods as registered
 
     found = registered(area)
