@@ -26,10 +26,14 @@ class Dense(Form):
         """Return dW [out, in] with its gradients; W is given where ``needs_weight`` is set."""
 
     def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
-        fits = base.plain and base.weight.dtype == compute_dtype(x) == next(self.parameters()).dtype
-        if not fits or (self.training and self.dropout):
+        if not self.fits(x, base):
             return super().forward(x, base)
         return dense_linear(x, base.weight, base.bias, self._maker(base), tuple(self.parameters()))
+
+    def fits(self, x: Tensor, base: BaseLinear) -> bool:
+        """Return whether W + dW may be one matrix: a plain base, one dtype throughout, no dropout."""
+        alike = base.plain and base.weight.dtype == compute_dtype(x) == next(self.parameters()).dtype
+        return alike and not (self.training and self.dropout)
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
         return dense_linear(self.entering(x), None, None, self._maker(base), tuple(self.parameters()))

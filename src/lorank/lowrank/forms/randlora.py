@@ -7,7 +7,8 @@ Zero start: lambda = 0, gamma = 1 / max(n, k). The bases are drawn from the seed
 shape, and never saved. Trained values: n (r + k). Rank of dW: min(in, out),
 from the second gradient step on: gamma has no gradient while lambda is 0, and equal gammas leave rank r.
 
-The n bases together are no thinner than W, so dW is written as a matrix once a step.
+The n bases together are no thinner than W, so dW is written as a matrix once a pass. Where in > out, x B, which is
+narrower than x, is kept for the backward pass.
 
 Albert et al., RandLoRA: Full-rank parameter-efficient fine-tuning of large models, 2025, arXiv:2502.00987.
 
@@ -15,13 +16,15 @@ Albert et al., RandLoRA: Full-rank parameter-efficient fine-tuning of large mode
 pairs the columns of B with rows of A in another fixed order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from lorank.catalogue import catalogued
+from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.basis import Shared, normal, shared_basis
 from lorank.lowrank.forms.dense import Dense
 from lorank.lowrank.forms.form import Site, form
@@ -56,9 +59,19 @@ class RandLoRA(Dense):
         shared: Shared = {}
         return [cls(site, shared) for site in sites]
 
+    def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
+        wide = self.in_features > self.out_features and self.lambdas.numel() < self.in_features
+        if not wide or not self.fits(x, base):
+            return super().forward(x, base)
+        B, parameters = self.B.value.flatten(1), (self.lambdas, self.gamma)
+        return _Narrowed.apply(x, base.weight, base.bias, B, self._scaled, *parameters)
+
+    def _scaled(self) -> Tensor:
+        """s [lambda_i A gamma_i] one under the other, [n r, k]."""
+        return (self.scaling * self.lambdas.unsqueeze(2) * self.A.value * self.gamma.unsqueeze(1)).flatten(0, 1)
+
     def matrix(self, weight: Tensor | None) -> Tensor:
-        scaled = self.lambdas.unsqueeze(2) * self.A.value * self.gamma.unsqueeze(1)
-        dense = self.scaling * (self.B.value.flatten(1) @ scaled.flatten(0, 1))
+        dense = self.B.value.flatten(1) @ self._scaled()
         return dense if self.in_features <= self.out_features else dense.t()
 
     def parameter_count(self) -> int:
@@ -66,3 +79,31 @@ class RandLoRA(Dense):
 
     def rank_bound(self) -> int:
         return min(self.in_features, self.out_features) if self.rank else 0
+
+
+class _Narrowed(torch.autograd.Function):
+    """y = x (W + (B S)^T)^T + b where B [in, n r] is narrower than x: x B is kept for dS = (x B)^T dy instead of x."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        B: Tensor,
+        make: Callable[[], Tensor],
+        *parameters: Tensor,
+    ) -> Tensor:
+        ctx.make = make
+        ctx.save_for_backward(x.reshape(-1, x.shape[-1]) @ B, weight, B, *parameters)
+        return nn.functional.linear(x, torch.addmm(weight, make().t(), B.t()), bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, dy: Tensor) -> tuple[Tensor | None, ...]:
+        narrow, weight, B, *parameters = ctx.saved_tensors
+        with torch.enable_grad(), torch.autocast(dy.device.type, enabled=False):
+            S = ctx.make()
+        dx = dy @ torch.addmm(weight, S.detach().t(), B.t()) if ctx.needs_input_grad[0] else None
+        grads = torch.autograd.grad(S, parameters, narrow.t() @ dy.reshape(-1, dy.shape[-1]))
+        return dx, None, None, None, None, *grads
