@@ -5,10 +5,10 @@
 
 The setting is that of setting.py: MiniLM as a bi-encoder on pydocs, LoRA of rank 8 on all linear layers (BiLoRA: the
 same rank under gates), softmax loss over shared lists. Every row is run at every rate of its grid, and at more where
-dev is best at an edge. Within a run dev nDCG@10 over 60 queries is taken every ``--every`` steps; its time is not
-counted. The goal is what plain LoRA gains over the untrained ranker by its best rate, times ``--share``; a row's steps
-and seconds are the fewest over its rates. A run is one line of the ledger and is not made twice, so a killed sweep goes
-on where it stopped.
+dev is best at an edge. Within a run dev nDCG@10 over ``--queries`` queries is taken every ``--every`` steps; its time
+is not counted. The goal is what plain LoRA gains over the untrained ranker by its best rate, times ``--share``; a
+row's steps and seconds are the fewest over its rates. A run is one line of the ledger and is not made twice, so a
+killed sweep goes on where it stopped.
 
 With --cost every rule makes one training step in turn, round after round, in one process. Process CPU time; the ratio
 of a row to plain LoRA is taken within each round. The median is the cost of an ordinary step, the mean holds what a
@@ -107,13 +107,13 @@ class Curve(Hook):
         self.last = time.process_time()
 
 
-def run(setting: RuleSetting, trial: Trial, every: int) -> dict[str, Any]:
+def run(setting: RuleSetting, trial: Trial, every: int, queries: int) -> dict[str, Any]:
     """Return the ledger's line of one run, its curve included."""
     row, curves = ROWS[trial.row], []
 
     def wire(weights: AdapterWeights | WholeWeights, _: Setting, trial: Trial) -> Wiring:
         by = stepping(RuleSettings(row.rule, row.options), weights.adapter, row.method)
-        curve = Curve(lambda: setting.dev(weights.ranker, weights), every)
+        curve = Curve(lambda: setting.dev(weights.ranker, weights, queries), every)
         curves.append(curve)
         return [*([by] if by else []), curve], by.make_optimizer if by else adamw
 
@@ -121,18 +121,19 @@ def run(setting: RuleSetting, trial: Trial, every: int) -> dict[str, Any]:
     return line | {"curve": curves[0].points, "cpu_seconds": curves[0].spent}
 
 
-def sweep(ledger: Ledger, setting: RuleSetting, rows: Sequence[str], steps: int, every: int, seed: int) -> None:
+def sweep(ledger: Ledger, setting: RuleSetting, rows: Sequence[str], steps: int, every: int, queries: int,
+          seed: int) -> None:
     """Run every row at every rate of its grid, and further where dev is best at an edge."""
     for name in rows:
         rates = list(ROWS[name].rates)
         for rate in rates:
             trial = Trial(name, ROWS[name].adapter, rate, seed, steps)
-            ledger.run(trial, lambda trial=trial: run(setting, trial, every))
+            ledger.run(trial, lambda trial=trial: run(setting, trial, every, queries))
         while (rate := at_an_edge(ledger, name, seed, rates)) is not None:
             trial = Trial(name, ROWS[name].adapter, rate, seed, steps)
             if trial.key in ledger.lines:
                 break
-            ledger.run(trial, lambda trial=trial: run(setting, trial, every))
+            ledger.run(trial, lambda trial=trial: run(setting, trial, every, queries))
 
 
 def reached(curve: Sequence[Sequence[float]], goal: float) -> tuple[int, float] | None:
@@ -146,7 +147,7 @@ def to_goal(ledger: Ledger, rows: Sequence[str], steps: int, seed: int, share: f
                     and line["steps"] == steps and "curve" in line] for name in rows}
     plain = max((line["curve"] for line in lines["lora"]), key=lambda curve: curve[-1][2])
     goal = plain[0][2] + share * (plain[-1][2] - plain[0][2])
-    table = [f"dev {MEASURE} over 60 queries: untrained {plain[0][2]:.4f}, goal {goal:.4f}\n",
+    table = [f"dev {MEASURE} within the runs: untrained {plain[0][2]:.4f}, goal {goal:.4f}\n",
              f"| rule | rate | steps to goal | CPU s to goal | s a step | dev at the end | test {MEASURE} |",
              "|---|---:|---:|---:|---:|---:|---:|"]
     for name in rows:
@@ -228,7 +229,8 @@ def main() -> None:
     parser.add_argument("--cost", action="store_true", help="time single steps and nothing else")
     parser.add_argument("--rounds", type=int, default=24, help="with --cost: timed steps a row")
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--every", type=int, default=3, help="steps between dev measurements")
+    parser.add_argument("--every", type=int, default=5, help="steps between dev measurements")
+    parser.add_argument("--queries", type=int, default=40, help="dev queries of a measurement within a run")
     parser.add_argument("--share", type=float, default=0.9, help="of plain LoRA's gain that is the goal")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ledger", type=Path, default=Path("runs/rules.jsonl"))
@@ -238,7 +240,7 @@ def main() -> None:
         print(cost(setting, given.rows, given.rounds))
         return
     ledger, rows = Ledger(given.ledger), list(dict.fromkeys(["lora", *given.rows]))
-    sweep(ledger, setting, rows, given.steps, given.every, given.seed)
+    sweep(ledger, setting, rows, given.steps, given.every, given.queries, given.seed)
     print(to_goal(ledger, rows, given.steps, given.seed, given.share))
 
 
