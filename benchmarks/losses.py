@@ -221,6 +221,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     scores, labels = batch(given.lists, given.size, False)
+    call(floor, scores, labels)
     start = time.process_time()
     call(floor, scores, labels)
     base = 1e3 * (time.process_time() - start)
