@@ -167,6 +167,7 @@ def test_truncation_and_tokens_are_counted(tiny_folders, tmp_path):
     assert none.scores.shape == (0,)
     assert none.tokens == 0
     assert bank.score([]) == []
+    assert bank.score([Job(None, QUERY, [])])[0].scores.shape == (0,)
 
 
 def test_a_model_that_cannot_tell_rows_apart_serves_adapters_in_turn(tiny_folders, tmp_path, monkeypatch):

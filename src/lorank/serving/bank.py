@@ -226,14 +226,19 @@ class Bank:
 
     def sorted_rows(self, rows: Rows, adapters: Sequence[str | None],
                     bands: np.ndarray) -> Iterator[tuple[str | None, np.ndarray]]:
-        """Yield each adapter with its rows of one band; those in memory first, lengths falling and rising in turn."""
-        names = sorted(dict.fromkeys(adapters), key=lambda name: name is not None and name not in self.residents)
+        """Yield each adapter with its rows of one band, longest first; adapters in memory first, those of long rows."""
+        names = list(dict.fromkeys(adapters))
         at = {name: index for index, name in enumerate(names)}
-        owner = bands * len(names) + np.array([at[name] for name in adapters], np.int64)[rows.job]
+        mine = np.array([at[name] for name in adapters], np.int64)[rows.job]
+        absent = np.array([name is not None and name not in self.residents for name in names])
+        mean = np.bincount(mine, rows.lengths, len(names)) / np.maximum(np.bincount(mine, minlength=len(names)), 1)
+        place = np.argsort(np.lexsort((-mean, absent)))
+        owner = bands * len(names) + place[mine]
         order = np.lexsort((-rows.lengths, owner))
         groups, starts = np.unique(owner[order], return_index=True)
-        for turn, (group, own) in enumerate(zip(groups, np.split(order, starts[1:]))):
-            yield names[group % len(names)], own if turn % 2 == 0 else own[::-1]
+        named = {int(index): name for name, index in zip(names, place)}
+        for group, own in zip(groups, np.split(order, starts[1:])):
+            yield named[int(group) % len(names)], own
 
     def acquire(self, adapter: str | None, waiting: list[tuple[Run, Opened]], rows: Rows, values: np.ndarray,
                 errors: dict[str | None, LorankError]) -> Opened | None:
@@ -342,10 +347,11 @@ class Bank:
 
     def forward(self, rows: Rows, values: np.ndarray, group: Sequence[tuple[Run, Opened]]) -> None:
         """Compute the rows of ``group`` in one forward."""
-        group = sorted(group, key=lambda one: bool(one[1].forms))
+        group = sorted(group, key=lambda one: (bool(one[1].forms), -rows.lengths[one[0].rows].mean()))
         members = [opened for _, opened in group]
         plain = sum(not opened.forms for opened in members)
-        order = np.concatenate([run.rows for run, _ in group])
+        # neighbours of like length attend together: lengths fall within one run and rise within the next
+        order = np.concatenate([run.rows[:: 1 if turn % 2 == 0 else -1] for turn, (run, _) in enumerate(group)])
         batch = rows.assemble(order)
         counts = [len(run.rows) for run, _ in group]
         segments = (Segments.of(counts, batch.lengths) if self.reader.packs
