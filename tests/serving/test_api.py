@@ -227,11 +227,12 @@ def test_broken_adapters_and_failing_engines_are_503_without_their_secrets(addre
 
 def test_a_failing_request_harms_none_of_its_batch():
     engine = WordEngine()
-    with live(engine) as (address, _), ThreadPoolExecutor(8) as pool:
+    with live(engine) as (address, application), ThreadPoolExecutor(8) as pool:
         engine.gate.clear()
         bodies = [{"query": "poison" if i % 2 else f"{QUERY} {i}", "documents": TEXTS} for i in range(8)]
         answers = [pool.submit(requests.post, f"{address}/v1/rerank", json=body) for body in bodies]
-        time.sleep(0.2)
+        while application.active < len(bodies):
+            time.sleep(0.01)
         engine.gate.set()
         assert [answer.result().status_code for answer in answers] == [200, 503] * 4
 

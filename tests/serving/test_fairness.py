@@ -121,8 +121,9 @@ def test_a_list_ten_times_too_long_does_not_stall_short_ones():
         assert sorted(spent)[2] < (time.perf_counter() - began) / 2
 
 
-def held(engine, address, count, query="held", **more):
+def held(engine, served, count, query="held", **more):
     """Return a pool and ``count`` requests, the first in a batch that the engine holds, the others waiting."""
+    address, application = served
     engine.gate.clear()
     pool, batches = ThreadPoolExecutor(count), engine.started
 
@@ -134,18 +135,24 @@ def held(engine, address, count, query="held", **more):
     while engine.started == batches and not sent[0].done():
         time.sleep(0.01)
     sent += [send(number) for number in range(1, count)]
-    time.sleep(0.3)
+    settle(application, sent)
     return pool, sent
+
+
+def settle(application, sent):
+    """Wait until each request but the one in the engine waits in the queue or has its answer."""
+    while application.service.batcher.queue.count + sum(one.done() for one in sent) < len(sent) - 1:
+        time.sleep(0.01)
 
 
 def test_what_does_not_fit_the_queue_is_429_with_a_time_to_come_back():
     engine = WordEngine()
-    with live(engine, limits=Limits(waiting=3, collect_ms=0)) as (address, _):
-        pool, sent = held(engine, address, 1)  # in the batch under way, no longer waiting
+    with live(engine, limits=Limits(waiting=3, collect_ms=0)) as (address, application):
+        pool, sent = held(engine, (address, application), 1)  # in the batch under way, no longer waiting
         more = ThreadPoolExecutor(5)
         sent += [more.submit(requests.post, f"{address}/v1/rerank", json={"query": f"b{i}", "documents": ["a"]})
                  for i in range(5)]
-        time.sleep(0.4)
+        settle(application, sent)
         engine.gate.set()
         answers = [one.result() for one in sent]
         pool.shutdown()
@@ -158,13 +165,13 @@ def test_what_does_not_fit_the_queue_is_429_with_a_time_to_come_back():
 
 def test_one_caller_cannot_fill_the_queue_for_the_others():
     engine = WordEngine()
-    with live(engine, limits=Limits(waiting=100, waiting_of_one=2, collect_ms=0)) as (address, _):
-        pool, sent = held(engine, address, 6)
+    with live(engine, limits=Limits(waiting=100, waiting_of_one=2, collect_ms=0)) as (address, application):
+        pool, sent = held(engine, (address, application), 6)
         other = requests.Session()
         with ThreadPoolExecutor(1) as one:
             ours = one.submit(other.post, f"{address}/v1/rerank",
                               json={"model": "acme", "query": "q", "documents": ["a"]})
-            time.sleep(0.2)
+            settle(application, [*sent, ours])
             engine.gate.set()
             assert ours.result().ok
         assert sorted(answer.result().status_code for answer in sent) == [200] * 3 + [429] * 3
@@ -189,7 +196,7 @@ def test_a_backlog_longer_than_allowed_is_refused():
 def test_a_deadline_that_passes_is_504_and_leaves_the_queue(told):
     engine = WordEngine()
     with live(engine) as (address, application):
-        pool, sent = held(engine, address, 3, headers={"X-Timeout-Ms": told})
+        pool, sent = held(engine, (address, application), 3, headers={"X-Timeout-Ms": told})
         answers = [one.result() for one in sent]
         assert application.service.batcher.queue.count == 0
         engine.gate.set()
@@ -203,15 +210,15 @@ def test_a_deadline_that_passes_is_504_and_leaves_the_queue(told):
 def test_a_client_that_hangs_up_leaves_the_queue():
     engine = WordEngine()
     with live(engine) as (address, application):
-        pool, sent = held(engine, address, 2, timeout=0.5)
+        pool, sent = held(engine, (address, application), 2, timeout=0.5)
         for one in sent:
             assert isinstance(one.exception(), requests.exceptions.ReadTimeout)
-        time.sleep(0.2)
-        assert application.service.batcher.queue.count == 0
+        while application.service.batcher.queue.count:
+            time.sleep(0.01)
         engine.gate.set()
         pool.shutdown()
-        time.sleep(0.2)
-        assert application.active == 0
+        while application.active:
+            time.sleep(0.01)
         assert application.held == 0
         page = requests.get(f"{address}/metrics").text
         assert 'lorank_requests_total{route="/v1/rerank",status="499"} 2.0' in page
@@ -221,7 +228,7 @@ def test_a_client_that_hangs_up_leaves_the_queue():
 def test_draining_answers_what_was_accepted_and_refuses_what_is_new():
     engine = WordEngine()
     with live(engine) as (address, application):
-        pool, sent = held(engine, address, 4)
+        pool, sent = held(engine, (address, application), 4)
         application.service.batcher.stopping = True
         fresh = requests.post(f"{address}/v1/rerank", json={"query": "q", "documents": ["a"]})
         health = requests.get(f"{address}/health")
@@ -257,7 +264,7 @@ def test_slow_clients_stall_nobody_and_silent_ones_are_sent_away(monkeypatch):
             began = time.perf_counter()
             assert requests.post(f"{address}/v1/rerank", json={"query": f"q{i}", "documents": ["a"]}).ok
             spent.append(time.perf_counter() - began)
-        assert sorted(spent)[10] < 0.2
+        assert sorted(spent)[10] < 5  # a body may take 30 s
         silent.settimeout(10)
         assert silent.recv(100) == b""
         for client in (*slow, silent):

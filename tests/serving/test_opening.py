@@ -1,0 +1,62 @@
+"""From a base and a folder to an engine: what is taken from the adapters, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lorank.errors import UsageError
+from lorank.serving.engine import Job
+from lorank.serving.opening import open_engine
+from lorank.training.tuned import TunedRanker
+from tiny_encoders import DOCUMENTS, QUERY
+from tiny_store import tiny_adapter
+
+MEMORY = 1 << 22
+
+
+@pytest.fixture
+def tuned(tiny_folders, tmp_path):
+    """A tuned ranker in a store, with a calibration in its lorank.json."""
+    ranker, adapter = tiny_adapter(tiny_folders["bert"], seed=3)
+    ranker.base = str(tiny_folders["bert"])
+    tuned = TunedRanker(ranker, adapter)
+    tuned.save(tmp_path / "store" / "acme")
+    card = tmp_path / "store" / "acme" / "lorank.json"
+    calibration = {"kind": "platt", "slope": 0.7, "intercept": -0.2}
+    card.write_text(json.dumps({**json.loads(card.read_text()), "calibration": calibration}))
+    return tuned, tmp_path / "store"
+
+
+def test_kind_and_length_are_those_of_the_tuned_rankers(tiny_folders, tuned):
+    ranker, store = tuned
+    (store / "aaa").mkdir()
+    (store / "aaa" / "lorank.json").write_text("{")
+    engine = open_engine(str(tiny_folders["bert"]), str(store), memory_bytes=MEMORY)
+    assert (engine.ranker.kind, engine.ranker.max_length) == ("cross-encoder", 32)
+    assert engine.base_name == tiny_folders["bert"].name
+    found = engine.score([Job("acme", QUERY, DOCUMENTS)])[0]
+    expected = ranker.score(QUERY, DOCUMENTS)
+    np.testing.assert_allclose(found.scores, expected, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(found.probabilities, 1 / (1 + np.exp(0.2 - 0.7 * expected)), atol=1e-5)
+    engine.close()
+
+
+def test_options_overrule_them(tiny_folders, tuned):
+    engine = open_engine(str(tiny_folders["bert"]), str(tuned[1]), kind="bi-encoder", memory_bytes=MEMORY)
+    assert engine.ranker.kind == "bi-encoder"
+    assert "cross-encoder" in str(engine.score([Job("acme", QUERY, DOCUMENTS)])[0])
+    engine.close()
+
+
+def test_a_base_alone_is_served_as_what_it_was_made_for(tiny_folders):
+    engine = open_engine(str(tiny_folders["bert"]), None, memory_bytes=MEMORY)
+    assert engine.ranker.kind == "cross-encoder"
+    assert engine.adapters() == []
+    engine.close()
+
+
+def test_wrong_kinds_are_refused(tiny_folders):
+    for kind in ("features", "oracle"):
+        with pytest.raises(UsageError, match="bi-encoder"):
+            open_engine(str(tiny_folders["bert"]), None, kind=kind)
