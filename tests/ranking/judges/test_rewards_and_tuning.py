@@ -11,6 +11,8 @@ from scipy.stats import spearmanr
 from lorank.catalogue import METHODS
 from lorank.errors import UsageError
 from lorank.ranking import Oracle, rerank
+from lorank.ranking.judges import Judge, Reply
+from lorank.ranking.judges.reading import read_reply
 from lorank.ranking.judges.tuning import (
     importance_weighted_lm_loss,
     importance_weights,
@@ -78,6 +80,25 @@ def test_reasonrank_reward_by_hand_and_only_the_ideal_list_is_best():
 def test_reasonrank_reward_is_gated_by_format(text):
     assert listwise_reward(text, [0, 1]) == 0.0
     assert listwise_reward(reply([1, 0]), [0, 1]) > 1
+
+
+@pytest.mark.parametrize("strategy", ["sliding", "rank-k", "full"])
+def test_reasoning_windows_survive_malformed_replies(strategy):
+    texts = ["<think>[3] is best", "<think>hm</think><answer></answer>", "<think>a</think>[2] > [2] > [99]", "", "[1",
+             "<think>a</think><answer>[2] > [1]</answer> <think>wait"]
+
+    class Reasoner(Judge):
+        asked = 0
+
+        def answer(self, query, documents, questions):
+            for question in questions:
+                text = reply(range(len(question.documents))[::-1]) if self.asked % 2 else texts[self.asked // 2 % 6]
+                self.asked += 1
+                yield Reply(read_reply(question, text), 10, 5)
+
+    done = rerank("q", ["d"] * 130, Reasoner(), strategy)
+    assert sorted(done.order) == list(range(130))
+    assert done.usage.malformed == math.ceil(done.usage.calls / 2)
 
 
 def test_reasonrank_filter_drops_lists_under_the_threshold():
