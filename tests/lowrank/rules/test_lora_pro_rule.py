@@ -59,10 +59,8 @@ def test_x_solves_the_sylvester_equation_and_keeps_the_moves_nearest_to_the_plai
         return (gA + change @ A - plain_A).square().sum() + (gB - B @ change - plain_B).square().sum()
 
     change = torch.zeros(3, 3).double().requires_grad_()
-    # the paper's X makes the moves' difference from the plain gradients stationary up to the terms B^T B gA and gB A^T
     slope = torch.autograd.grad(distance(change), change)[0]
-    expected = 2 * ((gA - plain_A) @ A.t() - B.t() @ (gB - plain_B))
-    torch.testing.assert_close(slope, expected)
+    torch.testing.assert_close(slope, torch.zeros(3, 3).double(), atol=1e-9, rtol=0)  # of a convex quadratic: the least
 
 
 def test_at_b_0_the_first_step_is_b_s_alone(given):
