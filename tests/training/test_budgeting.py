@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
 from lorank.errors import UsageError
 from lorank.ranking.scorers import BiEncoder
+from lorank.training import load_ranker
 from lorank.training.budgeting import JOURNAL, chosen_budget
 from lorank.training.fitting import fit
 from lorank.training.settings import (
@@ -153,3 +155,11 @@ def test_what_does_not_fit_together_is_refused():
         with pytest.raises(UsageError, match=said):
             chosen_budget(budget, AdapterSettings(adapter))
     assert chosen_budget(BudgetSettings("plop"), AdapterSettings("dora")).adapter.name == "dora"
+
+
+@pytest.mark.parametrize("name", ["qdylora", "selective-lora-indicator"])
+def test_the_saved_ranker_scores_as_the_tuned_one(name, tiny_folders, texts, tmp_path):
+    tuned = fit(BiEncoder(str(tiny_folders["bert"])), texts, out=tmp_path / "run", recipe=recipe(name))
+    again = load_ranker(tmp_path / "run")
+    documents = texts.documents[:7]
+    np.testing.assert_allclose(again.score("moon earth", documents), tuned.score("moon earth", documents), atol=1e-6)

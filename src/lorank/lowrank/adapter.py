@@ -327,8 +327,9 @@ class Adapter:
 
     @property
     def mergeable(self) -> bool:
-        """False where an update routes tokens, so that no one matrix stands for it."""
-        return all(form.mergeable for form in self.forms.values())
+        """False where an update routes tokens, so that no one matrix stands for it, and on quantised layers."""
+        fits = not any(layer.frozen.quantised for layer in self.layers.values())
+        return fits and all(form.mergeable for form in self.forms.values())
 
     def merge(self) -> None:
         """Write W + dW (of all active adapters) into this adapter's layers, added in float32 or better."""
