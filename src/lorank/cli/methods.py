@@ -20,6 +20,7 @@ def methods(
     import lorank.ranking.losses
     import lorank.ranking.metrics.depth
     import lorank.ranking.preferences
+    import lorank.ranking.scorers.features
     import lorank.ranking.strategies
     import lorank.serving.activated
     import lorank.serving.bank  # noqa: F401  (importing a family fills the catalogue)
