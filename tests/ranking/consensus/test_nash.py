@@ -30,6 +30,18 @@ def test_nobody_beats_the_equilibrium(seed, n):
     assert (payoffs @ share)[share > 1e-6] == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize(("seed", "n"), [(14, 9), (95, 9), (211, 8), (272, 6), (318, 8), (373, 8)])
+def test_an_equilibrium_at_which_the_dual_is_flat_is_found_on_its_face(seed, n):
+    """The only equilibrium spans the null space of the payoffs among those that it plays."""
+    payoffs = antisymmetric(seed, n)
+    share = maxent_equilibrium(payoffs)
+    played = share > 0
+    among = payoffs[np.ix_(played, played)]
+    assert among @ share[played] == pytest.approx(0, abs=1e-12)
+    assert (payoffs @ share).max() <= 1e-12
+    assert np.linalg.matrix_rank(among) == played.sum() - 1
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 7), st.data())
 def test_copies_of_an_agent_change_no_rating(seed, n, data):

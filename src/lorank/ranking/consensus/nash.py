@@ -23,6 +23,7 @@ are even, say), the largest entropy gives each copy its share and ratings do mov
 from typing import Literal
 
 import numpy as np
+from scipy.linalg import null_space, orth
 from scipy.optimize import linprog, minimize
 from scipy.special import logsumexp, softmax
 
@@ -136,9 +137,43 @@ def _largest_entropy(over: Floats) -> Floats:
     found = minimize(dual, np.zeros(rows), jac=True, method="L-BFGS-B", bounds=[(0, None)] * rows,
                      options={"maxiter": 20_000, "maxfun": 40_000, "ftol": 1e-16, "gtol": 1e-12, "maxcor": 30})
     share = _polished(over, found.x)
+    if (over @ share).max() > 1e-10:
+        share = _on_the_face(over, share)
     if (over @ share).max() > 1e-6:
         raise LorankError(f"the equilibrium of largest entropy did not settle: {found.message}")
     return share
+
+
+def _on_the_face(over: Floats, share: Floats) -> Floats:
+    """Return argmax H(p) where the dual is too flat to find it: its multipliers run off to infinity.
+
+    The rows that bind at every equilibrium leave a face { p : E p = 0, sum p = 1 }, often a single point. On an
+    orthonormal basis of E's rows the dual has no flat direction, and Newton's steps find the point.
+    """
+    rows, columns = over.shape
+    slack = linprog(np.r_[np.zeros(columns), -np.ones(rows)], A_ub=np.c_[over, np.eye(rows)], b_ub=np.zeros(rows),
+                    bounds=[(0, None)] * columns + [(0, 1)] * rows)
+    if not slack.success:
+        raise LorankError(f"the equilibrium could not be found: {slack.message}")
+    binding = over[slack.x[columns:] < 0.5]
+    free = null_space(binding, rcond=1e-9)
+    if free.shape[1] == 1:
+        return np.maximum(free[:, 0] / free[:, 0].sum(), 0.0)
+    basis = orth(binding.T, rcond=1e-9).T
+
+    def dual(multipliers: Floats) -> tuple[float, Floats]:
+        logits = -multipliers @ basis
+        return float(logsumexp(logits)), -(basis @ softmax(logits))
+
+    found = minimize(dual, np.zeros(len(basis)), jac=True, method="trust-exact", options={"gtol": 1e-14},
+                     hess=lambda multipliers: _covariance(basis, softmax(-multipliers @ basis)))
+    moved = softmax(-found.x @ basis)
+    return moved if (over @ moved).max() < (over @ share).max() else share
+
+
+def _covariance(rows: Floats, share: Floats) -> Floats:
+    mean = rows @ share
+    return (rows * share) @ rows.T - np.outer(mean, mean)
 
 
 def _polished(over: Floats, multipliers: Floats) -> Floats:
