@@ -78,3 +78,18 @@ def test_shares_fade_and_small_samples_mean_nothing():
 def test_a_share_that_several_could_have_is_refused(tiny_folders, tmp_path):
     with pytest.raises(UsageError, match="merged_share"):
         Bank(CrossEncoder(str(tiny_folders["bert"])), FolderStore(tmp_path), merged_share=0.5)
+
+
+def test_a_scoring_path_reads_the_base_and_the_merged_copy(tiny_folders, tmp_path):
+    base = CrossEncoder(str(tiny_folders["bert"]), head="random")
+    plain = base.score(QUERY, DOCUMENTS)
+    expected = write(tmp_path / "big", base, "lora", 1)
+    bank = Bank(base, FolderStore(tmp_path, recheck=0.0), merged_share=0.6, path="torch-int8")
+    jobs = [Job("big", QUERY, MANY), Job(None, QUERY, DOCUMENTS)]
+    while bank.merged is None:
+        answers = bank.score(jobs)
+    close(answers[0], expected)
+    roughly = bank.score(jobs)
+    for answer, exact in zip(roughly, (expected, plain)):
+        difference = np.abs(answer.scores[: len(exact)] - exact).max()
+        assert 1e-5 * np.abs(exact).max() < difference < 0.35 * exact.std()

@@ -60,3 +60,20 @@ def test_wrong_kinds_are_refused(tiny_folders):
     for kind in ("features", "oracle"):
         with pytest.raises(UsageError, match="bi-encoder"):
             open_engine(str(tiny_folders["bert"]), None, kind=kind)
+
+
+def test_auto_takes_a_path_that_keeps_the_order_and_says_what_it_found(tiny_folders, monkeypatch):
+    from lorank.ranking.scorers import paths
+
+    for name in [name for name in paths.PATHS if not name.startswith("torch")]:
+        monkeypatch.delitem(paths.PATHS, name)
+    said = []
+    engine = open_engine(str(tiny_folders["bert"]), None, kind="cross-encoder", path="auto", say=said.append)
+    assert engine.path in paths.PATHS
+    assert said[-1] == f"scoring by {engine.path}"
+    assert [line for line in said if line.startswith(f"{engine.path}: ") and "tau" in line]
+
+
+def test_a_bi_encoder_has_no_choice_of_paths(tiny_folders):
+    with pytest.raises(UsageError, match="only cross-encoders"):
+        open_engine(str(tiny_folders["bert"]), None, kind="bi-encoder", path="torch-int8")

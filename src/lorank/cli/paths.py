@@ -1,5 +1,6 @@
 """`--path`: a tuned ranker put on a scoring path, or on the fastest that a self-test finds to keep the order."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lorank.cli.progress import console
@@ -9,27 +10,12 @@ if TYPE_CHECKING:
 
 
 def run_on(model: "TunedRanker", path: str) -> None:
-    """Put ``model`` on the path called ``path``; "auto" tests all that can be taken and tells what it found."""
-    if path == "auto":
-        path = fastest_path(model)
-    model.run_on(path)
-
-
-def fastest_path(model: "TunedRanker") -> str:
-    """Return the fastest path that keeps float32's order on some of the packaged documents."""
-    import lorank
-    from lorank.ranking.scorers.paths import choose_path, self_test
+    """Put ``model`` on the path called ``path``; "auto" tries all that can be taken and tells what it found."""
+    from lorank.serving.path_choice import fastest_path
     from lorank.training.tuned import merged
 
-    model.check_paths("auto")
-    data = lorank.load("pydocs")
-    queries = list(data.test.queries.values())[:4]
-    with merged(model.adapter), console.status("trying the scoring paths") as status:
-        tested = self_test(model.ranker, queries, list(data.documents)[:40],
-                           listen=lambda name: status.update(f"trying {name}"))
-    for each in tested:
-        found = each.why_not or f"{each.pairs_per_second:.0f} pairs/s, tau {each.tau:.3f}"
-        console.print(f"{each.name}: {found}", soft_wrap=True, markup=False)
-    chosen = choose_path(tested)
-    console.print(f"scoring by {chosen}")
-    return chosen
+    if path == "auto":
+        model.check_paths(path)
+        with merged(model.adapter), console.status("trying the scoring paths"):
+            path = fastest_path(model.ranker, partial(console.print, soft_wrap=True, markup=False))
+    model.run_on(path)

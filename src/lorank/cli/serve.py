@@ -21,6 +21,11 @@ def serve(
     max_length: Annotated[int | None, typer.Option(help="Tokens that are read of query and document; default: as the "
                                                         "adapters were trained.")] = None,
     dtype: Annotated[str, typer.Option(help="Format of scoring: float32, bfloat16, or auto.")] = "float32",
+    path: Annotated[str | None, typer.Option(help="How one model's rows are computed: torch-int8, openvino-bfloat16, "
+                                                  "...; auto tests those that are installed and takes the fastest "
+                                                  "that keeps the order. [default: torch in --dtype]")] = None,
+    merged_share: Annotated[float | None, typer.Option(help="Share of the traffic, above 0.5, from which an adapter "
+                                                            "gets a merged copy. [default: never]")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8080,
     host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 for every interface.")] = "127.0.0.1",
     keys: Annotated[Path | None, typer.Option(help="Key file, see `lorank key`; else LORANK_API_KEYS; else no keys.")]
@@ -60,7 +65,8 @@ def serve(
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     with console.status(f"opening {base}"):
         engine = open_engine(base, adapters, kind=kind, max_length=max_length, dtype=dtype,
-                             memory_bytes=int(memory_mb * 2**20))
+                             memory_bytes=int(memory_mb * 2**20), path=path, merged_share=merged_share,
+                             say=console.print)
     if isinstance(known, OpenHouse) and host not in ("127.0.0.1", "::1", "localhost"):
         console.print(f"no keys: whoever reaches {host}:{port} may call every adapter; see `lorank key`")
     Server(make_app(engine, known, limits), host, port, say=partial(print, flush=True)).run()

@@ -27,7 +27,7 @@ from lorank.serving.opened import Opened, base_member, open_package
 from lorank.serving.package import Package
 from lorank.serving.pool import Full, Pool, page_width
 from lorank.serving.residents import NoRoom, Residents
-from lorank.serving.rows import Reader, Rows, empty_values, rows_of
+from lorank.serving.rows import PathReader, Reader, Rows, empty_values, rows_of
 from lorank.serving.segments import Current, Segments, Unmixable
 from lorank.serving.source import Source
 
@@ -77,6 +77,8 @@ class Bank:
         base_name: what the base is called in requests; the ranker's by default.
         merged_share: the share of the traffic from which an adapter gets a merged copy of the model, which takes
             memory of its own; None for never. Long runs are folded anyway and gain little from it.
+        path: the scoring path (`lorank.ranking.scorers.paths`) that reads what is one model's: rows of the base and
+            of the merged copy; None for the ranker's own way, which mixed rows always take.
 
     >>> from lorank.ranking.scorers import CrossEncoder
     >>> bank = Bank(CrossEncoder("minilm"), Store("adapters"))                                # doctest: +SKIP
@@ -86,8 +88,9 @@ class Bank:
 
     def __init__(self, ranker: TrainableRanker, source: Source, *, memory: int = 1 << 28,
                  pinned: Sequence[str] = (), base_name: str | None = None,
-                 merged_share: float | None = None) -> None:
-        self.ranker, self.source = ranker, source
+                 merged_share: float | None = None, path: str | None = None) -> None:
+        self.ranker, self.source, self.path = ranker, source, path
+        self.base_reader = None if path is None else PathReader(ranker, ranker.module, path)
         self.merged_share = checked_share(merged_share)
         self.traffic = Traffic()
         self.merged: MergedCopy | None = None
@@ -167,7 +170,11 @@ class Bank:
         bands, costs = self.bands(rows.lengths)
         for adapter, own in self.sorted_rows(rows, adapters, bands):
             if self.is_merged(adapter):
-                self.read_merged(rows, values, own, costs)
+                self.read_whole(self.merged.reader, rows, values, own, costs)
+                self._packages[self.merged.name] = self.merged.package
+                continue
+            if adapter is None and self.base_reader is not None:
+                self.read_whole(self.base_reader, rows, values, own, costs)
                 continue
             if waiting and costs[own].sum() > room:
                 self.flush(rows, values, waiting, errors)
@@ -189,15 +196,15 @@ class Bank:
             self.merged = None
         return self.merged is not None
 
-    def read_merged(self, rows: Rows, values: np.ndarray, own: np.ndarray, costs: np.ndarray) -> None:
-        """Compute an adapter's rows by its merged copy."""
+    def read_whole(self, reader: Reader | PathReader, rows: Rows, values: np.ndarray, own: np.ndarray,
+                   costs: np.ndarray) -> None:
+        """Compute rows that one whole model reads: the base's, or those of the merged copy."""
         for part in parts_of(own, costs, self.ranker.scoring_budget()):
             batch = rows.assemble(part)
             with torch.inference_mode():
-                values[part] = self.merged.reader.values(batch)
+                values[part] = reader.values(batch)
             self._forwards += 1
             self._tokens += len(batch.ids)
-        self._packages[self.merged.name] = self.merged.package
 
     def follow_traffic(self, rows: Rows, jobs: Sequence[Job], errors: dict[str | None, LorankError]) -> None:
         """Count a batch, and merge the adapter that leads from now on, if one does."""
@@ -213,7 +220,7 @@ class Bank:
             opened = self.open(leader)
         except LorankError:
             return
-        self.merged = merge_copy(opened, self.ranker, self.layout)
+        self.merged = merge_copy(opened, self.ranker, self.layout, self.path)
 
     def bands(self, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return which rows may share a forward, and what each costs in tokens: where the model pads, like lengths."""

@@ -19,7 +19,7 @@ from lorank.lowrank.layer import replace_module
 from lorank.serving.mixed import Layout, Tables
 from lorank.serving.opened import Opened
 from lorank.serving.package import Package
-from lorank.serving.rows import Reader
+from lorank.serving.rows import PathReader, Reader
 
 STEADY = 10_000
 """Tokens that must have been counted before a share means anything."""
@@ -58,7 +58,7 @@ class MergedCopy:
     name: str
     version: str
     package: Package | None
-    reader: Reader
+    reader: Reader | PathReader
     bytes: int
 
 
@@ -70,8 +70,12 @@ def checked_share(share: float | None) -> float | None:
 
 
 @torch.no_grad()
-def merge_copy(opened: Opened, ranker: object, layout: Layout) -> MergedCopy:
-    """Return a copy of the ranker's model with ``opened`` merged into it; the model itself is not touched."""
+def merge_copy(opened: Opened, ranker: object, layout: Layout,
+               scored_by: str | None = None) -> MergedCopy:
+    """Return a copy of the ranker's model with ``opened`` merged into it; the model itself is not touched.
+
+    ``scored_by`` names the scoring path that reads it; None: the ranker's own way.
+    """
     base: nn.Module = ranker.module
     shared = {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())}
     module, size = copy.deepcopy(base, shared), 0
@@ -87,7 +91,9 @@ def merge_copy(opened: Opened, ranker: object, layout: Layout) -> MergedCopy:
     for path, head in opened.heads.items():
         replace_module(module, path, copy.deepcopy(head))
         size += sum(tensor.nbytes for tensor in head.parameters())
-    return MergedCopy(opened.name, opened.version, opened.package, Reader(ranker, module.eval()), size)
+    module.eval()
+    reader = Reader(ranker, module) if scored_by is None else PathReader(ranker, module, scored_by)
+    return MergedCopy(opened.name, opened.version, opened.package, reader, size)
 
 
 def changes(opened: Opened, base: nn.Module, layout: Layout) -> list[tuple[str, Tensor]]:

@@ -1,6 +1,7 @@
 """From a base and a place of adapters to the engine of a server."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,20 @@ from lorank.ranking.scorers.precision import Dtype
 from lorank.serving.bank import Bank
 from lorank.serving.engine import Job
 from lorank.serving.package import READ_ALIKE
+from lorank.serving.path_choice import fastest_path
 from lorank.serving.source import AtHand, Source
 from lorank.serving.store import FolderStore, open_store
 from lorank.training.make import kind_of
 
 
 def open_engine(base: str, adapters: str | None, *, kind: str | None = None, max_length: int | None = None,
-                dtype: Dtype = "float32", memory_bytes: int = 1 << 28) -> Bank:
+                dtype: Dtype = "float32", memory_bytes: int = 1 << 28, path: str | None = None,
+                merged_share: float | None = None, say: Callable[[str], None] = lambda line: None) -> Bank:
     """Return a bank of the adapters at ``adapters`` on ``base``, which has scored a document to see that it works.
 
     The kind of ranker, and how it reads (its length, its pooling, ...), are by default those that the first tuned
-    ranker among the adapters was made with; without one the kind is what the base was made for.
+    ranker among the adapters was made with; without one the kind is what the base was made for. ``path`` "auto" is
+    decided by `lorank.serving.path_choice`, which says what it found.
     """
     source: Source = AtHand({}) if adapters is None else open_store(adapters)
     about = first_card(source)
@@ -34,7 +38,12 @@ def open_engine(base: str, adapters: str | None, *, kind: str | None = None, max
         options["max_length"] = max_length
     ranker = RANKERS[kind](base, dtype=dtype, **options)
     name = Path(base).resolve().name if Path(base).is_dir() else base
-    bank = Bank(ranker, source, memory=memory_bytes, base_name=name)
+    if path is not None and kind != "cross-encoder":
+        raise UsageError(f"--path {path}: a {kind} has no choice of paths; only cross-encoders have")
+    if path == "auto":
+        path = fastest_path(ranker, say)
+        ranker.dtype = "bfloat16" if "bfloat16" in path else ranker.dtype
+    bank = Bank(ranker, source, memory=memory_bytes, base_name=name, path=path, merged_share=merged_share)
     found = bank.score([Job(None, "is it ready", ["yes"])])[0]
     if isinstance(found, LorankError):
         raise UsageError(f"{base} cannot score: {found}")

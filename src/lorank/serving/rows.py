@@ -16,6 +16,7 @@ from lorank.errors import UsageError
 from lorank.ranking.scorers.bi_encoder import BiEncoder, aggregate
 from lorank.ranking.scorers.cross_encoder import CrossEncoder, PairInputs, PairSpans, gathered
 from lorank.ranking.scorers.packed import PackedEncoder, Project, can_pack
+from lorank.ranking.scorers.paths import open_path
 from lorank.ranking.scorers.tokens import Ragged, Span, TokenTable
 from lorank.serving.engine import Job
 
@@ -138,6 +139,19 @@ class Reader:
         if self.pairs:
             return self.ranker.logits(batch, self._packed, dtype).unsqueeze(1).cpu().numpy()
         return self.ranker.pool(batch, self._packed, dtype).cpu().numpy()
+
+
+class PathReader:
+    """A cross-encoder with ``module`` in its place, read by a scoring path of `lorank.ranking.scorers.paths`."""
+
+    def __init__(self, ranker: CrossEncoder, module: nn.Module, path: str) -> None:
+        placed = copy.copy(ranker)
+        placed.module = module
+        self.logits = open_path(path, placed)
+
+    def values(self, batch: Ragged) -> np.ndarray:
+        """Return float32 logits [rows, 1]."""
+        return self.logits(batch)[:, None]
 
 
 ROWS: dict[str, Callable[[Any, Sequence[Job]], Rows]] = {"cross-encoder": PairRows.of, "bi-encoder": TextRows.of}

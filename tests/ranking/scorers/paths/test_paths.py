@@ -11,7 +11,7 @@ from lorank.ranking.scorers.paths import PATHS, choose_path, open_path, self_tes
 from lorank.ranking.scorers.paths.self_test import PathTested
 from lorank.ranking.scorers.paths.torch_path import int8_projection
 
-TOLERANCE = {"float32": 1e-4, "bfloat16": 0.15, "int8": 0.35}
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.35, "int8": 0.5}
 """Largest change of a score, in units of the spread of the scores."""
 
 
