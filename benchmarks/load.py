@@ -59,10 +59,16 @@ class Connection:
 
     async def post(self, path: str, body: bytes, bytes_a_second: float = 0.0) -> Answer:
         """Send a body (slowly, where a speed is given), read the answer, and say what came."""
-        began = time.perf_counter()
+        began, kept = time.perf_counter(), self.reader is not None
         try:
             async with asyncio.timeout(self.timeout_s):
-                status, retry = await self._exchange(path, body, bytes_a_second)
+                try:
+                    status, retry = await self._exchange(path, body, bytes_a_second)
+                except (ConnectionError, asyncio.IncompleteReadError) as error:
+                    if not kept or getattr(error, "partial", b""):
+                        raise
+                    self.close()  # the server had closed the idle connection: send on a new one, as clients do
+                    status, retry = await self._exchange(path, body, bytes_a_second)
         except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError):
             self.close()
             return Answer(0, time.perf_counter() - began)

@@ -55,7 +55,7 @@ class Process:
 def serving(base: Path, adapters: Path, log: Path, options: Sequence[str] = (), port: int = 0) -> Iterator[Process]:
     """Start the command, wait until it says its address, yield it, and end it."""
     command = [str(Path(sys.executable).with_name("lorank")), "serve", "--base", str(base), "--kind", "cross-encoder",
-               "--max-length", "32", "--adapters", str(adapters), "--port", str(port), *options]
+               "--dtype", "float32", "--max-length", "32", "--adapters", str(adapters), "--port", str(port), *options]
     with log.open("ab") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True,
                                    env={**os.environ, "OMP_NUM_THREADS": "1"})

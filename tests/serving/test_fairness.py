@@ -68,11 +68,11 @@ def test_a_long_list_gets_a_slice_of_every_batch_and_half_of_what_nobody_else_wa
     for _ in range(7):
         before = long.had
         batch = queue.take(100)
-        assert long.had - before == 30  # a slice, 25, rounded up to whole documents
+        assert long.had - before == 20  # an eighth of a batch, 13, rounded up to whole documents
         assert len(batch) == 5
     while queue.short.count:
         queue.take(100)
-    for costs, left in (([10], 40), ([10] * 7, 30), ([], 50)):  # half a batch less the short list, at least a slice
+    for costs, left in (([10], 40), ([10] * 7, 20), ([], 50)):  # half a batch less the short list, at least a share
         before, short = long.had, waiting("last", costs)
         if costs:
             queue.add(short)

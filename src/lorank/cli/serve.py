@@ -20,7 +20,8 @@ def serve(
                                                   "on, else what the base was made for.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens that are read of query and document; default: as the "
                                                         "adapters were trained.")] = None,
-    dtype: Annotated[str, typer.Option(help="Format of scoring: float32, bfloat16, or auto.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="Format of scoring: float32, bfloat16, or auto: what this machine "
+                                             "has instructions for.")] = "auto",
     path: Annotated[str | None, typer.Option(help="How one model's rows are computed: torch-int8, openvino-bfloat16, "
                                                   "...; auto tests those that are installed and takes the fastest "
                                                   "that keeps the order. [default: torch in --dtype]")] = None,

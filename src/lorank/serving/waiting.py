@@ -20,7 +20,9 @@ import numpy as np
 from lorank.serving.engine import Job
 
 SLICES = 4
-"""A request takes at most this part of a batch in a turn, and long lists together get at least this part."""
+"""A request takes at most this part of a batch in a turn."""
+LONG_SHARE = 8
+"""Long lists together get at least this part of every batch."""
 
 
 @dataclass(eq=False)
@@ -157,7 +159,7 @@ class Queue:
         """Return the ranges of the next batch of about ``cost`` tokens; at least a document, where any waits."""
         slice_cost = math.ceil(cost / SLICES)
         batch: dict[Waiting, tuple[int, int]] = {}
-        for rings, full in ((self.long, slice_cost), (self.short, cost), (self.long, cost // 2)):
+        for rings, full in ((self.long, math.ceil(cost / LONG_SHARE)), (self.short, cost), (self.long, cost // 2)):
             room = full - sum(int(r.ahead[stop] - r.ahead[start]) for r, (start, stop) in batch.items())
             if room > 0 or not batch:
                 for request, (start, stop) in rings.take(room, slice_cost).items():
