@@ -23,7 +23,8 @@ def methods(
     import lorank.ranking.scorers.features
     import lorank.ranking.strategies
     import lorank.serving.activated
-    import lorank.serving.bank  # noqa: F401  (importing a family fills the catalogue)
+    import lorank.serving.bank
+    import lorank.training.transfer  # noqa: F401  (importing a family fills the catalogue)
     from lorank.catalogue import methods as registered
 
     found = registered(area)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.ranking.judges import Budget, Cache, Judge, Session, Usage
 from lorank.ranking.judges.opening import judge_of
@@ -33,6 +34,8 @@ class Reranked:
     complete: bool = True
 
 
+@catalogued("rankify", area="rerank", title="Rankify: A Comprehensive Python Toolkit for Retrieval, Re-Ranking, and "
+            "Retrieval-Augmented Generation")
 def rerank(query: str, documents: Sequence[str], judge: Judge | Ranker | str, strategy: str = "jointrank", *,
            top: int = 10, cache: Cache | str | Path | None = None, budget: Budget | str | None = None,
            batch_size: int | None = None, seed: int = 0, **options: Any) -> Reranked:
