@@ -27,6 +27,12 @@ from lorank.training.settings import AdapterSettings
 RATES = (1e-3, 3e-3, 3e-4)
 FULL_RATES = (3e-5, 1e-4, 1e-5)
 REFERENCE, REFERENCE_RANK, LARGEST_RANK = "lora", 8, 384
+ELSEWHERE = {
+    "loku": "unlearns: it needs a set to forget",
+    "mhr": "routes by task, and there is one task here", "palora": "mixes by preference, and none is given here",
+    "taps": "chooses layers by task, and there is one task here",
+}
+"""Registered methods that have nothing to do in this setting, and why."""
 
 
 def methods() -> list[str]:
@@ -36,7 +42,7 @@ def methods() -> list[str]:
     """
     plain = {name for name in {*lowrank.FORMS, *lowrank.PRESETS}
              if preset(name).budget == "none" and preset(name).rule == "adamw"}
-    return [REFERENCE, "full", *sorted(plain - {REFERENCE})]
+    return [REFERENCE, "full", *sorted(plain - {REFERENCE, *ELSEWHERE})]
 
 
 def count(setting: Setting, method: str, rank: int) -> int:

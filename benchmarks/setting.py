@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-import lorank
 from lorank.data.collection import Collection
+from lorank.errors import LorankError
 from lorank.lowrank import select_targets, statistics_needed
 from lorank.ranking import loss as named_loss
 from lorank.ranking.consensus.fusion import standardise_run
@@ -197,7 +197,7 @@ class Ledger:
             begun = time.monotonic()
             try:
                 line = work()
-            except (lorank.LorankError, torch.linalg.LinAlgError) as error:
+            except (LorankError, torch.linalg.LinAlgError) as error:
                 line = {"key": trial.key, **asdict(trial), "failed": str(error)}
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a") as file:
