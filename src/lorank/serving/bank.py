@@ -7,34 +7,32 @@ that their memory never exceeds ``memory`` bytes, however many there are; those 
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 
 from lorank.catalogue import catalogued
-from lorank.errors import DataError, LorankError
+from lorank.errors import LorankError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.targets import linear_layers
-from lorank.ranking.scorers.bi_encoder import BiEncoder
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.serving.dominant import MergedCopy, Traffic, checked_share, merge_copy
 from lorank.serving.engine import Job, Scored
+from lorank.serving.grouping import bands_of, by_adapter, parts_of
 from lorank.serving.mixed import Layout, MixedModel, Tables
-from lorank.serving.opened import Opened, base_member, open_package
+from lorank.serving.opened import Opened, base_member
 from lorank.serving.package import Package
-from lorank.serving.pool import Full, Pool, page_width
-from lorank.serving.residents import NoRoom, Residents
+from lorank.serving.pool import Pool, page_width
+from lorank.serving.residents import NoRoom
 from lorank.serving.rows import PathReader, Reader, Rows, empty_values, rows_of
 from lorank.serving.segments import Current, Segments, Unmixable
+from lorank.serving.shelf import Shelf
 from lorank.serving.source import Source
 
 logger = logging.getLogger("lorank")
 
-BROKEN = (DataError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, MemoryError, OverflowError, OSError)
-"""What reading and building an adapter from a folder that anyone may have written can raise."""
 FAILS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
 """What an adapter that could be read can still raise when it is used."""
 
@@ -102,35 +100,24 @@ class Bank:
         self.pool = Pool(memory, page_width(widths), ranker.device)
         self.layout = Layout.of(layers, self.pool)
         self.reader = Reader(ranker, self.model.module, self.model.project)
-        self.residents: Residents[Opened] = Residents(unload=lambda opened: opened.close(self.pool))
+        self.shelf = Shelf(ranker, source, self.layout, self.pool, self.model.wrap)
+        self.residents = self.shelf.residents
         self.residents.pinned.update(pinned)
         self.mixes = True
         self._base = base_member(self.layout)
-        self._broken: dict[str, tuple[str, LorankError]] = {}
-        self._versions: dict[str, str] = {}
         self._packages: dict[str | None, Package | None] = {}
         self._forwards = self._mixed = self._tokens = 0
 
     def score(self, jobs: Sequence[Job]) -> list[Scored | LorankError]:
         """Return one answer a job, in order; an unknown or broken adapter is the error of its jobs alone."""
-        self._versions, self._packages = {}, {}
+        self.shelf.look_again()
+        self._packages = {}
         errors = {name: error for name in dict.fromkeys(job.adapter for job in jobs)
-                  if (error := self.refusal(name)) is not None}
+                  if (error := self.shelf.refusal(name)) is not None}
         good = [job for job in jobs if job.adapter not in errors]
         scored = iter(self.answers(good, errors) if good else [])
         refused = set(errors) - {job.adapter for job in good}
         return [errors[job.adapter] if job.adapter in refused else next(scored) for job in jobs]
-
-    def refusal(self, name: str | None) -> LorankError | None:
-        """Return why ``name`` cannot be served, without reading its weights; None where it may be."""
-        if name is None:
-            return None
-        try:
-            version = self._versions[name] = self.source.version(name)
-        except LorankError as error:
-            return error
-        known = self._broken.get(name)
-        return known[1] if known is not None and known[0] == version else None
 
     def answers(self, jobs: Sequence[Job], errors: dict[str | None, LorankError]) -> list[Scored | LorankError]:
         """Return the answers of jobs whose adapters may be served; those that turn out broken go to ``errors``."""
@@ -167,8 +154,8 @@ class Bank:
         """Compute the values of all rows; adapters that turn out broken are added to ``errors``."""
         waiting: list[tuple[Run, Opened]] = []
         budget = room = self.ranker.scoring_budget()
-        bands, costs = self.bands(rows.lengths)
-        for adapter, own in self.sorted_rows(rows, adapters, bands):
+        bands, costs = bands_of(rows.lengths, packs=self.reader.packs)
+        for adapter, own in by_adapter(rows, adapters, bands, present=self.residents.__contains__):
             if self.is_merged(adapter):
                 self.read_whole(self.merged.reader, rows, values, own, costs)
                 self._packages[self.merged.name] = self.merged.package
@@ -192,7 +179,7 @@ class Bank:
         """Return True where the merged copy is this adapter's as its files are now."""
         if self.merged is None or adapter != self.merged.name:
             return False
-        if self._versions[adapter] != self.merged.version:
+        if self.shelf.version(adapter) != self.merged.version:
             self.merged = None
         return self.merged is not None
 
@@ -217,35 +204,10 @@ class Bank:
         if leader is None or leader in errors or (self.merged is not None and self.merged.name == leader):
             return
         try:
-            opened = self.open(leader)
+            opened = self.shelf.open(leader)
         except LorankError:
             return
         self.merged = merge_copy(opened, self.ranker, self.layout, self.path)
-
-    def bands(self, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return which rows may share a forward, and what each costs in tokens: where the model pads, like lengths."""
-        if self.reader.packs or not len(lengths):
-            return np.zeros(len(lengths), np.int64), lengths
-        bands = (np.log(np.maximum(lengths, 1)) / np.log(1.25)).astype(np.int64)
-        longest = np.zeros(bands.max() + 1, np.int64)
-        np.maximum.at(longest, bands, lengths)
-        return bands, longest[bands]
-
-    def sorted_rows(self, rows: Rows, adapters: Sequence[str | None],
-                    bands: np.ndarray) -> Iterator[tuple[str | None, np.ndarray]]:
-        """Yield each adapter with its rows of one band, longest first; adapters in memory first, those of long rows."""
-        names = list(dict.fromkeys(adapters))
-        at = {name: index for index, name in enumerate(names)}
-        mine = np.array([at[name] for name in adapters], np.int64)[rows.job]
-        absent = np.array([name is not None and name not in self.residents for name in names])
-        mean = np.bincount(mine, rows.lengths, len(names)) / np.maximum(np.bincount(mine, minlength=len(names)), 1)
-        place = np.argsort(np.lexsort((-mean, absent)))
-        owner = bands * len(names) + place[mine]
-        order = np.lexsort((-rows.lengths, owner))
-        groups, starts = np.unique(owner[order], return_index=True)
-        named = {int(index): name for name, index in zip(names, place)}
-        for group, own in zip(groups, np.split(order, starts[1:])):
-            yield named[int(group) % len(names)], own
 
     def acquire(self, adapter: str | None, waiting: list[tuple[Run, Opened]], rows: Rows, values: np.ndarray,
                 errors: dict[str | None, LorankError]) -> Opened | None:
@@ -254,62 +216,18 @@ class Bank:
             return self._base
         try:
             try:
-                opened = self.open(adapter)
+                opened = self.shelf.open(adapter)
             except NoRoom:
                 if not waiting:
                     raise
                 self.flush(rows, values, waiting, errors)
-                opened = self.open(adapter)
+                opened = self.shelf.open(adapter)
         except LorankError as error:
             errors[adapter] = error
             return None
         self.residents.hold(adapter)
         self._packages[adapter] = opened.package
         return opened
-
-    def open(self, name: str) -> Opened:
-        """Return the adapter called ``name``, read anew where its files have changed."""
-        version = self._versions.get(name) or self.source.version(name)
-        present = self.residents.peek(name)
-        if present is not None and present.version != version:
-            self.residents.drop(name)
-        return self.residents.get(name, lambda: self.load(name, version))
-
-    def load(self, name: str, version: str) -> Opened:
-        """Read an adapter and put it into the pool; what is wrong with it is remembered until its files change."""
-        known = self._broken.get(name)
-        if known is not None and known[0] == version:
-            raise known[1]
-        try:
-            package = self.source.read(name, self.ranker)
-            if package.first_stage is not None and package.first_stage.base is not None:
-                package.first_stage.__dict__["encoder"] = self.encoder
-            opened = open_package(name, version, package, self.ranker.module, self.layout)
-        except Full:
-            raise
-        except LorankError as error:
-            named = error if name in str(error) else LorankError(f"adapter {name!r}: {error}")
-            self.refuse(name, version, named)
-            raise named from error
-        except BROKEN as error:
-            broken = LorankError(f"adapter {name!r} is broken: {type(error).__name__}: {error}; save it again")
-            self.refuse(name, version, broken)
-            raise broken from error
-        for path in opened.heads:
-            self.model.wrap(path)
-        return opened
-
-    @cached_property
-    def encoder(self) -> BiEncoder:
-        """The base as a bi-encoder, for first stages that fuse its cosine with BM25."""
-        return BiEncoder(self.ranker.base, dtype="auto")
-
-    def refuse(self, name: str, version: str, error: LorankError) -> None:
-        """Remember that these files are broken."""
-        logger.warning("adapter %r is refused: %s", name, error)
-        if len(self._broken) >= 10_000:
-            self._broken.clear()
-        self._broken[name] = version, error
 
     def flush(self, rows: Rows, values: np.ndarray, waiting: list[tuple[Run, Opened]],
               errors: dict[str | None, LorankError]) -> None:
@@ -349,7 +267,7 @@ class Bank:
             if name is None:
                 raise
             broken = LorankError(f"adapter {name!r} fails: {type(error).__name__}: {error}; save it again")
-            self.refuse(name, one[1].version, broken)
+            self.shelf.refuse(name, one[1].version, broken)
             errors[name] = broken
 
     def forward(self, rows: Rows, values: np.ndarray, group: Sequence[tuple[Run, Opened]]) -> None:
@@ -403,17 +321,3 @@ class Bank:
         for key in list(self.residents.keys()):
             self.residents.drop(key)
         self.source.close()
-
-
-def parts_of(rows: np.ndarray, costs: np.ndarray, budget: int) -> Iterator[np.ndarray]:
-    """Divide an adapter's rows so that no part of several rows costs more than ``budget`` tokens.
-
-    >>> [part.tolist() for part in parts_of(np.arange(5), np.array([4, 4, 4, 4, 9]), budget=8)]
-    [[0, 1], [2, 3], [4]]
-    """
-    start = 0
-    while start < len(rows):
-        ends = np.cumsum(costs[rows[start:]])
-        stop = start + max(1, int(np.searchsorted(ends, budget, side="right")))
-        yield rows[start:stop]
-        start = stop

@@ -16,6 +16,9 @@ from lorank.serving.source import AtHand, Source
 from lorank.serving.store import FolderStore, open_store
 from lorank.training.make import kind_of
 
+OF_ROWS = ("features", "trees")
+"""Kinds that score rows of numbers; the API brings texts."""
+
 
 def open_engine(base: str, adapters: str | None, *, kind: str | None = None, max_length: int | None = None,
                 dtype: Dtype = "float32", memory_bytes: int = 1 << 28, path: str | None = None,
@@ -29,8 +32,8 @@ def open_engine(base: str, adapters: str | None, *, kind: str | None = None, max
     source: Source = AtHand({}) if adapters is None else open_store(adapters)
     about = first_card(source)
     kind = kind or about.get("kind") or kind_of(base)
-    if kind not in RANKERS or kind == "features":
-        raise unknown_name("kind", kind, [name for name in RANKERS if name != "features"])
+    if kind not in RANKERS or kind in OF_ROWS:
+        raise unknown_name("kind", kind, [name for name in RANKERS if name not in OF_ROWS])
     options = {key: value for key, value in about.get("options", {}).items() if key in READ_ALIKE}
     if kind != about.get("kind", kind):
         options = {}
