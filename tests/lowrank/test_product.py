@@ -5,14 +5,19 @@ import itertools
 import pytest
 import torch
 
+from lorank.lowrank import product as product_module
 from lorank.lowrank.product import low_rank_linear
 
 OPTIONS = list(itertools.product([False, True], repeat=4))
 
 
-@pytest.mark.parametrize("rows", [(2, 3), (1, 2)], ids=["more rows than outputs", "fewer"])
+@pytest.mark.parametrize(
+    ("rows", "wide"), [((2, 3), 32), ((1, 2), 32), ((2, 3), 2)],
+    ids=["more rows than outputs", "fewer", "wide factors"],
+)
 @pytest.mark.parametrize(("bias", "dropped", "frozen", "gain"), OPTIONS)
-def test_gradients_are_those_of_finite_differences(bias, dropped, frozen, gain, rows):
+def test_gradients_are_those_of_finite_differences(bias, dropped, frozen, gain, rows, wide, monkeypatch):
+    monkeypatch.setattr(product_module, "WIDE", wide)
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape, trained=True):
@@ -40,9 +45,11 @@ def test_gradients_are_those_of_finite_differences(bias, dropped, frozen, gain, 
     assert torch.autograd.gradcheck(product, (x, A, B, z, m))
 
 
+@pytest.mark.parametrize("wide", [32, 2])
 @pytest.mark.parametrize("needed", list(itertools.product([False, True], repeat=3)))
-def test_only_what_is_asked_for_is_computed(needed):
-    tensors = [torch.ones(3, 5), torch.ones(2, 5), torch.ones(4, 2)]
+def test_only_what_is_asked_for_is_computed(needed, wide, monkeypatch):
+    monkeypatch.setattr(product_module, "WIDE", wide)
+    tensors = [torch.ones(7, 5), torch.ones(2, 5), torch.ones(4, 2)]
     for tensor, need in zip(tensors, needed, strict=True):
         tensor.requires_grad_(need)
     y = low_rank_linear(tensors[0], torch.ones(4, 5), None, tensors[1], tensors[2], 1.0)
@@ -60,3 +67,13 @@ def test_half_precision_factors_stay_in_float32():
     assert y.unique().tolist() == [10.0]
     y.sum().backward()
     assert (x.grad.dtype, A.grad.dtype, B.grad.dtype) == (torch.bfloat16, torch.float32, torch.float32)
+
+
+@pytest.mark.parametrize(("trained_A", "kept"), [(True, {(64, 5), (2, 64)}), (False, {(2, 64)})])
+def test_the_input_is_kept_only_where_a_is_trained(trained_A, kept):
+    x = torch.ones(64, 5, requires_grad=True)
+    A, B = torch.ones(2, 5, requires_grad=trained_A), torch.ones(4, 2, requires_grad=True)
+    shapes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: shapes.append(tuple(tensor.shape)), lambda _: None):
+        low_rank_linear(x, torch.ones(4, 5), None, A, B, 1.0)
+    assert {shape for shape in shapes if 64 in shape} == kept

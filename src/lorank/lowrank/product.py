@@ -5,21 +5,25 @@ frozen factors that a start took out of W; g = m / n [out] with a trained magnit
 absent; s the scaling. z is x, or x after dropout.
 
 The update is added in place into the base's output. Kept for the backward pass are x, which layers that read
-the same activation share, z A^T [..., r], and the output itself where m is trained (gradient of m:
-sum dy (y - b) / m), never an intermediate of the output's size. The backward pass is
+the same activation share, only where A is trained; z A^T [..., r], only where B is; and the output itself where m is
+trained (gradient of m: sum dy (y - b) / m), never an intermediate of the output's size. The backward pass is
 
     h = z A^T    dh = s (dy * g) B    dx = (dy * g) W + dh A    dA = dh^T z    dB = s (dy * g)^T h
 
 where g is folded into W and B rather than into dy. Row rates c [out] multiply the gradient of every row of B A on
 its way into the factors, dA = (s (dy * g * c) B)^T z and dB = c * dB, and leave dx alone. In float32 and better, and
-with more rows than outputs, dx is one product, dy (g * (W + s B A)): forming that weight costs less than a pass over
-dx, and in half precision it would round the update away. Products with r are taken as [r, rows], the layout in which
-they are fastest.
+with at least as many rows as outputs, dx is one product, dy (g * (W + s B A)): forming that weight costs less than a
+pass over dx, and in half precision it would round the update away. So is y where factors are ``WIDE``, without dropout
+and with at least as many rows as inputs; for thinner ones a copy of W would gain next to nothing. Products with r are
+taken as [r, rows], the layout in which they are fastest.
 """
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
+
+WIDE = 32
+"""The r from which factors are wide: y is then one product with W + s B A."""
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -86,20 +90,24 @@ class _LowRankLinear(torch.autograd.Function):
     ) -> Tensor:
         dtype = compute_dtype(x)
         rows = _rows(x, dtype)
-        W = weight.to(dtype)
         inner = rows if dropped is None else _rows(dropped, dtype)
-        h = A.to(dtype) @ inner.t()
-        b = None if bias is None else bias.to(dtype)
-        y = rows @ W.t() if b is None or magnitude is not None else torch.addmm(b, rows, W.t())
-        y.addmm_(h.t(), _transposed(B, dtype), alpha=scaling)
-        if A0 is not None and B0 is not None:
-            y.addmm_((A0.to(dtype) @ rows.t()).t(), _transposed(B0, dtype), alpha=-scaling)
-        if magnitude is not None:
-            y.mul_((magnitude / norm).to(dtype))
-            if b is not None:
-                y.add_(b)
-        y = y.view(*x.shape[:-1], weight.shape[0])
         need = ctx.needs_input_grad
+        gain = None if magnitude is None else (magnitude / norm).unsqueeze(1)
+        fold = dropped is None and A.shape[0] >= WIDE and _folds(rows)
+        h = A.to(dtype) @ inner.t() if need[5] or not fold else None
+        b = None if bias is None else bias.to(dtype)
+        if fold:
+            y = _affine(rows, _effective_weight(weight, gain, _pairs(A, B, A0, B0, scaling), dtype), b)
+        else:
+            y = _affine(rows, weight.to(dtype), b if gain is None else None)
+            y.addmm_(h.t(), _transposed(B, dtype), alpha=scaling)
+            if A0 is not None and B0 is not None:
+                y.addmm_((A0.to(dtype) @ rows.t()).t(), _transposed(B0, dtype), alpha=-scaling)
+            if gain is not None:
+                y.mul_(gain.squeeze(1).to(dtype))
+                if b is not None:
+                    y.add_(b)
+        y = y.view(*x.shape[:-1], weight.shape[0])
         ctx.save_for_backward(
             (x if dropped is None else dropped) if need[4] else None,
             h if need[5] else None,
@@ -129,10 +137,8 @@ class _LowRankLinear(torch.autograd.Function):
             dm = _magnitude_gradient(dy, y, bias, magnitude)
         dy = _rows(dy, dtype).contiguous()
         gain = None if magnitude is None else (magnitude / norm).unsqueeze(1)
-        fold = dtype in (torch.float32, torch.float64) and dy.shape[0] >= dy.shape[1]
-        pairs = [] if ctx.separate else [(A, B, scaling)]
-        if A0 is not None and B0 is not None:
-            pairs.append((A0, B0, -scaling))
+        fold = _folds(dy)
+        pairs = _pairs(None if ctx.separate else A, B, A0, B0, scaling)
         if need_x:
             dx = dy @ _effective_weight(weight, gain, pairs if fold else [], dtype)
         dh = None
@@ -158,6 +164,23 @@ class _LowRankLinear(torch.autograd.Function):
 
 def _rows(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.reshape(-1, x.shape[-1]).to(dtype)
+
+
+def _affine(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return rows @ weight.t() if bias is None else torch.addmm(bias, rows, weight.t())
+
+
+def _folds(rows: Tensor) -> bool:
+    """Return whether updates are added to the weight that ``rows`` are multiplied with, not to the product."""
+    return rows.dtype in (torch.float32, torch.float64) and rows.shape[0] >= rows.shape[1]
+
+
+def _pairs(
+    A: Tensor | None, B: Tensor, A0: Tensor | None, B0: Tensor | None, scaling: float
+) -> list[tuple[Tensor, Tensor, float]]:
+    """Return the factors that act on x with their scales."""
+    pairs = [] if A is None else [(A, B, scaling)]
+    return pairs if A0 is None or B0 is None else [*pairs, (A0, B0, -scaling)]
 
 
 def _transposed(B: Tensor, dtype: torch.dtype) -> Tensor:

@@ -4,8 +4,9 @@ r"""FLoRA: the weight is scaled element by element by a low-rank matrix, so that
 
 o is the element-wise product, A_j a row of A, B_j a column of B. Each rank costs one product with W, and W stays as
 it is: with A and B of each example's own, examples of a batch use different updates and no weight is copied
-(``flora_product``). Zero start: A is 1 plus LoRA's draw, B = 0. Trained values: r (in + out). Rank of dW:
-min(in, out) for a generic W (0 for rank 0).
+(``flora_product``). Where one pair is for all, and x has more rows than W, W + dW is written as a matrix (`dense`) and
+a training step costs three products instead of 2 (r + 1). Zero start: A is 1 plus LoRA's draw, B = 0. Trained values:
+r (in + out). Rank of dW: min(in, out) for a generic W (0 for rank 0).
 
 The additive way to mix is y_i += s (x_i A_i^T) B_i^T by batched products (``additive_product``). With l tokens an
 example, c1 the time of a multiplication in a large product and c2 in a batched one of width r, the products cost
@@ -28,12 +29,13 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.basis import uniform
+from lorank.lowrank.forms.dense import Dense
 from lorank.lowrank.forms.form import Form, Site, form
 
 
 @form("flora-batched")
 @catalogued("flora-batched", area="adapters.serve", title="Batched Low-Rank Adaptation of Foundation Models")
-class FLoRA(Form):
+class FLoRA(Dense):
     """An element-wise low-rank scaling of a weight.
 
     >>> from lorank import lowrank
@@ -49,12 +51,16 @@ class FLoRA(Form):
         self.A = nn.Parameter(A.to(site.device, site.dtype))
         self.B = nn.Parameter(torch.zeros(self.out_features, site.rank, device=site.device, dtype=site.dtype))
 
+    def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
+        many = x.numel() >= self.in_features * min(self.in_features, self.out_features)
+        return super().forward(x, base) if many else Form.forward(self, x, base)
+
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
         z = self.entering(x)
         return flora_product(z, base.weight, self.A.to(z.dtype), (self.scaling * self.B).to(z.dtype))
 
-    @torch.no_grad()
-    def delta(self, weight: Tensor) -> Tensor:
+    def matrix(self, weight: Tensor | None) -> Tensor:
+        assert weight is not None
         return self.scaling * weight.to(self.A.dtype) * (self.B @ self.A)
 
     def parameter_count(self) -> int:

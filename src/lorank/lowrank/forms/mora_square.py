@@ -5,8 +5,8 @@ r"""MoRA: one square matrix between a fixed compression of the input and a fixed
 C sums the input over blocks of k (the last one padded by 0), and D repeats k values along the output. In the
 ``rotation`` kind the g-th block is first turned by the angles g theta_h of rotary embeddings, theta_h =
 10000^(-2h/k), in planes (h, h + floor(k/2)), so that blocks stay distinct; in the ``sharing`` kind it is not.
-C and D are written out once for all layers of a shape, which makes the update a LoRA with thin factors M C and D.
-Zero start: M = 0. Trained values: k^2, at most LoRA's r (in + out). Rank of dW: min(k, in, out).
+C and D are written out once for all layers of a shape, which makes the update a LoRA with thin factors C, frozen,
+and D M. Zero start: M = 0. Trained values: k^2, at most LoRA's r (in + out). Rank of dW: min(k, in, out).
 
 Jiang et al., MoRA: High-Rank Updating for Parameter-Efficient Fine-Tuning, 2024, arXiv:2405.12130.
 
@@ -78,7 +78,7 @@ class MoRA(Factored):
         return [cls(site, shared, kind) for site in sites]
 
     def pair(self) -> tuple[Tensor, Tensor]:
-        return self.M @ self.C.value, self.D.value
+        return self.C.value, self.D.value @ self.M  # as C is frozen, C x is kept for the backward pass, not x
 
     def _compress(self, x: Tensor) -> Tensor:
         if not self.side:
