@@ -1,4 +1,4 @@
-"""lorank adapter squeeze, average, convert: what is written scores as said, and nothing is written over."""
+"""lorank adapter squeeze, average, convert, merge, export: what is written scores as said, over nothing unless told."""
 
 import re
 import sys
@@ -78,6 +78,32 @@ def test_nothing_is_written_over_nor_beyond_the_limit(home, tmp_path, capsys):
     assert (code, "--energy" in err) == (2, True)
 
 
+@pytest.mark.parametrize("command", [("merge",), ("export", "--format", "peft"), ("export", "--format", "portable")])
+def test_an_export_is_written_over_only_when_told_and_then_whole(home, tmp_path, capsys, command):
+    out = tmp_path / "out"
+    call = ("adapter", command[0], home / "a", *command[1:], "--out", out)
+    code, told, err = run(capsys, *call)
+    assert (code, told.strip()) == (0, str(out)), err
+    names = {path.name for path in out.iterdir()}
+    (out / "model.safetensors.old").write_text("left behind")
+    code, _, err = run(capsys, *call)
+    assert (code, "--overwrite" in err) == (1, True)
+    code, _, err = run(capsys, *call, "--overwrite", "--limit", "-1")
+    assert (code, "above the limit" in err) == (1, True)
+    assert {path.name for path in out.iterdir()} == names | {"model.safetensors.old"}
+    code, _, err = run(capsys, *call, "--overwrite")
+    assert code == 0, err
+    assert {path.name for path in out.iterdir()} == names
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_overwrite_spares_what_no_export_wrote(home, tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("all of it")
+    code, _, err = run(capsys, "adapter", "merge", home / "a", "--out", tmp_path, "--overwrite")
+    assert (code, "stays as it is" in err) == (1, True)
+    assert (tmp_path / "thesis.txt").read_text() == "all of it"
+
+
 def test_convert_is_exact_where_the_form_is_a_lora_and_asks_for_a_rank_where_not(home, tmp_path, capsys):
     code, _, err = run(capsys, "adapter", "convert", home / "gralora", "--out", tmp_path / "plain")
     assert code == 0, err
@@ -124,7 +150,7 @@ def test_wrong_use_is_told_and_leaves_nothing(home, tmp_path, capsys, arguments,
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("command", ["squeeze", "average", "convert"])
+@pytest.mark.parametrize("command", ["squeeze", "average", "convert", "merge", "export"])
 def test_help_has_an_example(command, capsys):
     code, out, _ = run(capsys, "adapter", command, "--help")
     assert code == 0

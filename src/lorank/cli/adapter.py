@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 adapter = typer.Typer(help="Merge, squeeze, average, convert or export trained adapters.", no_args_is_help=True)
 
 Ranker = Annotated[str, typer.Argument(help="The --out folder of `lorank train`.")]
-Out = Annotated[Path, typer.Option(help="Folder to write.")]
+Out = Annotated[Path, typer.Option(help="Folder to write; it must not exist, unless --overwrite is given.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in --out.")]
 NewOut = Annotated[Path, typer.Option(help="Folder to write; it must not exist.")]
 Limit = Annotated[float, typer.Option(help="Largest score change allowed; above it nothing is written.")]
 SoftLimit = Annotated[float | None, typer.Option(help="Largest score change allowed; by default any.")]
@@ -24,12 +25,12 @@ Seed = Annotated[int, typer.Option(help="Of random draws, where there are any.")
 
 
 @adapter.command()
-def merge(ranker: Ranker, out: Out, limit: Limit = 1e-4) -> None:
+def merge(ranker: Ranker, out: Out, limit: Limit = 1e-4, overwrite: Overwrite = False) -> None:
     """Write a whole model with the adapter merged in, as sentence-transformers and transformers load it.
 
     Example: `lorank adapter merge runs/first --out merged`
     """
-    _export(ranker, out, "merged", limit, None)
+    _export(ranker, out, "merged", limit, None, overwrite)
 
 
 @adapter.command()
@@ -37,13 +38,13 @@ def export(
     ranker: Ranker, out: Out,
     format: Annotated[str, typer.Option(help="peft (faithful), portable (plain LoRA), or merged.")] = "peft",
     rank: Annotated[int | None, typer.Option(help="With portable: the rank to write.")] = None,
-    limit: Limit = 1e-4,
+    limit: Limit = 1e-4, overwrite: Overwrite = False,
 ) -> None:
     """Write the adapter for others, score what was written again, and say how far scores moved.
 
     Example: `lorank adapter export runs/first --format portable --out for-others`
     """
-    _export(ranker, out, format, limit, rank)
+    _export(ranker, out, format, limit, rank, overwrite)
 
 
 @adapter.command()
@@ -129,11 +130,11 @@ def _told(change: "ScoreChange") -> str:
             f"{change.flipped_pairs} of {change.pairs} pairs flipped")
 
 
-def _export(ranker: str, out: Path, format: str, limit: float, rank: int | None) -> None:
+def _export(ranker: str, out: Path, format: str, limit: float, rank: int | None, overwrite: bool) -> None:
     from lorank.training import load_ranker
     from lorank.training.exporting import export as write
 
-    report = write(load_ranker(ranker), out, format, limit=limit, rank=rank)
+    report = write(load_ranker(ranker), out, format, limit=limit, rank=rank, overwrite=overwrite)
     change = report.change
     if change is not None:
         console.print(_told(change))

@@ -11,11 +11,12 @@ from lorank.errors import LorankError
 
 
 @contextmanager
-def staged(folder: str | Path) -> Iterator[Path]:
+def staged(folder: str | Path, *, whole: bool = False) -> Iterator[Path]:
     """Give a temporary folder whose files move to ``folder`` when the block ends well, and vanish when not.
 
     A new ``folder`` is renamed into place as a whole; in one that exists the files written replace those of
-    the same name, one rename each, and others are left alone.
+    the same name, one rename each, and others are left alone. With ``whole`` a folder that exists goes with all it
+    holds, once what was written is complete.
     """
     target = Path(folder)
     if target.exists() and not target.is_dir():
@@ -24,13 +25,18 @@ def staged(folder: str | Path) -> Iterator[Path]:
     stage = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         yield stage
-        _publish(stage, target)
+        _publish(stage, target, whole)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def _publish(stage: Path, target: Path) -> None:
+def _publish(stage: Path, target: Path, whole: bool) -> None:
     stage.chmod(0o777 & ~_umask())
+    if whole and target.exists():
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as aside:
+            target.rename(Path(aside) / target.name)
+            stage.rename(target)
+        return
     if not target.exists():
         stage.rename(target)
         return
