@@ -51,6 +51,16 @@ def test_ranknet_is_accurate_at_the_edge_of_the_spread():
     torch.testing.assert_close(single.grad.double(), double.grad, rtol=1e-4, atol=1e-9)
 
 
+def test_ranknet_on_long_lists_is_computed_in_single_precision_within_autocast():
+    scores, labels, mask, _ = batch()
+    scores, function = scores.float().requires_grad_(), loss("ranknet")
+    exact = function(scores, labels, mask)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = function(scores, labels, mask)
+    assert value == exact
+    assert torch.equal(torch.autograd.grad(value, scores)[0], torch.autograd.grad(exact, scores)[0])
+
+
 def test_permuting_a_long_list_permutes_its_gradient():
     scores, labels, mask, weights = batch()
     order = torch.randperm(300, generator=torch.Generator().manual_seed(1))

@@ -23,7 +23,7 @@ def batch(seed=0):
     lists = torch.tensor([5, 2, 9, 4])
     extras = {"items": (lists << 32).unsqueeze(1) + torch.arange(6), "lists": lists,
               "outside": torch.tensor([False] * 4), "users": torch.tensor([0, 1, 1, 0]),
-              "epoch": torch.tensor(1.0), "first_stage": first, "reference": reference}
+              "epoch": torch.tensor(1.0), "first_stage": first, "reference": reference, "slow": first - reference}
     return scores, labels, mask, extras
 
 
@@ -73,7 +73,7 @@ def test_empty_batches_give_zero(name, shape):
     empty = {"items": torch.zeros(shape, dtype=torch.int64), "lists": torch.arange(shape[0]),
              "users": torch.zeros(shape[0], dtype=torch.int64), "outside": torch.ones(shape[0], dtype=torch.bool),
              "epoch": torch.tensor(0.0),
-             "first_stage": torch.zeros(shape), "reference": torch.zeros(shape)}
+             "first_stage": torch.zeros(shape), "reference": torch.zeros(shape), "slow": torch.zeros(shape)}
     scores = torch.zeros(shape, requires_grad=True)
     value = loss(name)(scores, torch.zeros(shape), torch.ones(shape, dtype=torch.bool), **wanted(name, empty))
     value.backward()

@@ -11,8 +11,8 @@ lists and lists of many grades are left to :mod:`lorank.ranking.losses.pairs`.
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
 
+from lorank.ranking.losses.known_gradient import with_gradient
 from lorank.ranking.losses.lists import Lists
 
 SHORTEST = 256
@@ -46,28 +46,20 @@ def logistic_by_grade(lists: Lists, sigma: float) -> Tensor:
     >>> logistic_by_grade(clean(torch.zeros(1, 3), torch.tensor([[1, 0, 0]])), 1.0)   # 2 log 2
     tensor([1.3863])
     """
-    return _ByGrade.apply(lists.scores, lists.labels, lists.mask, lists.item_weights, sigma)
+    return with_gradient(lists.scores, *_value_and_gradient(lists, sigma))
 
 
-class _ByGrade(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: FunctionCtx, scores: Tensor, labels: Tensor, mask: Tensor, weights: Tensor | None,
-                sigma: float) -> Tensor:
-        order = labels.masked_fill(~mask, -torch.inf).argsort(dim=1, descending=True)
-        ordered, grades = scores.gather(1, order) * sigma, labels.gather(1, order)
-        own = None if weights is None else weights.gather(1, order)
-        total, pull = scores.new_zeros(len(scores)), torch.zeros_like(scores)
-        for i, size in enumerate(mask.sum(1).tolist()):
+@torch.no_grad()
+def _value_and_gradient(lists: Lists, sigma: float) -> tuple[Tensor, Tensor]:
+    order = lists.fill(lists.labels, -torch.inf).argsort(dim=1, descending=True)
+    ordered, grades = lists.scores.gather(1, order) * sigma, lists.labels.gather(1, order)
+    own = None if lists.item_weights is None else lists.item_weights.gather(1, order)
+    total, pull = ordered.new_zeros(len(ordered)), torch.zeros_like(ordered)
+    with torch.autocast(ordered.device.type, enabled=False):
+        for i, size in enumerate(lists.mask.sum(1).tolist()):
             total[i] = _one_list(ordered[i, :size], grades[i, :size], None if own is None else own[i, :size],
                                  pull[i, :size])
-        ctx.save_for_backward(torch.zeros_like(scores).scatter_(1, order, pull).mul_(sigma))
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return gradient * upstream.unsqueeze(1), None, None, None, None
+    return total, torch.zeros_like(pull).scatter_(1, order, pull).mul_(sigma)
 
 
 def _one_list(scores: Tensor, grades: Tensor, weights: Tensor | None, pull: Tensor) -> Tensor:

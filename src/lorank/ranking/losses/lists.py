@@ -25,9 +25,10 @@ T = TypeVar("T")
 class Lists:
     """A batch of lists, safe to compute with: masked places hold 0 and let no gradient through.
 
-    ``scores`` and ``labels`` are float32 (float64 where the scores are); ``signal`` bool [batch]. Weights
-    that were given for lists are in ``list_weights`` [batch], those for documents in ``item_weights``
-    [batch, list]; None where not given.
+    ``scores`` and ``labels`` are float32 (float64 where the scores are) and may be the caller's own tensors, so they
+    are never written to; ``signal`` is bool [batch]. Weights that were given for lists are in ``list_weights``
+    [batch], those for documents in ``item_weights`` [batch, list]; None where not given. ``full`` says that no place
+    is known to be masked, which saves the work of it.
     """
 
     scores: Tensor
@@ -36,24 +37,49 @@ class Lists:
     signal: Tensor
     item_weights: Tensor | None
     list_weights: Tensor | None
+    full: bool = False
 
     @property
     def sizes(self) -> Tensor:
         """The number of documents of each list, at least 1 so that it can divide; [batch]."""
         return self.mask.sum(1).clamp(min=1)
 
+    def fill(self, values: Tensor, filling: float) -> Tensor:
+        """Return ``values`` [batch, list] with ``filling`` where masked; the very tensor where nothing is."""
+        return values if self.full else values.masked_fill(~self.mask, filling)
+
+    def shares(self, values: Tensor, temperature: float = 1.0) -> Tensor:
+        """Return the softmax of ``values / temperature`` over the documents of each list, [batch, list]."""
+        return self._tempered(values, temperature).softmax(1)
+
+    def log_shares(self, values: Tensor, temperature: float = 1.0) -> Tensor:
+        """Return the logarithm of ``shares``; far below any other, yet finite, where masked."""
+        return self._tempered(values, temperature).log_softmax(1)
+
+    def _tempered(self, values: Tensor, temperature: float) -> Tensor:
+        return self.fill(values if temperature == 1 else values / temperature, lowest(values))
+
     def weighted(self, terms: Tensor) -> Tensor:
         """Return ``terms`` [batch, list] times the documents' weights, 0 where masked."""
-        terms = terms if self.item_weights is None else terms * self.item_weights
-        return torch.where(self.mask, terms, 0.0)
+        return self.fill(terms if self.item_weights is None else terms * self.item_weights, 0.0)
+
+    def parts(self, counted: Tensor | None = None) -> Tensor:
+        """Return the factor with which each list's value enters ``mean``, [batch]; 0 for lists that do not count."""
+        counted = self.signal if counted is None else counted
+        part = counted.to(self.scores.dtype) / counted.sum().clamp(min=1)
+        return part if self.list_weights is None else part * self.list_weights
 
     def mean(self, per_list: Tensor, counted: Tensor | None = None) -> Tensor:
         """Return the mean of ``per_list`` [batch] over the ``counted`` lists (default: those with signal)."""
         counted = self.signal if counted is None else counted
-        per_list = torch.where(counted, per_list, 0.0)
-        if self.list_weights is not None:
-            per_list = per_list * self.list_weights
-        return per_list.sum() / counted.sum().clamp(min=1)
+        return torch.dot(torch.where(counted, per_list, 0.0), self.parts(counted).to(per_list.dtype))
+
+    def mean_of_documents(self, terms: Tensor, keep_equal: bool = False) -> Tensor:
+        """Return the mean over lists of the weighted ``terms`` [batch, list] averaged over a list's documents.
+
+        With ``keep_equal`` all lists that hold a document are counted.
+        """
+        return self.mean(self.weighted(terms).sum(1) / self.sizes, self.mask.any(1) if keep_equal else None)
 
 
 def clean(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None) -> Lists:
@@ -71,22 +97,26 @@ def clean(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: T
     >>> clean(torch.tensor([[1.0, float("nan")]]), torch.tensor([[3, -1]]), torch.tensor([[True, False]])).scores
     tensor([[1., 0.]])
     """
+    full = mask is None
     mask = torch.ones_like(scores, dtype=torch.bool) if mask is None else mask
     _check_shapes(scores, labels, mask, weights)
     if scores.shape[1] == 0:
         scores, labels, mask = F.pad(scores, (0, 1)), F.pad(labels, (0, 1)), F.pad(mask, (0, 1))
         weights = F.pad(weights, (0, 1)) if weights is not None and weights.dim() == 2 else weights
+        full = False
+    full = full or (mask.device.type == "cpu" and bool(mask.all()))      # elsewhere the answer would have to be awaited
     dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
-    labels = torch.where(mask, labels.to(dtype), 0.0)
-    highest = labels.masked_fill(~mask, -torch.inf).amax(1)
-    lowest = labels.masked_fill(~mask, torch.inf).amin(1)
+
+    def present(values: Tensor, other: float = 0.0) -> Tensor:
+        return values.to(dtype) if full else torch.where(mask, values.to(dtype), other)
+
+    signal = present(labels, -torch.inf).amax(1) > present(labels, torch.inf).amin(1)
     item_weights = list_weights = None
     if weights is not None and weights.dim() == 2:
-        item_weights = torch.where(mask, weights.to(dtype), 0.0)
+        item_weights = present(weights)
     elif weights is not None:
         list_weights = weights.to(dtype)
-    scores = torch.where(mask, scores.to(dtype), 0.0)
-    return Lists(scores, labels, mask, highest > lowest, item_weights, list_weights)
+    return Lists(present(scores), present(labels), mask, signal, item_weights, list_weights, full)
 
 
 def _check_shapes(scores: Tensor, labels: Tensor, mask: Tensor, weights: Tensor | None) -> None:
@@ -170,7 +200,7 @@ def canonical(lists: Lists, by: str = "score") -> Lists:
 
     weights = None if lists.item_weights is None else shared(lists.item_weights)
     return Lists(shared(lists.scores), lists.labels.gather(1, order), lists.mask.gather(1, order), lists.signal,
-                 weights, lists.list_weights)
+                 weights, lists.list_weights, lists.full)
 
 
 def discounts(rank: Tensor, k: int | None = None) -> Tensor:

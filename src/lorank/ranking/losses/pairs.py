@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from lorank.ranking.losses.grade_blocks import logistic_by_grade, suits
+from lorank.ranking.losses.known_gradient import with_gradient
 from lorank.ranking.losses.lists import Lists, tie_spans
 
 Surrogate = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -94,7 +94,7 @@ def pairwise(
         sigma: Steepness, above 0.
         surrogate: phi and its slope.
     """
-    return _Pairwise.apply(scores, winners, weights, sigma, surrogate)
+    return with_gradient(scores, *_value_and_gradient(scores, winners, weights, sigma, surrogate))
 
 
 def pair_curvature(scores: Tensor, winners: Tensor, weights: PairWeights, sigma: float) -> Tensor:
@@ -121,23 +121,14 @@ def _blocks(lists: int, pairs: int) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, lists, step))
 
 
-class _Pairwise(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx, scores: Tensor, winners: Tensor, weights: PairWeights, sigma: float, surrogate: Surrogate
-    ) -> Tensor:
-        total, gradient = scores.new_zeros(len(scores)), torch.zeros_like(scores)
-        for block in _blocks(len(scores), winners.shape[1] * scores.shape[1]):
-            part, places, weight = scores[block], winners[block], weights(block)
-            value, slope = surrogate((part.unsqueeze(1) - part.gather(1, places).unsqueeze(2)).mul_(sigma))
-            total[block] = value.mul_(weight).sum((1, 2))
-            pull = slope.mul_(weight)
-            gradient[block] = pull.sum(1).scatter_add_(1, places, -pull.sum(2))
-        ctx.save_for_backward(gradient.mul_(sigma))
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return gradient * upstream.unsqueeze(1), None, None, None, None
+@torch.no_grad()
+def _value_and_gradient(scores: Tensor, winners: Tensor, weights: PairWeights, sigma: float,
+                        surrogate: Surrogate) -> tuple[Tensor, Tensor]:
+    total, gradient = scores.new_zeros(len(scores)), torch.zeros_like(scores)
+    for block in _blocks(len(scores), winners.shape[1] * scores.shape[1]):
+        part, places, weight = scores[block], winners[block], weights(block)
+        value, slope = surrogate((part.unsqueeze(1) - part.gather(1, places).unsqueeze(2)).mul_(sigma))
+        total[block] = value.mul_(weight).sum((1, 2))
+        pull = slope.mul_(weight)
+        gradient[block] = pull.sum(1).scatter_add_(1, places, -pull.sum(2))
+    return total, gradient.mul_(sigma)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lorank.ranking.losses.lists import Lists, check_positive, choose, clean, lowest
+from lorank.ranking.losses.lists import Lists, check_positive, choose, clean
 from lorank.ranking.losses.registry import register_loss
 
 
@@ -28,7 +28,7 @@ def _normalized(lists: Lists) -> Tensor:
 
 
 def _softmax(lists: Lists) -> Tensor:
-    return lists.labels.masked_fill(~lists.mask, lowest(lists.labels)).softmax(1)
+    return lists.shares(lists.labels)
 
 
 def _labels(lists: Lists) -> Tensor:
@@ -70,7 +70,17 @@ def softmax(
     """
     check_positive(temperature=temperature)
     lists = clean(scores, labels, mask, weights)
-    wanted = lists.weighted(choose("target", target, TARGETS)(lists))
-    filled = (lists.scores / temperature).masked_fill(~lists.mask, lowest(lists.scores))
-    log_share = torch.where(lists.mask, filled.log_softmax(1), 0.0)
-    return lists.mean(-(wanted * log_share).sum(1))
+    return cross_entropy(lists, lists.weighted(choose("target", target, TARGETS)(lists)), temperature)
+
+
+def cross_entropy(lists: Lists, wanted: Tensor, temperature: float = 1.0, counted: Tensor | None = None) -> Tensor:
+    r"""Return the mean over lists of - \sum_i P_i \log softmax(s / T)_i, a scalar.
+
+    Args:
+        lists: The batch.
+        wanted: P [batch, list], of any sum, 0 where masked.
+        temperature: T above 0.
+        counted: The lists that count, bool [batch]; None for those with signal.
+    """
+    wanted = wanted * lists.parts(counted).unsqueeze(1)      # here, not in the sum's end: one pass less each way
+    return -(wanted * lists.log_shares(lists.scores, temperature)).sum()
