@@ -14,6 +14,7 @@ from lorank.lowrank.agreement import Probe, ScoreChange, compare_scores, probe_s
 from lorank.lowrank.algebra.factors import plain_lora
 from lorank.lowrank.folder import contents_of, reopened_scores, write
 from lorank.lowrank.forms import Factors, Form
+from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.layer import Adapted, replace_module
 from lorank.lowrank.staging import staged
 
@@ -121,7 +122,7 @@ def export(
 def write_peft(adapter: Adapter, folder: Path, options: ExportOptions) -> None:
     """Write the folder that PEFT loads."""
     contents = contents_of(adapter)
-    if not any(form.peft_type for form in adapter.forms.values()):
+    if not any(isinstance(form, PeftForm) for form in adapter.forms.values()):
         raise UsageError(f"PEFT has no form {adapter.settings.form!r}; export it as 'portable' or 'merged'")
     if not contents.updates:
         raise UsageError("every layer has rank 0 and PEFT needs one that is adapted; export it as 'merged'")

@@ -25,6 +25,7 @@ from lorank.lowrank.adapter import Adapter, LayerPlan, Settings, copy_tensors, i
 from lorank.lowrank.agreement import Probe, compare_scores, probe_scores
 from lorank.lowrank.base import weight_reader
 from lorank.lowrank.forms import Form, form_type
+from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.layer import Adapted
 from lorank.lowrank.staging import staged
 
@@ -105,7 +106,7 @@ def load(model: nn.Module, folder: str | Path, *, name: str = "default", trainab
     adapter = install(model, contents.settings, contents.plan, contents.trained, name)
     try:
         _fill(adapter, contents, Path(folder))
-    except Exception:
+    except BaseException:  # whatever stopped it, the model goes back as it came
         adapter.detach()
         raise
     if not trainable:
@@ -118,9 +119,9 @@ def contents_of(adapter: Adapter) -> Contents:
     """Return what a folder of ``adapter`` holds; the tensors are the live ones."""
     forms = adapter.forms
     plan = {path: LayerPlan(form.rank, form.alpha) for path, form in forms.items()}
-    if form_type(adapter.settings.form).peft_type:
-        updates = {path: form.peft_tensors() for path, form in forms.items() if holds_values(form)}
-    else:
+    shared = {path: form for path, form in forms.items() if isinstance(form, PeftForm)}
+    updates = {path: form.peft_tensors() for path, form in shared.items() if holds_values(form)}
+    if not shared:
         updates = {path: {} for path in forms}
         owners = sorted(forms, key=len, reverse=True)
         for key, tensor in adapter.state().items():
@@ -159,7 +160,7 @@ def write(
             _write_tensors(heads, folder / HEAD)
     else:
         _write_tensors(updates | {PREFIX + key: tensor for key, tensor in heads.items()}, folder / TENSORS)
-    if form_type(contents.settings.form).peft_type and updates:
+    if issubclass(form_type(contents.settings.form), PeftForm) and updates:
         trained = [] if head_beside else list(contents.trained)
         config = peft_config.build(
             contents.settings,
@@ -313,11 +314,11 @@ def _fill(adapter: Adapter, contents: Contents, folder: Path) -> None:
 
 @torch.no_grad()
 def _fill_forms(forms: Mapping[str, Form], contents: Contents, folder: Path) -> None:
-    if not form_type(contents.settings.form).peft_type:
+    shared = {path: form for path, form in forms.items() if isinstance(form, PeftForm)}
+    if not shared:
         state = {f"{path}.{key}": tensor for path, own in contents.updates.items() for key, tensor in own.items()}
         copy_tensors(named_tensors(forms), state)
-        return
-    for path, form in forms.items():
+    for path, form in shared.items():
         if holds_values(form):
             try:
                 form.load_peft_tensors(contents.updates.get(path, {}))

@@ -15,6 +15,7 @@ from lorank.errors import DataError, UsageError
 from lorank.lowrank.adapter import LayerPlan, Settings
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms import form_type
+from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.layer import Adapted
 from lorank.lowrank.targets import pattern_value
 
@@ -79,6 +80,8 @@ def build(
     An update whose factors carry a start taken out of W has twice its layer's rank; its alpha grows so that
     the scale stays.
     """
+    kind = form_type(settings.form)
+    assert issubclass(kind, PeftForm)
     ranks = {path: tensors["lora_A.weight"].shape[0] for path, tensors in updates.items()}
     alphas = {path: _written_alpha(plan[path], rank, settings.scaling) for path, rank in ranks.items()}
     rank, alpha = _commonest(ranks.values()), _commonest(alphas.values())
@@ -101,7 +104,7 @@ def build(
         "alpha_pattern": _longest_first({path: _number(own) for path, own in alphas.items() if own != alpha}),
         "use_rslora": settings.scaling in BY_ROOT,
         "fan_in_fan_out": any(_layer(model, path).transposed for path in updates),
-        **form_type(settings.form).peft_options,
+        **kind.peft_options,
     }
     return config | {key: value for key, value in optional.items() if value}
 

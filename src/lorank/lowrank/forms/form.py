@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Self, TypeVar
 
@@ -85,12 +85,6 @@ class Form(nn.Module, ABC):
     mergeable: ClassVar[bool] = True
     """False where dW depends on the input, so that no one matrix stands for it: routers of tokens."""
 
-    peft_type: ClassVar[str | None] = None
-    """The type under which PEFT knows this form, or None."""
-
-    peft_options: ClassVar[dict[str, object]] = {}
-    """What PEFT's configuration says for this form beyond its type, rank and scale."""
-
     def __init__(self, site: Site) -> None:
         super().__init__()
         self.out_features, self.in_features = site.base.out_features, site.base.in_features
@@ -130,14 +124,6 @@ class Form(nn.Module, ABC):
     def as_lora(self) -> Factors | None:
         """Return the factors where dW is exactly s B A, else None."""
         return None
-
-    def peft_tensors(self) -> dict[str, Tensor]:
-        """Return this form's tensors under PEFT's names; only called where ``peft_type`` is set."""
-        raise NotImplementedError
-
-    def load_peft_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy in what ``peft_tensors`` gave; ValueError where shapes do not fit."""
-        raise NotImplementedError
 
     def advance(self, step: int, total: int) -> None:
         """Hear that ``step`` of ``total`` optimizer steps are done; forms with a schedule follow it."""

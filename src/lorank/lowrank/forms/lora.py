@@ -20,21 +20,20 @@ from torch import Tensor, nn
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
-from lorank.lowrank.forms.form import Factors, Form, Site, form
+from lorank.lowrank.forms.form import Factors, Site, form
+from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.product import compute_dtype, low_rank_linear
 
 
 @form("lora")
 @catalogued("lora", area="adapters.form", title="LoRA: Low-Rank Adaptation of Large Language Models")
-class LoRA(Form):
+class LoRA(PeftForm):
     """The update s B A of one weight.
 
     >>> site = Site("layer", BaseLinear(nn.Linear(3, 2)), rank=1, alpha=1.0, scaling=1.0)
     >>> lora = LoRA(site); lora.parameter_count(), lora.delta(site.base.weight).abs().max().item()
     (5, 0.0)
     """
-
-    peft_type = "LORA"
 
     row_cap: float | None = None
     """eta of the rule ``allora``, which the row-wise rates never exceed; None leaves every row its gradient."""
