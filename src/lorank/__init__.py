@@ -17,11 +17,12 @@ _HOME_OF = {
     "CausalRanker": "lorank.ranking.scorers",
     "CrossEncoder": "lorank.ranking.scorers",
     "FeatureRanker": "lorank.ranking.scorers",
+    "TreeRanker": "lorank.ranking.scorers",
     "load_ranker": "lorank.training",
 }
 
-__all__ = ["BM25", "BiEncoder", "CausalRanker", "CrossEncoder", "FeatureRanker", "evaluate", "fit", "load",
-           "load_ranker", "lowrank", "ranking"]
+__all__ = ["BM25", "BiEncoder", "CausalRanker", "CrossEncoder", "FeatureRanker", "TreeRanker", "evaluate", "fit",
+           "load", "load_ranker", "lowrank", "ranking"]
 
 
 def __getattr__(name: str) -> Any:

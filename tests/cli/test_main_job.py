@@ -91,6 +91,26 @@ def test_feature_rows_train_with_the_same_command(lorank, rows, tmp_path):
     assert (tmp_path / "runs/rows/model/lorank.json").exists()
 
 
+@pytest.mark.slow
+def test_trees_and_tours_train_by_the_same_command_and_need_no_first_stage(lorank, rows, tmp_path):
+    pytest.importorskip("lightgbm")
+    write_letor(rows, tmp_path / "Fold1")
+    refused = lorank("train", "--data", "Fold1", "--base", "lightgbm", "--rank", 8, "--out", "x", check=False)
+    assert refused.returncode == 2
+    assert "--rank has no say" in refused.stderr
+    (tmp_path / "recipe.toml").write_text('data = "Fold1"\nbase = "lightgbm"\n[options]\nleaf_rows = 3\n')
+    done = lorank("train", "recipe.toml", "--option", "trees=20", "--lr", 5e-4, "--out", "runs/trees")
+    assert "dev nDCG@10" in done.stderr
+    card = json.loads((tmp_path / "runs/trees/model/model/lorank.json").read_text())["options"]
+    assert (card["trees"], card["lr"], card["leaf_rows"]) == (20, 5e-4, 3)
+    lorank("train", "--data", "Fold1", "--base", "tsprank", "--epochs", 4, "--option", "width=8", "--out", "runs/tours")
+    for name in ("trees", "tours"):
+        lorank("rerank", "--ranker", f"runs/{name}", "--data", "Fold1", "--out", f"{name}.run")
+    assert "tours" in lorank("evaluate", "--data", "Fold1", "--run", "trees.run", "--run", "tours.run").stdout
+    page = (tmp_path / lorank("report", "runs/trees").stdout.strip()).read_text()
+    assert "lightgbm" in page
+
+
 def test_a_killed_run_resumes_to_the_same_bits(environment, folder, bert, tmp_path):
     environment = {**environment, "OMP_NUM_THREADS": "2"}
     recipe = tmp_path / "recipe.toml"

@@ -27,9 +27,11 @@ def test_a_network_is_named_as_base_and_trained_like_any_other(rows, tmp_path, m
     assert np.abs(tuned.score("", part) - again.score("", part)).max() < 1e-6
 
 
-def test_without_a_base_rows_get_a_perceptron_and_other_names_are_refused(rows):
+def test_without_a_base_rows_get_a_perceptron_and_other_names_are_refused(rows, texts):
     assert make_ranker(None, None, rows, 0).model == "mlp"
     with pytest.raises(UsageError, match="did you mean 'linear'"):
         make_ranker("linaer", None, rows, 0)
-    with pytest.raises(UsageError, match="objective of its own"):
-        make_ranker("tsprank", None, rows, 0)
+    with pytest.raises(UsageError, match="holds texts"):
+        make_ranker("minilm", None, texts, 0, options={"trees": 3})
+    with pytest.raises(UsageError, match="only a causal ranker has views"):
+        make_ranker("mlp", None, rows, 0, view="head")

@@ -11,7 +11,7 @@ from lorank.cli.progress import console, progress_bars
 from lorank.errors import UsageError
 
 if TYPE_CHECKING:
-    from lorank.data.collection import Collection
+    from lorank.data.collection import Collection, Split
     from lorank.ranking.judges.opening import Asking
     from lorank.ranking.strategies.runs import Manner
     from lorank.ranking.types import Run
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 def rerank(
     data: Annotated[str, typer.Option(help="The collection whose texts are shown to the ranker or the judge.")],
-    run: Annotated[Path, typer.Option(help="The run to reorder.")],
     out: Annotated[Path, typer.Option(help="TREC run to write; .gz compresses it.")],
+    run: Annotated[Path | None, typer.Option(help="The run to reorder. [default: the lists that came with the data, as "
+                                                  "LETOR files and training rows bring them]")] = None,
     ranker: Annotated[str | None, typer.Option(help="The --out folder of `lorank train`.")] = None,
     judge: Annotated[str | None, typer.Option(
         help="Who answers a strategy's questions: ranker (the one in --ranker), openai:URL or openai:URL#MODEL, "
@@ -49,7 +50,7 @@ def rerank(
     address: Annotated[str | None, typer.Option(help="With ray: the cluster's address. "
                                                      "[default: this machine]")] = None,
     split: Annotated[str, typer.Option(help="train, dev, test, or all.")] = "test",
-    depth: Annotated[int, typer.Option(min=1, help="Documents of each query that are reordered.")] = 100,
+    depth: Annotated[int, typer.Option(min=1, help="Documents of each query of --run that are reordered.")] = 100,
     seed: Annotated[int, typer.Option(help="For strategies that draw lots, and an oracle that errs.")] = 0,
 ) -> None:
     """Write the documents of a run in a better order: scored by a ranker, or sorted by a judge's answers.
@@ -81,7 +82,8 @@ def rerank(
     collection = lorank.load(data)
     chosen = [collection.split(name) for name in (collection.splits if split == "all" else [split])]
     queries = {q: text for part in chosen for q, text in part.queries.items()}
-    candidates = from_run(read_run(run), collection, Split(split, queries, {}), depth, path=run)
+    given = _lists_of(collection, chosen) if run is None else read_run(run)
+    candidates = from_run(given, collection, Split(split, queries, {}), depth if run else None, path=run)
     if engine == "ray":
         if manner is not None or path is not None:
             raise UsageError("--engine ray scores with --ranker alone; leave out --strategy, --judge and --path")
@@ -97,6 +99,13 @@ def rerank(
     write_run(reranked, out, "lorank" if manner is None else f"lorank-{manner.strategy}")
     console.print(f"{len(reranked)} queries, {sum(map(len, reranked.values()))} documents")
     print(out)
+
+
+def _lists_of(collection: "Collection", splits: "list[Split]") -> "Run":
+    if any(split.candidates is None for split in splits):
+        raise UsageError(f"collection {collection.name!r} brings no lists of its own to reorder; give --run, which "
+                         "`lorank retrieve` writes")
+    return {query: row for split in splits for query, row in (split.candidates or {}).items()}
 
 
 def _scored_on_ray(folder: str, collection: "Collection", queries: dict[str, str], candidates: "Run", out: Path,

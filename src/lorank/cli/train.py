@@ -4,12 +4,16 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lorank.cli.options import key_value
 from lorank.cli.progress import console, progress_bars
 from lorank.errors import UsageError
+
+if TYPE_CHECKING:
+    from lorank.training.recipe import RecipeFile
 
 
 def train(
@@ -17,7 +21,8 @@ def train(
     data: Annotated[str | None, typer.Option(help="A packaged collection, BEIR folder, LETOR file or folder, "
                                                   "or training rows (JSONL, Parquet).")] = None,
     base: Annotated[str | None, typer.Option(help="minilm, smollm2, a model folder, or a Hub name; for "
-                                                  "feature rows mlp, linear or set-transformer.")] = None,
+                                                  "feature rows mlp, linear, set-transformer, tsprank, pointer, "
+                                                  "boosted, lightgbm, xgboost or catboost.")] = None,
     kind: Annotated[str | None, typer.Option(help="bi-encoder, cross-encoder, causal or features; default: what the "
                                                   "base was made for.")] = None,
     view: Annotated[str | None, typer.Option(help="What of a causal model is the score: yes-no, expected, head or "
@@ -45,6 +50,8 @@ def train(
     negatives: Annotated[int | None, typer.Option(help="Negatives drawn for each list.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many evaluations without gain.")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="An option of a feature model, key=value, such as trees=200 "
+                                                          "or hidden=[32,16]; repeat it.")] = None,
     folds: Annotated[int | None, typer.Option(min=2, help="Cross-validate over the judged queries, for "
                                                           "collections without a training split.")] = None,
     split: Annotated[str, typer.Option(help="With --folds: the judged split that is divided.")] = "test",
@@ -62,36 +69,40 @@ def train(
 
         lorank train --data cranfield --base minilm --folds 5 --out runs/cranfield
 
+        lorank train --data MQ2008/Fold1 --base lightgbm --option leaves=15 --out runs/trees
+
         lorank train recipe.toml --resume
     """
     import lorank
     from lorank.training.cross_validation import cross_validate
     from lorank.training.fitting import fit
     from lorank.training.make import make_ranker
-    from lorank.training.recipe import RecipeFile, read_recipe
+    from lorank.training.own_objective import own_options
+    from lorank.training.recipe import RecipeFile, read_recipe, settings_said
 
-    plan = RecipeFile() if recipe is None else read_recipe(recipe)
-    plan = replace(
-        plan, data=data or plan.data, base=base or plan.base, kind=kind or plan.kind, view=view or plan.view,
-        out=str(out) if out else plan.out, seed=plan.seed if seed is None else seed,
-        adapter=_over(plan.adapter, name=adapter, rank=rank, start=start, scaling=scaling),
-        budget=_over(plan.budget, name=budget), rule=_over(plan.rule, name=rule), loss=_over(plan.loss, name=loss),
-        offset=_over(plan.offset, source=offset),
-        lists=_over(plan.lists, negatives=negatives, free_queries=free_queries),
-        training=_over(plan.training, epochs=epochs, steps=steps, lr=lr, batch_size=batch_size,
-                       precision=precision, patience=patience))
+    given = {
+        "data": data, "base": base, "kind": kind, "view": view, "out": str(out) if out else None, "seed": seed,
+        "adapter.name": adapter, "adapter.rank": rank, "adapter.start": start, "adapter.scaling": scaling,
+        "budget.name": budget, "rule.name": rule, "loss.name": loss, "offset.source": offset,
+        "lists.negatives": negatives, "lists.free_queries": free_queries, "training.epochs": epochs,
+        "training.steps": steps, "training.lr": lr, "training.batch_size": batch_size,
+        "training.precision": precision, "training.patience": patience}
+    given = {setting: value for setting, value in given.items() if value is not None}
+    plan = _over(RecipeFile() if recipe is None else read_recipe(recipe), given)
+    plan = replace(plan, options={**plan.options, **dict(key_value(text, "--option") for text in option or [])})
     if plan.data is None:
         raise UsageError("no data; give --data, or `data = ...` in the recipe")
     if plan.out is None:
         raise UsageError("no run folder; give --out runs/NAME")
     collection = lorank.load(plan.data)
+    plan = own_options(plan, [*(settings_said(recipe) if recipe else []), *given], collection)
     command = "lorank " + shlex.join(sys.argv[1:])
     with progress_bars() as listen:
         if folds is not None:
             result = cross_validate(collection, plan, folds, split, Path(plan.out), command=command,
                                     resume=resume, overwrite=overwrite, listen=listen)
         else:
-            ranker = make_ranker(plan.base, plan.kind, collection, plan.seed, plan.view, plan.loss.name)
+            ranker = make_ranker(plan.base, plan.kind, collection, plan.seed, plan.view, plan.loss.name, plan.options)
             tuned = fit(ranker, collection, out=plan.out, recipe=plan, resume=resume, overwrite=overwrite,
                         command=command, listen=listen)
     if folds is not None:
@@ -101,10 +112,15 @@ def train(
         return
     best = max(value for _, value in tuned.mix.curve)
     start = next((value for g, value in tuned.mix.curve if g == 0), None)
-    gain = "" if start is None else f" (first stage alone {start:.4f})"
-    console.print(f"dev nDCG@10 {best:.4f}{gain}; the weight of the learned score is {tuned.mix.weight:.3g}")
+    gain = "" if start is None else (f" (first stage alone {start:.4f}); the weight of the learned score is "
+                                     f"{tuned.mix.weight:.3g}")
+    console.print(f"dev nDCG@10 {best:.4f}{gain}")
     print(Path(plan.out) / "model")
 
 
-def _over(section: Any, **given: Any) -> Any:
-    return replace(section, **{key: value for key, value in given.items() if value is not None})
+def _over(plan: "RecipeFile", given: dict[str, Any]) -> "RecipeFile":
+    for setting, value in given.items():
+        section, _, key = setting.rpartition(".")
+        plan = replace(plan, **({key: value} if not section else {
+            section: replace(getattr(plan, section), **{key: value})}))
+    return plan

@@ -112,14 +112,20 @@ def write_letor(collection: Collection, folder: str | Path, *, compress: bool = 
     names = {"train": "train", "dev": "vali", "test": "test"}
     for split in collection.splits.values():
         path = Path(folder) / f"{names.get(split.name, split.name)}.txt{'.gz' if compress else ''}"
-        write_feature_rows(_rows_of(collection, split), path)
+        write_feature_rows(feature_rows(collection, split), path)
 
 
-def _rows_of(collection: Collection, split: Split) -> FeatureRows:
+def feature_rows(collection: Collection, split: Split) -> FeatureRows:
+    """Return the lists of a split of a feature collection as rows; documents that nobody judged are labelled 0.
+
+    Features are a view of the collection's where they stand there in one piece, as they do in what was read.
+    """
     lists = split.candidates if split.candidates is not None else split.qrels
     ids = [document for query in split.queries for document in lists[query]]
-    positions = [collection.position[document] for document in ids]
+    positions = np.array([collection.position[document] for document in ids], np.int64)
     labels = [split.qrels[query].get(document, 0) for query in split.queries for document in lists[query]]
     sizes = [len(lists[query]) for query in split.queries]
-    return FeatureRows(np.asarray(collection.documents)[positions], np.asarray(labels, np.int64), list(split.queries),
+    whole = len(positions) > 0 and bool((np.diff(positions) == 1).all())
+    chosen = slice(int(positions[0]), int(positions[-1]) + 1) if whole else positions
+    return FeatureRows(np.asarray(collection.documents)[chosen], np.asarray(labels, np.int64), list(split.queries),
                        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), ids)

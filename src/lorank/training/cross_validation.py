@@ -37,7 +37,7 @@ def cross_validate(data: Collection, plan: RecipeFile, folds: int, split: str, o
         def tell(what: str, done: int, total: int, name: str = name) -> None:
             listen(name + what, done, total)
 
-        ranker = make_ranker(plan.base, plan.kind, part, plan.seed, plan.view, plan.loss.name)
+        ranker = make_ranker(plan.base, plan.kind, part, plan.seed, plan.view, plan.loss.name, plan.options)
         folder = out / f"fold-{number}"
         model = fit(ranker, part, out=folder, recipe=plan, resume=resume and folder.exists(),
                     overwrite=overwrite, command=command, listen=tell)

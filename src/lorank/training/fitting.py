@@ -28,6 +28,7 @@ from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.losses import wants_of
 from lorank.ranking.metrics.measures import mean_of
 from lorank.ranking.scorers.features import FeatureRanker
+from lorank.ranking.scorers.features.trees import TreeRanker
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Qrels, Run
 from lorank.training.budgeting import JOURNAL, budgeting, chosen_budget, shared_ranks, statistics_of_budget
@@ -39,6 +40,7 @@ from lorank.training.lists import CandidateLists
 from lorank.training.loop import MAIN_MEASURE, Loss, Outcome, adamw, train
 from lorank.training.mix import ALONE, Mix, choose_mix
 from lorank.training.model_card import write_model_card
+from lorank.training.own_objective import fit_by_own_objective, refuse_what_has_no_say
 from lorank.training.record import write_record
 from lorank.training.settings import AdapterSettings, ListSettings, LossSettings, Recipe
 from lorank.training.stepping import penalties, stepping, unclipped
@@ -48,7 +50,7 @@ from lorank.training.weights import WHOLE, new_modules, resolved, trained_weight
 Listen = Callable[[str, int, int], None]
 
 
-def fit(ranker: TrainableRanker, data: Collection, adapter: str | None = None, loss: str | None = None,
+def fit(ranker: TrainableRanker | TreeRanker, data: Collection, adapter: str | None = None, loss: str | None = None,
         rank: int | None = None, out: str | Path = "runs/last", *, recipe: Recipe | None = None,
         candidates: Candidates | None = None, hooks: Sequence[Hook] = (), resume: bool = False,
         overwrite: bool = False, command: str | None = None,
@@ -56,11 +58,17 @@ def fit(ranker: TrainableRanker, data: Collection, adapter: str | None = None, l
     """Train ``ranker`` on the training split of ``data`` and return it tuned, with ``out`` as its run folder.
 
     ``adapter``, ``loss`` and ``rank`` override the recipe's; ``candidates`` saves finding them again where the
-    caller has them. Raises UsageError where the data lacks what training needs, or ``out`` already holds a
-    run and neither ``resume`` nor ``overwrite`` is said.
+    caller has them. A ranker that learns by an objective of its own (`lorank.training.own_objective`) takes none of
+    these but, some of them, a loss. Raises UsageError where the data lacks what training needs, or ``out`` already
+    holds a run and neither ``resume`` nor ``overwrite`` is said.
     """
     recipe = _with(recipe or Recipe(), adapter, loss, rank)
     data = _with_dev(data, recipe.seed)
+    if not ranker.descends_a_loss:
+        refuse_what_has_no_say(ranker, recipe, adapter=adapter, loss=None if ranker.takes_loss else loss, rank=rank,
+                               candidates=candidates, hooks=hooks, resume=resume)
+        return fit_by_own_objective(ranker, data, _run_folder(Path(out), False, overwrite), recipe, command=command,
+                                    listen=listen)
     if isinstance(ranker, FeatureRanker):
         ranker.observe(_training_rows(data))
     recipe = replace(recipe, adapter=resolved(recipe.adapter, ranker))

@@ -1,50 +1,49 @@
 """From a base and a kind to a ranker."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lorank.data.collection import Collection
 from lorank.errors import UsageError, unknown_name
 from lorank.ranking.scorers import RANKERS
+from lorank.ranking.scorers.features import feature_model
+from lorank.ranking.scorers.features.trees import TreeRanker
 from lorank.ranking.scorers.ranker import TrainableRanker
 
 EMBEDDERS = ("minilm",)
 
 
 def make_ranker(base: str | None, kind: str | None, data: Collection, seed: int, view: str | None = None,
-                loss: str = "softmax") -> TrainableRanker:
+                loss: str = "softmax", options: Mapping[str, Any] | None = None) -> TrainableRanker | TreeRanker:
     """Return the ranker that ``base`` and ``kind`` name; the kind defaults to what the base was made for.
 
-    Where the data holds feature rows, ``base`` names a network: ``mlp`` (the default), ``linear``, ``set-transformer``.
+    Where the data holds feature rows, ``base`` names a feature model: ``mlp`` (the default), ``set-transformer``,
+    ``lightgbm``, ... with ``options`` of its own (`lorank.ranking.scorers.features.model_options`).
 
     ``view`` says what of a causal model is the score; None is the log-ratio for a preference loss, else yes and no.
     """
     if data.has_features:
         if kind not in (None, "features"):
             raise UsageError(f"--kind {kind}: collection {data.name!r} holds feature rows; use --kind features")
-        return _of_features(base or "mlp", seed)
+        if view is not None:
+            raise UsageError(f"--view {view}: only a causal ranker has views, and collection {data.name!r} holds "
+                             "feature rows")
+        return feature_model(base or "mlp", seed=seed, **(options or {}))
+    if options:
+        raise UsageError(f"option {next(iter(options))}: only feature models take options, and collection "
+                         f"{data.name!r} holds texts")
     if base is None:
         raise UsageError("no base model; give --base minilm, a model folder, or a Hub name")
     kind = kind or kind_of(base)
     if kind not in RANKERS:
         raise unknown_name("kind", kind, RANKERS)
-    if kind == "features":
-        raise UsageError(f"--kind features: collection {data.name!r} holds texts; use bi-encoder or cross-encoder")
+    if kind in ("features", "trees"):
+        raise UsageError(f"--kind {kind}: collection {data.name!r} holds texts; use bi-encoder or cross-encoder")
     if view is not None and kind != "causal":
         raise UsageError(f"--view {view}: only a causal ranker has views, this is a {kind}")
     return RANKERS[kind](base, **_options(kind, seed, view, loss))
-
-
-def _of_features(model: str, seed: int) -> TrainableRanker:
-    """Return the network that ``model`` names, for rows of features: ``linear``, ``mlp``, ``set-transformer``."""
-    from lorank.ranking.scorers.features import FeatureRanker
-
-    ranker = FeatureRanker(model=model, seed=seed)
-    if not ranker.descends_a_loss:
-        raise UsageError(f"--base {model}: this feature model learns by an objective of its own, without adapters and "
-                         f"checkpoints; train it in Python: FeatureRanker(model={model!r}).fit(lists)")
-    return ranker
 
 
 def _options(kind: str, seed: int, view: str | None, loss: str) -> dict[str, Any]:

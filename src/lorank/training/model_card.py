@@ -41,6 +41,29 @@ Dev chose the steps and the mix: {measure} {dev:.4f} on {queries} dev queries{be
 judge on test with `lorank evaluate`.
 """
 
+ROWS_TEXT = """
+# {name}
+
+`{model}`, trained on the feature rows of {collection} by lorank {version}.
+
+## Use
+```
+lorank rerank --ranker {folder} --data {collection} --out tuned.run
+```
+```python
+from lorank.training import load_ranker
+
+load_ranker("{folder}").score("", rows)      # rows: float [documents, {features}], the whole list of one query
+```
+
+## What a score means
+The score is a {scale}. It orders the documents of one query; it is no probability, and no threshold is suggested.
+
+## How it was judged
+Dev chose how long it learned: {measure} {dev:.4f} on {queries} dev queries. Dev values are optimistic; judge on test
+with `lorank evaluate`.
+"""
+
 
 def model_card(folder: Path, recipe: Recipe, data: Collection, ranker: TrainableRanker, mix: Mix, source: str) -> str:
     """Return the card of the tuned ranker in ``folder``; ``source`` names the first stage."""
@@ -59,12 +82,17 @@ def model_card(folder: Path, recipe: Recipe, data: Collection, ranker: Trainable
 
 
 def front_matter(recipe: Recipe, data: Collection, ranker: TrainableRanker, dev: float) -> str:
-    """Return the card's YAML; JSON values, which are YAML too, keep every name quoted."""
+    """Return the card's YAML."""
+    return _yaml(data, dev, [ranker.kind, recipe.adapter.name, f"loss:{recipe.loss.name}"], str(ranker.base))
+
+
+def _yaml(data: Collection, dev: float, tags: list[str], base: str | None) -> str:
+    """JSON values, which are YAML too, keep every name quoted."""
     result = {"task": {"type": "text-ranking"}, "dataset": {"name": data.name, "type": data.name, "split": "dev"},
               "metrics": [{"type": MAIN_MEASURE, "value": round(dev, 4), "name": f"dev {MAIN_MEASURE}"}]}
     entries: dict[str, Any] = {
-        "pipeline_tag": "text-ranking", "library_name": "lorank", "base_model": str(ranker.base),
-        "datasets": [data.name], "tags": ["reranker", ranker.kind, recipe.adapter.name, f"loss:{recipe.loss.name}"],
+        "pipeline_tag": "text-ranking", "library_name": "lorank", **({} if base is None else {"base_model": base}),
+        "datasets": [data.name], "tags": ["reranker", *tags],
         "model-index": [{"name": data.name, "results": [result]}]}
     return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in entries.items())
 
@@ -73,3 +101,11 @@ def write_model_card(folder: Path, recipe: Recipe, data: Collection, ranker: Tra
                      source: str) -> None:
     """Write ``folder``/README.md."""
     write_text(folder / "README.md", model_card(folder, recipe, data, ranker, mix, source))
+
+
+def write_rows_card(folder: Path, data: Collection, ranker: Any, model: str, dev: float) -> None:
+    """Write ``folder``/README.md of a ranker of feature rows that learned by its own objective."""
+    text = ROWS_TEXT.format(name=folder.parent.name, model=model, collection=data.name, version=__version__,
+                            folder=folder, features=ranker.features, scale=ranker.score_scale, measure=MAIN_MEASURE,
+                            dev=dev, queries=len(data.dev))
+    write_text(folder / "README.md", f"---\n{_yaml(data, dev, [ranker.kind, model], None)}---\n{text}")

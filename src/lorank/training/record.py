@@ -28,16 +28,9 @@ def write_record(out: Path, recipe: Recipe, data: Collection, ranker: TrainableR
                  command: str | None) -> None:
     """Write ``out/run.json``."""
     record = {
-        "lorank": __version__,
-        "command": command,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "seed": recipe.seed,
-        "machine": machine(),
-        "packages": packages(),
+        **_circumstances(data, recipe.seed, command),
         "settings": {"ranker": {"kind": ranker.kind, "base": ranker.base, **ranker.options()},
                      **as_plain(recipe)},
-        "collection": {"name": data.name, "documents": len(data.document_ids), "card": data.card,
-                       "queries": {name: len(split) for name, split in data.splits.items()}},
         "adapter": adapter_record(ranker, weights, recipe, out / "model"),
         "outcome": {"steps": outcome.steps, "best_step": outcome.best_step, "train_seconds": outcome.seconds,
                     "stopped_early": outcome.stopped_early},
@@ -45,6 +38,34 @@ def write_record(out: Path, recipe: Recipe, data: Collection, ranker: TrainableR
                 "dev_curve": [["inf" if g == float("inf") else g, value] for g, value in mix.curve]},
     }
     write_text(out / "run.json", json.dumps(record, indent=1) + "\n")
+
+
+def write_own_record(out: Path, recipe: Recipe, data: Collection, ranker: Any, seconds: float, mix: Mix,
+                     command: str | None) -> None:
+    """Write ``out/run.json`` of a ranker that learned by its own objective; of the recipe only the loss had a say."""
+    settings: dict[str, Any] = {"ranker": {"kind": ranker.kind, **ranker.options()}}
+    if ranker.takes_loss:
+        settings["loss"] = as_plain(recipe.loss)
+    if hasattr(ranker, "settings"):
+        settings["learning"] = as_plain(ranker.settings)
+    best = max(ranker.dev_curve, key=lambda point: point[1], default=(0, 0.0))
+    record = {
+        **_circumstances(data, recipe.seed, command), "settings": settings,
+        "outcome": {"steps": max((step for step, _ in ranker.dev_curve), default=0), "best_step": best[0],
+                    "train_seconds": seconds},
+        "mix": {"first_stage": "given with the data", "first_stage_weight": mix.first_stage, "weight": mix.weight,
+                "dev_curve": [["inf", value] for _, value in mix.curve]},
+    }
+    write_text(out / "run.json", json.dumps(record, indent=1) + "\n")
+
+
+def _circumstances(data: Collection, seed: int, command: str | None) -> dict[str, Any]:
+    return {
+        "lorank": __version__, "command": command, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "seed": seed,
+        "machine": machine(), "packages": packages(),
+        "collection": {"name": data.name, "documents": len(data.document_ids), "card": data.card,
+                       "queries": {name: len(split) for name, split in data.splits.items()}},
+    }
 
 
 def adapter_record(ranker: TrainableRanker, weights: AdapterWeights | WholeWeights, recipe: Recipe,

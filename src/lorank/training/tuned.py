@@ -23,6 +23,7 @@ from lorank.errors import LorankError, UsageError
 from lorank.lowrank import Adapter
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
+from lorank.ranking.scorers.features.trees import TreeRanker
 from lorank.ranking.scorers.ranker import Documents, Ranker, TrainableRanker
 from lorank.ranking.types import Run
 from lorank.training.first_stage import FirstStage
@@ -49,7 +50,7 @@ def merged(adapter: Adapter | None) -> Iterator[None]:
 class Learned(Ranker):
     """The learned part of a tuned ranker: the adapted model's own scores, without the first stage."""
 
-    ranker: TrainableRanker
+    ranker: TrainableRanker | TreeRanker
     adapter: Adapter | None
 
     def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
@@ -63,7 +64,7 @@ class Learned(Ranker):
 class TunedRanker(Ranker):
     """A trained ranker that scores new data; see the module's text for what its scores are."""
 
-    ranker: TrainableRanker
+    ranker: TrainableRanker | TreeRanker
     adapter: Adapter | None = None
     first_stage: FirstStage | None = None
     mix: Mix = ALONE

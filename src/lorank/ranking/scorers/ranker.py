@@ -71,6 +71,11 @@ class TrainableRanker(Ranker, Generic[Inputs]):
     reference: Callable[[], AbstractContextManager[Any]] = nullcontext
     """Opens a context within which the module computes as it did before it was adapted; set by whoever adapts it."""
 
+    @property
+    def descends_a_loss(self) -> bool:
+        """Whether the training loop trains it by any loss of its scores; else its own ``fit(train, dev)`` does."""
+        return True
+
     @abstractmethod
     def options(self) -> dict[str, Any]:
         """Return the constructor's further arguments, JSON-ready: ``type(self)(self.base, **options)``."""

@@ -145,7 +145,7 @@ def prefix(ranker: FeatureRanker, stages: int) -> FeatureRanker:
 
 
 @catalogued("gradient-boosted-nn", area="models", title="Sequential Training of Neural Networks with Gradient Boosting")
-@register_network("boosted", learn=grow)
+@register_network("boosted", learn=grow, reads=("patience",))
 def boosted(
     features: int, generator: torch.Generator, *, units: int = 8, stages: int = 40, inner_steps: int = 60,
     shrinkage: float = 0.3, l2: float = 1e-3,

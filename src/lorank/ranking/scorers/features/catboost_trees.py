@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from lorank.ranking.scorers.features.descent import main_measure
 from lorank.ranking.scorers.features.rows import FeatureLists
 from lorank.ranking.scorers.features.trees import LIBRARIES, Library, TreeRanker, required
 from lorank.ranking.scorers.ranker import Listen
@@ -35,21 +34,21 @@ def _grow(train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, lis
     callbacks = [_Listener(listen, growth.trees)] if listen is not None else None
     model.fit(pool(train), callbacks=callbacks)
     if dev is not None:
-        model.shrink(_best_count(model, dev, growth.patience))
+        model.shrink(_best_count(model, dev, ranker))
     return model
 
 
-def _best_count(model: Any, dev: FeatureLists, patience: int) -> int:
+def _best_count(model: Any, dev: FeatureLists, ranker: TreeRanker) -> int:
     """Return how many of the trees serve ``dev`` best, as early stopping would have found."""
     best, kept = -1.0, 1
     stages = model.staged_predict(np.asarray(dev.rows, np.float32), prediction_type="RawFormulaVal",
                                   eval_period=STEP, thread_count=1)
     for stage, predictions in enumerate(stages, start=1):
         count = min(stage * STEP, model.tree_count_)
-        value = main_measure(np.asarray(predictions), dev)
+        value = ranker.measured(predictions, dev, count)
         if value > best:
             best, kept = value, count
-        elif count - kept >= patience:
+        elif count - kept >= ranker.growth.patience:
             break
     return kept
 

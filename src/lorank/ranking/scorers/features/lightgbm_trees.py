@@ -7,7 +7,7 @@ import numpy as np
 
 from lorank.ranking.losses.derivatives import lightgbm_objective
 from lorank.ranking.scorers.features.rows import FeatureLists
-from lorank.ranking.scorers.features.trees import LIBRARIES, Library, TreeRanker, as_measure, own_loss, required
+from lorank.ranking.scorers.features.trees import LIBRARIES, Library, TreeRanker, own_loss, required
 from lorank.ranking.scorers.ranker import Listen
 
 
@@ -26,7 +26,8 @@ def _grow(train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, lis
     calls = []
     if dev is not None:
         watch = {"valid_sets": [lightgbm.Dataset(dev.rows, dev.labels, group=dev.sizes, reference=data)],
-                 "feval": as_measure(dev)}
+                 "feval": lambda predictions, data: (
+                     "nDCG@10", ranker.measured(predictions, dev, len(ranker.dev_curve) + 1), True)}
         calls.append(lightgbm.early_stopping(growth.patience, verbose=False))
     if listen is not None:
         calls.append(lambda state: listen(state.iteration + 1, growth.trees))

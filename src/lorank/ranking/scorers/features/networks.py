@@ -1,8 +1,8 @@
 """The registry of networks that score feature rows, and what a network that learns in its own way is given."""
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -60,12 +60,19 @@ class Network:
 
     ``build(features, generator, **options)`` gives a module that maps rows [..., features] to [..., 1], or, where it
     looks ``across`` the list, (rows [batch, list, features], mask [batch, list]) to scores [batch, list]. ``learn``
-    is given where the network does not learn by descending a loss of scores.
+    is given where the network does not learn by descending a loss of scores; ``reads`` are then the fields of
+    `Descent` that it goes by.
     """
 
     build: Callable[..., nn.Module]
     across: bool
     learn: Callable[[Lesson], None] | None = None
+    reads: Sequence[str] = ()
+
+    @property
+    def takes_loss(self) -> bool:
+        """Whether it learns by a loss that can be chosen."""
+        return self.learn is not by_own_objective
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -79,12 +86,15 @@ NETWORKS: dict[str, Network] = {}
 
 
 def register_network(
-    name: str, *, across: bool = False, learn: Callable[[Lesson], None] | None = None
+    name: str, *, across: bool = False, learn: Callable[[Lesson], None] | None = None,
+    reads: Sequence[str] | None = None,
 ) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
-    """Decorate a builder to enter it in ``NETWORKS`` under ``name``."""
+    """Decorate a builder to enter it in ``NETWORKS`` under ``name``; ``learn`` reads every setting unless told."""
+    if reads is None:
+        reads = () if learn is None else tuple(field.name for field in fields(Descent))
 
     def enter(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-        NETWORKS[name] = Network(build, across, learn)
+        NETWORKS[name] = Network(build, across, learn, reads)
         return build
 
     return enter

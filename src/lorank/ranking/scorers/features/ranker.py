@@ -44,7 +44,8 @@ class FeatureRanker(TrainableRanker[Tensor]):
     ``model`` names the network, ``options`` are its own (``hidden``, ``dropout``, ``width``, ...). ``features`` is
     the number of columns; left out, ``observe`` (or ``fit``) sets it from the training rows and builds the module.
     Weights are drawn from ``seed``; the last layer starts at zero, so that every score starts at 0. ``statistics``
-    are what the transform learned from the training rows.
+    are what the transform learned from the training rows. ``settings`` are those of ``fit`` where it is given none;
+    ``dev_curve`` holds (round, nDCG@10 of the held-out lists) of the last ``fit``.
 
     >>> ranker = FeatureRanker(hidden=(4,), transform="standardise")
     >>> ranker.observe(np.array([[0.0, 10.0], [2.0, 30.0]], np.float32))
@@ -57,7 +58,8 @@ class FeatureRanker(TrainableRanker[Tensor]):
 
     def __init__(self, base: str = "features", *, model: str = "mlp", features: int | None = None,
                  transform: str = "log1p-standardise", seed: int = 0,
-                 statistics: Mapping[str, Sequence[Any]] | None = None, **options: Any) -> None:
+                 statistics: Mapping[str, Sequence[Any]] | None = None, settings: Descent | None = None,
+                 **options: Any) -> None:
         if base != "features":
             raise UsageError(f"a FeatureRanker starts from nothing, not from {base!r}; leave the base out")
         self.base, self.model, self.transform, self.seed = base, model, transform, seed
@@ -67,6 +69,7 @@ class FeatureRanker(TrainableRanker[Tensor]):
                                 for name, default in self._network.options.items()}
         self.statistics = None if statistics is None else {
             name: np.asarray(value, np.float64) for name, value in statistics.items()}
+        self.settings, self.dev_curve = settings or Descent(), list[tuple[int, float]]()
         self._module: nn.Module | None = None
         self._features = 0
         self._network.build(1, torch.Generator(), **self.network_options)      # refuses bad values at once
@@ -102,6 +105,11 @@ class FeatureRanker(TrainableRanker[Tensor]):
     def descends_a_loss(self) -> bool:
         """Whether the network learns by any loss of its scores; else ``fit`` is the one way to train it."""
         return self._network.learn is None
+
+    @property
+    def takes_loss(self) -> bool:
+        """Whether ``fit`` takes a loss."""
+        return self._network.takes_loss
 
     @property
     def looks_across(self) -> bool:
@@ -144,17 +152,22 @@ class FeatureRanker(TrainableRanker[Tensor]):
             train: Lists to learn from; the transform sees their rows and no others.
             dev: Lists on which nDCG@10 decides when to stop.
             loss: A name in ``LOSSES``, or a loss with its options set; ``softmax`` where left out.
-            settings: Epochs, rates, patience.
+            settings: Epochs, rates, patience; the ranker's own where left out.
             listen: Hears (epochs done, epochs).
             changes: Fields of ``settings`` to change.
         """
         function = named_loss(loss) if isinstance(loss, str) else loss
         self.observe(train.rows)
-        held_out = None if dev is None else lambda: main_measure(self.score_lists(dev), dev)
+        self.dev_curve = []
+        held_out = None if dev is None else lambda: self._measured(dev)
         lesson = Lesson(self.module, self.prepare([], train.rows), train, self._transform.within, function,
-                        replace(settings or Descent(), **changes), self.seed, held_out, listen)
+                        replace(settings or self.settings, **changes), self.seed, held_out, listen)
         (self._network.learn or self._descend)(lesson)
         return self
+
+    def _measured(self, dev: FeatureLists) -> float:
+        self.dev_curve.append((len(self.dev_curve) + 1, main_measure(self.score_lists(dev), dev)))
+        return self.dev_curve[-1][1]
 
     def _descend(self, lesson: Lesson) -> None:
         function = lesson.loss or named_loss("softmax")

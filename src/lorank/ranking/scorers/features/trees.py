@@ -98,7 +98,8 @@ class TreeRanker(Ranker):
     """Score feature rows with boosted trees.
 
     ``library`` is ``lightgbm``, ``xgboost`` or ``catboost``; ``objective`` one of the library's own or a loss of the
-    registry with ``loss_options``; ``growth`` and ``changes`` to it say how trees grow.
+    registry with ``loss_options``; ``growth`` and ``changes`` to it say how trees grow. ``dev_curve`` holds (trees,
+    nDCG@10 of the held-out lists) of the last ``fit``.
 
     >>> rows = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
     >>> lists = FeatureLists(rows, (rows[:, 0] > 0.5).astype(int), np.arange(0, 201, 10))
@@ -109,6 +110,9 @@ class TreeRanker(Ranker):
 
     kind: ClassVar[str] = "trees"
     score_scale: ClassVar[str] = "logit"
+    descends_a_loss: ClassVar[bool] = False
+    takes_loss: ClassVar[bool] = False
+    """Its objective is given when it is made."""
 
     def __init__(self, library: str = "lightgbm", *, objective: str = "", loss_options: Mapping[str, Any] | None = None,
                  hessian: str = "auto", features: int | None = None, seed: int = 0, growth: Growth | None = None,
@@ -124,6 +128,12 @@ class TreeRanker(Ranker):
             raise unknown_name("option of trees:", unknown, Growth.__dataclass_fields__)
         self.growth = replace(growth or Growth(), **changes)
         self._booster: Any = None
+        self.dev_curve: list[tuple[int, float]] = []
+
+    @property
+    def model(self) -> str:
+        """The feature model's name: the library."""
+        return self.library
 
     @property
     def booster(self) -> Any:
@@ -142,10 +152,16 @@ class TreeRanker(Ranker):
         """
         required(self._library.module)
         informative(train)
+        self.dev_curve = []
         self.features = train.rows.shape[1]
         self._booster = self._library.grow(_without_empty(train), None if dev is None else _without_empty(dev),
                                            self, listen)
         return self
+
+    def measured(self, predictions: np.ndarray, dev: FeatureLists, trees: int) -> float:
+        """Return nDCG@10 of predictions for the held-out lists, and remember it; libraries call it as trees grow."""
+        self.dev_curve.append((trees, main_measure(np.asarray(predictions), dev)))
+        return self.dev_curve[-1][1]
 
     def score_lists(self, lists: FeatureLists) -> np.ndarray:
         """Return scores of all rows of packed lists, float32 [documents]."""
@@ -196,8 +212,3 @@ def own_loss(ranker: TreeRanker) -> Callable[..., Any] | None:
     if ranker.objective in ranker._library.objectives:
         return None
     return loss(ranker.objective, **ranker.loss_options)
-
-
-def as_measure(dev: FeatureLists) -> Callable[[np.ndarray, Any], tuple[str, float, bool]]:
-    """Return nDCG@10 of ``dev`` in the form in which LightGBM asks for a measure."""
-    return lambda predictions, data: ("nDCG@10", main_measure(predictions, dev), True)

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from lorank.ranking.losses.derivatives import xgboost_objective
-from lorank.ranking.scorers.features.descent import main_measure
 from lorank.ranking.scorers.features.rows import FeatureLists
 from lorank.ranking.scorers.features.trees import LIBRARIES, Library, TreeRanker, own_loss, required
 from lorank.ranking.scorers.ranker import Listen
@@ -31,7 +30,8 @@ def _grow(train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, lis
     data, watch, calls = matrix(train), {}, []
     if dev is not None:
         watch = {"evals": [(matrix(dev), "dev")], "verbose_eval": False,
-                 "custom_metric": lambda predictions, data: ("nDCG@10", main_measure(predictions, dev))}
+                 "custom_metric": lambda predictions, data: (
+                     "nDCG@10", ranker.measured(predictions, dev, len(ranker.dev_curve) + 1))}
         calls.append(xgboost.callback.EarlyStopping(rounds=growth.patience, metric_name="nDCG@10", data_name="dev",
                                                     maximize=True, save_best=True))
     if listen is not None:
