@@ -9,6 +9,7 @@ from lorank import lowrank
 from lorank.lowrank.forms.bone import block_side
 
 
+@pytest.mark.by_hand("bone")
 def test_bone_two_by_three_by_hand(one_layer, set_tensors):
     # 2 and 3 have the common divisor 1: blocks are single values, D one value an output
     model, form = one_layer([[1.0, 2.0, 3.0], [0.0, 1.0, -1.0]], "bone", rank=1)
@@ -22,6 +23,7 @@ def test_bone_two_by_three_by_hand(one_layer, set_tensors):
     assert form.D.grad.flatten().tolist() == [2.0, 1.0]  # (W[i, 0] + 1) x_0: the weight is in the gradient
 
 
+@pytest.mark.by_hand("miss")
 def test_miss_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[0.0] * 3, [0.0] * 3], "miss", rank=2)
     set_tensors(form, D=[[1.0, 2.0], [10.0, 20.0]])

@@ -1,10 +1,12 @@
 """BoRA: a 2x3 example worked by hand, norms from the factors, and DoRA over columns as its limit."""
 
+import pytest
 import torch
 
 from lorank import lowrank
 
 
+@pytest.mark.by_hand("bora")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[3.0, 0.0, 0.0], [4.0, 2.0, 1.0]], "bora", rank=1)
     torch.testing.assert_close(form.magnitude_in.detach(), torch.tensor([5.0, 2.0, 1.0]).double())

@@ -10,6 +10,7 @@ from lorank import lowrank
 from lorank.errors import UsageError
 
 
+@pytest.mark.by_hand("c3a")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     # blocks of side 1: the update is w itself, times s / in
     model, form = one_layer([[0.0] * 3, [0.0] * 3], "c3a", rank=2)

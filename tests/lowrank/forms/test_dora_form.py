@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from torch import nn
 
@@ -20,6 +21,7 @@ def by_hand():
     return model, form
 
 
+@pytest.mark.by_hand("dora")
 def test_two_by_three_by_hand():
     model, form = by_hand()
     assert form.magnitude.tolist() == [5.0, 2.0]  # row norms of W

@@ -1,10 +1,12 @@
 """EDoRA: a 2x3 example worked by hand, its count, and its norm without the weight."""
 
+import pytest
 import torch
 
 from lorank import lowrank
 
 
+@pytest.mark.by_hand("edora")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     # W = diag(3, 2): triplets (e_1, 3, e_1) and (e_2, 2, e_2), so B = U sigma = diag(3, 2) and A = I
     model, form = one_layer([[3.0, 0.0, 0.0], [0.0, 2.0, 0.0]], "edora", rank=2)

@@ -9,6 +9,7 @@ from lorank import lowrank
 from lorank.errors import UsageError
 
 
+@pytest.mark.by_hand("gralora")
 def test_two_by_four_by_hand(one_layer, set_tensors):
     """Two blocks need even sides, so the example has one input more."""
     model, form = one_layer([[0.0] * 4, [0.0] * 4], "gralora", rank=2, alpha=2.0)

@@ -1,10 +1,12 @@
 """Hydra: a 2x3 example worked by hand, merging, and its limits: LoRA and a sequential adapter."""
 
+import pytest
 import torch
 
 from lorank import lowrank
 
 
+@pytest.mark.by_hand("hydra")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]], "hydra", rank=1, alpha=2.0)
     set_tensors(form, A=[1.0, 0.0, 0.0], B=[1.0, 0.0], A_behind=[1.0, 1.0], B_behind=[0.0, 3.0])

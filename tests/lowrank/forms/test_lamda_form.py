@@ -7,6 +7,7 @@ from lorank import lowrank
 from lorank.errors import UsageError
 
 
+@pytest.mark.by_hand("lamda")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[3.0, 0.0, 0.0], [0.0, 2.0, 0.0]], "lamda", rank=1, alpha=2.0)
     assert form.A.tolist() == [[1.0, 0.0, 0.0]]

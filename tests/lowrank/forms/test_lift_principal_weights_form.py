@@ -26,6 +26,7 @@ def steps(model, adapter, count=3):
     return optimizer
 
 
+@pytest.mark.by_hand("lift-principal-weights")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     # rank 1 of W keeps 5 alone: its row and column have nothing else, and ties at 0 do not matter for one place
     options = {"share": 1 / 6, "filter_rank": 1, "refreshes": 0}

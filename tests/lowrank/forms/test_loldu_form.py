@@ -1,10 +1,12 @@
 """LoLDU: a 2x3 example worked by hand, frozen triangles, a saved factor, and pivots of zero."""
 
+import pytest
 import torch
 
 from lorank import lowrank
 
 
+@pytest.mark.by_hand("loldu")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     # rows swapped: W = P L diag(2, 3) U with L = [[1, 0], [0.5, 1]], U = [[1, 2, 0], [0, 1, 1]]
     model, form = one_layer([[1.0, 5.0, 3.0], [2.0, 4.0, 0.0]], "loldu", rank=2)

@@ -1,10 +1,12 @@
 """Asymmetric LoRA: a 2x3 example worked by hand, and the linear teacher whose best B is known."""
 
+import pytest
 import torch
 
 from lorank import lowrank
 
 
+@pytest.mark.by_hand("lora-asymmetry")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], "lora-asymmetry", rank=1)
     set_tensors(form, A=[[0.6, 0.0, 0.8]], B=[[5.0], [10.0]])

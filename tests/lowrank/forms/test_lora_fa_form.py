@@ -1,12 +1,14 @@
 """LoRA-FA: a 2x3 example worked by hand, what the backward pass keeps, and PEFT on the folder."""
 
 import peft
+import pytest
 import torch
 from torch import nn
 
 from lorank import lowrank
 
 
+@pytest.mark.by_hand("lora-fa")
 def test_two_by_three_by_hand(one_layer):
     model, form = one_layer([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], "lora-fa", rank=1, alpha=2.0)
     form.set_factors(torch.tensor([[1.0, 0.0, -1.0]]), torch.tensor([[1.0], [3.0]]))

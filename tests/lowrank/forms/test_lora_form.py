@@ -23,6 +23,7 @@ def by_hand(**keywords):
     return model, adapter
 
 
+@pytest.mark.by_hand("lora")
 def test_two_by_three_by_hand():
     model, adapter = by_hand()
     x = torch.tensor([[1.0, 0.0, -1.0]], requires_grad=True)

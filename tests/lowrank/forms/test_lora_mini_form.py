@@ -7,6 +7,7 @@ from lorank import lowrank
 from lorank.errors import UsageError
 
 
+@pytest.mark.by_hand("lora-mini")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[0.0] * 3, [0.0] * 3], "lora-mini", rank=1, options={"width": 2})
     set_tensors(form, outer_A=[[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]], outer_B=[[1.0, 0.0], [0.0, 2.0]])

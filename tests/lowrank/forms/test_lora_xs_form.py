@@ -1,10 +1,12 @@
 """LoRA-XS: a 2x3 example worked by hand; the factors are W's own and are not saved."""
 
+import pytest
 import torch
 
 from lorank import lowrank
 
 
+@pytest.mark.by_hand("lora-xs")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     # W = 3 e_2 e_1^T + 2 e_1 e_3^T: the triplets are (e_2, 3, e_1) and (e_1, 2, e_3)
     model, form = one_layer([[0.0, 0.0, 2.0], [3.0, 0.0, 0.0]], "lora-xs", rank=2)

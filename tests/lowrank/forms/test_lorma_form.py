@@ -9,6 +9,7 @@ from lorank.errors import UsageError
 from lorank.lowrank.forms.lorma import inflate
 
 
+@pytest.mark.by_hand("lorma")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]], "lorma", rank=1)
     set_tensors(form, A=[1.0, 2.0], B=[1.0, -1.0])

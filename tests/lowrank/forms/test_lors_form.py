@@ -1,5 +1,6 @@
 """LoRS: a 2x3 example worked by hand, the base's zeros, gradients of the dense reference, and what is kept."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -17,6 +18,7 @@ def sparse(shake):
     return model, adapter, torch.randn(5, 12, generator=generator, dtype=torch.float64)
 
 
+@pytest.mark.by_hand("lors")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]], "lors", rank=1)
     set_tensors(form, A=[1.0, 2.0, 3.0], B=[1.0, 10.0])

@@ -16,6 +16,7 @@ def layer(rank=2, **options):
     return model, adapter, torch.randn(5, 12, dtype=torch.float64)
 
 
+@pytest.mark.by_hand("losia")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]], "losia", rank=1, options={"share": 0.7})
     assert form.rows.tolist() == [0]

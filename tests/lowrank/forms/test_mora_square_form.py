@@ -10,6 +10,7 @@ from lorank import lowrank
 from lorank.errors import UsageError
 
 
+@pytest.mark.by_hand("mora-square")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     # k = floor(sqrt(5)) = 2; x in blocks (x_0, x_1), (x_2, 0), summed; the output is one block
     model, form = one_layer([[0.0] * 3, [0.0] * 3], "mora-square", rank=1, options={"kind": "sharing"})

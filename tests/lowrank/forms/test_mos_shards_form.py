@@ -13,6 +13,7 @@ def stack(layers, **options):
     return model, lowrank.attach(model, "mos-shards", rank=4, options=options)
 
 
+@pytest.mark.by_hand("mos-shards")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[0.0] * 3, [0.0] * 3], "mos-shards", rank=1, options={"vectors": 2, "shards": 1})
     set_tensors(form, pools__A=[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], pools__B=[[1.0, 0.0], [0.0, 1.0]])

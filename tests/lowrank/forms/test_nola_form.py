@@ -1,11 +1,13 @@
 """NOLA: a 2x3 example worked by hand, a count without the rank, and bases from the seed."""
 
+import pytest
 import torch
 from torch import nn
 
 from lorank import lowrank
 
 
+@pytest.mark.by_hand("nola")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[0.0] * 3, [0.0] * 3], "nola", rank=1, options={"bases": 2})
     set_tensors(form, A__value=[[[1.0, 0.0, 0.0]], [[0.0, 1.0, 1.0]]], B__value=[[[1.0], [0.0]], [[0.0], [2.0]]])

@@ -7,6 +7,7 @@ from lorank import lowrank
 from lorank.errors import UsageError
 
 
+@pytest.mark.by_hand("nora-nested")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     # the outer pair of diag(3, 2) is A = I, B = diag(3, 2)
     model, form = one_layer([[3.0, 0.0, 0.0], [0.0, 2.0, 0.0]], "nora-nested", rank=2, options={"inner": 1})

@@ -1,11 +1,13 @@
 """PMSS: a 2x3 example worked by hand; columns and rows are exact slices of W."""
 
+import pytest
 import torch
 
 from lorank import lowrank
 from lorank.lowrank.forms.pmss import pivots
 
 
+@pytest.mark.by_hand("pmss")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[0.0, 4.0, 1.0], [1.0, 2.0, 0.0]], "pmss", rank=1)
     assert form.C.flatten().tolist() == [4.0, 2.0]  # the longest column

@@ -8,6 +8,7 @@ from torch import nn
 from lorank import lowrank
 
 
+@pytest.mark.by_hand("randlora")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[0.0] * 3, [0.0] * 3], "randlora", rank=1)
     # in > out, so dW is the transpose of sum_i B_i lambda_i A gamma_i [3, 2]; n = 2 bases of rank 1

@@ -1,8 +1,10 @@
 """eigenlorax, lora-squeeze and lora-core: examples worked by hand. Their own facts are with the algebra."""
 
+import pytest
 import torch
 
 
+@pytest.mark.by_hand("eigenlorax")
 def test_eigenlorax_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer(
         [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], "eigenlorax", rank=1, alpha=2.0, options={"components": 2}
@@ -14,18 +16,20 @@ def test_eigenlorax_two_by_three_by_hand(one_layer, set_tensors):
     assert model["layer"](torch.tensor([[1.0, 2.0, -1.0]]).double()).tolist() == [[-11.0, -8.0]]
 
 
-def test_lora_squeeze_two_by_two_by_hand(one_layer, set_tensors):
+@pytest.mark.by_hand("lora-squeeze")
+def test_lora_squeeze_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer(
-        [[0.0, 0.0], [0.0, 0.0]], "lora-squeeze", rank=2, alpha=4.0, options={"target": 1, "stages": 1}
+        [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]], "lora-squeeze", rank=2, alpha=4.0, options={"target": 1, "stages": 1}
     )
-    set_tensors(form, A=[[1.0, 0.0], [0.0, 1.0]], B=[[4.0, 0.0], [0.0, 9.0]])
-    assert form.delta(model["layer"].weight).tolist() == [[8.0, 0.0], [0.0, 18.0]]
+    set_tensors(form, A=[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], B=[[4.0, 0.0], [0.0, 9.0]])
+    assert form.delta(model["layer"].weight).tolist() == [[8.0, 0.0, 0.0], [0.0, 18.0, 0.0]]
     form.advance(2, 3)  # the smaller of 8 and 18 goes, s = 2 stays: A' = 3, B' = 3 in the second place
-    torch.testing.assert_close(form.A.detach().abs(), torch.tensor([[0.0, 3.0], [0.0, 0.0]]).double())
+    torch.testing.assert_close(form.A.detach().abs(), torch.tensor([[0.0, 3.0, 0.0], [0.0, 0.0, 0.0]]).double())
     torch.testing.assert_close(form.B.detach().abs(), torch.tensor([[0.0, 0.0], [3.0, 0.0]]).double())
-    torch.testing.assert_close(model["layer"](torch.ones(1, 2).double()), torch.tensor([[0.0, 18.0]]).double())
+    torch.testing.assert_close(model["layer"](torch.ones(1, 3).double()), torch.tensor([[0.0, 18.0]]).double())
 
 
+@pytest.mark.by_hand("lora-core")
 def test_lora_core_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], "lora-core", rank=2, alpha=9.0)
     set_tensors(form, A=[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], B=[[0.0, 1.0], [1.0, 0.0]], R=[[1.0, 2.0], [3.0, 4.0]])

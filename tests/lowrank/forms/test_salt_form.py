@@ -7,6 +7,7 @@ from lorank import lowrank
 from lorank.errors import UsageError
 
 
+@pytest.mark.by_hand("salt")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[5.0, 0.0, 0.0], [0.0, 3.0, 0.0]], "salt", rank=1, alpha=2.0, options={"top": 1})
     set_tensors(form, scale=[2.0], shift=[1.0], A=[7.0, 1.0, 2.0], B=[7.0, 1.0])

@@ -15,6 +15,7 @@ def square(shake, rank=2):
     return model["layer"].weight, adapter
 
 
+@pytest.mark.by_hand("singlora")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[0.0] * 3, [0.0] * 3], "singlora", rank=1, alpha=2.0, options={"ramp": 0.5})
     set_tensors(form, A=[1.0, 2.0, 3.0])

@@ -1,10 +1,12 @@
 """SVFit: a 2x3 example worked by hand; singular values move, singular vectors do not."""
 
+import pytest
 import torch
 
 from lorank import lowrank
 
 
+@pytest.mark.by_hand("svfit")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[0.0, 0.0, 5.0], [3.0, 0.0, 0.0]], "svfit", rank=1)
     set_tensors(form, shift=[2.0])

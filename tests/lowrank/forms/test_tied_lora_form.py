@@ -15,6 +15,7 @@ def three(method="tied-lora", **keywords):
     return model, lowrank.attach(model, method, rank=2, **keywords)
 
 
+@pytest.mark.by_hand("tied-lora")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[0.0] * 3, [0.0] * 3], "tied-lora", rank=1)
     set_tensors(form, tied__A=[1.0, 2.0, 3.0], tied__B=[1.0, -1.0], u=[2.0], v=[1.0, 3.0])

@@ -1,12 +1,14 @@
 """VeRA: a 2x3 example worked by hand, bases from the seed alone, and PEFT's update with equal tensors."""
 
 import peft
+import pytest
 import torch
 from torch import nn
 
 from lorank import lowrank
 
 
+@pytest.mark.by_hand("vera")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], "vera", rank=1)
     assert form.d.tolist() == [0.1]

@@ -1,5 +1,7 @@
 """MHR: one head is Poly, one module a LoRA; z trains the logits, mu the mean."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -90,3 +92,16 @@ def test_only_an_inventory_can_be_tuned_so(tower):
         tune(lowrank.attach(tower()), "z")
     with pytest.raises(UsageError, match="known: mu, z"):
         tune(inventory()[1], "y")
+
+
+@pytest.mark.by_hand("mhr")
+def test_two_by_three_by_hand(one_layer, set_tensors):
+    options = {"tasks": 1, "modules": 2, "heads": 3}
+    model, form = one_layer([[0.0] * 3, [0.0] * 3], "mhr", rank=3, options=options)
+    set_tensors(form, logits=[[math.log(3), 0.0], [0.0, 0.0], [0.0, 0.0]])
+    set_tensors(form, A=[[[4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 4.0]], [[0.0] * 3] * 3])
+    set_tensors(form, B=[[[0.0] * 3] * 2, [[4.0, 0.0, 2.0], [0.0, 4.0, 2.0]]])
+    # heads are columns; module 0 has weights 3/4, 1/2, 1/2 in them, module 1 the rest:
+    # A = diag(3, 2, 2), B = [[1, 0, 1], [0, 2, 1]]
+    expected = torch.tensor([[3.0, 0.0, 2.0], [0.0, 4.0, 2.0]]).double()
+    torch.testing.assert_close(form.delta(model["layer"].weight), expected)

@@ -1,5 +1,8 @@
 """Mixture of routers: weights that sum to 1, a plain mixture at one sub-router, and a corrupted one loses its vote."""
 
+import math
+
+import pytest
 import torch
 from torch import nn
 
@@ -73,3 +76,16 @@ def test_a_corrupted_sub_router_is_weighed_down():
         optimizer.step()
     weights, _ = form.votes(x)
     assert weights[:, 1].mean() < 0.1
+
+
+@pytest.mark.by_hand("mixture-of-routers")
+@pytest.mark.parametrize(("top", "y"), [(2, [[0.375, 1.25]]), (1, [[0.0, 2.0]])])
+def test_two_by_three_by_hand(one_layer, set_tensors, top, y):
+    options = {"experts": 2, "routers": 2, "top": top}
+    model, form = one_layer([[0.0] * 3, [0.0] * 3], "mixture-of-routers", rank=1, options=options)
+    log3, none = [math.log(3), 0.0, 0.0], [0.0] * 3
+    set_tensors(form, A=[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], B=[[1.0, 0.0], [0.0, 1.0]])
+    set_tensors(form, main_router=[none, log3], sub_routers=[[log3, none], [none, log3]])
+    # w = (1/4, 3/4); votes (3/4, 1/4) and (1/4, 3/4): p = (3/8, 5/8); the experts give (1, 0) and (0, 2)
+    expected = torch.tensor(y).double()
+    torch.testing.assert_close(model["layer"](torch.tensor([[1.0, 2.0, 0.0]]).double()), expected)

@@ -93,3 +93,13 @@ def test_one_model_covers_a_monotone_front_between_two_losses():
     assert (front[:, 1].diff() > 0).all()
     assert front[-1, 0] < 0.05 * front[0, 0]
     assert front[0, 1] < 0.05 * front[-1, 1]
+
+
+@pytest.mark.by_hand("palora")
+def test_two_by_three_by_hand(one_layer, set_tensors):
+    model, form = one_layer([[0.0] * 3, [0.0] * 3], "palora", rank=1, options={"tasks": 2})
+    set_tensors(form, A=[[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]], B=[[1.0, 0.0], [0.0, 4.0]])
+    with context(preferences=[0.25, 0.75]):
+        # 1/4 (1, 0)^T (1, 0, 2) + 3/4 (0, 4)^T (0, 1, 0)
+        assert form.delta(model["layer"].weight).tolist() == [[0.25, 0.0, 0.5], [0.0, 3.0, 0.0]]
+        assert model["layer"](torch.ones(1, 3).double()).tolist() == [[0.75, 3.0]]

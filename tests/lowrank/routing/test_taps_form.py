@@ -1,5 +1,6 @@
 """TAPS: lambda decides how much is shared, and only what is the task's own is stored."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -76,3 +77,17 @@ def test_an_export_holds_own_layers_alone(tmp_path):
     fresh, x = Two(), torch.randn(3, 8)
     lowrank.load(fresh, tmp_path / "portable")
     torch.testing.assert_close(fresh(x), model(x))
+
+
+@pytest.mark.by_hand("taps")
+def test_two_by_three_by_hand(one_layer, set_tensors):
+    model, form = one_layer([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], "taps", rank=1, options={"threshold": 0.25})
+    x = torch.ones(1, 3).double()
+    for score, y in ((0.5, [[7.0, 13.0]]), (0.125, [[1.0, 1.0]])):
+        set_tensors(form, A=[[1.0, 2.0, 3.0]], B=[[1.0], [2.0]], score=score)
+        form.zero_grad()
+        scores = model["layer"](x)
+        assert scores.tolist() == y  # W x = (1, 1), B A x = (6, 12) while the score is at least 1/4
+        scores.sum().backward()
+        assert form.score.grad.item() == 18.0  # straight through, on either side
+        assert form.penalty().item() == pytest.approx(0.01 * score)

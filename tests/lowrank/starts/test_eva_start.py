@@ -9,6 +9,7 @@ from lorank import lowrank
 from lorank.errors import UsageError
 
 
+@pytest.mark.by_hand("eva")
 def test_two_by_three_by_hand(one_layer):
     inputs = torch.tensor([[1.0, 5.0, 0.0], [1.0, -5.0, 0.0], [1.0, 0.0, 1.0], [1.0, 0.0, -1.0]])
     # centred, the inputs vary by 5 along e_2 and by 1 along e_3, and not along e_1

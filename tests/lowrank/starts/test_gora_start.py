@@ -1,11 +1,13 @@
 """GoRA: a 2x3 example worked by hand, the best step in A's row space, and ranks by importance."""
 
+import pytest
 import torch
 from torch import nn
 
 from lorank import lowrank
 
 
+@pytest.mark.by_hand("gora")
 def test_two_by_three_by_hand(one_layer):
     gradient = torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0]])
     W = [[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]]

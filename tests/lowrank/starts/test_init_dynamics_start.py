@@ -9,6 +9,7 @@ from lorank import lowrank
 WIDTHS = (16, 64, 256, 1024)
 
 
+@pytest.mark.by_hand("init-b")
 def test_two_by_three_by_hand(one_layer):
     model, form = one_layer([[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]], "lora-init-b", rank=1)
     assert form.A.tolist() == [[0.0] * 3]
@@ -57,3 +58,14 @@ def test_lora_init_dynamics_init_a_bears_larger_rates_the_wider_the_layer():
     ratios = [largest_stable_rate("lora-init-a", n) / largest_stable_rate("lora-init-b", n) for n in WIDTHS]
     assert min(ratios) > 1
     assert ratios[-1] > ratios[0]
+
+
+@pytest.mark.by_hand("init-a")
+def test_two_by_three_by_hand_from_init_a(one_layer):
+    model, form = one_layer([[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]], "lora-init-a", rank=1)
+    assert form.B.tolist() == [[0.0], [0.0]]
+    x = torch.tensor([[1.0, 2.0, 3.0]]).double()
+    model["layer"](x).sum().backward()
+    # dB = dy (A x)^T, and A has no gradient yet
+    torch.testing.assert_close(form.B.grad, (form.A.detach() @ x.t()).expand(2, 1))
+    assert form.A.grad.abs().max() == 0

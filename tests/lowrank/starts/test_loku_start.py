@@ -1,5 +1,6 @@
 """loku: Fisher-weighted factors, and what unlearning with them does to a planted classifier."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -92,12 +93,13 @@ def test_loku_forgets_to_chance_and_retains_more_than_gradient_ascent():
     assert ours[1] > theirs[1] + 0.1
 
 
-def test_two_by_two_by_hand(one_layer):
+@pytest.mark.by_hand("loku")
+def test_two_by_three_by_hand(one_layer):
     # row 0 matters three times as much for what is forgotten (d = 3, 1): of D W = diag(6, 5) the 6 is kept
     seen = {
-        "fisher_forget": torch.tensor([[9.0, 0.0], [0.0, 1.0]]),
-        "fisher_retain": torch.tensor([[1.0, 0.0], [1.0, 0.0]]),
+        "fisher_forget": torch.tensor([[9.0, 0.0, 0.0], [0.0, 1.0, 0.0]]),
+        "fisher_retain": torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]),
     }
-    model, form = one_layer([[2.0, 0.0], [0.0, 5.0]], "loku", rank=1, statistics={"layer": seen})
-    torch.testing.assert_close((form.B @ form.A).detach(), torch.tensor([[2.0, 0.0], [0.0, 0.0]]).double())
+    model, form = one_layer([[2.0, 0.0, 0.0], [0.0, 5.0, 0.0]], "loku", rank=1, statistics={"layer": seen})
+    torch.testing.assert_close((form.B @ form.A).detach(), torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]]).double())
     assert form.delta(model["layer"].weight).abs().max() < 1e-12

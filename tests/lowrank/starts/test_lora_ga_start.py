@@ -1,10 +1,12 @@
 """LoRA-GA: a 2x3 example worked by hand, the gradient's directions, and a start that moves nothing."""
 
+import pytest
 import torch
 
 from lorank import lowrank
 
 
+@pytest.mark.by_hand("lora-ga")
 def test_two_by_three_by_hand(one_layer):
     # G's triplets are (e_1, 5, e_3) and (e_2, 2, e_1): A takes the first v, B the second u
     gradient = torch.tensor([[0.0, 0.0, 5.0], [2.0, 0.0, 0.0]])

@@ -1,5 +1,6 @@
 """LoRA-SB: a 2x3 example worked by hand, orthonormal factors, the best approximation, and no scale."""
 
+import pytest
 import torch
 
 from lorank import lowrank
@@ -14,6 +15,7 @@ def attach(model, **keywords):
     return gradient, lowrank.attach(model, "lora-sb", **keywords)
 
 
+@pytest.mark.by_hand("lora-sb")
 def test_two_by_three_by_hand(one_layer):
     # sign(G) = [[1, 1, 1], [0, 0, 0]] = sqrt(3) e_1 (1, 1, 1) / sqrt(3)
     gradient = torch.tensor([[2.0, 5.0, 0.1], [0.0, 0.0, 0.0]])

@@ -1,11 +1,13 @@
 """OLoRA: a 2x3 example worked by hand, orthonormal columns, W untouched, and PEFT's start."""
 
 import peft
+import pytest
 import torch
 
 from lorank import lowrank
 
 
+@pytest.mark.by_hand("olora")
 def test_two_by_three_by_hand(one_layer):
     # Q R of [[3, 1, 0], [4, 3, 5]]: q_1 = +-(0.6, 0.8), R's first row q_1^T W
     W = [[3.0, 1.0, 0.0], [4.0, 3.0, 5.0]]

@@ -18,6 +18,7 @@ def diagonal():
     return nn.ModuleDict({"layer": linear})
 
 
+@pytest.mark.by_hand("svd")
 def test_two_by_three_by_hand():
     model = diagonal()
     form = lowrank.attach(model, "pissa", rank=1).forms["layer"]
