@@ -21,6 +21,7 @@ from lorank.errors import UsageError
 from lorank.ranking.scorers.batching import batches_by_length
 from lorank.ranking.scorers.folders import write_json
 from lorank.ranking.scorers.packed import PackedEncoder, can_pack
+from lorank.ranking.scorers.pairs import used_texts
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.pretrained import load_pretrained, longest_input, read_json
 from lorank.ranking.scorers.ranker import Documents, Listen
@@ -160,15 +161,14 @@ class BiEncoder(TextRanker[TextInputs]):
         """
         if not len(pairs):
             return np.zeros(0, np.float32)
-        used_queries, query_at = np.unique(pairs[:, 0], return_inverse=True)
-        used_documents, document_at = np.unique(pairs[:, 1], return_inverse=True)
-        inputs = self.prepare([queries[i] for i in used_queries], [documents[i] for i in used_documents])
+        texts, read, at = used_texts(queries, documents, pairs)
+        inputs = self.prepare(texts, read)
         self.report_truncation(counted(inputs.documents))
         start, length = self.template.cut(inputs.queries.lengths, self.room)
         q = self.encode_spans(inputs.queries, Span(np.arange(len(inputs.queries)), start, length))
         span = self.document_spans(inputs.documents)
         d = self.encode_spans(inputs.documents, span, listen)
-        return aggregate(q, d, span.text, query_at, document_at, self.long) / np.float32(self.temperature)
+        return aggregate(q, d, span.text, at[:, 0], at[:, 1], self.long) / np.float32(self.temperature)
 
     def document_spans(self, table: TokenTable) -> Span:
         """Return the passages that are encoded: one a document, or several where ``long`` says so."""

@@ -30,6 +30,7 @@ from lorank.ranking.scorers.batching import batches_by_length
 from lorank.ranking.scorers.causal_pretrained import applies_chat, load_causal
 from lorank.ranking.scorers.causal_prompt import Prompt, answer_token, question_text
 from lorank.ranking.scorers.cross_encoder import PairInputs, PairSpans
+from lorank.ranking.scorers.pairs import GridPairs, used_texts
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.pretrained import longest_input
 from lorank.ranking.scorers.ranker import Documents, Listen
@@ -120,14 +121,10 @@ class CausalRanker(TextRanker[PairInputs]):
 
     def forward(self, inputs: PairInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
         """Return scores [batch, list]; a pair that stands in several places is read once."""
-        inside = mask.cpu().numpy()
-        rows = np.broadcast_to(queries.cpu().numpy()[:, None], inside.shape)[inside]
-        asked = np.stack([rows, documents.cpu().numpy()[inside]], 1)
-        scores = torch.zeros(inside.shape, device=self.device)
+        asked = GridPairs.of(queries, documents, mask)
         if not len(asked):
-            return scores
-        pairs, at = np.unique(asked, axis=0, return_inverse=True)
-        spans = self.spans(inputs, pairs)
+            return torch.zeros(mask.shape, device=self.device)
+        spans = self.spans(inputs, asked.pairs)
         if self.view == "log-ratio":
             with self.reference(), scoring(self.module):
                 before = self.read(inputs, spans)
@@ -135,7 +132,7 @@ class CausalRanker(TextRanker[PairInputs]):
             values = self.read(inputs, spans) - before.clone()
         else:
             values = self.read(inputs, spans)
-        return scores.masked_scatter(mask.to(self.device), values[torch.from_numpy(at.reshape(-1)).to(self.device)])
+        return asked.grid(values, mask)
 
     def spans(self, inputs: PairInputs, pairs: np.ndarray) -> PairSpans:
         """Return what is read of each pair; the end of what does not fit is cut."""
@@ -160,13 +157,11 @@ class CausalRanker(TextRanker[PairInputs]):
         """
         if not len(pairs):
             return np.zeros(0, np.float32)
-        used_queries, query_at = np.unique(pairs[:, 0], return_inverse=True)
-        used_documents, document_at = np.unique(pairs[:, 1], return_inverse=True)
-        inputs = self.prepare([queries[i] for i in used_queries], [documents[i] for i in used_documents])
-        unique, back = np.unique(np.stack([query_at.reshape(-1), document_at.reshape(-1)], 1), axis=0,
-                                 return_inverse=True)
+        texts, read, at = used_texts(queries, documents, pairs)
+        inputs = self.prepare(texts, read)
+        unique, back = np.unique(at, axis=0, return_inverse=True)
         spans = self.spans(inputs, unique)
-        self.report_truncation(self.counted(inputs, unique))
+        self.report_truncation(inputs.truncation(unique, self.room))
         scores = self.score_spans(inputs, spans, listen)
         if self.view == "log-ratio":
             with self.reference():
@@ -197,18 +192,10 @@ class CausalRanker(TextRanker[PairInputs]):
         return (self.score_spans(inputs, spans, None) / self.beta,
                 spans.document.length + len(self.template.after))
 
-    def counted(self, inputs: PairInputs, pairs: np.ndarray) -> Truncation:
-        """Return how many documents of ``pairs`` do not fit beside their query."""
-        lengths = inputs.documents.lengths[pairs[:, 1]]
-        too_long = inputs.queries.lengths[pairs[:, 0]] + lengths > self.room
-        return Truncation(len(np.unique(pairs[:, 1])), len(np.unique(pairs[too_long, 1])),
-                          int(lengths.max(initial=0)), self.room)
-
     def truncation(self, queries: Sequence[str], documents: Sequence[str]) -> Truncation:
         """Count the documents that do not fit beside the longest of ``queries``."""
         inputs = self.prepare(queries or [""], documents)
-        longest = int(np.argmax(inputs.queries.lengths))
-        return self.counted(inputs, np.stack([np.full(len(documents), longest), np.arange(len(documents))], 1))
+        return inputs.truncation(inputs.with_longest_query(), self.room)
 
     def options(self) -> dict[str, Any]:
         """Return the constructor's further arguments."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from lorank.ranking.scorers.batching import batches_by_length
 from lorank.ranking.scorers.folders import write_json
 from lorank.ranking.scorers.packed import PackedEncoder, can_pack
+from lorank.ranking.scorers.pairs import GridPairs, used_texts
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.pretrained import load_pretrained, longest_input
 from lorank.ranking.scorers.ranker import Documents, Listen
@@ -44,6 +45,18 @@ class PairInputs:
 
     queries: TokenTable
     documents: TokenTable
+
+    def truncation(self, pairs: np.ndarray, room: int) -> Truncation:
+        """Return how many documents of ``pairs`` do not fit beside their query in ``room`` tokens."""
+        lengths = self.documents.lengths[pairs[:, 1]]
+        too_long = self.queries.lengths[pairs[:, 0]] + lengths > room
+        return Truncation(len(np.unique(pairs[:, 1])), len(np.unique(pairs[too_long, 1])),
+                          int(lengths.max(initial=0)), room)
+
+    def with_longest_query(self) -> np.ndarray:
+        """Return the pairs [documents, 2] of the longest query with every document."""
+        count = len(self.documents)
+        return np.stack([np.full(count, int(np.argmax(self.queries.lengths))), np.arange(count)], 1)
 
 
 @dataclass(frozen=True)
@@ -100,19 +113,15 @@ class CrossEncoder(TextRanker[PairInputs]):
 
     def forward(self, inputs: PairInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
         """Return scores [batch, list]; a pair that stands in several places is read once."""
-        inside = mask.cpu().numpy()
-        rows = np.broadcast_to(queries.cpu().numpy()[:, None], inside.shape)[inside]
-        asked = np.stack([rows, documents.cpu().numpy()[inside]], 1)
-        scores = torch.zeros(inside.shape, device=self.device)
+        asked = GridPairs.of(queries, documents, mask)
         if not len(asked):
-            return scores
-        pairs, at = np.unique(asked, axis=0, return_inverse=True)
-        spans = self.first_spans(inputs, pairs)
+            return torch.zeros(mask.shape, device=self.device)
+        spans = self.first_spans(inputs, asked.pairs)
         order = np.argsort(-(spans.query.length + spans.document.length), kind="stable")
         batch = self.assemble(inputs, spans[order])
         packed = PackedEncoder(self.module.base_model) if self.can_pack() else None
         logits = self.logits(batch, packed, torch.float32)[torch.from_numpy(np.argsort(order)).to(self.device)].float()
-        return scores.masked_scatter(mask.to(self.device), logits[torch.from_numpy(at.reshape(-1)).to(self.device)])
+        return asked.grid(logits, mask)
 
     def first_spans(self, inputs: PairInputs, pairs: np.ndarray) -> PairSpans:
         """Return what is read of each pair when what does not fit is cut."""
@@ -156,12 +165,10 @@ class CrossEncoder(TextRanker[PairInputs]):
         """
         if not len(pairs):
             return np.zeros(0, np.float32)
-        used_queries, query_at = np.unique(pairs[:, 0], return_inverse=True)
-        used_documents, document_at = np.unique(pairs[:, 1], return_inverse=True)
-        inputs = self.prepare([queries[i] for i in used_queries], [documents[i] for i in used_documents])
-        unique, back = np.unique(np.stack([query_at.reshape(-1), document_at.reshape(-1)], 1), axis=0,
-                                 return_inverse=True)
-        self.report_truncation(self.counted(inputs, unique))
+        texts, read, at = used_texts(queries, documents, pairs)
+        inputs = self.prepare(texts, read)
+        unique, back = np.unique(at, axis=0, return_inverse=True)
+        self.report_truncation(inputs.truncation(unique, self.room))
         split = self.long in ("max", "mean")
         spans = (self.passage_spans if split else self.first_spans)(inputs, unique)
         logits = self.score_spans(inputs, spans, listen)
@@ -187,19 +194,10 @@ class CrossEncoder(TextRanker[PairInputs]):
                     listen(done, len(spans))
         return scores
 
-    def counted(self, inputs: PairInputs, pairs: np.ndarray) -> Truncation:
-        """Return how many documents of ``pairs`` do not fit beside their query."""
-        lengths = inputs.documents.lengths[pairs[:, 1]]
-        too_long = inputs.queries.lengths[pairs[:, 0]] + lengths > self.room
-        longest = int(lengths.max(initial=0))
-        return Truncation(len(np.unique(pairs[:, 1])), len(np.unique(pairs[too_long, 1])), longest, self.room)
-
     def truncation(self, queries: Sequence[str], documents: Sequence[str]) -> Truncation:
         """Count the documents that do not fit beside the longest of ``queries``."""
         inputs = self.prepare(queries or [""], documents)
-        longest = int(np.argmax(inputs.queries.lengths))
-        pairs = np.stack([np.full(len(documents), longest), np.arange(len(documents))], 1)
-        return self.counted(inputs, pairs)
+        return inputs.truncation(inputs.with_longest_query(), self.room)
 
     def run_on(self, name: str | None) -> None:
         """Score by the path called ``name`` from now on (`lorank.ranking.scorers.paths`), None: by torch in ``dtype``.

@@ -1,0 +1,54 @@
+"""Pairs of positions: the different ones that a grid of lists asks about, and the texts that they need."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lorank.ranking.scorers.ranker import Documents
+
+
+@dataclass(frozen=True)
+class GridPairs:
+    """The different pairs int64 [n, 2] of (query, document) in a grid; ``at`` says which stands at each open place."""
+
+    pairs: np.ndarray
+    at: np.ndarray
+
+    @classmethod
+    def of(cls, queries: Tensor, documents: Tensor, mask: Tensor) -> "GridPairs":
+        """Return the pairs of ``queries`` [batch] and ``documents`` [batch, list] where ``mask`` is True.
+
+        >>> asked = GridPairs.of(torch.tensor([0, 0]), torch.tensor([[3, 4], [4, 9]]),
+        ...                      torch.tensor([[True, True], [True, False]]))
+        >>> asked.pairs.tolist(), asked.at.tolist()
+        ([[0, 3], [0, 4]], [0, 1, 1])
+        """
+        inside = mask.cpu().numpy()
+        rows = np.broadcast_to(queries.cpu().numpy()[:, None], inside.shape)[inside]
+        pairs, at = np.unique(np.stack([rows, documents.cpu().numpy()[inside]], 1), axis=0, return_inverse=True)
+        return cls(pairs, at.reshape(-1))
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def grid(self, scores: Tensor, mask: Tensor) -> Tensor:
+        """Return the scores [n] of the pairs laid out [batch, list]; masked places hold 0."""
+        empty = torch.zeros(mask.shape, device=scores.device)
+        return empty.masked_scatter(mask.to(scores.device), scores[torch.from_numpy(self.at).to(scores.device)])
+
+
+def used_texts(queries: Sequence[str], documents: Documents,
+               pairs: np.ndarray) -> tuple[list[str], list[str], np.ndarray]:
+    """Return the queries and the documents that stand in ``pairs`` [n, 2], and the pairs of positions in those.
+
+    >>> used_texts(["a", "b"], ["x", "y", "z"], np.array([[1, 2], [1, 0]]))
+    (['b'], ['x', 'z'], array([[0, 1],
+           [0, 0]]))
+    """
+    used_queries, query_at = np.unique(pairs[:, 0], return_inverse=True)
+    used_documents, document_at = np.unique(pairs[:, 1], return_inverse=True)
+    at = np.stack([query_at.reshape(-1), document_at.reshape(-1)], 1)
+    return [queries[i] for i in used_queries], [documents[i] for i in used_documents], at
