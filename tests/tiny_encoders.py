@@ -1,6 +1,12 @@
-"""Tiny random encoders of four architectures, each with a real tokenizer of its own kind, and the packaged MiniLM."""
+"""Tiny random encoders of five architectures, each with a real tokenizer of its own kind, and the packaged MiniLM.
+
+The vocabularies are the same in every process. Trainers that number pieces in the order of a hash table give another
+vocabulary each time, so that a test would see another model each time.
+"""
 
 import json
+import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +41,7 @@ DOCUMENTS = [
     "the earth and the sun and the moon and the words in the list", "of the list", "rankers order documents",
 ]
 QUERY = "how are documents ordered"
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
          "max_position_embeddings": 80}
 
@@ -42,8 +49,8 @@ SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "i
 def word_pieces() -> BertTokenizer:
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer.train_from_iterator(TEXT, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
+    within = [f"##{character}" for character in sorted({*"".join(TEXT)})]  # numbered here, else at random
+    tokenizer.train_from_iterator(TEXT, trainers.WordPieceTrainer(vocab_size=200, special_tokens=[*SPECIAL, *within]))
     return BertTokenizer(vocab=tokenizer.get_vocab(), model_max_length=80)
 
 
@@ -76,13 +83,11 @@ def modernbert_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def deberta_tokenizer() -> DebertaV2Tokenizer:
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer.train_from_iterator(TEXT, trainers.UnigramTrainer(vocab_size=200, special_tokens=special,
-                                                                unk_token="[UNK]"))
-    vocabulary = [tuple(row) for row in json.loads(tokenizer.to_str())["model"]["vocab"]]
-    return DebertaV2Tokenizer(vocab=vocabulary, unk_id=1, model_max_length=80)
+    words = [f"\u2581{word}" for line in TEXT for word in line.split()]
+    counts = Counter([*words, *"".join(words)])
+    pieces = sorted(counts, key=lambda piece: (-counts[piece], piece))
+    scores = [(piece, math.log(counts[piece] / counts.total())) for piece in pieces[: 200 - len(SPECIAL)]]
+    return DebertaV2Tokenizer(vocab=[*((name, 0.0) for name in SPECIAL), *scores], unk_id=1, model_max_length=80)
 
 
 def tiny_bert() -> tuple:
