@@ -34,9 +34,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lorank.lowrank.adapter import LayerPlan, Settings
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.folder import CONFIG, Contents, write
+from lorank.lowrank.settings import LayerPlan, Settings
 from lorank.lowrank.targets import select_targets
 from lorank.ranking.scorers import CrossEncoder
 from lorank.serving.bank import Bank

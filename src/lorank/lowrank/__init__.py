@@ -2,9 +2,10 @@
 
 from lorank import catalogue
 from lorank.lowrank import algebra
-from lorank.lowrank.adapter import Adapter, LayerPlan, Settings, attach
+from lorank.lowrank.adapter import Adapter
 from lorank.lowrank.agreement import Probe, ScoreChange, compare_scores
 from lorank.lowrank.algebra import attach_factors, combine, factors_of, squeeze
+from lorank.lowrank.attaching import attach
 from lorank.lowrank.bottleneck import attach_bottlenecks, load_bottlenecks
 from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, make_budget
 from lorank.lowrank.budgets.settle import settle
@@ -19,6 +20,7 @@ from lorank.lowrank.quantised import QuantisedLinear, dequantise, quantise
 from lorank.lowrank.routing import context
 from lorank.lowrank.rules import RULES, Rule, make_rule, optimizer
 from lorank.lowrank.scaling import SCALINGS
+from lorank.lowrank.settings import LayerPlan, Settings
 from lorank.lowrank.starts import STARTS, Start
 from lorank.lowrank.targets import select_targets
 

@@ -21,12 +21,14 @@ from torch import Tensor, nn
 from lorank import __version__
 from lorank.errors import DataError, LorankError
 from lorank.lowrank import peft_config
-from lorank.lowrank.adapter import Adapter, LayerPlan, Settings, copy_tensors, install, make_sites, named_tensors
+from lorank.lowrank.adapter import Adapter, copy_tensors, named_tensors
 from lorank.lowrank.agreement import Probe, compare_scores, probe_scores
+from lorank.lowrank.attaching import install, make_sites
 from lorank.lowrank.base import weight_reader
 from lorank.lowrank.forms import Form, form_type
 from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.layer import Adapted
+from lorank.lowrank.settings import LayerPlan, Settings
 from lorank.lowrank.staging import staged
 
 CONFIG, TENSORS, OWN, HEAD = "adapter_config.json", "adapter_model.safetensors", "lorank.json", "head.safetensors"

@@ -12,11 +12,11 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from lorank.errors import DataError, UsageError
-from lorank.lowrank.adapter import LayerPlan, Settings
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms import form_type
 from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.layer import Adapted
+from lorank.lowrank.settings import LayerPlan, Settings
 from lorank.lowrank.targets import pattern_value
 
 FILE = "adapter_model.safetensors"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lorank.errors import UsageError
 from lorank.lowrank import Adapter, LayerPlan, Settings
-from lorank.lowrank.adapter import make_sites
+from lorank.lowrank.attaching import make_sites
 from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, make_budget, share_ranks_of
 from lorank.lowrank.presets import preset
 from lorank.lowrank.scaling import default_alpha

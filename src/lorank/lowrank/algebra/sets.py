@@ -6,10 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from lorank.errors import UsageError
-from lorank.lowrank.adapter import Adapter, LayerPlan, Settings, install
+from lorank.lowrank.adapter import Adapter
 from lorank.lowrank.algebra.factors import folded, plain_lora
+from lorank.lowrank.attaching import install
 from lorank.lowrank.forms.form import Factors
 from lorank.lowrank.forms.lora import LoRA
+from lorank.lowrank.settings import LayerPlan, Settings
 
 FactorSet = Mapping[str, Factors]
 """The update of each layer, by path."""
