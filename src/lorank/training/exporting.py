@@ -10,6 +10,9 @@ from lorank.ranking.scorers.folders import write_card
 from lorank.training.probe import Probe
 from lorank.training.tuned import TunedRanker
 
+MERGING = 0.01
+"""The limit for a policy that is merged to be trained on: sums over a reply's tokens move further than logits do."""
+
 TASK_TYPES = {"bi-encoder": "FEATURE_EXTRACTION", "cross-encoder": "SEQ_CLS"}
 
 

@@ -3,7 +3,8 @@
 ``items`` are (query position << 32) + document position, ``lists`` query positions: alike at every epoch and in a
 resumed run. A reference that no run gives is computed anew for each batch, without a gradient, by the same ranker in
 evaluation mode with its adapter switched off and all that is trained whole (heads, or every weight) put back to
-where it began; a first-stage score that the ranker stands on is in it too.
+where it began; a first-stage score that the ranker stands on is in it too. So are the scores of the slow module that
+:mod:`lorank.training.fast_slow` trains beside the run.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,17 +58,24 @@ def _first_stage(source: Source, lists: Sequence[TrainingList], batch: ListBatch
     return grid_of_run(source.candidates or source.split.candidates or {}, source, lists, batch)
 
 
+def _none(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int) -> None:
+    return None
+
+
 def _reference(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int) -> Tensor | None:
     return None if source.reference is None else grid_of_run(source.reference, source, lists, batch)
 
 
 MAKERS: dict[str, Callable[[Source, Sequence[TrainingList], ListBatch, int], Tensor | None]] = {
     "items": _items, "users": _users, "first_stage": _first_stage, "reference": _reference,
-    "outside": _outside,
+    "outside": _outside, "slow": _none,
     "lists": lambda source, lists, batch, epoch: batch.queries,
     "epoch": lambda source, lists, batch, epoch: torch.tensor(float(epoch)),
 }
 """Each thing that a loss may want, and how it is made of a batch; None where the ranker itself must say."""
+
+OF_THE_RANKER = frozenset({"reference", "slow"})
+"""What only the ranker can say: its scores within the context that it opens under this name."""
 
 
 def grid_of_run(run: Run, source: Source, lists: Sequence[TrainingList], batch: ListBatch) -> Tensor:
@@ -104,12 +112,12 @@ def made_extras(wants: frozenset[str], source: Source, lists: Sequence[TrainingL
 def extras_for(loss: Loss, ranker: TrainableRanker, inputs: Any, batch: ListBatch,
                precision: Callable[[], AbstractContextManager[Any]] = nullcontext) -> Mapping[str, Tensor]:
     """Return all that ``loss`` wants of a batch; call it before the ranker's own pass, whose graph it would break."""
-    if "reference" not in wants_of(loss) or "reference" in batch.extras:
-        return batch.extras
-    with ranker.reference(), scoring(ranker.module), precision():
-        scores = ranker.forward(inputs, batch.queries, batch.documents, batch.mask).float()
-    scores = scores.clone()
-    return {**batch.extras, "reference": scores if batch.first_stage is None else scores + batch.first_stage}
+    given = dict(batch.extras)
+    for want in OF_THE_RANKER & wants_of(loss) - given.keys():
+        with getattr(ranker, want, nullcontext)(), scoring(ranker.module), precision():
+            scores = ranker.forward(inputs, batch.queries, batch.documents, batch.mask).float()
+        given[want] = scores.clone() if batch.first_stage is None else scores + batch.first_stage
+    return given
 
 
 class Beginning:
