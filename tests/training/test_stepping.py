@@ -1,5 +1,6 @@
 """Rules inside the training loop: every one trains, is taken up after kill -9, and `auto` is the adapter's own."""
 
+import json
 import os
 import signal
 import subprocess
@@ -45,13 +46,15 @@ def test_every_rule_trains_a_ranker_and_what_is_saved_scores_as_it(name, texts, 
 
 
 def test_auto_is_the_rule_that_the_adapters_method_names(texts, bert, tmp_path):
-    runs = []
+    losses = []
     for adapter, rule in (("lora-plus", "auto"), ("lora", "lora-plus"), ("lora", "auto")):
         recipe = replace(QUICK, adapter=AdapterSettings(adapter, rank=2), rule=RuleSettings(rule))
-        tuned = fit(BiEncoder(bert), texts, out=tmp_path / f"{adapter}-{rule}", recipe=recipe)
-        runs.append(tuned.score("moon earth", list(texts.documents[:6])))
-    assert (runs[0] == runs[1]).all()
-    assert (runs[0] != runs[2]).any()
+        fit(BiEncoder(bert), texts, out=tmp_path / adapter / rule, recipe=recipe)
+        lines = [json.loads(line) for line in (tmp_path / adapter / rule / "metrics.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines if "loss" in line])
+    assert len(losses[0]) == 2
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]  # scores may be equal: dev may choose the first stage alone
     assert rule_name(RuleSettings("adamw"), "lora-plus") == "adamw"
 
 
