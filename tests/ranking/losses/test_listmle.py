@@ -75,3 +75,32 @@ def test_long_lists_stay_finite():
 def test_scores_far_apart_do_not_lose_the_tail():
     value = listmle(row(1000, 0, -1000), row(0, 1, 2))
     assert float(value) == pytest.approx(2000 + 1000)
+
+
+def value_and_gradient(function, scores, *rest):
+    scores = scores.clone().requires_grad_()
+    value = function(scores, *rest)
+    return value.detach(), torch.autograd.grad(value, scores)[0]
+
+
+@pytest.mark.parametrize("function", [listmle, p_listmle])
+def test_only_the_order_of_labels_matters(function):
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(3, 40, generator=generator, dtype=torch.float64)
+    labels = torch.randint(-2, 4, (3, 40), generator=generator).double()
+    mask = torch.rand(3, 40, generator=generator) < 0.8
+    expected = value_and_gradient(function, scores, labels, mask)
+    for other in (labels * 7, labels * 1e9, labels * 0.3 - 1, labels.exp()):   # gaps, far apart, no whole numbers
+        for part, whole in zip(value_and_gradient(function, scores, other, mask), expected):
+            torch.testing.assert_close(part, whole)
+
+
+@pytest.mark.parametrize("function", [listmle, p_listmle])
+def test_a_list_of_scores_far_apart_changes_nothing_for_its_neighbour(function):
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(2, 40, generator=generator, dtype=torch.float64)
+    labels = torch.randint(4, (2, 40), generator=generator).double()
+    weights = torch.rand(2, 40, generator=generator, dtype=torch.float64)
+    alone = value_and_gradient(function, scores[:1], labels[:1], None, weights[:1])[1]
+    beside = value_and_gradient(function, scores * torch.tensor([[1.0], [1e4]]), labels, None, weights)[1]
+    torch.testing.assert_close(beside[:1] * 2, alone)

@@ -19,10 +19,10 @@ softmax cross entropy of each relevant document plus a term that keeps the irrel
 2^{n-1} - 1 in the paper and overflows on long lists.
 """
 
-import torch
 from torch import Tensor
 
-from lorank.ranking.losses.lists import Lists, clean, lowest, tie_spans
+from lorank.ranking.losses.lists import clean
+from lorank.ranking.losses.order_likelihood import negative_log_likelihood
 from lorank.ranking.losses.registry import register_loss
 
 
@@ -47,13 +47,13 @@ def listmle(
     Returns:
         A scalar, 0 or more.
 
-    >>> import math
+    >>> import math, torch
     >>> value = listmle(torch.tensor([[0.0, 0.0, 0.0]]), torch.tensor([[2.0, 1.0, 0.0]]))   # one order of 3!
     >>> math.isclose(value, math.log(6), rel_tol=1e-6)
     True
     """
     lists = clean(scores, labels, mask, weights)
-    return lists.mean(_negative_log_likelihood(lists, last_grade, None))
+    return lists.mean(negative_log_likelihood(lists, last_grade, by_place=False))
 
 
 @register_loss("p-listmle", title="Position-Aware ListMLE: A Sequential Learning Process for Ranking")
@@ -77,40 +77,10 @@ def p_listmle(
     Returns:
         A scalar, 0 or more.
 
-    >>> import math
+    >>> import math, torch
     >>> value = p_listmle(torch.tensor([[0.0, 0.0, 0.0]]), torch.tensor([[2.0, 1.0, 0.0]]))
     >>> math.isclose(value, math.log(3) + (2 - 1) / (4 - 1) * math.log(2), rel_tol=1e-6)
     True
     """
     lists = clean(scores, labels, mask, weights)
-    return lists.mean(_negative_log_likelihood(lists, last_grade, _position_weights(lists.mask.sum(1))))
-
-
-def _negative_log_likelihood(lists: Lists, last_grade: bool, position_weights: Tensor | None) -> Tensor:
-    order = lists.labels.masked_fill(~lists.mask, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    mask, labels = lists.mask.gather(1, order), lists.labels.gather(1, order)
-    scores = lists.scores.gather(1, order).masked_fill(~mask, lowest(lists.scores))
-    first, last = tie_spans(labels.masked_fill(~mask, -torch.inf))
-    from_here_on = scores.flip(1).logcumsumexp(1).flip(1)
-    terms = torch.where(mask, from_here_on.gather(1, first) - scores, 0.0)
-    if position_weights is not None:
-        terms = terms * _mean_over_spans(position_weights.to(terms), first, last)
-    if lists.item_weights is not None:
-        terms = terms * lists.item_weights.gather(1, order)
-    if not last_grade:
-        terms = torch.where(last < lists.sizes.unsqueeze(1) - 1, terms, 0.0)
-    return terms.sum(1)
-
-
-def _position_weights(sizes: Tensor) -> Tensor:
-    """Return (2^{n-r} - 1) / (2^{n-1} - 1) for r = 1 .. longest list, [batch, list], without overflow; 0 past n."""
-    longest = int(sizes.max()) if len(sizes) else 0
-    place = torch.arange(max(1, longest), device=sizes.device, dtype=torch.float64)
-    floor = torch.exp2(1 - sizes.double()).unsqueeze(1)
-    return ((torch.exp2(-place) - floor) / (1 - floor).clamp(min=0.5)).clamp(min=0)
-
-
-def _mean_over_spans(values: Tensor, first: Tensor, last: Tensor) -> Tensor:
-    values = torch.nn.functional.pad(values, (0, first.shape[1] - values.shape[1]))
-    upto = torch.nn.functional.pad(values.cumsum(1), (1, 0))
-    return (upto.gather(1, last + 1) - upto.gather(1, first)) / (last - first + 1)
+    return lists.mean(negative_log_likelihood(lists, last_grade, by_place=True))
