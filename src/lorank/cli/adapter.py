@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lorank.cli.adapter_list import adapters
 from lorank.cli.progress import console
 from lorank.errors import LorankError, UsageError
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from lorank.lowrank import ScoreChange
     from lorank.training.rewriting import Rewritten
 
-adapter = typer.Typer(help="Merge, squeeze, average, convert or export trained adapters.", no_args_is_help=True)
+adapter = typer.Typer(help="List adapters; merge, squeeze, average, convert or export trained ones.",
+                      no_args_is_help=True)
+adapter.command("list")(adapters)
 
 Ranker = Annotated[str, typer.Argument(help="The --out folder of `lorank train`.")]
 Out = Annotated[Path, typer.Option(help="Folder to write; it must not exist, unless --overwrite is given.")]

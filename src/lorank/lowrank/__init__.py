@@ -10,6 +10,7 @@ from lorank.lowrank.bottleneck import attach_bottlenecks, load_bottlenecks
 from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, make_budget
 from lorank.lowrank.budgets.settle import settle
 from lorank.lowrank.export import EXPORTS, ExportReport
+from lorank.lowrank.families import Family, families
 from lorank.lowrank.folder import load
 from lorank.lowrank.forms import FORMS, Factors, Form, Site
 from lorank.lowrank.heads import new_head_modules
@@ -22,7 +23,9 @@ from lorank.lowrank.rules import RULES, Rule, make_rule, optimizer
 from lorank.lowrank.scaling import SCALINGS
 from lorank.lowrank.settings import LayerPlan, Settings
 from lorank.lowrank.starts import STARTS, Start
+from lorank.lowrank.sweep import Swept, sweep, within_noise
 from lorank.lowrank.targets import select_targets
+from lorank.lowrank.taxonomy import Variant, taxonomy
 
 
 def methods(area: str | None = None) -> list[catalogue.Method]:
@@ -43,6 +46,7 @@ __all__ = [
     "ExportReport",
     "FORMS",
     "Factors",
+    "Family",
     "Form",
     "LayerPlan",
     "PRESETS",
@@ -59,6 +63,8 @@ __all__ = [
     "Settings",
     "Site",
     "Start",
+    "Swept",
+    "Variant",
     "algebra",
     "attach",
     "attach_bottlenecks",
@@ -68,6 +74,7 @@ __all__ = [
     "context",
     "dequantise",
     "factors_of",
+    "families",
     "load",
     "load_bottlenecks",
     "make_budget",
@@ -80,5 +87,8 @@ __all__ = [
     "settle",
     "squeeze",
     "statistics_needed",
+    "sweep",
+    "taxonomy",
     "top_k_svd",
+    "within_noise",
 ]

@@ -1,0 +1,109 @@
+"""`lorank adapter list`: every adapter, and on which axes it differs from plain LoRA."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lorank.errors import UsageError
+
+if TYPE_CHECKING:
+    from lorank.lowrank import Variant
+
+PAGE = """# Adapters
+
+Every name below is an `--adapter` of `lorank train`, a name in a recipe's `[adapter]` and for `lorank.lowrank.attach`.
+This page is what `lorank adapter list --markdown` prints from the registries: a method that is registered is on it.
+
+## By what differs from plain LoRA
+A method stands on every axis on which it differs: *rank*: another form of the update, a budget of ranks, or a start
+that shares ranks out; *optimization*: another scale or another rule of stepping; *initialization*: another start;
+*experts*: several updates on one weight. Rank of dW and trained values are multiples of LoRA's on a layer of 48 x 64 at
+rank 4, as the update is built; a budget moves both. *Adds up*: dW is a product of thin factors, so it converts to a
+plain LoRA exactly. *PEFT*: PEFT loads the saved folder. How they compare when each has its own learning rate is measured
+in `benchmarks/arena.md`, what a step costs in `benchmarks/forms.md`.
+
+{variants}
+
+## By the families of a review
+Those of *Low-Rank Adaptation for Foundation Models: A Comprehensive Review* (arXiv:2501.00365), in our own words, with
+the methods here that belong to them.
+
+{families}
+
+Of its families these have no method here: {absent}.
+"""
+
+HEADS = ("adapter", "differs in", "form", "start", "rule", "budget", "rank of dW", "trained", "adds up", "PEFT")
+
+
+def adapters(
+    axis: Annotated[str | None, typer.Option(help="Only those on this axis: rank, optimization, initialization or "
+                                                  "experts.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page docs/adapters.md.")] = False,
+) -> None:
+    """List every adapter: on which axes it differs from plain LoRA, its rank and its trained values beside LoRA's.
+
+    Example: `lorank adapter list --axis initialization`
+    """
+    from lorank.lowrank import taxonomy
+
+    if markdown:
+        if axis is not None or as_json:
+            raise UsageError("--markdown prints the whole page; leave --axis and --json out")
+        print(page(), end="")
+        return
+    found = taxonomy(axis)
+    if as_json:
+        print(json.dumps([variant.as_dict() for variant in found], indent=1))
+        return
+    rows = [HEADS, *(cells(variant) for variant in found)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def cells(variant: "Variant") -> tuple[str, ...]:
+    """Return a method's row under ``HEADS``; what is LoRA's own is left empty."""
+    own = {"start": "zero", "rule": "adamw", "budget": "none"}
+    point = (getattr(variant, part) for part in own)
+    return (
+        variant.name, ", ".join(variant.axes), variant.form,
+        *("" if value == plain else value for value, plain in zip(point, own.values(), strict=True)),
+        f"{variant.rank:g}", f"{variant.values:g}", "yes" if variant.additive else "", "yes" if variant.peft else "",
+    )
+
+
+def page() -> str:
+    """Return the text of docs/adapters.md."""
+    import lorank.serving.activated
+    import lorank.serving.bank
+    import lorank.training.transfer  # noqa: F401  (importing a family fills the catalogue)
+    from lorank.lowrank import families, taxonomy
+    from lorank.lowrank.families import ABSENT
+
+    rows = [cells(variant) for variant in taxonomy()]
+    methods = [(family.name, family.part, family.about, ", ".join(map(_link, family.methods)))
+               for family in families()]
+    return PAGE.format(
+        variants=_table(HEADS, [(_link(name), *rest) for name, *rest in rows]),
+        families=_table(("family", "part", "about", "methods"), methods),
+        absent="; ".join(f"*{name}*, {about}" for name, about in ABSENT.items()),
+    )
+
+
+def _link(name: str) -> str:
+    """Return the name, linked to the file of the method where the catalogue knows one."""
+    from lorank.catalogue import METHODS
+
+    if name not in METHODS:
+        return name
+    module = METHODS[name].location.partition(":")[0]
+    return f"[{name}](../src/{module.replace('.', '/')}.py)"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
