@@ -57,7 +57,7 @@ def test_a_base_alone_is_served_as_what_it_was_made_for(tiny_folders):
 
 
 def test_wrong_kinds_are_refused(tiny_folders):
-    for kind in ("features", "oracle"):
+    for kind in ("features", "oracle", "pyramid", "trees"):
         with pytest.raises(UsageError, match="bi-encoder"):
             open_engine(str(tiny_folders["bert"]), None, kind=kind)
 

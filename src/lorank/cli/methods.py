@@ -21,9 +21,12 @@ def methods(
     import lorank.ranking.metrics.depth
     import lorank.ranking.preferences
     import lorank.ranking.scorers.features
+    import lorank.ranking.scorers.pyramid
     import lorank.ranking.strategies
     import lorank.serving.activated
     import lorank.serving.bank
+    import lorank.training.combat
+    import lorank.training.in_context
     import lorank.training.transfer  # noqa: F401  (importing a family fills the catalogue)
     from lorank.catalogue import methods as registered
 

@@ -23,8 +23,8 @@ def train(
     base: Annotated[str | None, typer.Option(help="minilm, smollm2, a model folder, or a Hub name; for "
                                                   "feature rows mlp, linear, set-transformer, tsprank, pointer, "
                                                   "boosted, lightgbm, xgboost or catboost.")] = None,
-    kind: Annotated[str | None, typer.Option(help="bi-encoder, cross-encoder, causal or features; default: what the "
-                                                  "base was made for.")] = None,
+    kind: Annotated[str | None, typer.Option(help="bi-encoder, cross-encoder, pyramid, causal or features; default: "
+                                                  "what the base was made for.")] = None,
     view: Annotated[str | None, typer.Option(help="What of a causal model is the score: yes-no, expected, head or "
                                                   "log-ratio; default: log-ratio for preference losses, else "
                                                   "yes-no.")] = None,

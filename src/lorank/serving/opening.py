@@ -16,8 +16,8 @@ from lorank.serving.source import AtHand, Source
 from lorank.serving.store import FolderStore, open_store
 from lorank.training.make import kind_of
 
-OF_ROWS = ("features", "trees")
-"""Kinds that score rows of numbers; the API brings texts."""
+NOT_SERVED = ("features", "pyramid", "trees")
+"""Kinds that score rows of numbers, where the API brings texts, or that the batches do not know how to read."""
 
 
 def open_engine(base: str, adapters: str | None, *, kind: str | None = None, max_length: int | None = None,
@@ -32,8 +32,8 @@ def open_engine(base: str, adapters: str | None, *, kind: str | None = None, max
     source: Source = AtHand({}) if adapters is None else open_store(adapters)
     about = first_card(source)
     kind = kind or about.get("kind") or kind_of(base)
-    if kind not in RANKERS or kind in OF_ROWS:
-        raise unknown_name("kind", kind, [name for name in RANKERS if name not in OF_ROWS])
+    if kind not in RANKERS or kind in NOT_SERVED:
+        raise unknown_name("kind", kind, [name for name in RANKERS if name not in NOT_SERVED])
     options = {key: value for key, value in about.get("options", {}).items() if key in READ_ALIKE}
     if kind != about.get("kind", kind):
         options = {}

@@ -48,7 +48,7 @@ def make_ranker(base: str | None, kind: str | None, data: Collection, seed: int,
 
 def _options(kind: str, seed: int, view: str | None, loss: str) -> dict[str, Any]:
     if kind != "causal":
-        return {"dtype": "auto"} | ({"seed": seed} if kind == "cross-encoder" else {})
+        return {"dtype": "auto"} | ({"seed": seed} if kind in ("cross-encoder", "pyramid") else {})
     from lorank.catalogue import METHODS
     from lorank.ranking.losses import ALIASES
 

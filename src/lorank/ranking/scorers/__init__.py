@@ -12,17 +12,18 @@ if TYPE_CHECKING:
     from lorank.ranking.scorers.cross_encoder import CrossEncoder
     from lorank.ranking.scorers.features import FeatureRanker
     from lorank.ranking.scorers.features.trees import TreeRanker
+    from lorank.ranking.scorers.pyramid import PyramidEncoder
 
     RANKERS: dict[str, type[Any]]
 
 _HOME_OF = {"BM25": "bm25", "BiEncoder": "bi_encoder", "CausalRanker": "causal", "CrossEncoder": "cross_encoder",
             "FeatureRanker": "features", "ReplyRanker": "replies",
-            "TreeRanker": "features.trees"}
+            "PyramidEncoder": "pyramid", "TreeRanker": "features.trees"}
 _KINDS = {"bi-encoder": "BiEncoder", "causal": "CausalRanker", "cross-encoder": "CrossEncoder",
-          "features": "FeatureRanker", "replies": "ReplyRanker", "trees": "TreeRanker"}
+          "features": "FeatureRanker", "pyramid": "PyramidEncoder", "replies": "ReplyRanker", "trees": "TreeRanker"}
 
-__all__ = ["BM25", "RANKERS", "BiEncoder", "CausalRanker", "CrossEncoder", "Documents", "FeatureRanker", "Ranked",
-           "Ranker", "ReplyRanker", "TrainableRanker", "TreeRanker"]
+__all__ = ["BM25", "RANKERS", "BiEncoder", "CausalRanker", "CrossEncoder", "Documents", "FeatureRanker",
+           "PyramidEncoder", "Ranked", "Ranker", "ReplyRanker", "TrainableRanker", "TreeRanker"]
 
 
 def __getattr__(name: str) -> Any:
