@@ -1,4 +1,7 @@
-"""lorank adapter list: every adapter with its axes, and docs/adapters.md is what it prints."""
+"""lorank adapter list: every adapter with its axes, and docs/adapters.md is what it prints.
+
+lora-review shows: its page links each family that it cites to registered methods.
+"""
 
 import json
 import re

@@ -21,8 +21,8 @@ A method stands on every axis on which it differs: *rank*: another form of the u
 that shares ranks out; *optimization*: another scale or another rule of stepping; *initialization*: another start;
 *experts*: several updates on one weight. Rank of dW and trained values are multiples of LoRA's on a layer of 48 x 64 at
 rank 4, as the update is built; a budget moves both. *Adds up*: dW is a product of thin factors, so it converts to a
-plain LoRA exactly. *PEFT*: PEFT loads the saved folder. How they compare when each has its own learning rate is measured
-in `benchmarks/arena.md`, what a step costs in `benchmarks/forms.md`.
+plain LoRA exactly. *PEFT*: PEFT loads the saved folder. How they compare, each at its own learning rate, is measured in
+`benchmarks/arena.md`, what a step costs in `benchmarks/forms.md`.
 
 {variants}
 
