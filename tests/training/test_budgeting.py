@@ -21,7 +21,7 @@ from lorank.training.settings import (
     Recipe,
 )
 
-SOME = ["adalora", "elalora", "metric-importance"]
+SOME = ["adalora", "elalora", "metric-importance", "qdylora"]
 OTHERS = ["increlora", "sora", "dylora", "lora-squared", "triadaptlora", "autolora-meta", "selective-lora-indicator",
           "dora-dynamic", "diffora", "alora-allocate"]
 
