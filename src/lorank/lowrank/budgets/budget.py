@@ -12,6 +12,7 @@ from (seed, layer, step). So a run that is killed and resumed goes on with the s
 rankers: losses and metrics are handed in as functions (``Signals``).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -87,7 +88,7 @@ def gated_with(**options: object) -> Mapping[str, object]:
     return MappingProxyType(options)
 
 
-class Budget:
+class Budget(ABC):
     """A dynamic budget over gated forms.
 
     Args:
@@ -150,9 +151,9 @@ class Budget:
         self.event(step, steps)
         return True
 
+    @abstractmethod
     def event(self, step: int, steps: int) -> None:
         """Change ranks; called after the steps that the timetable names."""
-        raise NotImplementedError
 
     def start_with(self, total: int) -> None:
         """Turn components on or off, equally over layers, until ``total`` are on; nothing where they are already."""

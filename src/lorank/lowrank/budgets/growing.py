@@ -1,5 +1,6 @@
 """Budgets that start small and hand out ranks, a few at each event, to the layers of highest importance."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 
 from lorank.errors import UsageError
@@ -23,9 +24,9 @@ class Growing(Budget):
         if total < self.start:
             raise UsageError(f"a total of {total} ranks is below one for each of {self.start} layers")
 
+    @abstractmethod
     def layer_importance(self) -> dict[str, float]:
         """Return how much each layer matters."""
-        raise NotImplementedError
 
     def planned(self, step: int, steps: int) -> int:
         events = self.timetable.events(steps)

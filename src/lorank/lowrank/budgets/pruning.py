@@ -1,5 +1,6 @@
 """Budgets that start with more ranks than they end with: score every component, keep the best, on a cubic schedule."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -34,9 +35,9 @@ class Pruning(Budget):
 
     growth_change = None
 
+    @abstractmethod
     def importance(self) -> dict[str, Tensor]:
         """Return a score [R] of each layer's components."""
-        raise NotImplementedError
 
     def planned(self, step: int, steps: int) -> int:
         events = [event for event in self.timetable.events(steps) if event <= step]

@@ -1,5 +1,6 @@
 """An optimizer that steps the two factors of a pair together, and everything else by AdamW."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from lorank.lowrank.rules.rule import Groups, Pair, Rates
 Group = dict[str, Any]
 
 
-class FactorOptimizer(torch.optim.Optimizer):
+class FactorOptimizer(torch.optim.Optimizer, ABC):
     """Base of the optimizers of rules; subclasses step one pair. State is tensors only.
 
     Args:
@@ -31,9 +32,9 @@ class FactorOptimizer(torch.optim.Optimizer):
                 raise UsageError(f"the factors of {pair.path} are not in one parameter group of the optimizer")
         self._place = place
 
+    @abstractmethod
     def step_pair(self, pair: Pair, group: Group) -> None:
         """Step A and B in place; both have gradients, and autograd is off."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
