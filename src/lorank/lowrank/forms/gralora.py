@@ -6,6 +6,9 @@ Stored as A [k, in/k, r] (block column j; its r columns are k groups, one a bloc
 Zero start: A as LoRA's on in/k inputs, B = 0. A block's gradient depends on its own inputs alone. Trained
 values: r (in + out), as LoRA. Rank of dW: min(k r, in, out). k = 1 is LoRA.
 
+Up to k r = 32 the blocks are laid out as one LoRA of that rank, padded by zeros: thin products with them cost less than
+the blocks' own, whose parts are put in order in passes over the output.
+
 Jung et al., GraLoRA: Granular Low-Rank Adaptation for Parameter-Efficient Fine-Tuning, 2025, arXiv:2505.20355.
 
 *Deviations*: the paper's hybrid with a plain LoRA is left out; attach a second adapter for it.
@@ -21,6 +24,7 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Factors, Form, Site, form
+from lorank.lowrank.product import WIDE, low_rank_linear
 
 
 @form("gralora")
@@ -58,6 +62,12 @@ class GraLoRA(Form):
     @classmethod
     def build(cls, sites: Sequence[Site], blocks: int | None = None) -> list[Self]:
         return [cls(site, blocks) for site in sites]
+
+    def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
+        if not base.plain or self.blocks * self.rank > WIDE:
+            return super().forward(x, base)
+        A, B = self._wide_A(), self._wide_B()
+        return low_rank_linear(x, base.weight, base.bias, A, B, self.scaling, dropped=self.dropped(x))
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
         k = self.blocks
