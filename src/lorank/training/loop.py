@@ -35,6 +35,7 @@ from lorank.training.checkpoints import (
 from lorank.training.extras import extras_for, memory_of
 from lorank.training.fast_slow import fast_slow
 from lorank.training.hooks import Access, Hook, Progress
+from lorank.training.keep_last import keep_last
 from lorank.training.schedule import rate_factor
 from lorank.training.settings import OptimizerSettings
 
@@ -123,7 +124,7 @@ def train(ranker: TrainableRanker, inputs: Any, weights: Weights, lists: Lists, 
     """
     accelerator = Accelerator()
     ranker.module.to(accelerator.device)
-    hooks = (*hooks, *memory_of(loss), *fast_slow(loss, ranker, settings))
+    hooks = (*hooks, *memory_of(loss), *fast_slow(loss, ranker, settings), *keep_last(loss, held_out))
     optimizer = make_optimizer(weights.parameter_groups(), settings)
     for group in optimizer.param_groups:
         group["base_lr"] = group["lr"]
