@@ -12,11 +12,10 @@ Rank-DistiLLM: Closing the Effectiveness Gap Between Cross-Encoders and LLMs for
 *Deviations*: the paper's teacher ranks have no ties; grades, which do, are welcome here.
 """
 
-import torch
 from torch import Tensor
 
 from lorank.ranking.losses.approx import soft_ranks
-from lorank.ranking.losses.lists import Lists, check_positive, clean, discounts, tie_spans
+from lorank.ranking.losses.lists import check_positive, clean, discounts, label_ranks
 from lorank.ranking.losses.registry import register_loss
 
 
@@ -42,21 +41,12 @@ def adr_mse(
     Returns:
         A scalar, 0 or more.
 
-    >>> import math
+    >>> import math, torch
     >>> value = adr_mse(torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 0.0]]))   # soft ranks are 1.5
     >>> math.isclose(value, (0.25 + 0.25 / math.log2(3)) / 2, rel_tol=1e-6)
     True
     """
     check_positive(temperature=temperature)
     lists = clean(scores, labels, mask, weights)
-    wanted = _label_ranks(lists)
-    terms = discounts(wanted) * (wanted - soft_ranks(lists, temperature)).square()
-    return lists.mean(lists.weighted(terms).sum(1) / lists.sizes)
-
-
-def _label_ranks(lists: Lists) -> Tensor:
-    """Return 1-based ranks by label, ties at their mean rank, [batch, list]."""
-    descending, order = lists.labels.masked_fill(~lists.mask, -torch.inf).sort(dim=1, descending=True)
-    first, last = tie_spans(descending)
-    middle = 1 + (first + last).to(lists.scores.dtype) / 2
-    return torch.zeros_like(middle).scatter(1, order, middle)
+    wanted = label_ranks(lists)
+    return lists.mean_of_documents(discounts(wanted) * (wanted - soft_ranks(lists, temperature)).square())

@@ -47,5 +47,4 @@ def bce(
     lists = clean(scores, labels, mask, weights)
     target = lists.labels.clamp(0, 1) if threshold is None else (lists.labels >= threshold).to(lists.labels)
     terms = F.binary_cross_entropy_with_logits(lists.scores, target, reduction="none")
-    counted = lists.mask.any(1) if keep_equal else None
-    return lists.mean(lists.weighted(terms).sum(1) / lists.sizes, counted)
+    return lists.mean_of_documents(terms, keep_equal)

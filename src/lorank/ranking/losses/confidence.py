@@ -71,4 +71,4 @@ def confidence_ranking(
     terms = F.binary_cross_entropy_with_logits(lists.scores, target, reduction="none")
     margin = (2 * (lists.labels > 0).to(lists.scores) - 1) * (lists.scores - old)
     terms = terms + strength * choose("surrogate", surrogate, SURROGATES)(margin)
-    return lists.mean(lists.weighted(terms).sum(1) / lists.sizes, lists.mask.any(1))
+    return lists.mean_of_documents(terms, keep_equal=True)

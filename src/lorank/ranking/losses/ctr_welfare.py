@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lorank.ranking.losses.lists import check_positive, clean
-from lorank.ranking.losses.pairs import ordered_pair_weights, pairwise
+from lorank.ranking.losses.pairs import ordered_pair_weights, pairwise, sides
 from lorank.ranking.losses.registry import register_loss
 
 
@@ -55,7 +55,7 @@ def ctr_welfare(
     winners, ordered = ordered_pair_weights(lists)
 
     def at_stake(block: slice) -> Tensor:
-        value = lists.labels[block]
-        return ordered(block).mul_(value.gather(1, winners[block]).unsqueeze(2) - value.unsqueeze(1))
+        value_i, value_j = sides(lists.labels, winners, block)
+        return ordered(block).mul_(value_i - value_j)
 
     return lists.mean(pairwise(offered.scores * lists.scores.sigmoid(), winners, at_stake, sigma))

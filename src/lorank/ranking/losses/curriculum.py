@@ -34,8 +34,8 @@ def _reciprocal_rank(lists: Lists) -> Tensor:
 
 
 def _normalized(lists: Lists) -> Tensor:
-    low = lists.scores.masked_fill(~lists.mask, torch.inf).amin(1, keepdim=True)
-    span = lists.scores.masked_fill(~lists.mask, -torch.inf).amax(1, keepdim=True) - low
+    low = lists.fill(lists.scores, torch.inf).amin(1, keepdim=True)
+    span = lists.fill(lists.scores, -torch.inf).amax(1, keepdim=True) - low
     return torch.where(lists.mask & (span > 0), (lists.scores - low) / torch.where(span > 0, span, 1.0), 0.5)
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lorank.errors import UsageError
-from lorank.ranking.losses.lists import check_positive, clean, lowest
+from lorank.ranking.losses.lists import check_positive, clean, normalized
 from lorank.ranking.losses.registry import Loss, plain_loss, register_loss
 
 
@@ -36,9 +36,9 @@ def el2n(scores: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
     tensor([0.7071])
     """
     lists = clean(scores.detach(), labels, mask)
-    chance = lists.scores.masked_fill(~lists.mask, lowest(lists.scores)).softmax(1)
-    total = lists.labels.sum(1, keepdim=True)
-    gap = torch.where(lists.mask & (total > 0), chance - lists.labels / torch.where(total > 0, total, 1.0), 0.0)
+    chance = lists.shares(lists.scores)
+    relevant = (lists.labels > 0).any(1, keepdim=True)
+    gap = torch.where(lists.mask & relevant, chance - normalized(lists.labels), 0.0)
     return gap.square().sum(1).sqrt()
 
 

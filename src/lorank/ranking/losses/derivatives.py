@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lorank.errors import UsageError
 from lorank.ranking.losses.lambdaloss import lambda_pairs
-from lorank.ranking.losses.lists import Lists, choose, clean, lowest
+from lorank.ranking.losses.lists import Lists, choose, clean
 from lorank.ranking.losses.packed import count_of, grids
 from lorank.ranking.losses.pairs import ordered_pair_weights, ordered_pairs, pair_curvature
 from lorank.ranking.losses.registry import LOSSES, Loss, loss_options
@@ -50,13 +50,12 @@ def _mse(lists: Lists, **options: Any) -> Tensor:
 
 
 def _softmax(lists: Lists, target: str, temperature: float) -> Tensor:
-    share = (lists.scores / temperature).masked_fill(~lists.mask, lowest(lists.scores)).softmax(1)
+    share = lists.shares(lists.scores, temperature)
     return lists.weighted(TARGETS[target](lists)).sum(1, keepdim=True) * share * (1 - share) / temperature**2
 
 
 def _kl(lists: Lists, temperature: float) -> Tensor:
-    teacher, share = ((values / temperature).masked_fill(~lists.mask, lowest(values)).softmax(1)
-                      for values in (lists.labels, lists.scores))
+    teacher, share = (lists.shares(values, temperature) for values in (lists.labels, lists.scores))
     return lists.weighted(teacher).sum(1, keepdim=True) * share * (1 - share)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lorank.errors import UsageError
-from lorank.ranking.losses.lists import clean, lowest
+from lorank.ranking.losses.lists import clean
 from lorank.ranking.losses.registry import register_loss
 from lorank.ranking.losses.softmax import softmax
 
@@ -58,7 +58,7 @@ class EarlyLearning:
         if items.shape != scores.shape:
             raise UsageError(f"items must be {list(scores.shape)} as the scores are; got {list(items.shape)}")
         lists = clean(scores, labels, mask, weights)
-        chance = lists.scores.masked_fill(~lists.mask, lowest(lists.scores)).softmax(1)
+        chance = lists.shares(lists.scores)
         believed = torch.zeros_like(chance)
         believed[lists.mask] = self._remember(chance.detach()[lists.mask], items[lists.mask[:, :items.shape[1]]])
         agreement = (chance * believed).sum(1)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from lorank.errors import UsageError
-from lorank.ranking.losses.lists import clean, ranks
-from lorank.ranking.losses.pairs import ordered_pair_weights, pairwise
+from lorank.ranking.losses.lists import clean, label_ranks, normalized
+from lorank.ranking.losses.pairs import ordered_pair_weights, pairwise, sides
 from lorank.ranking.losses.registry import register_loss
 
 
@@ -50,14 +50,14 @@ def first_sft(
     if strength < 0 or generation < 0 or strength + generation == 0:
         raise UsageError(f"strength and generation must be 0 or more, and not both 0; got {strength}, {generation}")
     lists = clean(scores, labels, mask, weights)
-    place = ranks(clean(lists.labels, lists.labels, lists.mask))
+    place = label_ranks(lists)
     winners, ordered = ordered_pair_weights(lists)
 
     def early(block: slice) -> Tensor:
-        both = place[block].gather(1, winners[block]).unsqueeze(2) + place[block].unsqueeze(1)
-        return ordered(block) / both
+        place_i, place_j = sides(place, winners, block)
+        return ordered(block).div_(place_i + place_j)
 
-    best = lists.mask & (lists.labels == lists.labels.masked_fill(~lists.mask, -torch.inf).amax(1, keepdim=True))
-    share = lists.weighted(best.to(lists.scores) / best.sum(1, keepdim=True).clamp(min=1))
+    best = lists.mask & (lists.labels == lists.fill(lists.labels, -torch.inf).amax(1, keepdim=True))
+    share = lists.weighted(normalized(best.to(lists.scores)))
     order = pairwise(lists.scores, winners, early, 1.0)
     return lists.mean(strength * order - generation * (share * lists.scores).sum(1))

@@ -29,10 +29,10 @@ def suits(lists: Lists, sigma: float) -> bool:
     batch, size = lists.scores.shape
     if size < SHORTEST:
         return False
-    labels = lists.labels.masked_fill(~lists.mask, -1.0).sort(dim=1).values
+    labels = lists.fill(lists.labels, -1.0).sort(dim=1).values
     grades = int((labels[:, 1:] != labels[:, :-1]).sum()) + batch
-    highest = lists.scores.masked_fill(~lists.mask, -torch.inf).amax(1)
-    lowest = lists.scores.masked_fill(~lists.mask, torch.inf).amin(1)
+    highest = lists.fill(lists.scores, -torch.inf).amax(1)
+    lowest = lists.fill(lists.scores, torch.inf).amin(1)
     spread = torch.where(lists.mask.any(1), highest - lowest, 0.0)
     return grades <= GRADES * batch and bool((sigma * spread <= SPREAD).all())
 

@@ -61,7 +61,7 @@ def groco(
     own_block = _blocks_of_grades(lists.labels)
     ended = send_back(F.pad(own_block, (0, 0, *spare)), chances)[:, : own_block.shape[1]]
     at_home = (ended * own_block).sum(2).clamp(min=torch.finfo(ended.dtype).tiny)
-    return lists.mean(lists.weighted(-at_home.log()).sum(1) / lists.sizes)
+    return lists.mean_of_documents(-at_home.log())
 
 
 def _blocks_of_grades(labels: Tensor) -> Tensor:

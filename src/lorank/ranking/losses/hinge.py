@@ -42,10 +42,9 @@ def hinge(
     tensor(2.3333)
     """
     check_positive(margin=margin)
-    lists = clean(scores, labels, mask, weights)
 
     def shortfall(x: Tensor) -> tuple[Tensor, Tensor]:
         value = x.add_(margin).clamp_(min=0)
         return value, (value > 0).to(value.dtype)
 
-    return lists.mean(mean_pair_loss(lists, 1.0, shortfall))
+    return mean_pair_loss(clean(scores, labels, mask, weights), 1.0, shortfall)

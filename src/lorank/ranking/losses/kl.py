@@ -11,7 +11,7 @@ In-Batch Negatives for Knowledge Distillation with Tightly-Coupled Teachers, 202
 
 from torch import Tensor
 
-from lorank.ranking.losses.lists import check_positive, clean, lowest
+from lorank.ranking.losses.lists import check_positive, clean
 from lorank.ranking.losses.registry import register_loss
 
 
@@ -44,10 +44,6 @@ def kl(
     """
     check_positive(temperature=temperature)
     lists = clean(scores, labels, mask, weights)
-
-    def log_share(values: Tensor) -> Tensor:
-        return (values / temperature).masked_fill(~lists.mask, lowest(values)).log_softmax(1)
-
-    teacher, student = log_share(lists.labels), log_share(lists.scores)
-    terms = lists.weighted(teacher.exp() * (teacher - student).where(lists.mask, 0.0))
+    teacher, student = (lists.log_shares(values, temperature) for values in (lists.labels, lists.scores))
+    terms = lists.weighted(teacher.exp() * (teacher - student))
     return lists.mean(terms.sum(1) * temperature**2)

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from lorank.ranking.losses.lists import Lists, check_positive, choose, clean, discounts, normalized_gains, ranks
-from lorank.ranking.losses.pairs import PairWeights, pairwise, winner_places
+from lorank.ranking.losses.pairs import PairWeights, pairwise, sides, winner_places
 from lorank.ranking.losses.registry import register_loss
 
 
@@ -131,27 +131,21 @@ def lambda_pairs(
     """Return the places of documents on the better side, and the pairs' weights w_ij at the current scores."""
     weigh = choose("weighting", weighting, WEIGHTINGS)
     every_pair, gains = weigh is ndcg1, normalized_gains(lists, gain, k)
-    floor = 0.0 if every_pair else lists.labels.masked_fill(~lists.mask, math.inf).amin(1, keepdim=True)
+    floor = 0.0 if every_pair else lists.fill(lists.labels, math.inf).amin(1, keepdim=True)
     winners = winner_places(lists.mask & (lists.labels > floor))
     rank = ranks(lists)
 
     def pair_weights(block: slice) -> Tensor:
-        places = winners[block]
-
-        def better(values: Tensor) -> Tensor:
-            return values[block].gather(1, places).unsqueeze(2)
-
-        def other(values: Tensor) -> Tensor:
-            return values[block].unsqueeze(1)
-
+        (label_i, label_j), (there_i, there_j), (gain_i, gain_j), (rank_i, rank_j) = (
+            sides(values, winners, block) for values in (lists.labels, lists.mask, gains, rank))
         if every_pair:
-            counts = places.unsqueeze(2) != torch.arange(rank.shape[1], device=places.device)
+            counts = winners[block].unsqueeze(2) != torch.arange(rank.shape[1], device=rank.device)
         else:
-            counts = better(lists.labels) > other(lists.labels)
-        counts = counts & better(lists.mask) & other(lists.mask)
+            counts = label_i > label_j
+        counts = counts & there_i & there_j
         if k is not None:
-            counts &= (better(rank) <= k) | (other(rank) <= k)
-        weight = weigh(Pairs(better(gains), other(gains), better(rank), other(rank), k, mu)).mul_(counts)
-        return weight if lists.item_weights is None else weight.mul_(better(lists.item_weights))
+            counts &= (rank_i <= k) | (rank_j <= k)
+        weight = weigh(Pairs(gain_i, gain_j, rank_i, rank_j, k, mu)).mul_(counts)
+        return weight if lists.item_weights is None else weight.mul_(sides(lists.item_weights, winners, block)[0])
 
     return winners, pair_weights

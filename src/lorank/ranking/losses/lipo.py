@@ -26,7 +26,7 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.ranking.losses.hinge import hinge
 from lorank.ranking.losses.lists import check_positive, clean, ranks
-from lorank.ranking.losses.pairs import mean_pair_loss, ordered_pair_weights, pairwise
+from lorank.ranking.losses.pairs import mean_pair_loss, ordered_pair_weights, pairwise, sides
 from lorank.ranking.losses.registry import register_loss
 
 
@@ -76,8 +76,7 @@ def dpo(
             value += label_smoothing * F.softplus(-x, threshold=50)
         return value, x.sigmoid_().sub_(label_smoothing)
 
-    lists = clean(scores, labels, mask, weights)
-    return lists.mean(mean_pair_loss(lists, 1.0, smoothed))
+    return mean_pair_loss(clean(scores, labels, mask, weights), 1.0, smoothed)
 
 
 @register_loss("slic", title="SLiC-HF: Sequence Likelihood Calibration with Human Feedback (the hinge on pairs)",
@@ -139,9 +138,7 @@ def lipo_lambda(
     winners, ordered = ordered_pair_weights(lists)
 
     def delta(block: slice) -> Tensor:
-        places = winners[block]
-        weight = (gain[block].gather(1, places).unsqueeze(2) - gain[block].unsqueeze(1)).abs_()
-        weight *= (discount[block].gather(1, places).unsqueeze(2) - discount[block].unsqueeze(1)).abs_()
-        return weight.mul_(ordered(block))
+        (gain_i, gain_j), (discount_i, discount_j) = (sides(values, winners, block) for values in (gain, discount))
+        return ordered(block).mul_((gain_i - gain_j).abs_()).mul_((discount_i - discount_j).abs_())
 
     return lists.mean(pairwise(lists.scores, winners, delta, 1.0))

@@ -108,8 +108,9 @@ def clean(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: T
     dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
 
     def present(values: Tensor, other: float = 0.0) -> Tensor:
-        return values.to(dtype) if full else torch.where(mask, values.to(dtype), other)
+        return values.to(dtype) if full else values.to(dtype).masked_fill(absent, other)
 
+    absent = ~mask
     signal = present(labels, -torch.inf).amax(1) > present(labels, torch.inf).amin(1)
     item_weights = list_weights = None
     if weights is not None and weights.dim() == 2:
@@ -160,14 +161,13 @@ def ranks(lists: Lists) -> Tensor:
     >>> ranks(clean(torch.tensor([[0.5, 2.0, 0.5, 0.5]]), torch.tensor([[1, 0, 0, 1]])))
     tensor([[3.5000, 1.0000, 2.0000, 3.5000]])
     """
-    scores = lists.scores.detach().masked_fill(~lists.mask, -torch.inf)
+    scores = lists.fill(lists.scores.detach(), -torch.inf)
     by_label = lists.labels.argsort(dim=1, stable=True)
     order = by_label.gather(1, scores.gather(1, by_label).argsort(dim=1, descending=True, stable=True))
     score_first, score_last = tie_spans(scores.gather(1, order))
     label_first, label_last = tie_spans(lists.labels.gather(1, order))
     first, last = torch.maximum(score_first, label_first), torch.minimum(score_last, label_last)
-    middle = 1 + (first + last).to(lists.scores.dtype) / 2
-    return torch.zeros_like(middle).scatter_(1, order, middle)
+    return _middles(order, first, last).to(lists.scores.dtype)
 
 
 def canonical(lists: Lists, by: str = "score") -> Lists:
@@ -184,8 +184,8 @@ def canonical(lists: Lists, by: str = "score") -> Lists:
     >>> canonical(clean(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([[1, 0, 1]])), by="label").scores
     tensor([[2., 1., 3.]])
     """
-    scores = lists.scores.detach().masked_fill(~lists.mask, -torch.inf)
-    labels = lists.labels.masked_fill(~lists.mask, -torch.inf)
+    scores = lists.fill(lists.scores.detach(), -torch.inf)
+    labels = lists.fill(lists.labels, -torch.inf)
     keys = {"score": [labels.neg(), scores], "label": [scores, labels]}[by]
     order = keys[0].argsort(dim=1, descending=True, stable=True)
     order = order.gather(1, keys[1].gather(1, order).argsort(dim=1, descending=True, stable=True))
@@ -201,6 +201,22 @@ def canonical(lists: Lists, by: str = "score") -> Lists:
     weights = None if lists.item_weights is None else shared(lists.item_weights)
     return Lists(shared(lists.scores), lists.labels.gather(1, order), lists.mask.gather(1, order), lists.signal,
                  weights, lists.list_weights, lists.full)
+
+
+def label_ranks(lists: Lists) -> Tensor:
+    """Return the 1-based rank of every document by label, ties at their mean rank, [batch, list]; masked ones last.
+
+    >>> label_ranks(clean(torch.zeros(1, 3), torch.tensor([[2, 0, 2]])))
+    tensor([[1.5000, 3.0000, 1.5000]])
+    """
+    descending, order = lists.fill(lists.labels, -torch.inf).sort(dim=1, descending=True)
+    return _middles(order, *tie_spans(descending)).to(lists.scores.dtype)
+
+
+def _middles(order: Tensor, first: Tensor, last: Tensor) -> Tensor:
+    """Return for every document, from the first and last place of its equals, the rank in their middle."""
+    middle = 1 + (first + last) / 2
+    return torch.zeros_like(middle).scatter_(1, order, middle)
 
 
 def discounts(rank: Tensor, k: int | None = None) -> Tensor:
@@ -242,6 +258,17 @@ def normalized_gains(lists: Lists, gain: str, k: int | None) -> Tensor:
     gains = choose("gain", gain, GAINS)(lists.labels)
     ideal = ideal_dcg(gains, k)
     return gains / torch.where(ideal > 0, ideal, 1.0).unsqueeze(1)
+
+
+def normalized(values: Tensor) -> Tensor:
+    """Return values [batch, list] over their list's sum, 0 where that is 0.
+
+    >>> normalized(torch.tensor([[1.0, 3.0], [0.0, 0.0]]))
+    tensor([[0.2500, 0.7500],
+            [0.0000, 0.0000]])
+    """
+    total = values.sum(1, keepdim=True)
+    return values / total.where(total > 0, 1.0)
 
 
 def choose(option: str, name: str, known: dict[str, T]) -> T:

@@ -40,5 +40,4 @@ def mse(
     tensor(1.)
     """
     lists = clean(scores, labels, mask, weights)
-    terms = lists.weighted((lists.scores - lists.labels).square())
-    return lists.mean(terms.sum(1) / lists.sizes, lists.mask.any(1) if keep_equal else None)
+    return lists.mean_of_documents((lists.scores - lists.labels).square(), keep_equal)

@@ -107,7 +107,7 @@ def _is_place(mask: Tensor) -> Tensor:
 
 def _distances(lists: Lists) -> Tensor:
     r"""\sum_k |s_j - s_k| for every document, [batch, list], from one sort."""
-    ordered, order = lists.scores.masked_fill(~lists.mask, torch.inf).sort(dim=1)
+    ordered, order = lists.fill(lists.scores, torch.inf).sort(dim=1)
     first, last = tie_spans(ordered.detach())
     sizes = lists.mask.sum(1, keepdim=True)
     ordered = torch.where(ordered < torch.inf, ordered, 0.0)

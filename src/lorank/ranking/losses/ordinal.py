@@ -66,4 +66,4 @@ def ordinal(
     logits = lists.scores.unsqueeze(2) - theta
     terms = F.binary_cross_entropy_with_logits(
         logits, (lists.labels.unsqueeze(2) >= question).to(logits), reduction="none").mean(2)
-    return lists.mean(lists.weighted(terms).sum(1) / lists.sizes, lists.mask.any(1) if keep_equal else None)
+    return lists.mean_of_documents(terms, keep_equal)

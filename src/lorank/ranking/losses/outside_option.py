@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lorank.ranking.losses.lists import clean, lowest
+from lorank.ranking.losses.lists import clean, lowest, normalized
 from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.softmax import cross_entropy
 
 
 @register_loss("contextual-quality-rm", area="losses.preference", wants=("outside",),
@@ -48,12 +49,9 @@ def contextual_quality(
     """
     lists = clean(scores, labels, mask, weights)
     chosen = torch.where(lists.mask, (lists.labels > 0).to(lists.scores), 0.0)
-    share = chosen / chosen.sum(1, keepdim=True).clamp(min=1)
-    filled = lists.scores.masked_fill(~lists.mask, lowest(lists.scores))
-    terms, none = lists.weighted(share), torch.where(outside, 1.0, 0.0).to(filled)
+    share = normalized(chosen)
     if not outside_option:
-        each = torch.where(lists.mask, filled.log_softmax(1), 0.0)
-        return lists.mean(-(terms * each).sum(1), lists.mask.any(1) & ~outside)
-    each = F.pad(filled, (1, 0)).log_softmax(1)
-    taken = (terms * torch.where(lists.mask, each[:, 1:], 0.0)).sum(1) + none * each[:, 0]
+        return cross_entropy(lists, share, counted=lists.mask.any(1) & ~outside)
+    each = F.pad(lists.fill(lists.scores, lowest(lists.scores)), (1, 0)).log_softmax(1)
+    taken = (lists.weighted(share) * each[:, 1:]).sum(1) + torch.where(outside, each[:, 0], 0.0)
     return lists.mean(-taken, lists.mask.any(1))

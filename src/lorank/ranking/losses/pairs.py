@@ -37,6 +37,11 @@ def winner_places(candidates: Tensor) -> Tensor:
     return candidates.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
 
 
+def sides(values: Tensor, winners: Tensor, block: slice) -> tuple[Tensor, Tensor]:
+    """Return a block's ``values`` of the better document, [block, winners, 1], and of the other, [block, 1, list]."""
+    return values[block].gather(1, winners[block]).unsqueeze(2), values[block].unsqueeze(1)
+
+
 def ordered_pairs(lists: Lists) -> Tensor:
     """Return the number of pairs y_i > y_j of each list, int64 [batch].
 
@@ -44,7 +49,7 @@ def ordered_pairs(lists: Lists) -> Tensor:
     >>> ordered_pairs(clean(torch.zeros(1, 4), torch.tensor([[2, 0, 1, 0]])))   # 3 below 2, 2 below 1
     tensor([5])
     """
-    ascending = lists.labels.masked_fill(~lists.mask, torch.inf).sort(dim=1).values
+    ascending = lists.fill(lists.labels, torch.inf).sort(dim=1).values
     below, _ = tie_spans(ascending)
     return torch.where(ascending < torch.inf, below, 0).sum(1)
 
@@ -59,27 +64,28 @@ def ordered_pair_weights(lists: Lists) -> tuple[Tensor, PairWeights]:
 
     With documents' weights, a pair has the weight of its more relevant document.
     """
-    above_lowest = lists.labels > lists.labels.masked_fill(~lists.mask, torch.inf).amin(1, keepdim=True)
+    above_lowest = lists.labels > lists.fill(lists.labels, torch.inf).amin(1, keepdim=True)
     winners = winner_places(lists.mask & above_lowest)
 
     def pair_weights(block: slice) -> Tensor:
-        label, places = lists.labels[block], winners[block]
-        counts = (label.gather(1, places).unsqueeze(2) > label.unsqueeze(1)) & lists.mask[block].unsqueeze(1)
-        counts &= lists.mask[block].gather(1, places).unsqueeze(2)
-        weight = counts.to(label.dtype)
-        return weight if lists.item_weights is None else weight.mul_(
-            lists.item_weights[block].gather(1, places).unsqueeze(2))
+        label_i, label_j = sides(lists.labels, winners, block)
+        counts = label_i > label_j
+        if not lists.full:
+            there_i, there_j = sides(lists.mask, winners, block)
+            counts &= there_i & there_j
+        weight = counts.to(label_i.dtype)
+        return weight if lists.item_weights is None else weight.mul_(sides(lists.item_weights, winners, block)[0])
 
     return winners, pair_weights
 
 
 def mean_pair_loss(lists: Lists, sigma: float, surrogate: Surrogate = logistic) -> Tensor:
-    """Return each list's mean loss over its pairs y_i > y_j, [batch]."""
-    count = ordered_pairs(lists).clamp(min=1)
+    """Return the mean over lists of the mean loss of their pairs y_i > y_j, a scalar."""
     if surrogate is logistic and suits(lists, sigma):
-        return logistic_by_grade(lists, sigma) / count
-    winners, weights = ordered_pair_weights(lists)
-    return pairwise(lists.scores, winners, weights, sigma, surrogate) / count
+        total = logistic_by_grade(lists, sigma)
+    else:
+        total = pairwise(lists.scores, *ordered_pair_weights(lists), sigma, surrogate)
+    return lists.mean(total / ordered_pairs(lists).clamp(min=1))
 
 
 def pairwise(
@@ -101,8 +107,8 @@ def pair_curvature(scores: Tensor, winners: Tensor, weights: PairWeights, sigma:
     """Return the diagonal of the second derivative of each list's weighted logistic loss, [batch, list]."""
     second = torch.zeros_like(scores)
     for block in _blocks(len(scores), winners.shape[1] * scores.shape[1]):
-        part, places, weight = scores[block], winners[block], weights(block)
-        chance = (part.unsqueeze(1) - part.gather(1, places).unsqueeze(2)).mul_(sigma).sigmoid_()
+        (s_i, s_j), places, weight = sides(scores, winners, block), winners[block], weights(block)
+        chance = (s_j - s_i).mul_(sigma).sigmoid_()
         bend = weight.mul_(chance).mul_(1 - chance)
         second[block] = bend.sum(1).scatter_add_(1, places, bend.sum(2))
     return second.mul_(sigma**2)
@@ -126,8 +132,8 @@ def _value_and_gradient(scores: Tensor, winners: Tensor, weights: PairWeights, s
                         surrogate: Surrogate) -> tuple[Tensor, Tensor]:
     total, gradient = scores.new_zeros(len(scores)), torch.zeros_like(scores)
     for block in _blocks(len(scores), winners.shape[1] * scores.shape[1]):
-        part, places, weight = scores[block], winners[block], weights(block)
-        value, slope = surrogate((part.unsqueeze(1) - part.gather(1, places).unsqueeze(2)).mul_(sigma))
+        (s_i, s_j), places, weight = sides(scores, winners, block), winners[block], weights(block)
+        value, slope = surrogate((s_j - s_i).mul_(sigma))
         total[block] = value.mul_(weight).sum((1, 2))
         pull = slope.mul_(weight)
         gradient[block] = pull.sum(1).scatter_add_(1, places, -pull.sum(2))

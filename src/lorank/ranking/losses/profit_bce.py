@@ -55,4 +55,4 @@ def profit_bce(
     emphasis = 1 - share + share * size / mean.where(mean > 0, 1.0)
     target = (lists.labels > 0).to(lists.scores)
     terms = emphasis * F.binary_cross_entropy_with_logits(lists.scores, target, reduction="none")
-    return lists.mean(lists.weighted(terms).sum(1) / lists.sizes)
+    return lists.mean_of_documents(terms)

@@ -42,5 +42,4 @@ def ranknet(
     True
     """
     check_positive(sigma=sigma)
-    lists = clean(scores, labels, mask, weights)
-    return lists.mean(mean_pair_loss(lists, sigma))
+    return mean_pair_loss(clean(scores, labels, mask, weights), sigma)

@@ -15,16 +15,14 @@ no mass. A list whose labels are all equal counts 0 under every target.
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
-from lorank.ranking.losses.lists import Lists, check_positive, choose, clean
+from lorank.ranking.losses.lists import Lists, check_positive, choose, clean, normalized
 from lorank.ranking.losses.registry import register_loss
 
 
 def _normalized(lists: Lists) -> Tensor:
-    total = lists.labels.sum(1, keepdim=True)
-    return lists.labels / torch.where(total > 0, total, 1.0)
+    return normalized(lists.labels)
 
 
 def _softmax(lists: Lists) -> Tensor:
@@ -63,14 +61,14 @@ def softmax(
     Returns:
         A scalar.
 
-    >>> import math
+    >>> import math, torch
     >>> value = softmax(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]]))
     >>> math.isclose(value, math.log(1 + math.exp(-1) + math.exp(-2)), rel_tol=1e-6)
     True
     """
     check_positive(temperature=temperature)
     lists = clean(scores, labels, mask, weights)
-    return cross_entropy(lists, lists.weighted(choose("target", target, TARGETS)(lists)), temperature)
+    return cross_entropy(lists, choose("target", target, TARGETS)(lists), temperature)
 
 
 def cross_entropy(lists: Lists, wanted: Tensor, temperature: float = 1.0, counted: Tensor | None = None) -> Tensor:
@@ -78,9 +76,11 @@ def cross_entropy(lists: Lists, wanted: Tensor, temperature: float = 1.0, counte
 
     Args:
         lists: The batch.
-        wanted: P [batch, list], of any sum, 0 where masked.
+        wanted: P [batch, list], of any sum, 0 where masked; documents' weights come on top.
         temperature: T above 0.
         counted: The lists that count, bool [batch]; None for those with signal.
     """
-    wanted = wanted * lists.parts(counted).unsqueeze(1)      # here, not in the sum's end: one pass less each way
+    wanted = wanted * lists.parts(counted).unsqueeze(1)      # here, not on each list's sum: fewer steps to go back
+    if lists.item_weights is not None:
+        wanted = wanted * lists.item_weights
     return -(wanted * lists.log_shares(lists.scores, temperature)).sum()

@@ -76,7 +76,7 @@ def stochastic_rank_gradient(
 
 
 def _of_one_noise(lists: Lists, shaken: Tensor, gains: Tensor, sigma: float, k: int | None) -> Tensor:
-    shaken = shaken.masked_fill(~lists.mask, -torch.inf)
+    shaken = lists.fill(shaken, -torch.inf)
     place = shaken.argsort(dim=1, descending=True, stable=True).argsort(dim=1).to(gains.dtype) + 1
     gradient = torch.zeros_like(gains)
     for block, rows in pair_blocks(gains):

@@ -130,7 +130,7 @@ def yetirank(
     lists = canonical(clean(scores, labels, mask, weights))
     gains = normalized_gains(lists, gain, None)
     shaken = lists.scores.detach() + beta * draw(lists, samples, noise, generator)
-    order = shaken.masked_fill(~lists.mask, -torch.inf).argsort(dim=2, descending=True, stable=True).flatten(0, 1)
+    order = lists.fill(shaken, -torch.inf).argsort(dim=2, descending=True, stable=True).flatten(0, 1)
 
     def arranged(values: Tensor) -> Tensor:
         return values.repeat(samples, 1).gather(1, order)
