@@ -22,11 +22,6 @@ QUICK = Recipe(training=OptimizerSettings(steps=2, batch_size=4, lr=1e-3, evalua
                lists=ListSettings(negatives=2))
 
 
-@pytest.fixture
-def bert(tiny_folders):
-    return str(tiny_folders["bert"])
-
-
 class OneEpoch:
     """Four lists of three texts of unlike lengths."""
 

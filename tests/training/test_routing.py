@@ -15,13 +15,9 @@ from lorank.training.settings import AdapterSettings, ListSettings, OptimizerSet
 from lorank.training.stepping import penalties
 from lorank.training.telling import Telling, preferred, sweeping
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 QUICK = Recipe(training=OptimizerSettings(steps=4, batch_size=4, lr=5e-3, evaluations=2),
                lists=ListSettings(negatives=3, depth=20))
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("name", ["flylora", "mixture-of-routers", "base-layers", "taps", "mhr", "palora"])

@@ -19,18 +19,9 @@ from lorank.training import fit
 from lorank.training.settings import AdapterSettings, ListSettings, OptimizerSettings, Recipe, RuleSettings
 from lorank.training.stepping import rule_name, stepping, unclipped
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 QUICK = Recipe(training=OptimizerSettings(steps=4, batch_size=4, lr=5e-3, evaluations=2),
                lists=ListSettings(negatives=3, depth=20))
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def bert(tiny_folders):
-    return str(tiny_folders["bert"])
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -1,0 +1,179 @@
+"""What is decided before the first step of a run: candidates, lists, prepared texts, and what trains and steps.
+
+The order matters: a static budget and some starts read a calibration pass over the training lists, so lists and
+prepared texts come before the adapter, and what changes ranks or steps factors comes after it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from lorank.data.collection import Collection, Split
+from lorank.data.free_queries import free_queries, targets
+from lorank.lowrank import select_targets, statistics_needed
+from lorank.lowrank.starts import Statistics
+from lorank.ranking import loss as named_loss
+from lorank.ranking.consensus.fusion import standardise_run
+from lorank.ranking.losses import wants_of
+from lorank.ranking.scorers.features import FeatureRanker
+from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.ranking.types import Run
+from lorank.training.budgeting import (
+    JOURNAL,
+    Budgeting,
+    budgeting,
+    chosen_budget,
+    shared_ranks,
+    statistics_of_budget,
+)
+from lorank.training.calibration import calibrate
+from lorank.training.candidates import Candidates, find_candidates
+from lorank.training.extras import reference_run, remember_beginning
+from lorank.training.hooks import Hook
+from lorank.training.lists import CandidateLists
+from lorank.training.loop import Loss, MakeOptimizer, adamw
+from lorank.training.settings import ListSettings, LossSettings, OptimizerSettings, Recipe
+from lorank.training.stepping import Stepping, penalties, stepping, unclipped
+from lorank.training.weights import WHOLE, AdapterWeights, WholeWeights, new_modules, resolved, trained_weights
+
+Listen = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before its first step.
+
+    ``inputs`` are the texts as the ranker prepared them; ``held_out`` are lists that are never trained on; ``budget``
+    moves ranks during the run and ``rule`` steps the factors, None where ranks stay and AdamW steps.
+    """
+
+    recipe: Recipe
+    data: Collection
+    found: Candidates
+    lists: CandidateLists
+    held_out: CandidateLists
+    inputs: Any
+    loss: Loss
+    weights: AdapterWeights | WholeWeights
+    budget: Budgeting | None
+    rule: Stepping | None
+
+    @property
+    def settings(self) -> OptimizerSettings:
+        """The loop's settings, unclipped where the rule must see raw gradients."""
+        return unclipped(self.recipe.training, self.rule)
+
+    @property
+    def make_optimizer(self) -> MakeOptimizer:
+        """The rule's optimizer, or AdamW."""
+        return self.rule.make_optimizer if self.rule else adamw
+
+    def hooks(self, more: Sequence[Hook] = ()) -> list[Hook]:
+        """Return the hooks of the rule, the budget and the forms' penalties, and ``more`` after them."""
+        return [*filter(None, (self.rule, self.budget)), *penalties(self.weights.adapter), *more]
+
+
+def decided(ranker: TrainableRanker, data: Collection, recipe: Recipe) -> tuple[Recipe, str]:
+    """Return the recipe with "auto" decided, and the budget's name; a feature ranker sees its training rows.
+
+    Raises UsageError where adapter and budget do not go together.
+    """
+    if isinstance(ranker, FeatureRanker):
+        ranker.observe(_training_rows(data))
+    budget = chosen_budget(recipe.budget, resolved(recipe.adapter, ranker))
+    return replace(recipe, adapter=budget.adapter), budget.name
+
+
+def planned(ranker: TrainableRanker, data: Collection, recipe: Recipe, budget: str, out: Path,
+            candidates: Candidates | None, listen: Listen) -> Plan:
+    """Return the plan of a run on ``data``, which has a dev split, by what ``decided`` gave; the adapter is attached.
+
+    ``candidates`` saves finding them; ``out`` is where a budget keeps its journal. Raises UsageError where rule, loss
+    and adapter do not go together.
+    """
+    free = _free_split(data, recipe)
+    found = candidates or find_candidates(data, recipe, ranker, free, listen)
+    lists, held_out, inputs = _lists_and_inputs(ranker, data, free, found, recipe, listen)
+    loss = _named(recipe.loss)
+    layers = _adapted_layers(ranker, recipe)
+    statistics = _statistics(ranker, inputs, lists, loss, recipe, layers, statistics_of_budget(budget), listen)
+    ranks = shared_ranks(budget, recipe.budget, recipe.adapter, ranker.module, layers, statistics)
+    weights = trained_weights(ranker, recipe.adapter, recipe.seed, recipe.training.head_lr, statistics, ranks)
+    remember_beginning(ranker, [p for g in weights.parameter_groups() for p in g["params"]], weights.adapter, loss)
+    moving = budgeting(budget, recipe.budget, weights.adapter, out / JOURNAL, recipe.seed, named_loss("lambda"))
+    steps_by = stepping(recipe.rule, weights.adapter, recipe.adapter.name)
+    return Plan(recipe, data, found, lists, held_out, inputs, loss, weights, moving, steps_by)
+
+
+def _named(settings: LossSettings) -> Loss:
+    return named_loss(settings.name, **settings.options)
+
+
+def _training_rows(data: Collection) -> np.ndarray:
+    rows = [data.position[document] for judged in data.train.qrels.values() for document in judged]
+    return np.asarray(data.documents)[rows]
+
+
+def _free_split(data: Collection, recipe: Recipe) -> Split | None:
+    source = recipe.lists.free_queries
+    if source == "none":
+        return None
+    judged = [name for name in data.splits if name != "train"]
+    return free_queries(data, source, exclude=targets(data, judged))
+
+
+def _lists_and_inputs(ranker: TrainableRanker, data: Collection, free: Split | None, found: Candidates,
+                      recipe: Recipe, listen: Listen) -> tuple[CandidateLists, CandidateLists, Any]:
+    """Return the training lists, the dev lists that are never trained on, and the texts of both, prepared."""
+    split = data.train if free is None else _joined(data.train, free)
+    names = [*split.queries, *(query for query in data.dev.queries if query not in split.queries)]
+    texts = split.queries | {q: text for q, text in data.dev.queries.items() if q not in split.queries}
+    share = ranker.kind == "bi-encoder" if recipe.lists.shared is None else recipe.lists.shared
+    positives, negatives = _list_sizes(recipe.lists, found.whole, share)
+    offset = found.offset and any(ranker.head_parameters())
+    reference = reference_run(recipe.loss.reference, data.train)
+
+    def lists_of(part: Split, run: Run) -> CandidateLists:
+        return CandidateLists(
+            data, part, None if data.has_features else run, {query: i for i, query in enumerate(names)}, positives,
+            negatives, recipe.lists.spare, share, recipe.seed, standardise_run(run) if offset else None,
+            wants_of(_named(recipe.loss)), reference)
+
+    listen("prepare texts", 0, 1)
+    inputs = ranker.prepare([texts[query] for query in names], data.documents)
+    listen("prepare texts", 1, 1)
+    return lists_of(split, found.train), lists_of(data.dev, found.dev), inputs
+
+
+def _adapted_layers(ranker: TrainableRanker, recipe: Recipe) -> dict[str, nn.Module]:
+    adapter = recipe.adapter
+    if adapter.name in WHOLE:
+        return {}
+    return select_targets(ranker.module, adapter.targets, adapter.exclude, new_modules(ranker))
+
+
+def _statistics(ranker: TrainableRanker, inputs: Any, lists: CandidateLists, loss: Loss, recipe: Recipe,
+                layers: dict[str, nn.Module], more: frozenset[str], listen: Listen) -> dict[str, Statistics] | None:
+    """Run the calibration pass where the adapter's start or the budget reads one."""
+    adapter = recipe.adapter
+    kinds = more if adapter.name in WHOLE else statistics_needed(adapter.name, adapter.start) | more
+    if not kinds:
+        return None
+    return calibrate(ranker, inputs, lists, loss, recipe.training, layers, kinds, batches=adapter.calibration_batches,
+                     seed=recipe.seed, listen=partial(listen, "calibrate"))
+
+
+def _list_sizes(settings: ListSettings, whole: bool, share: bool) -> tuple[int | None, int | None]:
+    if whole:
+        return settings.positives, settings.negatives
+    positives, negatives = (1, 1) if share else (2, 7)
+    return settings.positives or positives, negatives if settings.negatives is None else settings.negatives
+
+
+def _joined(train: Split, free: Split) -> Split:
+    return replace(train, queries=train.queries | free.queries, qrels=train.qrels | free.qrels)
