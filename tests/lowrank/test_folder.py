@@ -1,6 +1,7 @@
 """Folders appear whole or not at all, and one that does not fit is refused with a reason."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -141,3 +142,25 @@ def test_another_model(change, message, tower, shake, tmp_path):
         lowrank.load(model, tmp_path / "a")
     assert not any(isinstance(module, lowrank.Adapted) for module in model.modules())
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_whole_folder_is_replaced_or_comes_back(tmp_path, monkeypatch):
+    target = tmp_path / "a"
+    target.mkdir()
+    (target / "old").write_text("1")
+    rename = Path.rename
+
+    def full(path, to):
+        if path.name.startswith(".a."):
+            raise OSError("no space left")
+        return rename(path, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", full)
+        with pytest.raises(OSError, match="no space"), staged(target, whole=True) as stage:
+            (stage / "new").write_text("2")
+    assert [path.name for path in target.iterdir()] == ["old"]
+    with staged(target, whole=True) as stage:
+        (stage / "new").write_text("2")
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [target]

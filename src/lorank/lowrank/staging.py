@@ -34,8 +34,12 @@ def _publish(stage: Path, target: Path, whole: bool) -> None:
     stage.chmod(0o777 & ~_umask())
     if whole and target.exists():
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as aside:
-            target.rename(Path(aside) / target.name)
-            stage.rename(target)
+            old = target.rename(Path(aside) / target.name)
+            try:
+                stage.rename(target)
+            except BaseException:  # what was there comes back
+                old.rename(target)
+                raise
         return
     if not target.exists():
         stage.rename(target)
