@@ -1,8 +1,8 @@
 """The arena: every low-rank form and start as a bi-encoder adapter of MiniLM, at matched numbers of trained values.
 
     OMP_NUM_THREADS=1 python benchmarks/arena.py                 # resumable; --table prints what is there
-    OMP_NUM_THREADS=1 python benchmarks/arena.py --rows lora dora full --seeds 0 1 2
-    OMP_NUM_THREADS=1 python benchmarks/arena.py --data ../shared/data/nfcorpus/beir --rows lora full
+    OMP_NUM_THREADS=1 python benchmarks/arena.py --rows lora dora full --seeds 3
+    OMP_NUM_THREADS=1 python benchmarks/arena.py --data ../shared/data/nfcorpus/beir --groups none --rows lora full
 
 The setting is that of `setting.py`. Each method gets the rank whose number of trained values is nearest to that of
 LoRA at rank 8 (a method whose smallest or largest rank is far from it keeps that, as the table shows). Rates are
@@ -11,10 +11,11 @@ swept breadth first, the best at an edge is followed outwards, dev chooses, test
 
 import argparse
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
-from setting import MEASURE, Ledger, Setting, Trial, at_an_edge, judged, run_trial, table
+from setting import MEASURE, Ledger, Setting, Trial, at_an_edge, judged, over_seeds, run_trial, table
 
 import lorank
 from lorank import lowrank
@@ -22,6 +23,7 @@ from lorank.errors import LorankError
 from lorank.lowrank import statistics_needed
 from lorank.lowrank.presets import preset
 from lorank.ranking.metrics import interval
+from lorank.ranking.metrics.groups import tied_by_relevant
 from lorank.training.settings import AdapterSettings
 
 RATES = (1e-3, 3e-3, 3e-4)
@@ -62,8 +64,8 @@ def matched_rank(setting: Setting, method: str, goal: int) -> int:
     return min(tried, key=lambda rank: (abs(tried[rank] - goal), rank))
 
 
-def sweep(setting: Setting, ledger: Ledger, rows: list[str], seeds: list[int], steps: int, data: str) -> None:
-    """Run what the ledger lacks: all rows at the first rate, then at the second, ..., then the edges."""
+def sweep(setting: Setting, ledger: Ledger, rows: list[str], seeds: int, steps: int, data: str) -> None:
+    """Run what the ledger lacks: all rows at the first rate, at the second, ..., the edges; then more seeds."""
     goal = count(setting, REFERENCE, REFERENCE_RANK)
     ranks: dict[str, int] = {}
 
@@ -75,18 +77,21 @@ def sweep(setting: Setting, ledger: Ledger, rows: list[str], seeds: list[int], s
         trial = Trial(row, AdapterSettings(row, rank=ranks[row]), rate, seed, steps, data)
         ledger.run(trial, lambda: run_trial(setting, trial))
 
-    for seed in seeds:
-        for place in range(len(RATES)):
-            for row in rows:
-                try:
-                    one(row, (FULL_RATES if row == "full" else RATES)[place], seed)
-                except LorankError as error:
-                    print(f"{row}: {error}", file=sys.stderr)
-        for _ in range(2):
-            for row in rows:
-                rate = at_an_edge(ledger, row, seed, RATES)
-                if rate is not None:
-                    one(row, rate, seed)
+    for place in range(len(RATES)):
+        for row in rows:
+            try:
+                one(row, (FULL_RATES if row == "full" else RATES)[place], 0)
+            except LorankError as error:
+                print(f"{row}: {error}", file=sys.stderr)
+    for _ in range(2):
+        for row in rows:
+            rate = at_an_edge(ledger, row, 0, RATES, data=data)
+            if rate is not None:
+                one(row, rate, 0)
+    for seed, row in product(range(1, seeds), rows):
+        best = ledger.best(row, 0, data)
+        if best is not None:
+            one(row, best["rate"], seed)
 
 
 def untrained(setting: Setting) -> str:
@@ -106,7 +111,9 @@ def main() -> None:
     """Run the sweep, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", default=methods(), help="methods; default: all")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--seeds", type=int, default=1, help="further ones run at the rate that dev chose at seed 0")
+    parser.add_argument("--groups", choices=("relevant", "none"), default="relevant",
+                        help="whether queries that share a relevant document are judged as one draw")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--data", default="pydocs")
     parser.add_argument("--ledger", type=Path, default=Path("runs/arena.jsonl"))
@@ -117,8 +124,11 @@ def main() -> None:
     setting = Setting(data)
     if not options.table:
         sweep(setting, ledger, options.rows, options.seeds, options.steps, options.data)
-    for seed in options.seeds:
-        print(f"\nSeed {seed}\n\n{table(ledger, options.rows, REFERENCE, seed)}")
+    qrels = data.test.qrels
+    groups = tied_by_relevant(qrels) if options.groups == "relevant" else {query: query for query in qrels}
+    print(table(ledger, options.rows, REFERENCE, groups, data=options.data))
+    if options.seeds > 1:
+        print(f"\n{over_seeds(ledger, options.rows, options.data)}")
     print(f"\n{untrained(setting)}")
 
 

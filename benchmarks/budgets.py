@@ -25,15 +25,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
-from setting import Ledger, Setting, Trial, at_an_edge, run_trial, table
+from setting import Ledger, Setting, Trial, at_an_edge, over_seeds, run_trial, table
 
 import lorank
 from lorank import lowrank
 from lorank.lowrank import select_targets
 from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, make_budget
 from lorank.ranking import loss as named_loss
+from lorank.ranking.metrics.groups import tied_by_relevant
 from lorank.training.budgeting import Budgeting, shared_ranks
 from lorank.training.settings import AdapterSettings, BudgetSettings
 from lorank.training.weights import AdapterWeights
@@ -119,10 +119,10 @@ def sweep(given: argparse.Namespace) -> None:
                     run(row, best["rate"], seed)
     print(f"{given.steps} steps, rank {given.rank} on average, events every {given.every} steps\n")
     if "lora" in given.rows:
-        print(table(ledger, given.rows, "lora"))
+        print(table(ledger, given.rows, "lora", tied_by_relevant(lorank.load("pydocs").test.qrels)))
     print("\n" + sizes(ledger, given.rows))
     if given.seeds > 1:
-        print("\n" + over_seeds(ledger, given.rows, given.seeds))
+        print("\n" + over_seeds(ledger, given.rows))
 
 
 def sizes(ledger: Ledger, rows: list[str]) -> str:
@@ -136,22 +136,6 @@ def sizes(ledger: Ledger, rows: list[str]) -> str:
             final = line.get("final_parameters", line["parameters"])
             lines.append(f"| {row} | {line['parameters']:,} | {final:,} | {sum(ranks)} | {min(ranks)} | {max(ranks)} "
                          f"| {ranks.count(0)} |")
-    return "\n".join(lines)
-
-
-def over_seeds(ledger: Ledger, rows: list[str], seeds: int) -> str:
-    """Return each row's test mean and spread over seeds, at the rate that dev chose at seed 0."""
-    lines = ["| row | rate | dev, mean of seeds | test, mean of seeds | spread |", "|---|---:|---:|---:|---:|"]
-    for row in rows:
-        best = ledger.best(row, 0)
-        if best is None:
-            continue
-        own = [line for line in ledger.lines.values()
-               if line["row"] == row and line["rate"] == best["rate"] and "dev" in line and line["seed"] < seeds]
-        tests = [float(np.mean(list(line["test"].values()))) for line in own]
-        spread = f"{min(tests):.4f} to {max(tests):.4f}"
-        lines.append(f"| {row} | {best['rate']:g} | {np.mean([line['dev'] for line in own]):.4f} "
-                     f"| {np.mean(tests):.4f} | {spread} |")
     return "\n".join(lines)
 
 

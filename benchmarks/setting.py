@@ -26,7 +26,8 @@ from lorank.errors import LorankError
 from lorank.lowrank import select_targets, statistics_needed
 from lorank.ranking import loss as named_loss
 from lorank.ranking.consensus.fusion import standardise_run
-from lorank.ranking.metrics import holm, interval, mean_of, per_query, randomization_test
+from lorank.ranking.metrics import holm, mean_of, per_query, randomization_test
+from lorank.ranking.metrics.groups import Groups, grouped_bootstrap_means, membership, sums
 from lorank.ranking.scorers import BiEncoder
 from lorank.ranking.scorers.tokens import Span
 from lorank.ranking.types import Run
@@ -215,36 +216,66 @@ class Ledger:
         return max(done, key=lambda line: line["dev"], default=None)
 
 
-def at_an_edge(ledger: Ledger, row: str, seed: int, rates: Sequence[float], factor: float = 3.0) -> float | None:
+def at_an_edge(ledger: Ledger, row: str, seed: int, rates: Sequence[float], factor: float = 3.0,
+               data: str = "pydocs") -> float | None:
     """Return the rate beyond the edge at which dev is best, None where it is inside or one more was tried."""
-    best = ledger.best(row, seed)
+    best = ledger.best(row, seed, data)
     if best is None:
         return None
     rate = best["rate"]
-    tried = sorted({line["rate"] for line in ledger.lines.values() if line["row"] == row and line["seed"] == seed})
+    tried = sorted({line["rate"] for line in ledger.lines.values()
+                    if (line["row"], line["seed"], line["data"]) == (row, seed, data)})
     if len(tried) > len(rates) + 1:
         return None
     return rate * factor if rate == tried[-1] else rate / factor if rate == tried[0] else None
 
 
-def table(ledger: Ledger, rows: Sequence[str], reference: str, seed: int = 0, measure: str = "test") -> str:
-    """Return a Markdown table: each row at its dev-chosen rate, against ``reference`` over the test queries."""
-    best = {row: line for row in rows if (line := ledger.best(row, seed)) is not None}
+def table(ledger: Ledger, rows: Sequence[str], reference: str, groups: Groups, seed: int = 0,
+          data: str = "pydocs") -> str:
+    """Return a Markdown table: each row at its dev-chosen rate, against ``reference`` over the test queries.
+
+    Intervals and p values are taken over ``groups`` of queries (`lorank.ranking.metrics.groups`), for queries that
+    share a relevant document are won or lost together; *a group once* is the mean over groups of their means.
+    """
+    best = {row: line for row in rows if (line := ledger.best(row, seed, data)) is not None}
     rng = np.random.default_rng(0)
-    queries = sorted(best[reference][measure])
-    values = {row: np.array([line[measure][q] for q in queries]) for row, line in best.items()}
+    queries = sorted(best[reference]["test"])
+    member = membership(groups, queries)
+    values = {row: np.array([line["test"][q] for q in queries]) for row, line in best.items()}
     others = [row for row in best if row != reference]
-    p = holm([float(randomization_test(values[row] - values[reference], rng=rng)) for row in others])
+    gaps = {row: values[row] - values[reference] for row in others}
+    p = holm([float(randomization_test(sums(gaps[row][:, None], member)[:, 0], rng=rng)) for row in others])
     adjusted = dict(zip(others, p, strict=True))
-    lines = [f"| row | rank | trained | rate | dev | test {MEASURE} [95%] | mixed | against {reference} (Holm p) | "
-             "CPU s |", "|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
+    lines = [f"| row | rank | trained | rate | dev | test {MEASURE} [95%] | a group once | mixed | against {reference} "
+             "[95%] | Holm p | CPU s |", "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"]
     for row in sorted(best, key=lambda row: -values[row].mean()):
         line = best[row]
-        low, high = interval(values[row], rng=rng)
-        gap = "" if row == reference else f"{(values[row] - values[reference]).mean():+.4f} ({adjusted[row]:.3f})"
+        gap = "" if row == reference else f"{gaps[row].mean():+.4f} {_interval(gaps[row], member, rng)}"
         rank = line["adapter"]["rank"] if line["adapter"]["name"] not in WHOLE else "full"
-        mixed = np.mean(list(line["test_mixed"].values()))
+        once = float((sums(values[row][:, None], member)[:, 0] / np.bincount(member)).mean())
         lines.append(f"| {row} | {rank} | {line['parameters']:,} | {line['rate']:g} | {line['dev']:.4f} | "
-                     f"{values[row].mean():.4f} [{low:.4f}, {high:.4f}] | {mixed:.4f} | {gap} | "
-                     f"{line['cpu_seconds']:.0f} |")
+                     f"{values[row].mean():.4f} {_interval(values[row], member, rng)} | {once:.4f} | "
+                     f"{np.mean(list(line['test_mixed'].values())):.4f} | {gap} | "
+                     f"{'' if row == reference else f'{adjusted[row]:.3f}'} | {line['cpu_seconds']:.0f} |")
+    return "\n".join(lines)
+
+
+def _interval(values: np.ndarray, member: np.ndarray, rng: np.random.Generator) -> str:
+    means = grouped_bootstrap_means(values[:, None], member, rng=rng)[:, 0]
+    return "[{:.4f}, {:.4f}]".format(*np.quantile(means, [0.025, 0.975]))
+
+
+def over_seeds(ledger: Ledger, rows: Sequence[str], data: str = "pydocs") -> str:
+    """Return each row's test mean and spread over seeds, at the rate that dev chose at seed 0."""
+    lines = ["| row | rate | seeds | dev, mean of seeds | test, mean of seeds | from | to |",
+             "|---|---:|---:|---:|---:|---:|---:|"]
+    for row in rows:
+        best = ledger.best(row, 0, data)
+        own = [] if best is None else [
+            line for line in ledger.lines.values() if "dev" in line
+            and (line["row"], line["rate"], line["data"]) == (row, best["rate"], data)]
+        if len(own) > 1:
+            tests = [float(np.mean(list(line["test"].values()))) for line in own]
+            lines.append(f"| {row} | {best['rate']:g} | {len(own)} | {np.mean([line['dev'] for line in own]):.4f} "
+                         f"| {np.mean(tests):.4f} | {min(tests):.4f} | {max(tests):.4f} |")
     return "\n".join(lines)
