@@ -14,7 +14,7 @@ from lorank.training import fit, load_ranker
 from lorank.training.batches import padded
 from lorank.training.calibration import calibrate
 from lorank.training.hooks import Hook
-from lorank.training.loop import list_loss
+from lorank.training.list_loss import list_loss
 from lorank.training.settings import AdapterSettings, ListSettings, OptimizerSettings, Recipe
 
 SETTINGS = OptimizerSettings(batch_size=2, precision="fp32")

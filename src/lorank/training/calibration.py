@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lorank.lowrank.starts import Statistics
 from lorank.ranking.scorers.ranker import TrainableRanker
-from lorank.training.loop import Lists, Loss, batches_an_epoch, deterministic, list_loss, lists_at
+from lorank.training.list_loss import Lists, Loss, batches_an_epoch, deterministic, list_loss, lists_at
 from lorank.training.settings import OptimizerSettings
 
 KINDS = ("inputs", "gradient", "fisher")

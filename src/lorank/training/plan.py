@@ -35,8 +35,9 @@ from lorank.training.calibration import calibrate
 from lorank.training.candidates import Candidates, find_candidates
 from lorank.training.extras import reference_run, remember_beginning
 from lorank.training.hooks import Hook
+from lorank.training.list_loss import Loss
 from lorank.training.lists import CandidateLists
-from lorank.training.loop import Loss, MakeOptimizer, adamw
+from lorank.training.loop import MakeOptimizer, adamw
 from lorank.training.settings import ListSettings, LossSettings, OptimizerSettings, Recipe
 from lorank.training.stepping import Stepping, penalties, stepping, unclipped
 from lorank.training.weights import WHOLE, AdapterWeights, WholeWeights, new_modules, resolved, trained_weights

@@ -15,8 +15,8 @@ from lorank.data.collection import Collection
 from lorank.data.files import write_text
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.training.candidates import Candidates
-from lorank.training.loop import Outcome
 from lorank.training.mix import Mix
+from lorank.training.run_state import Outcome
 from lorank.training.settings import Recipe, as_plain
 from lorank.training.weights import AdapterWeights, WholeWeights
 

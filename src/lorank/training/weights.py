@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,30 @@ from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.training.settings import AdapterSettings
 
 WHOLE = ("full", "head")
+
+
+class Weights(Protocol):
+    """What is trained: an adapter, a head, or a whole module."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return optimizer groups: ``params``, and ``lr`` where it differs from the run's."""
+        ...
+
+    def set_training_mode(self) -> None:
+        """Switch on what behaves differently in training, such as dropout."""
+        ...
+
+    def advance(self, step: int, steps: int) -> None:
+        """Hear that ``step`` of ``steps`` are done."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that training changes, by name."""
+        ...
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what ``state`` gave."""
+        ...
 
 
 class AdapterWeights:
