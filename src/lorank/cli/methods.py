@@ -26,6 +26,7 @@ def methods(
     import lorank.serving.activated
     import lorank.serving.bank
     import lorank.training.combat
+    import lorank.training.continuations
     import lorank.training.in_context
     import lorank.training.transfer  # noqa: F401  (importing a family fills the catalogue)
     from lorank.catalogue import methods as registered
