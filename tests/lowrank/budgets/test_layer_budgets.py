@@ -183,6 +183,32 @@ def test_rankadaptor_model_ranks_vectors_that_it_has_not_seen():
     assert spearmanr(model(ranks[30:]).detach(), scores[30:]).statistic > 0.5
 
 
+def test_rankadaptor_gives_a_pruned_model_its_ranks_where_weights_were_cut():
+    """The score is that of a short tuning after 70% of the middle layer's weights were set to 0."""
+    x = torch.randn(64, 12, generator=torch.Generator().manual_seed(6))
+
+    def tuned(ranks):
+        torch.manual_seed(0)
+        model = nn.Sequential(*(nn.Linear(12, 12) for _ in range(3)))
+        whole = model(x).detach()
+        with torch.no_grad():
+            cut = model[1].weight
+            cut[cut.abs() < cut.abs().quantile(0.7)] = 0.0
+        adapter = lowrank.attach(model, "lora", rank=2, ranks=ranks)
+        optimizer = torch.optim.Adam(adapter.parameters(), lr=0.02)
+        for _ in range(60):
+            optimizer.zero_grad()
+            loss = (model(x) - whole).square().mean()
+            loss.backward()
+            optimizer.step()
+        return -loss.item()
+
+    found = rankadaptor(["0", "1", "2"], 6, tuned, trials=10, random_trials=5, seed=0)
+    assert {sum(ranks.values()) for ranks, _ in found.history} == {6}
+    assert found.ranks["1"] == max(found.ranks.values()) > 2
+    assert found.score > found.history[0][1]
+
+
 def test_eva_and_gora_budgets_are_their_starts_ranks():
     generator = torch.Generator().manual_seed(5)
     sites = [Site(f"{k}.dense", linear(torch.randn(8, 8, generator=generator)), 2, 2.0, 1.0) for k in range(3)]
