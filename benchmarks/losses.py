@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/losses.py [--lists 32] [--size 1000] [--repeats 7] [--only lambda]
 
-Scores are normal, labels are graded: 0 to 4 with shares .5 .3 .15 .04 .01; and, for the pairwise losses, also one
-relevant document in a hundred. Time is the process's CPU time on one thread, sides in turn within one process, medians
-over the repeats after one warm-up, and the median over rounds of each round's ratio. Memory is the largest sum of live
-tensor bytes within one call, by torch's profiler.
+Scores are normal, labels are graded: 0 to 4 with shares .5 .3 .15 .04 .01; for the pairwise losses also one relevant
+document in a hundred, and for the likelihoods of an order also orders without ties, as a teacher gives them. Time is
+the process's CPU time on one thread, sides in turn within one process, medians over the repeats after one warm-up, and
+the median over rounds of each round's ratio. Memory is the largest sum of live tensor bytes within one call, by torch's
+profiler.
 
 Peers: sentence-transformers' own loss classes, given a model that returns the scores (making its pairs and padding is
 part of its loss; the "floor" column is that part, measured alone); and allRank's losses as its paper and its README
@@ -162,15 +163,19 @@ ROWS: dict[str, dict[str, Callable[[], Step]]] = {
                 "allRank": plain(allrank_listmle)},
     "p-listmle": {"lorank": ours("p-listmle"), "sentence-transformers": sentence_transformers("PListMLELoss")},
 }
-PAIRWISE = ("lambda", "ranknet")
+ALSO = {"lambda": "1% relevant", "ranknet": "1% relevant", "listmle": "no ties", "p-listmle": "no ties"}
+"""Labels other than grades on which a loss is measured too."""
 FEW_LISTS = {"neuralndcg": 4}
 
 
-def batch(lists: int, size: int, sparse: bool) -> tuple[Tensor, Tensor]:
+def batch(lists: int, size: int, kind: str) -> tuple[Tensor, Tensor]:
     """Return scores and labels."""
     generator = torch.Generator().manual_seed(0)
-    shares = [0.99, 0.01] if sparse else [0.5, 0.3, 0.15, 0.04, 0.01]
-    labels = torch.multinomial(torch.tensor(shares), lists * size, True, generator=generator).view(lists, size)
+    if kind == "no ties":
+        labels = torch.rand(lists, size, generator=generator).argsort(1)
+    else:
+        shares = [0.99, 0.01] if kind == "1% relevant" else [0.5, 0.3, 0.15, 0.04, 0.01]
+        labels = torch.multinomial(torch.tensor(shares), lists * size, True, generator=generator).view(lists, size)
     return torch.randn(lists, size, generator=generator), labels.float()
 
 
@@ -193,9 +198,9 @@ def peak(step: Step, scores: Tensor, labels: Tensor) -> float:
     return highest / 2**20
 
 
-def measure(name: str, lists: int, size: int, sparse: bool, repeats: int) -> dict[str, dict[str, float]]:
+def measure(name: str, lists: int, size: int, kind: str, repeats: int) -> dict[str, dict[str, float]]:
     """Return milliseconds, MiB and the ratio to lorank of every side."""
-    scores, labels = batch(FEW_LISTS.get(name, lists), size, sparse)
+    scores, labels = batch(FEW_LISTS.get(name, lists), size, kind)
     sides = {side: make() for side, make in ROWS[name].items()}
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for repeat in range(repeats + 1):
@@ -204,7 +209,7 @@ def measure(name: str, lists: int, size: int, sparse: bool, repeats: int) -> dic
             call(sides[side], scores, labels)
             if repeat:
                 seconds[side].append(time.process_time() - start)
-        print(f"{name}{' (sparse)' if sparse else ''}: round {repeat} of {repeats}", file=sys.stderr, flush=True)
+        print(f"{name} ({kind}): round {repeat} of {repeats}", file=sys.stderr, flush=True)
     return {side: {"ms": 1e3 * statistics.median(own), "mib": peak(sides[side], scores, labels),
                    "ratio": statistics.median(a / b for a, b in zip(own, seconds["lorank"], strict=True))}
             for side, own in seconds.items()}
@@ -220,16 +225,16 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    scores, labels = batch(given.lists, given.size, False)
+    scores, labels = batch(given.lists, given.size, "graded")
     call(floor, scores, labels)
     start = time.process_time()
     call(floor, scores, labels)
     base = 1e3 * (time.process_time() - start)
     found = {}
     for name in (name for name in ROWS if given.only in name):
-        for sparse in (False, True) if name in PAIRWISE else (False,):
-            found[f"{name}{', 1% relevant' if sparse else ''}"] = measure(name, given.lists, given.size, sparse,
-                                                                          given.repeats)
+        found[name] = measure(name, given.lists, given.size, "graded", given.repeats)
+        if name in ALSO:
+            found[f"{name}, {ALSO[name]}"] = measure(name, given.lists, given.size, ALSO[name], given.repeats)
     if given.json:
         print(json.dumps(found, indent=1))
         return

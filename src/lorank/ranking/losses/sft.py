@@ -5,6 +5,9 @@ r"""Supervised fine-tuning: chosen replies become likelier, whatever the other r
 A policy's score is its log-ratio to the reference, so this is the negative log-likelihood of the chosen replies less
 the reference's, times beta: 0 before training, and with the gradient of the likelihood.
 
+Paper: Ouyang et al. (2022), Training language models to follow instructions with human feedback, arXiv:2203.02155,
+section 3.5.
+
 *Deviations*: a reply counts by its whole likelihood, not by its mean over tokens.
 """
 
