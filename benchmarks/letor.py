@@ -9,7 +9,8 @@ every fold: the same number of configurations, drawn once from its family's spac
 nDCG@10 (exponential gain) on the tuning fold; the best is fitted with three seeds and judged on the test fold. Queries
 without a relevant document are left out of all figures; equal scores count as the worst order. Values are means over
 test queries of the mean over seeds, with 95% intervals by bootstrap over queries; differences to LambdaMART are paired
-by query. Every (data, method, fold) is a line of the output, and lines that are there are not done again.
+by query, tested by sign flips and corrected by Holm for all methods of a table. Every (data, method, fold) is a line of
+the output, and lines that are there are not done again.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import torch
 from lorank.data.letor import feature_collection, groups_file
 from lorank.data.svmlight import read_feature_rows
 from lorank.ranking.losses import LOSSES, wants_of
+from lorank.ranking.metrics.significance import holm, randomization_test
 from lorank.ranking.scorers.features import FeatureLists, FeatureRanker
 from lorank.ranking.scorers.features.descent import main_measure
 from lorank.ranking.scorers.features.rows import ndcg
@@ -156,32 +158,36 @@ def report(lines: list[dict[str, Any]]) -> str:
             continue
         count = sum(len(line["queries"]) for line in mine if line["method"] == BASELINE)
         text += [f"### {data}: {count} queries", "",
-                 "| method | nDCG@10, 2^y - 1 | against LambdaMART | nDCG@10, linear | against LambdaMART "
-                 "| over seeds | CPU s |", "|---|---|---|---|---|---|---|"]
-        rows = {name: row(mine, name) for name in names}
-        ordered = sorted(names, key=lambda name: -rows[name][0])
-        text += [f"| {name} | {rows[name][1]} |" for name in ordered] + [""]
+                 "| method | nDCG@10, 2^y - 1 | against LambdaMART | Holm p | nDCG@10, linear | against LambdaMART "
+                 "| Holm p | over seeds | CPU s |", "|---|---|---|---:|---|---|---:|---:|---:|"]
+        cells = {gain: compared(mine, names, gain) for gain in ("exponential", "linear")}
+        for name in sorted(names, key=lambda name: -cells["exponential"][name][0]):
+            own = [line for line in mine if line["method"] == name]
+            seeds = [np.mean(np.concatenate([line["exponential"][s] for line in own])) for s in range(SEEDS)]
+            text.append(f"| {name} | {cells['exponential'][name][1]} | {cells['linear'][name][1]} "
+                        f"| {np.std(seeds, ddof=1):.4f} | {sum(line['seconds'] for line in own):.0f} |")
+        text.append("")
     return "\n".join(text)
 
 
-def row(lines: list[dict[str, Any]], name: str) -> tuple[float, str]:
-    """Return a method's mean and its cells."""
-    cells, first = [], 0.0
-    for gain in ("exponential", "linear"):
-        own, base = pooled(lines, name, gain), pooled(lines, BASELINE, gain)
-        keys = sorted(own)
-        values = np.array([own[k] for k in keys])
-        low, high = interval(values)
-        first = first or float(values.mean())
-        cells.append(f"{values.mean():.4f} [{low:.4f}, {high:.4f}]")
-        gaps = values - np.array([base[k] for k in keys])
-        low, high = interval(gaps)
-        verdict = "above" if low > 0 else "below" if high < 0 else "tie"
-        cells.append("" if name == BASELINE else f"{gaps.mean():+.4f} [{low:+.4f}, {high:+.4f}] {verdict}")
-    mine = [line for line in lines if line["method"] == name]
-    seeds = [np.mean(np.concatenate([line["exponential"][s] for line in mine])) for s in range(SEEDS)]
-    cells += [f"{np.std(seeds, ddof=1):.4f}", f"{sum(line['seconds'] for line in mine):.0f}"]
-    return first, " | ".join(cells)
+def compared(lines: list[dict[str, Any]], names: list[str], gain: str) -> dict[str, tuple[float, str]]:
+    """Return each method's mean and its cells: value, difference to LambdaMART, Holm's p over all methods."""
+    base = pooled(lines, BASELINE, gain)
+    values = {name: np.array([pooled(lines, name, gain)[query] for query in sorted(base)]) for name in names}
+    others = [name for name in names if name != BASELINE]
+    gaps = np.stack([values[name] - values[BASELINE] for name in others], 1)
+    p = dict(zip(others, holm(randomization_test(gaps, rng=np.random.default_rng(0))), strict=True))
+    cells = {}
+    for name in names:
+        low, high = interval(values[name])
+        cell = f"{values[name].mean():.4f} [{low:.4f}, {high:.4f}]"
+        if name == BASELINE:
+            cells[name] = values[name].mean(), f"{cell} | | "
+            continue
+        gap = values[name] - values[BASELINE]
+        low, high = interval(gap)
+        cells[name] = values[name].mean(), f"{cell} | {gap.mean():+.4f} [{low:+.4f}, {high:+.4f}] | {p[name]:.3f}"
+    return cells
 
 
 def pooled(lines: list[dict[str, Any]], name: str, gain: str) -> dict[int, float]:
