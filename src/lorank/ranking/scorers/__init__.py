@@ -8,6 +8,7 @@ from lorank.ranking.scorers.ranker import Documents, Ranked, Ranker, TrainableRa
 if TYPE_CHECKING:
     from lorank.ranking.scorers.bi_encoder import BiEncoder
     from lorank.ranking.scorers.bm25 import BM25
+    from lorank.ranking.scorers.both_ways import BothWays
     from lorank.ranking.scorers.causal import CausalRanker
     from lorank.ranking.scorers.cross_encoder import CrossEncoder
     from lorank.ranking.scorers.features import FeatureRanker
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
 
     RANKERS: dict[str, type[Any]]
 
-_HOME_OF = {"BM25": "bm25", "BiEncoder": "bi_encoder", "CausalRanker": "causal", "CrossEncoder": "cross_encoder",
-            "FeatureRanker": "features", "ReplyRanker": "replies",
+_HOME_OF = {"BM25": "bm25", "BiEncoder": "bi_encoder", "BothWays": "both_ways", "CausalRanker": "causal",
+            "CrossEncoder": "cross_encoder", "FeatureRanker": "features", "ReplyRanker": "replies",
             "PyramidEncoder": "pyramid", "TreeRanker": "features.trees"}
 _KINDS = {"bi-encoder": "BiEncoder", "causal": "CausalRanker", "cross-encoder": "CrossEncoder",
           "features": "FeatureRanker", "pyramid": "PyramidEncoder", "replies": "ReplyRanker", "trees": "TreeRanker"}
 
-__all__ = ["BM25", "RANKERS", "BiEncoder", "CausalRanker", "CrossEncoder", "Documents", "FeatureRanker",
+__all__ = ["BM25", "RANKERS", "BiEncoder", "BothWays", "CausalRanker", "CrossEncoder", "Documents", "FeatureRanker",
            "PyramidEncoder", "Ranked", "Ranker", "ReplyRanker", "TrainableRanker", "TreeRanker"]
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 Statistics = dict[str, np.ndarray]
 QUANTILES = 101
-ROWS_AT_ONCE = 65536
+ROWS_AT_ONCE, COLUMNS_AT_ONCE = 65536, 8
 
 
 def signed_log1p(rows: np.ndarray) -> np.ndarray:
@@ -102,7 +102,9 @@ class Transform:
 
     def statistics(self, rows: np.ndarray) -> Statistics:
         """Return the statistics of training rows [documents, features]."""
-        return self.observe(self.shape(rows.astype(np.float64)))
+        parts = [self.observe(self.shape(rows[:, at:at + COLUMNS_AT_ONCE].astype(np.float64)))
+                 for at in range(0, rows.shape[1], COLUMNS_AT_ONCE)]
+        return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
 
     def __call__(self, rows: np.ndarray, statistics: Statistics) -> np.ndarray:
         """Return transformed rows, float32; what happens within a list is left to ``within``."""

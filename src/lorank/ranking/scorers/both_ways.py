@@ -1,0 +1,53 @@
+r"""Both ways: a ranker of texts made symmetric, for inputs that are of one kind, such as two questions.
+
+    s'(a, b) = \frac{1}{2} (s(a, b) + s(b, a))
+
+Whether two questions ask the same does not depend on which comes first; a cross-encoder's score does, for it reads the
+first text in other places and under other token types than the second.
+
+Paper: Guo et al. 2020, A Deep Look into Neural Ranking Models for Information Retrieval, arXiv:1903.06902, section 4.1
+(symmetric architectures).
+
+*Deviations*: the survey's symmetric models have layers that cannot tell their inputs apart; here any ranker is made so
+from without, at twice the cost where it reads two texts together.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lorank.errors import UsageError
+from lorank.ranking.scorers.ranker import Documents, Listen, Ranker
+
+
+class BothWays(Ranker):
+    """Score by the mean of what a ranker says of two texts and of the same two in each other's places.
+
+    Args:
+        ranker: Any ranker of texts, trained or not. The texts that it gets as queries are also documents, and what a
+            ranker does to one of them alone (a prefix, a title, passages) is done to each text in turn.
+
+    >>> from lorank.ranking.scorers import BM25
+    >>> bm25 = BM25.index(["1", "2"], ["how to sort a list", "sort the words of a list, and the list of lists"])
+    >>> def there_and_back(ranker):
+    ...     return ranker.score("sort a list", ["sort lists of lists"]) - ranker.score("sort lists of lists", ["sort a list"])
+    >>> bool(there_and_back(bm25)), bool(there_and_back(BothWays(bm25)))
+    (True, False)
+    """
+
+    def __init__(self, ranker: Ranker) -> None:
+        self.ranker = ranker
+
+    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
+                    listen: Listen | None = None) -> np.ndarray:
+        """Return the mean of the pairs' scores both ways, float32 [n]; ``listen`` hears what the ranker says.
+
+        Raises:
+            UsageError: For documents that are rows of features: a query is a text and cannot take their place.
+        """
+        if isinstance(documents, np.ndarray):
+            raise UsageError("documents are rows of features, which cannot change places with a query; score texts")
+        texts = [*queries, *documents]
+        forth = pairs + np.array([0, len(queries)])
+        scores = self.ranker.score_pairs(texts, texts, np.concatenate([forth, forth[:, ::-1]]), listen)
+        return (scores[:len(pairs)] + scores[len(pairs):]) / np.float32(2)
