@@ -22,6 +22,7 @@ def methods(
     import lorank.ranking.preferences
     import lorank.ranking.scorers.features
     import lorank.ranking.scorers.pyramid
+    import lorank.ranking.scorers.taxonomy
     import lorank.ranking.strategies
     import lorank.serving.activated
     import lorank.serving.bank

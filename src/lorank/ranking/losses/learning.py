@@ -32,12 +32,12 @@ OTHER_LABELS = (1.0, 2.0)
 """What a document's label is changed to; each of two, so that it does change."""
 
 
-def learning(name: str, *, points: int = 6, step: float = 1.5, tolerance: float = 1e-9) -> Learning:
+def learning(name: str, *, points: int = 4, step: float = 1.5, tolerance: float = 1e-9) -> Learning:
     """Return how the registered loss called ``name`` learns, with the options it has by itself.
 
     Args:
         name: A name in ``LOSSES``.
-        points: At how many random lists of five scores it is looked at; one that shows it to be listwise is the last.
+        points: At how many random lists of five scores it is looked at, at most.
         step: The size of the steps.
         tolerance: What counts as nothing, relative to the largest gradient that was seen.
 
@@ -47,6 +47,7 @@ def learning(name: str, *, points: int = 6, step: float = 1.5, tolerance: float 
     >>> [learning(name) for name in ("mse", "ranknet", "softmax")]
     ['pointwise', 'pairwise', 'listwise']
     """
+    loss(name)      # refuses an unknown one
     alone = additive = True
     generator = torch.Generator().manual_seed(0)
     for _ in range(points):

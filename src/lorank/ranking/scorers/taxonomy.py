@@ -21,14 +21,15 @@ as it stands: a bi-encoder whose two prefixes differ is asymmetric, though its w
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lorank.catalogue import catalogued
-from lorank.errors import UsageError
+from lorank.errors import UsageError, unknown_name
 from lorank.ranking.losses.learning import LEARNING
 from lorank.ranking.scorers.bi_encoder import BiEncoder
 from lorank.ranking.scorers.both_ways import BothWays
@@ -37,6 +38,7 @@ from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.pyramid import PyramidEncoder
 from lorank.ranking.scorers.ranker import Ranker
 from lorank.ranking.scorers.replies import ReplyRanker
+from lorank.ranking.scorers.text_ranker import TextRanker
 
 AXES: dict[str, tuple[str, ...]] = {
     "symmetry": ("symmetric", "asymmetric"),
@@ -53,19 +55,129 @@ PROBES = ("sorting a list of words in place", "the moon orbits the earth\nand th
           "how are documents ordered?", "a list of words, " * 150 + "and at the end of them the moon")
 """Texts of one line and of two, and one that is longer than most encoders take in at once."""
 
-Build = Callable[[Path], Ranker]
-SCORERS: dict[str, tuple[str, Build]] = {
-    "bi-encoder": ("encoder", BiEncoder),
-    "bi-encoder, query prefix": ("encoder", lambda base: BiEncoder(base, query_prefix="the question is: ")),
-    "bi-encoder, best passage": ("encoder", lambda base: BiEncoder(base, long="max")),
-    "bi-encoder, best passage, both ways": ("encoder", lambda base: BothWays(BiEncoder(base, long="max"))),
-    "cross-encoder": ("encoder", lambda base: CrossEncoder(base, head="random")),
-    "cross-encoder, both ways": ("encoder", lambda base: BothWays(CrossEncoder(base, head="random"))),
-    "cross-encoder, best passage": ("encoder", lambda base: CrossEncoder(base, head="random", long="max")),
-    "pyramid": ("pyramid", lambda base: PyramidEncoder(base, head="random", summary=_summary(base))),
-    "pyramid, both ways": ("pyramid", lambda base: BothWays(SCORERS["pyramid"][1](base))),
-    "causal": ("causal", CausalRanker),
-    "causal, reward head": ("causal", lambda base: CausalRanker(base, view="head", head="random")),
-    "causal, likelihood": ("causal", CausalRanker),
-    "replies": ("replies", ReplyRanker),
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """How a scorer is made of a base.
+
+    Args:
+        base: What it starts from: ``encoder`` or ``causal``.
+        kind: The ranker's class.
+        options: The class's own arguments; heads are drawn at random, for a new head scores 0 everywhere.
+        both_ways: Whether its scores are the means of both ways.
+        probes: Texts that it can read as queries and as documents.
+    """
+
+    base: str
+    kind: type[TextRanker[Any]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    both_ways: bool = False
+    probes: tuple[str, ...] = PROBES
+
+    def build(self, base: str | Path) -> Ranker:
+        """Return the ranker on ``base``: a packaged name, a folder, or a Hub name."""
+        ranker = self.kind(base, **self.options)
+        return BothWays(ranker) if self.both_ways else ranker
+
+
+PASSAGES, HEAD = {"long": "max"}, {"head": "random"}
+PYRAMID = {"summary": 32, **HEAD}
+SCORERS: dict[str, Scorer] = {
+    "bi-encoder": Scorer("encoder", BiEncoder),
+    "bi-encoder, query prefix": Scorer("encoder", BiEncoder, {"query_prefix": "the question is: "}),
+    "bi-encoder, best passage": Scorer("encoder", BiEncoder, PASSAGES),
+    "bi-encoder, best passage, both ways": Scorer("encoder", BiEncoder, PASSAGES, both_ways=True),
+    "cross-encoder": Scorer("encoder", CrossEncoder, HEAD),
+    "cross-encoder, both ways": Scorer("encoder", CrossEncoder, HEAD, both_ways=True),
+    "cross-encoder, best passage": Scorer("encoder", CrossEncoder, PASSAGES | HEAD),
+    "pyramid": Scorer("encoder", PyramidEncoder, PYRAMID),
+    "pyramid, both ways": Scorer("encoder", PyramidEncoder, PYRAMID, both_ways=True),
+    "causal, yes or no": Scorer("causal", CausalRanker),
+    "causal, expected grade": Scorer("causal", CausalRanker, {"view": "expected"}),
+    "causal, reward head": Scorer("causal", CausalRanker, {"view": "head", **HEAD}),
+    "replies": Scorer("causal", ReplyRanker, probes=("Yes", "No", "A")),
 }
+"""Every kind of text scorer, and the options that put one elsewhere. A log-ratio stands where the ranker does whose
+adapter makes it. RankGen's dual encoder (:mod:`lorank.training.continuations`) is a bi-encoder."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a scorer stands.
+
+    Args:
+        symmetry: ``symmetric`` or ``asymmetric``.
+        focus: ``representation`` or ``interaction``.
+        granularity: ``single`` or ``multi``.
+    """
+
+    symmetry: str
+    focus: str
+    granularity: str
+
+    @property
+    def cell(self) -> Cell:
+        """The place as one of ``CELLS``."""
+        return self.symmetry, self.focus, self.granularity
+
+
+UNITS: dict[str, Callable[[Ranker], bool]] = {
+    "passages": lambda ranker: getattr(ranker, "long", "truncate") in ("max", "mean"),
+    "layers": lambda ranker: getattr(ranker, "low", 0) > 0,
+}
+"""Each way to be of several granularities: passages of a document, layers that first read parts apart."""
+
+
+def place(ranker: Ranker, texts: Sequence[str] = PROBES) -> Place:
+    """Return where a ranker of texts stands.
+
+    Args:
+        ranker: With weights that tell texts apart.
+        texts: What symmetry is measured on, three at least; one should be longer than the ranker takes in at once.
+
+    Raises:
+        UsageError: Where all texts get one score, as before a new head is trained; for fewer texts.
+    """
+    inner = ranker.ranker if isinstance(ranker, BothWays) else ranker
+    return Place(
+        AXES["symmetry"][0 if is_symmetric(ranker, texts) else 1],
+        AXES["focus"][0 if hasattr(inner, "encode") else 1],
+        AXES["granularity"][1 if any(has(inner) for has in UNITS.values()) else 0])
+
+
+def is_symmetric(ranker: Ranker, texts: Sequence[str] = PROBES, tolerance: float = 1e-3) -> bool:
+    """Return whether scores stay, within ``tolerance`` of their spread, when the texts of a pair change places.
+
+    >>> from lorank.ranking.scorers import BM25
+    >>> bm25 = BM25.index([str(i) for i in range(len(PROBES))], PROBES)
+    >>> is_symmetric(bm25), is_symmetric(BothWays(bm25))
+    (False, True)
+    """
+    if len(set(texts)) < 3:
+        raise UsageError(f"symmetry is measured on three different texts or more; got {len(set(texts))}")
+    pairs = np.array(list(combinations(range(len(texts)), 2)), np.int64)
+    scores = ranker.score_pairs(texts, texts, np.concatenate([pairs, pairs[:, ::-1]]))
+    forth, back = scores[:len(pairs)], scores[len(pairs):]
+    if np.ptp(scores) == 0:
+        raise UsageError("symmetry cannot be measured where all texts get one score; train the ranker's head, or draw "
+                         "it with head='random'")
+    return bool(np.abs(forth - back).max() <= tolerance * np.ptp(scores))
+
+
+@catalogued("deep-look-nrm", area="models", title="A Deep Look into Neural Ranking Models for Information Retrieval")
+def taxonomy(bases: Mapping[str, str | Path]) -> dict[str, Place]:
+    """Return where every scorer of ``SCORERS`` stands whose base is given, by name.
+
+    Args:
+        bases: ``encoder`` and ``causal``, or one of them: a packaged name, a folder, or a Hub name each.
+
+    >>> taxonomy({"encoder": "minilm"})["cross-encoder"].cell      # doctest: +SKIP
+    ('asymmetric', 'interaction', 'single')
+    """
+    known = {scorer.base for scorer in SCORERS.values()}
+    for name in bases:
+        if name not in known:
+            raise unknown_name("base of the taxonomy", name, known)
+    return {name: place(scorer.build(bases[scorer.base]), scorer.probes)
+            for name, scorer in SCORERS.items() if scorer.base in bases}
