@@ -56,11 +56,16 @@ def count(setting: Setting, method: str, rank: int) -> int:
 
 
 def matched_rank(setting: Setting, method: str, goal: int) -> int:
-    """Return the rank at which ``method`` has nearest to ``goal`` trained values, from 1 to 384."""
+    """Return the rank at which ``method`` has nearest to ``goal`` trained values, from 1 to 384.
+
+    RandLoRA's values fall as its rank rises, for it needs fewer bases.
+    """
     rank, tried = REFERENCE_RANK, {}
+    falls = count(setting, method, 2 * REFERENCE_RANK) < count(setting, method, REFERENCE_RANK)
     while rank not in tried and len(tried) < 6:
         tried[rank] = count(setting, method, rank)
-        rank = int(np.clip(round(rank * goal / max(tried[rank], 1)), 1, LARGEST_RANK))
+        share = goal / max(tried[rank], 1)
+        rank = int(np.clip(round(rank / share if falls else rank * share), 1, LARGEST_RANK))
     return min(tried, key=lambda rank: (abs(tried[rank] - goal), rank))
 
 

@@ -105,6 +105,12 @@ def test_alora_worth_of_a_harmful_rank_is_negative(toy):
     assert worths["planted", free] == pytest.approx(-gain + alone, abs=1e-5)
 
 
+def test_alora_moves_ranks_even_where_fewer_are_measured_than_it_would_exchange(toy):
+    run = toy("alora-allocate", sample=4, exchange=100, total=8).run()
+    assert any(len(set(ranks.values())) > 1 for ranks in run.ranks)
+    assert all(sum(ranks.values()) == 8 for ranks in run.ranks)
+
+
 def test_alora_removed_ranks_are_gone_and_the_sum_stays(toy):
     run = toy("alora-allocate", sample=None, total=8).run()
     assert {sum(ranks.values()) for ranks in run.ranks} == {8}

@@ -3,8 +3,8 @@ r"""ALoRA: measure what each rank is worth by leaving it out and by leaving it a
     worth(i) = S(all) - S(all without i) + S(only i)        S = -L on a held-out batch, or the metric
 
 At each event ``sample`` components of those that are on are measured (all, if None). Those of lowest worth are pruned,
-``exchange`` of them, and their ranks go to the layers all of whose measured ranks are kept, those of highest mean worth
-first. New components have b_i = 0. The sum of ranks never changes.
+``exchange`` of them but no more than half of what was measured, and their ranks go to the layers all of whose measured
+ranks are kept, those of highest mean worth first. New components have b_i = 0. The sum of ranks never changes.
 
 Liu et al., ALoRA: Allocating Low-Rank Adaptation for Fine-tuning Large Language Models, 2024, arXiv:2403.16187.
 
@@ -40,7 +40,7 @@ class ALoRA(Budget):
         total: ranks at every time.
         timetable: events.
         seed: of new components and of samples.
-        exchange: ranks that move at an event; None takes an eighth of ``total``.
+        exchange: ranks that move at an event, at most half of those measured; None takes an eighth of ``total``.
         sample: components measured at an event; None measures all.
         score: "loss" (held out) or "metric".
     """
@@ -95,7 +95,7 @@ class ALoRA(Budget):
             order = torch.randperm(len(places), generator=seeded(self.seed, "alora", step)).tolist()
             places = [places[k] for k in sorted(order[: self.sample])]
         worths = self.worth(places, self.timetable.events(steps).index(step))
-        lowest = sorted(places, key=lambda place: worths[place])[: self.exchange]
+        lowest = sorted(places, key=lambda place: worths[place])[: min(self.exchange, len(places) // 2)]
         losing = {path for path, _ in lowest}
         means = {
             path: sum(own) / len(own)
