@@ -1,8 +1,13 @@
 """deep-look-nrm shows: every text scorer and every loss is tagged by the axes, and every cell has a model."""
 
+import importlib.util
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from lorank.data.collection import Collection, Split
 from lorank.errors import UsageError
 from lorank.ranking.losses import LOSSES
 from lorank.ranking.losses.learning import LEARNING, learning, learnings
@@ -116,3 +121,51 @@ def test_both_ways_of_a_symmetric_ranker_is_the_ranker_and_rows_of_features_are_
     with pytest.raises(UsageError, match="rows of features"):
         BothWays(BM25.index(["a"], ["whale"])).score(query, np.zeros((2, 3), np.float32))
     assert not issubclass(BothWays, TextRanker)
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    """benchmarks/rankers.py as a module."""
+    path = Path(__file__).resolve().parents[3] / "benchmarks" / "rankers.py"
+    spec = importlib.util.spec_from_file_location("rankers_benchmark", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module      # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def test_deep_look_nrm_the_comparison_table_has_a_model_of_every_cell_and_a_loss_of_every_learning(
+        benchmark, tiny_folders, tmp_path):
+    assert {learning(loss) for loss in benchmark.LOSSES} == set(LEARNING)
+    setting = benchmark.Setting(collection(), tiny_folders["bert"], steps=1, depth=4, every=1)
+    ledger = tmp_path / "ledger.jsonl"
+    benchmark.run(ledger, setting)
+    once = ledger.read_text()
+    benchmark.run(ledger, setting)
+    assert ledger.read_text() == once      # what is there is not done again
+    lines = benchmark.read_ledger(ledger)
+    assert len(lines) == 2 + len(benchmark.LEARNERS) * len(benchmark.LOSSES)
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]]
+            for row in benchmark.table(lines, {query: query for query in setting.test_run}).splitlines()]
+    head, models = rows[0], [row for row in rows[2:] if row[5]]
+    assert {len(row) for row in rows} == {len(head)}
+    assert {tuple(row[:3]) for row in models} == set(CELLS)
+    assert {(tuple(row[:3]), row[5]) for row in models} == {(cell, way) for cell in CELLS for way in LEARNING}
+    bm25 = rows[-1]
+    truth = np.mean([1.0 if query in "ac" else 1 / np.log2(3) for query in setting.test_run])
+    assert bm25[3] == "bm25"
+    assert bm25[6].startswith(f"{truth:.4f} [")
+
+
+def collection():
+    """Two documents hold each query's word, one often and one once; queries a and c want the first, the others not."""
+    words = {"a": "moon", "b": "list", "c": "query", "d": "models"}
+    often = {query: f"{word} {word} {word}\nabout a {word}" for query, word in words.items()}
+    once = {query: f"a title\nof a text about one {word}" for query, word in words.items()}
+    texts = {f"{query}-{name}": text[query] for name, text in (("often", often), ("once", once)) for query in words}
+    fillers = {f"filler-{i}": f"filler\nnumber {'x ' * i}" for i in range(6)}
+    judged = {query: {f"{query}-{'often' if query in 'ac' else 'once'}": 1} for query in words}
+    splits = {name: Split(name, dict(words), judged) for name in ("train", "dev", "test")}
+    documents = texts | fillers
+    return Collection("made", list(documents), list(documents.values()), splits)

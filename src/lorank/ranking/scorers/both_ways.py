@@ -47,7 +47,9 @@ class BothWays(Ranker):
         """
         if isinstance(documents, np.ndarray):
             raise UsageError("documents are rows of features, which cannot change places with a query; score texts")
-        texts = [*queries, *documents]
-        forth = pairs + np.array([0, len(queries)])
+        place = {text: i for i, text in enumerate(dict.fromkeys([*queries, *documents]))}
+        texts, pairs = list(place), np.asarray(pairs)
+        at = [np.array([place[text] for text in side], np.int64) for side in (queries, documents)]
+        forth = np.stack([at[0][pairs[:, 0]], at[1][pairs[:, 1]]], 1)
         scores = self.ranker.score_pairs(texts, texts, np.concatenate([forth, forth[:, ::-1]]), listen)
         return (scores[:len(pairs)] + scores[len(pairs):]) / np.float32(2)

@@ -20,7 +20,8 @@ has many layers, or word pieces, does not make it one of several granularities. 
 as it stands: a bi-encoder whose two prefixes differ is asymmetric, though its weights are shared.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations, product
 from pathlib import Path
@@ -139,7 +140,7 @@ def place(ranker: Ranker, texts: Sequence[str] = PROBES) -> Place:
     Raises:
         UsageError: Where all texts get one score, as before a new head is trained; for fewer texts.
     """
-    inner = ranker.ranker if isinstance(ranker, BothWays) else ranker
+    inner = _inner(ranker)
     return Place(
         AXES["symmetry"][0 if is_symmetric(ranker, texts) else 1],
         AXES["focus"][0 if hasattr(inner, "encode") else 1],
@@ -149,6 +150,8 @@ def place(ranker: Ranker, texts: Sequence[str] = PROBES) -> Place:
 def is_symmetric(ranker: Ranker, texts: Sequence[str] = PROBES, tolerance: float = 1e-3) -> bool:
     """Return whether scores stay, within ``tolerance`` of their spread, when the texts of a pair change places.
 
+    Scores are computed in float32 whatever the ranker's ``dtype`` says.
+
     >>> from lorank.ranking.scorers import BM25
     >>> bm25 = BM25.index([str(i) for i in range(len(PROBES))], PROBES)
     >>> is_symmetric(bm25), is_symmetric(BothWays(bm25))
@@ -157,12 +160,29 @@ def is_symmetric(ranker: Ranker, texts: Sequence[str] = PROBES, tolerance: float
     if len(set(texts)) < 3:
         raise UsageError(f"symmetry is measured on three different texts or more; got {len(set(texts))}")
     pairs = np.array(list(combinations(range(len(texts)), 2)), np.int64)
-    scores = ranker.score_pairs(texts, texts, np.concatenate([pairs, pairs[:, ::-1]]))
+    with _in_float32(_inner(ranker)):
+        scores = ranker.score_pairs(texts, texts, np.concatenate([pairs, pairs[:, ::-1]]))
     forth, back = scores[:len(pairs)], scores[len(pairs):]
     if np.ptp(scores) == 0:
         raise UsageError("symmetry cannot be measured where all texts get one score; train the ranker's head, or draw "
                          "it with head='random'")
     return bool(np.abs(forth - back).max() <= tolerance * np.ptp(scores))
+
+
+def _inner(ranker: Ranker) -> Ranker:
+    return ranker.ranker if isinstance(ranker, BothWays) else ranker
+
+
+@contextmanager
+def _in_float32(ranker: Ranker) -> Iterator[None]:
+    if not isinstance(ranker, TextRanker):
+        yield
+        return
+    asked, ranker.dtype = ranker.dtype, "float32"
+    try:
+        yield
+    finally:
+        ranker.dtype = asked
 
 
 @catalogued("deep-look-nrm", area="models", title="A Deep Look into Neural Ranking Models for Information Retrieval")
