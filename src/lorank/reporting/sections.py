@@ -313,17 +313,19 @@ def cut(content: str, letters: int) -> str:
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return nested settings as rows of (dotted key, value).
+    """Return nested settings as rows of (dotted key, value); of many numbers, only how many there are.
 
-    >>> flat({"loss": {"name": "lambda", "k": 10}, "targets": ["query", "value"]})
-    [('loss.name', 'lambda'), ('loss.k', '10'), ('targets', 'query, value')]
+    >>> flat({"loss": {"name": "lambda", "k": 10}, "targets": ["query", "value"], "means": [0.5] * 46})
+    [('loss.name', 'lambda'), ('loss.k', '10'), ('targets', 'query, value'), ('means', '46 numbers')]
     """
     rows: list[tuple[str, str]] = []
     for key, value in settings.items():
         if isinstance(value, dict):
             rows += flat(value, f"{prefix}{key}.")
         elif isinstance(value, list):
-            rows.append((f"{prefix}{key}", cut(", ".join(map(str, value)), 600)))
+            numbers = len(value) > 8 and all(isinstance(each, int | float) for each in value)
+            said = f"{len(value)} numbers" if numbers else cut(", ".join(map(str, value)), 600)
+            rows.append((f"{prefix}{key}", said))
         else:
             rows.append((f"{prefix}{key}", "–" if value is None else cut(str(value), 600)))
     return rows
