@@ -1,7 +1,7 @@
 """One model of each cell of the taxonomy of neural rankers, each under a loss of each way of learning.
 
     OMP_NUM_THREADS=1 python benchmarks/rankers.py --ledger rankers.jsonl     resumable, training by training
-    python benchmarks/rankers.py --ledger rankers.jsonl --table               the table of what is there
+    python benchmarks/rankers.py --ledger rankers.jsonl --table               the tables of what is there
 
 The cells are those of `lorank.ranking.scorers.taxonomy`: symmetric or not, representation or interaction, single or
 multi granularity; where a trained model stands is measured on it, as how a loss learns is on its gradient. Four
@@ -29,7 +29,7 @@ import torch
 from lorank.data.collection import Collection
 from lorank.data.load import load
 from lorank.ranking import loss as named_loss
-from lorank.ranking.losses.learning import learning
+from lorank.ranking.losses.learning import LEARNING, learning, learnings
 from lorank.ranking.metrics import holm, per_query, randomization_test, tied_by_relevant
 from lorank.ranking.metrics.groups import grouped_bootstrap_means, membership, sums
 from lorank.ranking.scorers import BiEncoder, BothWays, CrossEncoder, PyramidEncoder, Ranker, TrainableRanker
@@ -219,6 +219,14 @@ def table(lines: Lines, groups: dict[str, str]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in out)
 
 
+def loss_table() -> str:
+    """Return the Markdown table of every registered loss by how it learns."""
+    found = learnings()
+    rows = [("learning", "losses"), ("---", "---"),
+            *((way, ", ".join(name for name in found if found[name] == way)) for way in LEARNING)]
+    return "\n".join(f"| {way} | {names} |" for way, names in rows)
+
+
 def with_interval(values: np.ndarray, member: np.ndarray, rng: np.random.Generator, form: str) -> str:
     """Return the mean of ``values`` and its 95% interval over groups."""
     means = grouped_bootstrap_means(values[:, None], member, rng=rng)[:, 0]
@@ -232,13 +240,14 @@ def main() -> None:
     parser.add_argument("--ledger", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--every", type=int, default=4, help="one test query in so many is judged")
-    parser.add_argument("--table", action="store_true", help="only print the table of what is there")
+    parser.add_argument("--table", action="store_true", help="only print the tables of what is there")
     given = parser.parse_args()
     torch.set_num_threads(1)
     data = load("pydocs")
     if not given.table:
         run(given.ledger, Setting(data, steps=given.steps, every=given.every))
     print(table(read_ledger(given.ledger), tied_by_relevant(data.test.qrels)))
+    print(f"\n{loss_table()}")
 
 
 if __name__ == "__main__":

@@ -99,8 +99,8 @@ SCORERS: dict[str, Scorer] = {
     "causal, reward head": Scorer("causal", CausalRanker, {"view": "head", **HEAD}),
     "replies": Scorer("causal", ReplyRanker, probes=("Yes", "No", "A")),
 }
-"""Every kind of text scorer, and the options that put one elsewhere. A log-ratio stands where the ranker does whose
-adapter makes it. RankGen's dual encoder (:mod:`lorank.training.continuations`) is a bi-encoder."""
+"""Every kind of text scorer, and the options that put one elsewhere. A causal ranker's log-ratio is left out, for it is
+0 until an adapter is trained. RankGen's dual encoder (:mod:`lorank.training.continuations`) is a bi-encoder."""
 
 
 @dataclass(frozen=True)
