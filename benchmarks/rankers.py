@@ -165,6 +165,30 @@ def measured(setting: Setting, learner: str, loss: str) -> dict[str, Any]:
     return {"learner": learner, "loss": loss, "seconds": round(seconds, 2), "rows": rows}
 
 
+def ordered(setting: Setting, name: str) -> dict[str, Any]:
+    """Return the ledger's line of an order that no learner made."""
+    row = {"cell": None, "seconds": 0.0, "test": ORDERS[name](setting)}
+    return {"learner": name, "loss": UNTRAINED, "seconds": 0.0, "rows": {name: row}}
+
+
+def at_random(setting: Setting, times: int = 50) -> dict[str, float]:
+    """Return each query's mean over random orders of its candidates."""
+    rng = np.random.default_rng(0)
+    drawn = [setting.values({query: dict(zip(row, rng.random(len(row)).tolist(), strict=True))
+                             for query, row in setting.test_run.items()}) for _ in range(times)]
+    return {query: round(float(np.mean([values[query] for values in drawn])), 6) for query in setting.test_run}
+
+
+def best(setting: Setting) -> dict[str, float]:
+    """Return what each query would have if its relevant candidates came first."""
+    qrels = setting.data.test.qrels
+    return setting.values({query: {d: float(qrels[query].get(d, 0)) for d in row}
+                           for query, row in setting.test_run.items()})
+
+
+ORDERS = {"bm25": lambda setting: setting.values(setting.test_run), "random order": at_random, "best order": best}
+"""What rerankings are held against; no learner made them."""
+
 Lines = dict[tuple[str, str], dict[str, Any]]
 
 
@@ -177,15 +201,13 @@ def read_ledger(path: Path) -> Lines:
 def run(path: Path, setting: Setting) -> None:
     """Do every training that the ledger lacks."""
     done = read_ledger(path)
-    first = {("bm25", UNTRAINED): lambda: {
-        "learner": "bm25", "loss": UNTRAINED, "seconds": 0.0,
-        "rows": {"bm25": {"cell": None, "seconds": 0.0, "test": setting.values(setting.test_run)}}}}
-    todo = [*first, ("bi-encoder", UNTRAINED), *((learner, loss) for loss in reversed(LOSSES) for learner in LEARNERS)]
+    todo = [*((name, UNTRAINED) for name in (*ORDERS, "bi-encoder")),
+            *((learner, loss) for loss in reversed(LOSSES) for learner in LEARNERS)]
     path.parent.mkdir(parents=True, exist_ok=True)
     for learner, loss in todo:
         if (learner, loss) in done:
             continue
-        line = first.get((learner, loss), lambda pair=(learner, loss): measured(setting, *pair))()
+        line = ordered(setting, learner) if learner in ORDERS else measured(setting, learner, loss)
         with path.open("a") as file:
             file.write(json.dumps(line) + "\n")
         told = ", ".join(f"{name} {np.mean(list(row['test'].values())):.4f} ({row['seconds']:.0f} s)"
@@ -203,18 +225,21 @@ def table(lines: Lines, groups: dict[str, str]) -> str:
     member = membership(groups, queries)
     values = {key: np.array([row["test"][query] for query in queries]) for key, (_, row) in found.items()}
     gaps = {key: own - values[REFERENCE] for key, own in values.items() if key != REFERENCE}
-    p = [float(randomization_test(sums(gap[:, None], member)[:, 0], rng=rng)) for gap in gaps.values()]
-    adjusted = dict(zip(gaps, holm(p), strict=True))
+    tested = [key for key in gaps if key[0] not in ORDERS]
+    p = [float(randomization_test(sums(gaps[key][:, None], member)[:, 0], rng=rng)) for key in tested]
+    adjusted = dict(zip(tested, holm(p), strict=True))
     head = ("symmetry", "focus", "granularity", "model", "loss", "learning", f"{MEASURE} [95%]",
             f"against {', '.join(REFERENCE)} [95%]", "Holm p", "CPU s: training", "scoring")
     out = [head, ["---"] * 6 + ["---:"] * 5]
-    order = [*((name, loss) for name in READINGS for loss in LOSSES), ("bi-encoder", UNTRAINED), ("bm25", UNTRAINED)]
+    order = [*((name, loss) for name in READINGS for loss in LOSSES),
+             *((name, UNTRAINED) for name in ("bi-encoder", *ORDERS))]
     for key in (key for key in order if key in found):
         seconds, row = found[key]
         trained = key[1] != UNTRAINED
-        gap = ["", ""] if key == REFERENCE else [with_interval(gaps[key], member, rng, "+.4f"), f"{adjusted[key]:.3f}"]
+        gap = "" if key == REFERENCE else with_interval(gaps[key], member, rng, "+.4f")
         out.append([*(row["cell"] or ("", "", "")), key[0], key[1], learning(key[1]) if trained else "",
-                    with_interval(values[key], member, rng, ".4f"), *gap, f"{seconds:.0f}" if trained else "",
+                    with_interval(values[key], member, rng, ".4f"), gap,
+                    f"{adjusted[key]:.3f}" if key in adjusted else "", f"{seconds:.0f}" if trained else "",
                     f"{row['seconds']:.0f}" if row["cell"] else ""])
     return "\n".join("| " + " | ".join(cells) + " |" for cells in out)
 

@@ -145,17 +145,19 @@ def test_deep_look_nrm_the_comparison_table_has_a_model_of_every_cell_and_a_loss
     benchmark.run(ledger, setting)
     assert ledger.read_text() == once      # what is there is not done again
     lines = benchmark.read_ledger(ledger)
-    assert len(lines) == 2 + len(benchmark.LEARNERS) * len(benchmark.LOSSES)
+    assert len(lines) == 1 + len(benchmark.ORDERS) + len(benchmark.LEARNERS) * len(benchmark.LOSSES)
     rows = [[cell.strip() for cell in row.split("|")[1:-1]]
             for row in benchmark.table(lines, {query: query for query in setting.test_run}).splitlines()]
     head, models = rows[0], [row for row in rows[2:] if row[5]]
     assert {len(row) for row in rows} == {len(head)}
     assert {tuple(row[:3]) for row in models} == set(CELLS)
     assert {(tuple(row[:3]), row[5]) for row in models} == {(cell, way) for cell in CELLS for way in LEARNING}
-    bm25 = rows[-1]
+    bm25, chance, best = rows[-3:]
     truth = np.mean([1.0 if query in "ac" else 1 / np.log2(3) for query in setting.test_run])
     assert bm25[3] == "bm25"
     assert bm25[6].startswith(f"{truth:.4f} [")
+    assert float(chance[6].split()[0]) < truth
+    assert best[6].startswith("1.0000 [")
 
 
 def collection():
