@@ -2,12 +2,15 @@
 
     OMP_NUM_THREADS=1 python benchmarks/budgets.py --ledger B.jsonl      the table, resumable, row by row
     OMP_NUM_THREADS=1 python benchmarks/budgets.py --ledger B.jsonl --rows lora adalora metric-importance --seeds 3
+    OMP_NUM_THREADS=1 python benchmarks/budgets.py --ledger B.jsonl --equal      at equal final values, after the first
     OMP_NUM_THREADS=1 python benchmarks/budgets.py --cost --clock cpu    what a step costs
 
 The setting is setting.py's. Every row ends with the same sum of ranks, that of plain LoRA at ``--rank``; rates are
 swept per row, one more is tried beyond an edge, dev chooses. Static rows run one calibration pass of four batches
 first. What a row trains on the way (AdaLoRA starts with half as many components again, ElaLoRA holds room for twice
-as many) is in the column "trained"; what it ends with in "final".
+as many) is in the column "trained"; what it ends with in "final". Equal sums of ranks are not equal numbers of values,
+for layers differ in size: --equal runs every row again to which that makes a difference of a rank, at its dev-best rate
+and the rank that brings it nearest to plain LoRA's values (ledger B-equal.jsonl).
 
 --cost times single steps on random tokens, all rows in turn within one process, and prints each row's median ratio to
 plain LoRA of the same rank in the same round: of ordinary steps, of steps that hold an event (every fourth here), and
@@ -125,6 +128,28 @@ def sweep(given: argparse.Namespace) -> None:
         print("\n" + over_seeds(ledger, given.rows))
 
 
+def final_values(line: dict[str, Any]) -> int:
+    """Return how many values the adapter of a run has at its end."""
+    return line.get("final_parameters", line["parameters"])
+
+
+def equalise(given: argparse.Namespace) -> None:
+    """Run rows again at the rank that gives as many final values as plain LoRA has, and print the table."""
+    ledger, again = Ledger(given.ledger), Ledger(given.ledger.with_stem(f"{given.ledger.stem}-equal"))
+    data = lorank.load("pydocs")
+    best = {row: line for row in given.rows if (line := ledger.best(row, 0)) is not None}
+    goal, setting = final_values(best["lora"]), Setting(data)
+    for row, line in best.items():
+        rank = round(given.rank * goal / final_values(line))
+        if rank != given.rank:
+            trial = trial_of(row, rank, line["rate"], 0, given.steps)
+            again.run(trial, lambda trial=trial: run_row(setting, trial, given.every))
+    rows = ["lora", *(line["row"] for line in again.lines.values())]
+    again.lines[best["lora"]["key"]] = best["lora"]
+    print(table(again, rows, "lora", tied_by_relevant(data.test.qrels)))
+    print("\n" + sizes(again, rows))
+
+
 def sizes(ledger: Ledger, rows: list[str]) -> str:
     """Return a table of each row's final ranks."""
     lines = ["| row | trained | final | ranks: sum | least | most | layers at 0 |",
@@ -133,9 +158,8 @@ def sizes(ledger: Ledger, rows: list[str]) -> str:
         line = ledger.best(row, 0)
         if line is not None:
             ranks = list(line["ranks"].values())
-            final = line.get("final_parameters", line["parameters"])
-            lines.append(f"| {row} | {line['parameters']:,} | {final:,} | {sum(ranks)} | {min(ranks)} | {max(ranks)} "
-                         f"| {ranks.count(0)} |")
+            lines.append(f"| {row} | {line['parameters']:,} | {final_values(line):,} | {sum(ranks)} | {min(ranks)} "
+                         f"| {max(ranks)} | {ranks.count(0)} |")
     return "\n".join(lines)
 
 
@@ -250,6 +274,7 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--every", type=int, default=None, help="steps between events: 3; with --cost 10")
+    parser.add_argument("--equal", action="store_true", help="rows again, at equal final values")
     parser.add_argument("--cost", action="store_true", help="time steps instead")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--batch", type=int, default=32)
@@ -257,7 +282,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=16, help="with --cost: timed steps a row")
     given = parser.parse_args()
     given.every = given.every or (10 if given.cost else 3)
-    cost(given) if given.cost else sweep(given)
+    (cost if given.cost else equalise if given.equal else sweep)(given)
 
 
 if __name__ == "__main__":
