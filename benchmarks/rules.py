@@ -31,6 +31,8 @@ from setting import LORA_PARAMETERS, MEASURE, Ledger, Setting, Trial, Wiring, at
 import lorank
 from lorank.lowrank.rules import Losses, Rates, make_rule
 from lorank.ranking import loss as named_loss
+from lorank.ranking.scorers import BiEncoder
+from lorank.ranking.scorers.bi_encoder import Pooling
 from lorank.training.hooks import Access, Hook, Progress
 from lorank.training.loop import adamw, batches_an_epoch, list_loss, lists_at
 from lorank.training.settings import AdapterSettings, OptimizerSettings, RuleSettings
@@ -65,19 +67,26 @@ ROWS = {
     "lora-pro": Row("lora-pro", WHOLE_WEIGHT, {"moments": "full"}, bound=False),
     "lora-pro-factored": Row("lora-pro", (1e-4, 3e-4, 1e-3, 3e-3), {"moments": "factored"}),
     "loft": Row("loft", WHOLE_WEIGHT),
-    "altlora": Row("altlora", (1e-2, 1e-1, 1.0, 10.0)),
+    "altlora": Row("altlora", (1e-3, 1e-2, 1e-1, 1.0)),
     "allora": Row("allora"),
     "riemannian": Row("riemannian"),
     "coto": Row("coto"),
     "chain-of-lora": Row("chain-of-lora"),
     "fast-forward": Row("fast-forward"),
-    "bilora": Row("bilora", method="bilora", bound=False),
-    "polyak-momentum": Row("polyak-momentum", (1.0, 10.0, 100.0, 1000.0)),
+    "bilora": Row("bilora", (1e-2, 3e-2, 9e-2, 3e-3), method="bilora", bound=False),
+    "polyak-momentum": Row("polyak-momentum", (1e-2, 1e-1, 1.0, 10.0)),
 }
 
 
+@dataclass
 class RuleSetting(Setting):
-    """The shared setting, unclipped where a rule must see raw gradients."""
+    """The shared setting, unclipped where a rule must see raw gradients, and read by ``pooling``."""
+
+    pooling: Pooling = "mean"
+
+    def ranker(self) -> BiEncoder:
+        """Return MiniLM anew, read at its first token or by the mean."""
+        return BiEncoder("minilm", max_length=self.length, dtype="auto", pooling=self.pooling)
 
     def settings(self, trial: Trial) -> OptimizerSettings:
         """Return the loop's settings for a run."""
@@ -121,15 +130,15 @@ def run(setting: RuleSetting, trial: Trial, every: int, queries: int) -> dict[st
     return line | {"curve": curves[0].points, "cpu_seconds": curves[0].spent}
 
 
-def sweep(ledger: Ledger, setting: RuleSetting, rows: Sequence[str], steps: int, every: int, queries: int,
-          seed: int) -> None:
-    """Run every row at every rate of its grid, and further where dev is best at an edge."""
+def sweep(ledger: Ledger, setting: RuleSetting, rows: Sequence[str], places: Sequence[int], steps: int, every: int,
+          queries: int, seed: int) -> None:
+    """Run every row at the rates of its grid; where all are asked for, further where dev is best at an edge."""
     for name in rows:
-        rates = list(ROWS[name].rates)
+        rates = [ROWS[name].rates[place] for place in places]
         for rate in rates:
             trial = Trial(name, ROWS[name].adapter, rate, seed, steps)
             ledger.run(trial, lambda trial=trial: run(setting, trial, every, queries))
-        while (rate := at_an_edge(ledger, name, seed, rates)) is not None:
+        while len(places) == len(ROWS[name].rates) and (rate := at_an_edge(ledger, name, seed, rates)) is not None:
             trial = Trial(name, ROWS[name].adapter, rate, seed, steps)
             if trial.key in ledger.lines:
                 break
@@ -233,14 +242,17 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=40, help="dev queries of a measurement within a run")
     parser.add_argument("--share", type=float, default=0.9, help="of plain LoRA's gain that is the goal")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pooling", choices=("mean", "cls"), default="mean", help="cls: what MiniLM must learn anew")
+    parser.add_argument("--rates", nargs="+", type=int, choices=range(4), default=range(4),
+                        help="which of a row's four rates to try, from 0; fewer are not followed beyond an edge")
     parser.add_argument("--ledger", type=Path, default=Path("runs/rules.jsonl"))
     given = parser.parse_args()
-    setting = RuleSetting(lorank.load("pydocs"))
+    setting = RuleSetting(lorank.load("pydocs"), pooling=given.pooling)
     if given.cost:
         print(cost(setting, given.rows, given.rounds))
         return
     ledger, rows = Ledger(given.ledger), list(dict.fromkeys(["lora", *given.rows]))
-    sweep(ledger, setting, rows, given.steps, given.every, given.queries, given.seed)
+    sweep(ledger, setting, rows, given.rates, given.steps, given.every, given.queries, given.seed)
     print(to_goal(ledger, rows, given.steps, given.seed, given.share))
 
 
