@@ -27,7 +27,7 @@ import torch
 from lorank.data.letor import feature_collection, groups_file
 from lorank.data.svmlight import read_feature_rows
 from lorank.ranking.losses import LOSSES, wants_of
-from lorank.ranking.metrics.significance import holm, randomization_test
+from lorank.ranking.metrics import holm, interval, randomization_test
 from lorank.ranking.scorers.features import FeatureLists, FeatureRanker
 from lorank.ranking.scorers.features.descent import main_measure
 from lorank.ranking.scorers.features.rows import ndcg
@@ -179,28 +179,22 @@ def compared(lines: list[dict[str, Any]], names: list[str], gain: str) -> dict[s
     p = dict(zip(others, holm(randomization_test(gaps, rng=np.random.default_rng(0))), strict=True))
     cells = {}
     for name in names:
-        low, high = interval(values[name])
-        cell = f"{values[name].mean():.4f} [{low:.4f}, {high:.4f}]"
-        if name == BASELINE:
-            cells[name] = values[name].mean(), f"{cell} | | "
-            continue
-        gap = values[name] - values[BASELINE]
-        low, high = interval(gap)
-        cells[name] = values[name].mean(), f"{cell} | {gap.mean():+.4f} [{low:+.4f}, {high:+.4f}] | {p[name]:.3f}"
+        against = " | " if name == BASELINE else (
+            f"{with_interval(values[name] - values[BASELINE], '+.4f')} | {p[name]:.3f}")
+        cells[name] = values[name].mean(), f"{with_interval(values[name], '.4f')} | {against}"
     return cells
+
+
+def with_interval(values: np.ndarray, form: str) -> str:
+    """Return the mean with its 95% interval, every call on the same resamples."""
+    low, high = interval(values, rng=np.random.default_rng(0))
+    return f"{values.mean():{form}} [{low:{form}}, {high:{form}}]"
 
 
 def pooled(lines: list[dict[str, Any]], name: str, gain: str) -> dict[int, float]:
     """Return each test query's value, the mean over seeds."""
     return {query: float(value) for line in lines if line["method"] == name
             for query, value in zip(line["queries"], np.mean(line[gain], 0), strict=True)}
-
-
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the 95% bootstrap interval of the mean."""
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(len(values), size=(2000, len(values)))].mean(1)
-    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from lorank.data.load import load
 from lorank.ranking import loss as named_loss
 from lorank.ranking.losses.learning import LEARNING, learning, learnings
 from lorank.ranking.metrics import holm, per_query, randomization_test, tied_by_relevant
-from lorank.ranking.metrics.groups import grouped_bootstrap_means, membership, sums
+from lorank.ranking.metrics.groups import grouped_interval, membership, sums
 from lorank.ranking.scorers import BiEncoder, BothWays, CrossEncoder, PyramidEncoder, Ranker, TrainableRanker
 from lorank.ranking.scorers.taxonomy import place
 from lorank.ranking.types import Run
@@ -254,8 +254,7 @@ def loss_table() -> str:
 
 def with_interval(values: np.ndarray, member: np.ndarray, rng: np.random.Generator, form: str) -> str:
     """Return the mean of ``values`` and its 95% interval over groups."""
-    means = grouped_bootstrap_means(values[:, None], member, rng=rng)[:, 0]
-    low, high = np.quantile(means, [0.025, 0.975])
+    low, high = grouped_interval(values, member, rng=rng)
     return f"{values.mean():{form}} [{low:.4f}, {high:.4f}]"
 
 

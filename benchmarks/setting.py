@@ -27,7 +27,7 @@ from lorank.lowrank import select_targets, statistics_needed
 from lorank.ranking import loss as named_loss
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.metrics import holm, mean_of, per_query, randomization_test
-from lorank.ranking.metrics.groups import Groups, grouped_bootstrap_means, membership, sums
+from lorank.ranking.metrics.groups import Groups, grouped_interval, membership, sums
 from lorank.ranking.scorers import BiEncoder
 from lorank.ranking.scorers.tokens import Span
 from lorank.ranking.types import Run
@@ -261,8 +261,7 @@ def table(ledger: Ledger, rows: Sequence[str], reference: str, groups: Groups, s
 
 
 def _interval(values: np.ndarray, member: np.ndarray, rng: np.random.Generator) -> str:
-    means = grouped_bootstrap_means(values[:, None], member, rng=rng)[:, 0]
-    return "[{:.4f}, {:.4f}]".format(*np.quantile(means, [0.025, 0.975]))
+    return "[{:.4f}, {:.4f}]".format(*grouped_interval(values, member, rng=rng))
 
 
 def over_seeds(ledger: Ledger, rows: Sequence[str], data: str = "pydocs") -> str:

@@ -323,7 +323,7 @@ def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, dict):
             rows += flat(value, f"{prefix}{key}.")
         elif isinstance(value, list):
-            numbers = len(value) > 8 and all(isinstance(each, int | float) for each in value)
+            numbers = len(value) > 8 and all(type(each) in (int, float) for each in value)
             said = f"{len(value)} numbers" if numbers else cut(", ".join(map(str, value)), 600)
             rows.append((f"{prefix}{key}", said))
         else:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lorank.errors import UsageError
-from lorank.ranking.metrics import evaluate, tied_by_relevant
-from lorank.ranking.metrics.groups import grouped_bootstrap_means, membership, sums
+from lorank.ranking.metrics import evaluate, interval, tied_by_relevant
+from lorank.ranking.metrics.groups import grouped_bootstrap_means, grouped_interval, membership, sums
 
 
 def test_ties_go_through_other_queries_and_only_through_relevant_documents():
@@ -21,6 +21,14 @@ def test_the_mean_of_resampled_groups_is_a_ratio_of_sums():
     means = grouped_bootstrap_means(values, member, rng=np.random.default_rng(0), resamples=200)
     expected = {(1.0 + 2.0) / 2, 9.0 / 3, 6.0}
     assert {round(float(m), 9) for m in means[:, 0]} == expected
+
+
+def test_the_interval_over_groups_of_one_is_the_plain_one_and_over_one_group_is_a_point():
+    values = np.random.default_rng(1).normal(size=12)
+    alone = grouped_interval(values, np.arange(12), rng=np.random.default_rng(0), resamples=500)
+    assert alone == pytest.approx(interval(values, rng=np.random.default_rng(0), resamples=500))
+    together = grouped_interval(values, np.zeros(12, int), rng=np.random.default_rng(0), resamples=500)
+    assert together == pytest.approx((values.mean(), values.mean()))
 
 
 def runs_of(old, new):

@@ -9,6 +9,7 @@ from torch import nn
 
 from lorank.errors import LorankError, UsageError
 from lorank.ranking.scorers import FeatureRanker
+from lorank.ranking.scorers.features.transforms import TRANSFORMS
 
 ROWS = np.array([[1.0, -4.0, 7.0], [3.0, 0.0, 7.0], [8.0, 4.0, 7.0], [0.0, 8.0, 7.0]], np.float32)
 
@@ -24,6 +25,16 @@ def test_transforms_are_their_formulas(transform):
         deviation[2] = np.inf
         x = (x - x.mean(0)) / deviation
     np.testing.assert_allclose(ranker.prepare([], ROWS).numpy(), x, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("columns", [1, 8, 9, 20])
+def test_statistics_are_those_of_every_column_however_many_there_are(columns):
+    rows = np.random.default_rng(0).normal(3.0, 2.0, size=(30, columns))
+    found = TRANSFORMS["standardise"].statistics(rows)
+    np.testing.assert_allclose(found["mean"], rows.mean(0))
+    np.testing.assert_allclose(found["scale"], 1 / rows.std(0))
+    marks = TRANSFORMS["quantile"].statistics(rows)["quantiles"]
+    np.testing.assert_allclose(marks[[0, 50, 100]], [rows.min(0), np.median(rows, 0), rows.max(0)])
 
 
 def test_statistics_come_from_the_rows_observed_and_no_others():

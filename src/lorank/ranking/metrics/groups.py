@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lorank.errors import UsageError
-from lorank.ranking.metrics.intervals import bootstrap_means
+from lorank.ranking.metrics.intervals import bootstrap_means, percentile
 from lorank.ranking.types import Qrels
 
 Groups = Mapping[str, str]
@@ -73,3 +73,14 @@ def grouped_bootstrap_means(values: np.ndarray, member: np.ndarray, *, rng: np.r
     counts = np.bincount(member)[:, None].astype(np.float64)
     drawn = bootstrap_means(np.hstack([sums(values, member), counts]), rng=rng, resamples=resamples)
     return drawn[:, :-1] / drawn[:, -1:]
+
+
+def grouped_interval(values: np.ndarray, member: np.ndarray, *, rng: np.random.Generator, resamples: int = 10_000,
+                     confidence: float = 0.95) -> tuple[float, float]:
+    """Return the bootstrap percentile interval, over groups, of the mean of ``values`` [queries].
+
+    >>> grouped_interval(np.array([0.5, 0.5, 0.5]), np.array([0, 0, 1]), rng=np.random.default_rng(0))
+    (0.5, 0.5)
+    """
+    means = grouped_bootstrap_means(values[:, None], member, rng=rng, resamples=resamples)[:, 0]
+    return percentile(means, values, confidence)

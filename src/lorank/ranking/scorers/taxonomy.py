@@ -57,7 +57,6 @@ PROBES = ("sorting a list of words in place", "the moon orbits the earth\nand th
 """Texts of one line and of two, and one that is longer than most encoders take in at once."""
 
 
-
 @dataclass(frozen=True)
 class Scorer:
     """How a scorer is made of a base.
