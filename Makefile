@@ -19,6 +19,7 @@ demo: venv
 
 lint: venv
 	$(BIN)/ruff check src tests tools benchmarks examples
+	$(BIN)/ruff format --check --quiet src tests tools benchmarks examples
 	$(BIN)/lint-imports
 
 test: lint

@@ -31,7 +31,8 @@ FULL_RATES = (3e-5, 1e-4, 1e-5)
 REFERENCE, REFERENCE_RANK, LARGEST_RANK = "lora", 8, 384
 ELSEWHERE = {
     "loku": "unlearns: it needs a set to forget",
-    "mhr": "routes by task, and there is one task here", "palora": "mixes by preference, and none is given here",
+    "mhr": "routes by task, and there is one task here",
+    "palora": "mixes by preference, and none is given here",
     "taps": "chooses layers by task, and there is one task here",
 }
 """Registered methods that have nothing to do in this setting, and why."""
@@ -42,8 +43,11 @@ def methods() -> list[str]:
 
     Methods that are a budget or a rule over another's form have benchmarks of their own.
     """
-    plain = {name for name in {*lowrank.FORMS, *lowrank.PRESETS}
-             if preset(name).budget == "none" and preset(name).rule == "adamw"}
+    plain = {
+        name
+        for name in {*lowrank.FORMS, *lowrank.PRESETS}
+        if preset(name).budget == "none" and preset(name).rule == "adamw"
+    }
     return [REFERENCE, "full", *sorted(plain - {REFERENCE, *ELSEWHERE})]
 
 
@@ -77,8 +81,13 @@ def sweep(setting: Setting, ledger: Ledger, rows: list[str], seeds: int, steps: 
     def one(row: str, rate: float, seed: int) -> None:
         if row not in ranks:
             known = [line for line in ledger.lines.values() if line["row"] == row]
-            ranks[row] = (known[0]["adapter"]["rank"] if known else REFERENCE_RANK if row in ("full", REFERENCE)
-                          else matched_rank(setting, row, goal))
+            ranks[row] = (
+                known[0]["adapter"]["rank"]
+                if known
+                else REFERENCE_RANK
+                if row in ("full", REFERENCE)
+                else matched_rank(setting, row, goal)
+            )
         trial = Trial(row, AdapterSettings(row, rank=ranks[row]), rate, seed, steps, data)
         ledger.run(trial, lambda: run_trial(setting, trial))
 
@@ -104,8 +113,11 @@ def untrained(setting: Setting) -> str:
     line = judged(setting, setting.scores(setting.ranker(), None, ["dev", "test"]))
     bm25 = judged(setting, {split: setting.runs[split] for split in ("dev", "test")})
     parts = []
-    for name, values in (("BM25", bm25["test"]), ("MiniLM untrained", line["test"]),
-                         ("MiniLM untrained, mixed with BM25", line["test_mixed"])):
+    for name, values in (
+        ("BM25", bm25["test"]),
+        ("MiniLM untrained", line["test"]),
+        ("MiniLM untrained, mixed with BM25", line["test_mixed"]),
+    ):
         each = np.array(list(values.values()))
         low, high = interval(each, rng=np.random.default_rng(0))
         parts.append(f"{name} {each.mean():.4f} [{low:.4f}, {high:.4f}]")
@@ -117,8 +129,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", default=methods(), help="methods; default: all")
     parser.add_argument("--seeds", type=int, default=1, help="further ones run at the rate that dev chose at seed 0")
-    parser.add_argument("--groups", choices=("relevant", "none"), default="relevant",
-                        help="whether queries that share a relevant document are judged as one draw")
+    parser.add_argument(
+        "--groups",
+        choices=("relevant", "none"),
+        default="relevant",
+        help="whether queries that share a relevant document are judged as one draw",
+    )
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--data", default="pydocs")
     parser.add_argument("--ledger", type=Path, default=Path("runs/arena.jsonl"))

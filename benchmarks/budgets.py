@@ -44,12 +44,33 @@ from lorank.training.weights import AdapterWeights
 EXCEPTED = ("diffora", "autolora-meta", "alora-allocate", "qdylora")
 WARM, PACE = 2, 4
 """Of --cost: untimed rounds, and the steps between two events."""
-ROWS = ["lora", "adalora", "metric-importance", "elalora", "increlora", "sora", "dora-dynamic", "lora-squared",
-        "triadaptlora", "sensitivity-lora", "eva", "gora", "plop", "lamda-plus-plus", "dylora",
-        "selective-lora-indicator", "diffora", "autolora-meta", "alora-allocate"]
+ROWS = [
+    "lora",
+    "adalora",
+    "metric-importance",
+    "elalora",
+    "increlora",
+    "sora",
+    "dora-dynamic",
+    "lora-squared",
+    "triadaptlora",
+    "sensitivity-lora",
+    "eva",
+    "gora",
+    "plop",
+    "lamda-plus-plus",
+    "dylora",
+    "selective-lora-indicator",
+    "diffora",
+    "autolora-meta",
+    "alora-allocate",
+]
 RATES = (1e-3, 3e-3, 1e-2)
-OPTIONS: dict[str, dict[str, Any]] = {"alora-allocate": {"sample": 8}, "sora": {"sparsity": 1.0},
-                                      "selective-lora-indicator": {"rate": 0.1}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "alora-allocate": {"sample": 8},
+    "sora": {"sparsity": 1.0},
+    "selective-lora-indicator": {"rate": 0.1},
+}
 
 
 class Wired:
@@ -83,8 +104,9 @@ def run_row(setting: Setting, trial: Trial, every: int) -> dict[str, Any]:
     if wired.budget is not None:
         forms = wired.budget.forms
         line["ranks"] = {path: len(form.as_lora().A) for path, form in forms.items()}
-        line["final_parameters"] = sum(rank * (forms[path].in_features + forms[path].out_features)
-                                       for path, rank in line["ranks"].items())
+        line["final_parameters"] = sum(
+            rank * (forms[path].in_features + forms[path].out_features) for path, rank in line["ranks"].items()
+        )
     return line
 
 
@@ -152,14 +174,18 @@ def equalise(given: argparse.Namespace) -> None:
 
 def sizes(ledger: Ledger, rows: list[str]) -> str:
     """Return a table of each row's final ranks."""
-    lines = ["| row | trained | final | ranks: sum | least | most | layers at 0 |",
-             "|---|---:|---:|---:|---:|---:|---:|"]
+    lines = [
+        "| row | trained | final | ranks: sum | least | most | layers at 0 |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
     for row in rows:
         line = ledger.best(row, 0)
         if line is not None:
             ranks = list(line["ranks"].values())
-            lines.append(f"| {row} | {line['parameters']:,} | {final_values(line):,} | {sum(ranks)} | {min(ranks)} "
-                         f"| {max(ranks)} | {ranks.count(0)} |")
+            lines.append(
+                f"| {row} | {line['parameters']:,} | {final_values(line):,} | {sum(ranks)} | {min(ranks)} "
+                f"| {max(ranks)} | {ranks.count(0)} |"
+            )
     return "\n".join(lines)
 
 
@@ -183,8 +209,14 @@ def stepper(row: str, rank: int, batch: int, tokens: int, every: int) -> Callabl
         options = {"warmup": 0.0, "final": 0.0, "every": every, **OPTIONS.get(row, {})}
         budget = make_budget(row, adapter.forms, **options)
         budget.timetable = FastTimetable(budget.timetable)
-        budget.begin(SimpleNamespace(optimizer=optimizer, training_loss=lambda step: loss(),
-                                     held_out_loss=lambda index: loss(), measure=lambda: 0.0))
+        budget.begin(
+            SimpleNamespace(
+                optimizer=optimizer,
+                training_loss=lambda step: loss(),
+                held_out_loss=lambda index: loss(),
+                measure=lambda: 0.0,
+            )
+        )
 
     def step() -> None:
         done = count[0]
@@ -251,10 +283,14 @@ def cost(given: argparse.Namespace) -> None:
                 if row == "lora":
                     plain.append(now() - begun)
         print(f"round {done + 1} of {given.rounds}", file=sys.stderr, flush=True)
-    print(f"rank {given.rank}, {given.batch} x {given.tokens} tokens, {given.rounds} rounds, {given.clock} clock, "
-          f"{torch.get_num_threads()} threads\n")
-    print(f"| budget | ms a step | ordinary step | step with an event | with an event every {given.every} steps "
-          "| limit |\n|---|---:|---:|---:|---:|---|")
+    print(
+        f"rank {given.rank}, {given.batch} x {given.tokens} tokens, {given.rounds} rounds, {given.clock} clock, "
+        f"{torch.get_num_threads()} threads\n"
+    )
+    print(
+        f"| budget | ms a step | ordinary step | step with an event | with an event every {given.every} steps "
+        "| limit |\n|---|---:|---:|---:|---:|---|"
+    )
     for row in rows:
         usual = statistics.median(a / b for a, b in zip(ordinary[row], ordinary["lora"], strict=True))
         at_event = statistics.median(event[row]) / statistics.median(plain)

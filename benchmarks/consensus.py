@@ -68,9 +68,12 @@ def football_table(best: int = 10) -> str:
     goals = [(row["home_team"], row["away_team"], int(row["home_score"]) - int(row["away_score"])) for row in rows]
     profile = from_duels([(home, away, (np.sign(lead) + 1) / 2) for home, away, lead in goals])
     rules: dict[str, tuple[str, dict[str, Any]]] = {
-        "Bradley-Terry, half draws": ("bradley-terry", {}), "Davidson": ("bradley-terry", {"ties": "davidson"}),
-        "PageRank": ("pagerank", {}), "openskill": ("openskill", {}),
-        "win rate": ("winrate", {})}
+        "Bradley-Terry, half draws": ("bradley-terry", {}),
+        "Davidson": ("bradley-terry", {"ties": "davidson"}),
+        "PageRank": ("pagerank", {}),
+        "openskill": ("openskill", {}),
+        "win rate": ("winrate", {}),
+    }
     merged = {name: aggregate(profile, rule, **options) for name, (rule, options) in rules.items()}
     return f"{len(goals):,} matches, {len(profile.items)} teams\n\n{ranked_columns(merged, best)}"
 
@@ -79,8 +82,9 @@ def ranked_columns(columns: dict[str, Consensus], best: int) -> str:
     """Return the first ``best`` of each order as Markdown columns."""
     head = ["place", *columns]
     lines = [head, ["---"] * len(head)]
-    lines += [[str(place + 1), *(one.order[place].replace("|", "/") for one in columns.values())]
-              for place in range(best)]
+    lines += [
+        [str(place + 1), *(one.order[place].replace("|", "/") for one in columns.values())] for place in range(best)
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -105,10 +109,14 @@ def compare_fits(chosen: argparse.Namespace) -> None:
             seconds[name].append(took)
             print(f"round {number + 1} of {chosen.rounds}: {name} {took:.3f} s", file=sys.stderr, flush=True)
     ours = answers["lorank, from duels"]
-    print(f"{chosen.items} items, {len(duels)} duels, {fit(pairs, chosen.items, prior=0).iterations} iterations, "
-          f"medians of {chosen.rounds} rounds, {chosen.clock} time\n")
-    print("| fit | seconds (min to max) | lorank from duels is faster by | from counts by | largest difference of log "
-          "strength |\n|---|---|---|---|---|")
+    print(
+        f"{chosen.items} items, {len(duels)} duels, {fit(pairs, chosen.items, prior=0).iterations} iterations, "
+        f"medians of {chosen.rounds} rounds, {chosen.clock} time\n"
+    )
+    print(
+        "| fit | seconds (min to max) | lorank from duels is faster by | from counts by | largest difference of log "
+        "strength |\n|---|---|---|---|---|"
+    )
     medians = {name: statistics.median(each) for name, each in seconds.items()}
     for name, median in medians.items():
         least, most = min(seconds[name]), max(seconds[name])

@@ -54,8 +54,9 @@ def sides(folder: str, names: list[str]) -> dict[str, Score]:
     return found
 
 
-def seconds_of(systems: dict[str, Score], query: str, documents: list[str], rounds: int,
-               clock: Callable[[], float]) -> dict[str, list[float]]:
+def seconds_of(
+    systems: dict[str, Score], query: str, documents: list[str], rounds: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
     """Return the seconds of each side, one timing a round after one that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in systems}
     for turn in range(-1, rounds):
@@ -114,17 +115,21 @@ def main() -> None:
     seconds = seconds_of(systems, query, documents, options.rounds, CLOCKS[options.clock])
     orders = order_of(systems, data, lists_of(data, options.queries, options.depth))
     exact = orders[REFERENCE][1]
-    print(f"\n{datetime.date.today()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-          f"{torch.get_num_threads()} threads, {options.clock} clock, torch {torch.__version__}; "
-          f"{len(exact)} judged queries of {data.name}\n")
+    print(
+        f"\n{datetime.date.today()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+        f"{torch.get_num_threads()} threads, {options.clock} clock, torch {torch.__version__}; "
+        f"{len(exact)} judged queries of {data.name}\n"
+    )
     print(f"| path | pairs/s | beside the peer | tau | {MEASURE} | change [95%] |\n|---|---:|---:|---:|---:|---:|")
     base = statistics.median(seconds[PEER])
     for name in sorted(systems, key=lambda name: statistics.median(seconds[name])):
         median = statistics.median(seconds[name])
         tau, values = orders[name]
         low, high = interval(values - exact, rng=np.random.default_rng(0))
-        print(f"| {name} | {len(documents) / median:.0f} | {base / median:.2f} | {tau:.3f} | {values.mean():.4f} | "
-              f"{(values - exact).mean():+.4f} [{low:+.4f}, {high:+.4f}] |")
+        print(
+            f"| {name} | {len(documents) / median:.0f} | {base / median:.2f} | {tau:.3f} | {values.mean():.4f} | "
+            f"{(values - exact).mean():+.4f} [{low:+.4f}, {high:+.4f}] |"
+        )
 
 
 if __name__ == "__main__":

@@ -69,8 +69,9 @@ def theirs(form: str, rank: int) -> tuple[nn.Module, list[nn.Parameter]]:
     import peft
 
     name, options = PEFT[form](rank)
-    linear = sorted({path.rpartition(".")[2] for path, module in minilm().bert.named_modules()
-                     if isinstance(module, nn.Linear)})
+    linear = sorted(
+        {path.rpartition(".")[2] for path, module in minilm().bert.named_modules() if isinstance(module, nn.Linear)}
+    )
     config = getattr(peft, name)(target_modules=linear, task_type="SEQ_CLS", **options)
     model = prepared(peft.get_peft_model(minilm(), config))
     return model, [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -116,8 +117,10 @@ def table(rows: Iterable[dict]) -> str:
     for row in rows:
         mine, peer = row["lorank"], row.get("peft")
         time, memory = (f"{peer[key]:.2f}" if peer else "" for key in ("time", "memory"))
-        lines.append(f"| {row['form']} | {mine['trained']:,} | {mine['time']:.2f} | {time} | {mine['memory']:.2f} "
-                     f"| {memory} | {'yes' if row['additive'] else ''} |")
+        lines.append(
+            f"| {row['form']} | {mine['trained']:,} | {mine['time']:.2f} | {time} | {mine['memory']:.2f} "
+            f"| {memory} | {'yes' if row['additive'] else ''} |"
+        )
     return "\n".join(lines)
 
 
@@ -161,8 +164,10 @@ def main() -> None:
             raise SystemExit(f"{form} failed; the rows before it are in {path}")
         with path.open("a") as rows:
             rows.write(done.stdout.strip().splitlines()[-1] + "\n")
-    print(f"{date.today()}, {processor()}, {threads} threads, torch {torch.__version__}, r={given.rank}, "
-          f"{given.batch} x {given.tokens} tokens, {given.repeats} rounds, {given.clock} clock\n")
+    print(
+        f"{date.today()}, {processor()}, {threads} threads, torch {torch.__version__}, r={given.rank}, "
+        f"{given.batch} x {given.tokens} tokens, {given.repeats} rounds, {given.clock} clock\n"
+    )
     measured = read_rows(path)
     print(table(measured[form] for form in given.forms if form in measured))
 

@@ -36,8 +36,15 @@ from lorank.ranking.scorers.features.trees import TreeRanker
 FOLDS, SEEDS, CONFIGURATIONS = 5, 3, 8
 BASELINE = "LightGBM lambdarank (LambdaMART)"
 
-TREES = {"trees": [500], "patience": [50], "leaves": [4, 8, 16, 31], "lr": [0.02, 0.05, 0.1],
-         "leaf_rows": [5, 10, 20, 50], "l2": [0.0, 1.0, 10.0], "columns": [0.5, 0.8, 1.0]}
+TREES = {
+    "trees": [500],
+    "patience": [50],
+    "leaves": [4, 8, 16, 31],
+    "lr": [0.02, 0.05, 0.1],
+    "leaf_rows": [5, 10, 20, 50],
+    "l2": [0.0, 1.0, 10.0],
+    "columns": [0.5, 0.8, 1.0],
+}
 RATES = {"lr": [1e-3, 3e-3, 1e-2], "weight_decay": [0.0, 1e-2, 1e-1], "epochs": [100], "patience": [15]}
 SHAPES = {"transform": ["log1p-standardise", "quantile", "query-standardise", "quantile-query-standardise"]}
 LINEAR = {**RATES, **SHAPES}
@@ -45,8 +52,14 @@ MLP = {**RATES, **SHAPES, "hidden": [(32,), (64, 32), (128, 64)], "dropout": [0.
 SET = {**RATES, **SHAPES, "lr": [3e-4, 1e-3, 3e-3], "width": [32, 64], "blocks": [1, 2], "dropout": [0.1, 0.3]}
 TOUR = {**SET, "blocks": [0, 1], "lr": [1e-3, 3e-3, 1e-2]}
 POINTER = {**RATES, **SHAPES, "width": [32, 64], "steps": [1, 3], "places": [5, 10]}
-BOOSTED = {"transform": ["log1p-standardise", "quantile", "standardise"], "units": [4, 8, 16], "stages": [60],
-           "shrinkage": [0.1, 0.3], "l2": [1e-4, 1e-3, 1e-2], "patience": [15]}
+BOOSTED = {
+    "transform": ["log1p-standardise", "quantile", "standardise"],
+    "units": [4, 8, 16],
+    "stages": [60],
+    "shrinkage": [0.1, 0.3],
+    "l2": [1e-4, 1e-3, 1e-2],
+    "patience": [15],
+}
 DESCENT = ("lr", "weight_decay", "epochs", "patience", "batch_size")
 
 
@@ -111,8 +124,11 @@ def configurations(space: dict[str, list]) -> list[dict[str, Any]]:
 
 def read(folder: Path) -> FeatureLists:
     """Return all files of a folder as one."""
-    paths = [p for p in sorted(folder.iterdir()) if (p.name.startswith("S") or p.name.startswith("rank."))
-             and ".query" not in p.name and "SOURCE" not in p.name]
+    paths = [
+        p
+        for p in sorted(folder.iterdir())
+        if (p.name.startswith("S") or p.name.startswith("rank.")) and ".query" not in p.name and "SOURCE" not in p.name
+    ]
     files = {path.name: read_feature_rows(path, groups_file(path)) for path in paths}
     rows = feature_collection("all", files).documents
     labels = np.concatenate([file.labels for file in files.values()])
@@ -142,9 +158,16 @@ def one(data: str, name: str, fold: int, lists: FeatureLists) -> dict[str, Any]:
     scores = [ranker.score_lists(test) for ranker in rankers]
     values = {gain: [ndcg(test, s, gain=gain) for s in scores] for gain in ("exponential", "linear")}
     kept = np.isfinite(values["linear"][0])
-    return {"data": data, "method": name, "fold": fold, "dev": best, "config": config, "seconds": seconds,
-            "queries": queries[kept].tolist(),
-            **{gain: [np.round(v[kept], 6).tolist() for v in each] for gain, each in values.items()}}
+    return {
+        "data": data,
+        "method": name,
+        "fold": fold,
+        "dev": best,
+        "config": config,
+        "seconds": seconds,
+        "queries": queries[kept].tolist(),
+        **{gain: [np.round(v[kept], 6).tolist() for v in each] for gain, each in values.items()},
+    }
 
 
 def report(lines: list[dict[str, Any]]) -> str:
@@ -152,20 +175,29 @@ def report(lines: list[dict[str, Any]]) -> str:
     text = []
     for data in dict.fromkeys(line["data"] for line in lines):
         mine = [line for line in lines if line["data"] == data]
-        names = [n for n in dict.fromkeys(line["method"] for line in mine)
-                 if len([line for line in mine if line["method"] == n]) == FOLDS]
+        names = [
+            n
+            for n in dict.fromkeys(line["method"] for line in mine)
+            if len([line for line in mine if line["method"] == n]) == FOLDS
+        ]
         if BASELINE not in names:
             continue
         count = sum(len(line["queries"]) for line in mine if line["method"] == BASELINE)
-        text += [f"### {data}: {count} queries", "",
-                 "| method | nDCG@10, 2^y - 1 | against LambdaMART | Holm p | nDCG@10, linear | against LambdaMART "
-                 "| Holm p | over seeds | CPU s |", "|---|---|---|---:|---|---|---:|---:|---:|"]
+        text += [
+            f"### {data}: {count} queries",
+            "",
+            "| method | nDCG@10, 2^y - 1 | against LambdaMART | Holm p | nDCG@10, linear | against LambdaMART "
+            "| Holm p | over seeds | CPU s |",
+            "|---|---|---|---:|---|---|---:|---:|---:|",
+        ]
         cells = {gain: compared(mine, names, gain) for gain in ("exponential", "linear")}
         for name in sorted(names, key=lambda name: -cells["exponential"][name][0]):
             own = [line for line in mine if line["method"] == name]
             seeds = [np.mean(np.concatenate([line["exponential"][s] for line in own])) for s in range(SEEDS)]
-            text.append(f"| {name} | {cells['exponential'][name][1]} | {cells['linear'][name][1]} "
-                        f"| {np.std(seeds, ddof=1):.4f} | {sum(line['seconds'] for line in own):.0f} |")
+            text.append(
+                f"| {name} | {cells['exponential'][name][1]} | {cells['linear'][name][1]} "
+                f"| {np.std(seeds, ddof=1):.4f} | {sum(line['seconds'] for line in own):.0f} |"
+            )
         text.append("")
     return "\n".join(text)
 
@@ -179,8 +211,9 @@ def compared(lines: list[dict[str, Any]], names: list[str], gain: str) -> dict[s
     p = dict(zip(others, holm(randomization_test(gaps, rng=np.random.default_rng(0))), strict=True))
     cells = {}
     for name in names:
-        against = " | " if name == BASELINE else (
-            f"{with_interval(values[name] - values[BASELINE], '+.4f')} | {p[name]:.3f}")
+        against = (
+            " | " if name == BASELINE else (f"{with_interval(values[name] - values[BASELINE], '+.4f')} | {p[name]:.3f}")
+        )
         cells[name] = values[name].mean(), f"{with_interval(values[name], '.4f')} | {against}"
     return cells
 
@@ -193,8 +226,12 @@ def with_interval(values: np.ndarray, form: str) -> str:
 
 def pooled(lines: list[dict[str, Any]], name: str, gain: str) -> dict[int, float]:
     """Return each test query's value, the mean over seeds."""
-    return {query: float(value) for line in lines if line["method"] == name
-            for query, value in zip(line["queries"], np.mean(line[gain], 0), strict=True)}
+    return {
+        query: float(value)
+        for line in lines
+        if line["method"] == name
+        for query, value in zip(line["queries"], np.mean(line[gain], 0), strict=True)
+    }
 
 
 def main() -> None:
@@ -217,8 +254,12 @@ def main() -> None:
                     with given.out.open("a") as file:
                         file.write(json.dumps(line) + "\n")
                     lines.append(line)
-                    print(f"{data} · {name} · fold {fold}: dev {line['dev']:.4f}, test "
-                          f"{np.mean(line['exponential']):.4f}, {line['seconds']:.0f} s", file=sys.stderr, flush=True)
+                    print(
+                        f"{data} · {name} · fold {fold}: dev {line['dev']:.4f}, test "
+                        f"{np.mean(line['exponential']):.4f}, {line['seconds']:.0f} s",
+                        file=sys.stderr,
+                        flush=True,
+                    )
     print(report(lines))
 
 

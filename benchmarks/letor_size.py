@@ -26,8 +26,10 @@ FEATURES, QUERY = 136, 120
 def make(path: Path, rows: int) -> None:
     """Write the file: rows drawn from 2,000 made-up ones, so that writing does not take the day."""
     rng = np.random.default_rng(0)
-    columns = [[str(v) for v in rng.integers(0, 100_000, 2000)] if f % 2 else
-               [f"{v:.6f}" for v in rng.uniform(-9, 30, 2000)] for f in range(FEATURES)]
+    columns = [
+        [str(v) for v in rng.integers(0, 100_000, 2000)] if f % 2 else [f"{v:.6f}" for v in rng.uniform(-9, 30, 2000)]
+        for f in range(FEATURES)
+    ]
     lines = [" ".join(f"{f + 1}:{column[i]}" for f, column in enumerate(columns)) for i in range(2000)]
     labels, picks = rng.integers(0, 5, rows), rng.integers(0, 2000, rows)
     with path.open("w") as file:
@@ -74,9 +76,13 @@ def train_trees(path: Path) -> Any:
     return lambda: TreeRanker("lightgbm", trees=10).fit(FeatureLists(rows.features, rows.labels, rows.offsets))
 
 
-SIDES: dict[str, Callable[[Path], Any]] = {"bytes": read_bytes, "lorank": read_ours, "scikit-learn": read_sklearn,
-                                           "lorank, then an MLP's epoch": train_mlp,
-                                           "lorank, then ten trees": train_trees}
+SIDES: dict[str, Callable[[Path], Any]] = {
+    "bytes": read_bytes,
+    "lorank": read_ours,
+    "scikit-learn": read_sklearn,
+    "lorank, then an MLP's epoch": train_mlp,
+    "lorank, then ten trees": train_trees,
+}
 
 
 def one(side: str, path: Path) -> dict[str, float]:
@@ -86,8 +92,11 @@ def one(side: str, path: Path) -> dict[str, float]:
     if callable(made):
         start, wall = time.process_time(), time.perf_counter()
         made()
-    return {"cpu": time.process_time() - start, "wall": time.perf_counter() - wall,
-            "mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+    return {
+        "cpu": time.process_time() - start,
+        "wall": time.perf_counter() - wall,
+        "mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
+    }
 
 
 def main() -> None:

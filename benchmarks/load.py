@@ -34,9 +34,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-WORDS = ("sort list dict value key file path open read write line string number loop class method module import test "
-         "error raise catch thread lock queue event socket server client request answer time date zone parse print "
-         "format table column row index search rank query document score learn train model weight layer")
+WORDS = (
+    "sort list dict value key file path open read write line string number loop class method module import test "
+    "error raise catch thread lock queue event socket server client request answer time date zone parse print "
+    "format table column row index search rank query document score learn train model weight layer"
+)
 
 HEAD = "POST {} HTTP/1.1\r\nHost: load\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
 
@@ -120,9 +122,21 @@ class Server:
 
     async def start(self) -> None:
         """Start it and wait until it listens."""
-        command = [str(Path(sys.executable).with_name("lorank")), "serve", "--base", self.base, "--kind", self.kind,
-                   "--adapters", str(self.adapters), "--port", str(self.port), "--latency-ms", str(self.latency_ms),
-                   "--quiet"]
+        command = [
+            str(Path(sys.executable).with_name("lorank")),
+            "serve",
+            "--base",
+            self.base,
+            "--kind",
+            self.kind,
+            "--adapters",
+            str(self.adapters),
+            "--port",
+            str(self.port),
+            "--latency-ms",
+            str(self.latency_ms),
+            "--quiet",
+        ]
         self.process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         said = (await asyncio.wait_for(self.process.stdout.readline(), 120)).decode().strip()
         if not said:
@@ -152,10 +166,19 @@ class Bodies:
 
     def one(self, documents: int | None = None, **more: object) -> bytes:
         """Return a request's body."""
-        texts = [self.text(self.random.randint(self.words // 4, self.words * 7 // 4))
-                 for _ in range(documents or self.documents)]
-        return json.dumps({"model": self.random.choice(self.tenants), "query": self.text(4), "documents": texts,
-                           "return_documents": False, **more}).encode()
+        texts = [
+            self.text(self.random.randint(self.words // 4, self.words * 7 // 4))
+            for _ in range(documents or self.documents)
+        ]
+        return json.dumps(
+            {
+                "model": self.random.choice(self.tenants),
+                "query": self.text(4),
+                "documents": texts,
+                "return_documents": False,
+                **more,
+            }
+        ).encode()
 
 
 async def closed_loop(port: int, bodies: Bodies, connections: int, until: Callable[[], bool]) -> list[Answer]:
@@ -198,8 +221,11 @@ def summary(answers: list[Answer]) -> dict[str, object]:
     """Return counts by status and the median and 99th percentile of what was answered, in milliseconds."""
     good = sorted(1000 * a.seconds for a in answers if a.status == 200)
     counts = dict(sorted(Counter(str(a.status) for a in answers).items()))
-    return {"statuses": counts, "p50_ms": round(statistics.median(good), 1) if good else None,
-            "p99_ms": round(good[min(len(good) - 1, int(0.99 * len(good)))], 1) if good else None}
+    return {
+        "statuses": counts,
+        "p50_ms": round(statistics.median(good), 1) if good else None,
+        "p99_ms": round(good[min(len(good) - 1, int(0.99 * len(good)))], 1) if good else None,
+    }
 
 
 @dataclass
@@ -223,9 +249,15 @@ class Bench:
         """No error but 429 when more is asked than can be done."""
         answers = await self._saturate(self.seconds)
         met = {a.status for a in answers} <= {200, 429} and self.rate > 0
-        self.tell("saturation", "no answer but 200 and 429", met,
-                  connections=self.connections, requests_a_second=round(self.rate, 1),
-                  documents_a_second=round(self.rate * self.bodies.documents), **summary(answers))
+        self.tell(
+            "saturation",
+            "no answer but 200 and 429",
+            met,
+            connections=self.connections,
+            requests_a_second=round(self.rate, 1),
+            documents_a_second=round(self.rate * self.bodies.documents),
+            **summary(answers),
+        )
 
     async def half(self) -> None:
         """The latency target at half load."""
@@ -248,15 +280,20 @@ class Bench:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         target = self.server.latency_ms
-        self.tell(name, f"p99 within {target:g} ms, nothing refused",
-                  set(found["statuses"]) == {"200"} and found["p99_ms"] <= target,
-                  requests_a_second=round(self.rate / 2, 1), **found)
+        self.tell(
+            name,
+            f"p99 within {target:g} ms, nothing refused",
+            set(found["statuses"]) == {"200"} and found["p99_ms"] <= target,
+            requests_a_second=round(self.rate / 2, 1),
+            **found,
+        )
 
     async def _saturate(self, seconds: float) -> list[Answer]:
         """Send from all connections for a while, and keep the rate of answers."""
         began = time.perf_counter()
-        answers = await closed_loop(self.server.port, self.bodies, self.connections,
-                                    lambda: time.perf_counter() > began + seconds)
+        answers = await closed_loop(
+            self.server.port, self.bodies, self.connections, lambda: time.perf_counter() > began + seconds
+        )
         self.rate = sum(a.status == 200 for a in answers) / (time.perf_counter() - began)
         return answers
 
@@ -271,8 +308,13 @@ class Bench:
             sent = goal
             resident.append(round(self.server.resident_mb(), 1))
             print(f"  {sent} requests: {resident[-1]} MB", file=sys.stderr)
-        self.tell("memory", "grows by less than 5% over the second half", resident[-1] < 1.05 * resident[0],
-                  requests=self.requests, resident_mb=resident)
+        self.tell(
+            "memory",
+            "grows by less than 5% over the second half",
+            resident[-1] < 1.05 * resident[0],
+            requests=self.requests,
+            resident_mb=resident,
+        )
 
     async def kill(self) -> None:
         """kill -9 at saturation: what was sent and not answered is an error at the client, nothing hangs."""
@@ -290,9 +332,15 @@ class Bench:
         after = await Connection(self.server.port).post("/v1/rerank", self.bodies.one())
         lost = sum(a.status == 0 for a in answers)
         hung = sum(a.status == 0 and a.seconds > 50 for a in answers)
-        self.tell("kill", "every request has an answer or an error at once; answers come again",
-                  after.status == 200 and not hung and {a.status for a in answers} <= {0, 200, 429} and lost > 0,
-                  sent=len(answers), errors=lost, hung=hung, **summary(answers))
+        self.tell(
+            "kill",
+            "every request has an answer or an error at once; answers come again",
+            after.status == 200 and not hung and {a.status for a in answers} <= {0, 200, 429} and lost > 0,
+            sent=len(answers),
+            errors=lost,
+            hung=hung,
+            **summary(answers),
+        )
 
 
 async def lazy_reader(port: int, bodies: Bodies) -> None:
@@ -318,8 +366,14 @@ def make_adapters(base: str, kind: str, folder: Path, count: int) -> None:
 
     for number in range(count):
         ranker = RANKERS[kind](base)
-        adapter = lowrank.attach(ranker.module, "lora", rank=8, targets="all-linear", seed=number,
-                                 trained=sorted({name.rpartition(".")[0] for name, _ in ranker.head_parameters()}))
+        adapter = lowrank.attach(
+            ranker.module,
+            "lora",
+            rank=8,
+            targets="all-linear",
+            seed=number,
+            trained=sorted({name.rpartition(".")[0] for name, _ in ranker.head_parameters()}),
+        )
         generator = torch.Generator().manual_seed(number)
         for _, parameter in adapter.named_parameters():
             parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator)

@@ -69,8 +69,11 @@ def sentence_transformers(name: str, **options: object) -> Callable[[], Step]:
 
 def floor(scores: Tensor, labels: Tensor) -> Tensor:
     """What a sentence-transformers loss does before the loss: pairs, padding, placing the scores."""
-    pairs = [(query, document) for query, documents in zip([""] * len(labels), [[""] * labels.shape[1]] * len(labels))
-             for document in documents]
+    pairs = [
+        (query, document)
+        for query, documents in zip([""] * len(labels), [[""] * labels.shape[1]] * len(labels))
+        for document in documents
+    ]
     grid = torch.full(labels.shape, -1e16)
     at = torch.arange(len(labels)).repeat_interleave(labels.shape[1]), torch.arange(labels.shape[1]).repeat(len(labels))
     grid[at] = scores.reshape(-1)
@@ -150,17 +153,29 @@ def ours(name: str, **options: object) -> Callable[[], Step]:
 
 
 ROWS: dict[str, dict[str, Callable[[], Step]]] = {
-    "lambda": {"lorank": ours("lambda"), "sentence-transformers": sentence_transformers("LambdaLoss"),
-               "allRank": plain(allrank_lambda)},
-    "ranknet": {"lorank": ours("ranknet"), "sentence-transformers": sentence_transformers("RankNetLoss"),
-                "allRank": plain(allrank_ranknet)},
+    "lambda": {
+        "lorank": ours("lambda"),
+        "sentence-transformers": sentence_transformers("LambdaLoss"),
+        "allRank": plain(allrank_lambda),
+    },
+    "ranknet": {
+        "lorank": ours("ranknet"),
+        "sentence-transformers": sentence_transformers("RankNetLoss"),
+        "allRank": plain(allrank_ranknet),
+    },
     "approxndcg": {"lorank": ours("approxndcg"), "allRank": plain(allrank_approx_ndcg)},
     "neuralndcg": {"lorank": ours("neuralndcg"), "allRank": plain(allrank_neural_ndcg)},
     "adr-mse": {"lorank": ours("adr-mse"), "sentence-transformers": sentence_transformers("ADRMSELoss")},
-    "softmax": {"lorank": ours("softmax", target="softmax"),
-                "sentence-transformers": sentence_transformers("ListNetLoss"), "allRank": plain(allrank_listnet)},
-    "listmle": {"lorank": ours("listmle"), "sentence-transformers": sentence_transformers("ListMLELoss"),
-                "allRank": plain(allrank_listmle)},
+    "softmax": {
+        "lorank": ours("softmax", target="softmax"),
+        "sentence-transformers": sentence_transformers("ListNetLoss"),
+        "allRank": plain(allrank_listnet),
+    },
+    "listmle": {
+        "lorank": ours("listmle"),
+        "sentence-transformers": sentence_transformers("ListMLELoss"),
+        "allRank": plain(allrank_listmle),
+    },
     "p-listmle": {"lorank": ours("p-listmle"), "sentence-transformers": sentence_transformers("PListMLELoss")},
 }
 ALSO = {"lambda": "1% relevant", "ranknet": "1% relevant", "listmle": "no ties", "p-listmle": "no ties"}
@@ -210,9 +225,14 @@ def measure(name: str, lists: int, size: int, kind: str, repeats: int) -> dict[s
             if repeat:
                 seconds[side].append(time.process_time() - start)
         print(f"{name} ({kind}): round {repeat} of {repeats}", file=sys.stderr, flush=True)
-    return {side: {"ms": 1e3 * statistics.median(own), "mib": peak(sides[side], scores, labels),
-                   "ratio": statistics.median(a / b for a, b in zip(own, seconds["lorank"], strict=True))}
-            for side, own in seconds.items()}
+    return {
+        side: {
+            "ms": 1e3 * statistics.median(own),
+            "mib": peak(sides[side], scores, labels),
+            "ratio": statistics.median(a / b for a, b in zip(own, seconds["lorank"], strict=True)),
+        }
+        for side, own in seconds.items()
+    }
 
 
 def main() -> None:

@@ -46,8 +46,18 @@ def one_run(setting: Setting, trial: Trial, ranks: Sequence[int]) -> dict[str, A
     budget = make_budget("dylora", weights.adapter.forms, seed=trial.seed)
     with TemporaryDirectory() as folder:
         hook = Budgeting(budget, Path(folder) / "budget.jsonl", named_loss("lambda"))
-        train(ranker, setting.inputs, weights, setting.lists, named_loss("softmax"), setting.settings(trial),
-              seed=trial.seed, folder=Path(folder), hooks=[hook], held_out=setting.held_out)
+        train(
+            ranker,
+            setting.inputs,
+            weights,
+            setting.lists,
+            named_loss("softmax"),
+            setting.settings(trial),
+            seed=trial.seed,
+            folder=Path(folder),
+            hooks=[hook],
+            held_out=setting.held_out,
+        )
     spent = time.process_time() - begun
     by_rank = {}
     for rank in ranks:
@@ -62,22 +72,33 @@ def one_run(setting: Setting, trial: Trial, ranks: Sequence[int]) -> dict[str, A
 def report(ledger: Ledger, given: argparse.Namespace) -> str:
     """Return the table and the saving."""
     best = ledger.best("dylora", given.seed)
-    lines = [f"| rank | sweep: rate | dev | test | DyLoRA ({best['rate']:g}): dev | test | within {given.margin:g} |",
-             "|---:|---:|---:|---:|---:|---:|---|"]
+    lines = [
+        f"| rank | sweep: rate | dev | test | DyLoRA ({best['rate']:g}): dev | test | within {given.margin:g} |",
+        "|---:|---:|---:|---:|---:|---:|---|",
+    ]
     within = 0
     for rank in given.ranks:
         own, cut = ledger.best(f"lora {rank}", given.seed), best["by_rank"][str(rank)]
         near = cut["dev"] >= own["dev"] - given.margin
         within += near
         test = float(np.mean(list(own["test"].values())))
-        lines.append(f"| {rank} | {own['rate']:g} | {own['dev']:.4f} | {test:.4f} | {cut['dev']:.4f} "
-                     f"| {cut['test']:.4f} | {'yes' if near else 'no'} |")
-    costs = {name: sum(line["cpu_seconds"] for line in ledger.lines.values()
-                       if line["row"].startswith(name) and line["seed"] == given.seed and "dev" in line)
-             for name in ("lora", "dylora")}
-    lines.append(f"\nAll runs of the sweep: {costs['lora']:.0f} CPU s; all of DyLoRA: {costs['dylora']:.0f} CPU s: "
-                 f"{costs['lora'] / costs['dylora']:.1f} to 1. DyLoRA is within {given.margin:g} of the sweep's dev "
-                 f"value at {within} of {len(given.ranks)} ranks.")
+        lines.append(
+            f"| {rank} | {own['rate']:g} | {own['dev']:.4f} | {test:.4f} | {cut['dev']:.4f} "
+            f"| {cut['test']:.4f} | {'yes' if near else 'no'} |"
+        )
+    costs = {
+        name: sum(
+            line["cpu_seconds"]
+            for line in ledger.lines.values()
+            if line["row"].startswith(name) and line["seed"] == given.seed and "dev" in line
+        )
+        for name in ("lora", "dylora")
+    }
+    lines.append(
+        f"\nAll runs of the sweep: {costs['lora']:.0f} CPU s; all of DyLoRA: {costs['dylora']:.0f} CPU s: "
+        f"{costs['lora'] / costs['dylora']:.1f} to 1. DyLoRA is within {given.margin:g} of the sweep's dev "
+        f"value at {within} of {len(given.ranks)} ranks."
+    )
     return "\n".join(lines)
 
 

@@ -97,7 +97,7 @@ class Setting:
     documents: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        index, queries = bm25_index(self.data), list(self.data.test.queries.items())[::self.every]
+        index, queries = bm25_index(self.data), list(self.data.test.queries.items())[:: self.every]
         self.train_run = index.search(self.data.train.queries, 100)
         self.test_run = index.search(dict(queries), self.depth)
         self.documents = [cut(text, self.words) for text in self.data.documents]
@@ -117,8 +117,14 @@ class Setting:
         lists = CandidateLists(self.data, self.data.train, self.train_run, at, 1, 3, 0.95, False, 0)
         inputs = ranker.prepare(list(queries.values()), self.documents)
         weights = trained_weights(ranker, AdapterSettings("lora", rank=8), 0, None)
-        settings = OptimizerSettings(steps=self.steps, batch_size=8, lr=self.rate, evaluations=0, weight_decay=0.0,
-                                     checkpoint_seconds=float("inf"))
+        settings = OptimizerSettings(
+            steps=self.steps,
+            batch_size=8,
+            lr=self.rate,
+            evaluations=0,
+            weight_decay=0.0,
+            checkpoint_seconds=float("inf"),
+        )
         with TemporaryDirectory() as folder:
             train(ranker, inputs, weights, lists, named_loss(loss), settings, seed=0, folder=Path(folder))
         weights.adapter.merge()
@@ -145,7 +151,7 @@ def cut(text: str, words: int) -> str:
     """
     title, newline, body = text.partition("\n")
     left = words - len(title.split())
-    return " ".join(title.split()[:words]) + newline + " ".join(body.split()[:max(left, 0)])
+    return " ".join(title.split()[:words]) + newline + " ".join(body.split()[: max(left, 0)])
 
 
 def measured(setting: Setting, learner: str, loss: str) -> dict[str, Any]:
@@ -174,16 +180,24 @@ def ordered(setting: Setting, name: str) -> dict[str, Any]:
 def at_random(setting: Setting, times: int = 50) -> dict[str, float]:
     """Return each query's mean over random orders of its candidates."""
     rng = np.random.default_rng(0)
-    drawn = [setting.values({query: dict(zip(row, rng.random(len(row)).tolist(), strict=True))
-                             for query, row in setting.test_run.items()}) for _ in range(times)]
+    drawn = [
+        setting.values(
+            {
+                query: dict(zip(row, rng.random(len(row)).tolist(), strict=True))
+                for query, row in setting.test_run.items()
+            }
+        )
+        for _ in range(times)
+    ]
     return {query: round(float(np.mean([values[query] for values in drawn])), 6) for query in setting.test_run}
 
 
 def best(setting: Setting) -> dict[str, float]:
     """Return what each query would have if its relevant candidates came first."""
     qrels = setting.data.test.qrels
-    return setting.values({query: {d: float(qrels[query].get(d, 0)) for d in row}
-                           for query, row in setting.test_run.items()})
+    return setting.values(
+        {query: {d: float(qrels[query].get(d, 0)) for d in row} for query, row in setting.test_run.items()}
+    )
 
 
 ORDERS = {"bm25": lambda setting: setting.values(setting.test_run), "random order": at_random, "best order": best}
@@ -201,8 +215,10 @@ def read_ledger(path: Path) -> Lines:
 def run(path: Path, setting: Setting) -> None:
     """Do every training that the ledger lacks."""
     done = read_ledger(path)
-    todo = [*((name, UNTRAINED) for name in (*ORDERS, "bi-encoder")),
-            *((learner, loss) for loss in reversed(LOSSES) for learner in LEARNERS)]
+    todo = [
+        *((name, UNTRAINED) for name in (*ORDERS, "bi-encoder")),
+        *((learner, loss) for loss in reversed(LOSSES) for learner in LEARNERS),
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     for learner, loss in todo:
         if (learner, loss) in done:
@@ -210,16 +226,22 @@ def run(path: Path, setting: Setting) -> None:
         line = ordered(setting, learner) if learner in ORDERS else measured(setting, learner, loss)
         with path.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        told = ", ".join(f"{name} {np.mean(list(row['test'].values())):.4f} ({row['seconds']:.0f} s)"
-                         for name, row in line["rows"].items())
-        print(f"{time.strftime('%H:%M:%S')} {learner}, {loss}, trained {line['seconds']:.0f} s: {told}",
-              file=sys.stderr, flush=True)
+        told = ", ".join(
+            f"{name} {np.mean(list(row['test'].values())):.4f} ({row['seconds']:.0f} s)"
+            for name, row in line["rows"].items()
+        )
+        print(
+            f"{time.strftime('%H:%M:%S')} {learner}, {loss}, trained {line['seconds']:.0f} s: {told}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def table(lines: Lines, groups: dict[str, str]) -> str:
     """Return the Markdown table: a row for each model of a cell and each loss, against ``REFERENCE``."""
-    found = {(name, loss): (line["seconds"], row) for (_, loss), line in lines.items()
-             for name, row in line["rows"].items()}
+    found = {
+        (name, loss): (line["seconds"], row) for (_, loss), line in lines.items() for name, row in line["rows"].items()
+    }
     reference = found[REFERENCE][1]["test"]
     queries, rng = sorted(reference), np.random.default_rng(0)
     member = membership(groups, queries)
@@ -228,27 +250,52 @@ def table(lines: Lines, groups: dict[str, str]) -> str:
     tested = [key for key in gaps if key[0] not in ORDERS]
     p = [float(randomization_test(sums(gaps[key][:, None], member)[:, 0], rng=rng)) for key in tested]
     adjusted = dict(zip(tested, holm(p), strict=True))
-    head = ("symmetry", "focus", "granularity", "model", "loss", "learning", f"{MEASURE} [95%]",
-            f"against {', '.join(REFERENCE)} [95%]", "Holm p", "CPU s: training", "scoring")
+    head = (
+        "symmetry",
+        "focus",
+        "granularity",
+        "model",
+        "loss",
+        "learning",
+        f"{MEASURE} [95%]",
+        f"against {', '.join(REFERENCE)} [95%]",
+        "Holm p",
+        "CPU s: training",
+        "scoring",
+    )
     out = [head, ["---"] * 6 + ["---:"] * 5]
-    order = [*((name, loss) for name in READINGS for loss in LOSSES),
-             *((name, UNTRAINED) for name in ("bi-encoder", *ORDERS))]
+    order = [
+        *((name, loss) for name in READINGS for loss in LOSSES),
+        *((name, UNTRAINED) for name in ("bi-encoder", *ORDERS)),
+    ]
     for key in (key for key in order if key in found):
         seconds, row = found[key]
         trained = key[1] != UNTRAINED
         gap = "" if key == REFERENCE else with_interval(gaps[key], member, rng, "+.4f")
-        out.append([*(row["cell"] or ("", "", "")), key[0], key[1], learning(key[1]) if trained else "",
-                    with_interval(values[key], member, rng, ".4f"), gap,
-                    f"{adjusted[key]:.3f}" if key in adjusted else "", f"{seconds:.0f}" if trained else "",
-                    f"{row['seconds']:.0f}" if row["cell"] else ""])
+        out.append(
+            [
+                *(row["cell"] or ("", "", "")),
+                key[0],
+                key[1],
+                learning(key[1]) if trained else "",
+                with_interval(values[key], member, rng, ".4f"),
+                gap,
+                f"{adjusted[key]:.3f}" if key in adjusted else "",
+                f"{seconds:.0f}" if trained else "",
+                f"{row['seconds']:.0f}" if row["cell"] else "",
+            ]
+        )
     return "\n".join("| " + " | ".join(cells) + " |" for cells in out)
 
 
 def loss_table() -> str:
     """Return the Markdown table of every registered loss by how it learns."""
     found = learnings()
-    rows = [("learning", "losses"), ("---", "---"),
-            *((way, ", ".join(name for name in found if found[name] == way)) for way in LEARNING)]
+    rows = [
+        ("learning", "losses"),
+        ("---", "---"),
+        *((way, ", ".join(name for name in found if found[name] == way)) for way in LEARNING),
+    ]
     return "\n".join(f"| {way} | {names} |" for way, names in rows)
 
 

@@ -130,8 +130,16 @@ def run(setting: RuleSetting, trial: Trial, every: int, queries: int) -> dict[st
     return line | {"curve": curves[0].points, "cpu_seconds": curves[0].spent}
 
 
-def sweep(ledger: Ledger, setting: RuleSetting, rows: Sequence[str], places: Sequence[int], steps: int, every: int,
-          queries: int, seed: int) -> None:
+def sweep(
+    ledger: Ledger,
+    setting: RuleSetting,
+    rows: Sequence[str],
+    places: Sequence[int],
+    steps: int,
+    every: int,
+    queries: int,
+    seed: int,
+) -> None:
     """Run every row at the rates of its grid; where all are asked for, further where dev is best at an edge."""
     for name in rows:
         rates = [ROWS[name].rates[place] for place in places]
@@ -152,13 +160,21 @@ def reached(curve: Sequence[Sequence[float]], goal: float) -> tuple[int, float] 
 
 def to_goal(ledger: Ledger, rows: Sequence[str], steps: int, seed: int, share: float) -> str:
     """Return the table of steps and seconds to the goal in Markdown."""
-    lines = {name: [line for line in ledger.lines.values() if line["row"] == name and line["seed"] == seed
-                    and line["steps"] == steps and "curve" in line] for name in rows}
+    lines = {
+        name: [
+            line
+            for line in ledger.lines.values()
+            if line["row"] == name and line["seed"] == seed and line["steps"] == steps and "curve" in line
+        ]
+        for name in rows
+    }
     plain = max((line["curve"] for line in lines["lora"]), key=lambda curve: curve[-1][2])
     goal = plain[0][2] + share * (plain[-1][2] - plain[0][2])
-    table = [f"dev {MEASURE} within the runs: untrained {plain[0][2]:.4f}, goal {goal:.4f}\n",
-             f"| rule | rate | steps to goal | CPU s to goal | s a step | dev at the end | test {MEASURE} |",
-             "|---|---:|---:|---:|---:|---:|---:|"]
+    table = [
+        f"dev {MEASURE} within the runs: untrained {plain[0][2]:.4f}, goal {goal:.4f}\n",
+        f"| rule | rate | steps to goal | CPU s to goal | s a step | dev at the end | test {MEASURE} |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
     for name in rows:
         if not lines[name]:
             table.append(f"| {name} | every run failed | | | | | |")
@@ -189,8 +205,12 @@ def make_step(setting: RuleSetting, name: str) -> Callable[[], None]:
         return list_loss(ranker, setting.inputs, lists.collate(chosen), loss, settings, index, device)
 
     steps, done = 1_000_000, 0
-    rule.begin(weights.adapter, optimizer, steps,
-               Losses(lambda step: loss_on(setting.lists, 0), lambda index: loss_on(setting.held_out, 0)))
+    rule.begin(
+        weights.adapter,
+        optimizer,
+        steps,
+        Losses(lambda step: loss_on(setting.lists, 0), lambda index: loss_on(setting.held_out, 0)),
+    )
 
     def step() -> None:
         nonlocal done
@@ -243,8 +263,14 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.9, help="of plain LoRA's gain that is the goal")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pooling", choices=("mean", "cls"), default="mean", help="cls: what MiniLM must learn anew")
-    parser.add_argument("--rates", nargs="+", type=int, choices=range(4), default=range(4),
-                        help="which of a row's four rates to try, from 0; fewer are not followed beyond an edge")
+    parser.add_argument(
+        "--rates",
+        nargs="+",
+        type=int,
+        choices=range(4),
+        default=range(4),
+        help="which of a row's four rates to try, from 0; fewer are not followed beyond an edge",
+    )
     parser.add_argument("--ledger", type=Path, default=Path("runs/rules.jsonl"))
     given = parser.parse_args()
     setting = RuleSetting(lorank.load("pydocs"), pooling=given.pooling)

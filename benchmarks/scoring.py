@@ -48,10 +48,13 @@ def train(data: Collection, folder: Path, steps: int) -> None:
         part.requires_grad_(False)
     head = {name for name, _ in ranker.head_parameters()}
     trained = [(name, p) for name, p in ranker.module.named_parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW([{"params": [p for name, p in trained if name in head], "lr": HEAD_RATE},
-                                   {"params": [p for name, p in trained if name not in head], "lr": BODY_RATE}])
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [HEAD_RATE, BODY_RATE], total_steps=steps,
-                                                   pct_start=0.1)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for name, p in trained if name in head], "lr": HEAD_RATE},
+            {"params": [p for name, p in trained if name not in head], "lr": BODY_RATE},
+        ]
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [HEAD_RATE, BODY_RATE], total_steps=steps, pct_start=0.1)
     softmax, start = loss("softmax"), time.perf_counter()
     losses: list[float] = []
     for step in range(steps):
@@ -81,13 +84,15 @@ def hard_negatives(data: Collection, queries: list[str], depth: int) -> np.ndarr
 
     index = bm25s.BM25()
     index.index(bm25s.tokenize(list(data.documents), stopwords="en", show_progress=False), show_progress=False)
-    found, _ = index.retrieve(bm25s.tokenize(queries, stopwords="en", show_progress=False), k=depth,
-                              show_progress=False)
+    found, _ = index.retrieve(
+        bm25s.tokenize(queries, stopwords="en", show_progress=False), k=depth, show_progress=False
+    )
     return found
 
 
-def candidate_list(data: Collection, judged: dict[str, int], hard: np.ndarray,
-                   generator: np.random.Generator) -> list[int]:
+def candidate_list(
+    data: Collection, judged: dict[str, int], hard: np.ndarray, generator: np.random.Generator
+) -> list[int]:
     """Return one relevant document and ``NEGATIVES`` others, half of them hard."""
     relevant = [data.position[d] for d, r in judged.items() if r > 0]
     others = [d for d in hard if d not in set(relevant)]
@@ -117,10 +122,12 @@ def systems_of(folder: Path, ranker: CrossEncoder) -> list[System]:
     own = flop_counter(ranker, last_layer_whole=False)
     whole = flop_counter(ranker, last_layer_whole=True)
     return [
-        System("sentence-transformers, default", torch.float32,
-               lambda q, ds: peer.predict([(q, d) for d in ds]), whole),
-        System("sentence-transformers, bfloat16", torch.bfloat16,
-               lambda q, ds: half.predict([(q, d) for d in ds]), whole),
+        System(
+            "sentence-transformers, default", torch.float32, lambda q, ds: peer.predict([(q, d) for d in ds]), whole
+        ),
+        System(
+            "sentence-transformers, bfloat16", torch.bfloat16, lambda q, ds: half.predict([(q, d) for d in ds]), whole
+        ),
         System("lorank, float32", torch.float32, ranker.score, own),
         System("lorank, auto", picked.scoring_dtype(), picked.score, own),
     ]
@@ -165,8 +172,9 @@ def mixed_documents(data: Collection, count: int, seed: int = 0) -> list[str]:
     return [" ".join(long[i][:n]) for i, n in zip(chosen, lengths)]
 
 
-def alternate(systems: list[System], query: str, documents: list[str],
-              rounds: int) -> tuple[dict[str, list[float]], dict[torch.dtype, float]]:
+def alternate(
+    systems: list[System], query: str, documents: list[str], rounds: int
+) -> tuple[dict[str, list[float]], dict[torch.dtype, float]]:
     """Return the seconds of each system, one timing a round, the systems taking turns, and the best peak of each
     number format over all rounds."""
     peaks = dict.fromkeys((torch.float32, torch.bfloat16), 0.0)
@@ -184,8 +192,7 @@ def alternate(systems: list[System], query: str, documents: list[str],
 Score = Callable[[str, list[str]], np.ndarray]
 
 
-def agreement(rough: Score, exact: Score, data: Collection, queries: int,
-              depth: int) -> tuple[float, float, float]:
+def agreement(rough: Score, exact: Score, data: Collection, queries: int, depth: int) -> tuple[float, float, float]:
     """Return mean and least Kendall tau of two systems over BM25's top documents of test queries, and the
     share of queries whose first document is the same."""
     texts = list(data.split("test").queries.values())[:queries]
@@ -227,10 +234,14 @@ def compare(folder: Path, data: Collection, rounds: int, tau_queries: int) -> No
     seconds, peaks = alternate(systems, query, documents, rounds)
     base = systems[0]
     exact = base.score(query, documents)
-    print(f"{datetime.date.today()}  {platform.machine()}, {torch.get_num_threads()} threads, "
-          f"torch {torch.__version__}; auto picks {best_precision('cpu')}")
-    print(f"100 documents, {int(lengths.sum())} tokens (pairs of {lengths.min()} to {lengths.max()}); "
-          f"peak {peaks[torch.float32] / 1e9:.0f} GFLOP/s float32, {peaks[torch.bfloat16] / 1e9:.0f} bfloat16")
+    print(
+        f"{datetime.date.today()}  {platform.machine()}, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}; auto picks {best_precision('cpu')}"
+    )
+    print(
+        f"100 documents, {int(lengths.sum())} tokens (pairs of {lengths.min()} to {lengths.max()}); "
+        f"peak {peaks[torch.float32] / 1e9:.0f} GFLOP/s float32, {peaks[torch.bfloat16] / 1e9:.0f} bfloat16"
+    )
     print("| system | seconds (min to max) | pairs/s | ratio | share of peak (fastest run) | largest score change |")
     print("|---|---|---|---|---|---|")
     for system in systems:
@@ -239,16 +250,23 @@ def compare(folder: Path, data: Collection, rounds: int, tau_queries: int) -> No
         ratio = statistics.median(a / b for a, b in zip(seconds[base.name], mine))
         change = np.abs(system.score(query, documents) - exact).max()
         share = system.flop(lengths) / min(mine) / peaks[system.dtype]
-        print(f"| {system.name} | {median:.3f} ({min(mine):.3f} to {max(mine):.3f}) | {100 / median:.0f} "
-              f"| {ratio:.2f} | {share:.0%} | {change:.1e} |")
+        print(
+            f"| {system.name} | {median:.3f} ({min(mine):.3f} to {max(mine):.3f}) | {100 / median:.0f} "
+            f"| {ratio:.2f} | {share:.0%} | {change:.1e} |"
+        )
     print(f"scores span {exact.min():.2f} to {exact.max():.2f}, standard deviation {exact.std():.2f}")
     embedder, embedder_auto = BiEncoder("minilm"), BiEncoder("minilm", dtype="auto")
-    compared = {systems[1].name: (systems[1].score, ranker.score), systems[3].name: (systems[3].score, ranker.score),
-                "lorank, auto (MiniLM bi-encoder as packaged)": (embedder_auto.score, embedder.score)}
+    compared = {
+        systems[1].name: (systems[1].score, ranker.score),
+        systems[3].name: (systems[3].score, ranker.score),
+        "lorank, auto (MiniLM bi-encoder as packaged)": (embedder_auto.score, embedder.score),
+    }
     for name, (rough, precise) in compared.items():
         mean, least, same = agreement(rough, precise, data, tau_queries, 100)
-        print(f"Kendall tau of {name} to float32, over BM25's top 100 of {tau_queries} test queries: "
-              f"mean {mean:.4f}, least {least:.4f}; same first document for {same:.0%}")
+        print(
+            f"Kendall tau of {name} to float32, over BM25's top 100 of {tau_queries} test queries: "
+            f"mean {mean:.4f}, least {least:.4f}; same first document for {same:.0%}"
+        )
 
 
 if __name__ == "__main__":

@@ -63,8 +63,16 @@ def base(name: str) -> CrossEncoder:
         return CrossEncoder("minilm", head="random", max_length=512)
     from transformers import AutoModel, RobertaConfig
 
-    config = RobertaConfig(vocab_size=30522, hidden_size=384, num_hidden_layers=6, num_attention_heads=12,
-                           intermediate_size=1536, max_position_embeddings=514, type_vocab_size=1, pad_token_id=1)
+    config = RobertaConfig(
+        vocab_size=30522,
+        hidden_size=384,
+        num_hidden_layers=6,
+        num_attention_heads=12,
+        intermediate_size=1536,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        pad_token_id=1,
+    )
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
         AutoModel.from_config(config, add_pooling_layer=False).save_pretrained(folder)
@@ -82,15 +90,57 @@ def roberta_tokenizer() -> object:
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(dict.fromkeys(words))}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, cls_token="<s>", sep_token="</s>", pad_token="<pad>",
-                                   unk_token="<unk>", mask_token="<mask>", model_max_length=512,
-                                   model_input_names=["input_ids", "attention_mask"])
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        cls_token="<s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        model_max_length=512,
+        model_input_names=["input_ids", "attention_mask"],
+    )
 
 
-WORDS = ["time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school", "state",
-         "family", "student", "group", "country", "problem", "hand", "part", "place", "case", "week", "company",
-         "system", "program", "question", "work", "government", "number", "night", "point", "home", "water", "room"]
+WORDS = [
+    "time",
+    "year",
+    "people",
+    "way",
+    "day",
+    "man",
+    "thing",
+    "woman",
+    "life",
+    "child",
+    "world",
+    "school",
+    "state",
+    "family",
+    "student",
+    "group",
+    "country",
+    "problem",
+    "hand",
+    "part",
+    "place",
+    "case",
+    "week",
+    "company",
+    "system",
+    "program",
+    "question",
+    "work",
+    "government",
+    "number",
+    "night",
+    "point",
+    "home",
+    "water",
+    "room",
+]
 
 
 def contents(ranker: CrossEncoder, rank: int, seed: int) -> Contents:
@@ -101,10 +151,17 @@ def contents(ranker: CrossEncoder, rank: int, seed: int) -> Contents:
     for path, module in select_targets(ranker.module, trained=trained).items():
         layer = BaseLinear(module)
         plan[path] = LayerPlan(rank, float(rank))
-        updates[path] = {"lora_A.weight": torch.randn(rank, layer.in_features, generator=generator) * 0.02,
-                         "lora_B.weight": torch.randn(layer.out_features, rank, generator=generator) * 0.02}
-    heads = {path: {key: torch.randn(tensor.shape, generator=generator) * 0.02
-                    for key, tensor in ranker.module.get_submodule(path).state_dict().items()} for path in trained}
+        updates[path] = {
+            "lora_A.weight": torch.randn(rank, layer.in_features, generator=generator) * 0.02,
+            "lora_B.weight": torch.randn(layer.out_features, rank, generator=generator) * 0.02,
+        }
+    heads = {
+        path: {
+            key: torch.randn(tensor.shape, generator=generator) * 0.02
+            for key, tensor in ranker.module.get_submodule(path).state_dict().items()
+        }
+        for path in trained
+    }
     return Contents(Settings(rank=rank), plan, updates, heads)
 
 
@@ -115,8 +172,9 @@ def texts(rows: int, tokens: int, spread: float) -> tuple[str, list[str]]:
     return " ".join(WORDS[:8]), [" ".join(rng.choice(WORDS, length)) for length in lengths]
 
 
-def lorank_sides(ranker: CrossEncoder, count: int, rank: int, query: str,
-                 documents: list[str]) -> dict[str, Callable[[], object]]:
+def lorank_sides(
+    ranker: CrossEncoder, count: int, rank: int, query: str, documents: list[str]
+) -> dict[str, Callable[[], object]]:
     """Return a merged cross-encoder and a bank with ``count`` adapters on the same rows."""
     packages = {f"a{i}": Package(contents(ranker, rank, i), Path("memory")) for i in range(count)}
     merged = copy.copy(ranker)
@@ -142,13 +200,25 @@ def merge(module: nn.Module, own: Contents) -> nn.Module:
     return module.requires_grad_(False)
 
 
-def peft_sides(ranker: CrossEncoder, count: int, rank: int, query: str, documents: list[str], dora: bool = False,
-               ) -> dict[str, Callable[[], object]]:
+def peft_sides(
+    ranker: CrossEncoder,
+    count: int,
+    rank: int,
+    query: str,
+    documents: list[str],
+    dora: bool = False,
+) -> dict[str, Callable[[], object]]:
     """Return a merged model and PEFT's mixed batches of ``count`` adapters."""
     import peft
 
-    config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear", init_lora_weights=False,
-                             task_type="SEQ_CLS", use_dora=dora)
+    config = peft.LoraConfig(
+        r=rank,
+        lora_alpha=rank,
+        target_modules="all-linear",
+        init_lora_weights=False,
+        task_type="SEQ_CLS",
+        use_dora=dora,
+    )
     merged = peft.get_peft_model(copy.deepcopy(ranker.module), config).merge_and_unload().eval()
     mixed = peft.get_peft_model(copy.deepcopy(ranker.module), config, adapter_name="a0")
     for i in range(1, count):
@@ -198,11 +268,15 @@ def take_turns(sides: dict[str, Callable[[], object]], repeats: int, clock: str)
 
 def throughput(given: argparse.Namespace) -> None:
     """Measure and print the table of shares."""
-    print(f"{date.today()}, {processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, rank "
-          f"{given.rank}, {given.rows} rows of {given.tokens} tokens, spread {given.spread}, {given.repeats} rounds, "
-          f"{given.clock} clock\n")
-    print("| model | adapters | merged, rows/s | bank, rows/s | bank's share | peft merged, rows/s | peft, rows/s "
-          "| peft's share |\n|---|---:|---:|---:|---:|---:|---:|---:|")
+    print(
+        f"{date.today()}, {processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, rank "
+        f"{given.rank}, {given.rows} rows of {given.tokens} tokens, spread {given.spread}, {given.repeats} rounds, "
+        f"{given.clock} clock\n"
+    )
+    print(
+        "| model | adapters | merged, rows/s | bank, rows/s | bank's share | peft merged, rows/s | peft, rows/s "
+        "| peft's share |\n|---|---:|---:|---:|---:|---:|---:|---:|"
+    )
     for model in given.models:
         ranker = base(model)
         ranker.module.requires_grad_(False)
@@ -225,6 +299,7 @@ def throughput(given: argparse.Namespace) -> None:
 
 def row(model: str, count: int, rows: int, seconds: dict[str, list[float]], failed: str) -> str:
     """Return one line of the table."""
+
     def speed(side: str) -> str:
         return f"{rows / statistics.median(seconds[side]):.0f}" if side in seconds else failed or "-"
 
@@ -233,8 +308,10 @@ def row(model: str, count: int, rows: int, seconds: dict[str, list[float]], fail
             return "-"
         return f"{statistics.median(a / b for a, b in zip(seconds[whole], seconds[side], strict=True)):.3f}"
 
-    return (f"| {model} | {count} | {speed('merged')} | {speed('bank')} | {share('merged', 'bank')} "
-            f"| {speed('peft merged')} | {speed('peft')} | {share('peft merged', 'peft')} |")
+    return (
+        f"| {model} | {count} | {speed('merged')} | {speed('bank')} | {share('merged', 'bank')} "
+        f"| {speed('peft merged')} | {speed('peft')} | {share('peft merged', 'peft')} |"
+    )
 
 
 def write_store(ranker: CrossEncoder, folder: Path, count: int, rank: int) -> None:
@@ -272,11 +349,13 @@ def memory(given: argparse.Namespace) -> None:
             check(bank.score([Job(f"a{i}", "query", ["a document"])]))
             highest = max(highest, resident())
         stats = bank.stats()
-    print(f"base weights {weights / MIB:.1f} MiB (process with the base {alone / MIB:.1f} MiB above the imports); "
-          f"{given.registered} adapters of rank {given.rank} served once each with a budget of {given.budget} x the "
-          f"base: pool at most {stats['memory_limit_bytes'] / MIB:.1f} MiB, {stats['resident']} in memory at the end, "
-          f"{stats['evictions']} sent out; resident memory grew by {(highest - settled) / MIB:.1f} MiB; base and "
-          f"bank together {(weights + highest - settled) / weights:.2f} x the base's weights")
+    print(
+        f"base weights {weights / MIB:.1f} MiB (process with the base {alone / MIB:.1f} MiB above the imports); "
+        f"{given.registered} adapters of rank {given.rank} served once each with a budget of {given.budget} x the "
+        f"base: pool at most {stats['memory_limit_bytes'] / MIB:.1f} MiB, {stats['resident']} in memory at the end, "
+        f"{stats['evictions']} sent out; resident memory grew by {(highest - settled) / MIB:.1f} MiB; base and "
+        f"bank together {(weights + highest - settled) / weights:.2f} x the base's weights"
+    )
 
 
 def cold(given: argparse.Namespace) -> None:
@@ -294,9 +373,11 @@ def cold(given: argparse.Namespace) -> None:
                 job(i)
                 times[which].append(now() - start)
     first, later = (statistics.median(times[which]) * 1e3 for which in ("first", "later"))
-    print(f"first use of a cold adapter of rank {given.rank}: {first:.1f} ms with one short document, "
-          f"{first - later:.1f} ms more than the same request later; slowest {max(times['first']) * 1e3:.1f} ms, "
-          f"{given.clock} clock")
+    print(
+        f"first use of a cold adapter of rank {given.rank}: {first:.1f} ms with one short document, "
+        f"{first - later:.1f} ms more than the same request later; slowest {max(times['first']) * 1e3:.1f} ms, "
+        f"{given.clock} clock"
+    )
 
 
 def products(given: argparse.Namespace) -> None:
@@ -304,15 +385,24 @@ def products(given: argparse.Namespace) -> None:
     from lorank.serving.products import PRODUCTS, Stack, folded
     from lorank.serving.segments import Runs
 
-    print(f"2,048 lines, rank {given.rank}, {torch.get_num_threads()} threads\n\n| layer | adapters | "
-          + " | ".join([*PRODUCTS, "folded"]) + " |\n|---|---:|" + "---:|" * (len(PRODUCTS) + 1))
-    for name, width, out, parts in (("qkv", 384, 384, 3), ("dense", 384, 384, 1), ("up", 384, 1536, 1),
-                                    ("down", 1536, 384, 1)):
+    print(
+        f"2,048 lines, rank {given.rank}, {torch.get_num_threads()} threads\n\n| layer | adapters | "
+        + " | ".join([*PRODUCTS, "folded"])
+        + " |\n|---|---:|"
+        + "---:|" * (len(PRODUCTS) + 1)
+    )
+    for name, width, out, parts in (
+        ("qkv", 384, 384, 3),
+        ("dense", 384, 384, 1),
+        ("up", 384, 1536, 1),
+        ("down", 1536, 384, 1),
+    ):
         for count in (1, 2, 4, 8, 16, 32, 64):
             x, W, b = torch.randn(2048, width), torch.randn(parts * out, width), torch.randn(parts * out)
             y = torch.empty(2048, parts * out)
-            stack = Stack(torch.randn(count, parts * given.rank, width), torch.randn(count, parts * given.rank, out),
-                          parts)
+            stack = Stack(
+                torch.randn(count, parts * given.rank, width), torch.randn(count, parts * given.rank, out), parts
+            )
             runs = Runs(tuple(range(0, 2049, 2048 // count)))
             sides = {"base": lambda: torch.addmm(b, x, W.t(), out=y)}  # noqa: B023
             for way, product in PRODUCTS.items():
@@ -346,15 +436,19 @@ def main() -> None:
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--registered", type=int, default=1000, help="adapters of --memory")
     parser.add_argument("--budget", type=float, default=0.25, help="of --memory, as a share of the base's weights")
-    for name, text in (("memory", "memory of many registered adapters"), ("cold", "first use of a cold adapter"),
-                       ("products", "ways to add the updates, over adapters a forward")):
+    for name, text in (
+        ("memory", "memory of many registered adapters"),
+        ("cold", "first use of a cold adapter"),
+        ("products", "ways to add the updates, over adapters a forward"),
+    ):
         parser.add_argument(f"--{name}", action="store_true", help=f"measure only: {text}")
     given = parser.parse_args()
     if given.memory and not os.environ.get("LORANK_MEASURES_MEMORY"):
         environment = {**os.environ, "LORANK_MEASURES_MEMORY": "1"}
         raise SystemExit(subprocess.run([sys.executable, *sys.argv], check=False, env=environment).returncode)
-    chosen = [task for name, task in (("memory", memory), ("cold", cold), ("products", products))
-              if getattr(given, name)]
+    chosen = [
+        task for name, task in (("memory", memory), ("cold", cold), ("products", products)) if getattr(given, name)
+    ]
     for task in chosen or [throughput]:
         task(given)
 

@@ -89,9 +89,11 @@ class Setting:
         data, index = self.data, bm25_index(self.data)
         queries = {**data.train.queries, **data.dev.queries, **data.test.queries}
         self.place = {query: i for i, query in enumerate(queries)}
-        self.runs = {"train": index.search(data.train.queries, CANDIDATES),
-                     "dev": index.search(data.dev.queries, JUDGED_DEPTH),
-                     "test": index.search(data.test.queries, JUDGED_DEPTH)}
+        self.runs = {
+            "train": index.search(data.train.queries, CANDIDATES),
+            "dev": index.search(data.dev.queries, JUDGED_DEPTH),
+            "test": index.search(data.test.queries, JUDGED_DEPTH),
+        }
         self.inputs = self.ranker().prepare(list(queries.values()), data.documents)
         self.lists = self._lists(data.train, self.runs["train"])
         self.held_out = self._lists(data.dev, self.runs["dev"])
@@ -105,19 +107,36 @@ class Setting:
 
     def settings(self, trial: Trial) -> OptimizerSettings:
         """Return the loop's settings for a run: no evaluation on the way, no checkpoint."""
-        return OptimizerSettings(steps=trial.steps, batch_size=self.batch_size, lr=trial.rate, evaluations=0,
-                                 checkpoint_seconds=float("inf"), warmup=0.1, weight_decay=0.0)
+        return OptimizerSettings(
+            steps=trial.steps,
+            batch_size=self.batch_size,
+            lr=trial.rate,
+            evaluations=0,
+            checkpoint_seconds=float("inf"),
+            warmup=0.1,
+            weight_decay=0.0,
+        )
 
     def statistics(self, ranker: BiEncoder, trial: Trial, kinds: frozenset[str]) -> dict[str, Any] | None:
         """Return what one calibration pass sees, where ``kinds`` asks for something."""
         if not kinds:
             return None
         layers = select_targets(ranker.module, trial.adapter.targets, trial.adapter.exclude)
-        return calibrate(ranker, self.inputs, self.lists, named_loss("softmax"), self.settings(trial), layers, kinds,
-                         batches=4, seed=trial.seed)
+        return calibrate(
+            ranker,
+            self.inputs,
+            self.lists,
+            named_loss("softmax"),
+            self.settings(trial),
+            layers,
+            kinds,
+            batches=4,
+            seed=trial.seed,
+        )
 
-    def scores(self, ranker: BiEncoder, weights: AdapterWeights | WholeWeights | None,
-               splits: Sequence[str]) -> dict[str, Run]:
+    def scores(
+        self, ranker: BiEncoder, weights: AdapterWeights | WholeWeights | None, splits: Sequence[str]
+    ) -> dict[str, Run]:
         """Return the learned scores of the candidates of ``splits``; each document is encoded once."""
         wanted = sorted({self.data.position[d] for split in splits for row in self.runs[split].values() for d in row})
         asked = np.array([self.place[q] for split in splits for q in self.runs[split]])
@@ -126,8 +145,13 @@ class Setting:
             queries = self._encode(ranker, self.inputs.queries, asked)
         at = {document: i for i, document in enumerate(wanted)}
         vector = dict(zip(asked.tolist(), queries, strict=True))
-        return {split: {q: {d: float(documents[at[self.data.position[d]]] @ vector[self.place[q]]) for d in row}
-                        for q, row in self.runs[split].items()} for split in splits}
+        return {
+            split: {
+                q: {d: float(documents[at[self.data.position[d]]] @ vector[self.place[q]]) for d in row}
+                for q, row in self.runs[split].items()
+            }
+            for split in splits
+        }
 
     def _encode(self, ranker: BiEncoder, table: Any, texts: np.ndarray) -> np.ndarray:
         start, length = ranker.template.cut(table.lengths[texts], ranker.room)
@@ -144,8 +168,9 @@ class Setting:
         return mean_of(learned, {q: self.data.dev.qrels.get(q, {}) for q in chosen}, MEASURE)
 
 
-def run_trial(setting: Setting, trial: Trial, wire: Wire = plain, *,
-              ranks: dict[str, int] | None = None) -> dict[str, Any]:
+def run_trial(
+    setting: Setting, trial: Trial, wire: Wire = plain, *, ranks: dict[str, int] | None = None
+) -> dict[str, Any]:
     """Train one run and judge it on dev and test; return the ledger's line."""
     ranker = setting.ranker()
     kinds = frozenset() if trial.adapter.name in WHOLE else statistics_needed(trial.adapter.name, trial.adapter.start)
@@ -155,29 +180,52 @@ def run_trial(setting: Setting, trial: Trial, wire: Wire = plain, *,
     hooks, make_optimizer = wire(weights, setting, trial)
     lists = replace(setting.lists, seed=trial.seed)
     with TemporaryDirectory() as folder:
-        train(ranker, setting.inputs, weights, lists, named_loss("softmax"), setting.settings(trial), seed=trial.seed,
-              folder=Path(folder), hooks=hooks, held_out=setting.held_out, make_optimizer=make_optimizer,
-              evaluate=None)
+        train(
+            ranker,
+            setting.inputs,
+            weights,
+            lists,
+            named_loss("softmax"),
+            setting.settings(trial),
+            seed=trial.seed,
+            folder=Path(folder),
+            hooks=hooks,
+            held_out=setting.held_out,
+            make_optimizer=make_optimizer,
+            evaluate=None,
+        )
     spent = time.process_time() - begun
     line = judged(setting, setting.scores(ranker, weights, ["dev", "test"]))
     parameters = sum(p.numel() for group in weights.parameter_groups() for p in group["params"])
     layers = {} if weights.adapter is None else {path: form.rank for path, form in weights.adapter.forms.items()}
-    return {"key": trial.key, **asdict(trial), "parameters": parameters, "cpu_seconds": round(spent, 2),
-            "ranks": layers, **line}
+    return {
+        "key": trial.key,
+        **asdict(trial),
+        "parameters": parameters,
+        "cpu_seconds": round(spent, 2),
+        "ranks": layers,
+        **line,
+    }
 
 
 def judged(setting: Setting, learned: dict[str, Run]) -> dict[str, Any]:
     """Return dev and test values of the learned scores alone, and mixed with BM25's by dev's choice."""
     qrels = {split: setting.data.splits[split].qrels for split in ("dev", "test")}
     first = {split: standardise_run(setting.runs[split]) for split in ("dev", "test")}
-    mix = choose_mix(first["dev"], learned["dev"], OffsetSettings().grid,
-                     lambda run: mean_of(run, qrels["dev"], MEASURE))
+    mix = choose_mix(
+        first["dev"], learned["dev"], OffsetSettings().grid, lambda run: mean_of(run, qrels["dev"], MEASURE)
+    )
     mixed = {split: mixed_run(mix, first[split], learned[split]) for split in ("dev", "test")}
     test = {"test": learned["test"], "test_mixed": mixed["test"]}
-    return {"dev": mean_of(learned["dev"], qrels["dev"], MEASURE),
-            "dev_mixed": mean_of(mixed["dev"], qrels["dev"], MEASURE), "mix": mix.weight,
-            **{name: {q: round(v, 6) for q, v in per_query(run, qrels["test"], [MEASURE])[MEASURE].items()}
-               for name, run in test.items()}}
+    return {
+        "dev": mean_of(learned["dev"], qrels["dev"], MEASURE),
+        "dev_mixed": mean_of(mixed["dev"], qrels["dev"], MEASURE),
+        "mix": mix.weight,
+        **{
+            name: {q: round(v, 6) for q, v in per_query(run, qrels["test"], [MEASURE])[MEASURE].items()}
+            for name, run in test.items()
+        },
+    }
 
 
 @dataclass
@@ -205,33 +253,47 @@ class Ledger:
                 file.write(json.dumps(line) + "\n")
             self.lines[trial.key] = line
             told = line.get("failed") or f"dev {line['dev']:.4f}"
-            print(f"{time.strftime('%H:%M:%S')} {trial.row} rate {trial.rate:g} seed {trial.seed}: {told} "
-                  f"({time.monotonic() - begun:.0f} s)", file=sys.stderr, flush=True)
+            print(
+                f"{time.strftime('%H:%M:%S')} {trial.row} rate {trial.rate:g} seed {trial.seed}: {told} "
+                f"({time.monotonic() - begun:.0f} s)",
+                file=sys.stderr,
+                flush=True,
+            )
         return self.lines[trial.key]
 
     def best(self, row: str, seed: int, data: str = "pydocs") -> dict[str, Any] | None:
         """Return the row's line of the rate with the best dev value."""
-        done = [line for line in self.lines.values()
-                if line["row"] == row and line["seed"] == seed and line["data"] == data and "dev" in line]
+        done = [
+            line
+            for line in self.lines.values()
+            if line["row"] == row and line["seed"] == seed and line["data"] == data and "dev" in line
+        ]
         return max(done, key=lambda line: line["dev"], default=None)
 
 
-def at_an_edge(ledger: Ledger, row: str, seed: int, rates: Sequence[float], factor: float = 3.0,
-               data: str = "pydocs") -> float | None:
+def at_an_edge(
+    ledger: Ledger, row: str, seed: int, rates: Sequence[float], factor: float = 3.0, data: str = "pydocs"
+) -> float | None:
     """Return the rate beyond the edge at which dev is best, None where it is inside or one more was tried."""
     best = ledger.best(row, seed, data)
     if best is None:
         return None
     rate = best["rate"]
-    tried = sorted({line["rate"] for line in ledger.lines.values()
-                    if (line["row"], line["seed"], line["data"]) == (row, seed, data)})
+    tried = sorted(
+        {
+            line["rate"]
+            for line in ledger.lines.values()
+            if (line["row"], line["seed"], line["data"]) == (row, seed, data)
+        }
+    )
     if len(tried) > len(rates) + 1:
         return None
     return rate * factor if rate == tried[-1] else rate / factor if rate == tried[0] else None
 
 
-def table(ledger: Ledger, rows: Sequence[str], reference: str, groups: Groups, seed: int = 0,
-          data: str = "pydocs") -> str:
+def table(
+    ledger: Ledger, rows: Sequence[str], reference: str, groups: Groups, seed: int = 0, data: str = "pydocs"
+) -> str:
     """Return a Markdown table: each row at its dev-chosen rate, against ``reference`` over the test queries.
 
     Intervals and p values are taken over ``groups`` of queries (`lorank.ranking.metrics.groups`), for queries that
@@ -246,17 +308,22 @@ def table(ledger: Ledger, rows: Sequence[str], reference: str, groups: Groups, s
     gaps = {row: values[row] - values[reference] for row in others}
     p = holm([float(randomization_test(sums(gaps[row][:, None], member)[:, 0], rng=rng)) for row in others])
     adjusted = dict(zip(others, p, strict=True))
-    lines = [f"| row | rank | trained | rate | dev | test {MEASURE} [95%] | a group once | mixed | against {reference} "
-             "[95%] | Holm p | CPU s |", "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"]
+    lines = [
+        f"| row | rank | trained | rate | dev | test {MEASURE} [95%] | a group once | mixed | against {reference} "
+        "[95%] | Holm p | CPU s |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
     for row in sorted(best, key=lambda row: -values[row].mean()):
         line = best[row]
         gap = "" if row == reference else f"{gaps[row].mean():+.4f} {_interval(gaps[row], member, rng)}"
         rank = line["adapter"]["rank"] if line["adapter"]["name"] not in WHOLE else "full"
         once = float((sums(values[row][:, None], member)[:, 0] / np.bincount(member)).mean())
-        lines.append(f"| {row} | {rank} | {line['parameters']:,} | {line['rate']:g} | {line['dev']:.4f} | "
-                     f"{values[row].mean():.4f} {_interval(values[row], member, rng)} | {once:.4f} | "
-                     f"{np.mean(list(line['test_mixed'].values())):.4f} | {gap} | "
-                     f"{'' if row == reference else f'{adjusted[row]:.3f}'} | {line['cpu_seconds']:.0f} |")
+        lines.append(
+            f"| {row} | {rank} | {line['parameters']:,} | {line['rate']:g} | {line['dev']:.4f} | "
+            f"{values[row].mean():.4f} {_interval(values[row], member, rng)} | {once:.4f} | "
+            f"{np.mean(list(line['test_mixed'].values())):.4f} | {gap} | "
+            f"{'' if row == reference else f'{adjusted[row]:.3f}'} | {line['cpu_seconds']:.0f} |"
+        )
     return "\n".join(lines)
 
 
@@ -266,15 +333,25 @@ def _interval(values: np.ndarray, member: np.ndarray, rng: np.random.Generator) 
 
 def over_seeds(ledger: Ledger, rows: Sequence[str], data: str = "pydocs") -> str:
     """Return each row's test mean and spread over seeds, at the rate that dev chose at seed 0."""
-    lines = ["| row | rate | seeds | dev, mean of seeds | test, mean of seeds | from | to |",
-             "|---|---:|---:|---:|---:|---:|---:|"]
+    lines = [
+        "| row | rate | seeds | dev, mean of seeds | test, mean of seeds | from | to |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
     for row in rows:
         best = ledger.best(row, 0, data)
-        own = [] if best is None else [
-            line for line in ledger.lines.values() if "dev" in line
-            and (line["row"], line["rate"], line["data"]) == (row, best["rate"], data)]
+        own = (
+            []
+            if best is None
+            else [
+                line
+                for line in ledger.lines.values()
+                if "dev" in line and (line["row"], line["rate"], line["data"]) == (row, best["rate"], data)
+            ]
+        )
         if len(own) > 1:
             tests = [float(np.mean(list(line["test"].values()))) for line in own]
-            lines.append(f"| {row} | {best['rate']:g} | {len(own)} | {np.mean([line['dev'] for line in own]):.4f} "
-                         f"| {np.mean(tests):.4f} | {min(tests):.4f} | {max(tests):.4f} |")
+            lines.append(
+                f"| {row} | {best['rate']:g} | {len(own)} | {np.mean([line['dev'] for line in own]):.4f} "
+                f"| {np.mean(tests):.4f} | {min(tests):.4f} | {max(tests):.4f} |"
+            )
     return "\n".join(lines)

@@ -20,12 +20,16 @@ def table(rows: list[SortingCost]) -> str:
     cost = {(row.sort, row.cached, row.batch_size): row.inferences for row in rows}
     settings = [(cached, size) for cached in (False, True) for size in SIZES]
     least = {setting: min(cost[sort, *setting] for sort in SORTS) for setting in settings}
-    lines = ["| sort | " + " | ".join(f"batch {size}{', cache' if cached else ''}" for cached, size in settings) + " |",
-             "|---" * (1 + len(settings)) + "|"]
+    lines = [
+        "| sort | " + " | ".join(f"batch {size}{', cache' if cached else ''}" for cached, size in settings) + " |",
+        "|---" * (1 + len(settings)) + "|",
+    ]
     for sort in SORTS:
         cells = [f"{cost[sort, *setting]:,.0f}" for setting in settings]
-        shown = [f"**{cell}**" if cost[sort, *setting] == least[setting] else cell
-                 for cell, setting in zip(cells, settings, strict=True)]
+        shown = [
+            f"**{cell}**" if cost[sort, *setting] == least[setting] else cell
+            for cell, setting in zip(cells, settings, strict=True)
+        ]
         lines.append(f"| {'bubble sort' if sort == 'sliding' else sort} | {' | '.join(shown)} |")
     return "\n".join(lines)
 

@@ -38,12 +38,27 @@ DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "trec
 NOISE = noise_of_agreement(0.8)
 SEEDS = (0, 1, 2)
 ROWS: list[tuple[str, dict[str, Any]]] = [
-    ("pointwise", {}), ("full", {}), ("permutation-self-consistency", {}), ("sliding", {}), ("first", {}),
-    ("top-down", {}), ("jointrank", {}), ("jointrank", {"replicates": 8}), ("grouprank", {}), ("listt5", {}),
-    ("setwise", {"method": "heapsort"}), ("setwise", {"method": "bubblesort"}),
-    ("prp", {"method": "heapsort"}), ("prp", {"method": "sliding"}), ("prp", {"method": "quicksort"}),
-    ("prp", {"method": "all-pairs"}), ("sparse-pairwise", {}), ("sparse-pairwise", {"share": 0.1}),
-    ("iranker", {}), ("dynamicrag", {})]
+    ("pointwise", {}),
+    ("full", {}),
+    ("permutation-self-consistency", {}),
+    ("sliding", {}),
+    ("first", {}),
+    ("top-down", {}),
+    ("jointrank", {}),
+    ("jointrank", {"replicates": 8}),
+    ("grouprank", {}),
+    ("listt5", {}),
+    ("setwise", {"method": "heapsort"}),
+    ("setwise", {"method": "bubblesort"}),
+    ("prp", {"method": "heapsort"}),
+    ("prp", {"method": "sliding"}),
+    ("prp", {"method": "quicksort"}),
+    ("prp", {"method": "all-pairs"}),
+    ("sparse-pairwise", {}),
+    ("sparse-pairwise", {"share": 0.1}),
+    ("iranker", {}),
+    ("dynamicrag", {}),
+]
 
 
 @dataclass(frozen=True)
@@ -97,8 +112,11 @@ class Folded(Ranker):
 
         found = sorted(folder.glob("fold-*"))
         parts = cross_validation(read_beir(DATA / "beir"), folds=len(found), seed=0, split="test")
-        self.by_query = {text: load_ranker(folder / f"fold-{number}") for number, part in enumerate(parts, start=1)
-                         for text in part.test.queries.values()}
+        self.by_query = {
+            text: load_ranker(folder / f"fold-{number}")
+            for number, part in enumerate(parts, start=1)
+            for text in part.test.queries.values()
+        }
 
     def score_pairs(self, queries: Any, documents: Any, pairs: np.ndarray, listen: Any = None) -> np.ndarray:
         (query,) = queries
@@ -123,8 +141,14 @@ def ndcg(task: Task, run: Run) -> list[float]:
     return [float(values[given.query_id]) for given in task.lists]
 
 
-def judged_row(task: Task, judge: str, strategy: str, options: dict[str, Any], judges: Sequence[Callable[[Any], Judge]],
-               score_seconds: Callable[[], float]) -> Row:
+def judged_row(
+    task: Task,
+    judge: str,
+    strategy: str,
+    options: dict[str, Any],
+    judges: Sequence[Callable[[Any], Judge]],
+    score_seconds: Callable[[], float],
+) -> Row:
     """Return the row of a strategy, averaged over ``judges``: one for each seed."""
     quality, cost = [], np.zeros((4, len(task.lists)))
     for seed, judge_of in enumerate(judges):
@@ -143,8 +167,10 @@ def judged_row(task: Task, judge: str, strategy: str, options: dict[str, Any], j
 def oracles(task: Task) -> list[Callable[[CandidateList], Judge]]:
     """Return a noisy oracle for each seed; no two queries share their noise."""
     place = {given.query_id: number for number, given in enumerate(task.lists)}
-    return [lambda given, seed=seed: Oracle(task.labels(given), NOISE, seed=1000 * seed + place[given.query_id])
-            for seed in SEEDS]
+    return [
+        lambda given, seed=seed: Oracle(task.labels(given), NOISE, seed=1000 * seed + place[given.query_id])
+        for seed in SEEDS
+    ]
 
 
 def feedback_row(task: Task, name: str, encoder: BiEncoder) -> Row:
@@ -166,15 +192,19 @@ def plain_rows(task: Task) -> Iterator[Row]:
     """Yield the first stage, and the best order that these candidates allow."""
     none = [0.0] * len(task.lists)
     first = {given.query_id: {d: -float(i) for i, d in enumerate(given.ids)} for given in task.lists}
-    best = {given.query_id: run_scores(given, rerank(given.query, given.texts, Oracle(task.labels(given)), "full"))
-            for given in task.lists}
+    best = {
+        given.query_id: run_scores(given, rerank(given.query, given.texts, Oracle(task.labels(given)), "full"))
+        for given in task.lists
+    }
     yield Row("none", "BM25, as it came", {}, ndcg(task, first), none, none, none, none)
     yield Row("none", "the best order of these candidates", {}, ndcg(task, best), none, none, none, none)
 
 
-def rows(task: Task, done: dict[str, Row], folders: Sequence[str], folds: Sequence[str],
-         keep: Callable[[Row], None]) -> None:
+def rows(
+    task: Task, done: dict[str, Row], folders: Sequence[str], folds: Sequence[str], keep: Callable[[Row], None]
+) -> None:
     """Compute the rows that are not done yet."""
+
     def missing(judge: str) -> list[tuple[str, dict[str, Any]]]:
         return [(name, options) for name, options in ROWS if key(judge, name, options) not in done]
 
@@ -191,8 +221,9 @@ def rows(task: Task, done: dict[str, Row], folders: Sequence[str], folds: Sequen
             ranker_rows(task, known, name, wanted, keep)
 
 
-def ranker_rows(task: Task, known: Remembered, name: str, wanted: Sequence[tuple[str, dict[str, Any]]],
-                keep: Callable[[Row], None]) -> None:
+def ranker_rows(
+    task: Task, known: Remembered, name: str, wanted: Sequence[tuple[str, dict[str, Any]]], keep: Callable[[Row], None]
+) -> None:
     """Compute the rows of one ranker as judge."""
     judge = RankerJudge(known, name=name)
     for strategy, options in wanted:
@@ -217,17 +248,24 @@ def table(found: Sequence[Row]) -> str:
     """Return the rows of each judge as Markdown, best first, with 95 % bootstrap intervals over queries."""
     lines = []
     for judge in dict.fromkeys(row.judge for row in found):
-        lines += [f"\n### {judge}\n", "| strategy | nDCG@10 [95 %] | calls | rounds | tokens | seconds |",
-                  "|---|---|---|---|---|---|"]
+        lines += [
+            f"\n### {judge}\n",
+            "| strategy | nDCG@10 [95 %] | calls | rounds | tokens | seconds |",
+            "|---|---|---|---|---|---|",
+        ]
         for row in sorted((row for row in found if row.judge == judge), key=lambda row: -np.mean(row.ndcg)):
             values = np.array(row.ndcg)
             means = bootstrap_means(values[:, None], rng=np.random.default_rng(0))[:, 0]
             low, high = percentile(means, values, 0.95)
-            options = ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-                                for name, value in row.options.items())
+            options = ", ".join(
+                f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+                for name, value in row.options.items()
+            )
             cost = [np.mean(each) for each in (row.calls, row.rounds, row.tokens, row.seconds)]
-            lines.append(f"| {row.strategy}{f' ({options})' if options else ''} | {values.mean():.3f} [{low:.3f}, "
-                         f"{high:.3f}] | {cost[0]:,.0f} | {cost[1]:,.0f} | {cost[2]:,.0f} | {cost[3]:.3f} |")
+            lines.append(
+                f"| {row.strategy}{f' ({options})' if options else ''} | {values.mean():.3f} [{low:.3f}, "
+                f"{high:.3f}] | {cost[0]:,.0f} | {cost[1]:,.0f} | {cost[2]:,.0f} | {cost[3]:.3f} |"
+            )
     return "\n".join(lines)
 
 

@@ -74,8 +74,9 @@ def make(side: str, rank: int) -> tuple[nn.Module, Iterable[nn.Parameter]]:
         return model, list(adapter.parameters())
     import peft
 
-    config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear", task_type="SEQ_CLS",
-                             use_dora=side.endswith("dora"))
+    config = peft.LoraConfig(
+        r=rank, lora_alpha=rank, target_modules="all-linear", task_type="SEQ_CLS", use_dora=side.endswith("dora")
+    )
     wrapped = peft.get_peft_model(model, config)
     return wrapped, [parameter for parameter in wrapped.parameters() if parameter.requires_grad]
 
@@ -201,15 +202,19 @@ def main() -> None:
         command = [sys.executable, __file__, "--memory-of", side, *options]
         memory[side] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     timed = time_sides(given.sides, given.repeats, given.clock, **size)
-    print(f"{date.today()}, {processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-          f"r={given.rank}, {given.batch} x {given.tokens} tokens, {given.repeats} rounds, {given.clock} clock\n")
+    print(
+        f"{date.today()}, {processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"r={given.rank}, {given.batch} x {given.tokens} tokens, {given.repeats} rounds, {given.clock} clock\n"
+    )
     print("| side | trained | step, s | time / floor | fastest | allocated, MiB | memory / floor | resident, MiB |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     floor = memory["floor"]["allocated"]
     for side in given.sides:
         row, size_of = timed[side], memory[side]
-        print(f"| {side} | {row['trained']:,} | {row['seconds']:.3f} | {row['ratio']:.3f} | {row['fastest']:.3f} "
-              f"| {size_of['allocated']:.1f} | {size_of['allocated'] / floor:.3f} | {size_of['resident']:.0f} |")
+        print(
+            f"| {side} | {row['trained']:,} | {row['seconds']:.3f} | {row['ratio']:.3f} | {row['fastest']:.3f} "
+            f"| {size_of['allocated']:.1f} | {size_of['allocated'] / floor:.3f} | {size_of['resident']:.0f} |"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Adapt MiniLM to the embedded collection, judge it against BM25, and rank a few texts.
 
-    python examples/adapt_a_bi_encoder.py runs/example
+python examples/adapt_a_bi_encoder.py runs/example
 """
 
 import sys
@@ -13,8 +13,9 @@ from lorank.training.retrieval import bm25_index
 def main(out: str) -> None:
     data = lorank.load("pydocs")
     ranker = lorank.BiEncoder("minilm", max_length=128, dtype="auto")
-    recipe = Recipe(training=OptimizerSettings(steps=40, batch_size=16, evaluations=2),
-                    lists=ListSettings(free_queries="titles"))
+    recipe = Recipe(
+        training=OptimizerSettings(steps=40, batch_size=16, evaluations=2), lists=ListSettings(free_queries="titles")
+    )
     tuned = lorank.fit(ranker, data, adapter="lora", loss="softmax", rank=8, out=out, recipe=recipe)
 
     bm25 = bm25_index(data).search(data.test.queries, top=50)

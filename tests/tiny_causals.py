@@ -13,12 +13,23 @@ from transformers import (
     Qwen2Config,
 )
 
-CHAT = ("{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>{% endfor %}"
-        "{% if add_generation_prompt %}<assistant>{% endif %}")
+CHAT = (
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
 WORDS = ("Yes", "No", "<user>", "<assistant>")
-SIZES = {"vocab_size": 280, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-         "num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 512, "pad_token_id": 0,
-         "eos_token_id": 1, "bos_token_id": None}
+SIZES = {
+    "vocab_size": 280,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": None,
+}
 
 
 def causal_tokenizer(chat: bool = True, words: tuple[str, ...] = WORDS) -> PreTrainedTokenizerFast:
@@ -45,8 +56,9 @@ def qwen2() -> PretrainedConfig:
 TINY_CAUSAL = {"llama": llama, "qwen2": qwen2}
 
 
-def write_causal(folder: Path, config: PretrainedConfig, *, chat: bool = True, spread: float = 0.1,
-                 loudness: float = 1.0) -> Path:
+def write_causal(
+    folder: Path, config: PretrainedConfig, *, chat: bool = True, spread: float = 0.1, loudness: float = 1.0
+) -> Path:
     """Write a random model of ``config``, its output layer times ``loudness``, and its tokenizer."""
     with torch.random.fork_rng():
         torch.manual_seed(3)

@@ -29,21 +29,37 @@ from transformers import (
 from lorank.ranking.scorers.pretrained import resolve
 
 TEXT = [
-    "sorting a list of words in place or into a new list", "low-rank adaptation of large language models",
-    "the moon orbits the earth and the earth orbits the sun", "a query and a document are read together",
-    "rankers order documents by how relevant they are, 1 2 3 and 0.5 of them", "café naïve über straße",
-    "o b c d e f g h i j k l m n p q r s t u v w x y z", "of of of the the the a a a x x x",
+    "sorting a list of words in place or into a new list",
+    "low-rank adaptation of large language models",
+    "the moon orbits the earth and the earth orbits the sun",
+    "a query and a document are read together",
+    "rankers order documents by how relevant they are, 1 2 3 and 0.5 of them",
+    "café naïve über straße",
+    "o b c d e f g h i j k l m n p q r s t u v w x y z",
+    "of of of the the the a a a x x x",
 ] * 5
 
 DOCUMENTS = [
-    "sorting a list", "", "the moon orbits the earth " * 30, "a document, read together with a query: why?",
-    "rankers order documents", "Low-rank adaptation of large models " * 3, "x",
-    "the earth and the sun and the moon and the words in the list", "of the list", "rankers order documents",
+    "sorting a list",
+    "",
+    "the moon orbits the earth " * 30,
+    "a document, read together with a query: why?",
+    "rankers order documents",
+    "Low-rank adaptation of large models " * 3,
+    "x",
+    "the earth and the sun and the moon and the words in the list",
+    "of the list",
+    "rankers order documents",
 ]
 QUERY = "how are documents ordered"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
-         "max_position_embeddings": 80}
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 80,
+}
 
 
 def word_pieces() -> BertTokenizer:
@@ -57,9 +73,14 @@ def word_pieces() -> BertTokenizer:
 def byte_pairs() -> tuple[dict[str, int], list[tuple[str, str]]]:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.train_from_iterator(TEXT, trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer.train_from_iterator(
+        TEXT,
+        trainers.BpeTrainer(
+            vocab_size=400,
+            special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
     model = json.loads(tokenizer.to_str())["model"]
     return model["vocab"], [tuple(merge) for merge in model["merges"]]
 
@@ -76,10 +97,18 @@ def modernbert_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, cls_token="<s>", sep_token="</s>", pad_token="<pad>",
-                                   unk_token="<unk>", mask_token="<mask>", model_max_length=80,
-                                   model_input_names=["input_ids", "attention_mask"])
+        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        cls_token="<s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        model_max_length=80,
+        model_input_names=["input_ids", "attention_mask"],
+    )
 
 
 def deberta_tokenizer() -> DebertaV2Tokenizer:
@@ -103,20 +132,41 @@ def tiny_xlm_roberta() -> tuple:
 
 
 def tiny_deberta() -> tuple:
-    config = DebertaV2Config(vocab_size=200, relative_attention=True, position_buckets=16, share_att_key=True,
-                             pos_att_type=["p2c", "c2p"], type_vocab_size=0, position_biased_input=False,
-                             norm_rel_ebd="layer_norm", pad_token_id=0, **SIZES)
+    config = DebertaV2Config(
+        vocab_size=200,
+        relative_attention=True,
+        position_buckets=16,
+        share_att_key=True,
+        pos_att_type=["p2c", "c2p"],
+        type_vocab_size=0,
+        position_biased_input=False,
+        norm_rel_ebd="layer_norm",
+        pad_token_id=0,
+        **SIZES,
+    )
     return config, deberta_tokenizer()
 
 
 def tiny_modernbert() -> tuple:
-    config = ModernBertConfig(vocab_size=400, pad_token_id=1, bos_token_id=0, eos_token_id=2, cls_token_id=0,
-                              sep_token_id=2, local_attention=16, global_attn_every_n_layers=2, **SIZES)
+    config = ModernBertConfig(
+        vocab_size=400,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+        cls_token_id=0,
+        sep_token_id=2,
+        local_attention=16,
+        global_attn_every_n_layers=2,
+        **SIZES,
+    )
     return config, modernbert_tokenizer()
 
 
 TINY: dict[str, Callable[[], tuple]] = {
-    "bert": tiny_bert, "roberta": tiny_roberta, "xlm-roberta": tiny_xlm_roberta, "deberta-v2": tiny_deberta,
+    "bert": tiny_bert,
+    "roberta": tiny_roberta,
+    "xlm-roberta": tiny_xlm_roberta,
+    "deberta-v2": tiny_deberta,
     "modernbert": tiny_modernbert,
 }
 

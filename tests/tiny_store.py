@@ -54,11 +54,27 @@ class Process:
 @contextmanager
 def serving(base: Path, adapters: Path, log: Path, options: Sequence[str] = (), port: int = 0) -> Iterator[Process]:
     """Start the command, wait until it says its address, yield it, and end it."""
-    command = [str(Path(sys.executable).with_name("lorank")), "serve", "--base", str(base), "--kind", "cross-encoder",
-               "--dtype", "float32", "--max-length", "32", "--adapters", str(adapters), "--port", str(port), *options]
+    command = [
+        str(Path(sys.executable).with_name("lorank")),
+        "serve",
+        "--base",
+        str(base),
+        "--kind",
+        "cross-encoder",
+        "--dtype",
+        "float32",
+        "--max-length",
+        "32",
+        "--adapters",
+        str(adapters),
+        "--port",
+        str(port),
+        *options,
+    ]
     with log.open("ab") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True,
-                                   env={**os.environ, "OMP_NUM_THREADS": "1"})
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
     try:
         said = process.stdout.readline().strip()
         assert said.startswith("http://"), log.read_text()

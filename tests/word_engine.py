@@ -74,9 +74,13 @@ class WordEngine:
 
 def tenant_keys() -> Keys:
     """Return the keys of two tenants, and of an operator who may call everything."""
-    return Keys([(hashed(KEYS["acme"]), Caller("acme", frozenset({"acme"}))),
-                 (hashed(KEYS["globex"]), Caller("globex", frozenset({"globex", "initech"}))),
-                 (hashed(KEYS["operator"]), Caller("operator"))])
+    return Keys(
+        [
+            (hashed(KEYS["acme"]), Caller("acme", frozenset({"acme"}))),
+            (hashed(KEYS["globex"]), Caller("globex", frozenset({"globex", "initech"}))),
+            (hashed(KEYS["operator"]), Caller("operator")),
+        ]
+    )
 
 
 def bearer(name: str) -> dict[str, str]:

@@ -31,21 +31,57 @@ SPLIT_SHARES = {"train": 0.60, "dev": 0.15, "test": 0.25}
 LARGEST_COMPONENT = 0.05
 """No component of queries that share targets holds a larger share of the queries than this."""
 
-LICENCE_SECTIONS = ("terms-and-conditions-for-accessing-or-otherwise-using-python",
-                    "psf-license-agreement-for-python-release",
-                    "beopen-com-license-agreement-for-python-2-0", "cnri-license-agreement-for-python-1-6-1",
-                    "cwi-license-agreement-for-python-0-9-0-through-1-2",
-                    "zero-clause-bsd-license-for-code-in-the-python-release-documentation")
+LICENCE_SECTIONS = (
+    "terms-and-conditions-for-accessing-or-otherwise-using-python",
+    "psf-license-agreement-for-python-release",
+    "beopen-com-license-agreement-for-python-2-0",
+    "cnri-license-agreement-for-python-1-6-1",
+    "cwi-license-agreement-for-python-0-9-0-through-1-2",
+    "zero-clause-bsd-license-for-code-in-the-python-release-documentation",
+)
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
-BLOCKS = {"p", "li", "dt", "dd", "tr", "pre", "div", "table", "ul", "ol", "dl", "aside", "blockquote", "br", "hr",
-          "section", "h1", "h2", "h3", "h4", "h5", "h6"}
+BLOCKS = {
+    "p",
+    "li",
+    "dt",
+    "dd",
+    "tr",
+    "pre",
+    "div",
+    "table",
+    "ul",
+    "ol",
+    "dl",
+    "aside",
+    "blockquote",
+    "br",
+    "hr",
+    "section",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+}
 CELLS = {"td", "th"}
 SKIPPED = {"script", "style", "nav", "svg"}
 SKIPPED_CLASSES = {"headerlink", "toctree-wrapper", "contents"}
 
-KINDS = ("module", "statement", "operator", "object", "keyword", "built-in function", "exception", "function",
-         "built-in exception", "protocol", "environment variable")
+KINDS = (
+    "module",
+    "statement",
+    "operator",
+    "object",
+    "keyword",
+    "built-in function",
+    "exception",
+    "function",
+    "built-in exception",
+    "protocol",
+    "environment variable",
+)
 """Entries that say what a sub-entry is: "statement > if" reads "if statement"."""
 
 
@@ -175,8 +211,11 @@ def clean_heading(heading: str) -> str:
 
 def page_names(html: Path) -> list[str]:
     """Return the pages that make the corpus, without ``.html``, sorted."""
-    names = [path.relative_to(html).with_suffix("").as_posix()
-             for folder in CORPUS_FOLDERS for path in (html / folder).glob("**/*.html")]
+    names = [
+        path.relative_to(html).with_suffix("").as_posix()
+        for folder in CORPUS_FOLDERS
+        for path in (html / folder).glob("**/*.html")
+    ]
     names += [page for page in CORPUS_PAGES if (html / f"{page}.html").is_file()]
     return sorted(names)
 
@@ -379,8 +418,9 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def write_queries(path: Path, queries: dict[str, Query]) -> None:
-    write_lines(path, (json.dumps({"_id": name, "text": query.text}, ensure_ascii=False)
-                       for name, query in queries.items()))
+    write_lines(
+        path, (json.dumps({"_id": name, "text": query.text}, ensure_ascii=False) for name, query in queries.items())
+    )
 
 
 def write_qrels(path: Path, queries: dict[str, Query]) -> None:
@@ -394,8 +434,11 @@ def read_licence(html: Path) -> str:
     for page in ("copyright", "license"):
         parser = PageParser(page)
         parser.feed((html / f"{page}.html").read_text("utf-8"))
-        parts += [f"{section.heading}\n\n{section.text}\n" for section in parser.sections
-                  if page == "copyright" or section.anchor in LICENCE_SECTIONS]
+        parts += [
+            f"{section.heading}\n\n{section.text}\n"
+            for section in parser.sections
+            if page == "copyright" or section.anchor in LICENCE_SECTIONS
+        ]
     return "\n\n".join(parts)
 
 
@@ -462,9 +505,14 @@ def build(html: Path, out: Path) -> None:
     splits, left_out = split_by_target(main)
     kept = sorted((query for chosen in splits.values() for query in chosen), key=lambda q: q.text)
     ids = {query.text: f"q{i:04d}" for i, query in enumerate(kept, 1)}
-    write_lines(out / "corpus.jsonl.gz", (
-        json.dumps({"_id": section.id, "title": section.title, "text": section.text}, ensure_ascii=False)
-        for section in sections if section.text))
+    write_lines(
+        out / "corpus.jsonl.gz",
+        (
+            json.dumps({"_id": section.id, "title": section.title, "text": section.text}, ensure_ascii=False)
+            for section in sections
+            if section.text
+        ),
+    )
     write_queries(out / "queries.jsonl.gz", {ids[query.text]: query for query in kept})
     for name, chosen in splits.items():
         write_qrels(out / "qrels" / f"{name}.tsv.gz", {ids[query.text]: query for query in chosen})
@@ -473,27 +521,42 @@ def build(html: Path, out: Path) -> None:
     write_qrels(out / "names" / "qrels" / "test.tsv.gz", named)
     write_bytes(out / "LICENSE", read_licence(html).encode())
     card = CARD.format(
-        folders=", ".join(CORPUS_FOLDERS), documents=sum(bool(section.text) for section in sections),
-        queries=len(kept), judgments=sum(len(q.targets) for q in kept),
+        folders=", ".join(CORPUS_FOLDERS),
+        documents=sum(bool(section.text) for section in sections),
+        queries=len(kept),
+        judgments=sum(len(q.targets) for q in kept),
         targets=len({t for q in kept for t in q.targets}),
-        names=len(names), name_judgments=sum(len(q.targets) for q in names), left_out=len(left_out),
-        limit=LARGEST_COMPONENT, shares=" / ".join(f"{n} {share:.0%}" for n, share in SPLIT_SHARES.items()),
-        table="\n".join(f"| {name} | {len(chosen):,} | {sum(len(q.targets) for q in chosen):,} | "
-                        f"{len({t for q in chosen for t in q.targets}):,} |" for name, chosen in splits.items()))
+        names=len(names),
+        name_judgments=sum(len(q.targets) for q in names),
+        left_out=len(left_out),
+        limit=LARGEST_COMPONENT,
+        shares=" / ".join(f"{n} {share:.0%}" for n, share in SPLIT_SHARES.items()),
+        table="\n".join(
+            f"| {name} | {len(chosen):,} | {sum(len(q.targets) for q in chosen):,} | "
+            f"{len({t for q in chosen for t in q.targets}):,} |"
+            for name, chosen in splits.items()
+        ),
+    )
     write_bytes(out / "README.md", card.encode())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(
-        "Build the collection pydocs from the HTML pages of the Debian package python3.11-doc "
-        "(apt-get install python3.11-doc)."))
-    parser.add_argument("html", type=Path, nargs="?", default=DEBIAN_FOLDER,
-                        help="folder of the HTML pages (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=(
+            "Build the collection pydocs from the HTML pages of the Debian package python3.11-doc "
+            "(apt-get install python3.11-doc)."
+        )
+    )
+    parser.add_argument(
+        "html", type=Path, nargs="?", default=DEBIAN_FOLDER, help="folder of the HTML pages (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder to write (default: %(default)s)")
     options = parser.parse_args()
     if not (options.html / "genindex-all.html").is_file():
-        parser.error(f"{options.html} holds no genindex-all.html; install Debian's package python3.11-doc, "
-                     "or give the folder of its HTML pages")
+        parser.error(
+            f"{options.html} holds no genindex-all.html; install Debian's package python3.11-doc, "
+            "or give the folder of its HTML pages"
+        )
     build(options.html, options.out)
 
 

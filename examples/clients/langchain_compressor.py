@@ -25,15 +25,28 @@ class Reranker(BaseDocumentCompressor):
     key: str
     top_n: int = 5
 
-    def compress_documents(self, documents: Sequence[Document], query: str,
-                           callbacks: Callbacks = None) -> list[Document]:
-        answer = requests.post(f"{self.address}/v1/rerank", timeout=60, headers={"Authorization": f"Bearer {self.key}"},
-                               json={"model": self.model, "query": query, "top_n": self.top_n,
-                                     "documents": [document.page_content for document in documents]})
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks = None
+    ) -> list[Document]:
+        answer = requests.post(
+            f"{self.address}/v1/rerank",
+            timeout=60,
+            headers={"Authorization": f"Bearer {self.key}"},
+            json={
+                "model": self.model,
+                "query": query,
+                "top_n": self.top_n,
+                "documents": [document.page_content for document in documents],
+            },
+        )
         answer.raise_for_status()
-        return [Document(documents[row["index"]].page_content,
-                         metadata={**documents[row["index"]].metadata, "relevance_score": row["relevance_score"]})
-                for row in answer.json()["results"]]
+        return [
+            Document(
+                documents[row["index"]].page_content,
+                metadata={**documents[row["index"]].metadata, "relevance_score": row["relevance_score"]},
+            )
+            for row in answer.json()["results"]
+        ]
 
 
 compressor = Reranker(address=ADDRESS, model=MODEL, key=KEY, top_n=2)

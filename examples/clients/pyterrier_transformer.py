@@ -27,10 +27,17 @@ class Reranker(pt.Transformer):
         results = results.copy()
         scores = pd.Series(0.0, index=results.index)
         for _, rows in results.groupby("qid", sort=False):
-            answer = requests.post(f"{self.address}/v1/rerank", timeout=60,
-                                   headers={"Authorization": f"Bearer {self.key}"},
-                                   json={"model": self.model, "query": rows["query"].iloc[0],
-                                         "documents": rows["text"].tolist(), "return_documents": False})
+            answer = requests.post(
+                f"{self.address}/v1/rerank",
+                timeout=60,
+                headers={"Authorization": f"Bearer {self.key}"},
+                json={
+                    "model": self.model,
+                    "query": rows["query"].iloc[0],
+                    "documents": rows["text"].tolist(),
+                    "return_documents": False,
+                },
+            )
             answer.raise_for_status()
             for row in answer.json()["results"]:
                 scores.loc[rows.index[row["index"]]] = row["relevance_score"]

@@ -21,8 +21,20 @@ _HOME_OF = {
     "load_ranker": "lorank.training",
 }
 
-__all__ = ["BM25", "BiEncoder", "CausalRanker", "CrossEncoder", "FeatureRanker", "TreeRanker", "evaluate", "fit",
-           "load", "load_ranker", "lowrank", "ranking"]
+__all__ = [
+    "BM25",
+    "BiEncoder",
+    "CausalRanker",
+    "CrossEncoder",
+    "FeatureRanker",
+    "TreeRanker",
+    "evaluate",
+    "fit",
+    "load",
+    "load_ranker",
+    "lowrank",
+    "ranking",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,8 +26,11 @@ def home(tiny_folders, tmp_path_factory):
     """Two trained LoRAs of rank 4 and 2 and a DoRA on one base, and a LoRA on another."""
     root = tmp_path_factory.mktemp("adapters")
     for name, base, form, rank, seed in (
-        ("a", "bert", "lora", 4, 0), ("b", "bert", "lora", 2, 1), ("dora", "bert", "dora", 2, 2),
-        ("gralora", "bert", "gralora", 2, 2), ("other", "roberta", "lora", 2, 1),
+        ("a", "bert", "lora", 4, 0),
+        ("b", "bert", "lora", 2, 1),
+        ("dora", "bert", "dora", 2, 2),
+        ("gralora", "bert", "gralora", 2, 2),
+        ("other", "roberta", "lora", 2, 1),
     ):
         torch.manual_seed(0)
         ranker = RANKERS["cross-encoder"](str(tiny_folders[base]))
@@ -135,14 +138,17 @@ def test_average_is_the_weighted_sum_of_updates_and_of_heads(home, tmp_path, cap
     assert {form.rank for form in load_ranker(tmp_path / "ties").adapter.forms.values()} == {3}
 
 
-@pytest.mark.parametrize(("arguments", "code", "says"), [
-    (["a", "other"], 2, "one kind and base"),
-    (["a"], 2, "two rankers"),
-    (["a", "b", "--weights", "x,y"], 2, "not numbers"),
-    (["a", "b", "--weights", "1"], 2, "1 weights"),
-    (["a", "b", "--method", "mean"], 2, "known: dare"),
-    (["a", "none"], 1, "no tuned ranker"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["a", "other"], 2, "one kind and base"),
+        (["a"], 2, "two rankers"),
+        (["a", "b", "--weights", "x,y"], 2, "not numbers"),
+        (["a", "b", "--weights", "1"], 2, "1 weights"),
+        (["a", "b", "--method", "mean"], 2, "known: dare"),
+        (["a", "none"], 1, "no tuned ranker"),
+    ],
+)
 def test_wrong_use_is_told_and_leaves_nothing(home, tmp_path, capsys, arguments, code, says):
     folders = [home / name if name in ("a", "b", "other", "none") else name for name in arguments]
     got, _, err = run(capsys, "adapter", "average", *folders, "--out", tmp_path / "out")

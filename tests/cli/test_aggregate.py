@@ -74,17 +74,23 @@ def test_ties_share_a_rank(lorank, tmp_path):
     duels = tmp_path / "duels.csv"
     duels.write_text("a,b\nb,a\na,c\nb,c\n")
     assert [line.split("\t")[0] for line in lorank("--method", "copeland", "--duels", duels).stdout.splitlines()] == [
-        "1", "1", "3"]
+        "1",
+        "1",
+        "3",
+    ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ([], "give one of --run"),
-    (["--duels", "d.csv", "--table", "t.csv"], "--table and --duels"),
-    (["--run", "a.run"], "--out"),
-    (["--duels", "d.csv", "--out", "x"], "writes a run"),
-    (["--duels", "absent.csv"], "no such file"),
-    (["--duels", "d.csv", "--option", "prior"], "not key=value"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give one of --run"),
+        (["--duels", "d.csv", "--table", "t.csv"], "--table and --duels"),
+        (["--run", "a.run"], "--out"),
+        (["--duels", "d.csv", "--out", "x"], "writes a run"),
+        (["--duels", "absent.csv"], "no such file"),
+        (["--duels", "d.csv", "--option", "prior"], "not key=value"),
+    ],
+)
 def test_wrong_use_is_named(lorank, arguments, message):
     with pytest.raises(LorankError, match=message):
         lorank(*arguments)

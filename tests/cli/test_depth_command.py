@@ -48,9 +48,13 @@ def test_a_bi_encoder_scores_the_run(given, tiny_folders):
     assert "phantom hits in the first 10 of 6 queries" in done.stdout
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ([], "give either --ranker or --scores"), (["--scores", "x", "--depths", "3,a"], "write numbers from 1 up"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either --ranker or --scores"),
+        (["--scores", "x", "--depths", "3,a"], "write numbers from 1 up"),
+    ],
+)
 def test_wrong_use_is_told(arguments, message, given):
     done = run([*given, *arguments])
     assert isinstance(done.exception, UsageError)

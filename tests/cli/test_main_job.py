@@ -24,11 +24,13 @@ def environment(tmp_path):
 @pytest.fixture
 def lorank(environment, tmp_path):
     def run(*arguments, check=True, given=None):
-        done = subprocess.run([*LORANK, *map(str, arguments)], capture_output=True, text=True, env=environment,
-                              cwd=tmp_path, input=given)
+        done = subprocess.run(
+            [*LORANK, *map(str, arguments)], capture_output=True, text=True, env=environment, cwd=tmp_path, input=given
+        )
         if check:
             assert done.returncode == 0, done.stderr
         return done
+
     return run
 
 
@@ -44,9 +46,29 @@ def bert(tiny_folders):
 
 
 def test_train_retrieve_rerank_evaluate_rank_inspect_and_export(lorank, folder, bert, tmp_path):
-    trained = lorank("train", "--data", folder, "--base", bert, "--kind", "cross-encoder", "--adapter", "lora",
-                     "--rank", 2, "--loss", "softmax", "--steps", 4, "--batch-size", 4, "--negatives", 3,
-                     "--out", "runs/first")
+    trained = lorank(
+        "train",
+        "--data",
+        folder,
+        "--base",
+        bert,
+        "--kind",
+        "cross-encoder",
+        "--adapter",
+        "lora",
+        "--rank",
+        2,
+        "--loss",
+        "softmax",
+        "--steps",
+        4,
+        "--batch-size",
+        4,
+        "--negatives",
+        3,
+        "--out",
+        "runs/first",
+    )
     assert trained.stdout.strip() == str(Path("runs/first/model"))
     assert "train" in trained.stderr
     lorank("retrieve", "--data", folder, "--out", "bm25.run")
@@ -56,12 +78,36 @@ def test_train_retrieve_rerank_evaluate_rank_inspect_and_export(lorank, folder, 
     table = lorank("evaluate", "--data", folder, "--run", "bm25.run", "--run", "tuned.run.gz").stdout
     assert "bm25" in table
     assert "tuned" in table
-    judged = json.loads(lorank("evaluate", "--data", folder, "--run", "bm25.run", "--run", "tuned.run.gz",
-                               "--measures", "nDCG@10 AP", "--json", "--out", "runs/first").stdout)
+    judged = json.loads(
+        lorank(
+            "evaluate",
+            "--data",
+            folder,
+            "--run",
+            "bm25.run",
+            "--run",
+            "tuned.run.gz",
+            "--measures",
+            "nDCG@10 AP",
+            "--json",
+            "--out",
+            "runs/first",
+        ).stdout
+    )
     assert judged["measures"] == ["nDCG@10", "AP"]
     assert json.loads((tmp_path / "runs/first/results.json").read_text()) == judged
-    lines = lorank("rank", "--ranker", "runs/first", "--query", "moon earth", "--documents", "-", "--top", 2,
-                   given='"the moon and the earth"\n{"title": "list", "text": "words"}\n"sun"\n').stdout.splitlines()
+    lines = lorank(
+        "rank",
+        "--ranker",
+        "runs/first",
+        "--query",
+        "moon earth",
+        "--documents",
+        "-",
+        "--top",
+        2,
+        given='"the moon and the earth"\n{"title": "list", "text": "words"}\n"sun"\n',
+    ).stdout.splitlines()
     ranked = [json.loads(line) for line in lines]
     assert len(ranked) == 2
     assert ranked[0]["score"] >= ranked[1]["score"]
@@ -79,8 +125,25 @@ def test_cross_validation_where_there_is_no_training_split(lorank, folder, bert,
     refused = lorank("train", "--data", folder, "--base", bert, "--out", "runs/x", check=False)
     assert refused.returncode == 2
     assert "--folds 5" in refused.stderr
-    table = lorank("train", "--data", folder, "--base", bert, "--kind", "bi-encoder", "--folds", 3, "--steps", 2,
-                   "--batch-size", 4, "--negatives", 2, "--out", "runs/folds").stdout
+    table = lorank(
+        "train",
+        "--data",
+        folder,
+        "--base",
+        bert,
+        "--kind",
+        "bi-encoder",
+        "--folds",
+        3,
+        "--steps",
+        2,
+        "--batch-size",
+        4,
+        "--negatives",
+        2,
+        "--out",
+        "runs/folds",
+    ).stdout
     assert "bm25" in table
     assert json.loads((tmp_path / "runs/folds/results.json").read_text())["queries"] == 6
 
@@ -114,14 +177,20 @@ def test_trees_and_tours_train_by_the_same_command_and_need_no_first_stage(loran
 def test_a_killed_run_resumes_to_the_same_bits(environment, folder, bert, tmp_path):
     environment = {**environment, "OMP_NUM_THREADS": "2"}
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(f'data = "{folder}"\nbase = "{bert}"\nkind = "bi-encoder"\n[lists]\nnegatives = 3\n'
-                      "[training]\nsteps = 40\nbatch_size = 4\ncheckpoint_seconds = 0.0\nevaluations = 4\n")
+    recipe.write_text(
+        f'data = "{folder}"\nbase = "{bert}"\nkind = "bi-encoder"\n[lists]\nnegatives = 3\n'
+        "[training]\nsteps = 40\nbatch_size = 4\ncheckpoint_seconds = 0.0\nevaluations = 4\n"
+    )
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     subprocess.run([*LORANK, "train", recipe, "--out", whole], env=environment, check=True, capture_output=True)
     killed = 0
     for pause in (0.0, 0.05, 0.2):
-        process = subprocess.Popen([*LORANK, "train", recipe, "--out", cut, "--resume"], env=environment,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*LORANK, "train", recipe, "--out", cut, "--resume"],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         seen = set((cut / "checkpoints").glob("step-*"))
         while process.poll() is None and not set((cut / "checkpoints").glob("step-*")) - seen:
             time.sleep(0.005)
@@ -131,22 +200,26 @@ def test_a_killed_run_resumes_to_the_same_bits(environment, folder, bert, tmp_pa
             killed += 1
         process.wait()
     assert killed >= 1
-    subprocess.run([*LORANK, "train", recipe, "--out", cut, "--resume"], env=environment, check=True,
-                   capture_output=True)
+    subprocess.run(
+        [*LORANK, "train", recipe, "--out", cut, "--resume"], env=environment, check=True, capture_output=True
+    )
     name = "model/adapter/adapter_model.safetensors"
     assert (whole / name).read_bytes() == (cut / name).read_bytes()
     assert load_file(whole / name).keys() == load_file(cut / name).keys()
 
 
-@pytest.mark.parametrize(("arguments", "code", "says"), [
-    (["train", "--data", "nowhere", "--out", "x"], 2, "nowhere"),
-    (["train", "--out", "x"], 2, "--data"),
-    (["evaluate", "--run", "a.run"], 2, "--data or --qrels"),
-    (["rank", "--ranker", "none", "--query", "q", "--documents", "-"], 1, "no tuned ranker"),
-    (["inspect", "none"], 1, "adapter_config.json"),
-    (["evaluate", "--qrels", "none.txt", "--run", "a.run"], 1, "none.txt"),
-    (["frobnicate"], 2, "frobnicate"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["train", "--data", "nowhere", "--out", "x"], 2, "nowhere"),
+        (["train", "--out", "x"], 2, "--data"),
+        (["evaluate", "--run", "a.run"], 2, "--data or --qrels"),
+        (["rank", "--ranker", "none", "--query", "q", "--documents", "-"], 1, "no tuned ranker"),
+        (["inspect", "none"], 1, "adapter_config.json"),
+        (["evaluate", "--qrels", "none.txt", "--run", "a.run"], 1, "none.txt"),
+        (["frobnicate"], 2, "frobnicate"),
+    ],
+)
 def test_wrong_use_is_told_in_one_line(lorank, arguments, code, says):
     done = lorank(*arguments, check=False)
     assert done.returncode == code, done.stderr
@@ -167,6 +240,8 @@ def test_every_command_has_help_with_an_example(lorank):
 
 
 def test_importing_lorank_is_quick_and_brings_no_torch():
-    script = ("import sys, time; t = time.perf_counter(); import lorank; took = time.perf_counter() - t; "
-              "assert 'torch' not in sys.modules; assert took < 1, took")
+    script = (
+        "import sys, time; t = time.perf_counter(); import lorank; took = time.perf_counter() - t; "
+        "assert 'torch' not in sys.modules; assert took < 1, took"
+    )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -32,10 +32,14 @@ def test_the_table_of_sorting_costs():
     assert "all-pairs   no         1         66.0        66.0" in done.stdout
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--agreement", "0.4"], "above 0.5"), (["--budget", "30"], "cannot read the budget"),
-    (["--kinds", "pointwize"], "did you mean 'pointwise'"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--agreement", "0.4"], "above 0.5"),
+        (["--budget", "30"], "cannot read the budget"),
+        (["--kinds", "pointwize"], "did you mean 'pointwise'"),
+    ],
+)
 def test_wrong_use_is_told(arguments, message):
     done = run(*SMALL, *arguments)
     assert done.returncode == 2

@@ -58,8 +58,13 @@ class Clerk(BaseHTTPRequestHandler):
             self.server.tell()
         shown = re.findall(r"^\[(\d+)\] (.*)$", prompt, flags=re.MULTILINE)
         best = max(shown, key=lambda pair: (len(pair[1]), pair[1]))[0]
-        return self.send(200, {"choices": [{"message": {"content": f"[{best}]"}}],
-                               "usage": {"prompt_tokens": len(prompt.split()), "completion_tokens": 3}})
+        return self.send(
+            200,
+            {
+                "choices": [{"message": {"content": f"[{best}]"}}],
+                "usage": {"prompt_tokens": len(prompt.split()), "completion_tokens": 3},
+            },
+        )
 
 
 @pytest.fixture
@@ -73,19 +78,37 @@ def shop():
 @pytest.fixture
 def given(texts, tmp_path):
     write_beir(texts, tmp_path / "beir")
-    write_run({q: {f"d{i}": float(40 - (i * 7 + n) % 40) for i in range(40)}
-               for n, q in enumerate(texts.test.queries)}, tmp_path / "first.run")
+    write_run(
+        {q: {f"d{i}": float(40 - (i * 7 + n) % 40) for i in range(40)} for n, q in enumerate(texts.test.queries)},
+        tmp_path / "first.run",
+    )
     return ["--data", str(tmp_path / "beir"), "--run", str(tmp_path / "first.run")]
 
 
 def started(arguments):
-    return subprocess.Popen([*LORANK, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(
+        [*LORANK, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
 
 
 def test_after_kill_9_the_same_command_pays_only_for_what_is_left(shop, given, tmp_path):
-    command = [*given, "--judge", f"openai:{shop.url}", "--strategy", "setwise", "--top", "3", "--depth", "20",
-               "--out", tmp_path / "llm.run"]
+    command = [
+        *given,
+        "--judge",
+        f"openai:{shop.url}",
+        "--strategy",
+        "setwise",
+        "--top",
+        "3",
+        "--depth",
+        "20",
+        "--out",
+        tmp_path / "llm.run",
+    ]
     killed = started(command)
     shop.at, shop.tell = 30, lambda: killed.send_signal(signal.SIGKILL)
     killed.communicate()
@@ -112,8 +135,18 @@ def run(arguments):
 
 
 def test_a_budget_holds_for_each_query_across_a_crash(shop, given, tmp_path):
-    command = [*given, "--judge", f"openai:{shop.url}", "--strategy", "setwise", "--depth", "20",
-               "--budget", "calls=5", "--out"]
+    command = [
+        *given,
+        "--judge",
+        f"openai:{shop.url}",
+        "--strategy",
+        "setwise",
+        "--depth",
+        "20",
+        "--budget",
+        "calls=5",
+        "--out",
+    ]
     done = run([*command, tmp_path / "once.run"])
     assert done.exit_code == 0, done.output
     assert shop.calls == 6 * 5
@@ -127,16 +160,40 @@ def test_a_budget_holds_for_each_query_across_a_crash(shop, given, tmp_path):
 
 
 def test_an_oracle_as_judge_and_what_it_cost(texts, given, tmp_path):
-    done = run([*given, "--judge", "oracle", "--strategy", "prp", "--option", "method=sliding", "--top", 2,
-                "--out", tmp_path / "o.run"])
+    done = run(
+        [
+            *given,
+            "--judge",
+            "oracle",
+            "--strategy",
+            "prp",
+            "--option",
+            "method=sliding",
+            "--top",
+            2,
+            "--out",
+            tmp_path / "o.run",
+        ]
+    )
     assert done.exit_code == 0, done.output
     before, after = read_run(tmp_path / "first.run"), read_run(tmp_path / "o.run")
     for query, row in texts.test.qrels.items():
         assert set(after[query]) == set(before[query])
         assert set(ordered(after[query])[:2]) == set(row)
     assert re.search(r"^calls +924 +154\.0$", done.stderr, re.MULTILINE), "6 queries of 2 (39 + 38) calls"
-    erring = run([*given, "--judge", "oracle:noise=2,malformed=1", "--strategy", "full", "--seed", 4,
-                  "--out", tmp_path / "e.run"])
+    erring = run(
+        [
+            *given,
+            "--judge",
+            "oracle:noise=2,malformed=1",
+            "--strategy",
+            "full",
+            "--seed",
+            4,
+            "--out",
+            tmp_path / "e.run",
+        ]
+    )
     assert "malformed answers" in erring.stderr
     assert {q: set(row) for q, row in read_run(tmp_path / "e.run").items()} == {q: set(r) for q, r in before.items()}
 
@@ -154,17 +211,23 @@ def test_a_ranker_alone_and_as_the_judge_of_a_strategy_agree(tiny_folders, given
     assert orders[0] == orders[1] == orders[2]
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ([], "nothing to rerank with"), (["--judge", "ranker"], "nothing to rerank with"),
-    (["--judge", "orakel"], "unknown judge 'orakel'"), (["--judge", "oracle:nois=1"], "an oracle takes numbers"),
-    (["--judge", "oracle", "--strategy", "bubble"], "unknown strategy 'bubble'"),
-    (["--judge", "oracle", "--option", "bloks=3"], "unknown option of strategy 'jointrank'"),
-    (["--judge", "oracle", "--option", "size"], "is not key=value"),
-    (["--judge", "oracle", "--budget", "30"], "cannot read the budget"),
-    (["--judge", "oracle", "--engine", "grid"], "unknown engine 'grid'"),
-    (["--ranker", "x", "--budget", "calls=3"], "belong to a strategy"),
-    (["--judge", "openai:ftp://x"], "begins with http"), (["--judge", "oracle", "--prompts", "/nowhere"], "no folder"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to rerank with"),
+        (["--judge", "ranker"], "nothing to rerank with"),
+        (["--judge", "orakel"], "unknown judge 'orakel'"),
+        (["--judge", "oracle:nois=1"], "an oracle takes numbers"),
+        (["--judge", "oracle", "--strategy", "bubble"], "unknown strategy 'bubble'"),
+        (["--judge", "oracle", "--option", "bloks=3"], "unknown option of strategy 'jointrank'"),
+        (["--judge", "oracle", "--option", "size"], "is not key=value"),
+        (["--judge", "oracle", "--budget", "30"], "cannot read the budget"),
+        (["--judge", "oracle", "--engine", "grid"], "unknown engine 'grid'"),
+        (["--ranker", "x", "--budget", "calls=3"], "belong to a strategy"),
+        (["--judge", "openai:ftp://x"], "begins with http"),
+        (["--judge", "oracle", "--prompts", "/nowhere"], "no folder"),
+    ],
+)
 def test_wrong_use_is_told(arguments, message, given, tmp_path):
     done = run([*given, *arguments, "--out", tmp_path / "x.run"])
     assert isinstance(done.exception, UsageError), done.output

@@ -33,25 +33,47 @@ def test_what_a_folder_holds(tmp_path):
     assert collection.splits == {"test": Split("test", {"q1": "ask"}, {"q1": {"d1": 1}})}
 
 
-@pytest.mark.parametrize(("parts", "place", "problem", "remedy"), [
-    ({"corpus": CORPUS + '{"_id": "d3", "text"\n'}, "corpus.jsonl:3", "broken JSON", "write one JSON object a line"),
-    ({"corpus": CORPUS + "{}\n"}, "corpus.jsonl:3", "no '_id'", "a line is"),
-    ({"corpus": CORPUS + '{"_id": "d3", "txt": "a"}\n'}, "corpus.jsonl:3", "no 'text'", "a line is"),
-    ({"corpus": CORPUS + '{"_id": "d3", "text": 3}\n'}, "corpus.jsonl:3", "'text' is 3, not a string", "a line is"),
-    ({"corpus": CORPUS + '{"_id": "d1", "text": "a"}\n'}, "corpus.jsonl:3", "the _id 'd1' is there twice", "give"),
-    ({"corpus": CORPUS + '{"_id": "d3", "text": " "}\n'}, "corpus.jsonl:3", "the document has neither title nor text",
-     ".*fill or drop"),
-    ({"corpus": CORPUS.encode() + b'{"_id": "d3", "text": "caf\xe9"}\n'}, "corpus.jsonl:3", "not UTF-8", "convert"),
-    ({"corpus": ""}, "corpus.jsonl", "the corpus is empty", "write one document"),
-    ({"queries": QUERIES + '{"_id": "q3", "text": ""}\n'}, "queries.jsonl:3", "the query 'q3' is empty", "give it"),
-    ({"queries": QUERIES + '{"_id": "q1", "text": "a"}\n'}, "queries.jsonl:3", "the _id 'q1' is there twice", "give"),
-    ({"queries": QUERIES + "no\n"}, "queries.jsonl:3", "broken JSON", "write one JSON object a line"),
-    ({"qrels": QRELS + "q1\td9\t1\n"}, "test.tsv:3", "the document 'd9' is not in corpus.jsonl", "add the document"),
-    ({"qrels": QRELS + "q9\td1\t1\n"}, "test.tsv:3", "the query 'q9' is not in queries.jsonl", "add the query"),
-    ({"qrels": QRELS + "q2\td1\t-1\n"}, "test.tsv:3", "the relevance -1 is below 0", "write 0"),
-    ({"qrels": QRELS + "q1\td1\t2\n"}, "test.tsv:3", "document 'd1' is judged twice", "keep one row"),
-    ({"qrels": "query-id\tcorpus-id\tscore\n"}, "test.tsv", "the file holds no judgments", "a row is"),
-])
+@pytest.mark.parametrize(
+    ("parts", "place", "problem", "remedy"),
+    [
+        (
+            {"corpus": CORPUS + '{"_id": "d3", "text"\n'},
+            "corpus.jsonl:3",
+            "broken JSON",
+            "write one JSON object a line",
+        ),
+        ({"corpus": CORPUS + "{}\n"}, "corpus.jsonl:3", "no '_id'", "a line is"),
+        ({"corpus": CORPUS + '{"_id": "d3", "txt": "a"}\n'}, "corpus.jsonl:3", "no 'text'", "a line is"),
+        ({"corpus": CORPUS + '{"_id": "d3", "text": 3}\n'}, "corpus.jsonl:3", "'text' is 3, not a string", "a line is"),
+        ({"corpus": CORPUS + '{"_id": "d1", "text": "a"}\n'}, "corpus.jsonl:3", "the _id 'd1' is there twice", "give"),
+        (
+            {"corpus": CORPUS + '{"_id": "d3", "text": " "}\n'},
+            "corpus.jsonl:3",
+            "the document has neither title nor text",
+            ".*fill or drop",
+        ),
+        ({"corpus": CORPUS.encode() + b'{"_id": "d3", "text": "caf\xe9"}\n'}, "corpus.jsonl:3", "not UTF-8", "convert"),
+        ({"corpus": ""}, "corpus.jsonl", "the corpus is empty", "write one document"),
+        ({"queries": QUERIES + '{"_id": "q3", "text": ""}\n'}, "queries.jsonl:3", "the query 'q3' is empty", "give it"),
+        (
+            {"queries": QUERIES + '{"_id": "q1", "text": "a"}\n'},
+            "queries.jsonl:3",
+            "the _id 'q1' is there twice",
+            "give",
+        ),
+        ({"queries": QUERIES + "no\n"}, "queries.jsonl:3", "broken JSON", "write one JSON object a line"),
+        (
+            {"qrels": QRELS + "q1\td9\t1\n"},
+            "test.tsv:3",
+            "the document 'd9' is not in corpus.jsonl",
+            "add the document",
+        ),
+        ({"qrels": QRELS + "q9\td1\t1\n"}, "test.tsv:3", "the query 'q9' is not in queries.jsonl", "add the query"),
+        ({"qrels": QRELS + "q2\td1\t-1\n"}, "test.tsv:3", "the relevance -1 is below 0", "write 0"),
+        ({"qrels": QRELS + "q1\td1\t2\n"}, "test.tsv:3", "document 'd1' is judged twice", "keep one row"),
+        ({"qrels": "query-id\tcorpus-id\tscore\n"}, "test.tsv", "the file holds no judgments", "a row is"),
+    ],
+)
 def test_bad_folders_name_file_line_and_remedy(tmp_path, parts, place, problem, remedy):
     with pytest.raises(DataError, match=rf"{re.escape(place)}: {re.escape(problem)}.*; {remedy}"):
         read_beir(folder(tmp_path, **parts))
@@ -113,20 +135,24 @@ def test_a_query_with_two_texts_cannot_be_written(tmp_path):
         write_beir(Collection("two", ["d"], ["text"], splits), tmp_path / "out")
 
 
-@pytest.mark.parametrize(("name", "documents", "judged"), [
-    ("cranfield/beir", 1400, {"test": (225, 1837)}),
-    ("cisi/beir", 1460, {"test": (76, 3114)}),
-    ("med/beir", 1033, {"test": (30, 696)}),
-    ("nfcorpus/beir", 3395, {"train": (2563, 110075), "dev": (324, 11385), "test": (323, 12334)}),
-    ("wikiqa/beir", 12153, {"train": (873, 8672), "dev": (126, 1130), "test": (243, 2351)}),
-    ("trec-dl19/beir", 10852, {"test": (43, 3834)}),
-    ("trec-dl19-smallcorpus", 5000, {"test": (43, 1601 + 1804 + 697)}),
-])
+@pytest.mark.parametrize(
+    ("name", "documents", "judged"),
+    [
+        ("cranfield/beir", 1400, {"test": (225, 1837)}),
+        ("cisi/beir", 1460, {"test": (76, 3114)}),
+        ("med/beir", 1033, {"test": (30, 696)}),
+        ("nfcorpus/beir", 3395, {"train": (2563, 110075), "dev": (324, 11385), "test": (323, 12334)}),
+        ("wikiqa/beir", 12153, {"train": (873, 8672), "dev": (126, 1130), "test": (243, 2351)}),
+        ("trec-dl19/beir", 10852, {"test": (43, 3834)}),
+        ("trec-dl19-smallcorpus", 5000, {"test": (43, 1601 + 1804 + 697)}),
+    ],
+)
 def test_real_collections_load_with_their_counts(shared_data, name, documents, judged):
     collection = read_beir(shared_data / name)
     assert len(collection.document_ids) == documents
-    assert {split.name: (len(split), sum(map(len, split.qrels.values())))
-            for split in collection.splits.values()} == judged
+    assert {
+        split.name: (len(split), sum(map(len, split.qrels.values()))) for split in collection.splits.values()
+    } == judged
 
 
 def test_cranfields_empty_documents_stay_and_stay_judged(shared_data):

@@ -89,13 +89,20 @@ def test_lists_without_first_stage_order_keep_every_row():
     assert each.first_stage is None
 
 
-@given(judged=st.dictionaries(st.sampled_from(IDS[:30]), st.integers(0, 3), min_size=1, max_size=8),
-       candidates=st.dictionaries(st.sampled_from(IDS[:40]), st.floats(-5, 5), max_size=30),
-       negatives=st.integers(1, 12), seed=st.integers(0, 3))
+@given(
+    judged=st.dictionaries(st.sampled_from(IDS[:30]), st.integers(0, 3), min_size=1, max_size=8),
+    candidates=st.dictionaries(st.sampled_from(IDS[:40]), st.floats(-5, 5), max_size=30),
+    negatives=st.integers(1, 12),
+    seed=st.integers(0, 3),
+)
 def test_what_every_list_holds(judged, candidates, negatives, seed):
     collection = made({"q": judged})
-    drawn, again = (training_lists(collection.train, collection, {"q": candidates}, negatives=negatives,
-                                   rng=np.random.default_rng(seed)) for _ in range(2))
+    drawn, again = (
+        training_lists(
+            collection.train, collection, {"q": candidates}, negatives=negatives, rng=np.random.default_rng(seed)
+        )
+        for _ in range(2)
+    )
     positives = [document for document, grade in judged.items() if grade > 0]
     assert len(drawn) == bool(positives)
     for each, same in zip(drawn, again):
@@ -104,7 +111,8 @@ def test_what_every_list_holds(judged, candidates, negatives, seed):
         assert each.labels.dtype == np.float32
         assert len(set(names(each))) == len(each) == len(each.labels)
         assert {name: int(label) for name, label in zip(names(each), each.labels) if label} == {
-            name: judged[name] for name in positives}
+            name: judged[name] for name in positives
+        }
         assert len(each) - len(positives) <= negatives
         if each.first_stage is not None:
             lowest = min(candidates.values())

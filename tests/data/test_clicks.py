@@ -28,8 +28,16 @@ def logs(draw):
         shares = st.lists(st.floats(0, 1, exclude_min=True), min_size=n, max_size=n)
         propensities = tuple(draw(shares)) if has_propensities else None
         features = [draw(st.tuples(*[FINITE] * width)) for _ in range(n)] if width else None
-        made.append(Impression(f"s{i}", draw(st.text("xyzé 0", min_size=1, max_size=5)), tuple(ids), tuple(clicks),
-                               propensities, tuple(features) if features else None))
+        made.append(
+            Impression(
+                f"s{i}",
+                draw(st.text("xyzé 0", min_size=1, max_size=5)),
+                tuple(ids),
+                tuple(clicks),
+                propensities,
+                tuple(features) if features else None,
+            )
+        )
     return made
 
 
@@ -42,22 +50,25 @@ def test_a_log_comes_back(tmp_path_factory, name, log):
     assert list(read_clicks(path)) == log
 
 
-@pytest.mark.parametrize(("change", "problem"), [
-    ({"clicks": [0, 2]}, "clicks hold 2, which is neither 0 nor 1"),
-    ({"clicks": [0]}, "1 clicks for 2 doc_ids"),
-    ({"clicks": 1}, "'clicks' is not a list"),
-    ({"doc_ids": ["a", "a"]}, "doc_ids lists a document twice"),
-    ({"doc_ids": [], "clicks": []}, "doc_ids is empty"),
-    ({"doc_ids": ["a", 2]}, "doc_ids holds 2, which is not an id"),
-    ({"session": ""}, "session holds '', which is not an id"),
-    ({"propensities": [0.5]}, "1 propensities for 2 doc_ids"),
-    ({"propensities": [0.5, 0]}, "propensities hold 0, which is not above 0 and at most 1"),
-    ({"propensities": [0.5, 1.5]}, "propensities hold 1.5, which is not above 0 and at most 1"),
-    ({"features": [[1.0]]}, "features are not 2 rows of equal length"),
-    ({"features": [[1.0], [1.0, 2.0]]}, "features are not 2 rows of equal length"),
-    ({"features": [[1.0], ["x"]]}, "features hold 'x', which is not a finite number"),
-    ({"query_id": None}, "no 'query_id'"),
-])
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"clicks": [0, 2]}, "clicks hold 2, which is neither 0 nor 1"),
+        ({"clicks": [0]}, "1 clicks for 2 doc_ids"),
+        ({"clicks": 1}, "'clicks' is not a list"),
+        ({"doc_ids": ["a", "a"]}, "doc_ids lists a document twice"),
+        ({"doc_ids": [], "clicks": []}, "doc_ids is empty"),
+        ({"doc_ids": ["a", 2]}, "doc_ids holds 2, which is not an id"),
+        ({"session": ""}, "session holds '', which is not an id"),
+        ({"propensities": [0.5]}, "1 propensities for 2 doc_ids"),
+        ({"propensities": [0.5, 0]}, "propensities hold 0, which is not above 0 and at most 1"),
+        ({"propensities": [0.5, 1.5]}, "propensities hold 1.5, which is not above 0 and at most 1"),
+        ({"features": [[1.0]]}, "features are not 2 rows of equal length"),
+        ({"features": [[1.0], [1.0, 2.0]]}, "features are not 2 rows of equal length"),
+        ({"features": [[1.0], ["x"]]}, "features hold 'x', which is not a finite number"),
+        ({"query_id": None}, "no 'query_id'"),
+    ],
+)
 def test_a_bad_impression_names_file_line_and_remedy(tmp_path, change, problem):
     path = tmp_path / "log.jsonl"
     write_json_lines([GOOD, GOOD | change], path)
@@ -79,8 +90,10 @@ def test_nan_is_refused_in_and_out_and_nothing_is_left(tmp_path):
 
 def test_a_real_log_goes_through(shared_data, tmp_path):
     with gzip.open(shared_data / "open-bandit" / "random.all.csv.gz", "rt") as file:
-        log = [Impression(str(i), "home", (row["item_id"],), (int(row["click"]),), (float(row["propensity_score"]),))
-               for i, row in enumerate(islice(csv.DictReader(file), 10_000))]
+        log = [
+            Impression(str(i), "home", (row["item_id"],), (int(row["click"]),), (float(row["propensity_score"]),))
+            for i, row in enumerate(islice(csv.DictReader(file), 10_000))
+        ]
     write_clicks(log, tmp_path / "log.jsonl.gz")
     again = list(read_clicks(tmp_path / "log.jsonl.gz"))
     assert again == log

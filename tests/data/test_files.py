@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from lorank.data.files import json_lines, lines, open_text, replaced_folder, write_json_lines, write_text, writing
 from lorank.errors import DataError
 
-TEXTS = st.lists(st.text(st.characters(exclude_characters="\r\n\ufeff", exclude_categories=["Cs"]), min_size=1)
-                 .filter(lambda text: not text.isspace()))
+TEXTS = st.lists(
+    st.text(st.characters(exclude_characters="\r\n\ufeff", exclude_categories=["Cs"]), min_size=1).filter(
+        lambda text: not text.isspace()
+    )
+)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])

@@ -34,11 +34,14 @@ def test_ir_measures_takes_the_frames():
     assert of_frames == ir_measures.calc_aggregate([nDCG @ 10], QRELS, RUN)
 
 
-@pytest.mark.parametrize(("frame", "problem"), [
-    ({"qid": ["q"], "doc": ["d"], "score": [1.0]}, "it needs query_id, doc_id, score or qid, docno, score"),
-    ({"qid": ["q", "q"], "docno": ["d", "d"], "score": [1.0, 2.0]}, "document 'd' twice for query 'q'"),
-    ({"qid": ["q"], "docno": ["d"], "score": [float("nan")]}, "the score nan is not finite"),
-])
+@pytest.mark.parametrize(
+    ("frame", "problem"),
+    [
+        ({"qid": ["q"], "doc": ["d"], "score": [1.0]}, "it needs query_id, doc_id, score or qid, docno, score"),
+        ({"qid": ["q", "q"], "docno": ["d", "d"], "score": [1.0, 2.0]}, "document 'd' twice for query 'q'"),
+        ({"qid": ["q"], "docno": ["d"], "score": [float("nan")]}, "the score nan is not finite"),
+    ],
+)
 def test_bad_run_frames_are_refused(frame, problem):
     with pytest.raises(UsageError, match=problem):
         run_from_frame(pandas.DataFrame(frame))
@@ -51,7 +54,9 @@ def test_bad_relevance_is_refused(relevance):
 
 
 def test_importing_the_data_room_imports_nothing_heavy():
-    code = ("import lorank.data, sys\n"
-            "print([name for name in ('torch', 'pandas', 'pyarrow', 'transformers') if name in sys.modules])")
+    code = (
+        "import lorank.data, sys\n"
+        "print([name for name in ('torch', 'pandas', 'pyarrow', 'transformers') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -15,8 +15,10 @@ DOCUMENTS = {
     "e": ("Only a title", ""),
     "f": ("Secret", "Judged by test. Yes."),
 }
-SPLITS = {"dev": Split("dev", {"q1": "x"}, {"q1": {"f": 1, "a": 0}}),
-          "train": Split("train", {"q2": "y"}, {"q2": {"a": 1}})}
+SPLITS = {
+    "dev": Split("dev", {"q1": "x"}, {"q1": {"f": 1, "a": 0}}),
+    "train": Split("train", {"q2": "y"}, {"q2": {"a": 1}}),
+}
 
 
 @pytest.fixture
@@ -32,8 +34,12 @@ def test_titles_that_name_one_document(notes):
 
 def test_first_sentences(notes):
     split = free_queries(notes, "first-sentences", exclude=targets(notes))
-    assert split.queries == {"free-a": "Use sorted().", "free-b": "One example.", "free-c": "Other example!",
-                             "free-d": "No title here."}
+    assert split.queries == {
+        "free-a": "Use sorted().",
+        "free-b": "One example.",
+        "free-c": "Other example!",
+        "free-d": "No title here.",
+    }
 
 
 def test_targets_are_the_relevant_documents_of_the_named_splits(notes):

@@ -20,8 +20,10 @@ def test_a_folder_gives_its_splits_over_one_matrix(tmp_path):
     collection = read_letor(tmp_path / "data")
     assert list(collection.splits) == ["train", "dev", "test"]
     assert collection.documents.dtype == np.float32
-    np.testing.assert_array_equal(collection.documents, np.array(
-        [[.5, 0, 0], [.25, 0, 0], [.5, 0, 0], [0, .25, 0], [.5, 0, 0], [0, 0, .25]], np.float32))
+    np.testing.assert_array_equal(
+        collection.documents,
+        np.array([[0.5, 0, 0], [0.25, 0, 0], [0.5, 0, 0], [0, 0.25, 0], [0.5, 0, 0], [0, 0, 0.25]], np.float32),
+    )
     assert collection.dev.qrels == {"1": {"1:1": 1, "1:2": 0}}
     assert collection.dev.candidates == {"1": {"1:1": 0.0, "1:2": 0.0}}
     assert len(collection.position) == 6
@@ -69,5 +71,7 @@ def test_a_collection_comes_back(tmp_path, compress):
 def test_lightgbms_layout(shared_data):
     collection = read_letor(shared_data / "lightgbm-lambdarank")
     assert {name: (len(split), sum(map(len, split.qrels.values()))) for name, split in collection.splits.items()} == {
-        "train": (201, 3005), "test": (50, 768)}
+        "train": (201, 3005),
+        "test": (50, 768),
+    }
     assert collection.documents.shape == (3773, 300)

@@ -10,14 +10,17 @@ from lorank.data import load, write_beir
 from lorank.errors import DataError, UsageError
 
 
-@pytest.mark.parametrize(("name", "documents", "splits"), [
-    ("cranfield/beir", 1400, {"test": 225}),
-    ("trec-dl19-smallcorpus", 5000, {"test": 43}),
-    ("mq2008/S1.txt.gz", 2933, {"train": 157}),
-    ("trec-news-2018-sample", 782 + 41, {"train": 45, "test": 5}),
-    ("lightgbm-lambdarank", 3005 + 768, {"train": 201, "test": 50}),
-    ("lightgbm-lambdarank/rank.test.gz", 768, {"test": 50}),
-])
+@pytest.mark.parametrize(
+    ("name", "documents", "splits"),
+    [
+        ("cranfield/beir", 1400, {"test": 225}),
+        ("trec-dl19-smallcorpus", 5000, {"test": 43}),
+        ("mq2008/S1.txt.gz", 2933, {"train": 157}),
+        ("trec-news-2018-sample", 782 + 41, {"train": 45, "test": 5}),
+        ("lightgbm-lambdarank", 3005 + 768, {"train": 201, "test": 50}),
+        ("lightgbm-lambdarank/rank.test.gz", 768, {"test": 50}),
+    ],
+)
 def test_layouts_are_told_apart(shared_data, name, documents, splits):
     collection = lorank.load(str(shared_data / name))
     assert len(collection.document_ids) == len(set(collection.document_ids)) == documents
@@ -40,10 +43,13 @@ def test_the_packaged_collection_and_its_second_query_set(tmp_path):
     assert load(tmp_path / "pydocs") == pydocs
 
 
-@pytest.mark.parametrize(("source", "message"), [
-    ("pydoc", "unknown collection 'pydoc'; did you mean 'pydocs'? known: "),
-    ("no/such/folder", "there is nothing at no/such/folder; give a path that exists, a packaged collection"),
-])
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("pydoc", "unknown collection 'pydoc'; did you mean 'pydocs'? known: "),
+        ("no/such/folder", "there is nothing at no/such/folder; give a path that exists, a packaged collection"),
+    ],
+)
 def test_an_unknown_name_says_what_exists(source, message):
     with pytest.raises(UsageError, match=re.escape(message)):
         load(source)

@@ -20,12 +20,17 @@ def written(tmp_path, text, name="rows.txt"):
 
 
 def test_what_a_file_holds(tmp_path):
-    rows = read_feature_rows(written(tmp_path, "# a note with 1:2\n"
-                                     "2 qid:a 1:0.5 3:-1e-3 # docid = X1 inc = 1\n\n"
-                                     "0\tqid:a\t2:7\t#docno=X2\r\n"
-                                     "1.0 qid:b #nothing\n"
-                                     " 0 qid:b  1:1   2:.25"))
-    expected = np.array([[.5, 0, -1e-3], [0, 7, 0], [0, 0, 0], [1, .25, 0]], np.float32)
+    rows = read_feature_rows(
+        written(
+            tmp_path,
+            "# a note with 1:2\n"
+            "2 qid:a 1:0.5 3:-1e-3 # docid = X1 inc = 1\n\n"
+            "0\tqid:a\t2:7\t#docno=X2\r\n"
+            "1.0 qid:b #nothing\n"
+            " 0 qid:b  1:1   2:.25",
+        )
+    )
+    expected = np.array([[0.5, 0, -1e-3], [0, 7, 0], [0, 0, 0], [1, 0.25, 0]], np.float32)
     np.testing.assert_array_equal(rows.features, expected)
     assert rows.labels.tolist() == [2, 0, 1, 0]
     assert rows.query_ids == ["a", "b"]
@@ -39,33 +44,36 @@ def test_a_docid_that_stands_twice_in_a_query_gives_way_to_row_numbers(tmp_path)
     assert rows.document_ids == ["1:1", "1:2", "2:A"]
 
 
-@pytest.mark.parametrize(("row", "problem", "remedy"), [
-    ("0 qid:1 1:nan", "the value in '1:nan' is not finite", "replace NaN"),
-    ("0 qid:1 1:0 2:-inf 3:1", "the value in '2:-inf' is not finite", "replace NaN"),
-    ("0 qid:1 1:1e39", "a value does not fit in float32", "rescale"),
-    ("-1 qid:1 1:0", "the label -1 is below 0", "labels start at 0"),
-    ("0.5 qid:1 1:0", "the label '0.5' is not a whole number", "labels are relevance grades"),
-    ("nan qid:1 1:0", "the label 'nan' is not a whole number", "labels are relevance grades"),
-    ("x qid:1 1:0", "the label 'x' is not a number", "a row is"),
-    ("qid:1 1:0", "the row does not start with a label", "a row is"),
-    ("1:0.5 2:1", "the row does not start with a label", "a row is"),
-    ("0 1:0.5", "there is no qid:<id> after the label", "a row is.*rows.txt.query"),
-    ("0 qid:1 1:0 junk", "the row has 4 words where its colons account for 3", "a row is"),
-    ("0 qid:1 junk 1:0", "the row has 4 words where its colons account for 3", "a row is"),
-    ("0 qid:1 1: 0.5", "the row has 4 words where its colons account for 3", "a row is"),
-    ("0 qid:1 1:", "'1:' is not <feature>:<value>", "a row is"),
-    ("0 qid:1 1:2:3", "the row has 3 words where its colons account for 4", "a row is"),
-    ("0 qid:1 1:1.2.3", "'1:1.2' is not <feature>:<value>", "a row is"),
-    ("0 qid:1 a:1", "'a:1' is not <feature>:<value>", "a row is"),
-    ("0 qid:1 1:abc", "the value in '1:abc' is not a number", "a row is"),
-    ("0 qid:1 1:--1", "the value in '1:--1' is not a number", "a row is"),
-    ("0 qid:1 0:1", "the feature id 0 is outside 1 to", "number the features from 1"),
-    ("0 qid:1 99999999:1", "the feature id 99999999 is outside 1 to", "number the features"),
-    ("0 qid:1 2:1 1:1", "feature 1 does not come after a smaller one", "order the features"),
-    ("0 qid:1 2:1 2:1", "feature 2 does not come after a smaller one", "order the features"),
-    ("0 qid:8 1:1\n0 qid:0 1:1", "query '0' was left at line 2 and comes back", "sort the file"),
-    (b"0 qid:1 1:1 # docid = \xe9", "not UTF-8", "convert"),
-])
+@pytest.mark.parametrize(
+    ("row", "problem", "remedy"),
+    [
+        ("0 qid:1 1:nan", "the value in '1:nan' is not finite", "replace NaN"),
+        ("0 qid:1 1:0 2:-inf 3:1", "the value in '2:-inf' is not finite", "replace NaN"),
+        ("0 qid:1 1:1e39", "a value does not fit in float32", "rescale"),
+        ("-1 qid:1 1:0", "the label -1 is below 0", "labels start at 0"),
+        ("0.5 qid:1 1:0", "the label '0.5' is not a whole number", "labels are relevance grades"),
+        ("nan qid:1 1:0", "the label 'nan' is not a whole number", "labels are relevance grades"),
+        ("x qid:1 1:0", "the label 'x' is not a number", "a row is"),
+        ("qid:1 1:0", "the row does not start with a label", "a row is"),
+        ("1:0.5 2:1", "the row does not start with a label", "a row is"),
+        ("0 1:0.5", "there is no qid:<id> after the label", "a row is.*rows.txt.query"),
+        ("0 qid:1 1:0 junk", "the row has 4 words where its colons account for 3", "a row is"),
+        ("0 qid:1 junk 1:0", "the row has 4 words where its colons account for 3", "a row is"),
+        ("0 qid:1 1: 0.5", "the row has 4 words where its colons account for 3", "a row is"),
+        ("0 qid:1 1:", "'1:' is not <feature>:<value>", "a row is"),
+        ("0 qid:1 1:2:3", "the row has 3 words where its colons account for 4", "a row is"),
+        ("0 qid:1 1:1.2.3", "'1:1.2' is not <feature>:<value>", "a row is"),
+        ("0 qid:1 a:1", "'a:1' is not <feature>:<value>", "a row is"),
+        ("0 qid:1 1:abc", "the value in '1:abc' is not a number", "a row is"),
+        ("0 qid:1 1:--1", "the value in '1:--1' is not a number", "a row is"),
+        ("0 qid:1 0:1", "the feature id 0 is outside 1 to", "number the features from 1"),
+        ("0 qid:1 99999999:1", "the feature id 99999999 is outside 1 to", "number the features"),
+        ("0 qid:1 2:1 1:1", "feature 1 does not come after a smaller one", "order the features"),
+        ("0 qid:1 2:1 2:1", "feature 2 does not come after a smaller one", "order the features"),
+        ("0 qid:8 1:1\n0 qid:0 1:1", "query '0' was left at line 2 and comes back", "sort the file"),
+        (b"0 qid:1 1:1 # docid = \xe9", "not UTF-8", "convert"),
+    ],
+)
 @pytest.mark.parametrize("block", [1, 1 << 20])
 def test_a_bad_row_names_file_line_and_remedy(tmp_path, monkeypatch, block, row, problem, remedy):
     monkeypatch.setattr(svmlight, "BLOCK", block)
@@ -102,8 +110,9 @@ def feature_rows(draw):
     labels = draw(st.lists(st.integers(0, 4), min_size=count, max_size=count))
     ids = [f"q{i}" for i in range(len(sizes))]
     documents = [f"{query}:D{row}" for query, size in zip(ids, sizes) for row in range(size)]
-    return FeatureRows(np.array(values, np.float32).reshape(count, width), np.array(labels), ids,
-                       np.cumsum([0, *sizes]), documents)
+    return FeatureRows(
+        np.array(values, np.float32).reshape(count, width), np.array(labels), ids, np.cumsum([0, *sizes]), documents
+    )
 
 
 @pytest.mark.parametrize("name", ["rows.txt", "rows.txt.gz"])
@@ -123,19 +132,24 @@ def test_rows_come_back_exactly(tmp_path_factory, monkeypatch, name, block, rows
 
 def test_what_the_format_cannot_hold_is_refused(tmp_path):
     good = FeatureRows(np.ones((1, 1), np.float32), np.array([0]), ["q"], np.array([0, 1]), ["q:1"])
-    for bad in (FeatureRows(good.features * np.nan, good.labels, ["q"], good.offsets, ["q:1"]),
-                FeatureRows(good.features, good.labels - 1, ["q"], good.offsets, ["q:1"]),
-                FeatureRows(good.features, good.labels, ["q 1"], good.offsets, ["q:1"])):
+    for bad in (
+        FeatureRows(good.features * np.nan, good.labels, ["q"], good.offsets, ["q:1"]),
+        FeatureRows(good.features, good.labels - 1, ["q"], good.offsets, ["q:1"]),
+        FeatureRows(good.features, good.labels, ["q 1"], good.offsets, ["q:1"]),
+    ):
         with pytest.raises(UsageError):
             write_feature_rows(bad, tmp_path / "rows.txt")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("name", "queries", "shape"), [
-    ("mq2008/S1.txt.gz", 157, (2933, 46)),
-    ("trec-news-2018-sample/trec_news_2018.train", 45, (782, 5)),
-    ("trec-news-2018-sample/trec_news_2018.test", 5, (41, 5)),
-])
+@pytest.mark.parametrize(
+    ("name", "queries", "shape"),
+    [
+        ("mq2008/S1.txt.gz", 157, (2933, 46)),
+        ("trec-news-2018-sample/trec_news_2018.train", 45, (782, 5)),
+        ("trec-news-2018-sample/trec_news_2018.test", 5, (41, 5)),
+    ],
+)
 def test_real_files_agree_with_scikit_learn(shared_data, name, queries, shape):
     datasets = pytest.importorskip("sklearn.datasets")
     rows = read_feature_rows(shared_data / name)

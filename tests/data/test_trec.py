@@ -10,7 +10,8 @@ from lorank.data.trec import ordered, read_qrels, read_run, write_qrels, write_r
 from lorank.errors import DataError, UsageError
 
 IDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=8).filter(
-    lambda text: text.split() == [text] and not text.startswith("#"))
+    lambda text: text.split() == [text] and not text.startswith("#")
+)
 SCORES = st.floats(allow_nan=False, allow_infinity=False)
 RUNS = st.dictionaries(IDS, st.dictionaries(IDS, SCORES, min_size=1, max_size=5), min_size=1, max_size=4)
 QRELS = st.dictionaries(IDS, st.dictionaries(IDS, st.integers(0, 4), min_size=1, max_size=5), min_size=1, max_size=4)
@@ -56,29 +57,39 @@ def test_whole_scores_with_a_point_are_scores(tmp_path):
     assert read_run(written(tmp_path, "q1 d1 1.0\nq1 d2 2.0\n")) == {"q1": {"d1": 1.0, "d2": 2.0}}
 
 
-@pytest.mark.parametrize(("text", "line", "problem", "remedy"), [
-    ("q1 Q0 d1 1 0.5 t\nq1 Q0 d1 2 0.4 t\n", 2, "document 'd1' is listed twice", "keep one row"),
-    ("q1 Q0 d1 1 nan t\n", 1, "the score nan is not finite", "drop the row"),
-    ("q1 Q0 d1 1 -inf t\n", 1, "the score -inf is not finite", "drop the row"),
-    ("q1 Q0 d1 1 high t\n", 1, "the score 'high' is not a number", "a run has 6 columns"),
-    ("q1 Q0 d1 1\n", 1, "4 columns", "a run has 6 columns"),
-    ("q1 d1 2.5\n\nq1 Q0 d2 1 0.5 t\n", 3, "6 columns where the lines before have 3", "a run has 6 columns"),
-])
+@pytest.mark.parametrize(
+    ("text", "line", "problem", "remedy"),
+    [
+        ("q1 Q0 d1 1 0.5 t\nq1 Q0 d1 2 0.4 t\n", 2, "document 'd1' is listed twice", "keep one row"),
+        ("q1 Q0 d1 1 nan t\n", 1, "the score nan is not finite", "drop the row"),
+        ("q1 Q0 d1 1 -inf t\n", 1, "the score -inf is not finite", "drop the row"),
+        ("q1 Q0 d1 1 high t\n", 1, "the score 'high' is not a number", "a run has 6 columns"),
+        ("q1 Q0 d1 1\n", 1, "4 columns", "a run has 6 columns"),
+        ("q1 d1 2.5\n\nq1 Q0 d2 1 0.5 t\n", 3, "6 columns where the lines before have 3", "a run has 6 columns"),
+    ],
+)
 def test_a_bad_run_names_file_line_and_remedy(tmp_path, text, line, problem, remedy):
     with pytest.raises(DataError, match=rf"file\.txt:{line}: {re.escape(problem)}.*; {remedy}"):
         read_run(written(tmp_path, text))
 
 
-@pytest.mark.parametrize(("text", "line", "problem", "remedy"), [
-    ("q1 0 d1 1\nq1 0 d1 1\n", 2, "document 'd1' is judged twice", "keep one row"),
-    ("q1 0 d1 1\nq1 0 d2 -1\n", 2, "the relevance -1 is below 0", "write 0 .* or read with negative='zero'"),
-    ("q1 0 d1 0.5\n", 1, "the relevance 0.5 is not a whole number", "write a whole number"),
-    ("q1 0 d1 yes\n", 1, "the relevance 'yes' is not a number", "write a whole number"),
-    ("q1 0 d1 nan\n", 1, "the relevance nan is not a whole number", "write a whole number"),
-    ("q1 d1\n", 1, "2 columns", "judgments have 4 columns"),
-    ("query-id\tcorpus-id\tscore\nq1\td1\t1\nq1 0 d2 1\n", 3, "1 columns where the lines before have 3",
-     "judgments have 4 columns"),
-])
+@pytest.mark.parametrize(
+    ("text", "line", "problem", "remedy"),
+    [
+        ("q1 0 d1 1\nq1 0 d1 1\n", 2, "document 'd1' is judged twice", "keep one row"),
+        ("q1 0 d1 1\nq1 0 d2 -1\n", 2, "the relevance -1 is below 0", "write 0 .* or read with negative='zero'"),
+        ("q1 0 d1 0.5\n", 1, "the relevance 0.5 is not a whole number", "write a whole number"),
+        ("q1 0 d1 yes\n", 1, "the relevance 'yes' is not a number", "write a whole number"),
+        ("q1 0 d1 nan\n", 1, "the relevance nan is not a whole number", "write a whole number"),
+        ("q1 d1\n", 1, "2 columns", "judgments have 4 columns"),
+        (
+            "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1 0 d2 1\n",
+            3,
+            "1 columns where the lines before have 3",
+            "judgments have 4 columns",
+        ),
+    ],
+)
 def test_bad_judgments_name_file_line_and_remedy(tmp_path, text, line, problem, remedy):
     with pytest.raises(DataError, match=rf"file\.txt:{line}: {re.escape(problem)}.*; {remedy}"):
         read_qrels(written(tmp_path, text))

@@ -12,7 +12,8 @@ OPTIONS = list(itertools.product([False, True], repeat=4))
 
 
 @pytest.mark.parametrize(
-    ("rows", "wide"), [((2, 3), 32), ((1, 2), 32), ((2, 3), 2)],
+    ("rows", "wide"),
+    [((2, 3), 32), ((1, 2), 32), ((2, 3), 2)],
     ids=["more rows than outputs", "fewer", "wide factors"],
 )
 @pytest.mark.parametrize(("bias", "dropped", "frozen", "gain"), OPTIONS)

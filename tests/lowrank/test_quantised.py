@@ -196,9 +196,7 @@ def test_torchao_weights_give_their_own_values(shake):
     adapter = lowrank.attach(model, "lora", rank=2)
     shake(adapter)
     total = base.weight + adapter.forms["layer"].delta(base.weight)
-    torch.testing.assert_close(
-        model["layer"](x), nn.functional.linear(x, total, base.bias), atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(model["layer"](x), nn.functional.linear(x, total, base.bias), atol=1e-5, rtol=1e-5)
     with pytest.raises(UsageError, match="dequantise"):
         adapter.merge()
     assert BOUNDARIES.numel() == 15

@@ -14,8 +14,7 @@ def encoder():
         {
             "layers": nn.ModuleList(
                 nn.ModuleDict(
-                    {name: nn.Linear(4, 4) for name in ("query", "subquery")}
-                    | {"out": nn.Sequential(nn.Linear(4, 4))}
+                    {name: nn.Linear(4, 4) for name in ("query", "subquery")} | {"out": nn.Sequential(nn.Linear(4, 4))}
                 )
                 for _ in range(2)
             ),

@@ -18,8 +18,10 @@ def statistics(model):
     seen = {}
     for path, shape in (("wide", (10, 6)), ("narrow", (5, 10)), ("transposed", (7, 5))):
         fisher = {f"fisher_{kind}": torch.rand(shape, generator=generator) for kind in ("forget", "retain")}
-        drawn = {"gradient": torch.randn(shape, generator=generator),
-                 "inputs": torch.randn(40, shape[1], generator=generator)}
+        drawn = {
+            "gradient": torch.randn(shape, generator=generator),
+            "inputs": torch.randn(40, shape[1], generator=generator),
+        }
         seen[path] = drawn | fisher
     return seen
 
@@ -60,12 +62,22 @@ def test_plain_lora_stands_on_no_axis_and_everything_else_on_one_at_least():
         taxonomy("start")
 
 
-@pytest.mark.parametrize(("name", "axes"), [
-    ("dora", ("rank",)), ("adalora", ("rank",)), ("plop", ("rank",)),
-    ("lora-plus", ("optimization",)), ("rslora", ("optimization",)), ("bilora", ("rank", "optimization")),
-    ("pissa", ("initialization",)), ("eva", ("rank", "initialization")), ("lora-sb", ("rank", "initialization")),
-    ("taps", ("experts",)), ("flylora", ("experts",)),
-])
+@pytest.mark.parametrize(
+    ("name", "axes"),
+    [
+        ("dora", ("rank",)),
+        ("adalora", ("rank",)),
+        ("plop", ("rank",)),
+        ("lora-plus", ("optimization",)),
+        ("rslora", ("optimization",)),
+        ("bilora", ("rank", "optimization")),
+        ("pissa", ("initialization",)),
+        ("eva", ("rank", "initialization")),
+        ("lora-sb", ("rank", "initialization")),
+        ("taps", ("experts",)),
+        ("flylora", ("experts",)),
+    ],
+)
 def test_the_axes_of_well_known_methods(name, axes):
     assert VARIANTS[name].axes == axes
 
@@ -73,8 +85,13 @@ def test_the_axes_of_well_known_methods(name, axes):
 def test_ranks_and_values_are_those_of_the_formulas():
     lora = RANK * (IN + OUT)
     for name, rank, values in (
-        ("lora", 1, 1), ("gralora", 2, 1), ("lora-fa", 1, RANK * OUT / lora), ("dora", OUT / RANK, 1 + OUT / lora),
-        ("lora-xs", 1, RANK**2 / lora), ("vera", 1, (RANK + OUT) / lora), ("palora", 2, 2),
+        ("lora", 1, 1),
+        ("gralora", 2, 1),
+        ("lora-fa", 1, RANK * OUT / lora),
+        ("dora", OUT / RANK, 1 + OUT / lora),
+        ("lora-xs", 1, RANK**2 / lora),
+        ("vera", 1, (RANK + OUT) / lora),
+        ("palora", 2, 2),
     ):
         assert (VARIANTS[name].rank, VARIANTS[name].values) == (rank, round(values, 2))
     assert VARIANTS["eva"].needs == ("inputs",)

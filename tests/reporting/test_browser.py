@@ -17,9 +17,17 @@ def chromium():
     if path is None:
         pytest.skip("no chromium on this machine; install Debian's package of that name")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=[
-            "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-            "--disable-dev-shm-usage", "--no-first-run"])
+        browser = driver.chromium.launch(
+            executable_path=path,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-dev-shm-usage",
+                "--no-first-run",
+            ],
+        )
         yield browser
         browser.close()
 
@@ -138,8 +146,11 @@ def test_it_reads_without_javascript(opened):
 def test_paper_has_charts_at_full_width_and_no_controls(opened):
     page = opened(viewport={"width": 718, "height": 1000})
     page.emulate_media(media="print")
-    assert page.evaluate("""[...document.querySelectorAll('.scrolling')]
-        .filter((e) => e.checkVisibility() && e.scrollWidth > e.clientWidth).map((e) => e.ariaLabel)""") == []
+    assert (
+        page.evaluate("""[...document.querySelectorAll('.scrolling')]
+        .filter((e) => e.checkVisibility() && e.scrollWidth > e.clientWidth).map((e) => e.ariaLabel)""")
+        == []
+    )
     assert not page.locator("nav").is_visible()
     assert not page.get_by_role("button", name="Copy the command").is_visible()
     assert page.locator("#ladder .drawing.wide").is_visible()

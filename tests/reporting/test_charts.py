@@ -97,7 +97,8 @@ def test_curve_averages_many_points_and_marks_the_best(width):
     assert len(drawn) == 240
     assert len(marks(root, "circle", "accent")) == 1
     assert float(marks(root, "circle", "accent")[0].get("cx")) == pytest.approx(
-        52 + 628 / 1999 * (width - 14 - 52), abs=0.05)
+        52 + 628 / 1999 * (width - 14 - 52), abs=0.05
+    )
     inside(root, width)
 
 

@@ -54,19 +54,45 @@ def test_the_whole_run(sample_run):
     out = write_report(sample_run)
     page = Page(out.read_text(encoding="utf-8"))
     assert out == sample_run / "report.html"
-    assert page.sections == ["ladder", "comparisons", "trust", "changes", "examples", "learning", "mixing", "trained",
-                             "ranks", "collection", "again"]
-    for expected in ("is better than bm25 + minilm", "Recall ceiling", "Judged@10", "lorank demo --out runs/demo",
-                     "Seed 7", "4 min 03 s", "589 824", "2.4 MB", "The choice is 1.2", "best, step 300", "nDCG@10"):
+    assert page.sections == [
+        "ladder",
+        "comparisons",
+        "trust",
+        "changes",
+        "examples",
+        "learning",
+        "mixing",
+        "trained",
+        "ranks",
+        "collection",
+        "again",
+    ]
+    for expected in (
+        "is better than bm25 + minilm",
+        "Recall ceiling",
+        "Judged@10",
+        "lorank demo --out runs/demo",
+        "Seed 7",
+        "4 min 03 s",
+        "589 824",
+        "2.4 MB",
+        "The choice is 1.2",
+        "best, step 300",
+        "nDCG@10",
+    ):
         assert expected in page.text.replace("\u202f", " ")
     assert [p.name for p in sample_run.iterdir() if p.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize(("given", "sections"), [
-    (("evaluation",), ["ladder", "comparisons", "trust", "changes", "again"]),
-    (("metrics",), ["learning", "again"]),
-    (("run",), ["mixing", "trained", "collection", "again"]),
-    (("examples",), ["examples", "again"])])
+@pytest.mark.parametrize(
+    ("given", "sections"),
+    [
+        (("evaluation",), ["ladder", "comparisons", "trust", "changes", "again"]),
+        (("metrics",), ["learning", "again"]),
+        (("run",), ["mixing", "trained", "collection", "again"]),
+        (("examples",), ["examples", "again"]),
+    ],
+)
 def test_a_missing_file_takes_its_section_away(write_run, parts, given, sections):
     page = page_of(write_run(**{name: parts[name] for name in given}))
     assert page.sections == sections
@@ -74,8 +100,9 @@ def test_a_missing_file_takes_its_section_away(write_run, parts, given, sections
     assert targets == ["#main", *(f"#{name}" for name in sections)]
 
 
-@pytest.mark.parametrize("part", ["adapter", "collection", "mix", "machine", "settings", "packages", "command",
-                                  "seed", "created", "lorank"])
+@pytest.mark.parametrize(
+    "part", ["adapter", "collection", "mix", "machine", "settings", "packages", "command", "seed", "created", "lorank"]
+)
 def test_any_part_of_the_run_card_may_be_absent(write_run, parts, part):
     page_of(write_run(run={k: v for k, v in parts["run"].items() if k != part}))
     page_of(write_run(run={part: parts["run"][part]}))
@@ -156,17 +183,21 @@ def test_contrast_of_text_is_at_least_four_and_a_half(sample_run):
 
 def contrast(one, other):
     """The contrast ratio of WCAG 2: (L1 + 0.05) / (L2 + 0.05) of relative luminances."""
+
     def luminance(colour):
-        parts = [int(colour[k:k + 2], 16) / 255 for k in (1, 3, 5)]
+        parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
     high, low = sorted((luminance(one), luminance(other)), reverse=True)
     return (high + 0.05) / (low + 0.05)
 
 
 def test_a_large_run_stays_fast_and_small(write_run, evaluation, parts):
-    examples = [{**example, "query_id": f"q{n:04d}", "query": "a longer query " * 20}
-                for n, example in enumerate(parts["examples"] * 400)]
+    examples = [
+        {**example, "query_id": f"q{n:04d}", "query": "a longer query " * 20}
+        for n, example in enumerate(parts["examples"] * 400)
+    ]
     metrics = [{"step": k, "loss": 1 / (1 + k)} for k in range(30_000)]
     folder = write_run(evaluation(queries=5000), metrics, parts["run"], examples)
     start = time.process_time()

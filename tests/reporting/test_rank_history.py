@@ -23,7 +23,8 @@ def test_a_cell_a_layer_and_event_darker_for_higher_ranks(width):
     assert len(found) == 6
     rows = [found[:3], found[3:]]
     assert [float(cell.get("fill-opacity")) for cell in rows[1]] == sorted(
-        float(cell.get("fill-opacity")) for cell in rows[1])
+        float(cell.get("fill-opacity")) for cell in rows[1]
+    )
     assert rows[0][0].find("title").text == "a.query, step 0: rank 4"
     for cell in found:
         assert float(cell.get("x")) >= 0

@@ -9,8 +9,15 @@ from hypothesis import strategies as st
 from lorank.reporting import numbers
 from lorank.reporting.svg import linear, tick_places, ticks
 
-WRITERS = [numbers.decimal, numbers.signed, numbers.p_value, numbers.count, numbers.percent, numbers.size,
-           numbers.duration]
+WRITERS = [
+    numbers.decimal,
+    numbers.signed,
+    numbers.p_value,
+    numbers.count,
+    numbers.percent,
+    numbers.size,
+    numbers.duration,
+]
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -26,8 +33,7 @@ def test_a_difference_reads_back_with_its_sign(value):
     assert text[0] == "0" if round(value, 3) == 0 else text[0] in "+" + numbers.MINUS
 
 
-@pytest.mark.parametrize(("seconds", "unit"), [
-    (0.5, "ms"), (59.94, "s"), (59.96, "min"), (3599.4, "min"), (3600, "h")])
+@pytest.mark.parametrize(("seconds", "unit"), [(0.5, "ms"), (59.94, "s"), (59.96, "min"), (3599.4, "min"), (3600, "h")])
 def test_durations_change_unit_without_saying_sixty(seconds, unit):
     text = numbers.duration(seconds)
     assert unit in text

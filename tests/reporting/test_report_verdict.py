@@ -11,26 +11,40 @@ from lorank.reporting.verdict import comparisons_of, outcome, turned
 
 
 def judged(means: dict[str, float], *comparisons: Comparison) -> Evaluation:
-    systems = {n: SystemResult({"nDCG@10": m}, {"nDCG@10": (m - 0.01, m + 0.01)}, {"nDCG@10": {"q": m}}, 0.5)
-               for n, m in means.items()}
+    systems = {
+        n: SystemResult({"nDCG@10": m}, {"nDCG@10": (m - 0.01, m + 0.01)}, {"nDCG@10": {"q": m}}, 0.5)
+        for n, m in means.items()
+    }
     return Evaluation("pydocs", "test", ["nDCG@10"], 1, systems, list(comparisons), {})
 
 
 def pair(system: str, baseline: str, difference: float, p_holm: float) -> Comparison:
-    return Comparison(system, baseline, "nDCG@10", difference, (difference - 0.01, difference + 0.02), p_holm / 2,
-                      p_holm, 5, 3, 1)
+    return Comparison(
+        system, baseline, "nDCG@10", difference, (difference - 0.01, difference + 0.02), p_holm / 2, p_holm, 5, 3, 1
+    )
 
 
-@pytest.mark.parametrize(("difference", "p_holm", "expected"), [
-    (0.1, 0.049, "better"), (0.1, 0.05, "tie"), (-0.1, 0.049, "worse"), (-0.1, 0.9, "tie"), (0.0, 0.001, "tie"),
-    (0.1, math.nan, "untested")])
+@pytest.mark.parametrize(
+    ("difference", "p_holm", "expected"),
+    [
+        (0.1, 0.049, "better"),
+        (0.1, 0.05, "tie"),
+        (-0.1, 0.049, "worse"),
+        (-0.1, 0.9, "tie"),
+        (0.0, 0.001, "tie"),
+        (0.1, math.nan, "untested"),
+    ],
+)
 def test_the_outcome_follows_the_corrected_p(difference, p_holm, expected):
     assert outcome(pair("new", "old", difference, p_holm)) == expected
 
 
 def test_better_than_the_strongest_other_system():
-    said = verdict(judged({"old": 0.4, "strong": 0.5, "new": 0.6}, pair("new", "old", 0.2, 0.001),
-                          pair("new", "strong", 0.1, 0.01)))
+    said = verdict(
+        judged(
+            {"old": 0.4, "strong": 0.5, "new": 0.6}, pair("new", "old", 0.2, 0.001), pair("new", "strong", 0.1, 0.01)
+        )
+    )
     assert (said.outcome, said.system, said.baseline) == ("better", "new", "strong")
     assert "new is better than strong, the strongest other system" in said.sentence
     assert "+0.100 [+0.090, +0.120]" in said.sentence

@@ -34,16 +34,19 @@ def test_line_separators_inside_json_do_not_end_a_line(write_run, tmp_path):
     assert len(read_run_folder(folder).training) == 1
 
 
-@pytest.mark.parametrize(("name", "content", "said"), [
-    ("results.json", "{", "results.json:1: broken JSON"),
-    ("results.json", "[]", "lorank evaluate"),
-    ("metrics.jsonl", '{"step": 1, "loss": 1.0}\n{"step": 2, "lo', "metrics.jsonl:2: broken JSON"),
-    ("metrics.jsonl", '{"loss": 1.0}\n', "metrics.jsonl:1: step: Field required"),
-    ("run.json", '{"seed": "seven"}', "run.json: seed:"),
-    ("run.json", '{"adapter": {"layers": [{"path": "a"}]}}', "adapter.layers.0.rank: Field required"),
-    ("examples.json", '{"query": "q"}', "expected a list of"),
-    ("examples.json", '[{"query_id": "q", "query": 3}]', "examples.json: 0.query:"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("results.json", "{", "results.json:1: broken JSON"),
+        ("results.json", "[]", "lorank evaluate"),
+        ("metrics.jsonl", '{"step": 1, "loss": 1.0}\n{"step": 2, "lo', "metrics.jsonl:2: broken JSON"),
+        ("metrics.jsonl", '{"loss": 1.0}\n', "metrics.jsonl:1: step: Field required"),
+        ("run.json", '{"seed": "seven"}', "run.json: seed:"),
+        ("run.json", '{"adapter": {"layers": [{"path": "a"}]}}', "adapter.layers.0.rank: Field required"),
+        ("examples.json", '{"query": "q"}', "expected a list of"),
+        ("examples.json", '[{"query_id": "q", "query": 3}]', "examples.json: 0.query:"),
+    ],
+)
 def test_a_malformed_file_is_named(write_run, name, content, said):
     folder = write_run(run={})
     (folder / name).write_text(content)

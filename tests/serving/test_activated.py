@@ -15,8 +15,15 @@ from lorank.serving.activated import Activated, ActivatedModel, invocation_start
 from lorank.serving.engine import UnknownAdapter
 from lorank.serving.package import Package
 
-SIZES = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
+SIZES = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
 MODELS = {"llama": (LlamaForCausalLM, LlamaConfig), "qwen2": (Qwen2ForCausalLM, Qwen2Config)}
 INVOCATION = [7, 8]
 PROMPT = [3, 4, 5, 6, 9, 10, 11, 12, *INVOCATION, 13]
@@ -56,8 +63,9 @@ def test_before_the_invocation_keys_and_values_are_the_bases_to_the_bit(model):
     opened = activated.open("a")
     with torch.inference_mode():
         base = keys_and_values(model(input_ids=torch.tensor([PROMPT]), use_cache=True).past_key_values)
-        mixed = keys_and_values(activated.run([(activated._base, start), (opened, len(PROMPT) - start)],
-                                              PROMPT).past_key_values)
+        mixed = keys_and_values(
+            activated.run([(activated._base, start), (opened, len(PROMPT) - start)], PROMPT).past_key_values
+        )
     for (keys, values), (own_keys, own_values) in zip(base, mixed):
         assert torch.equal(keys[:, :, :start], own_keys[:, :, :start])
         assert torch.equal(values[:, :, :start], own_values[:, :, :start])
@@ -80,8 +88,14 @@ def test_reuse_equals_no_reuse_and_saved_prefill_is_counted(model, form):
 
 
 def test_peft_gives_the_same_logits_for_its_own_folder(model, tmp_path):
-    config = peft.LoraConfig(r=3, lora_alpha=6, target_modules=["q_proj", "k_proj", "v_proj"], task_type="CAUSAL_LM",
-                             alora_invocation_tokens=INVOCATION, init_lora_weights=False)
+    config = peft.LoraConfig(
+        r=3,
+        lora_alpha=6,
+        target_modules=["q_proj", "k_proj", "v_proj"],
+        task_type="CAUSAL_LM",
+        alora_invocation_tokens=INVOCATION,
+        init_lora_weights=False,
+    )
     theirs = peft.get_peft_model(copy.deepcopy(model), config).eval()
     theirs.save_pretrained(tmp_path)
     activated = ActivatedModel(model, {"a": read_activated(tmp_path)})
@@ -102,8 +116,9 @@ def test_prefixes_and_adapters_share_one_budget(model):
     for token in range(20, 40):
         prompt = [token, *PROMPT]
         for name in (*adapters, None):
-            torch.testing.assert_close(activated.logits(prompt, name), activated.logits(prompt, name, reuse=False),
-                                       rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(
+                activated.logits(prompt, name), activated.logits(prompt, name, reuse=False), rtol=1e-5, atol=1e-5
+            )
             assert activated.pool.used_bytes <= 24_000
     assert activated.residents.counts.evictions > 0
     assert activated.usage.saved > 0

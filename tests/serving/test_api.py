@@ -15,8 +15,15 @@ from word_engine import PLATT, READ, WordEngine, bearer, live, tenant_keys, word
 
 QUERY = "how to sort a list"
 TEXTS = ["the moon", "sort a list in place", "a list", "", "how to sort a list how to sort", "sort sort sort"]
-LIMITS = Limits(documents=10, streamed_documents=400, tokens=5000, document_characters=3000, body_bytes=100_000,
-                body_s=1.0, collect_ms=0)
+LIMITS = Limits(
+    documents=10,
+    streamed_documents=400,
+    tokens=5000,
+    document_characters=3000,
+    body_bytes=100_000,
+    body_s=1.0,
+    collect_ms=0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +93,11 @@ def test_cohere_shape(address):
 def test_tei_shape_is_told_by_texts_and_gives_logistic_scores_unless_raw(address):
     plain = requests.post(f"{address}/rerank", json={"query": QUERY, "texts": TEXTS}).json()
     assert [row["index"] for row in plain] == [index for index, _ in expected()]
-    logistic = [1 / (1 + 2.718281828459045 ** -score) for _, score in expected()]
+    logistic = [1 / (1 + 2.718281828459045**-score) for _, score in expected()]
     assert [row["score"] for row in plain] == pytest.approx(logistic, abs=1e-6)
-    raw = requests.post(f"{address}/rerank", json={"query": QUERY, "texts": TEXTS, "raw_scores": True,
-                                                   "return_text": True}).json()
+    raw = requests.post(
+        f"{address}/rerank", json={"query": QUERY, "texts": TEXTS, "raw_scores": True, "return_text": True}
+    ).json()
     assert pairs(raw, "score") == expected()
     assert all(row["text"] == TEXTS[row["index"]] for row in raw)
 
@@ -144,8 +152,10 @@ def test_streamed_answers_are_json_lines_in_slices_with_a_last_line_that_sums_up
 def test_models_lists_the_base_and_every_adapter(address):
     body = requests.get(f"{address}/v1/models").json()
     assert body["object"] == "list"
-    assert [row["id"] for row in body["data"]] == ["words", *(f"words:{n}" for n in
-                                                              ("acme", "broken", "globex", "initech"))]
+    assert [row["id"] for row in body["data"]] == [
+        "words",
+        *(f"words:{n}" for n in ("acme", "broken", "globex", "initech")),
+    ]
 
 
 def test_request_ids_are_echoed_or_made_and_never_let_through_raw(address):
@@ -157,19 +167,22 @@ def test_request_ids_are_echoed_or_made_and_never_let_through_raw(address):
         assert len(made) == 32
 
 
-@pytest.mark.parametrize(("body", "words"), [
-    ({}, ["query: Field required", "documents: Field required"]),
-    ({"query": 3, "documents": []}, ["query", "string"]),
-    ({"query": "q", "documents": ["a", 7]}, ["documents.1", "string", "dictionary"]),
-    ({"query": "q", "documents": "text"}, ["documents", "list"]),
-    ({"query": "q", "documents": ["a"], "top_n": 0}, ["top_n", "greater than or equal to 1"]),
-    ({"query": "q", "documents": ["a"], "top_n": 10**30}, ["top_n"]),
-    ({"query": "q", "documents": ["a"], "top_n": True}, ["top_n", "integer"]),
-    ({"query": "q", "documents": [{"image": "x"}]}, ["documents.0", "text"]),
-    ({"query": "q", "documents": ["a"], "model": ["m"]}, ["model", "string"]),
-    ({"query": "\ud800", "documents": ["a"]}, ["surrogate"]),
-    ({"query": "q", "documents": ["a\udfff"]}, ["surrogate"]),
-])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({}, ["query: Field required", "documents: Field required"]),
+        ({"query": 3, "documents": []}, ["query", "string"]),
+        ({"query": "q", "documents": ["a", 7]}, ["documents.1", "string", "dictionary"]),
+        ({"query": "q", "documents": "text"}, ["documents", "list"]),
+        ({"query": "q", "documents": ["a"], "top_n": 0}, ["top_n", "greater than or equal to 1"]),
+        ({"query": "q", "documents": ["a"], "top_n": 10**30}, ["top_n"]),
+        ({"query": "q", "documents": ["a"], "top_n": True}, ["top_n", "integer"]),
+        ({"query": "q", "documents": [{"image": "x"}]}, ["documents.0", "text"]),
+        ({"query": "q", "documents": ["a"], "model": ["m"]}, ["model", "string"]),
+        ({"query": "\ud800", "documents": ["a"]}, ["surrogate"]),
+        ({"query": "q", "documents": ["a\udfff"]}, ["surrogate"]),
+    ],
+)
 def test_wrong_bodies_are_400_and_name_the_field(address, body, words):
     refused(requests.post(f"{address}/v1/rerank", json=body), 400, *words)
 
@@ -203,15 +216,17 @@ def test_limits_are_413_and_say_what_to_change(address):
         for _ in range(30):
             yield b"x" * 10_000
 
-    refused(requests.post(f"{address}/v1/rerank", data=chunks(), headers={"Content-Type": "application/json"}), 413,
-            "bytes")
+    refused(
+        requests.post(f"{address}/v1/rerank", data=chunks(), headers={"Content-Type": "application/json"}), 413, "bytes"
+    )
 
 
 def test_a_body_that_does_not_arrive_in_time_is_408(address):
     host, port = address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as client:
-        client.sendall(b"POST /v1/rerank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-                       b"Content-Length: 50\r\n\r\n{")
+        client.sendall(
+            b"POST /v1/rerank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
+        )
         client.settimeout(10)
         answer = b"".join(iter(lambda: client.recv(65536), b""))
     assert b" 408 " in answer.splitlines()[0]
@@ -219,8 +234,11 @@ def test_a_body_that_does_not_arrive_in_time_is_408(address):
 
 
 def test_broken_adapters_and_failing_engines_are_503_without_their_secrets(address):
-    body = refused(requests.post(f"{address}/v1/rerank", json={"model": "broken", "query": "q", "documents": ["a"]}),
-                   503, "operator")
+    body = refused(
+        requests.post(f"{address}/v1/rerank", json={"model": "broken", "query": "q", "documents": ["a"]}),
+        503,
+        "operator",
+    )
     assert "secret" not in json.dumps(body)
     refused(requests.post(f"{address}/v1/rerank", json={"query": "poison", "documents": ["a"]}), 503, "try again")
 
@@ -240,12 +258,18 @@ def test_a_failing_request_harms_none_of_its_batch():
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank"])
 def test_keys_open_their_own_adapters_and_nobody_elses(path):
     with live(WordEngine(), tenant_keys()) as (address, _):
+
         def ask(model, headers):
             texts = "texts" if path == "/rerank" else "documents"
             return requests.post(address + path, headers=headers, json={"model": model, "query": "q", texts: ["a"]})
 
-        for headers in ({}, {"Authorization": "Bearer lr-wrong"}, {"Authorization": "Basic lr-acme-key"},
-                        {"Authorization": "Bearer "}, {"Authorization": "lr-acme-key"}):
+        for headers in (
+            {},
+            {"Authorization": "Bearer lr-wrong"},
+            {"Authorization": "Basic lr-acme-key"},
+            {"Authorization": "Bearer "},
+            {"Authorization": "lr-acme-key"},
+        ):
             body = refused(ask("acme", headers), 401, "key")
             assert "lr-" not in body["message"]
         assert ask("acme", bearer("acme")).ok
@@ -295,8 +319,9 @@ def test_metrics_count_what_happened():
             requests.post(f"{address}/v1/rerank", json={"model": model, "query": QUERY, "documents": TEXTS})
         requests.get(f"{address}/any/path/at/all")
         page = requests.get(f"{address}/metrics").text
-    found = {(s.name, *sorted(s.labels.values())): s.value for f in text_string_to_metric_families(page)
-             for s in f.samples}
+    found = {
+        (s.name, *sorted(s.labels.values())): s.value for f in text_string_to_metric_families(page) for s in f.samples
+    }
     assert found["lorank_requests_total", "/v1/rerank", "200"] == 2
     assert found["lorank_requests_total", "/v1/rerank", "404"] == 1
     assert found["lorank_requests_total", "404", "other"] == 1

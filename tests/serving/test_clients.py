@@ -14,9 +14,13 @@ from word_engine import PLATT, WordEngine, bearer, live, tenant_keys, words_shar
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "clients"
 NEEDS = {
-    "cohere_client.py": "cohere", "jina_requests.py": "requests", "langchain_cohere_compressor.py": "langchain_cohere",
-    "langchain_compressor.py": "langchain_core", "llamaindex_cohere.py": "llama_index.postprocessor.cohere_rerank",
-    "llamaindex_jina.py": "llama_index.postprocessor.jinaai_rerank", "pyterrier_transformer.py": "pyterrier",
+    "cohere_client.py": "cohere",
+    "jina_requests.py": "requests",
+    "langchain_cohere_compressor.py": "langchain_cohere",
+    "langchain_compressor.py": "langchain_core",
+    "llamaindex_cohere.py": "llama_index.postprocessor.cohere_rerank",
+    "llamaindex_jina.py": "llama_index.postprocessor.jinaai_rerank",
+    "pyterrier_transformer.py": "pyterrier",
 }
 QUERY = "sort a list"
 DOCUMENTS = ["the moon orbits the earth", "a list is sorted in place", "lists and how to sort them"]
@@ -41,9 +45,14 @@ def installed(module):
 
 
 def run(program, example, address, model):
-    return subprocess.run([program, str(EXAMPLES / example)], capture_output=True, text=True, check=False, timeout=120,
-                          env={**os.environ, "LORANK_ADDRESS": address, "LORANK_MODEL": model,
-                               "LORANK_API_KEY": "lr-acme-key"})
+    return subprocess.run(
+        [program, str(EXAMPLES / example)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "LORANK_ADDRESS": address, "LORANK_MODEL": model, "LORANK_API_KEY": "lr-acme-key"},
+    )
 
 
 def expected():
@@ -52,8 +61,9 @@ def expected():
     return sorted(enumerate(scores), key=lambda row: -row[1])[:2]
 
 
-@pytest.mark.parametrize("example", [pytest.param(name, marks=[] if name == "jina_requests.py" else pytest.mark.slow)
-                                     for name in NEEDS])
+@pytest.mark.parametrize(
+    "example", [pytest.param(name, marks=[] if name == "jina_requests.py" else pytest.mark.slow) for name in NEEDS]
+)
 def test_the_example_prints_the_best_two(address, example):
     if not installed(NEEDS[example]):
         pytest.skip(f"{NEEDS[example]} is not installed for {PYTHON}; see docs/serving.md")
@@ -61,7 +71,8 @@ def test_the_example_prints_the_best_two(address, example):
     assert found.returncode == 0, found.stderr
     rows = [line.split(maxsplit=2) for line in found.stdout.splitlines()]
     assert [(int(i), pytest.approx(score, abs=1e-6), DOCUMENTS[i]) for i, score in expected()] == [
-        (int(i), float(score), text) for i, score, text in rows]
+        (int(i), float(score), text) for i, score, text in rows
+    ]
     refused = run(PYTHON, example, address, "globex")
     assert refused.returncode != 0
 
@@ -84,9 +95,14 @@ def test_curl_gets_all_shapes(address):
 def test_documents_of_a_rag_pipeline_keep_their_scores_whatever_the_batch(address):
     """One by one and together: a reranker in a pipeline must not depend on what else is asked."""
     ask = {"model": "acme", "query": QUERY, "raw_scores": True}
-    together = requests.post(f"{address}/v1/rerank", headers=bearer("acme"), timeout=20,
-                             json={**ask, "documents": DOCUMENTS})
+    together = requests.post(
+        f"{address}/v1/rerank", headers=bearer("acme"), timeout=20, json={**ask, "documents": DOCUMENTS}
+    )
     for row in together.json()["results"]:
-        alone = requests.post(f"{address}/v1/rerank", headers=bearer("acme"), timeout=20,
-                              json={**ask, "documents": [DOCUMENTS[row["index"]]]}).json()
+        alone = requests.post(
+            f"{address}/v1/rerank",
+            headers=bearer("acme"),
+            timeout=20,
+            json={**ask, "documents": [DOCUMENTS[row["index"]]]},
+        ).json()
         assert alone["results"][0]["relevance_score"] == row["relevance_score"]

@@ -18,8 +18,10 @@ from lorank.training import fit
 from lorank.training.retrieval import bm25_index
 from lorank.training.settings import ListSettings, OptimizerSettings, Recipe
 
-QUICK = Recipe(training=OptimizerSettings(steps=2, batch_size=4, lr=1e-3, evaluations=1, precision="fp32"),
-               lists=ListSettings(negatives=2))
+QUICK = Recipe(
+    training=OptimizerSettings(steps=2, batch_size=4, lr=1e-3, evaluations=1, precision="fp32"),
+    lists=ListSettings(negatives=2),
+)
 
 
 @pytest.fixture
@@ -86,8 +88,20 @@ def test_the_command_stopped_by_force_goes_on_from_its_journal(tuned, texts, can
 
     write_beir(texts, tmp_path / "data")
     write_run(candidates, tmp_path / "bm25.run", "bm25")
-    command = [sys.executable, "-c", "from lorank.cli import main; main()", "rerank", "--ranker", str(tuned), "--data",
-               str(tmp_path / "data"), "--run", str(tmp_path / "bm25.run"), "--engine", "ray"]
+    command = [
+        sys.executable,
+        "-c",
+        "from lorank.cli import main; main()",
+        "rerank",
+        "--ranker",
+        str(tuned),
+        "--data",
+        str(tmp_path / "data"),
+        "--run",
+        str(tmp_path / "bm25.run"),
+        "--engine",
+        "ray",
+    ]
     journal = tmp_path / "a.run.shards.jsonl"
     first = subprocess.Popen([*command, "--out", str(tmp_path / "a.run")], start_new_session=True)
     until = time.monotonic() + 180

@@ -20,8 +20,12 @@ def test_the_board_asks_for_metrics_that_the_server_gives():
     metrics.seconds.labels("/v1/rerank").observe(0.1)
     given = set(re.findall(r"^(lorank_\w+)", metrics.text().decode(), flags=re.MULTILINE))
     board = json.loads((DEPLOY / "grafana" / "lorank.json").read_text())
-    asked = {name for panel in board["panels"] for target in panel["targets"]
-             for name in re.findall(r"lorank_\w+", target["expr"])}
+    asked = {
+        name
+        for panel in board["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"lorank_\w+", target["expr"])
+    }
     assert asked <= given
 
 

@@ -36,8 +36,9 @@ def close(answer, scores):
 
 
 @pytest.mark.parametrize("form", ["lora", "dora"])
-@pytest.mark.parametrize(("architecture", "kind"), [("roberta", CrossEncoder), ("modernbert", CrossEncoder),
-                                                    ("bert", BiEncoder)])
+@pytest.mark.parametrize(
+    ("architecture", "kind"), [("roberta", CrossEncoder), ("modernbert", CrossEncoder), ("bert", BiEncoder)]
+)
 def test_the_leader_is_merged_and_scores_as_before(tiny_folders, tmp_path, architecture, kind, form):
     base = kind(str(tiny_folders[architecture]), **({"head": "random"} if kind is CrossEncoder else {}))
     plain = base.score(QUERY, DOCUMENTS)

@@ -22,8 +22,11 @@ def waiting(caller, costs, name="q"):
     return Waiting(caller, Job(None, name, ["d"] * len(costs)), np.array(costs, np.int64), float("inf"))
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 50), min_size=1, max_size=30)), max_size=12),
-       st.integers(1, 200), st.integers(1, 60))
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 50), min_size=1, max_size=30)), max_size=12),
+    st.integers(1, 200),
+    st.integers(1, 60),
+)
 @settings(max_examples=60, deadline=None)
 def test_every_document_is_taken_once_in_order_and_batches_keep_their_cost(lists, batch_cost, slice_cost):
     rings = Rings()
@@ -81,8 +84,10 @@ def test_a_long_list_gets_a_slice_of_every_batch_and_half_of_what_nobody_else_wa
         assert long.had - before == left
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 50), min_size=1, max_size=30)), max_size=12),
-       st.integers(1, 200))
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 50), min_size=1, max_size=30)), max_size=12),
+    st.integers(1, 200),
+)
 @settings(max_examples=60, deadline=None)
 def test_the_queue_takes_every_document_once_in_order_and_serves_whoever_is_new(lists, cost):
     queue, taken = Queue(), {}
@@ -106,11 +111,16 @@ def test_the_queue_takes_every_document_once_in_order_and_serves_whoever_is_new(
 
 
 def test_a_list_ten_times_too_long_does_not_stall_short_ones():
-    with live(WordEngine(0.0005), limits=Limits(latency_ms=100, collect_ms=0)) as (address, _), \
-            ThreadPoolExecutor(2) as pool:
+    with (
+        live(WordEngine(0.0005), limits=Limits(latency_ms=100, collect_ms=0)) as (address, _),
+        ThreadPoolExecutor(2) as pool,
+    ):
         began = time.perf_counter()
-        long = pool.submit(requests.post, f"{address}/v1/rerank", json={"query": "long", "documents": [
-            f"a long list, document {i}" for i in range(1000)]})
+        long = pool.submit(
+            requests.post,
+            f"{address}/v1/rerank",
+            json={"query": "long", "documents": [f"a long list, document {i}" for i in range(1000)]},
+        )
         time.sleep(0.1)
         spent = []
         for i in range(5):
@@ -128,8 +138,9 @@ def held(engine, served, count, query="held", **more):
     pool, batches = ThreadPoolExecutor(count), engine.started
 
     def send(number):
-        return pool.submit(requests.post, f"{address}/v1/rerank", json={"query": f"{query} {number}",
-                                                                        "documents": ["a"]}, **more)
+        return pool.submit(
+            requests.post, f"{address}/v1/rerank", json={"query": f"{query} {number}", "documents": ["a"]}, **more
+        )
 
     sent = [send(0)]
     while engine.started == batches and not sent[0].done():
@@ -150,8 +161,10 @@ def test_what_does_not_fit_the_queue_is_429_with_a_time_to_come_back():
     with live(engine, limits=Limits(waiting=3, collect_ms=0)) as (address, application):
         pool, sent = held(engine, (address, application), 1)  # in the batch under way, no longer waiting
         more = ThreadPoolExecutor(5)
-        sent += [more.submit(requests.post, f"{address}/v1/rerank", json={"query": f"b{i}", "documents": ["a"]})
-                 for i in range(5)]
+        sent += [
+            more.submit(requests.post, f"{address}/v1/rerank", json={"query": f"b{i}", "documents": ["a"]})
+            for i in range(5)
+        ]
         settle(application, sent)
         engine.gate.set()
         answers = [one.result() for one in sent]
@@ -169,8 +182,9 @@ def test_one_caller_cannot_fill_the_queue_for_the_others():
         pool, sent = held(engine, (address, application), 6)
         other = requests.Session()
         with ThreadPoolExecutor(1) as one:
-            ours = one.submit(other.post, f"{address}/v1/rerank",
-                              json={"model": "acme", "query": "q", "documents": ["a"]})
+            ours = one.submit(
+                other.post, f"{address}/v1/rerank", json={"model": "acme", "query": "q", "documents": ["a"]}
+            )
             settle(application, [*sent, ours])
             engine.gate.set()
             assert ours.result().ok
@@ -179,13 +193,17 @@ def test_one_caller_cannot_fill_the_queue_for_the_others():
 
 
 def test_a_backlog_longer_than_allowed_is_refused():
-    with live(WordEngine(0.002), limits=Limits(backlog_s=0.3, latency_ms=50, collect_ms=0)) as (address, _), \
-            ThreadPoolExecutor(1) as pool:
-        long = pool.submit(requests.post, f"{address}/v1/rerank", json={"query": "q", "documents": [
-            f"number {i}" for i in range(900)]})
+    with (
+        live(WordEngine(0.002), limits=Limits(backlog_s=0.3, latency_ms=50, collect_ms=0)) as (address, _),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        long = pool.submit(
+            requests.post, f"{address}/v1/rerank", json={"query": "q", "documents": [f"number {i}" for i in range(900)]}
+        )
         time.sleep(0.3)
-        another = requests.post(f"{address}/v1/rerank", json={"query": "r", "documents": [
-            f"number {i}" for i in range(900)]})
+        another = requests.post(
+            f"{address}/v1/rerank", json={"query": "r", "documents": [f"number {i}" for i in range(900)]}
+        )
         short = requests.post(f"{address}/v1/rerank", json={"query": "r", "documents": ["one"]})
         assert another.status_code == 429
         assert short.ok
@@ -203,8 +221,12 @@ def test_a_deadline_that_passes_is_504_and_leaves_the_queue(told):
         pool.shutdown()
         assert [answer.status_code for answer in answers] == [504] * 3
         assert "X-Timeout-Ms" in answers[0].json()["message"]
-        assert requests.post(f"{address}/v1/rerank", json={"query": "q", "documents": ["a"]},
-                             headers={"X-Timeout-Ms": "soon"}).status_code == 400
+        assert (
+            requests.post(
+                f"{address}/v1/rerank", json={"query": "q", "documents": ["a"]}, headers={"X-Timeout-Ms": "soon"}
+            ).status_code
+            == 400
+        )
 
 
 def test_a_client_that_hangs_up_leaves_the_queue():

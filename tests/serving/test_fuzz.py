@@ -17,21 +17,75 @@ from tiny_encoders import tiny_bert
 from tiny_store import make_store
 from word_engine import WordEngine, bearer, live, tenant_keys
 
-QUIET = {"deadline": None, "derandomize": True,
-         "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large,
-                                   HealthCheck.function_scoped_fixture]}
+QUIET = {
+    "deadline": None,
+    "derandomize": True,
+    "suppress_health_check": [
+        HealthCheck.too_slow,
+        HealthCheck.filter_too_much,
+        HealthCheck.data_too_large,
+        HealthCheck.function_scoped_fixture,
+    ],
+}
 LIMITS = Limits(documents=20, streamed_documents=50, collect_ms=0)
 PATHS = ("/v1/rerank", "/rerank", "/v2/rerank")
-TRICKS = ("../globex", "..", "../../../etc/passwd", "/etc/passwd", "acme/../globex", "globex\0", "acme\0/../globex",
-          "\0", "file:///etc/passwd", "C:\\windows", "..\\globex", "globex/", "./globex", "%2e%2e/globex", "globex ",
-          " globex", "ｇｌｏｂｅｘ", "globex\u200b", "GLOBEX", "a" * 1000, "~root", "$HOME", "tiny:../globex",
-          "tiny:/globex", "-", ".", "globex/adapter_model.safetensors", "\u202exebolg", "\n", "CON", "globex:acme",
-          "tiny:tiny:globex", "*", "acme,globex")
-json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-                           lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-                           max_leaves=8)
-fields = st.sampled_from(["model", "query", "documents", "texts", "top_n", "return_documents", "raw_scores", "stream",
-                          "truncate", "truncation_direction", "return_text", "max_tokens_per_doc"])
+TRICKS = (
+    "../globex",
+    "..",
+    "../../../etc/passwd",
+    "/etc/passwd",
+    "acme/../globex",
+    "globex\0",
+    "acme\0/../globex",
+    "\0",
+    "file:///etc/passwd",
+    "C:\\windows",
+    "..\\globex",
+    "globex/",
+    "./globex",
+    "%2e%2e/globex",
+    "globex ",
+    " globex",
+    "ｇｌｏｂｅｘ",
+    "globex\u200b",
+    "GLOBEX",
+    "a" * 1000,
+    "~root",
+    "$HOME",
+    "tiny:../globex",
+    "tiny:/globex",
+    "-",
+    ".",
+    "globex/adapter_model.safetensors",
+    "\u202exebolg",
+    "\n",
+    "CON",
+    "globex:acme",
+    "tiny:tiny:globex",
+    "*",
+    "acme,globex",
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+fields = st.sampled_from(
+    [
+        "model",
+        "query",
+        "documents",
+        "texts",
+        "top_n",
+        "return_documents",
+        "raw_scores",
+        "stream",
+        "truncate",
+        "truncation_direction",
+        "return_text",
+        "max_tokens_per_doc",
+    ]
+)
 good = {"query": "a b", "documents": ["a", "b a"], "texts": ["a"]}
 
 
@@ -63,9 +117,14 @@ def schema(words):
 
 def fuzz_schema(schema, words, examples):
     """Send what the schema allows, and what it does not; every answer must be one that the schema describes."""
-    checks = (schemathesis.checks.not_a_server_error, schemathesis.checks.status_code_conformance,
-              schemathesis.checks.content_type_conformance, schemathesis.checks.response_schema_conformance)
+    checks = (
+        schemathesis.checks.not_a_server_error,
+        schemathesis.checks.status_code_conformance,
+        schemathesis.checks.content_type_conformance,
+        schemathesis.checks.response_schema_conformance,
+    )
     for operation in schema.get_all_operations():
+
         @given(case=operation.ok().as_strategy())
         @settings(max_examples=examples, **QUIET)
         def one(case):
@@ -87,17 +146,34 @@ def test_what_the_schema_allows_is_answered_as_it_says_at_length(schema, words):
 def fuzz_bodies(words, examples):
     """Send any JSON, mutations of good bodies, and any bytes."""
     with requests.Session() as session:
-        @given(path=st.sampled_from(PATHS), body=json_values | st.dictionaries(fields, json_values)
-               | st.dictionaries(fields, json_values).map(lambda extra: {**good, **extra}))
+
+        @given(
+            path=st.sampled_from(PATHS),
+            body=json_values
+            | st.dictionaries(fields, json_values)
+            | st.dictionaries(fields, json_values).map(lambda extra: {**good, **extra}),
+        )
         @settings(max_examples=examples, **QUIET)
         def some_json(path, body):
-            check(session.post(words + path, data=json.dumps(body).encode(), timeout=20,
-                               headers={"Content-Type": "application/json"}))
+            check(
+                session.post(
+                    words + path,
+                    data=json.dumps(body).encode(),
+                    timeout=20,
+                    headers={"Content-Type": "application/json"},
+                )
+            )
 
-        @given(path=st.sampled_from(PATHS), body=st.binary(max_size=200), headers=st.dictionaries(
-            st.sampled_from(["Authorization", "X-Request-Id", "X-Timeout-Ms", "Content-Type", "Accept",
-                             "Content-Encoding"]),
-            st.text(st.characters(min_codepoint=33, max_codepoint=255), max_size=30)))
+        @given(
+            path=st.sampled_from(PATHS),
+            body=st.binary(max_size=200),
+            headers=st.dictionaries(
+                st.sampled_from(
+                    ["Authorization", "X-Request-Id", "X-Timeout-Ms", "Content-Type", "Accept", "Content-Encoding"]
+                ),
+                st.text(st.characters(min_codepoint=33, max_codepoint=255), max_size=30),
+            ),
+        )
         @settings(max_examples=examples, **QUIET)
         def some_bytes(path, body, headers):
             headers = {"Content-Type": b"application/json"} | {k: v.encode("latin-1") for k, v in headers.items()}
@@ -117,8 +193,11 @@ def test_any_body_gets_an_answer_at_length(words):
     fuzz_bodies(words, 3000)
 
 
-@given(query=st.text(max_size=30), documents=st.lists(st.text(max_size=30), max_size=20),
-       top=st.none() | st.integers(1, 30))
+@given(
+    query=st.text(max_size=30),
+    documents=st.lists(st.text(max_size=30), max_size=20),
+    top=st.none() | st.integers(1, 30),
+)
 @settings(max_examples=25, **QUIET)
 def test_good_bodies_are_all_answered_in_every_shape(words, query, documents, top):
     for path in PATHS:
@@ -154,15 +233,22 @@ def real(tmp_path_factory):
     make_store(home / "tiny", home / "store")
     make_store(home / "tiny", home / "outside")
     (home / "store" / "link").symlink_to(home / "outside" / "acme")
-    engine = open_engine(str(home / "tiny"), str(home / "store"), kind="cross-encoder", max_length=32,
-                         memory_bytes=1 << 22)
+    engine = open_engine(
+        str(home / "tiny"), str(home / "store"), kind="cross-encoder", max_length=32, memory_bytes=1 << 22
+    )
     with live(engine, tenant_keys(), LIMITS) as (address, _):
         yield home, address
 
 
 def ask(address, model, key):
-    return check(requests.post(f"{address}/v1/rerank", headers=bearer(key), timeout=20,
-                               json={"model": model, "query": "q", "documents": ["a"]}))
+    return check(
+        requests.post(
+            f"{address}/v1/rerank",
+            headers=bearer(key),
+            timeout=20,
+            json={"model": model, "query": "q", "documents": ["a"]},
+        )
+    )
 
 
 @pytest.mark.parametrize("key", ["acme", "operator"])

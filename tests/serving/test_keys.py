@@ -28,8 +28,17 @@ def test_the_file_holds_hashes_only_and_several_keys_may_open_the_same(tmp_path)
         assert refused.value.status == 401
 
 
-@pytest.mark.parametrize("text", ["acme lr-one acme", f"acme {hashed('x')}", f"a/b {hashed('x')} a", "",
-                                  f"acme {hashed('x')[:-1]} acme", f"acme {hashed('x').upper()} acme"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "acme lr-one acme",
+        f"acme {hashed('x')}",
+        f"a/b {hashed('x')} a",
+        "",
+        f"acme {hashed('x')[:-1]} acme",
+        f"acme {hashed('x').upper()} acme",
+    ],
+)
 def test_a_bad_file_is_refused_by_line_without_repeating_it(text):
     with pytest.raises(DataError) as refused:
         read_keys(text, "keys.txt")

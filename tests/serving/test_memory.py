@@ -35,9 +35,17 @@ def test_pages_are_never_given_twice_nor_lost(steps):
         assert pool.used_bytes <= 20 * 4 * 4
 
 
-@pytest.mark.parametrize("tensor", [torch.arange(7.0), torch.arange(5), torch.tensor([True, False]),
-                                    torch.randn(3, 4, dtype=torch.float64), torch.randn(2, 3).bfloat16(),
-                                    torch.zeros(0, 4)])
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.arange(7.0),
+        torch.arange(5),
+        torch.tensor([True, False]),
+        torch.randn(3, 4, dtype=torch.float64),
+        torch.randn(2, 3).bfloat16(),
+        torch.zeros(0, 4),
+    ],
+)
 def test_a_tensor_of_any_dtype_lives_in_pages(tensor):
     pool = Pool(limit=4096, width=4)
     before = pool.free
@@ -116,8 +124,11 @@ def product_case(lengths, parts, rank, seed=0):
     width, out, count = 6, 5, len(lengths)
     x = torch.randn(sum(lengths), width, generator=generator, dtype=torch.float64)
     y = torch.randn(sum(lengths), parts * out, generator=generator, dtype=torch.float64)
-    stack = Stack(torch.randn(count, parts * rank, width, generator=generator, dtype=torch.float64),
-                  torch.randn(count, parts * rank, out, generator=generator, dtype=torch.float64), parts)
+    stack = Stack(
+        torch.randn(count, parts * rank, width, generator=generator, dtype=torch.float64),
+        torch.randn(count, parts * rank, out, generator=generator, dtype=torch.float64),
+        parts,
+    )
     runs = Runs(tuple(np.concatenate([[0], np.cumsum(lengths)]).tolist()))
     updates = []
     for i, lines in enumerate(x.split(lengths)):

@@ -36,8 +36,7 @@ def alone(base, form, rank, seed, folder, targets="all-linear"):
     """What a copy of the base with this adapter alone scores; the adapter is saved in ``folder``."""
     one = copy.copy(base)
     one.module = copy.deepcopy(base.module)
-    adapter = lowrank.attach(one.module, form, rank=rank, seed=seed, targets=targets,
-                             trained=new_modules(one))
+    adapter = lowrank.attach(one.module, form, rank=rank, seed=seed, targets=targets, trained=new_modules(one))
     shake(adapter, seed)
     one.module.eval()
     adapter.save(folder)
@@ -161,8 +160,9 @@ def test_truncation_and_tokens_are_counted(tiny_folders, tmp_path):
     bank = Bank(base, FolderStore(tmp_path))
     texts = [text for text in DOCUMENTS if text]
     answer, none = bank.score([Job(None, QUERY, texts), Job(None, QUERY, [])])
-    assert answer.tokens == sum(len(base.tokenizer(QUERY, text, truncation=True, max_length=40)["input_ids"])
-                                for text in texts)
+    assert answer.tokens == sum(
+        len(base.tokenizer(QUERY, text, truncation=True, max_length=40)["input_ids"]) for text in texts
+    )
     assert answer.cut.tolist() == [len(base.tokenizer(QUERY, text)["input_ids"]) > 40 for text in texts]
     assert none.scores.shape == (0,)
     assert none.tokens == 0
@@ -189,7 +189,7 @@ def test_answers_do_not_depend_on_the_order_of_jobs(tiny_folders, tmp_path):
     base = CrossEncoder(str(tiny_folders["roberta"]), head="random")
     for i in range(3):
         alone(base, "lora", 2 + i, i, tmp_path / f"a{i}")
-    jobs = [Job(f"a{i % 3}", QUERY, DOCUMENTS[i: i + 3]) for i in range(7)]
+    jobs = [Job(f"a{i % 3}", QUERY, DOCUMENTS[i : i + 3]) for i in range(7)]
     bank = Bank(base, FolderStore(Path(tmp_path)))
     forth = bank.score(jobs)
     back = bank.score(jobs[::-1])[::-1]

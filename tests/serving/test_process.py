@@ -51,10 +51,12 @@ def test_all_shapes_give_the_ranker_s_own_scores(running, store, tenant):
         assert response.ok, response.text
         return response.json()
 
-    answers = {"jina": ask("/v1/rerank", documents=DOCUMENTS)["results"],
-               "rerank": ask("/rerank", documents=DOCUMENTS)["results"],
-               "cohere": ask("/v2/rerank", documents=DOCUMENTS)["results"],
-               "tei": ask("/rerank", texts=DOCUMENTS)}
+    answers = {
+        "jina": ask("/v1/rerank", documents=DOCUMENTS)["results"],
+        "rerank": ask("/rerank", documents=DOCUMENTS)["results"],
+        "cohere": ask("/v2/rerank", documents=DOCUMENTS)["results"],
+        "tei": ask("/rerank", texts=DOCUMENTS),
+    }
     for shape, rows in answers.items():
         found = [row["score" if shape == "tei" else "relevance_score"] for row in rows]
         np.testing.assert_allclose(found, scores[order], atol=1e-5 * np.abs(scores).max())
@@ -65,8 +67,12 @@ def test_mixed_tenants_at_once_get_their_own_scores(running, store):
     def ask(number):
         tenant = TENANTS[number % 3]
         documents = [f"{text} {number}" for text in DOCUMENTS]
-        body = requests.post(f"{running.address}/v1/rerank", headers=bearer(tenant), timeout=20, json={
-            "query": f"{QUERY} {number}", "documents": documents, "raw_scores": True}).json()
+        body = requests.post(
+            f"{running.address}/v1/rerank",
+            headers=bearer(tenant),
+            timeout=20,
+            json={"query": f"{QUERY} {number}", "documents": documents, "raw_scores": True},
+        ).json()
         found = {row["index"]: row["relevance_score"] for row in body["results"]}
         return tenant, documents, f"{QUERY} {number}", [found[i] for i in range(len(documents))]
 
@@ -82,8 +88,12 @@ def test_tenants_see_and_call_their_own_adapter_only(running, store):
         listed = requests.get(f"{running.address}/v1/models", headers=bearer(tenant), timeout=20).json()["data"]
         assert [row["id"] for row in listed] == [base, f"{base}:{tenant}"]
     for model in ("globex", f"{base}:globex", "../globex", "initech/../globex", "globex/", "./globex"):
-        refused = requests.post(f"{running.address}/v1/rerank", headers=bearer("acme"), timeout=20,
-                                json={"model": model, "query": "q", "documents": ["a"]})
+        refused = requests.post(
+            f"{running.address}/v1/rerank",
+            headers=bearer("acme"),
+            timeout=20,
+            json={"model": model, "query": "q", "documents": ["a"]},
+        )
         assert refused.status_code == 404
     assert "lr-acme" not in running.log.read_text()
     assert "caller=acme" in running.log.read_text()
@@ -93,8 +103,12 @@ def test_new_changed_and_broken_adapters_without_a_restart(running, store, tmp_p
     base, folder, _ = store
 
     def ask(name):
-        return requests.post(f"{running.address}/v1/rerank", headers=bearer("acme"), timeout=20, json={
-            "model": "acme", "query": QUERY, "documents": DOCUMENTS, "raw_scores": True})
+        return requests.post(
+            f"{running.address}/v1/rerank",
+            headers=bearer("acme"),
+            timeout=20,
+            json={"model": "acme", "query": QUERY, "documents": DOCUMENTS, "raw_scores": True},
+        )
 
     other, adapter = tiny_adapter(base, seed=9)
     adapter.save(tmp_path / "new", base_name=str(base))
@@ -106,7 +120,8 @@ def test_new_changed_and_broken_adapters_without_a_restart(running, store, tmp_p
 
     def changed():
         return ask("acme").ok and max(r["relevance_score"] for r in ask("acme").json()["results"]) == pytest.approx(
-            scores.max(), abs=1e-5)
+            scores.max(), abs=1e-5
+        )
 
     assert wait_until(changed)
     weights = kept / "adapter_model.safetensors"
@@ -126,8 +141,12 @@ def test_sigterm_answers_what_was_accepted_refuses_the_rest_and_exits_with_0(run
     texts = [f"{DOCUMENTS[i % 10]} {i}" for i in range(500)]
 
     def ask(query):
-        return requests.post(f"{running.address}/v1/rerank", headers=bearer("acme"), timeout=60,
-                             json={"model": "acme", "query": query, "documents": texts})
+        return requests.post(
+            f"{running.address}/v1/rerank",
+            headers=bearer("acme"),
+            timeout=60,
+            json={"model": "acme", "query": query, "documents": texts},
+        )
 
     def waiting():
         page = requests.get(f"{running.address}/metrics", timeout=20).text
@@ -184,8 +203,11 @@ def test_kill_9_loses_nothing_silently_and_a_restart_answers_again(store, tmp_pa
 
 
 def test_wrong_use_is_said_and_exits_with_2(tmp_path, monkeypatch, capsys):
-    for options, word in ((["--adapters", str(tmp_path / "none")], "no folder of adapters"),
-                          (["--latency-ms", "0"], "latency_ms"), (["--kind", "features"], "bi-encoder")):
+    for options, word in (
+        (["--adapters", str(tmp_path / "none")], "no folder of adapters"),
+        (["--latency-ms", "0"], "latency_ms"),
+        (["--kind", "features"], "bi-encoder"),
+    ):
         monkeypatch.setattr(sys, "argv", ["lorank", "serve", "--base", "minilm", *options])
         with pytest.raises(SystemExit) as ended:
             main()

@@ -52,8 +52,13 @@ def test_calibrations_are_read_and_checked(tmp_path):
     card.write_text(json.dumps({"calibration": {"kind": "platt", "slope": 0.5, "intercept": -1.0}}))
     scores = np.array([-40.0, 0.0, 2.0, 40.0], np.float32)
     assert read_calibration(card)(scores) == pytest.approx(1 / (1 + np.exp(1 - 0.5 * scores)), abs=1e-7)
-    for bad in ({"kind": "platt", "slope": -1, "intercept": 0}, {"kind": "platt", "slope": 1}, {"kind": "oracle"}, [],
-                {"kind": "platt", "slope": float("nan"), "intercept": 0}):
+    for bad in (
+        {"kind": "platt", "slope": -1, "intercept": 0},
+        {"kind": "platt", "slope": 1},
+        {"kind": "oracle"},
+        [],
+        {"kind": "platt", "slope": float("nan"), "intercept": 0},
+    ):
         card.write_text(json.dumps({"calibration": bad}))
         with pytest.raises(DataError, match="slope"):
             read_calibration(card)

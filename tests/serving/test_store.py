@@ -126,9 +126,26 @@ def spoil(folder: Path, how: str) -> None:
         (folder / "lorank.json").write_text(json.dumps(about))
 
 
-BROKEN = ["truncated", "header", "empty", "pickle", "shapes", "swapped", "lacking", "nan", "head", "unknown layer",
-          "huge rank", "unknown form", "bad option", "not json", "a list", "hostile pattern", "deep json",
-          "large json"]
+BROKEN = [
+    "truncated",
+    "header",
+    "empty",
+    "pickle",
+    "shapes",
+    "swapped",
+    "lacking",
+    "nan",
+    "head",
+    "unknown layer",
+    "huge rank",
+    "unknown form",
+    "bad option",
+    "not json",
+    "a list",
+    "hostile pattern",
+    "deep json",
+    "large json",
+]
 
 
 def test_listing_opens_no_file(store, bank, monkeypatch):
@@ -157,7 +174,8 @@ def test_every_broken_adapter_is_refused_by_name_and_hurts_nobody_else(store, ba
     assert not bank.residents.peek("good").package.contents.updates  # the pool holds the only copy
     assert bank.pool.free == bank.pool.capacity - sum(
         len(bank.residents.peek(n).pages) + sum(bank.pool.pages_of_bytes(t.nbytes) for t in bank.residents.peek(n).held)
-        for n in ("good", "other"))
+        for n in ("good", "other")
+    )
 
 
 def test_an_adapter_that_fails_in_use_fails_alone(store, bank, made):
@@ -195,8 +213,23 @@ def test_a_broken_adapter_is_read_once_and_again_when_it_is_mended(store, bank, 
     assert len(reads) == 1
 
 
-@pytest.mark.parametrize("name", ["../outside", "/etc", "good/../../outside", "..", ".", "", "a\x00b", "good/",
-                                  "x" * 200, "~root", "good\\..", "..%2foutside"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside",
+        "/etc",
+        "good/../../outside",
+        "..",
+        ".",
+        "",
+        "a\x00b",
+        "good/",
+        "x" * 200,
+        "~root",
+        "good\\..",
+        "..%2foutside",
+    ],
+)
 def test_names_that_are_paths_are_unknown_and_open_nothing(store, bank, made, base_folder, name, monkeypatch):
     shutil.copytree(store / "good", store.parent / "outside")
     opened = []
@@ -289,9 +322,13 @@ def test_a_tuned_folder_brings_its_mix_and_calibration(store, base_folder, bank)
     close(answer, 0.5 * alone)
     np.testing.assert_allclose(answer.probabilities, 1 / (1 + np.exp(1 - 2 * answer.scores)), rtol=1e-5)
     options = about["options"] | {"max_length": 20}
-    for change, words in (({"kind": "bi-encoder"}, "bi-encoder"), ({"options": options}, "max_length=20"),
-                          ({"base": None}, "whole"), ({"mix": {}}, "not what lorank writes"),
-                          ({"mix": about["mix"] | {"first_stage": 1.0}}, "first stage")):
+    for change, words in (
+        ({"kind": "bi-encoder"}, "bi-encoder"),
+        ({"options": options}, "max_length=20"),
+        ({"base": None}, "whole"),
+        ({"mix": {}}, "not what lorank writes"),
+        ({"mix": about["mix"] | {"first_stage": 1.0}}, "first stage"),
+    ):
         card.write_text(json.dumps(about | change))
         refused = ask(bank, "mixed")[0]
         assert isinstance(refused, DataError)

@@ -62,8 +62,14 @@ def test_each_section_holds_its_own_text_and_no_navigation(page):
 
 def test_anchors_belong_to_the_innermost_section(page):
     assert {anchor: section.anchor for anchor, section in page.holder.items()} == {
-        "module-heap": "module-heap", "alias": "module-heap", "index-0": "module-heap", "index-1": "module-heap",
-        "theory": "theory", "index-2": "theory", "heap.push": "theory"}
+        "module-heap": "module-heap",
+        "alias": "module-heap",
+        "index-0": "module-heap",
+        "index-1": "module-heap",
+        "theory": "theory",
+        "index-2": "theory",
+        "heap.push": "theory",
+    }
 
 
 def test_cross_references_are_told_from_hand_written_entries(page):
@@ -75,10 +81,13 @@ def test_index_entries_keep_their_sub_entries_and_all_their_anchors():
     parser.feed(INDEX)
     assert parser.entries == [
         (("Python Enhancement Proposals", "PEP 1"), "library/heap#index-1"),
-        (("heap", "module"), "library/heap#index-0"), (("heap", "module"), "library/heap#index-2"),
+        (("heap", "module"), "library/heap#index-0"),
+        (("heap", "module"), "library/heap#index-2"),
         (("module", "heap"), "library/heap#index-2"),
-        (("tree & queue",), "library/heap#index-2"), (("tree & queue",), "whatsnew/1#index-0"),
-        (("push() (in module heap)",), "library/heap#heap.push")]
+        (("tree & queue",), "library/heap#index-2"),
+        (("tree & queue",), "whatsnew/1#index-0"),
+        (("push() (in module heap)",), "library/heap#heap.push"),
+    ]
 
 
 def test_the_whole_way_on_one_page(tmp_path):
@@ -95,10 +104,15 @@ def test_the_whole_way_on_one_page(tmp_path):
 
     assert [json.loads(line)["text"] for line in lines("queries.jsonl.gz")] == ["heap module", "tree & queue"]
     assert [json.loads(line)["text"] for line in lines("names/queries.jsonl.gz")] == [
-        "Python Enhancement Proposals PEP 1", "push() (in module heap)"]
+        "Python Enhancement Proposals PEP 1",
+        "push() (in module heap)",
+    ]
     judged = [row for split in ("train", "dev", "test") for row in lines(f"qrels/{split}.tsv.gz")[1:]]
-    assert sorted(judged) == ["q0001\tlibrary/heap#module-heap\t1", "q0001\tlibrary/heap#theory\t1",
-                              "q0002\tlibrary/heap#theory\t1"]
+    assert sorted(judged) == [
+        "q0001\tlibrary/heap#module-heap\t1",
+        "q0001\tlibrary/heap#theory\t1",
+        "q0002\tlibrary/heap#theory\t1",
+    ]
     assert "© the authors" in (out / "LICENSE").read_text("utf-8")
     assert not list(out.rglob("*.tmp"))
 
@@ -112,8 +126,9 @@ def test_a_section_without_text_hands_its_anchors_to_the_first_one_inside():
 
 def test_the_order_of_words_that_documents_use_is_the_natural_one():
     entries = [(("file", "temporary"), "a"), (("temporary", "file"), "b")]
-    phrases = tool.count_phrases([path for path, _ in entries],
-                                 [tool.Section("p", "s", None, "S", ["a temporary file"])])
+    phrases = tool.count_phrases(
+        [path for path, _ in entries], [tool.Section("p", "s", None, "S", ["a temporary file"])]
+    )
     assert tool.gather(entries, phrases) == [tool.Query("temporary file", {"a", "b"})]
 
 

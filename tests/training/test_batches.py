@@ -23,8 +23,9 @@ def test_padding_is_masked_and_the_rest_stands_in_order():
 
 
 def test_first_stage_scores_follow_their_documents():
-    with_offset = [TrainingList("p", np.array([4, 9]), np.array([0.0, 1.0], np.float32),
-                                np.array([0.5, -0.5], np.float32))]
+    with_offset = [
+        TrainingList("p", np.array([4, 9]), np.array([0.0, 1.0], np.float32), np.array([0.5, -0.5], np.float32))
+    ]
     assert padded(with_offset, AT).first_stage.tolist() == [[0.5, -0.5]]
 
 

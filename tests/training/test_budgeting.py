@@ -22,10 +22,20 @@ from lorank.training.settings import (
 )
 
 SOME = ["adalora", "elalora", "metric-importance", "qdylora"]
-OTHERS = ["increlora", "sora", "dylora", "lora-squared", "triadaptlora", "autolora-meta", "selective-lora-indicator",
-          "dora-dynamic", "diffora", "alora-allocate"]
+OTHERS = [
+    "increlora",
+    "sora",
+    "dylora",
+    "lora-squared",
+    "triadaptlora",
+    "autolora-meta",
+    "selective-lora-indicator",
+    "dora-dynamic",
+    "diffora",
+    "alora-allocate",
+]
 
-CHILD = '''
+CHILD = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np, torch
@@ -83,7 +93,7 @@ for name in sys.argv[2:]:
             os._exit(0)
         status = os.waitpid(child, 0)[1]
         assert (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL) if cut else status == 0, name
-'''
+"""
 
 
 @pytest.mark.parametrize("names", [SOME, pytest.param(OTHERS, marks=pytest.mark.slow)], ids=["some", "others"])
@@ -100,8 +110,11 @@ def test_killed_between_two_events_and_resumed_it_is_the_same_run(names, tmp_pat
 
 def recipe(name, budget=None, **keywords):
     return Recipe(
-        adapter=AdapterSettings(name, rank=2, **keywords), budget=budget or BudgetSettings(),
-        lists=ListSettings(negatives=2), training=OptimizerSettings(steps=10, batch_size=4, lr=5e-3, evaluations=5))
+        adapter=AdapterSettings(name, rank=2, **keywords),
+        budget=budget or BudgetSettings(),
+        lists=ListSettings(negatives=2),
+        training=OptimizerSettings(steps=10, batch_size=4, lr=5e-3, evaluations=5),
+    )
 
 
 def fitted(tiny_folders, texts, tmp_path, plan):
@@ -124,8 +137,11 @@ def test_a_fit_under_a_budget_ends_as_plain_lora_of_the_total(tiny_folders, text
     assert journal[-1]["step"] == 7
     config = json.loads(next((run / "model").rglob("adapter_config.json")).read_text())
     tensors = load_file(next((run / "model").rglob("adapter_model.safetensors")))
-    held = {name.removeprefix("base_model.model.").removesuffix(".lora_A.weight"): len(tensor)
-            for name, tensor in tensors.items() if name.endswith("lora_A.weight")}
+    held = {
+        name.removeprefix("base_model.model.").removesuffix(".lora_A.weight"): len(tensor)
+        for name, tensor in tensors.items()
+        if name.endswith("lora_A.weight")
+    }
     assert held == {path: rank for path, rank in ranks.items() if rank}
     assert config["peft_type"] == "LORA"
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -147,11 +163,13 @@ def test_the_metric_driven_budget_runs_on_dev_lists(tiny_folders, texts, tmp_pat
 
 
 def test_what_does_not_fit_together_is_refused():
-    for budget, adapter, said in ((BudgetSettings("adalora"), "dora", "--adapter lora or --adapter adalora"),
-                                  (BudgetSettings("adalora"), "full", "whole"),
-                                  (BudgetSettings("adalorra"), "lora", "did you mean 'adalora'"),
-                                  (BudgetSettings("none"), "adalora", "name a budget"),
-                                  (BudgetSettings("auto", 5), "lora", "name a budget")):
+    for budget, adapter, said in (
+        (BudgetSettings("adalora"), "dora", "--adapter lora or --adapter adalora"),
+        (BudgetSettings("adalora"), "full", "whole"),
+        (BudgetSettings("adalorra"), "lora", "did you mean 'adalora'"),
+        (BudgetSettings("none"), "adalora", "name a budget"),
+        (BudgetSettings("auto", 5), "lora", "name a budget"),
+    ):
         with pytest.raises(UsageError, match=said):
             chosen_budget(budget, AdapterSettings(adapter))
     assert chosen_budget(BudgetSettings("plop"), AdapterSettings("dora")).adapter.name == "dora"

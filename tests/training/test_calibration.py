@@ -18,8 +18,10 @@ from lorank.training.list_loss import list_loss
 from lorank.training.settings import AdapterSettings, ListSettings, OptimizerSettings, Recipe
 
 SETTINGS = OptimizerSettings(batch_size=2, precision="fp32")
-QUICK = Recipe(training=OptimizerSettings(steps=2, batch_size=4, lr=1e-3, evaluations=1, precision="fp32"),
-               lists=ListSettings(negatives=2))
+QUICK = Recipe(
+    training=OptimizerSettings(steps=2, batch_size=4, lr=1e-3, evaluations=1, precision="fp32"),
+    lists=ListSettings(negatives=2),
+)
 
 
 class OneEpoch:
@@ -29,8 +31,10 @@ class OneEpoch:
     queries = ("moon", "list")
 
     def epoch(self, epoch):
-        return [TrainingList(q, np.array(d), np.array([1.0, 0.0, 0.0], np.float32))
-                for q, d in (("a", [0, 1, 2]), ("b", [1, 2, 3]), ("a", [3, 0, 2]), ("b", [2, 1, 0]))]
+        return [
+            TrainingList(q, np.array(d), np.array([1.0, 0.0, 0.0], np.float32))
+            for q, d in (("a", [0, 1, 2]), ("b", [1, 2, 3]), ("a", [3, 0, 2]), ("b", [2, 1, 0]))
+        ]
 
     def collate(self, lists):
         return padded(lists, {"a": 0, "b": 1})
@@ -65,7 +69,7 @@ def test_the_gradient_is_the_mean_of_autograds_over_the_batches(bert):
     path = next(iter(found))
     weight = ranker.module.get_submodule(path).weight
     weight.requires_grad_(True)
-    batches = (lists.collate(lists.epoch(0)[i:i + 2]) for i in (0, 2))
+    batches = (lists.collate(lists.epoch(0)[i : i + 2]) for i in (0, 2))
     values = (list_loss(ranker, inputs, batch, loss("softmax"), SETTINGS, 0, ranker.device) for batch in batches)
     each = [torch.autograd.grad(value, weight)[0] for value in values]
     torch.testing.assert_close(found[path]["gradient"], (each[0] + each[1]) / 2)

@@ -21,8 +21,10 @@ from tiny_causals import SIZES, write_causal
 
 EARLY, LATE = "abAB", "yzYZ"
 
-QUICK = Recipe(adapter=AdapterSettings("lora", rank=8), training=OptimizerSettings(
-    steps=16, batch_size=8, lr=1e-2, evaluations=1, precision="fp32"))
+QUICK = Recipe(
+    adapter=AdapterSettings("lora", rank=8),
+    training=OptimizerSettings(steps=16, batch_size=8, lr=1e-2, evaluations=1, precision="fp32"),
+)
 
 
 class Liking(Judge):
@@ -49,11 +51,17 @@ def bases(tmp_path_factory):
     folder, draw = tmp_path_factory.mktemp("combat"), random.Random(0)
     write_causal(folder / "raw", LlamaConfig(**{**SIZES, "hidden_size": 64, "initializer_range": 0.2}), spread=0.0)
     path = folder / "rows.jsonl"
-    path.write_text("".join(json.dumps({"query": f"p{i % 12}", "docs": ["".join(draw.choices(EARLY + LATE, k=2))],
-                                        "labels": [1]}) + "\n" for i in range(100)))
+    path.write_text(
+        "".join(
+            json.dumps({"query": f"p{i % 12}", "docs": ["".join(draw.choices(EARLY + LATE, k=2))], "labels": [1]})
+            + "\n"
+            for i in range(100)
+        )
+    )
     recipe = replace(QUICK, training=replace(QUICK.training, steps=80, batch_size=16), loss=LossSettings("sft"))
-    tuned = fit(CausalRanker(folder / "raw", view="log-ratio", beta=1.0), read_rows(path), out=folder / "run",
-                recipe=recipe)
+    tuned = fit(
+        CausalRanker(folder / "raw", view="log-ratio", beta=1.0), read_rows(path), out=folder / "run", recipe=recipe
+    )
     export(tuned, folder / "writer", "merged", limit=0.01)
     return [folder / "writer"] * 4
 
@@ -66,10 +74,19 @@ def earned(ranker):
 def test_sparta_teaches_every_model_what_the_weighted_vote_prefers(bases, tmp_path):
     assert METHODS["sparta"].area == "losses.preference"
     before = earned(CausalRanker(bases[0], view="log-ratio"))
-    combat = align_by_combat(bases, [f"p{i}" for i in range(12)], tmp_path / "run", rounds=2, per_round=60,
-                             recipe=QUICK, judging=lambda number, model: Liking(number == 3), max_tokens=2, beta=0.2)
+    combat = align_by_combat(
+        bases,
+        [f"p{i}" for i in range(12)],
+        tmp_path / "run",
+        rounds=2,
+        per_round=60,
+        recipe=QUICK,
+        judging=lambda number, model: Liking(number == 3),
+        max_tokens=2,
+        beta=0.2,
+    )
     after = [earned(tuned.ranker) for tuned in combat.models]
-    assert min(after) > before + 0.3      # of -2 to 2
+    assert min(after) > before + 0.3  # of -2 to 2
     assert combat.reputations.values.sum() == pytest.approx(0.0, abs=1e-9)
     for number, fought in enumerate(combat.rounds, start=1):
         lines = (tmp_path / "run" / f"round-{number}" / "pairs.jsonl").read_text().splitlines()

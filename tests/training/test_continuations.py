@@ -13,8 +13,12 @@ from lorank.training import fit
 from lorank.training.continuations import ContinuationSampler, beam_search, over_generate, sampled_by
 from lorank.training.settings import AdapterSettings, ListSettings, OptimizerSettings, Recipe
 
-TOPICS = [["moon", "earth", "sun", "new"], ["list", "words", "place", "low"], ["query", "document", "rank", "order"],
-          ["language", "model", "adaptation", "large"]]
+TOPICS = [
+    ["moon", "earth", "sun", "new"],
+    ["list", "words", "place", "low"],
+    ["query", "document", "rank", "order"],
+    ["language", "model", "adaptation", "large"],
+]
 WORDS = [word for topic in TOPICS for word in topic]
 NEXT = {word: topic[(i + 1) % 4] for topic in TOPICS for i, word in enumerate(topic)}
 
@@ -44,11 +48,19 @@ def topic(text):
 
 def test_one_sampler_serves_both_sorts():
     text = "A one. B two. C three. D four. E five."
-    sampler = ContinuationSampler([text, "too short."], before=2, in_book=2, generated=3,
-                                  generate=lambda prefix, count, rng: [f"{prefix} again {i}" for i in range(count)])
+    sampler = ContinuationSampler(
+        [text, "too short."],
+        before=2,
+        in_book=2,
+        generated=3,
+        generate=lambda prefix, count, rng: [f"{prefix} again {i}" for i in range(count)],
+    )
     drawn = sampler.sample()
     assert [(each.prefix, each.true) for each in drawn] == [
-        ("A one. B two.", "C three."), ("B two. C three.", "D four."), ("C three. D four.", "E five.")]
+        ("A one. B two.", "C three."),
+        ("B two. C three.", "D four."),
+        ("C three. D four.", "E five."),
+    ]
     for each in drawn:
         sorts = [sort for sort, _ in each.negatives]
         assert sorts == ["in-book"] * 2 + ["generated"] * 3
@@ -71,7 +83,7 @@ def test_its_collection_holds_lists_divided_by_document():
     assert len(data.dev) == 2 * 6
     for split in (data.train, data.dev):
         for query, row in split.candidates.items():
-            (true, grade), = split.qrels[query].items()
+            ((true, grade),) = split.qrels[query].items()
             assert grade == 1
             assert NEXT[last_word(split.queries[query])] == last_word(data.documents[data.position[true]])
             assert true in row
@@ -82,8 +94,9 @@ def test_gradients_are_those_of_contrast_within_the_batch(tiny_folders):
     """With p the softmax over all continuations: dL/dp_i = (sum_j P_ij c_j - c_i) / (tau n)."""
     encoder = BiEncoder(tiny_folders["bert"], temperature=0.1)
     drawn = ContinuationSampler(books(2), in_book=1).sample()[:4]
-    inputs = encoder.prepare([each.prefix for each in drawn],
-                             [each.true for each in drawn] + [each.negatives[0][1] for each in drawn])
+    inputs = encoder.prepare(
+        [each.prefix for each in drawn], [each.true for each in drawn] + [each.negatives[0][1] for each in drawn]
+    )
     prefixes = encoder.encode_batch(inputs.queries, np.arange(4)).detach().requires_grad_()
     continuations = encoder.encode_batch(inputs.documents, np.arange(8)).detach()
     scores = encoder.forward(inputs, torch.arange(4), torch.arange(8).expand(4, 8), torch.ones(4, 8, dtype=torch.bool))
@@ -97,10 +110,14 @@ def test_gradients_are_those_of_contrast_within_the_batch(tiny_folders):
 @pytest.fixture(scope="module")
 def trained(tiny_folders, tmp_path_factory):
     data = ContinuationSampler(books(100, 4), before=1, in_book=1, generated=3, generate=drifting).collection()
-    recipe = Recipe(adapter=AdapterSettings("full"), lists=ListSettings(shared=True),
-                    training=OptimizerSettings(steps=100, batch_size=16, lr=5e-3, evaluations=1))
-    return fit(BiEncoder(tiny_folders["bert"]), data, loss="softmax", recipe=recipe,
-               out=tmp_path_factory.mktemp("run") / "run")
+    recipe = Recipe(
+        adapter=AdapterSettings("full"),
+        lists=ListSettings(shared=True),
+        training=OptimizerSettings(steps=100, batch_size=16, lr=5e-3, evaluations=1),
+    )
+    return fit(
+        BiEncoder(tiny_folders["bert"]), data, loss="softmax", recipe=recipe, out=tmp_path_factory.mktemp("run") / "run"
+    )
 
 
 def test_chosen_continuations_are_more_coherent_than_sampled_ones(trained, tiny_folders):
@@ -111,7 +128,7 @@ def test_chosen_continuations_are_more_coherent_than_sampled_ones(trained, tiny_
         return np.mean([topic(p) == topic(text) for p, text in zip(prefixes, found, strict=True)])
 
     assert share_on_topic(trained, 20) > 0.8
-    assert share_on_topic(trained, 1) < 0.45               # one sample is what the model writes by itself
+    assert share_on_topic(trained, 1) < 0.45  # one sample is what the model writes by itself
     assert share_on_topic(trained, 20) > share_on_topic(BiEncoder(tiny_folders["bert"]), 20) + 0.1
     best = beam_search(prefixes[0], drifting, trained, steps=2, beam=3, samples=20)
     assert len(best) == 3
@@ -127,12 +144,15 @@ def test_a_language_model_writes_the_candidates(tiny_causals, trained):
     ranked = over_generate("the moon", generate, trained, samples=4, seed=1)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert len(ranked) == 4
-    assert [each.text for each in ranked] == [each.text for each in over_generate("the moon", generate, trained,
-                                                                                  samples=4, seed=1)]
+    assert [each.text for each in ranked] == [
+        each.text for each in over_generate("the moon", generate, trained, samples=4, seed=1)
+    ]
 
 
-@pytest.mark.parametrize(("options", "says"), [
-    ({"before": 0}, "before and after"), ({"in_book": -1}, "0 or more"), ({"generated": 1}, "need a language model")])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"before": 0}, "before and after"), ({"in_book": -1}, "0 or more"), ({"generated": 1}, "need a language model")],
+)
 def test_wrong_use_is_refused(options, says):
     with pytest.raises(UsageError, match=says):
         ContinuationSampler(["A. B. C."], **options)

@@ -19,8 +19,9 @@ from lorank.training.lists import CandidateLists
 from lorank.training.settings import AdapterSettings, LossSettings
 from lorank.training.weights import AdapterWeights, WholeWeights
 
-QUICK = Recipe(training=OptimizerSettings(steps=6, batch_size=5, lr=1e-2, evaluations=2, evaluation_queries=5,
-                                          precision="fp32"))
+QUICK = Recipe(
+    training=OptimizerSettings(steps=6, batch_size=5, lr=1e-2, evaluations=2, evaluation_queries=5, precision="fp32")
+)
 EVERYTHING = frozenset({"items", "lists", "epoch", "first_stage"})
 
 
@@ -53,16 +54,22 @@ def test_a_run_is_laid_out_as_the_documents_are(rows):
     for row, each in enumerate(lists.epoch(0)):
         expected = [run[each.query_id].get(names[d], 0.0) for d in each.documents]
         for want in ("first_stage", "reference"):
-            assert batch.extras[want][row, :len(expected)].tolist() == expected
+            assert batch.extras[want][row, : len(expected)].tolist() == expected
 
 
 def test_weights_of_rows_scale_their_lists(rows):
-    weighted = replace(rows, splits={**rows.splits, "train": replace(rows.train, weights={
-        q: float(i) for i, q in enumerate(rows.train.queries)})})
+    weighted = replace(
+        rows,
+        splits={
+            **rows.splits,
+            "train": replace(rows.train, weights={q: float(i) for i, q in enumerate(rows.train.queries)}),
+        },
+    )
     lists = lists_of(weighted)
     batch = lists.collate(lists.epoch(0)[:3])
-    assert batch.weights.tolist() == [float(list(rows.train.queries).index(each.query_id))
-                                      for each in lists.epoch(0)[:3]]
+    assert batch.weights.tolist() == [
+        float(list(rows.train.queries).index(each.query_id)) for each in lists.epoch(0)[:3]
+    ]
     assert lists_of(rows).collate(lists.epoch(0)[:3]).weights is None
 
 
@@ -71,8 +78,9 @@ def start(rows, name):
     with torch.no_grad():
         ranker.module[-1].weight.normal_(generator=torch.Generator().manual_seed(1))
     settings = AdapterSettings(name, rank=2)
-    return ranker, (WholeWeights(ranker, settings, None) if name == "full" else
-                    AdapterWeights(ranker, settings, 0, None))
+    return ranker, (
+        WholeWeights(ranker, settings, None) if name == "full" else AdapterWeights(ranker, settings, 0, None)
+    )
 
 
 @pytest.mark.parametrize("name", ["full", "lora"])
@@ -127,8 +135,9 @@ def test_a_run_whose_loss_remembers_resumes_to_the_same_bits(rows, tmp_path, nam
     resumed = fit(FeatureRanker(hidden=(8,)), rows, out=tmp_path / "cut", recipe=recipe, resume=True)
     for a, b in zip(tuned.ranker.module.parameters(), resumed.ranker.module.parameters()):
         assert torch.equal(a, b)
-    assert (tmp_path / "cut" / "metrics.jsonl").read_text().count("\n") == \
-        (tmp_path / "whole" / "metrics.jsonl").read_text().count("\n")
+    assert (tmp_path / "cut" / "metrics.jsonl").read_text().count("\n") == (
+        tmp_path / "whole" / "metrics.jsonl"
+    ).read_text().count("\n")
 
 
 def test_a_run_serves_as_the_reference_and_must_cover_the_queries(rows, tmp_path):
@@ -143,15 +152,31 @@ def test_a_run_serves_as_the_reference_and_must_cover_the_queries(rows, tmp_path
     with pytest.raises(DataError, match="lacks 1 training queries"):
         fit(FeatureRanker(hidden=(8,)), rows, out=tmp_path / "b", recipe=short)
     with pytest.raises(UsageError, match="no run file"):
-        fit(FeatureRanker(hidden=(8,)), rows, out=tmp_path / "c",
-            recipe=replace(recipe, loss=replace(recipe.loss, reference="nowhere.run")))
+        fit(
+            FeatureRanker(hidden=(8,)),
+            rows,
+            out=tmp_path / "c",
+            recipe=replace(recipe, loss=replace(recipe.loss, reference="nowhere.run")),
+        )
 
 
 def test_training_rows_are_trained_on_as_they_are(texts, tiny_folders, tmp_path):
     """Lists that came with the data are the lists: no first stage is searched or stood on."""
-    write_rows(replace(texts, splits={"train": replace(texts.train, candidates={
-        q: dict.fromkeys(list(texts.document_ids)[:6], 0.0) | dict.fromkeys(row, 0.0)
-        for q, row in texts.train.qrels.items()})}), tmp_path / "rows.jsonl")
+    write_rows(
+        replace(
+            texts,
+            splits={
+                "train": replace(
+                    texts.train,
+                    candidates={
+                        q: dict.fromkeys(list(texts.document_ids)[:6], 0.0) | dict.fromkeys(row, 0.0)
+                        for q, row in texts.train.qrels.items()
+                    },
+                )
+            },
+        ),
+        tmp_path / "rows.jsonl",
+    )
     data = read_rows(tmp_path / "rows.jsonl")
     tuned = fit(CrossEncoder(tiny_folders["bert"]), data, out=tmp_path / "run", recipe=QUICK)
     assert tuned.first_stage is None

@@ -18,13 +18,19 @@ from lorank.training.exporting import export
 from lorank.training.fast_slow import FastSlow
 
 WORDS = ["red", "blue", "green", "one", "two", "three"]
-QUICK = Recipe(training=OptimizerSettings(steps=10, batch_size=8, lr=1e-2, evaluations=1, precision="fp32"),
-               adapter=AdapterSettings("lora", rank=4, targets=["q_proj", "v_proj", "down_proj"]))
+QUICK = Recipe(
+    training=OptimizerSettings(steps=10, batch_size=8, lr=1e-2, evaluations=1, precision="fp32"),
+    adapter=AdapterSettings("lora", rank=4, targets=["q_proj", "v_proj", "down_proj"]),
+)
 
 
 def written(path, pairs):
-    path.write_text("".join(json.dumps({"query": query, "chosen": chosen, "rejected": rejected}) + "\n"
-                            for query, chosen, rejected in pairs))
+    path.write_text(
+        "".join(
+            json.dumps({"query": query, "chosen": chosen, "rejected": rejected}) + "\n"
+            for query, chosen, rejected in pairs
+        )
+    )
     return read_rows(path)
 
 
@@ -32,8 +38,9 @@ def written(path, pairs):
 def pairs(tmp_path_factory):
     """Answers that say yes are preferred to those that say no, whatever the question."""
     texts = [f"{a} {b}" for a in WORDS for b in WORDS]
-    return written(tmp_path_factory.mktemp("pairs") / "pairs.jsonl",
-                   [(f"q {text}", f"Yes {text}", f"No {text}") for text in texts])
+    return written(
+        tmp_path_factory.mktemp("pairs") / "pairs.jsonl", [(f"q {text}", f"Yes {text}", f"No {text}") for text in texts]
+    )
 
 
 def tuned_by(base, data, out, name="ofs-dpo", recipe=QUICK, options=None, **more):
@@ -48,8 +55,12 @@ def parameters(tuned):
 
 def right(tuned, data):
     texts = dict(zip(data.document_ids, data.documents))
-    return np.mean([np.subtract(*tuned.score(query, [texts[d] for d in row])) > 0
-                    for query, row in zip(data.train.queries.values(), data.train.qrels.values())])
+    return np.mean(
+        [
+            np.subtract(*tuned.score(query, [texts[d] for d in row])) > 0
+            for query, row in zip(data.train.queries.values(), data.train.qrels.values())
+        ]
+    )
 
 
 def test_ofs_dpo_of_equal_rates_and_zero_weight_is_dpo(pairs, tiny_causals, tmp_path):
@@ -144,17 +155,22 @@ def domains(tmp_path_factory):
     folder = tmp_path_factory.mktemp("domains")
     numbers = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
     yes = [(f"is it {n}", f"Yes {n}", f"No {n}") for n in numbers]
-    colours = [(f"which {n}", f"{'No' if i else 'Yes'} red", f"{'Yes' if i else 'No'} blue")
-               for i, n in enumerate(numbers)]
+    colours = [
+        (f"which {n}", f"{'No' if i else 'Yes'} red", f"{'Yes' if i else 'No'} blue") for i, n in enumerate(numbers)
+    ]
     return written(folder / "yes.jsonl", yes), written(folder / "colours.jsonl", colours)
 
 
 def test_ofs_dpo_modules_of_two_domains_combined_keep_both_and_dpo_in_turn_forgets(domains, tiny_causals, tmp_path):
     base = tiny_causals["llama"]
-    short, long = (replace(QUICK, training=replace(QUICK.training, steps=steps, lr=lr, evaluations=0))
-                   for steps, lr in ((6, 5e-3), (24, 2e-2)))
-    modules = [tuned_by(base, data, tmp_path / name, recipe=recipe)
-               for name, data, recipe in zip(("yes", "colours"), domains, (short, long))]
+    short, long = (
+        replace(QUICK, training=replace(QUICK.training, steps=steps, lr=lr, evaluations=0))
+        for steps, lr in ((6, 5e-3), (24, 2e-2))
+    )
+    modules = [
+        tuned_by(base, data, tmp_path / name, recipe=recipe)
+        for name, data, recipe in zip(("yes", "colours"), domains, (short, long))
+    ]
     combined = combine_domains(modules, domains)
     assert sum(combined.shares) == pytest.approx(1.0)
     measured = [mean_loss(combined.tuned, data, loss("dpo")) for data in domains]
@@ -181,8 +197,13 @@ def moved_rightly(policy, base, data):
 
 
 def test_modules_that_do_not_fit_together_are_refused(domains, pairs, tiny_causals, tmp_path):
-    one = tuned_by(tiny_causals["llama"], pairs, tmp_path / "one", "dpo",
-                   recipe=replace(QUICK, training=replace(QUICK.training, steps=1, evaluations=0)))
+    one = tuned_by(
+        tiny_causals["llama"],
+        pairs,
+        tmp_path / "one",
+        "dpo",
+        recipe=replace(QUICK, training=replace(QUICK.training, steps=1, evaluations=0)),
+    )
     with pytest.raises(UsageError, match="two or more"):
         combine_domains([one], domains)
     with pytest.raises(UsageError, match="one base"):

@@ -14,8 +14,9 @@ from lorank.training.settings import OptimizerSettings, Recipe
 QUICK = replace(Recipe(), training=OptimizerSettings(steps=60, batch_size=10, lr=2e-2, evaluations=2))
 
 
-@pytest.mark.parametrize(("model", "adapter"), [("linear", "full"), ("set-transformer", "full"),
-                                                ("set-transformer", "lora")])
+@pytest.mark.parametrize(
+    ("model", "adapter"), [("linear", "full"), ("set-transformer", "full"), ("set-transformer", "lora")]
+)
 def test_a_network_is_named_as_base_and_trained_like_any_other(rows, tmp_path, model, adapter):
     ranker = make_ranker(model, "features", rows, 0)
     tuned = fit(ranker, rows, adapter, "softmax", out=tmp_path / "run", recipe=QUICK)

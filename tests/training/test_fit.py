@@ -19,8 +19,9 @@ from lorank.training.hooks import Hook
 from lorank.training.settings import ListSettings, OffsetSettings, OptimizerSettings, Recipe
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-QUICK = Recipe(training=OptimizerSettings(steps=4, batch_size=4, lr=5e-3, evaluations=2),
-               lists=ListSettings(negatives=3, depth=20))
+QUICK = Recipe(
+    training=OptimizerSettings(steps=4, batch_size=4, lr=5e-3, evaluations=2), lists=ListSettings(negatives=3, depth=20)
+)
 
 
 def assert_same_scores(found, expected):
@@ -40,11 +41,17 @@ def test_a_saved_ranker_scores_as_the_tuned_one_did(texts, bert, tmp_path, kind,
 
 def test_a_fresh_process_gives_the_same_scores(texts, bert, tmp_path):
     tuned = fit(CrossEncoder(bert), texts, "lora", out=tmp_path / "run", recipe=QUICK)
-    script = ("import sys, json, lorank; r = lorank.load_ranker(sys.argv[1]); "
-              "print(json.dumps(r.score('moon earth', json.loads(sys.argv[2])).tolist()))")
+    script = (
+        "import sys, json, lorank; r = lorank.load_ranker(sys.argv[1]); "
+        "print(json.dumps(r.score('moon earth', json.loads(sys.argv[2])).tolist()))"
+    )
     documents = list(texts.documents[:5])
-    answer = subprocess.run([sys.executable, "-c", script, str(tmp_path / "run"), json.dumps(documents)],
-                            capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "run"), json.dumps(documents)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert_same_scores(json.loads(answer.stdout), tuned.score("moon earth", documents))
 
 
@@ -186,6 +193,7 @@ def test_equal_runs_are_equal_to_the_bit_with_two_threads(texts, bert, tmp_path)
 
 
 def test_the_top_level_names(texts, bert, tmp_path):
-    tuned = lorank.fit(lorank.BiEncoder(bert), texts, adapter="lora", loss="lambda", rank=2, out=tmp_path / "run",
-                       recipe=QUICK)
+    tuned = lorank.fit(
+        lorank.BiEncoder(bert), texts, adapter="lora", loss="lambda", rank=2, out=tmp_path / "run", recipe=QUICK
+    )
     assert tuned.score("query", ["a document", "the moon"]).dtype == np.float32

@@ -27,8 +27,9 @@ def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("in_context")
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        model = AutoModelForCausalLM.from_config(LlamaConfig(**{
-            **SIZES, "hidden_size": 64, "intermediate_size": 192, "initializer_range": 0.2}))
+        model = AutoModelForCausalLM.from_config(
+            LlamaConfig(**{**SIZES, "hidden_size": 64, "intermediate_size": 192, "initializer_range": 0.2})
+        )
     model.save_pretrained(folder)
     causal_tokenizer().save_pretrained(folder)
     return folder
@@ -50,8 +51,10 @@ def capital(prompt, replies):
 
 
 def recipe(steps):
-    return Recipe(adapter=AdapterSettings("lora", rank=8), training=OptimizerSettings(
-        steps=steps, batch_size=16, lr=1e-2, evaluations=1, precision="fp32"))
+    return Recipe(
+        adapter=AdapterSettings("lora", rank=8),
+        training=OptimizerSettings(steps=steps, batch_size=16, lr=1e-2, evaluations=1, precision="fp32"),
+    )
 
 
 def test_rewards_in_context_of_a_single_reward_rise_with_what_is_asked_for(base, rows, tmp_path):
@@ -61,10 +64,10 @@ def test_rewards_in_context_of_a_single_reward_rise_with_what_is_asked_for(base,
     earned = [np.mean(early("0", policy.replies_for("0", [target], 60, max_tokens=2))) for target in (-1.4, 0.0, 1.4)]
     assert earned[0] + 0.1 < earned[1] < earned[2] - 0.1
     best = np.mean(early("0", policy.replies("0", [1.0], 60, max_tokens=2)))
-    assert best > earned[1] + 0.1      # the only reward there is is asked for at its highest
+    assert best > earned[1] + 0.1  # the only reward there is is asked for at its highest
     # the online stage learns replies near the front under the rewards that they have, and a half of the offline rows
     lines = [json.loads(line) for line in (tmp_path / "run" / "stage-1" / "rows.jsonl").read_text().splitlines()]
-    kept, again = lines[:policy.kept[0]], lines[policy.kept[0]:]
+    kept, again = lines[: policy.kept[0]], lines[policy.kept[0] :]
     assert 0 < len(kept) <= 48
     assert len(again) == 100
     highest = policy.scale.standardised(np.array([[1.0]]))[0, 0]
@@ -76,8 +79,9 @@ def test_rewards_in_context_of_a_single_reward_rise_with_what_is_asked_for(base,
 
 
 def test_rewards_in_context_trace_a_front_as_preference_moves(base, rows, tmp_path):
-    policy = condition_on_rewards(base, rows, [early, capital], tmp_path / "run", recipe=recipe(150),
-                                  online=OnlineSettings(stages=0))
+    policy = condition_on_rewards(
+        base, rows, [early, capital], tmp_path / "run", recipe=recipe(150), online=OnlineSettings(stages=0)
+    )
     assert policy.kept == ()
     replies = [policy.replies("0", weights, 60, max_tokens=2) for weights in ([1, 0], [1, 1], [0, 1])]
     first, second = ([np.mean(reward("0", each)) for each in replies] for reward in (early, capital))

@@ -67,10 +67,15 @@ def test_lessons_ask_what_the_judge_asks():
     assert [lesson["labels"].index(1) for lesson in scored] == [0, 10, 5]
     assert scored[1]["query"] == Prompts.load().text("q", documents, Question("pointwise", (1,)))
     assert binary_lessons("q", documents, labels, template="$query|$documents")[0] == {
-        "query": "q|red", "docs": ["1", "0"], "labels": [0, 1]}
-    for bad in (lambda: first_lessons("q", documents, [1], generator=generator),
-                lambda: first_lessons("q", documents, labels, generator=generator, size=40),
-                lambda: score_lessons("q", documents, [3, 0, 0], highest=2)):
+        "query": "q|red",
+        "docs": ["1", "0"],
+        "labels": [0, 1],
+    }
+    for bad in (
+        lambda: first_lessons("q", documents, [1], generator=generator),
+        lambda: first_lessons("q", documents, labels, generator=generator, size=40),
+        lambda: score_lessons("q", documents, [3, 0, 0], highest=2),
+    ):
         with pytest.raises(UsageError):
             bad()
 
@@ -80,22 +85,26 @@ def test_replies_are_log_probabilities_of_the_first_token(base, tmp_path):
     prompts = ["which one?", "is it, really?"]
     logits = []
     for prompt in prompts:
-        text = ranker.tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False,
-                                                    add_generation_prompt=True)
+        text = ranker.tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+        )
         with torch.no_grad():
             logits.append(ranker.module(torch.tensor([ranker.tokenizer(text)["input_ids"]])).logits[0, -1])
     tokens = [ranker.tokenizer.encode(reply)[0] for reply in "AB"]
     expected = torch.stack(logits).log_softmax(1)[:, tokens].numpy()
     pairs = np.array([[1, 0], [0, 1], [0, 0], [1, 1]])
-    np.testing.assert_allclose(ranker.score_pairs(prompts, ["A", "B"], pairs), expected[pairs[:, 0], pairs[:, 1]],
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        ranker.score_pairs(prompts, ["A", "B"], pairs), expected[pairs[:, 0], pairs[:, 1]], atol=1e-5
+    )
     inputs = ranker.prepare(prompts, ["A", "B"])
-    grid = ranker.forward(inputs, torch.tensor([1, 0]), torch.tensor([[0, 1], [1, 0]]),
-                          torch.tensor([[True, True], [True, False]]))
+    grid = ranker.forward(
+        inputs, torch.tensor([1, 0]), torch.tensor([[0, 1], [1, 0]]), torch.tensor([[True, True], [True, False]])
+    )
     np.testing.assert_allclose(grid.detach().numpy(), [expected[1], [expected[0, 1], 0.0]], atol=1e-5)
     ranker.save(tmp_path / "saved")
-    np.testing.assert_array_equal(ReplyRanker.load(tmp_path / "saved").score("which one?", ["A", "B"]),
-                                  ranker.score("which one?", ["A", "B"]))
+    np.testing.assert_array_equal(
+        ReplyRanker.load(tmp_path / "saved").score("which one?", ["A", "B"]), ranker.score("which one?", ["A", "B"])
+    )
     with pytest.raises(UsageError, match="not one token"):
         ranker.score("which one?", ["certainly"])
     with pytest.raises(UsageError, match="fewer documents"):
@@ -104,11 +113,15 @@ def test_replies_are_log_probabilities_of_the_first_token(base, tmp_path):
 
 def test_first_is_taught_and_orders_by_the_letters_of_one_token(base, tmp_path):
     generator = np.random.default_rng(0)
-    lessons = [lesson for query, documents, labels in planted(0) for lesson in first_lessons(
-        query, documents, labels, generator=generator, prompts=SHORT, copies=2)]
+    lessons = [
+        lesson
+        for query, documents, labels in planted(0)
+        for lesson in first_lessons(query, documents, labels, generator=generator, prompts=SHORT, copies=2)
+    ]
     data = stored(lessons, tmp_path / "lessons.jsonl")
-    recipe = Recipe(adapter=AdapterSettings("lora", rank=16), loss=LossSettings("first-sft"),
-                    training=replace(TRAINING, steps=120))
+    recipe = Recipe(
+        adapter=AdapterSettings("lora", rank=16), loss=LossSettings("first-sft"), training=replace(TRAINING, steps=120)
+    )
     tuned = fit(ReplyRanker(base), data, out=tmp_path / "run", recipe=recipe)
     curve = losses(tmp_path / "run")
     assert curve[-1] < curve[0]
@@ -118,17 +131,25 @@ def test_first_is_taught_and_orders_by_the_letters_of_one_token(base, tmp_path):
         shown = documents if len(right) % 2 else documents[::-1]
         found = rerank(query, shown, judge, "first")
         right.append(shown[found.order[0]].startswith("Yes"))
-        assert found.usage.tokens_out == found.usage.calls      # one token a window
+        assert found.usage.tokens_out == found.usage.calls  # one token a window
     assert np.mean(right) > 0.8
 
 
 def test_erank_is_taught_integers_and_answers_by_the_expected_score(base, tmp_path):
     assert METHODS["erank"].location.endswith(expected_score.__name__)
-    lessons = [lesson for query, documents, labels in planted(0) for lesson in score_lessons(
-        query, documents, labels, highest=1, prompts=SHORT, scores=range(10))]
+    lessons = [
+        lesson
+        for query, documents, labels in planted(0)
+        for lesson in score_lessons(query, documents, labels, highest=1, prompts=SHORT, scores=range(10))
+    ]
     data = stored(lessons, tmp_path / "lessons.jsonl")
-    tuned = fit(ReplyRanker(base), data, out=tmp_path / "run", loss="softmax",
-                recipe=Recipe(adapter=AdapterSettings("dora", rank=8), training=replace(TRAINING, steps=80, lr=1e-2)))
+    tuned = fit(
+        ReplyRanker(base),
+        data,
+        out=tmp_path / "run",
+        loss="softmax",
+        recipe=Recipe(adapter=AdapterSettings("dora", rank=8), training=replace(TRAINING, steps=80, lr=1e-2)),
+    )
     curve = losses(tmp_path / "run")
     assert curve[-1] < 0.5 * curve[0]
     judge = taught_judge(tuned.ranker, prompts=SHORT, pointwise="expected")
@@ -146,8 +167,11 @@ TEMPLATE = "$query\n$documents\n1 or 0?"
 
 def test_prorank_warms_up_until_replies_are_in_format_and_right(base):
     ranker = ReplyRanker(base)
-    lessons = [lesson for query, documents, labels in planted(0, 8) for lesson in binary_lessons(
-        query, documents, labels, template=TEMPLATE)]
+    lessons = [
+        lesson
+        for query, documents, labels in planted(0, 8)
+        for lesson in binary_lessons(query, documents, labels, template=TEMPLATE)
+    ]
     inputs = ranker.prepare([lesson["query"] for lesson in lessons], ["1", "0"])
     one, zero = inputs.documents.ids.tolist()
     right = torch.tensor([one if lesson["labels"][0] else zero for lesson in lessons])
@@ -161,8 +185,14 @@ def test_prorank_warms_up_until_replies_are_in_format_and_right(base):
     bias = torch.zeros(280)
     bias[[one, zero]] = 4.0
     ranker.module.lm_head.register_forward_hook(lambda module, given, output: output + bias)
-    curve = warm_up(policy, format_rewards((one, zero), right), adapter.parameters(), steps=60, rate=2e-2,
-                    generator=torch.Generator().manual_seed(0))
+    curve = warm_up(
+        policy,
+        format_rewards((one, zero), right),
+        adapter.parameters(),
+        steps=60,
+        rate=2e-2,
+        generator=torch.Generator().manual_seed(0),
+    )
     with torch.no_grad():
         chance = policy().exp()
     assert chance[:, [one, zero]].sum(1).min() > 0.95
@@ -179,15 +209,23 @@ def test_prorank_score_rises_with_the_probability_of_one_and_is_taught_by_a_rank
     ranker = CausalRanker(base, answers=("1", "0"), prompt=TEMPLATE)
     names = [name for name, _ in ranker.module.named_parameters()]
     replies = ReplyRanker(base)
-    prompts = [lesson["query"] for query, documents, labels in planted(2, 6)
-               for lesson in binary_lessons(query, documents, labels, template=TEMPLATE)]
+    prompts = [
+        lesson["query"]
+        for query, documents, labels in planted(2, 6)
+        for lesson in binary_lessons(query, documents, labels, template=TEMPLATE)
+    ]
     logs = np.stack([replies.score(prompt, ["1", "0"]) for prompt in prompts])
     scores = np.concatenate([ranker.score(query, documents) for query, documents, _ in planted(2, 6)])
     np.testing.assert_allclose(scores, logs[:, 0] - logs[:, 1], atol=1e-4)
     among = np.exp(logs[:, 0]) / np.exp(logs).sum(1)
     assert (np.argsort(scores) == np.argsort(among)).all()
-    tuned = fit(ranker, data, loss="ranknet", out=tmp_path / "run",
-                recipe=Recipe(adapter=AdapterSettings("lora", rank=4), training=replace(TRAINING, steps=20)))
+    tuned = fit(
+        ranker,
+        data,
+        loss="ranknet",
+        out=tmp_path / "run",
+        recipe=Recipe(adapter=AdapterSettings("lora", rank=4), training=replace(TRAINING, steps=20)),
+    )
     curve = losses(tmp_path / "run")
     assert curve[-1] < 0.5 * curve[0]
     assert all(np.subtract(*tuned.score(query, documents)) > 0 for query, documents, _ in planted(1, 5))
@@ -200,11 +238,13 @@ def test_group_relative_loss_is_the_policy_gradient():
     logits = torch.randn(1, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
     logs = logits.log_softmax(1)
     tokens, rewards = torch.tensor([[2, 4]]), torch.tensor([[1.0, 0.0]])
-    torch.testing.assert_close(group_relative_loss(logs, tokens, rewards), -(logs[0, 2] - logs[0, 4]) / 2,
-                               atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        group_relative_loss(logs, tokens, rewards), -(logs[0, 2] - logs[0, 4]) / 2, atol=1e-4, rtol=1e-4
+    )
     assert group_relative_loss(logs, tokens, torch.ones(1, 2)) == 0
-    apart = group_relative_loss(logs, tokens, torch.ones(1, 2), reference=torch.zeros(1, 5).log_softmax(1),
-                                divergence=2.0)
+    apart = group_relative_loss(
+        logs, tokens, torch.ones(1, 2), reference=torch.zeros(1, 5).log_softmax(1), divergence=2.0
+    )
     torch.testing.assert_close(apart, 2 * (logs.exp() * (logs - np.log(1 / 5))).sum())
     with pytest.raises(UsageError, match="reference"):
         group_relative_loss(logs, tokens, rewards, divergence=1.0)
@@ -227,16 +267,22 @@ def test_full_ranking_is_taught_whole_orders_that_it_then_writes(base):
         optimizer.step()
         curve.append(float(value.detach()))
     assert np.mean(curve[-10:]) < 0.2 * np.mean(curve[:5])
-    right = [rerank(query, shown, judge, "full").order[0] == best for query, documents, _ in planted(1, 8)
-             for shown, best in ((documents, 0), (documents[::-1], 1))]
+    right = [
+        rerank(query, shown, judge, "full").order[0] == best
+        for query, documents, _ in planted(1, 8)
+        for shown, best in ((documents, 0), (documents[::-1], 1))
+    ]
     assert np.mean(right) > 0.8
 
 
 def test_an_order_loss_without_weights_is_the_language_model_loss(base):
     judge = CausalJudge.load(base)
     prompt = judge.prompt("q", ["red", "blue"], Question("listwise", (0, 1)))
-    ids = [*judge.tokenizer(prompt, add_special_tokens=False)["input_ids"],
-           *judge.tokenizer("[2] > [1]")["input_ids"], 1]
+    ids = [
+        *judge.tokenizer(prompt, add_special_tokens=False)["input_ids"],
+        *judge.tokenizer("[2] > [1]")["input_ids"],
+        1,
+    ]
     start = len(judge.tokenizer(prompt, add_special_tokens=False)["input_ids"])
     labels = torch.tensor([[-100] * start + ids[start:]])
     expected = judge.model(torch.tensor([ids]), labels=labels).loss

@@ -24,8 +24,12 @@ class GivenLists:
         rng = np.random.default_rng(seed)
         self.rows = rng.normal(size=(count * size, features)).astype(np.float32)
         best = self.rows @ np.arange(1, features + 1, dtype=np.float32)
-        self.lists = [TrainingList("q", np.arange(i * size, (i + 1) * size),
-                                   (best[i * size:(i + 1) * size] > 0).astype(np.float32)) for i in range(count)]
+        self.lists = [
+            TrainingList(
+                "q", np.arange(i * size, (i + 1) * size), (best[i * size : (i + 1) * size] > 0).astype(np.float32)
+            )
+            for i in range(count)
+        ]
 
     def epoch(self, epoch):
         return [self.lists[i] for i in epoch_order(len(self.lists), epoch, 0)]
@@ -43,8 +47,20 @@ def run(folder, settings=SETTINGS, hooks=(), listen=lambda progress: None, resum
     lists = lists or GivenLists()
     ranker, inputs, weights = start(lists)
     evaluate = dev(weights) if dev else None
-    outcome = train(ranker, inputs, weights, lists, loss("softmax"), settings, seed=0, folder=folder,
-                    evaluate=evaluate, hooks=hooks, listen=listen, resume=resume)
+    outcome = train(
+        ranker,
+        inputs,
+        weights,
+        lists,
+        loss("softmax"),
+        settings,
+        seed=0,
+        folder=folder,
+        evaluate=evaluate,
+        hooks=hooks,
+        listen=listen,
+        resume=resume,
+    )
     return weights.state(), outcome
 
 
@@ -103,6 +119,7 @@ def test_the_best_weights_by_dev_are_kept(tmp_path):
         def measure():
             seen.append(weights.state())
             return {"nDCG@10": {2: 0.9}.get(len(seen), 0.1)}
+
         return measure
 
     final, outcome = run(tmp_path, dev=dev)
@@ -177,8 +194,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(tmp_path):
     lists = GivenLists()
     ranker, inputs, weights = start(lists)
     with pytest.raises(LorankError, match="lower the learning rate"):
-        train(ranker, inputs, weights, lists, lambda s, y, m: s.sum() * float("nan"), SETTINGS, seed=0,
-              folder=tmp_path)
+        train(ranker, inputs, weights, lists, lambda s, y, m: s.sum() * float("nan"), SETTINGS, seed=0, folder=tmp_path)
 
 
 def test_resuming_with_other_settings_is_refused(tmp_path):

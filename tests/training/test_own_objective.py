@@ -24,7 +24,10 @@ TREES = {"trees": 20, "leaves": 4, "leaf_rows": 3, "leaf_weight": 0.0}
 OPTIONS = {
     "tsprank": {"width": 16, "blocks": 0, "epochs": 60, "lr": 0.02, "batch_size": 10},
     "pointer": {"width": 16, "places": 4, "orders": 0, "epochs": 60, "lr": 0.02, "batch_size": 10},
-    "boosted": {"units": 4, "stages": 5}, "lightgbm": TREES, "xgboost": TREES, "catboost": TREES,
+    "boosted": {"units": 4, "stages": 5},
+    "lightgbm": TREES,
+    "xgboost": TREES,
+    "catboost": TREES,
 }
 
 
@@ -60,19 +63,27 @@ def test_fit_ranks_saves_opens_and_reports(rows, tmp_path, model):
 
 
 def test_a_boosted_network_takes_a_loss_and_others_none(rows, tmp_path):
-    losses = {name: fit(made("boosted", rows), rows, loss=name, out=tmp_path / name).score("", rows.documents[:4])
-              for name in ("softmax", "lambda")}
+    losses = {
+        name: fit(made("boosted", rows), rows, loss=name, out=tmp_path / name).score("", rows.documents[:4])
+        for name in ("softmax", "lambda")
+    }
     assert np.abs(losses["softmax"] - losses["lambda"]).max() > 1e-4
     for model in ("tsprank", "lightgbm"):
         with pytest.raises(UsageError, match=f"{model} learns by its own objective, in which loss has no say"):
             fit(made(model, rows), rows, loss="softmax", out=tmp_path / model)
 
 
-@pytest.mark.parametrize(("what", "says"), [
-    ({"adapter": "lora"}, "adapter"), ({"rank": 4}, "rank"), ({"hooks": [Hook()]}, "hooks"),
-    ({"resume": True}, "resume"), ({"recipe": Recipe(training=OptimizerSettings(steps=3))}, "training.steps"),
-    ({"recipe": Recipe(loss=LossSettings("lambda"))}, "loss.name"),
-])
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ({"adapter": "lora"}, "adapter"),
+        ({"rank": 4}, "rank"),
+        ({"hooks": [Hook()]}, "hooks"),
+        ({"resume": True}, "resume"),
+        ({"recipe": Recipe(training=OptimizerSettings(steps=3))}, "training.steps"),
+        ({"recipe": Recipe(loss=LossSettings("lambda"))}, "loss.name"),
+    ],
+)
 def test_what_has_no_say_is_refused(rows, tmp_path, what, says):
     with pytest.raises(UsageError, match=f"in which {says} has no say"):
         fit(made("tsprank", rows), rows, out=tmp_path / "run", **what)
@@ -96,7 +107,7 @@ def test_settings_that_a_model_has_options_for_go_there(rows):
     moved = own_options(plan, ["base", "training.lr", "training.patience", "loss.name"], rows)
     assert moved.options == {"lr": 5e-4, "patience": 9, "objective": "ranknet"}
     assert changed_settings(moved) == []
-    assert own_options(plan, ["base"], rows).options == {}           # what was not said stays the model's own
+    assert own_options(plan, ["base"], rows).options == {}  # what was not said stays the model's own
     with pytest.raises(UsageError, match="lightgbm .* --rank has no say; it takes --option objective, "):
         own_options(plan, ["adapter.rank"], rows)
     with pytest.raises(UsageError, match="--adapter has no say"):
@@ -115,11 +126,17 @@ def test_a_recipe_says_which_settings_it_states(tmp_path):
     assert read_recipe(path).options == {"trees": 30}
 
 
-@pytest.mark.parametrize(("options", "says"), [
-    ({"tres": 3}, "did you mean 'trees'"), ({"trees": "many"}, "trees .* give a whole number"),
-    ({"trees": 2.5}, "give a whole number"), ({"lr": True}, "give a number"), ({"objective": 3}, "give a word"),
-    ({"leaves": 1}, "leaves must be 2 or more"),
-])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"tres": 3}, "did you mean 'trees'"),
+        ({"trees": "many"}, "trees .* give a whole number"),
+        ({"trees": 2.5}, "give a whole number"),
+        ({"lr": True}, "give a number"),
+        ({"objective": 3}, "give a word"),
+        ({"leaves": 1}, "leaves must be 2 or more"),
+    ],
+)
 def test_options_are_checked(rows, options, says):
     with pytest.raises(UsageError, match=says):
         make_ranker("lightgbm", None, rows, 0, options=options)

@@ -26,8 +26,9 @@ def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("perl")
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        model = AutoModelForCausalLM.from_config(LlamaConfig(**{
-            **SIZES, "hidden_size": 64, "intermediate_size": 192, "initializer_range": 0.2}))
+        model = AutoModelForCausalLM.from_config(
+            LlamaConfig(**{**SIZES, "hidden_size": 64, "intermediate_size": 192, "initializer_range": 0.2})
+        )
     model.save_pretrained(folder)
     causal_tokenizer().save_pretrained(folder)
     return folder
@@ -35,15 +36,29 @@ def base(tmp_path_factory):
 
 def preferences(path):
     draw = random.Random(0)
-    path.write_text("".join(json.dumps({
-        "query": f"{i}", "chosen": "".join(draw.choices(GOOD, k=2)), "rejected": "".join(draw.choices(BAD, k=2))})
-        + "\n" for i in range(60)))
+    path.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "query": f"{i}",
+                    "chosen": "".join(draw.choices(GOOD, k=2)),
+                    "rejected": "".join(draw.choices(BAD, k=2)),
+                }
+            )
+            + "\n"
+            for i in range(60)
+        )
+    )
     return read_rows(path)
 
 
 def rewarded(base, data, name, out):
-    recipe = Recipe(adapter=AdapterSettings(name, rank=1, targets=["q_proj", "v_proj"]), training=OptimizerSettings(
-        steps=32, batch_size=10, lr=2e-2 if name == "lora" else 2e-3, evaluations=1, precision="fp32"))
+    recipe = Recipe(
+        adapter=AdapterSettings(name, rank=1, targets=["q_proj", "v_proj"]),
+        training=OptimizerSettings(
+            steps=32, batch_size=10, lr=2e-2 if name == "lora" else 2e-3, evaluations=1, precision="fp32"
+        ),
+    )
     return fit(CausalRanker(base, view="head"), data, loss="ranknet", out=out, recipe=recipe)
 
 
@@ -54,8 +69,12 @@ def test_perl_rewards_by_lora_are_as_accurate_as_by_full_tuning_with_under_one_p
     right = {}
     for name in ("lora", "full"):
         tuned = rewarded(base, data, name, tmp_path / name)
-        right[name] = np.mean([np.subtract(*tuned.score(query, [texts[d] for d in row])) > 0 for query, row in
-                               zip(data.train.queries.values(), data.train.qrels.values())])
+        right[name] = np.mean(
+            [
+                np.subtract(*tuned.score(query, [texts[d] for d in row])) > 0
+                for query, row in zip(data.train.queries.values(), data.train.qrels.values())
+            ]
+        )
     record = json.loads((tmp_path / "lora" / "run.json").read_text())["adapter"]
     assert record["trained_parameters"] < 0.01 * record["total_parameters"]
     assert right["lora"] > 0.9
@@ -79,8 +98,18 @@ def test_perl_policy_earns_more_and_the_adapter_off_is_the_reference_exactly(bas
     pairs = np.array([[0, 0], [0, 1]])
     before = policy.log_likelihoods(["q"], ["abc", "xyz"], pairs)[0]
     state = torch.random.get_rng_state()
-    curve = tune_policy(policy, liking, ["0", "1"], adapter.parameters(), steps=40, group=24, rate=2e-2,
-                        divergence=0.02, max_tokens=3, generator=torch.Generator().manual_seed(0))
+    curve = tune_policy(
+        policy,
+        liking,
+        ["0", "1"],
+        adapter.parameters(),
+        steps=40,
+        group=24,
+        rate=2e-2,
+        divergence=0.02,
+        max_tokens=3,
+        generator=torch.Generator().manual_seed(0),
+    )
     assert torch.equal(state, torch.random.get_rng_state())
     assert np.mean(curve[-5:]) > np.mean(curve[:5]) + 0.5
     assert not np.array_equal(policy.log_likelihoods(["q"], ["abc", "xyz"], pairs)[0], before)
@@ -92,8 +121,18 @@ def test_perl_divergence_holds_the_policy_at_its_reference(base):
     moved = {}
     for divergence in (0.0, 20.0):
         policy, adapter = policy_of(base)
-        tune_policy(policy, liking, ["0"], adapter.parameters(), steps=15, group=16, rate=1e-2, divergence=divergence,
-                    max_tokens=3, generator=torch.Generator().manual_seed(0))
+        tune_policy(
+            policy,
+            liking,
+            ["0"],
+            adapter.parameters(),
+            steps=15,
+            group=16,
+            rate=1e-2,
+            divergence=divergence,
+            max_tokens=3,
+            generator=torch.Generator().manual_seed(0),
+        )
         replies = [a + b for a in GOOD[:6] for b in BAD[:3]]
         moved[divergence] = float(np.abs(policy.score("0", replies)).mean())
     assert moved[20.0] < 0.5 * moved[0.0]

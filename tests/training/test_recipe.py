@@ -34,13 +34,16 @@ def test_a_recipe_names_what_it_changes_and_keeps_the_defaults(tmp_path):
     assert recipe.training.batch_size == Recipe().training.batch_size
 
 
-@pytest.mark.parametrize(("text", "names"), [
-    ("[adapter]\nrnak = 4\n", "adapter.rnak"),
-    ("[training]\nlr = 'fast'\n", "training.lr"),
-    ("nonsense = 1\n", "nonsense"),
-    ("[training]\ndecay = 'cubic'\n", "training.decay"),
-    ("lr = = 3\n", "TOML"),
-])
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("[adapter]\nrnak = 4\n", "adapter.rnak"),
+        ("[training]\nlr = 'fast'\n", "training.lr"),
+        ("nonsense = 1\n", "nonsense"),
+        ("[training]\ndecay = 'cubic'\n", "training.decay"),
+        ("lr = = 3\n", "TOML"),
+    ],
+)
 def test_a_bad_recipe_names_file_and_key(tmp_path, text, names):
     with pytest.raises(DataError, match=rf"recipe\.toml.*{names}"):
         read_recipe(written(tmp_path, text))

@@ -16,8 +16,9 @@ from lorank.training.stepping import penalties
 from lorank.training.telling import Telling, preferred, sweeping
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-QUICK = Recipe(training=OptimizerSettings(steps=4, batch_size=4, lr=5e-3, evaluations=2),
-               lists=ListSettings(negatives=3, depth=20))
+QUICK = Recipe(
+    training=OptimizerSettings(steps=4, batch_size=4, lr=5e-3, evaluations=2), lists=ListSettings(negatives=3, depth=20)
+)
 
 
 @pytest.mark.parametrize("name", ["flylora", "mixture-of-routers", "base-layers", "taps", "mhr", "palora"])

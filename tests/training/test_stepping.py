@@ -20,8 +20,9 @@ from lorank.training.settings import AdapterSettings, ListSettings, OptimizerSet
 from lorank.training.stepping import rule_name, stepping, unclipped
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-QUICK = Recipe(training=OptimizerSettings(steps=4, batch_size=4, lr=5e-3, evaluations=2),
-               lists=ListSettings(negatives=3, depth=20))
+QUICK = Recipe(
+    training=OptimizerSettings(steps=4, batch_size=4, lr=5e-3, evaluations=2), lists=ListSettings(negatives=3, depth=20)
+)
 
 
 @pytest.mark.parametrize("name", RULES)

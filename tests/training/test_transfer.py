@@ -12,8 +12,24 @@ from lorank.ranking.judges.session import Session
 from lorank.ranking.scorers import BiEncoder
 from lorank.training.transfer import TaskLikeness, keep_likely, synthesise, transfer
 
-WORDS = ["sorting", "list", "words", "place", "moon", "earth", "orbits", "sun", "query", "document", "read",
-         "rankers", "order", "low", "rank", "models"]
+WORDS = [
+    "sorting",
+    "list",
+    "words",
+    "place",
+    "moon",
+    "earth",
+    "orbits",
+    "sun",
+    "query",
+    "document",
+    "read",
+    "rankers",
+    "order",
+    "low",
+    "rank",
+    "models",
+]
 DOCUMENTS = [" ".join(np.random.default_rng(seed).choice(WORDS, 5)) for seed in range(16)]
 
 

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from lorank.lowrank import ScoreChange
     from lorank.training.rewriting import Rewritten
 
-adapter = typer.Typer(help="List adapters; merge, squeeze, average, convert or export trained ones.",
-                      no_args_is_help=True)
+adapter = typer.Typer(
+    help="List adapters; merge, squeeze, average, convert or export trained ones.", no_args_is_help=True
+)
 adapter.command("list")(adapters)
 
 Ranker = Annotated[str, typer.Argument(help="The --out folder of `lorank train`.")]
@@ -38,10 +39,12 @@ def merge(ranker: Ranker, out: Out, limit: Limit = 1e-4, overwrite: Overwrite = 
 
 @adapter.command()
 def export(
-    ranker: Ranker, out: Out,
+    ranker: Ranker,
+    out: Out,
     format: Annotated[str, typer.Option(help="peft (faithful), portable (plain LoRA), or merged.")] = "peft",
     rank: Annotated[int | None, typer.Option(help="With portable: the rank to write.")] = None,
-    limit: Limit = 1e-4, overwrite: Overwrite = False,
+    limit: Limit = 1e-4,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write the adapter for others, score what was written again, and say how far scores moved.
 
@@ -52,11 +55,18 @@ def export(
 
 @adapter.command()
 def squeeze(
-    ranker: Ranker, out: NewOut,
+    ranker: Ranker,
+    out: NewOut,
     rank: Annotated[int | None, typer.Option(min=0, help="The rank that every layer keeps.")] = None,
-    energy: Annotated[float | None, typer.Option(help="Instead: the share of each update's squared norm to keep, "
-                                                      "0 to 1; each layer then gets a rank of its own.")] = None,
-    limit: SoftLimit = None, seed: Seed = 0,
+    energy: Annotated[
+        float | None,
+        typer.Option(
+            help="Instead: the share of each update's squared norm to keep, "
+            "0 to 1; each layer then gets a rank of its own."
+        ),
+    ] = None,
+    limit: SoftLimit = None,
+    seed: Seed = 0,
 ) -> None:
     """Write the ranker with an adapter of lower rank: the best approximation of each update, on its factors.
 
@@ -69,10 +79,12 @@ def squeeze(
 
 @adapter.command()
 def convert(
-    ranker: Ranker, out: NewOut,
+    ranker: Ranker,
+    out: NewOut,
     rank: Annotated[int | None, typer.Option(min=0, help="The rank at which other forms are cut off.")] = None,
     energy: Annotated[float | None, typer.Option(help="Instead: the share of the squared norm to keep.")] = None,
-    limit: SoftLimit = None, seed: Seed = 0,
+    limit: SoftLimit = None,
+    seed: Seed = 0,
 ) -> None:
     """Write the ranker with its adapter as a plain LoRA: exactly where the form is one, else cut off by SVD.
 
@@ -86,12 +98,14 @@ def convert(
 def average(
     rankers: Annotated[list[str], typer.Argument(help="The --out folders of several `lorank train` of one base.")],
     out: NewOut,
-    weights: Annotated[str | None, typer.Option(help="One number a ranker, comma-separated; by default equal "
-                                                     "shares.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="One number a ranker, comma-separated; by default equal shares.")
+    ] = None,
     method: Annotated[str, typer.Option(help="linear (exact), svd, ties or dare.")] = "linear",
     rank: Annotated[int | None, typer.Option(min=0, help="Highest rank of a layer; by default ranks add up.")] = None,
     density: Annotated[float, typer.Option(help="With ties and dare: the share of entries kept.")] = 0.5,
-    limit: SoftLimit = None, seed: Seed = 0,
+    limit: SoftLimit = None,
+    seed: Seed = 0,
 ) -> None:
     """Write one ranker whose update is the weighted sum of those of several; heads are averaged.
 
@@ -129,8 +143,10 @@ def _rewrite(rankers: Sequence[str], out: Path, **options: object) -> None:
 
 
 def _told(change: "ScoreChange") -> str:
-    return (f"largest score change {change.largest:.2g}, Kendall tau {change.kendall_tau:.4f}, "
-            f"{change.flipped_pairs} of {change.pairs} pairs flipped")
+    return (
+        f"largest score change {change.largest:.2g}, Kendall tau {change.kendall_tau:.4f}, "
+        f"{change.flipped_pairs} of {change.pairs} pairs flipped"
+    )
 
 
 def _export(ranker: str, out: Path, format: str, limit: float, rank: int | None, overwrite: bool) -> None:

@@ -39,8 +39,9 @@ HEADS = ("adapter", "differs in", "form", "start", "rule", "budget", "rank of dW
 
 
 def adapters(
-    axis: Annotated[str | None, typer.Option(help="Only those on this axis: rank, optimization, initialization or "
-                                                  "experts.")] = None,
+    axis: Annotated[
+        str | None, typer.Option(help="Only those on this axis: rank, optimization, initialization or experts.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the page docs/adapters.md.")] = False,
 ) -> None:
@@ -70,9 +71,14 @@ def cells(variant: "Variant") -> tuple[str, ...]:
     own = {"start": "zero", "rule": "adamw", "budget": "none"}
     point = (getattr(variant, part) for part in own)
     return (
-        variant.name, ", ".join(variant.axes), variant.form,
+        variant.name,
+        ", ".join(variant.axes),
+        variant.form,
         *("" if value == plain else value for value, plain in zip(point, own.values(), strict=True)),
-        f"{variant.rank:g}", f"{variant.values:g}", "yes" if variant.additive else "", "yes" if variant.peft else "",
+        f"{variant.rank:g}",
+        f"{variant.values:g}",
+        "yes" if variant.additive else "",
+        "yes" if variant.peft else "",
     )
 
 
@@ -85,8 +91,7 @@ def page() -> str:
     from lorank.lowrank.families import ABSENT
 
     rows = [cells(variant) for variant in taxonomy()]
-    methods = [(family.name, family.part, family.about, ", ".join(map(_link, family.methods)))
-               for family in families()]
+    methods = [(family.name, family.part, family.about, ", ".join(map(_link, family.methods))) for family in families()]
     return PAGE.format(
         variants=_table(HEADS, [(_link(name), *rest) for name, *rest in rows]),
         families=_table(("family", "part", "about", "methods"), methods),

@@ -12,25 +12,40 @@ from lorank.errors import UsageError
 
 
 def aggregate(
-    method: Annotated[str, typer.Option(help="borda, copeland, kemeny, minimax, baldwin, pagerank, bradley-terry, "
-                                             "plackett-luce, openskill, nash, rrf, ...; a wrong name lists all. "
-                                             "[default: rrf for runs, else bradley-terry]")] = "",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="borda, copeland, kemeny, minimax, baldwin, pagerank, bradley-terry, "
+            "plackett-luce, openskill, nash, rrf, ...; a wrong name lists all. "
+            "[default: rrf for runs, else bradley-terry]"
+        ),
+    ] = "",
     run: Annotated[list[Path] | None, typer.Option(help="A run; repeat it. Merged query by query.")] = None,
     rankings: Annotated[Path | None, typer.Option(help="A PrefLib file: .soc .soi .toc .toi .cat.")] = None,
     table: Annotated[Path | None, typer.Option(help="A leaderboard: CSV, a row a system, a column a task.")] = None,
     duels: Annotated[Path | None, typer.Option(help="CSV of winner,loser or a,b,outcome.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run to write (needed with --run); .gz compresses it.")] = None,
     name: Annotated[str | None, typer.Option(help="The table's column of names.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="A column of the table that votes; repeat it. "
-                                                        "[default: all that hold numbers]")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="A column of the table that votes; repeat it. [default: all that hold numbers]"),
+    ] = None,
     lower_is_better: Annotated[list[str] | None, typer.Option(help="A task whose lower scores are better.")] = None,
-    split_cells: Annotated[bool, typer.Option("--split-cells", help="Let both numbers of cells like 93.9/91.8 vote; "
-                                                                    "else their mean does.")] = False,
-    missing: Annotated[str | None, typer.Option(help="What a ballot says of an item it does not list: `unknown`, or "
-                                                     "`last`. [default: last for runs, else unknown]")] = None,
+    split_cells: Annotated[
+        bool, typer.Option("--split-cells", help="Let both numbers of cells like 93.9/91.8 vote; else their mean does.")
+    ] = False,
+    missing: Annotated[
+        str | None,
+        typer.Option(
+            help="What a ballot says of an item it does not list: `unknown`, or "
+            "`last`. [default: last for runs, else unknown]"
+        ),
+    ] = None,
     option: Annotated[list[str] | None, typer.Option(help="An option of the method, key=value; repeat it.")] = None,
-    ignore_counts: Annotated[bool, typer.Option("--ignore-counts", help="Accept a PrefLib file whose counts are not "
-                                                                        "those its header states.")] = False,
+    ignore_counts: Annotated[
+        bool,
+        typer.Option("--ignore-counts", help="Accept a PrefLib file whose counts are not those its header states."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the order as JSON.")] = False,
     seed: Annotated[int, typer.Option(help="Accepted for uniformity; aggregation is deterministic.")] = 0,
 ) -> None:
@@ -48,8 +63,11 @@ def aggregate(
 
         lorank aggregate --method bradley-terry --duels arena.csv --option prior=0 --option ties=davidson
     """
-    given = [what for what, value in (("--run", run), ("--rankings", rankings), ("--table", table),
-                                      ("--duels", duels)) if value]
+    given = [
+        what
+        for what, value in (("--run", run), ("--rankings", rankings), ("--table", table), ("--duels", duels))
+        if value
+    ]
     if len(given) != 1:
         raise UsageError(f"give one of --run, --rankings, --table and --duels; got {' and '.join(given) or 'none'}")
     options = dict(key_value(text, "--option") for text in option or [])
@@ -66,8 +84,13 @@ def aggregate(
     if rankings:
         profile = read_preflib(rankings, check_counts=not ignore_counts)
     elif table:
-        profile = read_leaderboard(table, name=name, tasks=task or None, lower_is_better=lower_is_better or (),
-                                   parts="split" if split_cells else "mean")
+        profile = read_leaderboard(
+            table,
+            name=name,
+            tasks=task or None,
+            lower_is_better=lower_is_better or (),
+            parts="split" if split_cells else "mean",
+        )
         console.print(f"voting: {', '.join(profile.names)}", soft_wrap=True, markup=False)
     else:
         profile = read_duels(duels)
@@ -89,8 +112,10 @@ def _merge_runs(paths: list[Path], out: Path | None, method: str, missing: str, 
 
 def _show(merged: "Consensus", as_json: bool) -> None:  # noqa: F821
     scores = list(merged.scores.values())
-    rows = [{"rank": 1 + sum(score > merged.scores[item] for score in scores), "item": item,
-             "score": merged.scores[item]} for item in merged.order]
+    rows = [
+        {"rank": 1 + sum(score > merged.scores[item] for score in scores), "item": item, "score": merged.scores[item]}
+        for item in merged.order
+    ]
     if as_json:
         print(json.dumps({"method": merged.method, "order": rows}, indent=1, ensure_ascii=False))
         return

@@ -27,8 +27,22 @@ app = typer.Typer(
     add_completion=False,
 )
 
-for command in (demo, train, retrieve, rerank, rank, serve, key, evaluate, aggregate, report, depth, inspect, plan,
-                methods):
+for command in (
+    demo,
+    train,
+    retrieve,
+    rerank,
+    rank,
+    serve,
+    key,
+    evaluate,
+    aggregate,
+    report,
+    depth,
+    inspect,
+    plan,
+    methods,
+):
     app.command()(command)
 app.add_typer(adapter, name="adapter")
 

@@ -58,8 +58,11 @@ def demo(
     page = write_report(out)
     print(to_markdown(judged))
     console.print(f"{(time.monotonic() - started) / 60:.1f} minutes. The report: {page}")
-    console.print(f"Try it: echo '\"Sort a dictionary by its values\"' | lorank rank --ranker {out} "
-                  "--query 'order a mapping' --documents -", soft_wrap=True)
+    console.print(
+        f"Try it: echo '\"Sort a dictionary by its values\"' | lorank rank --ranker {out} "
+        "--query 'order a mapping' --documents -",
+        soft_wrap=True,
+    )
 
 
 def demo_recipe(steps: int | None, seed: int) -> "Recipe":
@@ -70,9 +73,12 @@ def demo_recipe(steps: int | None, seed: int) -> "Recipe":
         adapter=settings.AdapterSettings("lora", rank=16, alpha=32.0),
         loss=settings.LossSettings("softmax"),
         lists=settings.ListSettings(negatives=1, free_queries="titles", depth=DEPTH),
-        training=settings.OptimizerSettings(steps=steps or 100, batch_size=32, lr=5e-4, evaluations=4,
-                                            evaluation_queries=100, evaluation_depth=20),
-        offset=settings.OffsetSettings("fusion"), seed=seed)
+        training=settings.OptimizerSettings(
+            steps=steps or 100, batch_size=32, lr=5e-4, evaluations=4, evaluation_queries=100, evaluation_depth=20
+        ),
+        offset=settings.OffsetSettings("fusion"),
+        seed=seed,
+    )
 
 
 @dataclass
@@ -96,24 +102,39 @@ def _ladder(collection: "Collection", recipe: "Recipe", out: Path, listen: Liste
     test = collection.test.queries
     rungs, candidates, fusion = _first_rungs(collection, ranker, listen)
     clock = time.monotonic()
-    tuned = fit(ranker, collection, out=out, recipe=recipe, candidates=candidates,
-                command="lorank " + shlex.join(sys.argv[1:]), listen=listen)
+    tuned = fit(
+        ranker,
+        collection,
+        out=out,
+        recipe=recipe,
+        candidates=candidates,
+        command="lorank " + shlex.join(sys.argv[1:]),
+        listen=listen,
+    )
     train_seconds, clock = time.monotonic() - clock, time.monotonic()
     learned = learned_run(tuned.learned, collection, test, fusion, partial(listen, "score the test candidates"))
     mixed = mixed_run(tuned.mix, standardise_run(fusion), learned)
     assert tuned.adapter is not None
-    cost = {"train_seconds": train_seconds, "score_seconds": time.monotonic() - clock,
-            "trained_parameters": float(tuned.adapter.num_parameters()),
-            "bytes": float(folder_bytes(out / "model" / "adapter"))}
+    cost = {
+        "train_seconds": train_seconds,
+        "score_seconds": time.monotonic() - clock,
+        "trained_parameters": float(tuned.adapter.num_parameters()),
+        "bytes": float(folder_bytes(out / "model" / "adapter")),
+    }
     rungs["MiniLM + LoRA"] = _Rung(learned, "the adapted MiniLM alone, on the fusion's 100 best", cost)
     rungs["fusion + LoRA"] = _Rung(
-        mixed, f"the adapted MiniLM added to the fusion, weight {tuned.mix.weight:.2g} chosen on dev",
-        cost | {"score_seconds": cost["score_seconds"] + rungs["BM25 + MiniLM"].cost["score_seconds"]})
+        mixed,
+        f"the adapted MiniLM added to the fusion, weight {tuned.mix.weight:.2g} chosen on dev",
+        cost | {"score_seconds": cost["score_seconds"] + rungs["BM25 + MiniLM"].cost["score_seconds"]},
+    )
     return rungs
 
 
-def _first_rungs(collection: "Collection", ranker: "BiEncoder",  # noqa: F821
-                 listen: Listen) -> "tuple[dict[str, _Rung], Candidates, Run]":
+def _first_rungs(
+    collection: "Collection",
+    ranker: "BiEncoder",  # noqa: F821
+    listen: Listen,
+) -> "tuple[dict[str, _Rung], Candidates, Run]":
     from lorank.data.free_queries import free_queries, targets
     from lorank.training.candidates import fusion_candidates
     from lorank.training.retrieval import bm25_index, dense_run
@@ -130,24 +151,44 @@ def _first_rungs(collection: "Collection", ranker: "BiEncoder",  # noqa: F821
     dense_seconds = time.monotonic() - clock
     found, weights, fusion = fusion_candidates(collection, ranker, bm25, dense, index.statistics, DEPTH)
     test = collection.test.queries
-    return {
-        "BM25": _Rung(_only(bm25, test), "stop words, stemming; k1 = 1.2, b = 0.75",
-                      {"score_seconds": bm25_seconds}),
-        "MiniLM": _Rung(_only(dense, test), "all-MiniLM-L6-v2 as it comes, cosine over the whole collection",
-                        {"score_seconds": dense_seconds}),
-        "BM25 + MiniLM": _Rung(_only(fusion, test), f"weights chosen on dev: {weights[0]:.2f} and {weights[1]:.2f}",
-                               {"score_seconds": bm25_seconds + dense_seconds}),
-    }, found, _only(fusion, test)
+    return (
+        {
+            "BM25": _Rung(
+                _only(bm25, test), "stop words, stemming; k1 = 1.2, b = 0.75", {"score_seconds": bm25_seconds}
+            ),
+            "MiniLM": _Rung(
+                _only(dense, test),
+                "all-MiniLM-L6-v2 as it comes, cosine over the whole collection",
+                {"score_seconds": dense_seconds},
+            ),
+            "BM25 + MiniLM": _Rung(
+                _only(fusion, test),
+                f"weights chosen on dev: {weights[0]:.2f} and {weights[1]:.2f}",
+                {"score_seconds": bm25_seconds + dense_seconds},
+            ),
+        },
+        found,
+        _only(fusion, test),
+    )
 
 
 def _judged(ladder: dict[str, _Rung], collection: "Collection", seed: int) -> "Evaluation":
     import lorank
 
-    judged = lorank.evaluate({name: rung.run for name, rung in ladder.items()}, collection.test.qrels,
-                             seed=seed, collection=collection.name, split="test")
-    return replace(judged, systems={
-        name: replace(system, description=ladder[name].description, cost=ladder[name].cost)
-        for name, system in judged.systems.items()})
+    judged = lorank.evaluate(
+        {name: rung.run for name, rung in ladder.items()},
+        collection.test.qrels,
+        seed=seed,
+        collection=collection.name,
+        split="test",
+    )
+    return replace(
+        judged,
+        systems={
+            name: replace(system, description=ladder[name].description, cost=ladder[name].cost)
+            for name, system in judged.systems.items()
+        },
+    )
 
 
 def _only(run: "Run", queries: dict[str, str]) -> "Run":

@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 def depth(
     data: Annotated[str, typer.Option(help="The judged collection.")],
     run: Annotated[Path, typer.Option(help="The first stage's run, as deep as the study is to go.")],
-    ranker: Annotated[str | None, typer.Option(help="The --out folder of `lorank train`, or a bi-encoder: minilm, a "
-                                                    "model folder, a Hub name.")] = None,
-    scores: Annotated[Path | None, typer.Option(help="A run with a reranker's scores of the same documents, in place "
-                                                     "of --ranker.")] = None,
+    ranker: Annotated[
+        str | None,
+        typer.Option(help="The --out folder of `lorank train`, or a bi-encoder: minilm, a model folder, a Hub name."),
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="A run with a reranker's scores of the same documents, in place of --ranker.")
+    ] = None,
     depths: Annotated[str, typer.Option(help="Depths, separated by commas.")] = "5,10,20,50,100,200,500,1000",
-    measures: Annotated[str, typer.Option(help="Measures as ir-measures names them, separated by spaces.")]
-        = "R@10 nDCG@10",
+    measures: Annotated[
+        str, typer.Option(help="Measures as ir-measures names them, separated by spaces.")
+    ] = "R@10 nDCG@10",
     split: Annotated[str, typer.Option(help="Which split's queries and judgments.")] = "test",
     plot: Annotated[Path | None, typer.Option(help="Picture to write: .png, .svg or .pdf.")] = None,
     hits: Annotated[int, typer.Option(min=0, help="Phantom hits to list.")] = 5,
@@ -59,8 +63,12 @@ def depth(
     if plot is not None:
         draw(studies, plot)
     if as_json:
-        print(json.dumps({"studies": [_plain(study) for study in studies],
-                          "phantom_hits": [asdict(hit) for hit in found]}, indent=1))
+        print(
+            json.dumps(
+                {"studies": [_plain(study) for study in studies], "phantom_hits": [asdict(hit) for hit in found]},
+                indent=1,
+            )
+        )
         return
     print("\n\n".join(_table(study) for study in studies))
     print("\n" + _hits(found, hits, len(first), judged.queries, texts))
@@ -90,23 +98,31 @@ def _plain(study: "DepthStudy") -> dict[str, Any]:
 
 
 def _table(study: "DepthStudy") -> str:
-    lines = [f"{study.measure}; the first stage alone has {study.first_stage:.4f}",
-             f"{'depth':>7}  {'reranked':>8}  {'95 % interval':>16}  {'perfect':>7}"]
+    lines = [
+        f"{study.measure}; the first stage alone has {study.first_stage:.4f}",
+        f"{'depth':>7}  {'reranked':>8}  {'95 % interval':>16}  {'perfect':>7}",
+    ]
     for point, perfect in zip(study.points, study.ceiling, strict=True):
-        lines.append(f"{point.depth:>7}  {point.mean:>8.4f}  [{point.low:.4f}, {point.high:.4f}]  {perfect:>7.4f}"
-                     + ("  *" if point is study.best else ""))
+        lines.append(
+            f"{point.depth:>7}  {point.mean:>8.4f}  [{point.low:.4f}, {point.high:.4f}]  {perfect:>7.4f}"
+            + ("  *" if point is study.best else "")
+        )
     said = f"* best at {study.best.depth}; {study.enough} cannot be told from it"
     lines.append(f"{said}; from {study.harms} on more candidates harm" if study.harms else said)
     return "\n".join(lines)
 
 
 def _hits(found: "list[PhantomHit]", most: int, queries: int, asked: dict[str, str], texts: dict[str, str]) -> str:
-    lines = [f"{len(found)} phantom hits in the first 10 of {queries} queries: not judged relevant, and no word in "
-             "common with the query"]
+    lines = [
+        f"{len(found)} phantom hits in the first 10 of {queries} queries: not judged relevant, and no word in "
+        "common with the query"
+    ]
     for hit in sorted(found, key=lambda hit: (hit.place, -hit.first_stage_rank))[:most]:
         shown = " ".join(texts[hit.document].split())[:60]
-        lines.append(f"  {asked[hit.query][:50]!r}: place {hit.place}, first stage {hit.first_stage_rank}, "
-                     f"{hit.document} {shown!r}")
+        lines.append(
+            f"  {asked[hit.query][:50]!r}: place {hit.place}, first stage {hit.first_stage_rank}, "
+            f"{hit.document} {shown!r}"
+        )
     return "\n".join(lines)
 
 

@@ -12,10 +12,15 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="The judged collection.")] = None,
     qrels: Annotated[Path | None, typer.Option(help="A qrels file, in place of a collection.")] = None,
     split: Annotated[str, typer.Option(help="Which split's judgments.")] = "test",
-    measures: Annotated[list[str] | None, typer.Option(help="Measures as ir-measures names them; repeat, or "
-                                                            "separate by spaces.")] = None,
-    groups: Annotated[str, typer.Option(help="none, or relevant: queries that share relevant documents are resampled "
-                                             "and tested together.")] = "none",
+    measures: Annotated[
+        list[str] | None, typer.Option(help="Measures as ir-measures names them; repeat, or separate by spaces.")
+    ] = None,
+    groups: Annotated[
+        str,
+        typer.Option(
+            help="none, or relevant: queries that share relevant documents are resampled and tested together."
+        ),
+    ] = "none",
     unknown: Annotated[str, typer.Option(help="A run's queries without judgments: error, or ignore.")] = "error",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Also write results.json into this run folder.")] = None,
@@ -47,8 +52,16 @@ def evaluate(
     if groups not in ("none", "relevant"):
         raise unknown_name("--groups", groups, ("none", "relevant"))
     tied = tied_by_relevant(judgments) if groups == "relevant" else None
-    judged = lorank.evaluate(runs, judgments, measures=wanted, seed=seed, unknown=unknown, groups=tied,
-                             collection=data or str(qrels), split=split)
+    judged = lorank.evaluate(
+        runs,
+        judgments,
+        measures=wanted,
+        seed=seed,
+        unknown=unknown,
+        groups=tied,
+        collection=data or str(qrels),
+        split=split,
+    )
     text = json.dumps(judged.to_dict(), indent=1)
     if out is not None:
         write_text(out / "results.json", text + "\n")

@@ -27,8 +27,10 @@ def candidate_lists(collection: "Collection", queries: dict[str, str], candidate
     if collection.has_features:
         raise UsageError(f"collection {collection.name!r} holds feature rows, not texts that a judge could read")
     ids = {query: ordered(row) for query, row in candidates.items()}
-    return [CandidateList(query, queries[query], row, [collection.documents[collection.position[d]] for d in row])
-            for query, row in ids.items()]
+    return [
+        CandidateList(query, queries[query], row, [collection.documents[collection.position[d]] for d in row])
+        for query, row in ids.items()
+    ]
 
 
 def named_judge(name: str, folder: str | None, asking: "Asking", qrels: "Qrels", seed: int) -> "JudgeOf":
@@ -43,8 +45,11 @@ def named_judge(name: str, folder: str | None, asking: "Asking", qrels: "Qrels",
         if not settings.keys() <= known or not all(isinstance(v, int | float) for v in settings.values()):
             raise UsageError(f"--judge {name}: an oracle takes numbers for {', '.join(sorted(known))}")
         Oracle([], **settings)
-        return lambda given: Oracle([max(qrels.get(given.query_id, {}).get(d, 0), 0) for d in given.ids],
-                                    seed=seed + crc32(given.query_id.encode()), **settings)
+        return lambda given: Oracle(
+            [max(qrels.get(given.query_id, {}).get(d, 0), 0) for d in given.ids],
+            seed=seed + crc32(given.query_id.encode()),
+            **settings,
+        )
     one = _ranker_judge(str(folder)) if name == "ranker" else judge_of(name, asking)
     return lambda given: one
 
@@ -66,13 +71,17 @@ def opened_cache(cache: Path | None, judge: str | None, out: Path) -> "Cache | N
     if cache is None:
         return None
     kept = Cache(cache)
-    console.print(f"answers are kept in {cache}" + (f", which holds {len(kept)}" if len(kept) else ""),
-                  soft_wrap=True, markup=False)
+    console.print(
+        f"answers are kept in {cache}" + (f", which holds {len(kept)}" if len(kept) else ""),
+        soft_wrap=True,
+        markup=False,
+    )
     return kept
 
 
-def judged_run(lists: "list[CandidateList]", judge_of: "JudgeOf", manner: "Manner", cache: "Cache | None",
-           engine: str) -> "Run":
+def judged_run(
+    lists: "list[CandidateList]", judge_of: "JudgeOf", manner: "Manner", cache: "Cache | None", engine: str
+) -> "Run":
     """Return the lists reranked, as a run; what it cost goes to stderr, also when the judge fails."""
     from lorank.cli.usage_table import usage_table
     from lorank.ranking.judges import JudgeError
@@ -86,8 +95,11 @@ def judged_run(lists: "list[CandidateList]", judge_of: "JudgeOf", manner: "Manne
                 done.append(one)
                 listen("rerank queries", len(done), len(lists))
     except JudgeError as error:
-        advice = ("the same command goes on from the answers in the cache" if cache is not None
-                  else "with --cache FILE a second try would not ask again what was answered")
+        advice = (
+            "the same command goes on from the answers in the cache"
+            if cache is not None
+            else "with --cache FILE a second try would not ask again what was answered"
+        )
         raise JudgeError(f"{error}; {len(done)} of {len(lists)} queries were done; {advice}") from error
     finally:
         if cache is not None:

@@ -26,8 +26,14 @@ def progress_bars() -> Iterator[Listen]:
     if not console.is_terminal:
         yield _Log().listen
         return
-    columns = (TextColumn("{task.description:34}"), BarColumn(bar_width=30), MofNCompleteColumn(),
-               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description:34}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=False) as bars:
         tasks: dict[str, int] = {}
 

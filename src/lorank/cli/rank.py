@@ -12,8 +12,9 @@ from lorank.errors import DataError
 def rank(
     ranker: Annotated[str, typer.Option(help="The --out folder of `lorank train`.")],
     query: Annotated[str, typer.Option(help="The query.")],
-    documents: Annotated[str, typer.Option(help="JSON lines, each a string or an object with text (and title); "
-                                                "- reads standard input.")],
+    documents: Annotated[
+        str, typer.Option(help="JSON lines, each a string or an object with text (and title); - reads standard input.")
+    ],
     top: Annotated[int | None, typer.Option(min=1, help="Print only the best so many.")] = None,
     seed: Annotated[int, typer.Option(help="Accepted for uniformity; scoring is deterministic.")] = 0,
 ) -> None:

@@ -20,35 +20,63 @@ if TYPE_CHECKING:
 def rerank(
     data: Annotated[str, typer.Option(help="The collection whose texts are shown to the ranker or the judge.")],
     out: Annotated[Path, typer.Option(help="TREC run to write; .gz compresses it.")],
-    run: Annotated[Path | None, typer.Option(help="The run to reorder. [default: the lists that came with the data, as "
-                                                  "LETOR files and training rows bring them]")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="The run to reorder. [default: the lists that came with the data, as "
+            "LETOR files and training rows bring them]"
+        ),
+    ] = None,
     ranker: Annotated[str | None, typer.Option(help="The --out folder of `lorank train`.")] = None,
-    judge: Annotated[str | None, typer.Option(
-        help="Who answers a strategy's questions: ranker (the one in --ranker), openai:URL or openai:URL#MODEL, "
-             "causal:BASE, or oracle (the judgments; oracle:noise=0.5,malformed=0.1 errs).")] = None,
-    strategy: Annotated[str | None, typer.Option(
-        help="How to ask: pointwise, prp, setwise, sliding, full, jointrank, ...; a wrong name lists all. "
-             "[default: jointrank with a judge; a ranker alone scores every document]")] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="Who answers a strategy's questions: ranker (the one in --ranker), openai:URL or openai:URL#MODEL, "
+            "causal:BASE, or oracle (the judgments; oracle:noise=0.5,malformed=0.1 errs)."
+        ),
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            help="How to ask: pointwise, prp, setwise, sliding, full, jointrank, ...; a wrong name lists all. "
+            "[default: jointrank with a judge; a ranker alone scores every document]"
+        ),
+    ] = None,
     option: Annotated[list[str] | None, typer.Option(help="An option of the strategy, key=value; repeat it.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many first places matter to a strategy.")] = 10,
-    budget: Annotated[str | None, typer.Option(help="The most that a query may cost: calls=200, tokens=50000, or "
-                                                    "both; then the best order so far is taken.")] = None,
-    cache: Annotated[Path | None, typer.Option(
-        help="File of answers, read and added to; the same command goes on where it was stopped. "
-             "[default with openai and causal: the name of --out and .answers.jsonl]")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="The most that a query may cost: calls=200, tokens=50000, or "
+            "both; then the best order so far is taken."
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of answers, read and added to; the same command goes on where it was stopped. "
+            "[default with openai and causal: the name of --out and .answers.jsonl]"
+        ),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Questions that are put together, at most.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Folder of prompts in place of the packaged ones.")] = None,
     words: Annotated[int | None, typer.Option(min=1, help="Words of a document that a prompt shows.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="The most tokens of a written reply.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that an endpoint may take to answer.")] = 120.0,
-    path: Annotated[str | None, typer.Option(
-        help="How a cross-encoder's scores are computed: torch-int8, openvino-bfloat16, ...; a wrong name lists all; "
-             "auto tries those that are installed and takes the fastest that keeps the order.")] = None,
-    engine: Annotated[str, typer.Option(help="Who works through the queries: local, or ray for --ranker on many "
-                                             "machines.")] = "local",
+    path: Annotated[
+        str | None,
+        typer.Option(
+            help="How a cross-encoder's scores are computed: torch-int8, openvino-bfloat16, ...; "
+            "a wrong name lists all; auto tries those that are installed and takes the fastest that keeps the order."
+        ),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="Who works through the queries: local, or ray for --ranker on many machines.")
+    ] = "local",
     workers: Annotated[int, typer.Option(min=1, help="With ray: processes that hold the ranker.")] = 2,
-    address: Annotated[str | None, typer.Option(help="With ray: the cluster's address. "
-                                                     "[default: this machine]")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="With ray: the cluster's address. [default: this machine]")
+    ] = None,
     split: Annotated[str, typer.Option(help="train, dev, test, or all.")] = "test",
     depth: Annotated[int, typer.Option(min=1, help="Documents of each query of --run that are reordered.")] = 100,
     seed: Annotated[int, typer.Option(help="For strategies that draw lots, and an oracle that errs.")] = 0,
@@ -103,24 +131,40 @@ def rerank(
 
 def _lists_of(collection: "Collection", splits: "list[Split]") -> "Run":
     if any(split.candidates is None for split in splits):
-        raise UsageError(f"collection {collection.name!r} brings no lists of its own to reorder; give --run, which "
-                         "`lorank retrieve` writes")
+        raise UsageError(
+            f"collection {collection.name!r} brings no lists of its own to reorder; give --run, which "
+            "`lorank retrieve` writes"
+        )
     return {query: row for split in splits for query, row in (split.candidates or {}).items()}
 
 
-def _scored_on_ray(folder: str, collection: "Collection", queries: dict[str, str], candidates: "Run", out: Path,
-                   workers: int, address: str | None) -> "Run":
+def _scored_on_ray(
+    folder: str,
+    collection: "Collection",
+    queries: dict[str, str],
+    candidates: "Run",
+    out: Path,
+    workers: int,
+    address: str | None,
+) -> "Run":
     from lorank.serving.cluster import rerank_on_ray, shards_of
 
     journal = out.with_name(f"{out.name}.shards.jsonl")
     console.print(f"shards that are done are kept in {journal}", soft_wrap=True, markup=False)
     with progress_bars() as listen:
-        return rerank_on_ray(folder, shards_of(collection, queries, candidates), journal, workers=workers,
-                             address=address, listen=partial(listen, "score shards"))
+        return rerank_on_ray(
+            folder,
+            shards_of(collection, queries, candidates),
+            journal,
+            workers=workers,
+            address=address,
+            listen=partial(listen, "score shards"),
+        )
 
 
-def _scored(folder: str, collection: "Collection", queries: dict[str, str], candidates: "Run",
-            path: str | None) -> "Run":
+def _scored(
+    folder: str, collection: "Collection", queries: dict[str, str], candidates: "Run", path: str | None
+) -> "Run":
     from lorank.cli.paths import run_on
     from lorank.training import load_ranker, rerank_run
 
@@ -131,13 +175,20 @@ def _scored(folder: str, collection: "Collection", queries: dict[str, str], cand
         return rerank_run(model, collection, queries, candidates, partial(listen, "score documents"))
 
 
-def _manner(strategy: str | None, option: list[str] | None, top: int, budget: str | None, batch_size: int | None,
-            seed: int) -> "Manner":
+def _manner(
+    strategy: str | None, option: list[str] | None, top: int, budget: str | None, batch_size: int | None, seed: int
+) -> "Manner":
     from lorank.ranking.judges import Budget
     from lorank.ranking.strategies.runs import Manner
 
-    return Manner(strategy or "jointrank", top, Budget.parse(budget) if budget else None, batch_size, seed,
-                  dict(key_value(text, "--option") for text in option or []))
+    return Manner(
+        strategy or "jointrank",
+        top,
+        Budget.parse(budget) if budget else None,
+        batch_size,
+        seed,
+        dict(key_value(text, "--option") for text in option or []),
+    )
 
 
 def _asking(prompts: Path | None, words: int | None, max_tokens: int | None, timeout: float) -> "Asking":

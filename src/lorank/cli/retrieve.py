@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 def retrieve(
     data: Annotated[str, typer.Option(help="A packaged collection or a BEIR folder.")],
     out: Annotated[Path, typer.Option(help="TREC run to write; .gz compresses it.")],
-    ranker: Annotated[str | None, typer.Option(help="A bi-encoder: minilm, a model folder, a Hub name, or the "
-                                                    "--out folder of `lorank train`.")] = None,
+    ranker: Annotated[
+        str | None,
+        typer.Option(help="A bi-encoder: minilm, a model folder, a Hub name, or the --out folder of `lorank train`."),
+    ] = None,
     fusion: Annotated[bool, typer.Option("--fusion", help="Fuse with BM25, weights chosen on dev.")] = False,
     split: Annotated[str, typer.Option(help="train, dev, test, or all.")] = "test",
     depth: Annotated[int, typer.Option(min=1, help="Documents a query.")] = 100,

@@ -18,31 +18,59 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe in TOML; options override it.")] = None,
-    data: Annotated[str | None, typer.Option(help="A packaged collection, BEIR folder, LETOR file or folder, "
-                                                  "or training rows (JSONL, Parquet).")] = None,
-    base: Annotated[str | None, typer.Option(help="minilm, smollm2, a model folder, or a Hub name; for "
-                                                  "feature rows mlp, linear, set-transformer, tsprank, pointer, "
-                                                  "boosted, lightgbm, xgboost or catboost.")] = None,
-    kind: Annotated[str | None, typer.Option(help="bi-encoder, cross-encoder, pyramid, causal or features; default: "
-                                                  "what the base was made for.")] = None,
-    view: Annotated[str | None, typer.Option(help="What of a causal model is the score: yes-no, expected, head or "
-                                                  "log-ratio; default: log-ratio for preference losses, else "
-                                                  "yes-no.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="A packaged collection, BEIR folder, LETOR file or folder, or training rows (JSONL, Parquet)."
+        ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="minilm, smollm2, a model folder, or a Hub name; for "
+            "feature rows mlp, linear, set-transformer, tsprank, pointer, "
+            "boosted, lightgbm, xgboost or catboost."
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="bi-encoder, cross-encoder, pyramid, causal or features; default: what the base was made for."
+        ),
+    ] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(
+            help="What of a causal model is the score: yes-no, expected, head or "
+            "log-ratio; default: log-ratio for preference losses, else "
+            "yes-no."
+        ),
+    ] = None,
     adapter: Annotated[str | None, typer.Option(help="A low-rank method (`lorank methods`), full, or head.")] = None,
     rank: Annotated[int | None, typer.Option(min=0, help="Rank of the adapter.")] = None,
-    start: Annotated[str | None, typer.Option(help="Where the factors start: zero, svd, eva, lora-ga, ...; default: "
-                                                   "the method's own.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Where the factors start: zero, svd, eva, lora-ga, ...; default: the method's own."),
+    ] = None,
     scaling: Annotated[str | None, typer.Option(help="lora (alpha / r) or rslora (alpha / sqrt r).")] = None,
-    budget: Annotated[str | None, typer.Option(help="How ranks are shared among layers: none, or a method of "
-                                                    "`lorank methods --area adapters.rank`.")] = None,
-    rule: Annotated[str | None, typer.Option(help="How the factors step: adamw, or a method of `lorank methods "
-                                                  "--area adapters.optim`.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="How ranks are shared among layers: none, or a method of `lorank methods --area adapters.rank`."
+        ),
+    ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(help="How the factors step: adamw, or a method of `lorank methods --area adapters.optim`."),
+    ] = None,
     loss: Annotated[str | None, typer.Option(help="softmax, lambda, ranknet, bce, ...")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to write.")] = None,
-    offset: Annotated[str | None, typer.Option(help="First-stage score to stand on: bm25, fusion, none, or a "
-                                                    "run file.")] = None,
-    free_queries: Annotated[str | None, typer.Option(help="Extra training queries from the documents: none, "
-                                                          "titles or first-sentences.")] = None,
+    offset: Annotated[
+        str | None, typer.Option(help="First-stage score to stand on: bm25, fusion, none, or a run file.")
+    ] = None,
+    free_queries: Annotated[
+        str | None, typer.Option(help="Extra training queries from the documents: none, titles or first-sentences.")
+    ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training lists.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps, in place of epochs.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
@@ -50,10 +78,14 @@ def train(
     negatives: Annotated[int | None, typer.Option(help="Negatives drawn for each list.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many evaluations without gain.")] = None,
-    option: Annotated[list[str] | None, typer.Option(help="An option of a feature model, key=value, such as trees=200 "
-                                                          "or hidden=[32,16]; repeat it.")] = None,
-    folds: Annotated[int | None, typer.Option(min=2, help="Cross-validate over the judged queries, for "
-                                                          "collections without a training split.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="An option of a feature model, key=value, such as trees=200 or hidden=[32,16]; repeat it."),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Cross-validate over the judged queries, for collections without a training split."),
+    ] = None,
     split: Annotated[str, typer.Option(help="With --folds: the judged split that is divided.")] = "test",
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Take up the run in --out where it stopped.")] = False,
@@ -81,12 +113,29 @@ def train(
     from lorank.training.recipe import RecipeFile, read_recipe, settings_said
 
     given = {
-        "data": data, "base": base, "kind": kind, "view": view, "out": str(out) if out else None, "seed": seed,
-        "adapter.name": adapter, "adapter.rank": rank, "adapter.start": start, "adapter.scaling": scaling,
-        "budget.name": budget, "rule.name": rule, "loss.name": loss, "offset.source": offset,
-        "lists.negatives": negatives, "lists.free_queries": free_queries, "training.epochs": epochs,
-        "training.steps": steps, "training.lr": lr, "training.batch_size": batch_size,
-        "training.precision": precision, "training.patience": patience}
+        "data": data,
+        "base": base,
+        "kind": kind,
+        "view": view,
+        "out": str(out) if out else None,
+        "seed": seed,
+        "adapter.name": adapter,
+        "adapter.rank": rank,
+        "adapter.start": start,
+        "adapter.scaling": scaling,
+        "budget.name": budget,
+        "rule.name": rule,
+        "loss.name": loss,
+        "offset.source": offset,
+        "lists.negatives": negatives,
+        "lists.free_queries": free_queries,
+        "training.epochs": epochs,
+        "training.steps": steps,
+        "training.lr": lr,
+        "training.batch_size": batch_size,
+        "training.precision": precision,
+        "training.patience": patience,
+    }
     given = {setting: value for setting, value in given.items() if value is not None}
     plan = _over(RecipeFile() if recipe is None else read_recipe(recipe), given)
     plan = replace(plan, options={**plan.options, **dict(key_value(text, "--option") for text in option or [])})
@@ -99,12 +148,29 @@ def train(
     command = "lorank " + shlex.join(sys.argv[1:])
     with progress_bars() as listen:
         if folds is not None:
-            result = cross_validate(collection, plan, folds, split, Path(plan.out), command=command,
-                                    resume=resume, overwrite=overwrite, listen=listen)
+            result = cross_validate(
+                collection,
+                plan,
+                folds,
+                split,
+                Path(plan.out),
+                command=command,
+                resume=resume,
+                overwrite=overwrite,
+                listen=listen,
+            )
         else:
             ranker = make_ranker(plan.base, plan.kind, collection, plan.seed, plan.view, plan.loss.name, plan.options)
-            tuned = fit(ranker, collection, out=plan.out, recipe=plan, resume=resume, overwrite=overwrite,
-                        command=command, listen=listen)
+            tuned = fit(
+                ranker,
+                collection,
+                out=plan.out,
+                recipe=plan,
+                resume=resume,
+                overwrite=overwrite,
+                command=command,
+                listen=listen,
+            )
     if folds is not None:
         from lorank.ranking.metrics.table import to_markdown
 
@@ -112,8 +178,11 @@ def train(
         return
     best = max(value for _, value in tuned.mix.curve)
     start = next((value for g, value in tuned.mix.curve if g == 0), None)
-    gain = "" if start is None else (f" (first stage alone {start:.4f}); the weight of the learned score is "
-                                     f"{tuned.mix.weight:.3g}")
+    gain = (
+        ""
+        if start is None
+        else (f" (first stage alone {start:.4f}); the weight of the learned score is {tuned.mix.weight:.3g}")
+    )
     console.print(f"dev nDCG@10 {best:.4f}{gain}")
     print(Path(plan.out) / "model")
 
@@ -121,6 +190,7 @@ def train(
 def _over(plan: "RecipeFile", given: dict[str, Any]) -> "RecipeFile":
     for setting, value in given.items():
         section, _, key = setting.rpartition(".")
-        plan = replace(plan, **({key: value} if not section else {
-            section: replace(getattr(plan, section), **{key: value})}))
+        plan = replace(
+            plan, **({key: value} if not section else {section: replace(getattr(plan, section), **{key: value})})
+        )
     return plan

@@ -31,8 +31,9 @@ def find(folder: str | Path, name: str) -> Path | None:
     plain = Path(folder) / name
     packed = plain.with_name(plain.name + ".gz")
     if plain.is_file() and packed.is_file():
-        raise DataError(folder, None, f"both {plain.name} and {packed.name} are there",
-                        "remove the one that is out of date")
+        raise DataError(
+            folder, None, f"both {plain.name} and {packed.name} are there", "remove the one that is out of date"
+        )
     return next((path for path in (plain, packed) if path.is_file()), None)
 
 
@@ -44,8 +45,12 @@ def is_beir(folder: str | Path) -> bool:
 def _required(folder: Path, name: str) -> Path:
     path = find(folder, name)
     if path is None:
-        raise DataError(folder, None, f"there is no {name} or {name}.gz", "a BEIR folder holds corpus.jsonl, "
-                        "queries.jsonl and qrels/{train,dev,test}.tsv")
+        raise DataError(
+            folder,
+            None,
+            f"there is no {name} or {name}.gz",
+            "a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/{train,dev,test}.tsv",
+        )
     return path
 
 
@@ -82,11 +87,20 @@ def _read_corpus(path: Path, empty_share: float) -> tuple[list[str], list[str], 
     if not documents:
         raise DataError(path, None, "the corpus is empty", f"write one document a line: {_DOCUMENT}")
     if len(empty) > empty_share * len(documents):
-        raise DataError(path, empty[0], f"the document has neither title nor text ({len(empty)} of {len(documents)} "
-                        "documents are empty)", f"a line is {_DOCUMENT}; fill or drop such documents")
+        raise DataError(
+            path,
+            empty[0],
+            f"the document has neither title nor text ({len(empty)} of {len(documents)} documents are empty)",
+            f"a line is {_DOCUMENT}; fill or drop such documents",
+        )
     if empty:
-        logger.warning("%s: %d of %d documents are empty (first at line %d) and are kept as they are", path,
-                       len(empty), len(documents), empty[0])
+        logger.warning(
+            "%s: %d of %d documents are empty (first at line %d) and are kept as they are",
+            path,
+            len(empty),
+            len(documents),
+            empty[0],
+        )
     titles = [title for title, _ in documents.values()]
     return list(documents), titles, [text for _, text in documents.values()]
 
@@ -104,8 +118,14 @@ def read_queries(path: str | Path) -> dict[str, str]:
     return queries
 
 
-def read_split(path: str | Path, name: str, queries: dict[str, str], documents: Iterable[str], *,
-               negative: Literal["error", "zero"] = "error") -> Split:
+def read_split(
+    path: str | Path,
+    name: str,
+    queries: dict[str, str],
+    documents: Iterable[str],
+    *,
+    negative: Literal["error", "zero"] = "error",
+) -> Split:
     """Read one judgment file into the split ``name``; every row's query and document must be known."""
     known = documents if isinstance(documents, dict | set | frozenset) else set(documents)
     qrels: Qrels = {}
@@ -113,8 +133,9 @@ def read_split(path: str | Path, name: str, queries: dict[str, str], documents: 
         for kind, value, there in (("query", row.query, queries), ("document", row.document, known)):
             if value not in there:
                 file = "queries.jsonl" if kind == "query" else "corpus.jsonl"
-                raise DataError(path, row.line, f"the {kind} {value!r} is not in {file}",
-                                f"add the {kind} there or remove this row")
+                raise DataError(
+                    path, row.line, f"the {kind} {value!r} is not in {file}", f"add the {kind} there or remove this row"
+                )
         add_judgment(qrels, row, path)
     if not qrels:
         raise DataError(path, None, "the file holds no judgments", "a row is: query-id<TAB>corpus-id<TAB>score")
@@ -123,14 +144,22 @@ def read_split(path: str | Path, name: str, queries: dict[str, str], documents: 
 
 def split_files(folder: str | Path) -> dict[str, Path]:
     """Return the judgment file of every split in ``folder/qrels``: train, dev, test, then others by name."""
-    found = {path.name.removesuffix(".gz").removesuffix(".tsv") for path in (Path(folder) / "qrels").glob("*.tsv*")
-             if path.name.endswith((".tsv", ".tsv.gz")) and not path.name.startswith(".")}
+    found = {
+        path.name.removesuffix(".gz").removesuffix(".tsv")
+        for path in (Path(folder) / "qrels").glob("*.tsv*")
+        if path.name.endswith((".tsv", ".tsv.gz")) and not path.name.startswith(".")
+    }
     names = [split for split in SPLITS if split in found] + sorted(found.difference(SPLITS))
     return {name: path for name in names if (path := find(Path(folder) / "qrels", f"{name}.tsv")) is not None}
 
 
-def read_beir(folder: str | Path, name: str | None = None, *, negative: Literal["error", "zero"] = "error",
-              empty_share: float = 0.01) -> Collection:
+def read_beir(
+    folder: str | Path,
+    name: str | None = None,
+    *,
+    negative: Literal["error", "zero"] = "error",
+    empty_share: float = 0.01,
+) -> Collection:
     """Read a BEIR folder.
 
     ``name`` defaults to the folder's (its parent's where the folder is called ``beir``); ``negative`` says what
@@ -145,14 +174,24 @@ def read_beir(folder: str | Path, name: str | None = None, *, negative: Literal[
     queries = read_queries(_required(folder, "queries.jsonl"))
     files = split_files(folder)
     if not files:
-        raise DataError(folder / "qrels", None, "there are no judgments",
-                        "write qrels/train.tsv, qrels/dev.tsv or qrels/test.tsv: query-id<TAB>corpus-id<TAB>score")
+        raise DataError(
+            folder / "qrels",
+            None,
+            "there are no judgments",
+            "write qrels/train.tsv, qrels/dev.tsv or qrels/test.tsv: query-id<TAB>corpus-id<TAB>score",
+        )
     known = set(ids)
     splits = {split: read_split(path, split, queries, known, negative=negative) for split, path in files.items()}
     card = folder / "README.md"
     full = folder.resolve()
-    return Collection(name or (full.parent.name if full.name == "beir" else full.name), ids, documents, splits,
-                      titles if any(titles) else None, card.read_text("utf-8") if card.is_file() else "")
+    return Collection(
+        name or (full.parent.name if full.name == "beir" else full.name),
+        ids,
+        documents,
+        splits,
+        titles if any(titles) else None,
+        card.read_text("utf-8") if card.is_file() else "",
+    )
 
 
 def write_beir(collection: Collection, folder: str | Path, *, compress: bool = False) -> None:
@@ -161,8 +200,13 @@ def write_beir(collection: Collection, folder: str | Path, *, compress: bool = F
         raise UsageError(f"collection {collection.name!r} holds features; write it with write_letor")
     folder, end = Path(folder), ".gz" if compress else ""
     titles = collection.titles if collection.titles is not None else [""] * len(collection.document_ids)
-    write_json_lines(({"_id": name, "title": title, "text": body_of(text, title)} for name, title, text in
-                      zip(collection.document_ids, titles, collection.documents)), folder / f"corpus.jsonl{end}")
+    write_json_lines(
+        (
+            {"_id": name, "title": title, "text": body_of(text, title)}
+            for name, title, text in zip(collection.document_ids, titles, collection.documents)
+        ),
+        folder / f"corpus.jsonl{end}",
+    )
     queries: dict[str, str] = {}
     for split in collection.splits.values():
         for query, text in split.queries.items():

@@ -46,8 +46,15 @@ class TrainingList:
         return len(self.documents)
 
 
-def from_run(run: Run | str | Path, collection: Collection, split: Split | str, depth: int | None = None, *,
-             path: str | Path | None = None, unknown: Literal["error", "skip"] = "error") -> Run:
+def from_run(
+    run: Run | str | Path,
+    collection: Collection,
+    split: Split | str,
+    depth: int | None = None,
+    *,
+    path: str | Path | None = None,
+    unknown: Literal["error", "skip"] = "error",
+) -> Run:
     """Return the candidates of the split's queries: the ``depth`` best of each in trec_eval's order.
 
     ``run`` is a run or the path of one; ``path`` names the file that a run in memory came from, so that errors
@@ -64,17 +71,29 @@ def from_run(run: Run | str | Path, collection: Collection, split: Split | str, 
         if query not in queries:
             if unknown == "skip":
                 continue
-            raise DataError(path or "run", _line(path, query), f"query {query!r} is in no split of collection "
-                            f"{collection.name!r}", "give the run of this collection, or remove the query's rows")
+            raise DataError(
+                path or "run",
+                _line(path, query),
+                f"query {query!r} is in no split of collection {collection.name!r}",
+                "give the run of this collection, or remove the query's rows",
+            )
         if not row.keys() <= position.keys():
             document = next(document for document in row if document not in position)
-            raise DataError(path or "run", _line(path, query, document), f"document {document!r} is not in "
-                            f"collection {collection.name!r}", "give the run of this collection, or remove the row")
-    found = {query: {document: run[query][document] for document in ordered(run[query])[:depth]}
-             for query in chosen.queries if query in run}
+            raise DataError(
+                path or "run",
+                _line(path, query, document),
+                f"document {document!r} is not in collection {collection.name!r}",
+                "give the run of this collection, or remove the row",
+            )
+    found = {
+        query: {document: run[query][document] for document in ordered(run[query])[:depth]}
+        for query in chosen.queries
+        if query in run
+    }
     if not found and chosen.queries:
-        raise DataError(path or "run", None, f"no query of the split {chosen.name!r} is in the run",
-                        "make the run for this split")
+        raise DataError(
+            path or "run", None, f"no query of the split {chosen.name!r} is in the run", "make the run for this split"
+        )
     return found
 
 
@@ -85,9 +104,18 @@ def _line(path: str | Path | None, query: str, document: str | None = None) -> i
     return next((row.line for row in run_rows(path) if row.query == query and document in (None, row.document)), None)
 
 
-def training_lists(split: Split, collection: Collection, candidates: Run | None = None, *,
-                   negatives: int | None = 16, positives: int | None = None, spare: float | None = 0.95,
-                   fill: bool = True, empty: bool = False, rng: np.random.Generator) -> list[TrainingList]:
+def training_lists(
+    split: Split,
+    collection: Collection,
+    candidates: Run | None = None,
+    *,
+    negatives: int | None = 16,
+    positives: int | None = None,
+    spare: float | None = 0.95,
+    fill: bool = True,
+    empty: bool = False,
+    rng: np.random.Generator,
+) -> list[TrainingList]:
     """Draw one list for every query of the split that has a relevant document: its positives, then negatives.
 
     With ``empty`` the queries that are judged and have no relevant document get a list too.
@@ -110,8 +138,20 @@ def training_lists(split: Split, collection: Collection, candidates: Run | None 
     for query in split.queries:
         judged = split.qrels.get(query, {})
         if any(grade > 0 for grade in judged.values()) or (empty and judged):
-            lists.append(_list_of(query, judged, candidates.get(query, {}), collection, negatives, positives,
-                                  spare if has_order else None, fill, has_order, rng))
+            lists.append(
+                _list_of(
+                    query,
+                    judged,
+                    candidates.get(query, {}),
+                    collection,
+                    negatives,
+                    positives,
+                    spare if has_order else None,
+                    fill,
+                    has_order,
+                    rng,
+                )
+            )
     return lists
 
 
@@ -120,13 +160,26 @@ def _positions(collection: Collection, documents: Iterable[str], query: str) -> 
     try:
         return np.array([position[document] for document in documents], np.int64)
     except KeyError as error:
-        raise DataError("candidates", None, f"query {query!r}: document {error.args[0]!r} is not in collection "
-                        f"{collection.name!r}", "give candidates and judgments of this collection") from error
+        raise DataError(
+            "candidates",
+            None,
+            f"query {query!r}: document {error.args[0]!r} is not in collection {collection.name!r}",
+            "give candidates and judgments of this collection",
+        ) from error
 
 
-def _list_of(query: str, judged: dict[str, int], row: dict[str, float], collection: Collection,
-             negatives: int | None, positives: int | None, spare: float | None, fill: bool,
-             has_order: bool, rng: np.random.Generator) -> TrainingList:
+def _list_of(
+    query: str,
+    judged: dict[str, int],
+    row: dict[str, float],
+    collection: Collection,
+    negatives: int | None,
+    positives: int | None,
+    spare: float | None,
+    fill: bool,
+    has_order: bool,
+    rng: np.random.Generator,
+) -> TrainingList:
     names = list(row)
     scores = np.fromiter(row.values(), np.float64, len(row))
     grades = np.fromiter((judged.get(name, -1) for name in names), np.int64, len(names))
@@ -144,9 +197,10 @@ def _list_of(query: str, judged: dict[str, int], row: dict[str, float], collecti
         documents.append(more)
         first_stage.append(np.full(len(more), lowest))
     labels = np.zeros(sum(map(len, documents)), np.float32)
-    labels[:len(relevant)] = [judged[name] for name in relevant]
-    return TrainingList(query, np.concatenate(documents), labels,
-                        np.concatenate(first_stage).astype(np.float32) if has_order else None)
+    labels[: len(relevant)] = [judged[name] for name in relevant]
+    return TrainingList(
+        query, np.concatenate(documents), labels, np.concatenate(first_stage).astype(np.float32) if has_order else None
+    )
 
 
 def _spared(scores: np.ndarray, grades: np.ndarray, spare: float | None) -> np.ndarray:

@@ -13,8 +13,10 @@ from typing import Any
 from lorank.data.parquet import read_records, write_records
 from lorank.errors import DataError, UsageError
 
-EXPECTED = ('{"session", "query_id", "doc_ids": [...], "clicks": [0/1, ...]} with "propensities": [...] and '
-            '"features": [[...], ...] where known')
+EXPECTED = (
+    '{"session", "query_id", "doc_ids": [...], "clicks": [0/1, ...]} with "propensities": [...] and '
+    '"features": [[...], ...] where known'
+)
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,12 @@ class Impression:
         >>> Impression("s1", "q1", ("a", "b"), (0, 2)).problem()
         'clicks hold 2, which is neither 0 nor 1'
         """
-        checks = (self._problem_of_ids, self._problem_of_clicks, self._problem_of_propensities,
-                  self._problem_of_features)
+        checks = (
+            self._problem_of_ids,
+            self._problem_of_clicks,
+            self._problem_of_propensities,
+            self._problem_of_features,
+        )
         return next((found for check in checks if (found := check())), None)
 
     def _problem_of_ids(self) -> str | None:
@@ -95,8 +101,14 @@ def _impression(row: dict[str, Any]) -> Impression:
     features = None
     if "features" in row:
         features = tuple(tuple(each) if isinstance(each, list) else (each,) for each in _tuple(row, "features"))
-    made = Impression(row["session"], row["query_id"], _tuple(row, "doc_ids"), _tuple(row, "clicks"),
-                      _tuple(row, "propensities") if "propensities" in row else None, features)
+    made = Impression(
+        row["session"],
+        row["query_id"],
+        _tuple(row, "doc_ids"),
+        _tuple(row, "clicks"),
+        _tuple(row, "propensities") if "propensities" in row else None,
+        features,
+    )
     if problem := made.problem():
         raise TypeError(problem)
     return made
@@ -122,8 +134,12 @@ def write_clicks(impressions: Iterable[Impression], path: str | Path) -> None:
 def _record(impression: Impression) -> dict[str, Any]:
     if problem := impression.problem():
         raise UsageError(f"session {impression.session!r}: {problem}")
-    row: dict[str, Any] = {"session": impression.session, "query_id": impression.query_id,
-                           "doc_ids": list(impression.doc_ids), "clicks": list(impression.clicks)}
+    row: dict[str, Any] = {
+        "session": impression.session,
+        "query_id": impression.query_id,
+        "doc_ids": list(impression.doc_ids),
+        "clicks": list(impression.clicks),
+    }
     if impression.propensities is not None:
         row["propensities"] = list(impression.propensities)
     if impression.features is not None:

@@ -51,8 +51,10 @@ class Collection:
         """Return the split called ``name``; raise UsageError naming those that exist."""
         if name not in self.splits:
             there = ", ".join(self.splits) or "none"
-            raise UsageError(f"collection {self.name!r} has no {name!r} split (it has: {there}); "
-                             "choose one with --split, or cross-validate with --folds 5")
+            raise UsageError(
+                f"collection {self.name!r} has no {name!r} split (it has: {there}); "
+                "choose one with --split, or cross-validate with --folds 5"
+            )
         return self.splits[name]
 
     @property

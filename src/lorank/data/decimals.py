@@ -73,7 +73,7 @@ def parse_decimals(buffer: np.ndarray, starts: np.ndarray, points: np.ndarray, e
     value = (whole.astype(np.float64) * scale + fraction.astype(np.float64)) / scale
     np.negative(value, out=value, where=negative)
     for i in np.flatnonzero(~simple):
-        value[i] = _float_or_nan(bytes(buffer[starts[i]:ends[i]]))
+        value[i] = _float_or_nan(bytes(buffer[starts[i] : ends[i]]))
     return value
 
 

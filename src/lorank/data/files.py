@@ -32,8 +32,9 @@ def reading(path: str | Path) -> Iterator[BinaryIO]:
         with gzip.open(path, "rb") if is_gzip(path) else path.open("rb") as file:
             yield file  # type: ignore[misc]
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(path, None, f"the gzip data is damaged or cut off ({error})",
-                        "copy or compress the file again") from error
+        raise DataError(
+            path, None, f"the gzip data is damaged or cut off ({error})", "copy or compress the file again"
+        ) from error
 
 
 def decode(raw: bytes, path: str | Path, line: int) -> str:
@@ -71,11 +72,19 @@ def json_lines(path: str | Path, expected: str) -> Iterator[tuple[int, dict[str,
         try:
             row = json.loads(text)
         except json.JSONDecodeError as error:
-            raise DataError(path, number, f"broken JSON ({error.msg} at column {error.colno})",
-                            f"write one JSON object a line: {expected}") from error
+            raise DataError(
+                path,
+                number,
+                f"broken JSON ({error.msg} at column {error.colno})",
+                f"write one JSON object a line: {expected}",
+            ) from error
         if not isinstance(row, dict):
-            raise DataError(path, number, f"a JSON {type(row).__name__} where an object was expected",
-                            f"write one JSON object a line: {expected}")
+            raise DataError(
+                path,
+                number,
+                f"a JSON {type(row).__name__} where an object was expected",
+                f"write one JSON object a line: {expected}",
+            )
         yield number, row
 
 

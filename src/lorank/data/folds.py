@@ -24,8 +24,9 @@ def subset(split: Split, queries: Iterable[str], name: str) -> Split:
     def of(rows: dict[str, T] | None) -> dict[str, T] | None:
         return None if rows is None else {query: row for query, row in rows.items() if query in chosen}
 
-    return Split(name, of(split.queries) or {}, of(split.qrels) or {}, of(split.candidates), of(split.users),
-                 of(split.weights))
+    return Split(
+        name, of(split.queries) or {}, of(split.qrels) or {}, of(split.candidates), of(split.users), of(split.weights)
+    )
 
 
 def groups(split: Split, by: Literal["query", "target"]) -> list[list[str]]:
@@ -62,11 +63,15 @@ def _dealt(grouped: Sequence[list[str]], parts: int, rng: np.random.Generator) -
 def _check_groups(grouped: list[list[str]], queries: int, parts: int, by: str, name: str) -> None:
     largest = max(map(len, grouped), default=0)
     if len(grouped) < parts:
-        raise UsageError(f"{name!r} has {len(grouped)} groups of queries, too few for {parts} folds; "
-                         "take fewer folds" + ("" if by == "query" else ", or split by='query'"))
+        raise UsageError(
+            f"{name!r} has {len(grouped)} groups of queries, too few for {parts} folds; "
+            "take fewer folds" + ("" if by == "query" else ", or split by='query'")
+        )
     if largest > 2 * queries / parts:
-        raise UsageError(f"{name!r} has {largest} of {queries} queries tied together by shared relevant documents "
-                         f"or equal text, too many for {parts} folds; take fewer folds or split by='query'")
+        raise UsageError(
+            f"{name!r} has {largest} of {queries} queries tied together by shared relevant documents "
+            f"or equal text, too many for {parts} folds; take fewer folds or split by='query'"
+        )
 
 
 def judged_split(collection: Collection, name: str | None = None) -> Split:
@@ -74,13 +79,20 @@ def judged_split(collection: Collection, name: str | None = None) -> Split:
     if name is not None:
         return collection.split(name)
     if len(collection.splits) != 1:
-        raise UsageError(f"collection {collection.name!r} has {len(collection.splits)} splits "
-                         f"({', '.join(collection.splits)}); say which one to cross-validate")
+        raise UsageError(
+            f"collection {collection.name!r} has {len(collection.splits)} splits "
+            f"({', '.join(collection.splits)}); say which one to cross-validate"
+        )
     return next(iter(collection.splits.values()))
 
 
-def cross_validation(collection: Collection, folds: int = 5, seed: int = 0,
-                     by: Literal["query", "target"] = "query", split: str | None = None) -> list[Collection]:
+def cross_validation(
+    collection: Collection,
+    folds: int = 5,
+    seed: int = 0,
+    by: Literal["query", "target"] = "query",
+    split: str | None = None,
+) -> list[Collection]:
     """Return ``folds`` collections over the same documents, made from one judged split.
 
     Fold i tests on part i, chooses on part i + 1 and trains on the rest, so that every query is tested once.
@@ -97,14 +109,16 @@ def cross_validation(collection: Collection, folds: int = 5, seed: int = 0,
     for i in range(folds):
         test, dev = parts[i], parts[(i + 1) % folds]
         train = set(whole.queries).difference(test, dev)
-        splits = {name: subset(whole, chosen, name) for name, chosen in
-                  (("train", train), ("dev", dev), ("test", test))}
+        splits = {
+            name: subset(whole, chosen, name) for name, chosen in (("train", train), ("dev", dev), ("test", test))
+        }
         made.append(replace(collection, name=f"{collection.name}/fold-{i + 1}", splits=splits))
     return made
 
 
-def hold_out_dev(collection: Collection, fraction: float = 0.1, seed: int = 0,
-                 by: Literal["query", "target"] = "query") -> Collection:
+def hold_out_dev(
+    collection: Collection, fraction: float = 0.1, seed: int = 0, by: Literal["query", "target"] = "query"
+) -> Collection:
     """Return the collection with about ``fraction`` (0 to 1) of the training queries moved to a dev split.
 
     Raises UsageError where there is a dev split already, no train split, or too few queries to divide.
@@ -121,8 +135,11 @@ def hold_out_dev(collection: Collection, fraction: float = 0.1, seed: int = 0,
         if len(dev) < wanted and len(dev) + len(grouped[i]) <= max(wanted, 2 * fraction * len(train)):
             dev.update(grouped[i])
     if not dev or len(dev) == len(train):
-        raise UsageError(f"the {len(train)} training queries of {collection.name!r} cannot be divided "
-                         f"(they form {len(grouped)} groups); give the collection a dev split")
+        raise UsageError(
+            f"the {len(train)} training queries of {collection.name!r} cannot be divided "
+            f"(they form {len(grouped)} groups); give the collection a dev split"
+        )
     held = {"train": subset(train, set(train.queries) - dev, "train"), "dev": subset(train, dev, "dev")}
-    return replace(collection, splits={**held, **{name: split for name, split in collection.splits.items()
-                                                  if name != "train"}})
+    return replace(
+        collection, splits={**held, **{name: split for name, split in collection.splits.items() if name != "train"}}
+    )

@@ -66,8 +66,9 @@ def qrels_from_frame(frame: Any) -> Qrels:
     for query, row in qrels.items():
         for document, relevance in row.items():
             if not (relevance >= 0 and float(relevance).is_integer()):
-                raise UsageError(f"query {query!r}, document {document!r}: the relevance {relevance} is not a whole "
-                                 "number from 0 up")
+                raise UsageError(
+                    f"query {query!r}, document {document!r}: the relevance {relevance} is not a whole number from 0 up"
+                )
             row[document] = int(relevance)
     return qrels
 
@@ -95,5 +96,10 @@ def run_to_frame(run: Run, style: Style = "ir_measures", queries: dict[str, str]
 def qrels_to_frame(qrels: Qrels, style: Style = "ir_measures") -> Any:
     """Return the judgments as a pandas frame."""
     columns = STYLES[style]
-    return _pandas().DataFrame([{columns.query: query, columns.document: document, columns.relevance: relevance}
-                                for query, row in qrels.items() for document, relevance in row.items()])
+    return _pandas().DataFrame(
+        [
+            {columns.query: query, columns.document: document, columns.relevance: relevance}
+            for query, row in qrels.items()
+            for document, relevance in row.items()
+        ]
+    )

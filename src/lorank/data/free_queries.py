@@ -43,8 +43,7 @@ SOURCES: dict[str, Callable[[str, str], str]] = {"titles": _title, "first-senten
 def targets(collection: Collection, splits: Iterable[str] = ("dev", "test")) -> set[str]:
     """Return the documents that the named splits, as far as they exist, judge relevant."""
     there = [collection.splits[name] for name in splits if name in collection.splits]
-    return {document for split in there for row in split.qrels.values() for document, grade in row.items()
-            if grade > 0}
+    return {document for split in there for row in split.qrels.values() for document, grade in row.items() if grade > 0}
 
 
 def _texts(collection: Collection, source: str) -> list[str]:
@@ -58,8 +57,9 @@ def _texts(collection: Collection, source: str) -> list[str]:
     return [SOURCES[source](text, title) for text, title in zip(collection.documents, titles)]
 
 
-def free_queries(collection: Collection, source: Source = "titles", exclude: Container[str] = frozenset(), *,
-                 longest: int = 64) -> Split:
+def free_queries(
+    collection: Collection, source: Source = "titles", exclude: Container[str] = frozenset(), *, longest: int = 64
+) -> Split:
     """Return a training split of queries ``free-<document id>`` made from the documents.
 
     Left out are the documents in ``exclude``, those whose text says nothing but the query, queries of more than

@@ -34,17 +34,25 @@ def feature_collection(name: str, files: dict[str, FeatureRows], card: str = "")
     features = [rows.features for rows in files.values()]
     documents = features[0] if len(features) == 1 else stacked(list(features), max(f.shape[1] for f in features))
     ids = [document for rows in files.values() for document in rows.document_ids]
-    return Collection(name, ids, documents, {split: feature_split(split, rows) for split, rows in files.items()},
-                      card=card)
+    return Collection(
+        name, ids, documents, {split: feature_split(split, rows) for split, rows in files.items()}, card=card
+    )
 
 
 def _with_unique_queries(files: dict[str, FeatureRows]) -> dict[str, FeatureRows]:
     count = Counter(query for rows in files.values() for query in rows.query_ids)
     if not count or max(count.values()) == 1:
         return files
-    return {split: FeatureRows(rows.features, rows.labels, [f"{split}-{query}" for query in rows.query_ids],
-                               rows.offsets, [f"{split}-{document}" for document in rows.document_ids])
-            for split, rows in files.items()}
+    return {
+        split: FeatureRows(
+            rows.features,
+            rows.labels,
+            [f"{split}-{query}" for query in rows.query_ids],
+            rows.offsets,
+            [f"{split}-{document}" for document in rows.document_ids],
+        )
+        for split, rows in files.items()
+    }
 
 
 _FILE_ENDS = (".txt", ".svm", ".svmlight", ".libsvm", ".letor", ".dat", ".train", ".vali", ".valid", ".test")
@@ -70,8 +78,12 @@ def feature_files(folder: str | Path) -> dict[str, Path]:
         if split is None or not path.is_file() or not name.endswith(_FILE_ENDS):
             continue
         if split in found:
-            raise DataError(folder, None, f"both {found[split].name} and {path.name} look like the {split} split",
-                            "keep one of them, or load a file")
+            raise DataError(
+                folder,
+                None,
+                f"both {found[split].name} and {path.name} look like the {split} split",
+                "keep one of them, or load a file",
+            )
         found[split] = path
     return {split: found[split] for split in ("train", "dev", "test") if split in found}
 
@@ -88,8 +100,9 @@ def read_letor(path: str | Path, name: str | None = None, *, fold: int = 1) -> C
         return read_letor(path / f"Fold{fold}", name or f"{path.name}/Fold{fold}")
     files = feature_files(path) if path.is_dir() else {split_of_name(path) or "train": path}
     if not files:
-        raise DataError(path, None, "no train, vali or test file in this folder",
-                        "name the files train.txt, vali.txt, test.txt")
+        raise DataError(
+            path, None, "no train, vali or test file in this folder", "name the files train.txt, vali.txt, test.txt"
+        )
     rows = {split: read_feature_rows(file, groups_file(file)) for split, file in files.items()}
     return feature_collection(name or path.name.removesuffix(".gz"), rows)
 
@@ -127,5 +140,10 @@ def feature_rows(collection: Collection, split: Split) -> FeatureRows:
     sizes = [len(lists[query]) for query in split.queries]
     whole = len(positions) > 0 and bool((np.diff(positions) == 1).all())
     chosen = slice(int(positions[0]), int(positions[-1]) + 1) if whole else positions
-    return FeatureRows(np.asarray(collection.documents)[chosen], np.asarray(labels, np.int64), list(split.queries),
-                       np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), ids)
+    return FeatureRows(
+        np.asarray(collection.documents)[chosen],
+        np.asarray(labels, np.int64),
+        list(split.queries),
+        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        ids,
+    )

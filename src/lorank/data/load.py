@@ -61,12 +61,21 @@ def _is_feature_file(path: Path) -> bool:
 
 
 LAYOUTS = [
-    Layout("a BEIR folder (corpus.jsonl, queries.jsonl, qrels/)", is_beir,
-           lambda path, fold, negative: read_beir(path, negative=negative)),
-    Layout("a LETOR folder (Fold1 to Fold5, or train, vali and test files)", _is_feature_folder,
-           lambda path, fold, negative: read_letor(path, fold=fold)),
-    Layout("a file of training rows (.jsonl, .parquet)", lambda path: path.is_file() and is_training_file(path),
-           lambda path, fold, negative: read_rows(path)),
+    Layout(
+        "a BEIR folder (corpus.jsonl, queries.jsonl, qrels/)",
+        is_beir,
+        lambda path, fold, negative: read_beir(path, negative=negative),
+    ),
+    Layout(
+        "a LETOR folder (Fold1 to Fold5, or train, vali and test files)",
+        _is_feature_folder,
+        lambda path, fold, negative: read_letor(path, fold=fold),
+    ),
+    Layout(
+        "a file of training rows (.jsonl, .parquet)",
+        lambda path: path.is_file() and is_training_file(path),
+        lambda path, fold, negative: read_rows(path),
+    ),
     Layout("a LETOR / SVMLight file", _is_feature_file, lambda path, fold, negative: read_letor(path)),
 ]
 
@@ -91,13 +100,16 @@ def load(source: str | Path, *, fold: int = 1, negative: Literal["error", "zero"
     if not path.exists():
         if path.name == name:
             raise unknown_name("collection", name, [*PACKAGED, "ir_datasets:<name>", "<path>"])
-        raise UsageError(f"there is nothing at {name}; give a path that exists, a packaged collection "
-                         f"({', '.join(PACKAGED)}) or ir_datasets:<name>")
+        raise UsageError(
+            f"there is nothing at {name}; give a path that exists, a packaged collection "
+            f"({', '.join(PACKAGED)}) or ir_datasets:<name>"
+        )
     for layout in LAYOUTS:
         if layout.fits(path):
             return layout.read(path, fold, negative)
-    raise DataError(path, None, "not a collection that lorank reads",
-                    "give " + ", ".join(layout.title for layout in LAYOUTS))
+    raise DataError(
+        path, None, "not a collection that lorank reads", "give " + ", ".join(layout.title for layout in LAYOUTS)
+    )
 
 
 def from_ir_datasets(name: str, *, negative: Literal["error", "zero"] = "error") -> Collection:
@@ -118,11 +130,13 @@ def from_ir_datasets(name: str, *, negative: Literal["error", "zero"] = "error")
     if not parts:
         raise UsageError(f"ir_datasets:{name} has no judgments; name one of its subsets, such as {name}/test")
     documents = {doc.doc_id: _ir_document(doc) for doc in whole.docs_iter()}
-    splits = {split: _ir_split(part, split, documents, f"ir_datasets:{name}", negative)
-              for split, part in parts.items()}
+    splits = {
+        split: _ir_split(part, split, documents, f"ir_datasets:{name}", negative) for split, part in parts.items()
+    }
     titles = [title for title, _ in documents.values()]
-    return Collection(name, list(documents), [text for _, text in documents.values()], splits,
-                      titles if any(titles) else None)
+    return Collection(
+        name, list(documents), [text for _, text in documents.values()], splits, titles if any(titles) else None
+    )
 
 
 def _ir_document(doc: Any) -> tuple[str, str]:
@@ -154,8 +168,9 @@ def _ir_split(part: Any, split: str, documents: dict[str, Any], where: str, nega
         if grade < 0 and negative == "error":
             raise DataError(where, row, f"the relevance {grade} is below 0", "load with negative='zero'")
         if judgment.doc_id not in documents:
-            raise DataError(where, row, f"the document {judgment.doc_id!r} is not in the data set",
-                            "report it to ir_datasets")
+            raise DataError(
+                where, row, f"the document {judgment.doc_id!r} is not in the data set", "report it to ir_datasets"
+            )
         add_judgment(qrels, Judgment(row, judgment.query_id, judgment.doc_id, max(0, grade)), where)
     queries = {query.query_id: query.default_text() for query in part.queries_iter() if query.query_id in qrels}
     return Split(split, queries, {query: row for query, row in qrels.items() if query in queries})

@@ -20,8 +20,10 @@ from lorank.data.collection import Collection, Split
 from lorank.data.parquet import is_parquet, read_records, write_records
 from lorank.errors import DataError, UsageError
 
-EXPECTED = ('{"query", "pos": [...], "neg": [...]}, {"query", "docs": [...], "labels": [...]} or '
-            '{"query", "chosen", "rejected"}')
+EXPECTED = (
+    '{"query", "pos": [...], "neg": [...]}, {"query", "docs": [...], "labels": [...]} or '
+    '{"query", "chosen", "rejected"}'
+)
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,18 @@ def _with_user_and_weight(record: dict[str, Any], row: TrainingRow) -> TrainingR
     user, weight = record.get("user"), record.get("weight")
     if user is not None:
         _text(user, "user")
-    if weight is not None and (isinstance(weight, bool) or not isinstance(weight, int | float)
-                               or not 0 <= weight < float("inf")):
+    if weight is not None and (
+        isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf")
+    ):
         raise _RowError(f"the weight {weight!r} is not a number from 0 up")
     return replace(row, user=user, weight=None if weight is None else float(weight))
 
 
 LAYOUTS: dict[str, Callable[[dict[str, Any]], TrainingRow]] = {
-    "pos": _positives_and_negatives, "docs": _labelled, "chosen": _pair}
+    "pos": _positives_and_negatives,
+    "docs": _labelled,
+    "chosen": _pair,
+}
 
 
 def training_rows(path: str | Path) -> Iterator[tuple[int, TrainingRow]]:
@@ -163,10 +169,14 @@ def read_rows(path: str | Path, name: str | None = None, *, split: str = "train"
     if not queries:
         raise DataError(path, None, "the file holds no rows", f"a row is {EXPECTED}")
     if users and first_without is not None:
-        raise DataError(path, first_without, "the row has no \"user\", and others have one", "give every row its user")
+        raise DataError(path, first_without, 'the row has no "user", and others have one', "give every row its user")
     stem = path.name.removesuffix(".gz").rpartition(".")[0] or path.name
-    return Collection(name or stem, list(documents.values()), list(documents),
-                      {split: Split(split, queries, qrels, candidates, users or None, weights or None)})
+    return Collection(
+        name or stem,
+        list(documents.values()),
+        list(documents),
+        {split: Split(split, queries, qrels, candidates, users or None, weights or None)},
+    )
 
 
 def _documents_of(collection: Collection, split: Split, query: str) -> tuple[list[str], list[int], list[float]]:
@@ -175,12 +185,16 @@ def _documents_of(collection: Collection, split: Split, query: str) -> tuple[lis
     judged = split.qrels.get(query, {})
     ids = [*row, *(document for document in judged if document not in row)]
     lowest = min(row.values(), default=0.0)
-    return ([str(collection.documents[collection.position[d]]) for d in ids], [judged.get(d, 0) for d in ids],
-            [row.get(d, lowest) for d in ids])
+    return (
+        [str(collection.documents[collection.position[d]]) for d in ids],
+        [judged.get(d, 0) for d in ids],
+        [row.get(d, lowest) for d in ids],
+    )
 
 
-def _as_positives(query: str, texts: list[str], labels: list[int], scores: list[float],
-                  scored: bool) -> list[dict[str, Any]]:
+def _as_positives(
+    query: str, texts: list[str], labels: list[int], scores: list[float], scored: bool
+) -> list[dict[str, Any]]:
     pos, neg = ([i for i, label in enumerate(labels) if (label > 0) is wanted] for wanted in (True, False))
     if not pos:
         return []
@@ -190,22 +204,33 @@ def _as_positives(query: str, texts: list[str], labels: list[int], scores: list[
     return [row]
 
 
-def _as_labels(query: str, texts: list[str], labels: list[int], scores: list[float],
-               scored: bool) -> list[dict[str, Any]]:
+def _as_labels(
+    query: str, texts: list[str], labels: list[int], scores: list[float], scored: bool
+) -> list[dict[str, Any]]:
     return [{"query": query, "docs": texts, "labels": labels}] if texts else []
 
 
-def _as_pairs(query: str, texts: list[str], labels: list[int], scores: list[float],
-              scored: bool) -> list[dict[str, Any]]:
-    return [{"query": query, "chosen": texts[i], "rejected": texts[j]}
-            for i in range(len(texts)) for j in range(len(texts)) if labels[i] > labels[j]]
+def _as_pairs(
+    query: str, texts: list[str], labels: list[int], scores: list[float], scored: bool
+) -> list[dict[str, Any]]:
+    return [
+        {"query": query, "chosen": texts[i], "rejected": texts[j]}
+        for i in range(len(texts))
+        for j in range(len(texts))
+        if labels[i] > labels[j]
+    ]
 
 
 WRITERS = {"pos-neg": _as_positives, "labels": _as_labels, "pairs": _as_pairs}
 
 
-def write_rows(collection: Collection, path: str | Path, *, split: str = "train",
-               layout: Literal["pos-neg", "labels", "pairs"] = "labels") -> None:
+def write_rows(
+    collection: Collection,
+    path: str | Path,
+    *,
+    split: str = "train",
+    layout: Literal["pos-neg", "labels", "pairs"] = "labels",
+) -> None:
     """Write a split's queries and their lists as training rows.
 
     ``labels`` keeps grades, ``pos-neg`` keeps the candidates' scores (where not all are 0) and leaves out queries
@@ -216,8 +241,14 @@ def write_rows(collection: Collection, path: str | Path, *, split: str = "train"
     chosen = collection.split(split)
     scored = any(score for row in (chosen.candidates or {}).values() for score in row.values())
     write = WRITERS[layout]
-    write_records((row | _of_query(chosen, query) for query, text in chosen.queries.items()
-                   for row in write(text, *_documents_of(collection, chosen, query), scored)), path)
+    write_records(
+        (
+            row | _of_query(chosen, query)
+            for query, text in chosen.queries.items()
+            for row in write(text, *_documents_of(collection, chosen, query), scored)
+        ),
+        path,
+    )
 
 
 def _of_query(split: Split, query: str) -> dict[str, Any]:

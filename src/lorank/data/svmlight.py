@@ -111,8 +111,9 @@ def _label(path: Path, line: int, text: bytes) -> int:
     except ValueError as error:
         raise DataError(path, line, f"the label {shown!r} is not a number", _LAYOUT) from error
     if not value.is_integer():
-        raise DataError(path, line, f"the label {shown!r} is not a whole number",
-                        "labels are relevance grades: 0, 1, 2, ...")
+        raise DataError(
+            path, line, f"the label {shown!r} is not a whole number", "labels are relevance grades: 0, 1, 2, ..."
+        )
     if value < 0:
         raise DataError(path, line, f"the label {shown} is below 0", "labels start at 0: shift or drop such rows")
     return int(value)
@@ -152,13 +153,21 @@ def _values(path: Path, block: bytes, line: int, numbers: list[int], queried: li
     problem = ~(valid & increasing & np.isfinite(values) & (keys >= 1) & (keys <= MAX_FEATURES))
     if problem.any():
         i = int(np.argmax(problem))
-        _complain(path, numbers[rows[i]], bool(valid[i]), int(keys[i]), bool(increasing[i]), float(values[i]),
-                  bytes(buffer[key_starts[i]:max(ends[i], colons[i] + 1)]))
+        _complain(
+            path,
+            numbers[rows[i]],
+            bool(valid[i]),
+            int(keys[i]),
+            bool(increasing[i]),
+            float(values[i]),
+            bytes(buffer[key_starts[i] : max(ends[i], colons[i] + 1)]),
+        )
     return _dense(keys, values, rows, counts)
 
 
-def _check_words(path: Path, buffer: np.ndarray, line_ends: np.ndarray, expected: np.ndarray,
-                 numbers: list[int]) -> None:
+def _check_words(
+    path: Path, buffer: np.ndarray, line_ends: np.ndarray, expected: np.ndarray, numbers: list[int]
+) -> None:
     """Raise where a row has another number of words than its label, ``qid:`` and features account for."""
     written = buffer > 32
     (starts,) = np.nonzero(written[1:] & ~written[:-1])
@@ -166,8 +175,9 @@ def _check_words(path: Path, buffer: np.ndarray, line_ends: np.ndarray, expected
     wrong = words != expected
     if wrong.any():
         i = int(np.argmax(wrong))
-        raise DataError(path, numbers[i], f"the row has {words[i]} words where its colons account for {expected[i]}",
-                        _LAYOUT)
+        raise DataError(
+            path, numbers[i], f"the row has {words[i]} words where its colons account for {expected[i]}", _LAYOUT
+        )
 
 
 def _complain(path: Path, line: int, valid: bool, key: int, increasing: bool, value: float, text: bytes) -> None:
@@ -176,11 +186,19 @@ def _complain(path: Path, line: int, valid: bool, key: int, increasing: bool, va
     if not valid:
         raise DataError(path, line, f"{shown!r} is not <feature>:<value>", _LAYOUT)
     if key < 1 or key > MAX_FEATURES:
-        raise DataError(path, line, f"the feature id {key} is outside 1 to {MAX_FEATURES}",
-                        "number the features from 1 without large gaps")
+        raise DataError(
+            path,
+            line,
+            f"the feature id {key} is outside 1 to {MAX_FEATURES}",
+            "number the features from 1 without large gaps",
+        )
     if not increasing:
-        raise DataError(path, line, f"feature {key} does not come after a smaller one",
-                        "order the features of a row by id, each once")
+        raise DataError(
+            path,
+            line,
+            f"feature {key} does not come after a smaller one",
+            "order the features of a row by id, each once",
+        )
     if np.isnan(value) and text.partition(b":")[2].strip().lower().lstrip(b"+-") != b"nan":
         raise DataError(path, line, f"the value in {shown!r} is not a number", _LAYOUT)
     raise DataError(path, line, f"the value in {shown!r} is not finite", "replace NaN and infinity, or drop the row")
@@ -199,16 +217,25 @@ def _checked_float32(path: Path, block: _Block) -> None:
     """Raise where a value that was finite as written is not finite in float32."""
     bad = ~np.isfinite(block.features).all(axis=1)
     if bad.any():
-        raise DataError(path, int(block.line_numbers[np.argmax(bad)]), "a value does not fit in float32",
-                        "rescale the feature to below 3e38")
+        raise DataError(
+            path,
+            int(block.line_numbers[np.argmax(bad)]),
+            "a value does not fit in float32",
+            "rescale the feature to below 3e38",
+        )
 
 
 def _read_block(path: Path, line: int, text: bytes) -> _Block:
     heads, numbers = _heads(path, line, text)
     with np.errstate(over="ignore"):
         features = _values(path, text, line, numbers, [query is not None for _, query, _ in heads])
-    block = _Block(_labels(path, heads, numbers), [query for _, query, _ in heads],
-                   [document for _, _, document in heads], np.asarray(numbers, np.int64), features)
+    block = _Block(
+        _labels(path, heads, numbers),
+        [query for _, query, _ in heads],
+        [document for _, _, document in heads],
+        np.asarray(numbers, np.int64),
+        features,
+    )
     _checked_float32(path, block)
     return block
 
@@ -219,7 +246,7 @@ def stacked(blocks: list[np.ndarray], width: int) -> np.ndarray:
     end = len(whole)
     while blocks:
         block = blocks.pop()
-        whole[end - len(block):end, :block.shape[1]] = block
+        whole[end - len(block) : end, : block.shape[1]] = block
         end -= len(block)
     return whole
 
@@ -231,14 +258,22 @@ def _queries_of(path: Path, queries: list[bytes | None], numbers: np.ndarray) ->
     for i, query in enumerate(queries):
         if query is None:
             beside = f"{path.name.removesuffix('.gz')}.query"
-            raise DataError(path, int(numbers[i]), "there is no qid:<id> after the label",
-                            f"{_LAYOUT}; or put the queries' row counts beside it in {beside}")
+            raise DataError(
+                path,
+                int(numbers[i]),
+                "there is no qid:<id> after the label",
+                f"{_LAYOUT}; or put the queries' row counts beside it in {beside}",
+            )
         if query == previous:
             continue
         if query in seen:
             shown = decode(query, path, int(numbers[i]))
-            raise DataError(path, int(numbers[i]), f"query {shown!r} was left at line {seen[query]} and comes "
-                            "back", "sort the file so that the rows of a query are contiguous")
+            raise DataError(
+                path,
+                int(numbers[i]),
+                f"query {shown!r} was left at line {seen[query]} and comes back",
+                "sort the file so that the rows of a query are contiguous",
+            )
         if previous is not None:
             seen[previous] = int(numbers[i])
         seen.setdefault(query, int(numbers[i]))
@@ -253,25 +288,33 @@ def _grouped(path: Path, groups: Path, numbers: np.ndarray) -> tuple[list[str], 
     sizes = []
     for line, text in lines(groups):
         if not text.strip().isdigit() or int(text) == 0:
-            raise DataError(groups, line, f"{text.strip()!r} is not a number of rows",
-                            "write one whole number above 0 a line")
+            raise DataError(
+                groups, line, f"{text.strip()!r} is not a number of rows", "write one whole number above 0 a line"
+            )
         sizes.append(int(text))
     if sum(sizes) != len(numbers):
-        raise DataError(groups, None, f"its row counts add up to {sum(sizes)}, but {path.name} has "
-                        f"{len(numbers)} rows", "make the two files agree")
+        raise DataError(
+            groups,
+            None,
+            f"its row counts add up to {sum(sizes)}, but {path.name} has {len(numbers)} rows",
+            "make the two files agree",
+        )
     return [str(i) for i in range(1, len(sizes) + 1)], np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
-def _document_ids(path: Path, queries: list[str], offsets: np.ndarray, named: list[bytes | None],
-                  numbers: np.ndarray) -> list[str]:
+def _document_ids(
+    path: Path, queries: list[str], offsets: np.ndarray, named: list[bytes | None], numbers: np.ndarray
+) -> list[str]:
     ids: list[str] = []
     for query, start, stop in zip(queries, offsets[:-1].tolist(), offsets[1:].tolist()):
         names = named[start:stop]
         if None in names or len(set(names)) < len(names):
             ids.extend(f"{query}:{row}" for row in range(1, stop - start + 1))
         else:
-            ids.extend(f"{query}:{decode(name, path, int(numbers[start + i]))}"  # type: ignore[arg-type]
-                       for i, name in enumerate(names))
+            ids.extend(
+                f"{query}:{decode(name, path, int(numbers[start + i]))}"  # type: ignore[arg-type]
+                for i, name in enumerate(names)
+            )
     return ids
 
 
@@ -303,8 +346,9 @@ def read_feature_rows(path: str | Path, groups: str | Path | None = None) -> Fea
     if not queries:
         raise DataError(path, None, "the file holds no rows", _LAYOUT)
     line_numbers = np.concatenate(numbers)
-    ids, offsets = (_grouped(path, Path(groups), line_numbers) if groups is not None
-                    else _queries_of(path, queries, line_numbers))
+    ids, offsets = (
+        _grouped(path, Path(groups), line_numbers) if groups is not None else _queries_of(path, queries, line_numbers)
+    )
     documents = _document_ids(path, ids, offsets, named, line_numbers)
     matrix = stacked(features, max(block.shape[1] for block in features))
     return FeatureRows(matrix, np.concatenate(labels), ids, offsets, documents)
@@ -329,14 +373,19 @@ def write_feature_rows(rows: FeatureRows, path: str | Path, *, comments: bool = 
 
 def _shortest(value: np.float32) -> str:
     """Return the shortest decimal that reads back as the same float32."""
-    return np.format_float_positional(value, unique=True, trim="-") if 1e-4 <= abs(value) < 1e15 else (
-        "0" if value == 0 else np.format_float_scientific(value, unique=True, trim="-"))
+    return (
+        np.format_float_positional(value, unique=True, trim="-")
+        if 1e-4 <= abs(value) < 1e15
+        else ("0" if value == 0 else np.format_float_scientific(value, unique=True, trim="-"))
+    )
 
 
 def _check_rows(rows: FeatureRows) -> None:
     bad = [text for text in (*rows.query_ids, *rows.document_ids) if not text or text.split() != [text]]
     if bad or any(":" in query or "#" in query for query in rows.query_ids):
-        raise UsageError(f"a LETOR file cannot hold the id {(bad or rows.query_ids)[0]!r}: ids have no white space, "
-                         "query ids no ':' or '#'")
+        raise UsageError(
+            f"a LETOR file cannot hold the id {(bad or rows.query_ids)[0]!r}: ids have no white space, "
+            "query ids no ':' or '#'"
+        )
     if not np.isfinite(rows.features).all() or (rows.labels < 0).any():
         raise UsageError("a LETOR file needs finite features and labels from 0 up")

@@ -89,8 +89,12 @@ def _read_texts(path: str | Path) -> tuple[dict[str, dict[str, str]], bool]:
     for row in run_rows(path):
         listed = texts.setdefault(row.query, {})
         if row.document in listed:
-            raise DataError(path, row.line, f"document {row.document!r} is listed twice for query {row.query!r}",
-                            "keep one row a document and query")
+            raise DataError(
+                path,
+                row.line,
+                f"document {row.document!r} is listed twice for query {row.query!r}",
+                "keep one row a document and query",
+            )
         _score(path, row)
         listed[row.document] = row.value
         ranks = ranks and row.columns == 3 and bool(_WHOLE.fullmatch(row.value)) and int(row.value) == len(listed)
@@ -109,15 +113,21 @@ def read_run(path: str | Path, *, third: Literal["auto", "score", "rank"] = "aut
     if not texts:
         raise DataError(path, None, "the run is empty", _RUN_LAYOUT)
     if third == "rank" or (third == "auto" and ranks):
-        return {query: {document: _reciprocal(path, query, text) for document, text in listed.items()}
-                for query, listed in texts.items()}
+        return {
+            query: {document: _reciprocal(path, query, text) for document, text in listed.items()}
+            for query, listed in texts.items()
+        }
     return {query: {document: float(text) for document, text in listed.items()} for query, listed in texts.items()}
 
 
 def _reciprocal(path: str | Path, query: str, rank: str) -> float:
     if not _WHOLE.fullmatch(rank) or int(rank) == 0:
-        raise DataError(path, None, f"query {query!r} has the rank {rank!r}", "ranks are 1, 2, 3, ...; for scores "
-                        "read with third='score'")
+        raise DataError(
+            path,
+            None,
+            f"query {query!r} has the rank {rank!r}",
+            "ranks are 1, 2, 3, ...; for scores read with third='score'",
+        )
     return 1 / int(rank)
 
 
@@ -141,8 +151,9 @@ def write_run(run: Run, path: str | Path, tag: str = "lorank") -> None:
 def _check_words(words: list[str]) -> None:
     for word in words:
         if not word or word.split() != [word]:
-            raise UsageError(f"{word!r} cannot stand in a TREC file: ids and tags are not empty and hold no "
-                             "white space")
+            raise UsageError(
+                f"{word!r} cannot stand in a TREC file: ids and tags are not empty and hold no white space"
+            )
 
 
 def judgments(path: str | Path, *, negative: Literal["error", "zero"] = "error") -> Iterator[Judgment]:
@@ -171,14 +182,20 @@ def _relevance(path: str | Path, line: int, text: str, negative: str) -> int:
     try:
         value = float(text)
     except ValueError as error:
-        raise DataError(path, line, f"the relevance {text!r} is not a number",
-                        "write a whole number from 0 up") from error
+        raise DataError(
+            path, line, f"the relevance {text!r} is not a number", "write a whole number from 0 up"
+        ) from error
     if not value.is_integer():
-        raise DataError(path, line, f"the relevance {text.strip()} is not a whole number",
-                        "write a whole number from 0 up")
+        raise DataError(
+            path, line, f"the relevance {text.strip()} is not a whole number", "write a whole number from 0 up"
+        )
     if value < 0 and negative == "error":
-        raise DataError(path, line, f"the relevance {text.strip()} is below 0",
-                        "write 0 for what is not relevant, or read with negative='zero'")
+        raise DataError(
+            path,
+            line,
+            f"the relevance {text.strip()} is below 0",
+            "write 0 for what is not relevant, or read with negative='zero'",
+        )
     return max(0, int(value))
 
 
@@ -200,8 +217,12 @@ def add_judgment(qrels: Qrels, row: Judgment, path: str | Path) -> None:
     """Enter ``row`` in ``qrels``; raise DataError where its query and document are judged already."""
     judged = qrels.setdefault(row.query, {})
     if row.document in judged:
-        raise DataError(path, row.line, f"document {row.document!r} is judged twice for query {row.query!r}",
-                        "keep one row a document and query")
+        raise DataError(
+            path,
+            row.line,
+            f"document {row.document!r} is judged twice for query {row.query!r}",
+            "keep one row a document and query",
+        )
     judged[row.document] = row.relevance
 
 
@@ -214,13 +235,15 @@ def write_qrels(qrels: Qrels, path: str | Path, *, layout: Literal["trec", "beir
             file.write("query-id\tcorpus-id\tscore\n")
         for query, row in qrels.items():
             for document, relevance in row.items():
-                file.write(f"{query}\t{document}\t{relevance}\n" if layout == "beir"
-                           else f"{query} 0 {document} {relevance}\n")
+                file.write(
+                    f"{query}\t{document}\t{relevance}\n" if layout == "beir" else f"{query} 0 {document} {relevance}\n"
+                )
 
 
 def _check_relevance(qrels: Qrels) -> None:
     for query, row in qrels.items():
         for document, relevance in row.items():
             if relevance < 0 or relevance != int(relevance):
-                raise UsageError(f"query {query!r}, document {document!r}: the relevance {relevance} is not a whole "
-                                 "number from 0 up")
+                raise UsageError(
+                    f"query {query!r}, document {document!r}: the relevance {relevance} is not a whole number from 0 up"
+                )

@@ -92,9 +92,7 @@ def attach(
     for path in layers:
         lacking = filling.needs - set(statistics.get(path, {}))
         if lacking:
-            raise UsageError(
-                f"start {settings.start!r} needs statistics of layer {path}: {', '.join(sorted(lacking))}"
-            )
+            raise UsageError(f"start {settings.start!r} needs statistics of layer {path}: {', '.join(sorted(lacking))}")
     redistributed = filling.ranks(make_sites(model, settings, plan), statistics)
     if redistributed is not None:
         plan = {path: _plan_layer(path, settings, redistributed, alphas) for path in plan}

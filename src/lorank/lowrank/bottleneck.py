@@ -177,11 +177,16 @@ class BottleneckAdapter:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Copy in what ``state`` gave; every name and shape must fit."""
         own = self.state()
-        bad = [key for key in own.keys() | state.keys() if key not in own or key not in state
-               or own[key].shape != state[key].shape]
+        bad = [
+            key
+            for key in own.keys() | state.keys()
+            if key not in own or key not in state or own[key].shape != state[key].shape
+        ]
         if bad:
-            raise UsageError(f"the state does not fit these bottlenecks: {sorted(bad)[:3]} are missing or of another "
-                             "shape; attach with the same targets, width and connection")
+            raise UsageError(
+                f"the state does not fit these bottlenecks: {sorted(bad)[:3]} are missing or of another "
+                "shape; attach with the same targets, width and connection"
+            )
         for key, tensor in own.items():
             tensor.copy_(state[key])
 
@@ -208,8 +213,10 @@ class BottleneckAdapter:
         """Write bottlenecks.json and bottlenecks.safetensors, the modules trained whole included."""
         about = {**self.settings, "targets": list(self.modules), "trained": list(self.trained)}
         with staged(folder) as stage:
-            save_file({key: value.cpu().contiguous() for key, value in self.state().items()},
-                      stage / "bottlenecks.safetensors")
+            save_file(
+                {key: value.cpu().contiguous() for key, value in self.state().items()},
+                stage / "bottlenecks.safetensors",
+            )
             (stage / "bottlenecks.json").write_text(json.dumps(about, indent=1) + "\n")
 
 

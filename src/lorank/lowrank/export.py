@@ -182,9 +182,7 @@ def _save_model(model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
 def _plain_lora(path: str, layer: Adapted, form: Form, options: ExportOptions) -> Factors:
     factors = plain_lora(form, layer.frozen.weight, options.rank, options.energy)
     if factors is None:
-        raise UsageError(
-            f"{type(form).__name__} on {path} is no plain LoRA; say at which rank or energy to cut it off"
-        )
+        raise UsageError(f"{type(form).__name__} on {path} is no plain LoRA; say at which rank or energy to cut it off")
     return factors
 
 

@@ -151,9 +151,7 @@ def write(
     """Write ``contents`` into ``folder``, open the files again and compare every tensor."""
     task_type = task_type or _task_type(model)
     updates = {
-        f"{PREFIX}{path}.{key}": tensor
-        for path, tensors in contents.updates.items()
-        for key, tensor in tensors.items()
+        f"{PREFIX}{path}.{key}": tensor for path, tensors in contents.updates.items() for key, tensor in tensors.items()
     }
     heads = {f"{path}.{key}": tensor for path, tensors in contents.trained.items() for key, tensor in tensors.items()}
     if head_beside:
@@ -238,9 +236,7 @@ def _read_own(folder: Path) -> Contents:
         plan = {path: LayerPlan(int(layer["rank"]), float(layer["alpha"])) for path, layer in layers.items()}
         heads = list(about["trained"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            folder / OWN, None, f"not what lorank writes ({error!r})", "save the adapter again"
-        ) from error
+        raise DataError(folder / OWN, None, f"not what lorank writes ({error!r})", "save the adapter again") from error
     tensors = {_unprefixed(key, folder): tensor for key, tensor in read_tensors(folder / TENSORS).items()}
     if (folder / HEAD).is_file():
         tensors |= read_tensors(folder / HEAD)
@@ -260,9 +256,7 @@ def _read_own(folder: Path) -> Contents:
 
 def _unprefixed(key: str, folder: Path) -> str:
     if not key.startswith(PREFIX):
-        raise DataError(
-            folder / TENSORS, None, f"key {key!r} does not start with {PREFIX!r}", "save the adapter again"
-        )
+        raise DataError(folder / TENSORS, None, f"key {key!r} does not start with {PREFIX!r}", "save the adapter again")
     return key[len(PREFIX) :]
 
 

@@ -59,9 +59,7 @@ def top_k_svd(
     ([3.0], [0.0, 1.0], [1.0, 0.0])
     """
     if matrix.dim() != 2:
-        raise UsageError(
-            f"a singular value decomposition needs a matrix, not a tensor of shape {tuple(matrix.shape)}"
-        )
+        raise UsageError(f"a singular value decomposition needs a matrix, not a tensor of shape {tuple(matrix.shape)}")
     if k < 0:
         raise UsageError(f"rank {k} is negative; write an integer from 0 up")
     if method not in _METHODS:

@@ -201,9 +201,7 @@ def _unique_ending(path: str, model: nn.Module) -> str:
     """Return ``path``, checked to be the only module whose path ends with it: PEFT wraps every one that does."""
     clash = [other for other, _ in model.named_modules() if other != path and other.endswith(path)]
     if clash:
-        raise UsageError(
-            f"PEFT would wrap {clash[0]!r} for {path!r} too, since its name ends alike; rename the module"
-        )
+        raise UsageError(f"PEFT would wrap {clash[0]!r} for {path!r} too, since its name ends alike; rename the module")
     return path
 
 

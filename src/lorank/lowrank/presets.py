@@ -51,9 +51,9 @@ PRESETS: dict[str, Preset] = {
 }
 """Every method that ``attach`` knows by name; a form without an entry is a preset of its own."""
 
-PRESETS.update({
-    name: Preset("gated", budget=name, options=kind.form_options, base=kind.base) for name, kind in DYNAMIC.items()
-})
+PRESETS.update(
+    {name: Preset("gated", budget=name, options=kind.form_options, base=kind.base) for name, kind in DYNAMIC.items()}
+)
 PRESETS.update({name: Preset("lora", budget=name) for name in STATIC if name not in PRESETS})
 
 

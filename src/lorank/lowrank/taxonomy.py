@@ -80,8 +80,11 @@ def _shares_ranks(start: str) -> bool:
 
 
 AXES: dict[str, Callable[[Preset], bool]] = {
-    "rank": lambda point: (point.form != "lora" and not _is_routed(form_type(point.form)))
-    or point.budget != "none" or _shares_ranks(point.start),
+    "rank": lambda point: (
+        (point.form != "lora" and not _is_routed(form_type(point.form)))
+        or point.budget != "none"
+        or _shares_ranks(point.start)
+    ),
     "optimization": lambda point: point.scaling != "lora" or point.rule != "adamw",
     "initialization": lambda point: point.start != "zero",
     "experts": lambda point: _is_routed(form_type(point.form)),
@@ -117,11 +120,18 @@ def variant(name: str) -> Variant:
     point = preset(name)
     form = _example(point)
     return Variant(
-        name=name, axes=tuple(axis for axis, differs in AXES.items() if differs(point)), form=point.form,
-        start=point.start, scaling=point.scaling, rule=point.rule, budget=point.budget,
-        needs=tuple(sorted(statistics_needed(name))), rank=form.rank_bound() / RANK,
+        name=name,
+        axes=tuple(axis for axis, differs in AXES.items() if differs(point)),
+        form=point.form,
+        start=point.start,
+        scaling=point.scaling,
+        rule=point.rule,
+        budget=point.budget,
+        needs=tuple(sorted(statistics_needed(name))),
+        rank=form.rank_bound() / RANK,
         values=round(form.parameter_count() / (RANK * (IN + OUT)), 2),
-        additive=form.mergeable and form.as_lora() is not None, mergeable=form.mergeable,
+        additive=form.mergeable and form.as_lora() is not None,
+        mergeable=form.mergeable,
         peft=isinstance(form, PeftForm),
     )
 

@@ -25,8 +25,24 @@ _HOME_OF = {
     "Oracle": "lorank.ranking.judges",
 }
 
-__all__ = ["Consensus", "Evaluation", "LOSSES", "Oracle", "Profile", "Qrels", "Reranked", "Run", "STRATEGIES",
-           "aggregate", "aggregate_runs", "evaluate", "loss", "loss_options", "per_query", "rerank"]
+__all__ = [
+    "Consensus",
+    "Evaluation",
+    "LOSSES",
+    "Oracle",
+    "Profile",
+    "Qrels",
+    "Reranked",
+    "Run",
+    "STRATEGIES",
+    "aggregate",
+    "aggregate_runs",
+    "evaluate",
+    "loss",
+    "loss_options",
+    "per_query",
+    "rerank",
+]
 
 
 def __getattr__(name: str) -> Any:

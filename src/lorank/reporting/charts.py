@@ -46,11 +46,21 @@ def ladder_chart(rungs: Sequence[Rung], measure: str, width: int, accent: str | 
     for place, rung in enumerate(rungs):
         y = top + row * place + (row / 2 if beside else row - 16)
         tone = "accent" if rung.name == accent else "ink"
-        name = element("text", element("title", rung.name), clipped(rung.name, left - 24 if beside else width - 16),
-                       class_=f"label {tone}", text_anchor="end" if beside else "start",
-                       x=left - 16 if beside else left, y=y + 4.5 if beside else y - 15)
-        parts += [name, *_dot_and_interval(rung, x, y, tone, f"{rung.name}: {measure} {decimal(rung.value)} "
-                                                             f"{interval((rung.low, rung.high))}")]
+        name = element(
+            "text",
+            element("title", rung.name),
+            clipped(rung.name, left - 24 if beside else width - 16),
+            class_=f"label {tone}",
+            text_anchor="end" if beside else "start",
+            x=left - 16 if beside else left,
+            y=y + 4.5 if beside else y - 15,
+        )
+        parts += [
+            name,
+            *_dot_and_interval(
+                rung, x, y, tone, f"{rung.name}: {measure} {decimal(rung.value)} {interval((rung.low, rung.high))}"
+            ),
+        ]
         end = max(x(b) for b in (rung.value, rung.high) if known(b))
         parts.append(text(end + 10, y + 4.5, decimal(rung.value), f"value {tone}"))
     parts.append(text(width - right, bottom + 36, measure, "note", "end"))
@@ -67,8 +77,10 @@ def _vertical_grid(marks: list[float], x: Scale, top: float, bottom: float) -> l
 def _dot_and_interval(rung: Rung, x: Scale, y: float, tone: str, tip: str) -> list[Markup]:
     shapes = []
     if known(rung.low) and known(rung.high):
-        shapes = [line(x(rung.low), y, x(rung.high), y, f"whisker {tone}"),
-                  *(line(x(b), y - 4, x(b), y + 4, f"whisker {tone}") for b in (rung.low, rung.high))]
+        shapes = [
+            line(x(rung.low), y, x(rung.high), y, f"whisker {tone}"),
+            *(line(x(b), y - 4, x(b), y + 4, f"whisker {tone}") for b in (rung.low, rung.high)),
+        ]
     dot = element("circle", cx=x(rung.value), cy=y, r=5, class_=f"dot {tone}")
     return [element("g", element("title", tip), *shapes, dot)]
 
@@ -100,17 +112,31 @@ def difference_bars(differences: Sequence[tuple[str, float]], measure: str, widt
     step = (width - left) / max(1, len(groups))
     for place, (group, mean) in enumerate(zip(groups, means)):
         tone = "gain" if mean > 0 else "loss"
-        tip = (f"{group[0][0]}: {signed(mean)}" if len(group) == 1
-               else f"{len(group)} queries, mean {signed(mean)}, {signed(group[-1][1])} to {signed(group[0][1])}")
-        bar = element("rect", element("title", tip), x=left + step * place, y=min(y(0), y(mean)),
-                      width=max(step - (1 if step > 3 else 0), 0.3), height=max(abs(y(mean) - y(0)), 1.0),
-                      class_=f"bar {tone if mean else 'even'}")
+        tip = (
+            f"{group[0][0]}: {signed(mean)}"
+            if len(group) == 1
+            else f"{len(group)} queries, mean {signed(mean)}, {signed(group[-1][1])} to {signed(group[0][1])}"
+        )
+        bar = element(
+            "rect",
+            element("title", tip),
+            x=left + step * place,
+            y=min(y(0), y(mean)),
+            width=max(step - (1 if step > 3 else 0), 0.3),
+            height=max(abs(y(mean) - y(0)), 1.0),
+            class_=f"bar {tone if mean else 'even'}",
+        )
         parts.append(bar)
-    parts += [line(left, y(0), width, y(0), "zero"),
-              text(left, height - 8, "largest gain", "note"), text(width, height - 8, "largest loss", "note", "end")]
+    parts += [
+        line(left, y(0), width, y(0), "zero"),
+        text(left, height - 8, "largest gain", "note"),
+        text(width, height - 8, "largest loss", "note", "end"),
+    ]
     gains, losses = (sum(sign * d > 0 for _, d in ordered) for sign in (1, -1))
-    said = (f"Change of {measure} for {len(ordered)} queries, sorted: {gains} gain, {losses} lose, "
-            f"{len(ordered) - gains - losses} stay.")
+    said = (
+        f"Change of {measure} for {len(ordered)} queries, sorted: {gains} gain, {losses} lose, "
+        f"{len(ordered) - gains - losses} stay."
+    )
     return drawing(width, height, said, parts)
 
 
@@ -121,7 +147,7 @@ def even_groups(items: Sequence, most: int) -> list[Sequence]:
     [[1, 2], [3, 4, 5]]
     """
     groups = min(most, len(items))
-    return [items[len(items) * k // groups: len(items) * (k + 1) // groups] for k in range(groups)]
+    return [items[len(items) * k // groups : len(items) * (k + 1) // groups] for k in range(groups)]
 
 
 def _horizontal_grid(marks: list[float], y: Scale, left: float, width: float) -> list[Markup]:
@@ -130,9 +156,18 @@ def _horizontal_grid(marks: list[float], y: Scale, left: float, width: float) ->
     return grid + [text(left - 8, y(m) + 4, decimal(m, places), "tick", "end") for m in marks]
 
 
-def curve_chart(points: Sequence[Point], width: int, *, height: int = 200, x_name: str, y_name: str,
-                x_end: float | None = None, dots: bool = False, marked: Point | None = None,
-                marked_as: str = "") -> Markup:
+def curve_chart(
+    points: Sequence[Point],
+    width: int,
+    *,
+    height: int = 200,
+    x_name: str,
+    y_name: str,
+    x_end: float | None = None,
+    dots: bool = False,
+    marked: Point | None = None,
+    marked_as: str = "",
+) -> Markup:
     """Return a line through ``points`` (x, y); ``marked`` is one of them, ringed and labelled ``marked_as``.
 
     The horizontal axis ends at ``x_end`` or the last point, and begins at 0 where that wastes little room.
@@ -148,13 +183,25 @@ def curve_chart(points: Sequence[Point], width: int, *, height: int = 200, x_nam
     left, right, top, bottom = 52, 14, 40, height - 40
     x, y = linear((first, last), (left, width - right)), linear((y_marks[0], y_marks[-1]), (bottom, top))
     places = tick_places(x_marks)
-    parts = [*_horizontal_grid(y_marks, y, left, width - right),
-             *(text(x(m), bottom + 17, decimal(m, places), "tick", "middle") for m in x_marks),
-             text(0, 12, y_name, "note"), text(width - right, height - 6, x_name, "note", "end"),
-             polyline(((x(a), y(b)) for a, b in drawn), "curve")]
+    parts = [
+        *_horizontal_grid(y_marks, y, left, width - right),
+        *(text(x(m), bottom + 17, decimal(m, places), "tick", "middle") for m in x_marks),
+        text(0, 12, y_name, "note"),
+        text(width - right, height - 6, x_name, "note", "end"),
+        polyline(((x(a), y(b)) for a, b in drawn), "curve"),
+    ]
     if dots:
-        parts += [element("circle", element("title", f"{x_name} {a:g}: {y_name} {decimal(b)}"), cx=x(a), cy=y(b),
-                          r=3.5, class_="dot ink") for a, b in drawn]
+        parts += [
+            element(
+                "circle",
+                element("title", f"{x_name} {a:g}: {y_name} {decimal(b)}"),
+                cx=x(a),
+                cy=y(b),
+                r=3.5,
+                class_="dot ink",
+            )
+            for a, b in drawn
+        ]
     if marked is not None and known(marked[0]) and known(marked[1]):
         parts += _marker(x(marked[0]), y(marked[1]), marked_as, width)
     ends = f", from {decimal(points[0][1])} to {decimal(points[-1][1])}" if points else ""
@@ -164,8 +211,10 @@ def curve_chart(points: Sequence[Point], width: int, *, height: int = 200, x_nam
 def _marker(x: float, y: float, label: str, width: float) -> list[Markup]:
     room = 7.2 * len(label) / 2
     middle = min(max(x, 52 + room), width - 4 - room)
-    return [element("circle", cx=x, cy=y, r=6, class_="dot accent"),
-            text(middle, y - 12, label, "value accent", "middle")]
+    return [
+        element("circle", cx=x, cy=y, r=6, class_="dot accent"),
+        text(middle, y - 12, label, "value accent", "middle"),
+    ]
 
 
 def rank_picture(layers: Sequence[tuple[str, int, Sequence[int]]]) -> Markup:
@@ -179,16 +228,27 @@ def rank_picture(layers: Sequence[tuple[str, int, Sequence[int]]]) -> Markup:
     kinds = list(dict.fromkeys(p[1] for p in places))
     largest = max((rank for _, rank, _ in layers), default=0) or 1
     side, left, top = 30, 12 + 6.8 * min(30, max(map(len, kinds), default=0)), 22
-    parts = [text(left + side * (k + 0.5), 14, "–" if b is None else str(b), "tick", "middle")
-             for k, b in enumerate(blocks)]
-    parts += [text(left - 10, top + side * (k + 0.5) + 4, clipped(kind, left, 12), "tick", "end")
-              for k, kind in enumerate(kinds)]
+    parts = [
+        text(left + side * (k + 0.5), 14, "–" if b is None else str(b), "tick", "middle") for k, b in enumerate(blocks)
+    ]
+    parts += [
+        text(left - 10, top + side * (k + 0.5) + 4, clipped(kind, left, 12), "tick", "end")
+        for k, kind in enumerate(kinds)
+    ]
     for block, kind, path, rank, shape in places:
         x, y = left + side * blocks.index(block), top + side * kinds.index(kind)
         share = rank / largest
         shaped = f", weight {' × '.join(map(str, shape))}" if shape else ""
-        cell = element("rect", x=x + 1, y=y + 1, width=side - 2, height=side - 2, rx=2, class_="cell",
-                       fill_opacity=round(0.06 + 0.3 * share, 3))
+        cell = element(
+            "rect",
+            x=x + 1,
+            y=y + 1,
+            width=side - 2,
+            height=side - 2,
+            rx=2,
+            class_="cell",
+            fill_opacity=round(0.06 + 0.3 * share, 3),
+        )
         label = text(x + side / 2, y + side / 2 + 4, str(rank), "cell-rank" if rank else "cell-rank none", "middle")
         parts.append(element("g", element("title", f"{path}: rank {rank}{shaped}"), cell, label))
     ranks = [rank for _, rank, _ in layers]
@@ -216,12 +276,31 @@ def rank_history(events: Sequence[tuple[int, Mapping[str, int]]], width: int) ->
         parts.append(text(x, 14, f"step {shown[k][0]}" if k == 0 else str(shown[k][0]), "tick", anchor))
     for place, (name, values) in enumerate(rows):
         y = top + row * place
-        parts.append(element("text", element("title", name), _row_label(name, left - 8, size), class_="tick",
-                             text_anchor="end", x=left - 8, y=y + 11))
+        parts.append(
+            element(
+                "text",
+                element("title", name),
+                _row_label(name, left - 8, size),
+                class_="tick",
+                text_anchor="end",
+                x=left - 8,
+                y=y + 11,
+            )
+        )
         for k, value in enumerate(values):
             tip = element("title", f"{name}, step {shown[k][0]}: rank {_rank_figure(value)}")
-            parts.append(element("rect", tip, x=left + cell * k, y=y + 1, width=max(cell - 1, 0.6), height=row - 2,
-                                 class_="cell", fill_opacity=round(0.04 + 0.86 * value / largest, 3)))
+            parts.append(
+                element(
+                    "rect",
+                    tip,
+                    x=left + cell * k,
+                    y=y + 1,
+                    width=max(cell - 1, 0.6),
+                    height=row - 2,
+                    class_="cell",
+                    fill_opacity=round(0.04 + 0.86 * value / largest, 3),
+                )
+            )
         parts.append(text(width - right + 6, y + 11, _rank_figure(values[-1]), "tick"))
     totals = [sum(ranks.values()) for _, ranks in shown]
     layers = len(shown[0][1]) if shown else 0
@@ -237,8 +316,10 @@ def _history_rows(states: Sequence[Mapping[str, int]]) -> list[tuple[str, list[f
     kinds: dict[str, list[str]] = {}
     for path in paths:
         kinds.setdefault(block_and_kind(path)[1], []).append(path)
-    return [(f"{kind} (mean)", [sum(ranks.get(path, 0) for path in own) / len(own) for ranks in states])
-            for kind, own in kinds.items()]
+    return [
+        (f"{kind} (mean)", [sum(ranks.get(path, 0) for path in own) / len(own) for ranks in states])
+        for kind, own in kinds.items()
+    ]
 
 
 def _row_label(path: str, width: float, size: float) -> str:
@@ -269,7 +350,7 @@ def clipped_start(content: str, width: float, size: float = 13) -> str:
     '…ntion.self.query'
     """
     fits = int(width / (0.58 * size))
-    return content if len(content) <= fits else "…" + content[len(content) - max(0, fits - 1):]
+    return content if len(content) <= fits else "…" + content[len(content) - max(0, fits - 1) :]
 
 
 def block_and_kind(path: str) -> tuple[int | None, str]:

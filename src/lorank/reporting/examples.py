@@ -10,8 +10,15 @@ MEASURE = "nDCG@10"
 SNIPPET = 160
 
 
-def before_and_after(collection: Collection, split: Split, before: tuple[str, Run], after: tuple[str, Run],
-                     gains: int = 4, losses: int = 2, top: int = 5) -> list[dict[str, Any]]:
+def before_and_after(
+    collection: Collection,
+    split: Split,
+    before: tuple[str, Run],
+    after: tuple[str, Run],
+    gains: int = 4,
+    losses: int = 2,
+    top: int = 5,
+) -> list[dict[str, Any]]:
     """Return examples.json: the queries with the largest gains and losses in nDCG@10, with their top documents.
 
     ``before`` and ``after`` are (system name, run). Ties are broken by query id, so the choice is reproducible.
@@ -20,18 +27,35 @@ def before_and_after(collection: Collection, split: Split, before: tuple[str, Ru
     change = {query: values[1][query] - values[0][query] for query in split.queries if query in values[0]}
     ordered = sorted(change, key=lambda query: (-change[query], query))
     chosen = [q for q in ordered[:gains] if change[q] > 0] + [q for q in ordered[-losses:] if change[q] < 0]
-    return [{"query_id": query, "query": split.queries[query], "change": change[query],
-             "before": _side(collection, split, query, before, top),
-             "after": _side(collection, split, query, after, top)} for query in chosen]
+    return [
+        {
+            "query_id": query,
+            "query": split.queries[query],
+            "change": change[query],
+            "before": _side(collection, split, query, before, top),
+            "after": _side(collection, split, query, after, top),
+        }
+        for query in chosen
+    ]
 
 
 def _side(collection: Collection, split: Split, query: str, system: tuple[str, Run], top: int) -> dict[str, Any]:
     name, run = system
     judged = split.qrels.get(query, {})
     best = sorted(run.get(query, {}).items(), key=lambda item: (item[1], item[0]), reverse=True)[:top]
-    return {"system": name, "documents": [
-        {"id": document, "title": _title(collection, document), "snippet": _snippet(collection, document),
-         "score": score, "relevance": judged.get(document)} for document, score in best]}
+    return {
+        "system": name,
+        "documents": [
+            {
+                "id": document,
+                "title": _title(collection, document),
+                "snippet": _snippet(collection, document),
+                "score": score,
+                "relevance": judged.get(document),
+            }
+            for document, score in best
+        ],
+    }
 
 
 def _title(collection: Collection, document: str) -> str:

@@ -18,9 +18,21 @@ from lorank.reporting.verdict import LEVEL, OUTCOME_WORDS, verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-FILTERS: dict[str, Callable] = {f.__name__: f for f in (
-    numbers.decimal, numbers.signed, numbers.interval, numbers.p_value, numbers.count, numbers.percent, numbers.size,
-    numbers.duration, numbers.moment, sections.cut)}
+FILTERS: dict[str, Callable] = {
+    f.__name__: f
+    for f in (
+        numbers.decimal,
+        numbers.signed,
+        numbers.interval,
+        numbers.p_value,
+        numbers.count,
+        numbers.percent,
+        numbers.size,
+        numbers.duration,
+        numbers.moment,
+        sections.cut,
+    )
+}
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
@@ -49,8 +61,13 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 def render(run_folder: RunFolder) -> str:
     """Return the page of a run folder as HTML text."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True,
-                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
     environment.filters |= FILTERS
     return environment.get_template("report.html").render(_context(run_folder))
 
@@ -60,8 +77,13 @@ def _context(run_folder: RunFolder) -> dict[str, Any]:
     said = verdict(evaluation) if evaluation else None
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     return {
-        "title": _title(run_folder), "verdict": said, "evaluation": evaluation, "run": run, "level": LEVEL,
-        "version": lorank.__version__, "outcome_words": OUTCOME_WORDS,
+        "title": _title(run_folder),
+        "verdict": said,
+        "evaluation": evaluation,
+        "run": run,
+        "level": LEVEL,
+        "version": lorank.__version__,
+        "outcome_words": OUTCOME_WORDS,
         "ladder": sections.ladder(evaluation, said) if said else None,
         "comparisons": sections.comparisons(evaluation, said) if said and evaluation.comparisons else None,
         "changes": sections.changes(evaluation, said, run_folder.examples) if said else None,
@@ -69,10 +91,15 @@ def _context(run_folder: RunFolder) -> dict[str, Any]:
         "trained": sections.trained(run),
         "rank_budget": sections.rank_budget(run_folder.budget),
         "mixing": sections.mixing(run.mix, said.measure if said else "nDCG@10"),
-        "examples": sections.side_by_side(run_folder.examples), "examples_in_all": len(run_folder.examples),
-        "settings": sections.flat(run.settings), "machine": sections.flat(run.machine),
+        "examples": sections.side_by_side(run_folder.examples),
+        "examples_in_all": len(run_folder.examples),
+        "settings": sections.flat(run.settings),
+        "machine": sections.flat(run.machine),
         "card_letters": sections.CARD_LETTERS,
-        "style": Markup(style), "script": Markup(script), "style_hash": _hash(style), "script_hash": _hash(script),
+        "style": Markup(style),
+        "script": Markup(script),
+        "style_hash": _hash(style),
+        "script_hash": _hash(script),
     }
 
 

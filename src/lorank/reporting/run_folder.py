@@ -144,14 +144,19 @@ def read_run_folder(folder: Path) -> RunFolder:
     if not folder.is_dir():
         raise DataError(folder, None, "is not a folder", "give the --out folder of a finished lorank run")
     if not any((folder / name).is_file() for name in (RESULTS, METRICS, RUN, EXAMPLES)):
-        raise DataError(folder, None, f"holds none of {RESULTS}, {METRICS}, {RUN}, {EXAMPLES}",
-                        "give the --out folder of a lorank run")
+        raise DataError(
+            folder,
+            None,
+            f"holds none of {RESULTS}, {METRICS}, {RUN}, {EXAMPLES}",
+            "give the --out folder of a lorank run",
+        )
     evaluation = _read_json(folder / RESULTS, TypeAdapter(Evaluation), "what `lorank evaluate --json` prints")
     if evaluation is not None:
         _check_evaluation(evaluation, folder / RESULTS)
     run = _read_json(folder / RUN, TypeAdapter(RunCard), "the object a lorank run writes")
-    examples = _read_json(folder / EXAMPLES, TypeAdapter(list[Example]),
-                          "a list of {query_id, query, before, after, change}")
+    examples = _read_json(
+        folder / EXAMPLES, TypeAdapter(list[Example]), "a list of {query_id, query, before, after, change}"
+    )
     training = _read_lines(folder / METRICS, TrainingStep, "an object with 'step' and either 'loss' or 'dev'")
     budget = _read_lines(folder / BUDGET, BudgetEvent, "an object with 'step' and 'ranks'")
     return RunFolder(folder, evaluation, training, run, examples or [], budget)
@@ -166,8 +171,11 @@ def _read_json(path: Path, shape: TypeAdapter[Checked], expected: str) -> Checke
 def _read_lines(path: Path, kind: type[Checked], expected: str) -> list[Checked]:
     shape = TypeAdapter(kind)
     lines = enumerate(_text(path).split("\n"), start=1) if path.is_file() else ()
-    return [_checked(_parsed(line, path, number, expected), shape, path, number, expected)
-            for number, line in lines if line.strip()]
+    return [
+        _checked(_parsed(line, path, number, expected), shape, path, number, expected)
+        for number, line in lines
+        if line.strip()
+    ]
 
 
 def _text(path: Path) -> str:
@@ -181,8 +189,12 @@ def _parsed(text: str, path: Path, line: int | None, expected: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as problem:
-        raise DataError(path, line or problem.lineno, f"broken JSON at column {problem.colno}: {problem.msg}",
-                        f"expected {expected}") from problem
+        raise DataError(
+            path,
+            line or problem.lineno,
+            f"broken JSON at column {problem.colno}: {problem.msg}",
+            f"expected {expected}",
+        ) from problem
 
 
 def _checked(data: Any, shape: TypeAdapter[Checked], path: Path, line: int | None, expected: str) -> Checked:
@@ -200,10 +212,18 @@ def _check_evaluation(evaluation: Evaluation, path: Path) -> None:
         for part in ("mean", "interval"):
             absent = [m for m in evaluation.measures if m not in getattr(system, part)]
             if absent:
-                raise DataError(path, None, f"systems.{name}.{part} lacks {absent[0]!r}",
-                                "expected one entry for each of the measures listed")
+                raise DataError(
+                    path,
+                    None,
+                    f"systems.{name}.{part} lacks {absent[0]!r}",
+                    "expected one entry for each of the measures listed",
+                )
     for place, comparison in enumerate(evaluation.comparisons):
         for name in (comparison.system, comparison.baseline):
             if name not in evaluation.systems:
-                raise DataError(path, None, f"comparisons.{place} names the unknown system {name!r}",
-                                f"expected one of: {', '.join(evaluation.systems)}")
+                raise DataError(
+                    path,
+                    None,
+                    f"comparisons.{place} names the unknown system {name!r}",
+                    f"expected one of: {', '.join(evaluation.systems)}",
+                )

@@ -105,13 +105,16 @@ def comparisons(evaluation: Evaluation, verdict: Verdict) -> Comparisons:
     """Return the comparisons that the verdict rests on first, then the rest."""
     main = comparisons_of(evaluation, verdict.system, verdict.measure)
     used = {frozenset((c.system, c.baseline)) for c in main}
-    rest = [c for c in evaluation.comparisons
-            if c.measure != verdict.measure or frozenset((c.system, c.baseline)) not in used]
+    rest = [
+        c
+        for c in evaluation.comparisons
+        if c.measure != verdict.measure or frozenset((c.system, c.baseline)) not in used
+    ]
     bounds = [abs(b) for c in evaluation.comparisons for b in (*c.interval, c.difference) if known(b)]
     reach = max(bounds, default=0) or 1.0
     rows = [ComparisonRow(c, outcome(c), difference_glyph(c.difference, c.interval, reach)) for c in [*main, *rest]]
-    shown = rows[:max(len(main), MOST_COMPARISONS)]
-    return Comparisons(shown[:len(main)], shown[len(main):], len(rows) - len(shown))
+    shown = rows[: max(len(main), MOST_COMPARISONS)]
+    return Comparisons(shown[: len(main)], shown[len(main) :], len(rows) - len(shown))
 
 
 @dataclass(frozen=True)
@@ -149,17 +152,21 @@ def changes(evaluation: Evaluation, verdict: Verdict, examples: list[Example]) -
     texts = {e.query_id: e.query for e in examples}
     before = evaluation.systems[verdict.baseline].values.get(verdict.measure, {})
     after = evaluation.systems[verdict.system].values.get(verdict.measure, {})
-    shared = [QueryChange(q, texts.get(q, ""), before[q], after[q]) for q in after
-              if q in before and known(before[q]) and known(after[q])]
+    shared = [
+        QueryChange(q, texts.get(q, ""), before[q], after[q])
+        for q in after
+        if q in before and known(before[q]) and known(after[q])
+    ]
     if not shared:
         return None
     rows = sorted(shared, key=lambda row: (-row.change, row.query_id))
     bars = [(f"{row.query_id} {cut(row.text, 80)}".strip(), row.change) for row in rows]
     gained, lost = sum(row.change > 0 for row in rows), sum(row.change < 0 for row in rows)
     chart = both_widths(lambda width: difference_bars(bars, verdict.measure, width))
-    losses = rows[len(rows) - lost:][::-1]
-    return Changes(chart, rows[:min(gained, MOST_CHANGES)], losses[:MOST_CHANGES], len(rows), gained, lost,
-                   len(rows) > 360)
+    losses = rows[len(rows) - lost :][::-1]
+    return Changes(
+        chart, rows[: min(gained, MOST_CHANGES)], losses[:MOST_CHANGES], len(rows), gained, lost, len(rows) > 360
+    )
 
 
 @dataclass(frozen=True)
@@ -188,9 +195,18 @@ def learning(training: list[TrainingStep]) -> Learning | None:
     marked = (float(best.step), best.dev[name]) if best else None
     steps = max(t.step for t in training)
     loss_chart = both_widths(lambda w: curve_chart(losses, w, x_name="step", y_name="training loss", x_end=steps))
-    dev_chart = both_widths(lambda w: curve_chart(
-        dev_points, w, x_name="step", y_name=f"dev {name}", x_end=steps, dots=True, marked=marked,
-        marked_as=f"best, step {best.step}" if best else ""))
+    dev_chart = both_widths(
+        lambda w: curve_chart(
+            dev_points,
+            w,
+            x_name="step",
+            y_name=f"dev {name}",
+            x_end=steps,
+            dots=True,
+            marked=marked,
+            marked_as=f"best, step {best.step}" if best else "",
+        )
+    )
     spent = max((t.seconds for t in training if known(t.seconds)), default=None)
     return Learning(loss_chart if losses else None, dev_chart if best else None, name, judged, best, steps, spent)
 
@@ -236,9 +252,16 @@ def rank_budget(budget: list[BudgetEvent]) -> RankHistory | None:
     last = budget[-1].ranks
     history = [(event.step, event.ranks) for event in budget]
     highest = sorted(last.items(), key=lambda item: -item[1])[:3]
-    return RankHistory(both_widths(lambda width: rank_history(history, width)), len(budget) - 1,
-                       sum(budget[0].ranks.values()), sum(last.values()), highest, len(last),
-                       sum(rank == 0 for rank in last.values()), budget[-1].step)
+    return RankHistory(
+        both_widths(lambda width: rank_history(history, width)),
+        len(budget) - 1,
+        sum(budget[0].ranks.values()),
+        sum(last.values()),
+        highest,
+        len(last),
+        sum(rank == 0 for rank in last.values()),
+        budget[-1].step,
+    )
 
 
 @dataclass(frozen=True)
@@ -265,12 +288,21 @@ def mixing(mix: Mix | None, measure: str) -> Mixing | None:
         return None
     weight, value = next((p for p in curve if mix.first_stage_weight == 0 and not known(p[0])), curve[0])
     marked = (weight, value) if known(weight) else None
-    chart = both_widths(lambda w: curve_chart(
-        points, w, x_name="weight of the learned score", y_name=f"dev {measure}", dots=True, marked=marked,
-        marked_as=f"chosen, {weight:g}" if marked else ""))
+    chart = both_widths(
+        lambda w: curve_chart(
+            points,
+            w,
+            x_name="weight of the learned score",
+            y_name=f"dev {measure}",
+            dots=True,
+            marked=marked,
+            marked_as=f"chosen, {weight:g}" if marked else "",
+        )
+    )
     values = dict(curve)
-    return Mixing(chart, weight, value, str(mix.first_stage or "the first stage"), values.get(0.0),
-                  values.get(math.inf))
+    return Mixing(
+        chart, weight, value, str(mix.first_stage or "the first stage"), values.get(0.0), values.get(math.inf)
+    )
 
 
 @dataclass(frozen=True)
@@ -298,9 +330,14 @@ def side_by_side(examples: list[Example]) -> list[SideBySide]:
 
 def _shown(answered: ShownList, earlier: ShownList | None) -> list[ShownDocument]:
     places = {d.id: k for k, d in enumerate(earlier.documents, start=1)} if earlier else {}
-    return [ShownDocument(k, d.model_copy(update={"title": cut(d.title, TITLE_LETTERS),
-                                                  "snippet": cut(d.snippet, SNIPPET_LETTERS)}), places.get(d.id))
-            for k, d in enumerate(answered.documents[:MOST_DOCUMENTS], start=1)]
+    return [
+        ShownDocument(
+            k,
+            d.model_copy(update={"title": cut(d.title, TITLE_LETTERS), "snippet": cut(d.snippet, SNIPPET_LETTERS)}),
+            places.get(d.id),
+        )
+        for k, d in enumerate(answered.documents[:MOST_DOCUMENTS], start=1)
+    ]
 
 
 def cut(content: str, letters: int) -> str:

@@ -29,8 +29,15 @@ def _plain(value: Value) -> str:
 
 def drawing(width: float, height: float, label: str, parts: Iterable[Markup]) -> Markup:
     """Return an <svg> of a fixed size in pixels, announced as one image described by ``label``."""
-    return element("svg", *parts, width=width, height=height, viewBox=f"0 0 {_plain(width)} {_plain(height)}",
-                   role="img", aria_label=label)
+    return element(
+        "svg",
+        *parts,
+        width=width,
+        height=height,
+        viewBox=f"0 0 {_plain(width)} {_plain(height)}",
+        role="img",
+        aria_label=label,
+    )
 
 
 def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:

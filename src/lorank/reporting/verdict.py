@@ -8,8 +8,7 @@ from lorank.reporting.numbers import decimal, interval, known, p_clause, signed
 LEVEL = 0.05
 """A Holm-corrected p at or above this is a tie."""
 
-OUTCOME_WORDS = {"better": "better than", "worse": "worse than", "tie": "a tie with",
-                 "untested": "not tested against"}
+OUTCOME_WORDS = {"better": "better than", "worse": "worse than", "tie": "a tie with", "untested": "not tested against"}
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,15 @@ def outcome(comparison: Comparison) -> str:
 def turned(comparison: Comparison) -> Comparison:
     """Return the same comparison seen from the other system."""
     low, high = comparison.interval
-    return replace(comparison, system=comparison.baseline, baseline=comparison.system,
-                   difference=-comparison.difference, interval=(-high, -low),
-                   wins=comparison.losses, losses=comparison.wins)
+    return replace(
+        comparison,
+        system=comparison.baseline,
+        baseline=comparison.system,
+        difference=-comparison.difference,
+        interval=(-high, -low),
+        wins=comparison.losses,
+        losses=comparison.wins,
+    )
 
 
 def comparisons_of(evaluation: Evaluation, system: str, measure: str) -> list[Comparison]:
@@ -69,8 +74,10 @@ def verdict(evaluation: Evaluation) -> Verdict | None:
         return Verdict(text, "alone", system, None, measure)
     strongest, tested = others[-1], comparisons_of(evaluation, system, measure)
     if not tested:
-        text = (f"{system} reaches {measure} {decimal(mean[system])} on {where}, {strongest} "
-                f"{decimal(mean[strongest])}; no paired test was made, so neither is shown to be better.")
+        text = (
+            f"{system} reaches {measure} {decimal(mean[system])} on {where}, {strongest} "
+            f"{decimal(mean[strongest])}; no paired test was made, so neither is shown to be better."
+        )
         return Verdict(text, "untested", system, strongest, measure)
     pair = max(tested, key=lambda c: mean[c.baseline])
     return Verdict(_sentence(pair, mean, where, strongest), outcome(pair), system, pair.baseline, measure)
@@ -79,8 +86,10 @@ def verdict(evaluation: Evaluation) -> Verdict | None:
 def _sentence(pair: Comparison, mean: dict[str, float], where: str, strongest: str) -> str:
     verb = OUTCOME_WORDS[outcome(pair)]
     rival = f"{pair.baseline}, the strongest other system" if pair.baseline == strongest else pair.baseline
-    numbers = (f"{pair.measure} {decimal(mean[pair.system])} against {decimal(mean[pair.baseline])}, "
-               f"difference {signed(pair.difference)} {interval(pair.interval, sign=True)}")
+    numbers = (
+        f"{pair.measure} {decimal(mean[pair.system])} against {decimal(mean[pair.baseline])}, "
+        f"difference {signed(pair.difference)} {interval(pair.interval, sign=True)}"
+    )
     test = f"Holm-corrected {p_clause(pair.p_holm)}" if known(pair.p_holm) else "no p-value is defined"
     close = "; the difference cannot be told from chance" if outcome(pair) == "tie" else ""
     missing = f" It was not tested against {strongest}, the strongest other system."

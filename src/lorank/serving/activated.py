@@ -91,8 +91,9 @@ class ActivatedModel:
         self.model = model.requires_grad_(False).eval()
         self.mixed = MixedModel(self.model, self.current)
         layers = {path: BaseLinear(module) for path, module in linear_layers(self.model).items()}
-        self.pool = Pool(memory, page_width([base.in_features for base in layers.values()]),
-                         next(model.parameters()).device)
+        self.pool = Pool(
+            memory, page_width([base.in_features for base in layers.values()]), next(model.parameters()).device
+        )
         self.layout = Layout.of(layers, self.pool)
         self._base = base_member(self.layout)
         self.residents: Residents[Any] = Residents(unload=self._unload)

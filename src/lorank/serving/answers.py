@@ -101,8 +101,12 @@ def jina(asked: Asked, reranked: Reranked, model: str, request_id: str) -> dict[
 def cohere(asked: Asked, reranked: Reranked, model: str, request_id: str, warnings: list[str]) -> dict[str, Any]:
     """Return the answer in the shape of Cohere's version 2."""
     units = -(-len(asked.documents) // SEARCH_UNIT)
-    meta = {"api_version": {"version": "2"}, "billed_units": {"search_units": units},
-            "tokens": {"input_tokens": reranked.tokens, "output_tokens": 0}, "warnings": warnings}
+    meta = {
+        "api_version": {"version": "2"},
+        "billed_units": {"search_units": units},
+        "tokens": {"input_tokens": reranked.tokens, "output_tokens": 0},
+        "warnings": warnings,
+    }
     return {"id": request_id, "results": rows(asked, reranked), "meta": meta}
 
 
@@ -112,8 +116,9 @@ def tei(asked: Asked, reranked: Reranked) -> list[dict[str, Any]]:
     if not asked.raw and reranked.probabilities is None:
         shown = expit(shown.astype(np.float64))
     texts = asked.documents if asked.shows else None
-    return [{"index": i, "score": number(shown[i])} | ({"text": texts[i]} if texts else {})
-            for i in reranked.order(asked)]
+    return [
+        {"index": i, "score": number(shown[i])} | ({"text": texts[i]} if texts else {}) for i in reranked.order(asked)
+    ]
 
 
 def line(row: dict[str, Any]) -> bytes:

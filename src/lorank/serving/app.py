@@ -51,8 +51,15 @@ def make_app(engine: Engine, keys: Keys | OpenHouse | None = None, limits: Limit
         yield
         await service.batcher.stop()
 
-    app = FastAPI(title="lorank", version=__version__, lifespan=lifespan, responses=PROBLEMS, redoc_url=None,
-                  description="Rerank with one base model and many low-rank adapters.", docs_url=None)
+    app = FastAPI(
+        title="lorank",
+        version=__version__,
+        lifespan=lifespan,
+        responses=PROBLEMS,
+        redoc_url=None,
+        description="Rerank with one base model and many low-rank adapters.",
+        docs_url=None,
+    )
     _add_reranking(app, service)
     _add_state(app, service)
     _add_refusals(app, service.metrics)
@@ -67,8 +74,9 @@ def _add_reranking(app: FastAPI, service: Service) -> None:
         """Rerank, in the shape of Jina and vLLM; with `stream` the answer is JSON lines."""
         return await _jina(service, body.asked(), request)
 
-    @app.post("/rerank", response_model=answers.JinaAnswer | list[answers.TeiResult], responses=STREAMED,
-              dependencies=bearer)
+    @app.post(
+        "/rerank", response_model=answers.JinaAnswer | list[answers.TeiResult], responses=STREAMED, dependencies=bearer
+    )
     async def either(body: Annotated[EitherRequest, Body()], request: Request) -> Response:
         """Rerank, in the shape of Jina or, where the body has `texts`, of text-embeddings-inference."""
         asked = body.asked()
@@ -82,8 +90,13 @@ def _add_reranking(app: FastAPI, service: Service) -> None:
         """Rerank, in the shape of Cohere's version 2."""
         asked = body.asked()
         reranked, headers, model = await _whole(service, asked, request)
-        warnings = [] if not reranked.truncated else [
-            f"{reranked.truncated} of {len(asked.documents)} documents are longer than {model} reads and were cut"]
+        warnings = (
+            []
+            if not reranked.truncated
+            else [
+                f"{reranked.truncated} of {len(asked.documents)} documents are longer than {model} reads and were cut"
+            ]
+        )
         if body.max_tokens_per_doc is not None:
             warnings.append("max_tokens_per_doc is not used; documents are cut where the model's own limit lies")
         return JSONResponse(answers.cohere(asked, reranked, model, request.state.request_id, warnings), headers=headers)
@@ -129,9 +142,15 @@ async def _streamed(service: Service, asked: Asked, request: Request) -> Respons
                 yield answers.line(refusal.body(request.state.request_id))
                 return
         service.metrics.documents.inc(len(asked.documents))
-        yield answers.line({"id": request.state.request_id, "model": service.model_name(adapter),
-                            "documents": len(asked.documents), "truncated_documents": truncated,
-                            "usage": {"total_tokens": tokens, "prompt_tokens": tokens}})
+        yield answers.line(
+            {
+                "id": request.state.request_id,
+                "model": service.model_name(adapter),
+                "documents": len(asked.documents),
+                "truncated_documents": truncated,
+                "usage": {"total_tokens": tokens, "prompt_tokens": tokens},
+            }
+        )
 
     scale = "probability" if first and first[0].probabilities is not None and not asked.raw else "raw"
     return StreamingResponse(lines(), media_type=NDJSON, headers={"X-Score-Scale": scale})
@@ -146,8 +165,9 @@ async def _chained(first: Sequence[Part], others: AsyncIterator[Part]) -> AsyncI
 
 def _lines_of(asked: Asked, part: Part) -> bytes:
     shown = part.scores if asked.raw or part.probabilities is None else part.probabilities
-    return b"".join(answers.line(answers.result(asked, int(i), score))
-                    for i, score in zip(part.positions, shown, strict=True))
+    return b"".join(
+        answers.line(answers.result(asked, int(i), score)) for i, score in zip(part.positions, shown, strict=True)
+    )
 
 
 def _deadline(request: Request, most_s: float) -> float:
@@ -165,8 +185,17 @@ def _add_state(app: FastAPI, service: Service) -> None:
         """List the base and the adapters that the caller may call."""
         adapters = await asyncio.to_thread(service.adapters, request.state.caller)
         base = service.engine.base_name
-        rows = [{"id": service.model_name(name), "object": "model", "created": 0, "owned_by": "lorank", "root": base,
-                 "parent": None if name is None else base} for name in (None, *adapters)]
+        rows = [
+            {
+                "id": service.model_name(name),
+                "object": "model",
+                "created": 0,
+                "owned_by": "lorank",
+                "root": base,
+                "parent": None if name is None else base,
+            }
+            for name in (None, *adapters)
+        ]
         return {"object": "list", "data": rows}
 
     @app.get("/health")
@@ -223,8 +252,9 @@ def _invalid(error: RequestValidationError) -> Refusal:
     told: dict[str, list[str]] = {}
     for problem in error.errors():
         if problem["type"] == "json_invalid":
-            return Refusal(400, "not_json", f"the body is not JSON: {problem['ctx']['error']}, at character "
-                           f"{problem['loc'][-1]}")
+            return Refusal(
+                400, "not_json", f"the body is not JSON: {problem['ctx']['error']}, at character {problem['loc'][-1]}"
+            )
         place = ".".join(str(part) for part in problem["loc"][1:] if part not in ("jina", "tei", "str", "Text"))
         told.setdefault(place or "the body", []).append(problem["msg"])
     text = "; ".join(f"{place}: {', or: '.join(said)}" for place, said in list(told.items())[:3])

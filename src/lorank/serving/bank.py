@@ -84,9 +84,17 @@ class Bank:
     [Scored(...), Scored(...)]
     """
 
-    def __init__(self, ranker: TrainableRanker, source: Source, *, memory: int = 1 << 28,
-                 pinned: Sequence[str] = (), base_name: str | None = None,
-                 merged_share: float | None = None, path: str | None = None) -> None:
+    def __init__(
+        self,
+        ranker: TrainableRanker,
+        source: Source,
+        *,
+        memory: int = 1 << 28,
+        pinned: Sequence[str] = (),
+        base_name: str | None = None,
+        merged_share: float | None = None,
+        path: str | None = None,
+    ) -> None:
         self.ranker, self.source, self.path = ranker, source, path
         self.base_reader = None if path is None else PathReader(ranker, ranker.module, path)
         self.merged_share = checked_share(merged_share)
@@ -112,8 +120,11 @@ class Bank:
         """Return one answer a job, in order; an unknown or broken adapter is the error of its jobs alone."""
         self.shelf.look_again()
         self._packages = {}
-        errors = {name: error for name in dict.fromkeys(job.adapter for job in jobs)
-                  if (error := self.shelf.refusal(name)) is not None}
+        errors = {
+            name: error
+            for name in dict.fromkeys(job.adapter for job in jobs)
+            if (error := self.shelf.refusal(name)) is not None
+        }
         good = [job for job in jobs if job.adapter not in errors]
         scored = iter(self.answers(good, errors) if good else [])
         refused = set(errors) - {job.adapter for job in good}
@@ -128,9 +139,12 @@ class Bank:
             self.follow_traffic(rows, jobs, errors)
         order = np.argsort(rows.job, kind="stable")
         bounds = np.searchsorted(rows.job[order], np.arange(len(jobs) + 1))
-        return [errors[job.adapter] if job.adapter in errors else
-                self.answer(job, rows, values, index, order[bounds[index] : bounds[index + 1]])
-                for index, job in enumerate(jobs)]
+        return [
+            errors[job.adapter]
+            if job.adapter in errors
+            else self.answer(job, rows, values, index, order[bounds[index] : bounds[index + 1]])
+            for index, job in enumerate(jobs)
+        ]
 
     def answer(self, job: Job, rows: Rows, values: np.ndarray, index: int, own: np.ndarray) -> Scored | LorankError:
         """Return a job's answer from the values of its rows: mixed with the first stage, calibrated."""
@@ -149,8 +163,9 @@ class Bank:
             probabilities = package.calibration(scores)
         return Scored(scores, found.tokens, int(found.cut.sum()), probabilities, found.cut)
 
-    def fill(self, rows: Rows, values: np.ndarray, adapters: Sequence[str | None],
-             errors: dict[str | None, LorankError]) -> None:
+    def fill(
+        self, rows: Rows, values: np.ndarray, adapters: Sequence[str | None], errors: dict[str | None, LorankError]
+    ) -> None:
         """Compute the values of all rows; adapters that turn out broken are added to ``errors``."""
         waiting: list[tuple[Run, Opened]] = []
         budget = room = self.ranker.scoring_budget()
@@ -183,8 +198,9 @@ class Bank:
             self.merged = None
         return self.merged is not None
 
-    def read_whole(self, reader: Reader | PathReader, rows: Rows, values: np.ndarray, own: np.ndarray,
-                   costs: np.ndarray) -> None:
+    def read_whole(
+        self, reader: Reader | PathReader, rows: Rows, values: np.ndarray, own: np.ndarray, costs: np.ndarray
+    ) -> None:
         """Compute rows that one whole model reads: the base's, or those of the merged copy."""
         for part in parts_of(own, costs, self.ranker.scoring_budget()):
             batch = rows.assemble(part)
@@ -209,8 +225,14 @@ class Bank:
             return
         self.merged = merge_copy(opened, self.ranker, self.layout, self.path)
 
-    def acquire(self, adapter: str | None, waiting: list[tuple[Run, Opened]], rows: Rows, values: np.ndarray,
-                errors: dict[str | None, LorankError]) -> Opened | None:
+    def acquire(
+        self,
+        adapter: str | None,
+        waiting: list[tuple[Run, Opened]],
+        rows: Rows,
+        values: np.ndarray,
+        errors: dict[str | None, LorankError],
+    ) -> Opened | None:
         """Return the adapter in memory, flushing the rows that wait where it does not fit beside theirs."""
         if adapter is None:
             return self._base
@@ -229,8 +251,9 @@ class Bank:
         self._packages[adapter] = opened.package
         return opened
 
-    def flush(self, rows: Rows, values: np.ndarray, waiting: list[tuple[Run, Opened]],
-              errors: dict[str | None, LorankError]) -> None:
+    def flush(
+        self, rows: Rows, values: np.ndarray, waiting: list[tuple[Run, Opened]], errors: dict[str | None, LorankError]
+    ) -> None:
         """Compute the rows that wait, in one forward, and let their adapters go."""
         if not waiting:
             return
@@ -257,8 +280,9 @@ class Bank:
             return False
         return True
 
-    def forward_alone(self, rows: Rows, values: np.ndarray, one: tuple[Run, Opened],
-                      errors: dict[str | None, LorankError]) -> None:
+    def forward_alone(
+        self, rows: Rows, values: np.ndarray, one: tuple[Run, Opened], errors: dict[str | None, LorankError]
+    ) -> None:
         """Compute the rows of one adapter; what it raises is its own error, the base's is everybody's."""
         name = one[0].adapter
         try:
@@ -279,8 +303,11 @@ class Bank:
         order = np.concatenate([run.rows[:: 1 if turn % 2 == 0 else -1] for turn, (run, _) in enumerate(group)])
         batch = rows.assemble(order)
         counts = [len(run.rows) for run, _ in group]
-        segments = (Segments.of(counts, batch.lengths) if self.reader.packs
-                    else Segments.padded(counts, int(batch.lengths.max())))
+        segments = (
+            Segments.of(counts, batch.lengths)
+            if self.reader.packs
+            else Segments.padded(counts, int(batch.lengths.max()))
+        )
         with torch.inference_mode():
             tables = Tables(self.layout, members[:plain]) if plain else None
             with self.current.batch(members, plain, tables, segments):
@@ -308,12 +335,22 @@ class Bank:
     def stats(self) -> dict[str, int]:
         """Return the fields of ``Stats``."""
         counts, pinned = self.residents.counts, [key for key in self.residents.pinned if key in self.residents]
-        return asdict(Stats(
-            adapters=len(self.source.names()), resident=len(self.residents), pinned=len(pinned),
-            memory_bytes=self.pool.used_bytes, memory_limit_bytes=self.pool.pages.numel() * 4,
-            hits=counts.hits, loads=counts.loads, evictions=counts.evictions,
-            forwards=self._forwards, mixed_forwards=self._mixed, tokens=self._tokens,
-            merged_bytes=self.merged.bytes if self.merged else 0))
+        return asdict(
+            Stats(
+                adapters=len(self.source.names()),
+                resident=len(self.residents),
+                pinned=len(pinned),
+                memory_bytes=self.pool.used_bytes,
+                memory_limit_bytes=self.pool.pages.numel() * 4,
+                hits=counts.hits,
+                loads=counts.loads,
+                evictions=counts.evictions,
+                forwards=self._forwards,
+                mixed_forwards=self._mixed,
+                tokens=self._tokens,
+                merged_bytes=self.merged.bytes if self.merged else 0,
+            )
+        )
 
     def close(self) -> None:
         """Send all adapters out and remove what the source kept on disk."""

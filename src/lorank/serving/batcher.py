@@ -78,11 +78,20 @@ class Batcher:
             raise self._stopped()
         seconds = self.queue.ahead_of(cost) / self.speed if self.speed else 0.0
         if self.queue.count >= self.limits.waiting or seconds > self.limits.backlog_s:
-            raise Refusal(429, "busy", f"{self.queue.count} requests wait already; try again after Retry-After seconds",
-                          seconds / 2)
+            raise Refusal(
+                429,
+                "busy",
+                f"{self.queue.count} requests wait already; try again after Retry-After seconds",
+                seconds / 2,
+            )
         if self.queue.of(caller) >= self.limits.waiting_of_one:
-            raise Refusal(429, "too_many_of_one", f"{self.limits.waiting_of_one} of your requests wait already; have "
-                          "fewer under way at the same time, or put more documents in one", seconds / 2)
+            raise Refusal(
+                429,
+                "too_many_of_one",
+                f"{self.limits.waiting_of_one} of your requests wait already; have "
+                "fewer under way at the same time, or put more documents in one",
+                seconds / 2,
+            )
 
     def batch_cost(self) -> int:
         """Return the estimated tokens of a batch that takes a quarter of the latency target."""
@@ -95,8 +104,13 @@ class Batcher:
             async with asyncio.timeout_at(request.deadline):
                 done = await request.done.get()
         except TimeoutError:
-            raise Refusal(504, "too_late", "the deadline passed before all documents were scored; send fewer, allow "
-                          "more time with X-Timeout-Ms, or stream the answer", 1) from None
+            raise Refusal(
+                504,
+                "too_late",
+                "the deadline passed before all documents were scored; send fewer, allow "
+                "more time with X-Timeout-Ms, or stream the answer",
+                1,
+            ) from None
         if isinstance(done, Exception):
             raise done
         return done
@@ -147,23 +161,34 @@ class Batcher:
             self.queue.remove(request)
             return
         if not np.isfinite(answer.scores).all():
-            request.done.put_nowait(Refusal(503, "bad_scores", "this model gave scores that are not numbers; its "
-                                            "operator must train or save it again"))
+            request.done.put_nowait(
+                Refusal(
+                    503,
+                    "bad_scores",
+                    "this model gave scores that are not numbers; its operator must train or save it again",
+                )
+            )
             self.queue.remove(request)
             return
         self.metrics.tokens.inc(answer.tokens)
         self.metrics.truncated.inc(answer.truncated)
-        request.done.put_nowait(Slice(*place, answer.scores, answer.probabilities, answer.cut, answer.truncated,
-                                      answer.tokens))
+        request.done.put_nowait(
+            Slice(*place, answer.scores, answer.probabilities, answer.cut, answer.truncated, answer.tokens)
+        )
 
     def _refusal(self, job: Job, error: Exception) -> Refusal:
         if isinstance(error, UnknownAdapter):
             return Refusal(404, "unknown_model", "no such model any more; GET /v1/models lists those you may call")
         if isinstance(error, LorankError):
             return broken(job.adapter, error)
-        return Refusal(503, "scoring_failed", "scoring failed; try again, and give the request id to the operator if "
-                       "it fails again", 1)
+        return Refusal(
+            503,
+            "scoring_failed",
+            "scoring failed; try again, and give the request id to the operator if it fails again",
+            1,
+        )
 
     def _stopped(self) -> Refusal:
-        return Refusal(503, "stopping", "this server is about to stop; send the request again, to another one or in a "
-                       "while", 2)
+        return Refusal(
+            503, "stopping", "this server is about to stop; send the request again, to another one or in a while", 2
+        )

@@ -61,5 +61,9 @@ def read_calibration(card: str | Path) -> Callable[[np.ndarray], np.ndarray] | N
     try:
         return KINDS[row["kind"]](row)
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(path, None, f"the calibration cannot be read ({error})",
-                        'write {"kind": "platt", "slope": a, "intercept": b} with a > 0') from error
+        raise DataError(
+            path,
+            None,
+            f"the calibration cannot be read ({error})",
+            'write {"kind": "platt", "slope": a, "intercept": b} with a > 0',
+        ) from error

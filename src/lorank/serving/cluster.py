@@ -45,7 +45,7 @@ def shards_of(collection: Collection, queries: Mapping[str, str], candidates: Ru
     asked = [query for query in candidates if query in queries]
     shards = []
     for begin in range(0, len(asked), size):
-        part = {query: dict(candidates[query]) for query in asked[begin:begin + size]}
+        part = {query: dict(candidates[query]) for query in asked[begin : begin + size]}
         wanted = {document: None for row in part.values() for document in row}
         texts = {document: str(collection.documents[collection.position[document]]) for document in wanted}
         shards.append(Shard({query: queries[query] for query in part}, part, texts))
@@ -64,9 +64,16 @@ def one_process(folder: str | Path, shards: Sequence[Shard]) -> Run:
     return {query: row for shard in shards for query, row in score_shard(ranker, shard).items()}
 
 
-def rerank_on_ray(folder: str | Path, shards: Sequence[Shard], journal: Path, *, workers: int = 2,
-                  threads: int = 1, address: str | None = None,
-                  listen: Listen = lambda done, total: None) -> Run:
+def rerank_on_ray(
+    folder: str | Path,
+    shards: Sequence[Shard],
+    journal: Path,
+    *,
+    workers: int = 2,
+    threads: int = 1,
+    address: str | None = None,
+    listen: Listen = lambda done, total: None,
+) -> Run:
     """Score the shards on a Ray cluster.
 
     Args:
@@ -91,8 +98,13 @@ def rerank_on_ray(folder: str | Path, shards: Sequence[Shard], journal: Path, *,
     if waiting:
         ours = not ray.is_initialized()
         if ours:
-            ray.init(address=address, num_cpus=workers * threads if address is None else None, include_dashboard=False,
-                     log_to_driver=False, logging_level="ERROR")
+            ray.init(
+                address=address,
+                num_cpus=workers * threads if address is None else None,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
         try:
             for shard, run in _scored(ray, str(Path(folder).resolve()), waiting, workers, threads):
                 done[shard.digest] = run
@@ -123,8 +135,7 @@ class _Scorer:
         return score_shard(self.ranker, shard)
 
 
-def _scored(ray: Any, folder: str, shards: Sequence[Shard], workers: int,
-            threads: int) -> Iterator[tuple[Shard, Run]]:
+def _scored(ray: Any, folder: str, shards: Sequence[Shard], workers: int, threads: int) -> Iterator[tuple[Shard, Run]]:
     """Yield each shard with its scores as it is done; every worker has one shard at a time."""
     actor = ray.remote(num_cpus=threads, max_restarts=8, max_task_retries=8)(_Scorer)
     idle = [actor.remote(folder, threads) for _ in range(min(workers, len(shards)))]
@@ -139,8 +150,10 @@ def _scored(ray: Any, folder: str, shards: Sequence[Shard], workers: int,
         try:
             yield shard, ray.get(ready)
         except ray.exceptions.RayError as error:
-            raise LorankError(f"the shard of query {next(iter(shard.queries))!r} failed in its worker: {error}; what "
-                              "is done is kept, and the same command goes on from there") from error
+            raise LorankError(
+                f"the shard of query {next(iter(shard.queries))!r} failed in its worker: {error}; what "
+                "is done is kept, and the same command goes on from there"
+            ) from error
 
 
 def folder_digest(folder: Path) -> str:

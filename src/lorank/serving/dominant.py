@@ -70,8 +70,7 @@ def checked_share(share: float | None) -> float | None:
 
 
 @torch.no_grad()
-def merge_copy(opened: Opened, ranker: object, layout: Layout,
-               scored_by: str | None = None) -> MergedCopy:
+def merge_copy(opened: Opened, ranker: object, layout: Layout, scored_by: str | None = None) -> MergedCopy:
     """Return a copy of the ranker's model with ``opened`` merged into it; the model itself is not touched.
 
     ``scored_by`` names the scoring path that reads it; None: the ranker's own way.
@@ -84,8 +83,9 @@ def merge_copy(opened: Opened, ranker: object, layout: Layout,
         layer._parameters = dict(layer._parameters)
         weight = BaseLinear(layer).weight
         merged = (weight.to(change.dtype) + change).to(weight.dtype)
-        layer.weight = nn.Parameter(merged if layer.weight.shape == merged.shape else merged.t().contiguous(),
-                                    requires_grad=False)
+        layer.weight = nn.Parameter(
+            merged if layer.weight.shape == merged.shape else merged.t().contiguous(), requires_grad=False
+        )
         replace_module(module, path, layer)
         size += merged.nbytes
     for path, head in opened.heads.items():

@@ -24,8 +24,9 @@ def bands_of(lengths: np.ndarray, *, packs: bool) -> tuple[np.ndarray, np.ndarra
     return bands, longest[bands]
 
 
-def by_adapter(rows: Rows, adapters: Sequence[str | None], bands: np.ndarray, *,
-               present: Callable[[str], bool]) -> Iterator[tuple[str | None, np.ndarray]]:
+def by_adapter(
+    rows: Rows, adapters: Sequence[str | None], bands: np.ndarray, *, present: Callable[[str], bool]
+) -> Iterator[tuple[str | None, np.ndarray]]:
     """Yield each adapter with its rows of one band, longest first.
 
     Args:

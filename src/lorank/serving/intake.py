@@ -88,8 +88,9 @@ class Intake:
             await self.app(scope, receive, send)
             return
         if self.stopping:
-            raise Refusal(503, "stopping", "this server is about to stop; send the request again, to another one or in "
-                          "a while", 2)
+            raise Refusal(
+                503, "stopping", "this server is about to stop; send the request again, to another one or in a while", 2
+            )
         check_type(headers)
         body = bytearray()
         try:
@@ -113,27 +114,42 @@ class Intake:
                     if len(body) + len(chunk) > most:
                         raise TooLarge
                     if self.held + len(chunk) > self.limits.held_bytes:
-                        raise Refusal(429, "memory", "the server holds too many large requests; try again after "
-                                      "Retry-After seconds", 2)
+                        raise Refusal(
+                            429,
+                            "memory",
+                            "the server holds too many large requests; try again after Retry-After seconds",
+                            2,
+                        )
                     body += chunk
                     self.held += len(chunk)
                     if not message.get("more_body"):
                         return
         except TimeoutError:
-            raise Refusal(408, "body_too_slow", f"the body did not arrive within {self.limits.body_s:g} s; send fewer "
-                          "documents at a time") from None
+            raise Refusal(
+                408,
+                "body_too_slow",
+                f"the body did not arrive within {self.limits.body_s:g} s; send fewer documents at a time",
+            ) from None
         except TooLarge:
             await discard(receive, 4 * most)
-            raise Refusal(413, "body_too_large",
-                          f"the body has more than {most} bytes; send fewer documents at a time") from None
+            raise Refusal(
+                413, "body_too_large", f"the body has more than {most} bytes; send fewer documents at a time"
+            ) from None
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope["path"] if scope["path"] in self.routes else "other"
         self.metrics.requests.labels(route, str(status)).inc()
         self.metrics.seconds.labels(route).observe(seconds)
         state = scope["state"]
-        logger.info("%s %s %d %.1f ms caller=%s id=%s", scope["method"][:16], shown(scope["path"]), status,
-                    1000 * seconds, state["caller"].name or "-", state["request_id"])
+        logger.info(
+            "%s %s %d %.1f ms caller=%s id=%s",
+            scope["method"][:16],
+            shown(scope["path"]),
+            status,
+            1000 * seconds,
+            state["caller"].name or "-",
+            state["request_id"],
+        )
 
 
 class ClientGone(Exception):
@@ -183,8 +199,12 @@ async def discard(receive: Receive, most: int) -> None:
 
 def fault() -> Refusal:
     """Return the refusal that stands for a fault of the server."""
-    return Refusal(503, "fault", "the server failed on this request; try again, and give the request id to its "
-                   "operator if it fails again", 1)
+    return Refusal(
+        503,
+        "fault",
+        "the server failed on this request; try again, and give the request id to its operator if it fails again",
+        1,
+    )
 
 
 async def unless_gone(receive: Callable[[], Any], work: Any) -> Any:

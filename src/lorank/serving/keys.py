@@ -118,11 +118,13 @@ def read_keys(text: str, source: str | Path) -> list[tuple[str, Caller]]:
         if not parts:
             continue
         if len(parts) != 3 or not NAME.fullmatch(parts[0]):
-            raise DataError(source, number, "not a key: three words are expected, the first of letters, digits, ._-",
-                            REMEDY)
+            raise DataError(
+                source, number, "not a key: three words are expected, the first of letters, digits, ._-", REMEDY
+            )
         if not re.fullmatch(r"[0-9a-f]{64}", parts[1]):
-            raise DataError(source, number, "the second word is not a SHA-256 in hex (keys are never stored plain)",
-                            REMEDY)
+            raise DataError(
+                source, number, "the second word is not a SHA-256 in hex (keys are never stored plain)", REMEDY
+            )
         adapters = None if parts[2] == "*" else frozenset(filter(None, parts[2].split(",")))
         rows.append((parts[1], Caller(parts[0], adapters)))
     if not rows:

@@ -30,13 +30,16 @@ class Metrics:
         self.waiting = gauge("waiting_requests", "Requests that wait to be scored.")
         self.speed = gauge("speed", "Estimated tokens scored a second, lately.")
         self.adapters = gauge("adapters", "Adapters that can be asked for.")
-        self.seconds = Histogram("lorank_request_seconds", "From the first byte to the last.", ["route"],
-                                 buckets=SECONDS, registry=registry)
+        self.seconds = Histogram(
+            "lorank_request_seconds", "From the first byte to the last.", ["route"], buckets=SECONDS, registry=registry
+        )
         self.batch_seconds = Histogram("lorank_batch_seconds", "Time of one batch.", buckets=SECONDS, registry=registry)
-        self.batch_requests = Histogram("lorank_batch_requests", "Requests in one batch.",
-                                        buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=registry)
-        self.batch_documents = Histogram("lorank_batch_documents", "Documents in one batch.",
-                                         buckets=(1, 4, 16, 64, 256, 1024), registry=registry)
+        self.batch_requests = Histogram(
+            "lorank_batch_requests", "Requests in one batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=registry
+        )
+        self.batch_documents = Histogram(
+            "lorank_batch_documents", "Documents in one batch.", buckets=(1, 4, 16, 64, 256, 1024), registry=registry
+        )
 
     def batch(self, requests: int, documents: int, seconds: float) -> None:
         """Count one batch."""

@@ -102,8 +102,9 @@ def take_factors(opened: Opened, factors: Mapping[str, Factors], layout: Layout)
     block = torch.cat(lines) if lines else torch.zeros(0, pool.width)
     opened.pages = pool.take(len(block))
     pool.write(opened.pages, block)
-    opened.table = torch.zeros(max((len(A) for A, _, _ in factors.values()), default=0), layout.width,
-                               dtype=torch.int64)
+    opened.table = torch.zeros(
+        max((len(A) for A, _, _ in factors.values()), default=0), layout.width, dtype=torch.int64
+    )
     numbers, at = torch.from_numpy(opened.pages), 0
     for path, (A, _, _) in factors.items():
         begin, middle, end = layout.columns[path]

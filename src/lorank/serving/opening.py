@@ -20,9 +20,18 @@ NOT_SERVED = ("features", "pyramid", "trees")
 """Kinds that score rows of numbers, where the API brings texts, or that the batches do not know how to read."""
 
 
-def open_engine(base: str, adapters: str | None, *, kind: str | None = None, max_length: int | None = None,
-                dtype: Dtype = "float32", memory_bytes: int = 1 << 28, path: str | None = None,
-                merged_share: float | None = None, say: Callable[[str], None] = lambda line: None) -> Bank:
+def open_engine(
+    base: str,
+    adapters: str | None,
+    *,
+    kind: str | None = None,
+    max_length: int | None = None,
+    dtype: Dtype = "float32",
+    memory_bytes: int = 1 << 28,
+    path: str | None = None,
+    merged_share: float | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Bank:
     """Return a bank of the adapters at ``adapters`` on ``base``, which has scored a document to see that it works.
 
     The kind of ranker, and how it reads (its length, its pooling, ...), are by default those that the first tuned

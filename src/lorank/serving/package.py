@@ -27,8 +27,16 @@ MOST_RANK = 4096
 HARMLESS_PARTS = re.compile(r"\.\*|\\d\+|\[0-9\]\+")
 MEMORY_OF_STATISTICS = 10
 """Bytes that a dictionary of terms takes in memory for each of its bytes on disk, roughly."""
-READ_ALIKE = ("max_length", "long", "overlap", "similarity", "pooling", "temperature", "query_prefix",
-              "document_prefix")
+READ_ALIKE = (
+    "max_length",
+    "long",
+    "overlap",
+    "similarity",
+    "pooling",
+    "temperature",
+    "query_prefix",
+    "document_prefix",
+)
 """Options of a ranker that change what is read or the scale of scores: all adapters of a server share them."""
 
 
@@ -81,8 +89,12 @@ def check_alike(kind: str, base: object, options: Mapping[str, Any], ranker: Tra
     own = ranker.options()
     for key in READ_ALIKE:
         if key in own and key in options and options[key] != own[key]:
-            raise DataError(card, None, f"it was tuned with {key}={options[key]!r}, the server has {own[key]!r}",
-                            f"start the server with {key}={options[key]!r}")
+            raise DataError(
+                card,
+                None,
+                f"it was tuned with {key}={options[key]!r}, the server has {own[key]!r}",
+                f"start the server with {key}={options[key]!r}",
+            )
 
 
 def checked(folder: Path, ranker: TrainableRanker) -> folders.Contents:
@@ -92,8 +104,12 @@ def checked(folder: Path, ranker: TrainableRanker) -> folders.Contents:
     file = folder / folders.TENSORS
     for path, layer in contents.plan.items():
         if not 0 <= layer.rank <= MOST_RANK:
-            raise DataError(folder, None, f"layer {path} has rank {layer.rank}, not 0 to {MOST_RANK}",
-                            "train it again with a smaller rank")
+            raise DataError(
+                folder,
+                None,
+                f"layer {path} has rank {layer.rank}, not 0 to {MOST_RANK}",
+                "train it again with a smaller rank",
+            )
     folders.check_fit(contents, ranker.module, folder)
     if contents.settings.form == "lora":
         check_factors(contents, ranker, file)
@@ -116,8 +132,12 @@ def check_patterns(folder: Path) -> None:
         for pattern in patterns:
             rest = HARMLESS_PARTS.sub("", pattern, count=4)
             if len(pattern) > 400 or set(rest) & set("*+?{"):
-                raise DataError(card, None, f"{option} holds the expression {pattern[:80]!r}, which is not read here",
-                                "write the layers' names, with '.*' or digits as their only wildcards")
+                raise DataError(
+                    card,
+                    None,
+                    f"{option} holds the expression {pattern[:80]!r}, which is not read here",
+                    "write the layers' names, with '.*' or digits as their only wildcards",
+                )
 
 
 def check_factors(contents: folders.Contents, ranker: TrainableRanker, file: Path) -> None:
@@ -128,23 +148,31 @@ def check_factors(contents: folders.Contents, ranker: TrainableRanker, file: Pat
         shapes = [tuple(own[key].shape) for key in ("lora_A.weight", "lora_B.weight") if key in own]
         fitting = ([(rank, base.in_features), (base.out_features, rank)] for rank in (layer.rank, 2 * layer.rank))
         if layer.rank and (len(own) != 2 or shapes not in fitting):
-            raise DataError(file, None, f"layer {path}: factors of shape {shapes} do not fit rank {layer.rank} "
-                            f"of a [{base.out_features}, {base.in_features}] weight",
-                            "load it on the base model that it was trained on")
+            raise DataError(
+                file,
+                None,
+                f"layer {path}: factors of shape {shapes} do not fit rank {layer.rank} "
+                f"of a [{base.out_features}, {base.in_features}] weight",
+                "load it on the base model that it was trained on",
+            )
 
 
 def read_first_stage(folder: Path, ranker: TrainableRanker) -> tuple[FirstStage, int]:
     """Return the first stage and the bytes of its files; it may score with no other model than the server's base."""
     files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
     if not files:
-        raise DataError(folder, None, "the mix needs the first stage's statistics and they are missing",
-                        "copy the whole folder")
+        raise DataError(
+            folder, None, "the mix needs the first stage's statistics and they are missing", "copy the whole folder"
+        )
     try:
         stage = FirstStage.load(folder)
     except (OSError, KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
         raise DataError(folder, None, f"the first stage cannot be read ({error!r})", "copy it again") from error
     if stage.base is not None and str(stage.base) != str(ranker.base):
-        raise DataError(folder / "first_stage.json", None,
-                        f"its first stage scores with {stage.base!r}, which is not the server's base",
-                        f"serve it on {stage.base!r}")
+        raise DataError(
+            folder / "first_stage.json",
+            None,
+            f"its first stage scores with {stage.base!r}, which is not the server's base",
+            f"serve it on {stage.base!r}",
+        )
     return stage, MEMORY_OF_STATISTICS * sum(path.stat().st_size for path in files)

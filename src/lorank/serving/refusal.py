@@ -21,8 +21,13 @@ class Refusal(Exception):
 
     def body(self, request_id: str) -> dict[str, str]:
         """Return the JSON; TEI's clients read ``error``, Cohere's ``message``, Jina's ``detail``."""
-        return {"error": self.message, "error_type": self.code, "message": self.message, "detail": self.message,
-                "request_id": request_id}
+        return {
+            "error": self.message,
+            "error_type": self.code,
+            "message": self.message,
+            "detail": self.message,
+            "request_id": request_id,
+        }
 
     def response(self, request_id: str) -> JSONResponse:
         """Return the response; 401 and 429 carry the headers that belong to them."""
@@ -47,5 +52,6 @@ def shown(text: object, most: int = 80) -> str:
 def broken(adapter: str | None, error: Exception) -> Refusal:
     """Return the refusal of an adapter that cannot be loaded; the reason, which may name paths, goes to the log."""
     logger.error("adapter %s is refused: %s", ascii(adapter), error)
-    return Refusal(503, "broken_model",
-                   "this model cannot be loaded; its operator finds the reason in the server's log")
+    return Refusal(
+        503, "broken_model", "this model cannot be loaded; its operator finds the reason in the server's log"
+    )

@@ -54,8 +54,9 @@ class PairRows:
         lengths = spans.query.length + spans.document.length + ranker.template.pair_cost
         whole = inputs.queries.lengths[queries] + inputs.documents.lengths <= ranker.room
         cut = np.zeros(len(pairs), bool) if split else ~whole
-        return cls(ranker, inputs, spans, spans.owner, queries[spans.owner], lengths,
-                   np.split(cut, np.cumsum(counts)[:-1]))
+        return cls(
+            ranker, inputs, spans, spans.owner, queries[spans.owner], lengths, np.split(cut, np.cumsum(counts)[:-1])
+        )
 
     def assemble(self, rows: np.ndarray) -> Ragged:
         """Return the token sequences of ``rows``."""
@@ -90,15 +91,30 @@ class TextRows:
         passages = ranker.document_spans(inputs.documents)
         owners = np.repeat(np.arange(len(jobs)), counts)
         offset = len(inputs.queries)
-        table = TokenTable(np.concatenate([inputs.queries.ids, inputs.documents.ids]), np.concatenate(
-            [inputs.queries.offsets, inputs.documents.offsets[1:] + inputs.queries.offsets[-1]]), ranker.room)
-        span = Span(np.concatenate([np.arange(offset), passages.text + offset]),
-                    np.concatenate([start, passages.start]), np.concatenate([length, passages.length]))
-        cut = inputs.documents.lengths > ranker.room if ranker.long in ("truncate", "first") else \
-            np.zeros(len(inputs.documents), bool)
-        return cls(ranker, table, span, np.concatenate([np.full(offset, -1), passages.text]),
-                   np.concatenate([np.arange(offset), owners[passages.text]]),
-                   span.length + ranker.template.single_cost, np.split(cut, np.cumsum(counts)[:-1]))
+        table = TokenTable(
+            np.concatenate([inputs.queries.ids, inputs.documents.ids]),
+            np.concatenate([inputs.queries.offsets, inputs.documents.offsets[1:] + inputs.queries.offsets[-1]]),
+            ranker.room,
+        )
+        span = Span(
+            np.concatenate([np.arange(offset), passages.text + offset]),
+            np.concatenate([start, passages.start]),
+            np.concatenate([length, passages.length]),
+        )
+        cut = (
+            inputs.documents.lengths > ranker.room
+            if ranker.long in ("truncate", "first")
+            else np.zeros(len(inputs.documents), bool)
+        )
+        return cls(
+            ranker,
+            table,
+            span,
+            np.concatenate([np.full(offset, -1), passages.text]),
+            np.concatenate([np.arange(offset), owners[passages.text]]),
+            span.length + ranker.template.single_cost,
+            np.split(cut, np.cumsum(counts)[:-1]),
+        )
 
     def assemble(self, rows: np.ndarray) -> Ragged:
         """Return the token sequences of ``rows``."""
@@ -111,8 +127,14 @@ class TextRows:
         if not count:
             return JobScores(np.zeros(0, np.float32), tokens, self.cut[job])
         documents = self.document[rows[1:]]
-        scores = aggregate(values[:1], values[1:], documents - documents[0], np.zeros(count, np.int64),
-                           np.arange(count), self.ranker.long)
+        scores = aggregate(
+            values[:1],
+            values[1:],
+            documents - documents[0],
+            np.zeros(count, np.int64),
+            np.arange(count),
+            self.ranker.long,
+        )
         return JobScores(scores / np.float32(self.ranker.temperature), tokens, self.cut[job])
 
 
@@ -168,4 +190,3 @@ def empty_values(rows: Rows) -> np.ndarray:
     """Return room for the values of all rows, float32 [rows, width]."""
     width = 1 if isinstance(rows, PairRows) else rows.ranker.module.config.hidden_size
     return np.zeros((len(rows.lengths), width), np.float32)
-

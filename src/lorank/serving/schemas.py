@@ -41,11 +41,15 @@ class JinaRequest(_Request):
     def asked(self) -> "Asked":
         """Return what is asked, without the shape."""
         if self.stream and self.top_n is not None:
-            raise Refusal(400, "top_n_streamed", "the best documents are known only at the end: leave out top_n, or "
-                          'send "stream": false')
+            raise Refusal(
+                400,
+                "top_n_streamed",
+                'the best documents are known only at the end: leave out top_n, or send "stream": false',
+            )
         shows = not self.stream if self.return_documents is None else self.return_documents
-        return Asked(self.model, self.query, _texts(self.documents), self.top_n, shows, self.raw_scores,
-                     stream=self.stream)
+        return Asked(
+            self.model, self.query, _texts(self.documents), self.top_n, shows, self.raw_scores, stream=self.stream
+        )
 
 
 class CohereRequest(_Request):
@@ -55,14 +59,14 @@ class CohereRequest(_Request):
     documents: list[str | Text]
     top_n: TopN | None = None
     max_tokens_per_doc: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Documents are cut where this model's own limit lies; a warning says so.")
+        None, description="Documents are cut where this model's own limit lies; a warning says so."
+    )
     return_documents: bool = False
     raw_scores: Raw = False
 
     def asked(self) -> "Asked":
         """Return what is asked, without the shape."""
-        return Asked(self.model, self.query, _texts(self.documents), self.top_n, self.return_documents,
-                     self.raw_scores)
+        return Asked(self.model, self.query, _texts(self.documents), self.top_n, self.return_documents, self.raw_scores)
 
 
 class TeiRequest(_Request):
@@ -78,10 +82,20 @@ class TeiRequest(_Request):
     def asked(self) -> "Asked":
         """Return what is asked, without the shape."""
         if self.truncation_direction.lower() == "left":
-            raise Refusal(400, "truncation_direction", "long texts are cut at their end here; send "
-                          '"truncation_direction": "right", or cut them before')
-        return Asked(self.model, self.query, self.texts, None, self.return_text, self.raw_scores,
-                     whole_only=self.truncate is False)
+            raise Refusal(
+                400,
+                "truncation_direction",
+                'long texts are cut at their end here; send "truncation_direction": "right", or cut them before',
+            )
+        return Asked(
+            self.model,
+            self.query,
+            self.texts,
+            None,
+            self.return_text,
+            self.raw_scores,
+            whole_only=self.truncate is False,
+        )
 
 
 def shape_of(body: Any) -> str:
@@ -91,7 +105,8 @@ def shape_of(body: Any) -> str:
 
 
 EitherRequest = Annotated[
-    Annotated[JinaRequest, Tag("jina")] | Annotated[TeiRequest, Tag("tei")], Discriminator(shape_of)]
+    Annotated[JinaRequest, Tag("jina")] | Annotated[TeiRequest, Tag("tei")], Discriminator(shape_of)
+]
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,22 @@ class Server(uvicorn.Server):
 
     def __init__(self, application: Intake, host: str, port: int, say: Callable[[str], None] = lambda _: None) -> None:
         self.application, self.say, self.stop_at = application, say, float("inf")
-        super().__init__(uvicorn.Config(
-            application, host=host, port=port, log_config=None, access_log=False, http=Impatient, ws="none",
-            server_header=False, date_header=True, timeout_keep_alive=30, timeout_graceful_shutdown=5, lifespan="on"))
+        super().__init__(
+            uvicorn.Config(
+                application,
+                host=host,
+                port=port,
+                log_config=None,
+                access_log=False,
+                http=Impatient,
+                ws="none",
+                server_header=False,
+                date_header=True,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=5,
+                lifespan="on",
+            )
+        )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and say where.
@@ -41,8 +54,10 @@ class Server(uvicorn.Server):
         try:
             await super().startup(sockets)
         except SystemExit as ended:
-            raise LorankError(f"cannot listen on {self.config.host}:{self.config.port}; choose another --port (0 takes "
-                              "any free one) or --host") from ended
+            raise LorankError(
+                f"cannot listen on {self.config.host}:{self.config.port}; choose another --port (0 takes "
+                "any free one) or --host"
+            ) from ended
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         self.say(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 

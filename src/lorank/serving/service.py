@@ -83,12 +83,17 @@ class Service:
             if await asyncio.to_thread(self._version, adapter, asked.model) == prepared.version:
                 break
         if asked.whole_only and reranked.truncated:
-            raise Refusal(413, "too_long", f"{reranked.truncated} of the texts are longer than the model reads; split "
-                          'them, or send "truncate": true')
+            raise Refusal(
+                413,
+                "too_long",
+                f"{reranked.truncated} of the texts are longer than the model reads; split "
+                'them, or send "truncate": true',
+            )
         return reranked
 
-    async def parts(self, asked: Asked, adapter: str | None, caller: Caller, prepared: Prepared,
-                    deadline: float) -> AsyncIterator[Part]:
+    async def parts(
+        self, asked: Asked, adapter: str | None, caller: Caller, prepared: Prepared, deadline: float
+    ) -> AsyncIterator[Part]:
         """Yield the scores in parts: first what the cache knows, then each slice as it is done."""
         hits = np.array([i for i, known in enumerate(prepared.known) if known is not None], np.int64)
         if len(hits):
@@ -100,8 +105,9 @@ class Service:
         whose = caller.name or adapter or ""
         async with aclosing(self.batcher.submit(whose, job, prepared.costs[misses], deadline)) as slices:
             async for done in slices:
-                part = Part(misses[done.start : done.stop], done.scores, done.probabilities, done.truncated,
-                            done.tokens)
+                part = Part(
+                    misses[done.start : done.stop], done.scores, done.probabilities, done.truncated, done.tokens
+                )
                 await self._keep(part, done, adapter, prepared)
                 yield part
 
@@ -121,21 +127,35 @@ class Service:
         most = limits.streamed_documents if asked.stream else limits.documents
         if count > most:
             hint = "" if asked.stream else f', or up to {limits.streamed_documents} in one with "stream": true'
-            raise Refusal(413, "too_many_documents", f"{count} documents; at most {most} are scored in one request: "
-                          f"send several requests{hint}")
+            raise Refusal(
+                413,
+                "too_many_documents",
+                f"{count} documents; at most {most} are scored in one request: send several requests{hint}",
+            )
         longest = max(map(len, (asked.query, *asked.documents)))
         if longest > limits.document_characters:
-            raise Refusal(413, "document_too_long", f"a text of {longest} characters; at most "
-                          f"{limits.document_characters} are taken: split it into passages")
+            raise Refusal(
+                413,
+                "document_too_long",
+                f"a text of {longest} characters; at most "
+                f"{limits.document_characters} are taken: split it into passages",
+            )
         try:
             query = estimated_tokens(asked.query)
             costs = np.array([query + estimated_tokens(text) for text in asked.documents], np.int64)
         except UnicodeEncodeError:
-            raise Refusal(400, "not_unicode", "a text holds half of a surrogate pair (\\ud800 to \\udfff alone), which "
-                          "is no character; take it out") from None
+            raise Refusal(
+                400,
+                "not_unicode",
+                "a text holds half of a surrogate pair (\\ud800 to \\udfff alone), which is no character; take it out",
+            ) from None
         if costs.sum() > limits.tokens:
-            raise Refusal(413, "too_many_tokens", f"about {costs.sum()} tokens, the query counted with every document; "
-                          f"at most {limits.tokens} are scored in one request: send fewer documents at a time")
+            raise Refusal(
+                413,
+                "too_many_tokens",
+                f"about {costs.sum()} tokens, the query counted with every document; "
+                f"at most {limits.tokens} are scored in one request: send fewer documents at a time",
+            )
         version = self._version(adapter, asked.model)
         if not self.cache.most:
             return Prepared(version, [], [None] * count, costs)
@@ -152,8 +172,9 @@ class Service:
             raise broken(adapter, error) from None
 
     def _unknown(self, model: str) -> Refusal:
-        return Refusal(404, "unknown_model", f"no model {shown(model)} that you may call; GET /v1/models lists those "
-                       "you may")
+        return Refusal(
+            404, "unknown_model", f"no model {shown(model)} that you may call; GET /v1/models lists those you may"
+        )
 
 
 def gathered(parts: Sequence[Part], count: int) -> Reranked:
@@ -164,16 +185,25 @@ def gathered(parts: Sequence[Part], count: int) -> Reranked:
         if part.probabilities is not None:
             probabilities[part.positions] = part.probabilities
     calibrated = bool(parts) and all(part.probabilities is not None for part in parts)
-    return Reranked(scores, probabilities if calibrated else None, sum(part.tokens for part in parts),
-                    sum(part.truncated for part in parts))
+    return Reranked(
+        scores,
+        probabilities if calibrated else None,
+        sum(part.tokens for part in parts),
+        sum(part.truncated for part in parts),
+    )
 
 
 def part_of(positions: np.ndarray, known: Sequence[Known]) -> Part:
     """Return what the cache knew as a part; no token was read for it."""
     calibrated = all(entry.probability is not None for entry in known)
     probabilities = np.array([entry.probability for entry in known], np.float32) if calibrated else None
-    return Part(positions, np.array([entry.score for entry in known], np.float32), probabilities,
-                sum(entry.cut for entry in known), 0)
+    return Part(
+        positions,
+        np.array([entry.score for entry in known], np.float32),
+        probabilities,
+        sum(entry.cut for entry in known),
+        0,
+    )
 
 
 def known_of(part: Part, cut: np.ndarray) -> list[Known]:

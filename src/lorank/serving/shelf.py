@@ -27,8 +27,9 @@ class Shelf:
     ``wrap`` is told the paths of modules that an adapter brings whole.
     """
 
-    def __init__(self, ranker: TrainableRanker, source: Source, layout: Layout, pool: Pool,
-                 wrap: Callable[[str], object]) -> None:
+    def __init__(
+        self, ranker: TrainableRanker, source: Source, layout: Layout, pool: Pool, wrap: Callable[[str], object]
+    ) -> None:
         self.ranker, self.source, self.layout, self.pool, self.wrap = ranker, source, layout, pool, wrap
         self.residents: Residents[Opened] = Residents(unload=lambda opened: opened.close(pool))
         self._broken: dict[str, tuple[str, LorankError]] = {}

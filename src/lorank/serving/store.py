@@ -24,8 +24,12 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "head.safetensors", "lorank.json")
 PICKLES = ("adapter_model.bin",)
 STAGE_FILES = ("first_stage.json", "bm25_statistics.json")
-FILES = (*ADAPTER_FILES, *PICKLES, *(f"adapter/{name}" for name in (*ADAPTER_FILES, *PICKLES)),
-         *(f"first_stage/{name}" for name in STAGE_FILES))
+FILES = (
+    *ADAPTER_FILES,
+    *PICKLES,
+    *(f"adapter/{name}" for name in (*ADAPTER_FILES, *PICKLES)),
+    *(f"first_stage/{name}" for name in STAGE_FILES),
+)
 """Every file that is ever opened, from the adapter's folder."""
 MARKS = ("lorank.json", "adapter_config.json")
 LARGEST = {".json": 1 << 26, ".safetensors": 1 << 30, ".bin": 1 << 30}
@@ -39,8 +43,10 @@ def checked_name(name: str) -> str:
     ('team-a', True)
     """
     if not NAME.fullmatch(name):
-        raise UnknownAdapter(f"no adapter called {name[:80]!r}; a name has letters, digits, '.', '_' and '-', at most "
-                             "128, and starts with a letter or digit")
+        raise UnknownAdapter(
+            f"no adapter called {name[:80]!r}; a name has letters, digits, '.', '_' and '-', at most "
+            "128, and starts with a letter or digit"
+        )
     return name
 
 
@@ -93,8 +99,11 @@ class FolderStore:
 
     def names(self) -> list[str]:
         """Return the names of the folders that look like adapters, sorted; opens none of their files."""
-        return sorted(path.name for path in self.root.iterdir()
-                      if NAME.fullmatch(path.name) and path.is_dir() and any((path / mark).exists() for mark in MARKS))
+        return sorted(
+            path.name
+            for path in self.root.iterdir()
+            if NAME.fullmatch(path.name) and path.is_dir() and any((path / mark).exists() for mark in MARKS)
+        )
 
     def version(self, name: str) -> str:
         """Return a digest of the names, sizes, times and numbers of the adapter's files."""
@@ -166,8 +175,11 @@ class RemoteStore:
         except FileNotFoundError:
             return []
         names = (row["name"].rstrip("/").rpartition("/")[2] for row in listed if row["type"] == "directory")
-        return sorted(name for name in names if NAME.fullmatch(name)
-                      and any(self._files.exists(self._place(name, mark)) for mark in MARKS))
+        return sorted(
+            name
+            for name in names
+            if NAME.fullmatch(name) and any(self._files.exists(self._place(name, mark)) for mark in MARKS)
+        )
 
     def version(self, name: str) -> str:
         """Return a digest of what the storage says of the adapter's files: size, time, tag."""
@@ -181,9 +193,16 @@ class RemoteStore:
             raise UnknownAdapter(f"no adapter called {name!r} in the store")
         for file, info in found.items():
             check_size(name, file, info.get("size") or 0)
-        return digest((file, *(str(info.get(key)) for key in ("size", "ETag", "etag", "mtime", "created",
-                                                              "LastModified", "last_modified", "md5Hash")))
-                      for file, info in found.items())
+        return digest(
+            (
+                file,
+                *(
+                    str(info.get(key))
+                    for key in ("size", "ETag", "etag", "mtime", "created", "LastModified", "last_modified", "md5Hash")
+                ),
+            )
+            for file, info in found.items()
+        )
 
     def listed(self, name: str) -> dict[str, dict[str, Any]]:
         """Return what the storage says of the adapter's files, by their place in its folder."""

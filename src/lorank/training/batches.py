@@ -36,8 +36,10 @@ class ListBatch:
 
     def to(self, device: torch.device) -> "ListBatch":
         """Return the batch on ``device``."""
-        moved = (None if t is None else t.to(device)
-                 for t in (self.queries, self.documents, self.labels, self.mask, self.first_stage, self.weights))
+        moved = (
+            None if t is None else t.to(device)
+            for t in (self.queries, self.documents, self.labels, self.mask, self.first_stage, self.weights)
+        )
         return ListBatch(*moved, {k: t.to(device) for k, t in self.extras.items()})  # type: ignore[arg-type]
 
 
@@ -61,8 +63,9 @@ def padded(lists: Sequence[TrainingList], query_at: Mapping[str, int]) -> ListBa
     return _batch(lists, query_at, documents, labels, mask, first_stage if has_offset else None)
 
 
-def shared(lists: Sequence[TrainingList], query_at: Mapping[str, int],
-           relevant: Mapping[str, frozenset[int]]) -> ListBatch:
+def shared(
+    lists: Sequence[TrainingList], query_at: Mapping[str, int], relevant: Mapping[str, frozenset[int]]
+) -> ListBatch:
     """Let every list hold all documents of the batch (in-batch negatives).
 
     A document that is judged relevant to a query but was drawn by another list is masked there, never taken
@@ -79,9 +82,14 @@ def shared(lists: Sequence[TrainingList], query_at: Mapping[str, int],
     return _batch(lists, query_at, np.broadcast_to(union, shape).copy(), labels, mask, None)
 
 
-def _batch(lists: Sequence[TrainingList], query_at: Mapping[str, int], documents: np.ndarray, labels: np.ndarray,
-           mask: np.ndarray, first_stage: np.ndarray | None) -> ListBatch:
+def _batch(
+    lists: Sequence[TrainingList],
+    query_at: Mapping[str, int],
+    documents: np.ndarray,
+    labels: np.ndarray,
+    mask: np.ndarray,
+    first_stage: np.ndarray | None,
+) -> ListBatch:
     queries = torch.tensor([query_at[each.query_id] for each in lists], dtype=torch.int64)
     offset = None if first_stage is None else torch.from_numpy(first_stage)
-    return ListBatch(queries, torch.from_numpy(documents), torch.from_numpy(labels),
-                     torch.from_numpy(mask), offset)
+    return ListBatch(queries, torch.from_numpy(documents), torch.from_numpy(labels), torch.from_numpy(mask), offset)

@@ -48,8 +48,14 @@ class Budgeting(Hook):
         held_out = access.held_out_loss
         if held_out is not None and self.budget.metric_loss:
             held_out = partial(held_out, loss=self.metric_loss)
-        self.budget.begin(SimpleNamespace(optimizer=access.optimizer, training_loss=access.training_loss,
-                                          held_out_loss=held_out, measure=access.measure))
+        self.budget.begin(
+            SimpleNamespace(
+                optimizer=access.optimizer,
+                training_loss=access.training_loss,
+                held_out_loss=held_out,
+                measure=access.measure,
+            )
+        )
 
     def before_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
         """Pass it on; before the first step the journal begins."""
@@ -119,12 +125,16 @@ def chosen_budget(budget: BudgetSettings, adapter: AdapterSettings) -> Chosen:
             raise UsageError(f"adapter {adapter.name!r} without a budget has no use for one's options; name a budget")
         return Chosen(NONE, adapter)
     if adapter.name in WHOLE:
-        raise UsageError(f"budget {name!r} gives ranks to a low-rank adapter, and {adapter.name!r} trains whole "
-                         "weights; leave the budget out, or choose an adapter")
+        raise UsageError(
+            f"budget {name!r} gives ranks to a low-rank adapter, and {adapter.name!r} trains whole "
+            "weights; leave the budget out, or choose an adapter"
+        )
     if name in DYNAMIC and own != name:
         if adapter.name != "lora":
-            raise UsageError(f"budget {name!r} switches rank-1 components of its own form and cannot work on adapter "
-                             f"{adapter.name!r}; choose --adapter lora or --adapter {name}")
+            raise UsageError(
+                f"budget {name!r} switches rank-1 components of its own form and cannot work on adapter "
+                f"{adapter.name!r}; choose --adapter lora or --adapter {name}"
+            )
         return Chosen(name, replace(adapter, name=name))
     if name not in DYNAMIC and name not in STATIC:
         from lorank.errors import unknown_name
@@ -133,8 +143,14 @@ def chosen_budget(budget: BudgetSettings, adapter: AdapterSettings) -> Chosen:
     return Chosen(name, adapter)
 
 
-def budgeting(name: str, settings: BudgetSettings, adapter: Adapter | None, journal: Path, seed: int,
-              metric_loss: Callable[..., Tensor]) -> Budgeting | None:
+def budgeting(
+    name: str,
+    settings: BudgetSettings,
+    adapter: Adapter | None,
+    journal: Path,
+    seed: int,
+    metric_loss: Callable[..., Tensor],
+) -> Budgeting | None:
     """Return what runs the dynamic budget ``name``, or None where it is static or there is none."""
     if name not in DYNAMIC or adapter is None:
         return None
@@ -147,8 +163,14 @@ def statistics_of_budget(name: str) -> frozenset[str]:
     return STATIC[name].needs if name in STATIC else frozenset()
 
 
-def shared_ranks(name: str, settings: BudgetSettings, adapter: AdapterSettings, module: nn.Module,
-                 layers: Mapping[str, Any], statistics: Mapping[str, Statistics] | None) -> dict[str, int] | None:
+def shared_ranks(
+    name: str,
+    settings: BudgetSettings,
+    adapter: AdapterSettings,
+    module: nn.Module,
+    layers: Mapping[str, Any],
+    statistics: Mapping[str, Statistics] | None,
+) -> dict[str, int] | None:
     """Return the ranks that the static budget ``name`` gives to ``layers``, or None where it is not static."""
     if name not in STATIC:
         return None

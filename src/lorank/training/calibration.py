@@ -49,9 +49,20 @@ class _Seen:
         return torch.cat(self.rows)[order.to(self.rows[0].device)]
 
 
-def calibrate(ranker: TrainableRanker, inputs: Any, lists: Lists, loss: Loss, settings: OptimizerSettings,
-              layers: Mapping[str, nn.Module], kinds: Iterable[str], *, batches: int = 8, rows: int = 1024,
-              seed: int = 0, listen: Listen = lambda done, total: None) -> dict[str, Statistics]:
+def calibrate(
+    ranker: TrainableRanker,
+    inputs: Any,
+    lists: Lists,
+    loss: Loss,
+    settings: OptimizerSettings,
+    layers: Mapping[str, nn.Module],
+    kinds: Iterable[str],
+    *,
+    batches: int = 8,
+    rows: int = 1024,
+    seed: int = 0,
+    listen: Listen = lambda done, total: None,
+) -> dict[str, Statistics]:
     """Return statistics of ``kinds`` (``inputs``, ``gradient``, ``fisher``) by layer path.
 
     ``layers`` maps paths to the plain linear layers of ``ranker.module``; ``batches`` of training lists are seen,
@@ -60,12 +71,19 @@ def calibrate(ranker: TrainableRanker, inputs: Any, lists: Lists, loss: Loss, se
     kinds = set(kinds)
     seen = {path: _Seen() for path in layers}
     graded = bool(kinds & {"gradient", "fisher"})
-    sums = {kind: {path: torch.zeros_like(layer.weight, dtype=torch.float32) for path, layer in layers.items()}
-            for kind in ("gradient", "fisher") if kind in kinds}
+    sums = {
+        kind: {path: torch.zeros_like(layer.weight, dtype=torch.float32) for path, layer in layers.items()}
+        for kind in ("gradient", "fisher")
+        if kind in kinds
+    }
     count = min(batches, per_epoch := batches_an_epoch(lists, settings.batch_size))
     ranker.module.eval()
-    with deterministic(ranker.device), _only(ranker.module, layers if graded else {}), torch.set_grad_enabled(graded), \
-            _watched(ranker.module, layers if "inputs" in kinds else {}, seen, rows, seed):
+    with (
+        deterministic(ranker.device),
+        _only(ranker.module, layers if graded else {}),
+        torch.set_grad_enabled(graded),
+        _watched(ranker.module, layers if "inputs" in kinds else {}, seen, rows, seed),
+    ):
         for index in range(count):
             batch = lists.collate(lists_at(lists, index, settings.batch_size, per_epoch))
             value = list_loss(ranker, inputs, batch, loss, settings, seed, ranker.device)
@@ -104,8 +122,9 @@ def _only(module: nn.Module, layers: Mapping[str, nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(module: nn.Module, layers: Mapping[str, nn.Module], seen: dict[str, _Seen], limit: int,
-             seed: int) -> Iterator[None]:
+def _watched(
+    module: nn.Module, layers: Mapping[str, nn.Module], seen: dict[str, _Seen], limit: int, seed: int
+) -> Iterator[None]:
     """Within it the rows that enter ``layers`` at real tokens are drawn from."""
     mask: list[Tensor] = []
 
@@ -115,6 +134,7 @@ def _watched(module: nn.Module, layers: Mapping[str, nn.Module], seen: dict[str,
     def watch(path: str, generator: torch.Generator) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def note(_: nn.Module, args: tuple[Any, ...]) -> None:
             seen[path].add(real_rows(args[0].detach(), mask[0] if mask else None), limit, generator)
+
         return note
 
     handles = [module.register_forward_pre_hook(note_mask, with_kwargs=True)] if layers else []

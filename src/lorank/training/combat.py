@@ -41,11 +41,25 @@ def asked_for_a_score(number: int, model: CausalRanker) -> Judge:
     return CausalJudge(model.module, model.tokenizer, pointwise="expected")
 
 
-@catalogued("sparta", area="losses.preference",
-            title="SPARTA ALIGNMENT: Collectively Aligning Multiple Language Models through Combat")
-def align_by_combat(bases: Sequence[str | Path], prompts: Sequence[str], out: str | Path, *, rounds: int = 2,
-                    per_round: int = 64, recipe: Recipe | None = None, judging: Judging = asked_for_a_score,
-                    max_tokens: int = 64, near: int = 3, beta: float = 0.1, seed: int = 0) -> Combat:
+@catalogued(
+    "sparta",
+    area="losses.preference",
+    title="SPARTA ALIGNMENT: Collectively Aligning Multiple Language Models through Combat",
+)
+def align_by_combat(
+    bases: Sequence[str | Path],
+    prompts: Sequence[str],
+    out: str | Path,
+    *,
+    rounds: int = 2,
+    per_round: int = 64,
+    recipe: Recipe | None = None,
+    judging: Judging = asked_for_a_score,
+    max_tokens: int = 64,
+    near: int = 3,
+    beta: float = 0.1,
+    seed: int = 0,
+) -> Combat:
     """Let models duel, vote and learn from the outcomes; return them tuned.
 
     Args:
@@ -65,8 +79,10 @@ def align_by_combat(bases: Sequence[str | Path], prompts: Sequence[str], out: st
         LorankError: Where a round's votes prefer nothing: every vote even, or all replies alike.
     """
     if len(bases) < 3 or rounds < 1 or per_round < 1 or not prompts:
-        raise UsageError(f"a combat needs three models or more ({len(bases)}), prompts ({len(prompts)}), and rounds "
-                         f"({rounds}) and duels ({per_round}) of 1 or more")
+        raise UsageError(
+            f"a combat needs three models or more ({len(bases)}), prompts ({len(prompts)}), and rounds "
+            f"({rounds}) and duels ({per_round}) of 1 or more"
+        )
     recipe, generator = recipe or Recipe(), np.random.default_rng(seed)
     reputations, history = Reputations(np.zeros(len(bases))), []
     tuned: list[TunedRanker] = []
@@ -77,8 +93,16 @@ def align_by_combat(bases: Sequence[str | Path], prompts: Sequence[str], out: st
         asked = [prompts[i] for i in generator.integers(len(prompts), size=per_round)]
         history.append(duels(contestants, asked, reputations, near=near, generator=generator))
         pairs = write_pairs(history[-1], folder / "pairs.jsonl")
-        tuned = [fit(model, read_rows(pairs), loss="dpo", out=folder / f"model-{i}",
-                     recipe=replace(recipe, seed=recipe.seed + i)) for i, model in enumerate(models)]
+        tuned = [
+            fit(
+                model,
+                read_rows(pairs),
+                loss="dpo",
+                out=folder / f"model-{i}",
+                recipe=replace(recipe, seed=recipe.seed + i),
+            )
+            for i, model in enumerate(models)
+        ]
         if number < rounds:
             bases = [folder / f"merged-{i}" for i in range(len(tuned))]
             for model, base in zip(tuned, bases, strict=True):
@@ -90,8 +114,10 @@ def write_pairs(fought: Sequence[Duel], path: Path) -> Path:
     """Write what the duels prefer as training rows and return the path."""
     rows = [row for each in fought if (row := each.row) is not None]
     if not rows:
-        raise LorankError(f"none of {len(fought)} duels has a winner: every vote was even, or the replies alike; give "
-                          "more duels, longer replies, or judges that tell replies apart")
+        raise LorankError(
+            f"none of {len(fought)} duels has a winner: every vote was even, or the replies alike; give "
+            "more duels, longer replies, or judges that tell replies apart"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path

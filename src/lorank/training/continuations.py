@@ -60,11 +60,22 @@ class ContinuationSampler:
     [('One.', 'Two.'), ('Two.', 'Three.'), ('Three.', 'Four.')]
     """
 
-    def __init__(self, documents: Sequence[str], *, before: int = 2, after: int = 1, in_book: int = 2,
-                 generated: int = 0, generate: Generate | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        documents: Sequence[str],
+        *,
+        before: int = 2,
+        after: int = 1,
+        in_book: int = 2,
+        generated: int = 0,
+        generate: Generate | None = None,
+        seed: int = 0,
+    ) -> None:
         if min(before, after) < 1 or min(in_book, generated) < 0:
-            raise UsageError(f"before and after must be 1 or more, in_book and generated 0 or more; got {before}, "
-                             f"{after}, {in_book}, {generated}")
+            raise UsageError(
+                f"before and after must be 1 or more, in_book and generated 0 or more; got {before}, "
+                f"{after}, {in_book}, {generated}"
+            )
         if generated and generate is None:
             raise UsageError(f"generated={generated} negatives need a language model; give generate")
         self.before, self.after, self.seed = before, after, seed
@@ -84,7 +95,7 @@ class ContinuationSampler:
         """
         drawn = self._by_document()
         books = sorted({book for book, _ in drawn})
-        held = set(np.random.default_rng([self.seed, 1]).permutation(books)[:max(1, round(dev * len(books)))].tolist())
+        held = set(np.random.default_rng([self.seed, 1]).permutation(books)[: max(1, round(dev * len(books)))].tolist())
         if not 0 < dev < 1 or len(held) == len(books):
             raise UsageError(f"{len(books)} documents cannot be divided with dev={dev}; give more, or another share")
         texts: list[str] = []
@@ -103,19 +114,24 @@ class ContinuationSampler:
         for book, sentences in enumerate(self.sentences):
             for place in range(self.before, len(sentences) - self.after + 1):
                 prefix, true = self._prefix(book, place), self._continuation(book, place)
-                negatives = tuple((sort, text) for sort, count in self.counts.items()
-                                  for text in SORTS[sort](self, book, place, count, rng) if text != true)
+                negatives = tuple(
+                    (sort, text)
+                    for sort, count in self.counts.items()
+                    for text in SORTS[sort](self, book, place, count, rng)
+                    if text != true
+                )
                 drawn.append((book, Continuation(prefix, true, negatives)))
         if not drawn:
-            raise UsageError(f"no document has the {self.before + self.after} sentences that a prefix and a "
-                             "continuation take")
+            raise UsageError(
+                f"no document has the {self.before + self.after} sentences that a prefix and a continuation take"
+            )
         return drawn
 
     def _prefix(self, book: int, place: int) -> str:
-        return " ".join(self.sentences[book][place - self.before:place])
+        return " ".join(self.sentences[book][place - self.before : place])
 
     def _continuation(self, book: int, place: int) -> str:
-        return " ".join(self.sentences[book][place:place + self.after])
+        return " ".join(self.sentences[book][place : place + self.after])
 
     def _in_book(self, book: int, place: int, count: int, rng: np.random.Generator) -> list[str]:
         last = len(self.sentences[book]) - self.after
@@ -137,8 +153,9 @@ def over_generate(prefix: str, generate: Generate, ranker: Ranker, *, samples: i
     return ranker.rank(prefix, list(generate(prefix, samples, np.random.default_rng(seed))))
 
 
-def beam_search(prefix: str, generate: Generate, ranker: Ranker, *, steps: int = 2, beam: int = 2, samples: int = 10,
-                seed: int = 0) -> list[Ranked]:
+def beam_search(
+    prefix: str, generate: Generate, ranker: Ranker, *, steps: int = 2, beam: int = 2, samples: int = 10, seed: int = 0
+) -> list[Ranked]:
     """Return the ``beam`` best continuations of ``steps`` pieces, best first.
 
     After each piece the continuations so far are scored against the prefix as wholes, and the best ``beam`` of
@@ -148,14 +165,18 @@ def beam_search(prefix: str, generate: Generate, ranker: Ranker, *, steps: int =
         raise UsageError(f"steps, beam and samples must be 1 or more; got {steps}, {beam}, {samples}")
     rng, best = np.random.default_rng(seed), [Ranked(0, 0.0, "")]
     for _ in range(steps):
-        longer = [f"{each.text} {piece}".strip() for each in best
-                  for piece in generate(f"{prefix} {each.text}".strip(), samples, rng)]
+        longer = [
+            f"{each.text} {piece}".strip()
+            for each in best
+            for piece in generate(f"{prefix} {each.text}".strip(), samples, rng)
+        ]
         best = ranker.rank(prefix, list(dict.fromkeys(longer)), top=beam)
     return best
 
 
-def sampled_by(module: Any, tokenizer: Any, *, tokens: int = 32, temperature: float = 1.0,
-               top_p: float = 0.9) -> Generate:
+def sampled_by(
+    module: Any, tokenizer: Any, *, tokens: int = 32, temperature: float = 1.0, top_p: float = 0.9
+) -> Generate:
     """Return a transformers language model as ``Generate``: nucleus sampling of ``tokens`` new tokens.
 
     Torch's own generator is left as it was.
@@ -166,9 +187,16 @@ def sampled_by(module: Any, tokenizer: Any, *, tokens: int = 32, temperature: fl
         given = tokenizer(text, return_tensors="pt").to(module.device)
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             torch.manual_seed(int(rng.integers(2**31)))
-            written = module.generate(input_ids=given["input_ids"], attention_mask=given["attention_mask"],
-                                      do_sample=True, num_return_sequences=count, max_new_tokens=tokens,
-                                      temperature=temperature, top_p=top_p, pad_token_id=tokenizer.pad_token_id)
-        return tokenizer.batch_decode(written[:, given["input_ids"].shape[1]:], skip_special_tokens=True)
+            written = module.generate(
+                input_ids=given["input_ids"],
+                attention_mask=given["attention_mask"],
+                do_sample=True,
+                num_return_sequences=count,
+                max_new_tokens=tokens,
+                temperature=temperature,
+                top_p=top_p,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        return tokenizer.batch_decode(written[:, given["input_ids"].shape[1] :], skip_special_tokens=True)
 
     return generate

@@ -35,8 +35,9 @@ class CrossDomain:
     losses: tuple[float, ...]
 
 
-def combine_domains(modules: Sequence[TunedRanker], remembered: Sequence[Collection], *, steps: int = 10,
-                    loss: str = "dpo") -> CrossDomain:
+def combine_domains(
+    modules: Sequence[TunedRanker], remembered: Sequence[Collection], *, steps: int = 10, loss: str = "dpo"
+) -> CrossDomain:
     """Return the combination of ``modules`` with the lowest mean loss over the domains.
 
     Args:
@@ -46,12 +47,16 @@ def combine_domains(modules: Sequence[TunedRanker], remembered: Sequence[Collect
         loss: What is lowest, a loss over lists.
     """
     if not 2 <= len(modules) == len(remembered) or steps < 1:
-        raise UsageError(f"give two or more modules and the pairs of each one's domain, and steps of 1 or more; got "
-                         f"{len(modules)}, {len(remembered)} and {steps}")
+        raise UsageError(
+            f"give two or more modules and the pairs of each one's domain, and steps of 1 or more; got "
+            f"{len(modules)}, {len(remembered)} and {steps}"
+        )
     rankers = [module.ranker for module in modules]
     if any(module.adapter is None for module in modules) or len({str(ranker.base) for ranker in rankers}) > 1:
-        raise UsageError("modules are combined by their low-rank updates of one base: train every domain from the same "
-                         "base with a low-rank adapter")
+        raise UsageError(
+            "modules are combined by their low-rank updates of one base: train every domain from the same "
+            "base with a low-rank adapter"
+        )
     sets = [factors_of(module.adapter) for module in modules if module.adapter is not None]
     first = rankers[0]
     ranker = type(first)(first.base, **first.options())  # type: ignore[call-arg]
@@ -75,6 +80,7 @@ def simplex(parts: int, steps: int) -> Iterator[tuple[float, ...]]:
     >>> list(simplex(2, 2))
     [(0.0, 1.0), (0.5, 0.5), (1.0, 0.0)]
     """
+
     def whole(parts: int, left: int) -> Iterator[tuple[int, ...]]:
         if parts == 1:
             yield (left,)
@@ -95,8 +101,8 @@ def mean_loss(ranker: Ranker | TrainableRanker, collection: Collection, function
     grids = np.zeros((2, len(run), width), np.float32)
     mask = np.zeros((len(run), width), bool)
     for row, (query, scores) in enumerate(run.items()):
-        grids[0, row, :len(scores)] = list(scores.values())
-        grids[1, row, :len(scores)] = [split.qrels[query].get(document, 0) for document in scores]
-        mask[row, :len(scores)] = True
+        grids[0, row, : len(scores)] = list(scores.values())
+        grids[1, row, : len(scores)] = [split.qrels[query].get(document, 0) for document in scores]
+        mask[row, : len(scores)] = True
     scores, labels = torch.from_numpy(grids)
     return float(function(scores, labels, torch.from_numpy(mask)))

@@ -21,8 +21,18 @@ from lorank.training.tuned import rerank_run
 Listen = Callable[[str, int, int], None]
 
 
-def cross_validate(data: Collection, plan: RecipeFile, folds: int, split: str, out: Path, *,
-                   command: str | None, resume: bool, overwrite: bool, listen: Listen) -> Evaluation:
+def cross_validate(
+    data: Collection,
+    plan: RecipeFile,
+    folds: int,
+    split: str,
+    out: Path,
+    *,
+    command: str | None,
+    resume: bool,
+    overwrite: bool,
+    listen: Listen,
+) -> Evaluation:
     """Train ``folds`` rankers, pool what each says of its held-out queries, and judge the pooled run.
 
     Each fold is a run of its own in ``out/fold-K``; the pooled runs are ``out/first_stage.run`` and
@@ -39,8 +49,16 @@ def cross_validate(data: Collection, plan: RecipeFile, folds: int, split: str, o
 
         ranker = make_ranker(plan.base, plan.kind, part, plan.seed, plan.view, plan.loss.name, plan.options)
         folder = out / f"fold-{number}"
-        model = fit(ranker, part, out=folder, recipe=plan, resume=resume and folder.exists(),
-                    overwrite=overwrite, command=command, listen=tell)
+        model = fit(
+            ranker,
+            part,
+            out=folder,
+            recipe=plan,
+            resume=resume and folder.exists(),
+            overwrite=overwrite,
+            command=command,
+            listen=tell,
+        )
         queries = part.test.queries
         candidates = part.test.candidates or bm25_index(part).search(queries, plan.lists.depth)
         first |= candidates
@@ -51,7 +69,12 @@ def cross_validate(data: Collection, plan: RecipeFile, folds: int, split: str, o
         runs = {"bm25": first, "tuned": tuned}
         write_run(first, out / "first_stage.run", "bm25")
     write_run(tuned, out / "tuned.run", "tuned")
-    judged = evaluate(runs, data.split(split).qrels, seed=plan.seed, collection=data.name,
-                      split=f"{split}, {folds}-fold cross-validation")
+    judged = evaluate(
+        runs,
+        data.split(split).qrels,
+        seed=plan.seed,
+        collection=data.name,
+        split=f"{split}, {folds}-fold cross-validation",
+    )
     write_text(out / "results.json", json.dumps(judged.to_dict(), indent=1) + "\n")
     return judged

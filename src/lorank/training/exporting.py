@@ -20,8 +20,15 @@ WRITTEN = ("adapter_config.json", "lorank.json", "config.json")
 """One of these is in every folder that an export wrote; others are never replaced."""
 
 
-def export(tuned: TunedRanker, out: str | Path, format: str, *, limit: float | None = 1e-4,
-           rank: int | None = None, overwrite: bool = False) -> ExportReport:
+def export(
+    tuned: TunedRanker,
+    out: str | Path,
+    format: str,
+    *,
+    limit: float | None = 1e-4,
+    rank: int | None = None,
+    overwrite: bool = False,
+) -> ExportReport:
     """Write the learned part of ``tuned`` as a ``peft``, ``portable`` or ``merged`` folder.
 
     A merged folder is a whole model in the layout of transformers and sentence-transformers. The first stage is
@@ -38,8 +45,15 @@ def export(tuned: TunedRanker, out: str | Path, format: str, *, limit: float | N
     _check_free(out, overwrite)
     with staged(out, whole=True) as stage:
         report = tuned.adapter.export(
-            stage, format, probe=Probe(ranker), limit=limit, rank=rank, base_name=str(ranker.base),
-            task_type=TASK_TYPES.get(ranker.kind), tokenizer=getattr(ranker, "tokenizer", None))
+            stage,
+            format,
+            probe=Probe(ranker),
+            limit=limit,
+            rank=rank,
+            base_name=str(ranker.base),
+            task_type=TASK_TYPES.get(ranker.kind),
+            tokenizer=getattr(ranker, "tokenizer", None),
+        )
         if format == "merged":
             ranker.write_peer_files(stage)
             write_card(stage, ranker.kind, ranker.options(), ranker.score_scale)

@@ -44,8 +44,10 @@ def _items(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoc
 def _users(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int) -> Tensor:
     users = source.split.users
     if users is None:
-        raise UsageError(f"the loss wants to know who asked, and the {source.split.name!r} split of "
-                         f"{source.collection.name!r} does not say; give each training row a \"user\"")
+        raise UsageError(
+            f"the loss wants to know who asked, and the {source.split.name!r} split of "
+            f'{source.collection.name!r} does not say; give each training row a "user"'
+        )
     number = {user: i for i, user in enumerate(sorted(set(users.values())))}
     return torch.tensor([number[users[each.query_id]] for each in lists])
 
@@ -67,8 +69,12 @@ def _reference(source: Source, lists: Sequence[TrainingList], batch: ListBatch, 
 
 
 MAKERS: dict[str, Callable[[Source, Sequence[TrainingList], ListBatch, int], Tensor | None]] = {
-    "items": _items, "users": _users, "first_stage": _first_stage, "reference": _reference,
-    "outside": _outside, "slow": _none,
+    "items": _items,
+    "users": _users,
+    "first_stage": _first_stage,
+    "reference": _reference,
+    "outside": _outside,
+    "slow": _none,
     "lists": lambda source, lists, batch, epoch: batch.queries,
     "epoch": lambda source, lists, batch, epoch: torch.tensor(float(epoch)),
 }
@@ -97,20 +103,30 @@ def reference_run(path: str, split: Split) -> Run | None:
     run = read_run(path)
     missing = [query for query in split.queries if query not in run]
     if missing:
-        raise DataError(path, None, f"the run lacks {len(missing)} training queries, e.g. {missing[0]!r}",
-                        "write it over all of them with `lorank rerank`")
+        raise DataError(
+            path,
+            None,
+            f"the run lacks {len(missing)} training queries, e.g. {missing[0]!r}",
+            "write it over all of them with `lorank rerank`",
+        )
     return run
 
 
-def made_extras(wants: frozenset[str], source: Source, lists: Sequence[TrainingList], batch: ListBatch,
-                epoch: int) -> dict[str, Tensor]:
+def made_extras(
+    wants: frozenset[str], source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int
+) -> dict[str, Tensor]:
     """Return what ``wants`` names of a batch, less what only the ranker can say."""
     made = {want: MAKERS[want](source, lists, batch, epoch) for want in sorted(wants)}
     return {want: value for want, value in made.items() if value is not None}
 
 
-def extras_for(loss: Loss, ranker: TrainableRanker, inputs: Any, batch: ListBatch,
-               precision: Callable[[], AbstractContextManager[Any]] = nullcontext) -> Mapping[str, Tensor]:
+def extras_for(
+    loss: Loss,
+    ranker: TrainableRanker,
+    inputs: Any,
+    batch: ListBatch,
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Mapping[str, Tensor]:
     """Return all that ``loss`` wants of a batch; call it before the ranker's own pass, whose graph it would break."""
     given = dict(batch.extras)
     for want in OF_THE_RANKER & wants_of(loss) - given.keys():
@@ -148,15 +164,18 @@ class Beginning:
             parameter.copy_(value)
 
 
-def remember_beginning(ranker: TrainableRanker, trained: Sequence[nn.Parameter], adapter: Adapter | None,
-                       loss: Loss) -> None:
+def remember_beginning(
+    ranker: TrainableRanker, trained: Sequence[nn.Parameter], adapter: Adapter | None, loss: Loss
+) -> None:
     """Let ``ranker.reference`` be the ranker as it is now; a copy of every weight is kept only where the loss asks.
 
     Raises UsageError for a score that is relative to a reference where no adapter can be switched off.
     """
     if adapter is None and getattr(ranker, "view", None) == "log-ratio":
-        raise UsageError("a log-ratio needs the model as it was before training: choose a low-rank adapter, which is "
-                         "switched off for that, or view='head'")
+        raise UsageError(
+            "a log-ratio needs the model as it was before training: choose a low-rank adapter, which is "
+            "switched off for that, or view='head'"
+        )
     if adapter is not None or "reference" in wants_of(loss):
         ranker.reference = Beginning(trained, adapter).restored
 
@@ -169,10 +188,15 @@ class LossMemory(Hook):
 
     def begin(self, access: Access) -> None:
         """Refuse several processes, each of which would remember a part."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized() \
-                and torch.distributed.get_world_size() > 1:
-            raise UsageError(f"the loss {type(self.loss).__name__} remembers every list and cannot be shared between "
-                             "processes; train it in one process")
+        if (
+            torch.distributed.is_available()
+            and torch.distributed.is_initialized()
+            and torch.distributed.get_world_size() > 1
+        ):
+            raise UsageError(
+                f"the loss {type(self.loss).__name__} remembers every list and cannot be shared between "
+                "processes; train it in one process"
+            )
 
     def state(self) -> dict[str, Tensor]:
         """Return the memory."""

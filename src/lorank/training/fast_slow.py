@@ -32,12 +32,17 @@ class FastSlow(Hook):
 
     def begin(self, access: Access) -> None:
         """Copy the run's parameters and let the ranker show the copy where the loss asks for it."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized() \
-                and torch.distributed.get_world_size() > 1:
+        if (
+            torch.distributed.is_available()
+            and torch.distributed.is_initialized()
+            and torch.distributed.get_world_size() > 1
+        ):
             raise UsageError("ofs-dpo compares its modules on whole batches; train it in one process")
         if type(access.optimizer) is not torch.optim.AdamW:
-            raise UsageError(f"ofs-dpo gives its slow module AdamW and swaps the moments, and this run steps by "
-                             f"{type(access.optimizer).__name__}; use --rule adamw")
+            raise UsageError(
+                f"ofs-dpo gives its slow module AdamW and swaps the moments, and this run steps by "
+                f"{type(access.optimizer).__name__}; use --rule adamw"
+            )
         self.access, groups = access, []
         for group in access.optimizer.param_groups:
             copies = [torch.nn.Parameter(p.detach().clone()) for p in group["params"]]
@@ -89,8 +94,11 @@ class FastSlow(Hook):
         self.swaps = int(state["swaps"])
         for i, p in enumerate(self.slow):
             p.copy_(state[f"slow.{i}"])
-            moments = {key.removeprefix(f"moment.{i}."): value.clone() for key, value in state.items()
-                       if key.startswith(f"moment.{i}.")}
+            moments = {
+                key.removeprefix(f"moment.{i}."): value.clone()
+                for key, value in state.items()
+                if key.startswith(f"moment.{i}.")
+            }
             if moments:
                 self.optimizer.state[p] = moments
 

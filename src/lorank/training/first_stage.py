@@ -69,14 +69,17 @@ class FirstStage:
         """Return the first stage with its scales set from candidate ``pairs`` [n, 2] of dev queries."""
         scores = [self._scores(component, queries, documents, pairs) for component in self.components]
         scales = [_scale(each, pairs[:, 0]) for each in scores]
-        components = tuple(replace(component, mean=mean, std=std)
-                           for component, (mean, std) in zip(self.components, scales, strict=True))
+        components = tuple(
+            replace(component, mean=mean, std=std)
+            for component, (mean, std) in zip(self.components, scales, strict=True)
+        )
         unscaled = replace(self, components=components, mean=0.0, std=1.0)
         mean, std = _scale(unscaled._combined(scores), pairs[:, 0])
         return replace(unscaled, mean=mean, std=std)
 
-    def _scores(self, component: Component, queries: Sequence[str], documents: Sequence[str],
-                pairs: np.ndarray) -> np.ndarray:
+    def _scores(
+        self, component: Component, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray
+    ) -> np.ndarray:
         if component.kind == "bi-encoder":
             return self.encoder.score_pairs(queries, documents, pairs).astype(np.float64)
         mass = np.array([self.statistics.query_mass(query) for query in queries])
@@ -87,8 +90,13 @@ class FirstStage:
         """Write the statistics and a description; the bi-encoder is named, not copied."""
         folder.mkdir(parents=True)
         self.statistics.save(folder)
-        description = {"source": self.source, "base": self.base, "mean": self.mean, "std": self.std,
-                       "components": [asdict(component) for component in self.components]}
+        description = {
+            "source": self.source,
+            "base": self.base,
+            "mean": self.mean,
+            "std": self.std,
+            "components": [asdict(component) for component in self.components],
+        }
         (folder / "first_stage.json").write_text(json.dumps(description, indent=1) + "\n")
 
     @classmethod
@@ -96,8 +104,14 @@ class FirstStage:
         """Read what ``save`` wrote."""
         description = json.loads((folder / "first_stage.json").read_text())
         components = tuple(Component(**row) for row in description["components"])
-        return cls(description["source"], components, BM25Statistics.load(folder),
-                   description["base"], description["mean"], description["std"])
+        return cls(
+            description["source"],
+            components,
+            BM25Statistics.load(folder),
+            description["base"],
+            description["mean"],
+            description["std"],
+        )
 
 
 def _scale(scores: np.ndarray, groups: np.ndarray) -> tuple[float, float]:

@@ -35,11 +35,22 @@ from lorank.training.settings import AdapterSettings, Recipe
 from lorank.training.tuned import Learned, TunedRanker, learned_run
 
 
-def fit(ranker: TrainableRanker | TreeRanker, data: Collection, adapter: str | None = None, loss: str | None = None,
-        rank: int | None = None, out: str | Path = "runs/last", *, recipe: Recipe | None = None,
-        candidates: Candidates | None = None, hooks: Sequence[Hook] = (), resume: bool = False,
-        overwrite: bool = False, command: str | None = None,
-        listen: Listen = lambda what, done, total: None) -> TunedRanker:
+def fit(
+    ranker: TrainableRanker | TreeRanker,
+    data: Collection,
+    adapter: str | None = None,
+    loss: str | None = None,
+    rank: int | None = None,
+    out: str | Path = "runs/last",
+    *,
+    recipe: Recipe | None = None,
+    candidates: Candidates | None = None,
+    hooks: Sequence[Hook] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    command: str | None = None,
+    listen: Listen = lambda what, done, total: None,
+) -> TunedRanker:
     """Train ``ranker`` on the training split of ``data`` and return it tuned, with ``out`` as its run folder.
 
     ``adapter``, ``loss`` and ``rank`` override the recipe's; ``candidates`` saves finding them again where the
@@ -50,25 +61,48 @@ def fit(ranker: TrainableRanker | TreeRanker, data: Collection, adapter: str | N
     recipe = _with(recipe or Recipe(), adapter, loss, rank)
     data = _with_dev(data, recipe.seed)
     if not ranker.descends_a_loss:
-        refuse_what_has_no_say(ranker, recipe, adapter=adapter, loss=None if ranker.takes_loss else loss, rank=rank,
-                               candidates=candidates, hooks=hooks, resume=resume)
-        return fit_by_own_objective(ranker, data, _run_folder(Path(out), False, overwrite), recipe, command=command,
-                                    listen=listen)
+        refuse_what_has_no_say(
+            ranker,
+            recipe,
+            adapter=adapter,
+            loss=None if ranker.takes_loss else loss,
+            rank=rank,
+            candidates=candidates,
+            hooks=hooks,
+            resume=resume,
+        )
+        return fit_by_own_objective(
+            ranker, data, _run_folder(Path(out), False, overwrite), recipe, command=command, listen=listen
+        )
     recipe, budget = decided(ranker, data, recipe)
     out = _run_folder(Path(out), resume, overwrite)
     plan = planned(ranker, data, recipe, budget, out, candidates, listen)
     dev = _DevMeasure(Learned(ranker, plan.weights.adapter), data, plan.found, plan.recipe)
-    outcome = train(ranker, plan.inputs, plan.weights, plan.lists, plan.loss, plan.settings, seed=recipe.seed,
-                    folder=out, evaluate=dev, held_out=plan.held_out, hooks=plan.hooks(hooks),
-                    make_optimizer=plan.make_optimizer, resume=resume, listen=partial(_tell, listen))
+    outcome = train(
+        ranker,
+        plan.inputs,
+        plan.weights,
+        plan.lists,
+        plan.loss,
+        plan.settings,
+        seed=recipe.seed,
+        folder=out,
+        evaluate=dev,
+        held_out=plan.held_out,
+        hooks=plan.hooks(hooks),
+        make_optimizer=plan.make_optimizer,
+        resume=resume,
+        listen=partial(_tell, listen),
+    )
     if plan.budget is not None:
         settle(plan.weights.adapter)
     mix = dev.choose(listen)
     return _written(ranker, plan, outcome, mix, out, command)
 
 
-def _written(ranker: TrainableRanker, plan: Plan, outcome: Outcome, mix: Mix, out: Path,
-             command: str | None) -> TunedRanker:
+def _written(
+    ranker: TrainableRanker, plan: Plan, outcome: Outcome, mix: Mix, out: Path, command: str | None
+) -> TunedRanker:
     """Return the tuned ranker, with its model folder, card and record written under ``out``."""
     found, adapter = plan.found, plan.weights.adapter
     tuned = TunedRanker(ranker, adapter, found.first_stage if mix.first_stage else None, mix)
@@ -90,16 +124,19 @@ def _with(recipe: Recipe, adapter: str | None, loss: str | None, rank: int | Non
 
 def _with_dev(data: Collection, seed: int) -> Collection:
     if "train" not in data.splits:
-        raise UsageError(f"collection {data.name!r} has no training split (it has: {', '.join(data.splits)}); "
-                         "cross-validate over the judged queries with --folds 5")
+        raise UsageError(
+            f"collection {data.name!r} has no training split (it has: {', '.join(data.splits)}); "
+            "cross-validate over the judged queries with --folds 5"
+        )
     return data if "dev" in data.splits else hold_out_dev(data, 0.15, seed)
 
 
 def _run_folder(out: Path, resume: bool, overwrite: bool) -> Path:
     begun = (out / "metrics.jsonl").exists() or (out / "model").exists()
     if begun and not (resume or overwrite):
-        raise UsageError(f"{out} already holds a run; take it up with --resume, replace it with --overwrite, "
-                         "or choose another --out")
+        raise UsageError(
+            f"{out} already holds a run; take it up with --resume, replace it with --overwrite, or choose another --out"
+        )
     if begun and overwrite and not resume:
         for name in ("checkpoints", "model"):
             shutil.rmtree(out / name, ignore_errors=True)
@@ -132,8 +169,9 @@ class _DevMeasure:
         """Return the mix that serves all dev queries best."""
         return self._best(list(self.data.dev.queries), None, partial(listen, "score dev"))[0]
 
-    def _best(self, queries: list[str], depth: int | None,
-              listen: Callable[[int, int], None] | None) -> tuple[Mix, float]:
+    def _best(
+        self, queries: list[str], depth: int | None, listen: Callable[[int, int], None] | None
+    ) -> tuple[Mix, float]:
         run = {q: _top(self.found.dev[q], depth) for q in queries if self.found.dev.get(q)}
         texts = {q: self.data.dev.queries[q] for q in run}
         qrels: Qrels = {q: self.data.dev.qrels.get(q, {}) for q in queries}

@@ -37,7 +37,7 @@ class Lists(Protocol):
 def lists_at(lists: Lists, index: int, batch_size: int, per_epoch: int) -> Sequence[TrainingList]:
     """Return the lists of batch ``index``, counted on from epoch to epoch of ``per_epoch`` batches each."""
     epoch, place = divmod(index, per_epoch)
-    return lists.epoch(epoch)[place * batch_size:(place + 1) * batch_size]
+    return lists.epoch(epoch)[place * batch_size : (place + 1) * batch_size]
 
 
 def batches_an_epoch(lists: Lists, batch_size: int) -> int:
@@ -45,8 +45,15 @@ def batches_an_epoch(lists: Lists, batch_size: int) -> int:
     return max(1, math.ceil(len(lists.epoch(0)) / batch_size))
 
 
-def list_loss(ranker: TrainableRanker, inputs: Any, batch: ListBatch, loss: Loss, settings: OptimizerSettings,
-              step_seed: int, device: torch.device) -> Tensor:
+def list_loss(
+    ranker: TrainableRanker,
+    inputs: Any,
+    batch: ListBatch,
+    loss: Loss,
+    settings: OptimizerSettings,
+    step_seed: int,
+    device: torch.device,
+) -> Tensor:
     """Return the loss of a batch, with its graph; ``step_seed`` is what dropout draws from."""
     batch = batch.to(device)
     half = trains_in_bf16(settings.precision, device)

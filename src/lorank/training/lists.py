@@ -47,9 +47,16 @@ class CandidateLists:
         """Return the lists of an epoch in the order in which they are seen."""
         if self._drawn is None or self._drawn[0] != epoch:
             rng = np.random.default_rng([self.seed, epoch, 1])
-            drawn = training_lists(self.split, self.collection, self.candidates, positives=self.positives,
-                                   negatives=self.negatives, spare=self.spare, empty="outside" in self.wants,
-                                   rng=rng)
+            drawn = training_lists(
+                self.split,
+                self.collection,
+                self.candidates,
+                positives=self.positives,
+                negatives=self.negatives,
+                spare=self.spare,
+                empty="outside" in self.wants,
+                rng=rng,
+            )
             placed = [replace(each, first_stage=self._offset_of(each)) for each in drawn]
             order = epoch_order(len(placed), epoch, self.seed)
             self._drawn = epoch, [placed[i] for i in order]
@@ -62,8 +69,7 @@ class CandidateLists:
         else:
             batch = padded(lists, self.query_at)
         epoch = 0 if self._drawn is None else self._drawn[0]
-        return replace(batch, weights=self._weights(lists),
-                       extras=made_extras(self.wants, self, lists, batch, epoch))
+        return replace(batch, weights=self._weights(lists), extras=made_extras(self.wants, self, lists, batch, epoch))
 
     def _weights(self, lists: Sequence[TrainingList]) -> Tensor | None:
         weights = self.split.weights

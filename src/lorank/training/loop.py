@@ -46,11 +46,23 @@ def adamw(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.op
     return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
 
 
-def train(ranker: TrainableRanker, inputs: Any, weights: Weights, lists: Lists, loss: Loss,
-          settings: OptimizerSettings, *, seed: int, folder: Path,
-          evaluate: Callable[[], dict[str, float]] | None = None, hooks: Sequence[Hook] = (),
-          held_out: Lists | None = None, make_optimizer: MakeOptimizer = adamw,
-          listen: Callable[[Progress], None] = lambda progress: None, resume: bool = False) -> Outcome:
+def train(
+    ranker: TrainableRanker,
+    inputs: Any,
+    weights: Weights,
+    lists: Lists,
+    loss: Loss,
+    settings: OptimizerSettings,
+    *,
+    seed: int,
+    folder: Path,
+    evaluate: Callable[[], dict[str, float]] | None = None,
+    hooks: Sequence[Hook] = (),
+    held_out: Lists | None = None,
+    make_optimizer: MakeOptimizer = adamw,
+    listen: Callable[[Progress], None] = lambda progress: None,
+    resume: bool = False,
+) -> Outcome:
     """Train ``weights`` and leave the best ones (by dev nDCG@10) in place.
 
     ``inputs`` is what ``ranker.prepare`` gave; ``folder`` receives metrics.jsonl and checkpoints/;
@@ -70,8 +82,9 @@ def train(ranker: TrainableRanker, inputs: Any, weights: Weights, lists: Lists, 
     run = Run(Progress(step=0, steps=steps, epoch=0))
     saved = newest_checkpoint(folder / "checkpoints") if resume else None
     journal = Journal(folder / "metrics.jsonl", keep=saved is not None)
-    access = _access(ranker, inputs, lists, held_out, loss, settings, seed, optimizer, evaluate, accelerator.device,
-                     steps)
+    access = _access(
+        ranker, inputs, lists, held_out, loss, settings, seed, optimizer, evaluate, accelerator.device, steps
+    )
     for hook in hooks:
         hook.begin(access)
     if saved is not None:
@@ -102,9 +115,20 @@ def train(ranker: TrainableRanker, inputs: Any, weights: Weights, lists: Lists, 
     return _finish(run, weights, folder, evaluate is not None)
 
 
-def _step(run: Run, ranker: TrainableRanker, inputs: Any, weights: Weights, lists: Lists, loss: Loss,
-          optimizer: torch.optim.Optimizer, settings: OptimizerSettings, seed: int, hooks: Sequence[Hook],
-          per_epoch: int, accelerator: Accelerator) -> None:
+def _step(
+    run: Run,
+    ranker: TrainableRanker,
+    inputs: Any,
+    weights: Weights,
+    lists: Lists,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    settings: OptimizerSettings,
+    seed: int,
+    hooks: Sequence[Hook],
+    per_epoch: int,
+    accelerator: Accelerator,
+) -> None:
     progress = run.progress
     factor = rate_factor(progress.step, progress.steps, settings.warmup, settings.decay)
     for group in optimizer.param_groups:
@@ -117,15 +141,24 @@ def _step(run: Run, ranker: TrainableRanker, inputs: Any, weights: Weights, list
     for part in range(settings.accumulate):
         chosen = lists_at(lists, progress.step * settings.accumulate + part, settings.batch_size, per_epoch)
         run.examples += len(chosen)
-        mine = chosen[accelerator.process_index::accelerator.num_processes]
-        value = list_loss(ranker, inputs, lists.collate(mine or chosen[:1]), loss, settings,
-                          seed_of(seed, progress.step, part, accelerator.process_index), accelerator.device)
+        mine = chosen[accelerator.process_index :: accelerator.num_processes]
+        value = list_loss(
+            ranker,
+            inputs,
+            lists.collate(mine or chosen[:1]),
+            loss,
+            settings,
+            seed_of(seed, progress.step, part, accelerator.process_index),
+            accelerator.device,
+        )
         for hook in hooks:
             extra = hook.penalty(progress)
             value = value if extra is None else value + extra
         if not torch.isfinite(value):
-            raise LorankError(f"the loss is {value.item()} at step {progress.step + 1}; lower the learning rate "
-                              f"(now {progress.lr:.2g}) or clip gradients harder (now {settings.clip})")
+            raise LorankError(
+                f"the loss is {value.item()} at step {progress.step + 1}; lower the learning rate "
+                f"(now {progress.lr:.2g}) or clip gradients harder (now {settings.clip})"
+            )
         accelerator.backward(value / settings.accumulate)
         total += value.item() / settings.accumulate
     _average_gradients(optimizer, accelerator)
@@ -148,9 +181,19 @@ def _step(run: Run, ranker: TrainableRanker, inputs: Any, weights: Weights, list
             hook.at_epoch_end(progress)
 
 
-def _access(ranker: TrainableRanker, inputs: Any, lists: Lists, held_out: Lists | None, loss: Loss,
-            settings: OptimizerSettings, seed: int, optimizer: torch.optim.Optimizer,
-            evaluate: Callable[[], dict[str, float]] | None, device: torch.device, steps: int) -> Access:
+def _access(
+    ranker: TrainableRanker,
+    inputs: Any,
+    lists: Lists,
+    held_out: Lists | None,
+    loss: Loss,
+    settings: OptimizerSettings,
+    seed: int,
+    optimizer: torch.optim.Optimizer,
+    evaluate: Callable[[], dict[str, float]] | None,
+    device: torch.device,
+    steps: int,
+) -> Access:
     own = loss
 
     def loss_over(source: Lists, part: int) -> Callable[..., Tensor]:
@@ -168,7 +211,8 @@ def _access(ranker: TrainableRanker, inputs: Any, lists: Lists, held_out: Lists 
         lambda step, loss=None: training(step * settings.accumulate, loss),
         None if held_out is None else loss_over(held_out, settings.accumulate),
         None if evaluate is None else lambda: evaluate()[MAIN_MEASURE],
-        steps)
+        steps,
+    )
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
@@ -186,12 +230,20 @@ def _evaluation_steps(steps: int, evaluations: int) -> set[int]:
     return {round(steps * (i + 1) / evaluations) for i in range(evaluations)} if evaluations else {steps}
 
 
-def _evaluate(run: Run, evaluate: Callable[[], dict[str, float]], weights: Weights, journal: Journal,
-              folder: Path, settings: OptimizerSettings, hooks: Sequence[Hook]) -> None:
+def _evaluate(
+    run: Run,
+    evaluate: Callable[[], dict[str, float]],
+    weights: Weights,
+    journal: Journal,
+    folder: Path,
+    settings: OptimizerSettings,
+    hooks: Sequence[Hook],
+) -> None:
     dev = evaluate()
     run.progress.dev = dev
-    journal.write({"step": run.progress.step, "epoch": run.progress.epoch,
-                   "seconds": round(run.progress.seconds, 2), "dev": dev})
+    journal.write(
+        {"step": run.progress.step, "epoch": run.progress.epoch, "seconds": round(run.progress.seconds, 2), "dev": dev}
+    )
     for hook in hooks:
         hook.after_evaluation(run.progress)
     outcome = run.outcome
@@ -209,8 +261,14 @@ def _training_line(run: Run) -> dict[str, Any]:
     progress = run.progress
     mean = sum(run.losses) / len(run.losses)
     run.losses.clear()
-    return {"step": progress.step, "epoch": progress.epoch, "loss": mean, "lr": progress.lr,
-            "seconds": round(progress.seconds, 2), "examples": run.examples}
+    return {
+        "step": progress.step,
+        "epoch": progress.epoch,
+        "loss": mean,
+        "lr": progress.lr,
+        "seconds": round(progress.seconds, 2),
+        "examples": run.examples,
+    }
 
 
 def _finish(run: Run, weights: Weights, folder: Path, evaluated: bool) -> Outcome:

@@ -15,8 +15,15 @@ from lorank.ranking.scorers.ranker import TrainableRanker
 EMBEDDERS = ("minilm",)
 
 
-def make_ranker(base: str | None, kind: str | None, data: Collection, seed: int, view: str | None = None,
-                loss: str = "softmax", options: Mapping[str, Any] | None = None) -> TrainableRanker | TreeRanker:
+def make_ranker(
+    base: str | None,
+    kind: str | None,
+    data: Collection,
+    seed: int,
+    view: str | None = None,
+    loss: str = "softmax",
+    options: Mapping[str, Any] | None = None,
+) -> TrainableRanker | TreeRanker:
     """Return the ranker that ``base`` and ``kind`` name; the kind defaults to what the base was made for.
 
     Where the data holds feature rows, ``base`` names a feature model: ``mlp`` (the default), ``set-transformer``,
@@ -28,12 +35,14 @@ def make_ranker(base: str | None, kind: str | None, data: Collection, seed: int,
         if kind not in (None, "features"):
             raise UsageError(f"--kind {kind}: collection {data.name!r} holds feature rows; use --kind features")
         if view is not None:
-            raise UsageError(f"--view {view}: only a causal ranker has views, and collection {data.name!r} holds "
-                             "feature rows")
+            raise UsageError(
+                f"--view {view}: only a causal ranker has views, and collection {data.name!r} holds feature rows"
+            )
         return feature_model(base or "mlp", seed=seed, **(options or {}))
     if options:
-        raise UsageError(f"option {next(iter(options))}: only feature models take options, and collection "
-                         f"{data.name!r} holds texts")
+        raise UsageError(
+            f"option {next(iter(options))}: only feature models take options, and collection {data.name!r} holds texts"
+        )
     if base is None:
         raise UsageError("no base model; give --base minilm, a model folder, or a Hub name")
     kind = kind or kind_of(base)

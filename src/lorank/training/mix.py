@@ -46,8 +46,7 @@ def spread(run: Run) -> float:
     return mean if mean > 0 else 1.0
 
 
-def choose_mix(first_stage: Run, learned: Run, grid: Sequence[float],
-               measure: Callable[[Run], float]) -> Mix:
+def choose_mix(first_stage: Run, learned: Run, grid: Sequence[float], measure: Callable[[Run], float]) -> Mix:
     """Return the mix with the highest ``measure`` on dev; of equal ones, the one nearest the first stage.
 
     ``first_stage`` (standardised per query) and ``learned`` hold the same queries and documents.
@@ -61,9 +60,13 @@ def choose_mix(first_stage: Run, learned: Run, grid: Sequence[float],
 
 def mixed_run(mix: Mix, first_stage: Mapping[str, Mapping[str, float]], learned: Run) -> Run:
     """Return the run of mixed scores over the documents of ``learned``."""
-    return {query: {document: float(mix.apply(first_stage[query][document] if mix.first_stage else None, score))
-                    for document, score in row.items()}
-            for query, row in learned.items()}
+    return {
+        query: {
+            document: float(mix.apply(first_stage[query][document] if mix.first_stage else None, score))
+            for document, score in row.items()
+        }
+        for query, row in learned.items()
+    }
 
 
 def _mix_of(g: float, unit: float) -> Mix:

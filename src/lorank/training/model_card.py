@@ -69,15 +69,28 @@ def model_card(folder: Path, recipe: Recipe, data: Collection, ranker: Trainable
     """Return the card of the tuned ranker in ``folder``; ``source`` names the first stage."""
     curve = dict(mix.curve)
     best, start = max(curve.values()), curve.get(0.0)
-    mixed = (f"added with weight {mix.weight:.3g} to the standardised score of the first stage ({source})."
-             if mix.first_stage else "which stands alone.")
+    mixed = (
+        f"added with weight {mix.weight:.3g} to the standardised score of the first stage ({source})."
+        if mix.first_stage
+        else "which stands alone."
+    )
     text = TEXT.format(
-        name=folder.parent.name, kind=ranker.kind.capitalize(), base=ranker.base, collection=data.name,
-        adapter=f"`{recipe.adapter.name}`" + ("" if recipe.adapter.name in ("full", "head")
-                                              else f" of rank {recipe.adapter.rank}"),
-        loss=recipe.loss.name, version=__version__, folder=folder, scale=ranker.score_scale, mix=mixed,
-        measure=MAIN_MEASURE, dev=best, queries=len(data.dev),
-        before="" if start is None else f" (first stage alone {start:.4f})")
+        name=folder.parent.name,
+        kind=ranker.kind.capitalize(),
+        base=ranker.base,
+        collection=data.name,
+        adapter=f"`{recipe.adapter.name}`"
+        + ("" if recipe.adapter.name in ("full", "head") else f" of rank {recipe.adapter.rank}"),
+        loss=recipe.loss.name,
+        version=__version__,
+        folder=folder,
+        scale=ranker.score_scale,
+        mix=mixed,
+        measure=MAIN_MEASURE,
+        dev=best,
+        queries=len(data.dev),
+        before="" if start is None else f" (first stage alone {start:.4f})",
+    )
     return f"---\n{front_matter(recipe, data, ranker, best)}---\n{text}"
 
 
@@ -88,24 +101,41 @@ def front_matter(recipe: Recipe, data: Collection, ranker: TrainableRanker, dev:
 
 def _yaml(data: Collection, dev: float, tags: list[str], base: str | None) -> str:
     """JSON values, which are YAML too, keep every name quoted."""
-    result = {"task": {"type": "text-ranking"}, "dataset": {"name": data.name, "type": data.name, "split": "dev"},
-              "metrics": [{"type": MAIN_MEASURE, "value": round(dev, 4), "name": f"dev {MAIN_MEASURE}"}]}
+    result = {
+        "task": {"type": "text-ranking"},
+        "dataset": {"name": data.name, "type": data.name, "split": "dev"},
+        "metrics": [{"type": MAIN_MEASURE, "value": round(dev, 4), "name": f"dev {MAIN_MEASURE}"}],
+    }
     entries: dict[str, Any] = {
-        "pipeline_tag": "text-ranking", "library_name": "lorank", **({} if base is None else {"base_model": base}),
-        "datasets": [data.name], "tags": ["reranker", *tags],
-        "model-index": [{"name": data.name, "results": [result]}]}
+        "pipeline_tag": "text-ranking",
+        "library_name": "lorank",
+        **({} if base is None else {"base_model": base}),
+        "datasets": [data.name],
+        "tags": ["reranker", *tags],
+        "model-index": [{"name": data.name, "results": [result]}],
+    }
     return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in entries.items())
 
 
-def write_model_card(folder: Path, recipe: Recipe, data: Collection, ranker: TrainableRanker, mix: Mix,
-                     source: str) -> None:
+def write_model_card(
+    folder: Path, recipe: Recipe, data: Collection, ranker: TrainableRanker, mix: Mix, source: str
+) -> None:
     """Write ``folder``/README.md."""
     write_text(folder / "README.md", model_card(folder, recipe, data, ranker, mix, source))
 
 
 def write_rows_card(folder: Path, data: Collection, ranker: Any, model: str, dev: float) -> None:
     """Write ``folder``/README.md of a ranker of feature rows that learned by its own objective."""
-    text = ROWS_TEXT.format(name=folder.parent.name, model=model, collection=data.name, version=__version__,
-                            folder=folder, features=ranker.features, scale=ranker.score_scale, measure=MAIN_MEASURE,
-                            dev=dev, queries=len(data.dev))
+    text = ROWS_TEXT.format(
+        name=folder.parent.name,
+        model=model,
+        collection=data.name,
+        version=__version__,
+        folder=folder,
+        features=ranker.features,
+        scale=ranker.score_scale,
+        measure=MAIN_MEASURE,
+        dev=dev,
+        queries=len(data.dev),
+    )
     write_text(folder / "README.md", f"---\n{_yaml(data, dev, [ranker.kind, model], None)}---\n{text}")

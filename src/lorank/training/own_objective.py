@@ -56,8 +56,9 @@ class OwnLearner(Protocol):
         ...
 
 
-def fit_by_own_objective(ranker: OwnLearner, data: Collection, out: Path, recipe: Recipe, *, command: str | None,
-                         listen: Listen) -> TunedRanker:
+def fit_by_own_objective(
+    ranker: OwnLearner, data: Collection, out: Path, recipe: Recipe, *, command: str | None, listen: Listen
+) -> TunedRanker:
     """Let ``ranker`` learn from the training lists of ``data``, and write the run folder ``out``."""
     if not data.has_features:
         raise UsageError(f"{ranker.model} learns from feature rows, and collection {data.name!r} holds texts")
@@ -91,8 +92,10 @@ def refuse_what_has_no_say(ranker: OwnLearner, recipe: Recipe, **asked: Any) -> 
     wanted = [name for name, value in asked.items() if value]
     wanted += [name for name in changed_settings(recipe) if name != "seed" and not _taken(name, ranker)]
     if wanted:
-        raise UsageError(f"{ranker.model} learns by its own objective, in which {wanted[0]} has no say; leave it out, "
-                         "or give the ranker its own options when you make it")
+        raise UsageError(
+            f"{ranker.model} learns by its own objective, in which {wanted[0]} has no say; leave it out, "
+            "or give the ranker its own options when you make it"
+        )
 
 
 def own_options(plan: RecipeFile, said: Container[str], data: Collection) -> RecipeFile:
@@ -112,8 +115,10 @@ def own_options(plan: RecipeFile, said: Container[str], data: Collection) -> Rec
             options[option] = getattr(getattr(plan, section), key)
         elif key and not (section == "loss" and takes_loss):
             flag = section if key in ("name", "source") else key
-            raise UsageError(f"{base} learns by its own objective, in which --{flag.replace('_', '-')} has no say; it "
-                             f"takes --option {', '.join(known)}")
+            raise UsageError(
+                f"{base} learns by its own objective, in which --{flag.replace('_', '-')} has no say; it "
+                f"takes --option {', '.join(known)}"
+            )
     loss = plan.loss if takes_loss else LossSettings()
     return replace(plan, options=options, training=OptimizerSettings(), loss=loss)
 
@@ -128,8 +133,11 @@ def changed_settings(recipe: Recipe) -> list[str]:
     for section in fields(Recipe):
         ours, theirs = getattr(recipe, section.name), getattr(Recipe(), section.name)
         if is_dataclass(ours):
-            names += [f"{section.name}.{field.name}" for field in fields(theirs)
-                      if getattr(ours, field.name) != getattr(theirs, field.name)]
+            names += [
+                f"{section.name}.{field.name}"
+                for field in fields(theirs)
+                if getattr(ours, field.name) != getattr(theirs, field.name)
+            ]
         elif ours != theirs:
             names.append(section.name)
     return names

@@ -90,8 +90,15 @@ def decided(ranker: TrainableRanker, data: Collection, recipe: Recipe) -> tuple[
     return replace(recipe, adapter=budget.adapter), budget.name
 
 
-def planned(ranker: TrainableRanker, data: Collection, recipe: Recipe, budget: str, out: Path,
-            candidates: Candidates | None, listen: Listen) -> Plan:
+def planned(
+    ranker: TrainableRanker,
+    data: Collection,
+    recipe: Recipe,
+    budget: str,
+    out: Path,
+    candidates: Candidates | None,
+    listen: Listen,
+) -> Plan:
     """Return the plan of a run on ``data``, which has a dev split, by what ``decided`` gave; the adapter is attached.
 
     ``candidates`` saves finding them; ``out`` is where a budget keeps its journal. Raises UsageError where rule, loss
@@ -128,8 +135,9 @@ def _free_split(data: Collection, recipe: Recipe) -> Split | None:
     return free_queries(data, source, exclude=targets(data, judged))
 
 
-def _lists_and_inputs(ranker: TrainableRanker, data: Collection, free: Split | None, found: Candidates,
-                      recipe: Recipe, listen: Listen) -> tuple[CandidateLists, CandidateLists, Any]:
+def _lists_and_inputs(
+    ranker: TrainableRanker, data: Collection, free: Split | None, found: Candidates, recipe: Recipe, listen: Listen
+) -> tuple[CandidateLists, CandidateLists, Any]:
     """Return the training lists, the dev lists that are never trained on, and the texts of both, prepared."""
     split = data.train if free is None else _joined(data.train, free)
     names = [*split.queries, *(query for query in data.dev.queries if query not in split.queries)]
@@ -141,9 +149,19 @@ def _lists_and_inputs(ranker: TrainableRanker, data: Collection, free: Split | N
 
     def lists_of(part: Split, run: Run) -> CandidateLists:
         return CandidateLists(
-            data, part, None if data.has_features else run, {query: i for i, query in enumerate(names)}, positives,
-            negatives, recipe.lists.spare, share, recipe.seed, standardise_run(run) if offset else None,
-            wants_of(_named(recipe.loss)), reference)
+            data,
+            part,
+            None if data.has_features else run,
+            {query: i for i, query in enumerate(names)},
+            positives,
+            negatives,
+            recipe.lists.spare,
+            share,
+            recipe.seed,
+            standardise_run(run) if offset else None,
+            wants_of(_named(recipe.loss)),
+            reference,
+        )
 
     listen("prepare texts", 0, 1)
     inputs = ranker.prepare([texts[query] for query in names], data.documents)
@@ -158,15 +176,33 @@ def _adapted_layers(ranker: TrainableRanker, recipe: Recipe) -> dict[str, nn.Mod
     return select_targets(ranker.module, adapter.targets, adapter.exclude, new_modules(ranker))
 
 
-def _statistics(ranker: TrainableRanker, inputs: Any, lists: CandidateLists, loss: Loss, recipe: Recipe,
-                layers: dict[str, nn.Module], more: frozenset[str], listen: Listen) -> dict[str, Statistics] | None:
+def _statistics(
+    ranker: TrainableRanker,
+    inputs: Any,
+    lists: CandidateLists,
+    loss: Loss,
+    recipe: Recipe,
+    layers: dict[str, nn.Module],
+    more: frozenset[str],
+    listen: Listen,
+) -> dict[str, Statistics] | None:
     """Run the calibration pass where the adapter's start or the budget reads one."""
     adapter = recipe.adapter
     kinds = more if adapter.name in WHOLE else statistics_needed(adapter.name, adapter.start) | more
     if not kinds:
         return None
-    return calibrate(ranker, inputs, lists, loss, recipe.training, layers, kinds, batches=adapter.calibration_batches,
-                     seed=recipe.seed, listen=partial(listen, "calibrate"))
+    return calibrate(
+        ranker,
+        inputs,
+        lists,
+        loss,
+        recipe.training,
+        layers,
+        kinds,
+        batches=adapter.calibration_batches,
+        seed=recipe.seed,
+        listen=partial(listen, "calibrate"),
+    )
 
 
 def _list_sizes(settings: ListSettings, whole: bool, share: bool) -> tuple[int | None, int | None]:

@@ -1,12 +1,12 @@
 """Recipe files: a training run as TOML, with the sections and keys of `lorank.training.settings`.
 
-    data = "pydocs"
-    base = "minilm"
-    [adapter]
-    name = "lora"
-    rank = 16
-    [training]
-    lr = 5e-4
+data = "pydocs"
+base = "minilm"
+[adapter]
+name = "lora"
+rank = 16
+[training]
+lr = 5e-4
 """
 
 import tomllib
@@ -38,9 +38,11 @@ def read_recipe(path: str | Path) -> RecipeFile:
 
 def settings_said(path: str | Path) -> list[str]:
     """Return which settings a TOML recipe states, also where it states the default: section.key, or key."""
-    return [f"{key}.{inner}" if isinstance(value, dict) and key != "options" else key
-            for key, value in _content(path).items()
-            for inner in (value if isinstance(value, dict) and key != "options" else [""])]
+    return [
+        f"{key}.{inner}" if isinstance(value, dict) and key != "options" else key
+        for key, value in _content(path).items()
+        for inner in (value if isinstance(value, dict) and key != "options" else [""])
+    ]
 
 
 def _content(path: str | Path) -> dict:
@@ -65,7 +67,15 @@ def _validated(path: str | Path, content: dict) -> RecipeFile:
 def _adapter() -> TypeAdapter[RecipeFile]:
     from lorank.training import settings
 
-    for part in (RecipeFile, settings.AdapterSettings, settings.BudgetSettings, settings.RuleSettings,
-                 settings.LossSettings, settings.ListSettings, settings.OptimizerSettings, settings.OffsetSettings):
+    for part in (
+        RecipeFile,
+        settings.AdapterSettings,
+        settings.BudgetSettings,
+        settings.RuleSettings,
+        settings.LossSettings,
+        settings.ListSettings,
+        settings.OptimizerSettings,
+        settings.OffsetSettings,
+    ):
         part.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
     return TypeAdapter(RecipeFile)

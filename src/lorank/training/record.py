@@ -23,25 +23,41 @@ from lorank.training.weights import AdapterWeights, WholeWeights
 PACKAGES = ("torch", "transformers", "safetensors", "accelerate", "bm25s", "ir-measures", "numpy", "scipy")
 
 
-def write_record(out: Path, recipe: Recipe, data: Collection, ranker: TrainableRanker,
-                 weights: AdapterWeights | WholeWeights, outcome: Outcome, mix: Mix, found: Candidates,
-                 command: str | None) -> None:
+def write_record(
+    out: Path,
+    recipe: Recipe,
+    data: Collection,
+    ranker: TrainableRanker,
+    weights: AdapterWeights | WholeWeights,
+    outcome: Outcome,
+    mix: Mix,
+    found: Candidates,
+    command: str | None,
+) -> None:
     """Write ``out/run.json``."""
     record = {
         **_circumstances(data, recipe.seed, command),
-        "settings": {"ranker": {"kind": ranker.kind, "base": ranker.base, **ranker.options()},
-                     **as_plain(recipe)},
+        "settings": {"ranker": {"kind": ranker.kind, "base": ranker.base, **ranker.options()}, **as_plain(recipe)},
         "adapter": adapter_record(ranker, weights, recipe, out / "model"),
-        "outcome": {"steps": outcome.steps, "best_step": outcome.best_step, "train_seconds": outcome.seconds,
-                    "stopped_early": outcome.stopped_early},
-        "mix": {"first_stage": found.source, "first_stage_weight": mix.first_stage, "weight": mix.weight,
-                "dev_curve": [["inf" if g == float("inf") else g, value] for g, value in mix.curve]},
+        "outcome": {
+            "steps": outcome.steps,
+            "best_step": outcome.best_step,
+            "train_seconds": outcome.seconds,
+            "stopped_early": outcome.stopped_early,
+        },
+        "mix": {
+            "first_stage": found.source,
+            "first_stage_weight": mix.first_stage,
+            "weight": mix.weight,
+            "dev_curve": [["inf" if g == float("inf") else g, value] for g, value in mix.curve],
+        },
     }
     write_text(out / "run.json", json.dumps(record, indent=1) + "\n")
 
 
-def write_own_record(out: Path, recipe: Recipe, data: Collection, ranker: Any, seconds: float, mix: Mix,
-                     command: str | None) -> None:
+def write_own_record(
+    out: Path, recipe: Recipe, data: Collection, ranker: Any, seconds: float, mix: Mix, command: str | None
+) -> None:
     """Write ``out/run.json`` of a ranker that learned by its own objective; of the recipe only the loss had a say."""
     settings: dict[str, Any] = {"ranker": {"kind": ranker.kind, **ranker.options()}}
     if ranker.takes_loss:
@@ -50,35 +66,59 @@ def write_own_record(out: Path, recipe: Recipe, data: Collection, ranker: Any, s
         settings["learning"] = as_plain(ranker.settings)
     best = max(ranker.dev_curve, key=lambda point: point[1], default=(0, 0.0))
     record = {
-        **_circumstances(data, recipe.seed, command), "settings": settings,
-        "outcome": {"steps": max((step for step, _ in ranker.dev_curve), default=0), "best_step": best[0],
-                    "train_seconds": seconds},
-        "mix": {"first_stage": "given with the data", "first_stage_weight": mix.first_stage, "weight": mix.weight,
-                "dev_curve": [["inf", value] for _, value in mix.curve]},
+        **_circumstances(data, recipe.seed, command),
+        "settings": settings,
+        "outcome": {
+            "steps": max((step for step, _ in ranker.dev_curve), default=0),
+            "best_step": best[0],
+            "train_seconds": seconds,
+        },
+        "mix": {
+            "first_stage": "given with the data",
+            "first_stage_weight": mix.first_stage,
+            "weight": mix.weight,
+            "dev_curve": [["inf", value] for _, value in mix.curve],
+        },
     }
     write_text(out / "run.json", json.dumps(record, indent=1) + "\n")
 
 
 def _circumstances(data: Collection, seed: int, command: str | None) -> dict[str, Any]:
     return {
-        "lorank": __version__, "command": command, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "seed": seed,
-        "machine": machine(), "packages": packages(),
-        "collection": {"name": data.name, "documents": len(data.document_ids), "card": data.card,
-                       "queries": {name: len(split) for name, split in data.splits.items()}},
+        "lorank": __version__,
+        "command": command,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "seed": seed,
+        "machine": machine(),
+        "packages": packages(),
+        "collection": {
+            "name": data.name,
+            "documents": len(data.document_ids),
+            "card": data.card,
+            "queries": {name: len(split) for name, split in data.splits.items()},
+        },
     }
 
 
-def adapter_record(ranker: TrainableRanker, weights: AdapterWeights | WholeWeights, recipe: Recipe,
-                   folder: Path) -> dict[str, Any]:
+def adapter_record(
+    ranker: TrainableRanker, weights: AdapterWeights | WholeWeights, recipe: Recipe, folder: Path
+) -> dict[str, Any]:
     """Return the adapter's name, ranks, sizes and layers."""
     trained = sum(p.numel() for group in weights.parameter_groups() for p in group["params"])
     total = sum(p.numel() for p in ranker.module.parameters())
     record: dict[str, Any] = {
-        "name": recipe.adapter.name, "rank": recipe.adapter.rank, "alpha": recipe.adapter.alpha,
-        "trained_parameters": trained, "total_parameters": total, "bytes": folder_bytes(folder)}
+        "name": recipe.adapter.name,
+        "rank": recipe.adapter.rank,
+        "alpha": recipe.adapter.alpha,
+        "trained_parameters": trained,
+        "total_parameters": total,
+        "bytes": folder_bytes(folder),
+    }
     if weights.adapter is not None:
-        record["layers"] = [{"path": path, "rank": form.rank, "shape": [form.out_features, form.in_features]}
-                            for path, form in weights.adapter.forms.items()]
+        record["layers"] = [
+            {"path": path, "rank": form.rank, "shape": [form.out_features, form.in_features]}
+            for path, form in weights.adapter.forms.items()
+        ]
     return record
 
 
@@ -90,10 +130,15 @@ def folder_bytes(folder: Path) -> int:
 def machine() -> dict[str, Any]:
     """Return what the numbers were measured on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "memory_gb": round(memory, 1),
-            "system": platform.platform(), "python": platform.python_version(),
-            "threads": torch.get_num_threads(),
-            "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None}
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
 
 
 def packages() -> dict[str, str]:

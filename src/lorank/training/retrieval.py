@@ -26,28 +26,34 @@ def cache_folder() -> Path:
 def bm25_index(collection: Collection, folder: Path | None = None) -> BM25:
     """Return the BM25 index of a collection, read from ``folder`` where it stands there and is not stale."""
     require_texts(collection)
-    return BM25.open(folder or cache_folder() / "bm25" / _safe(collection.name),
-                     collection.document_ids, collection.documents)
+    return BM25.open(
+        folder or cache_folder() / "bm25" / _safe(collection.name), collection.document_ids, collection.documents
+    )
 
 
 def require_texts(collection: Collection) -> None:
     """Raise UsageError where documents are feature rows: they have no first stage to search."""
     if collection.has_features:
-        raise UsageError(f"collection {collection.name!r} holds feature rows, not texts: its candidates are the "
-                         "rows of each query, and there is no first stage to retrieve from")
+        raise UsageError(
+            f"collection {collection.name!r} holds feature rows, not texts: its candidates are the "
+            "rows of each query, and there is no first stage to retrieve from"
+        )
 
 
-def dense_run(encoder: BiEncoder, collection: Collection, queries: Mapping[str, str], depth: int,
-              listen: Listen | None = None) -> Run:
+def dense_run(
+    encoder: BiEncoder, collection: Collection, queries: Mapping[str, str], depth: int, listen: Listen | None = None
+) -> Run:
     """Return the ``depth`` documents nearest to each query, all documents searched exactly."""
     require_texts(collection)
     documents = encoder.encode(collection.documents, listen=listen)
-    return nearest(encoder.encode(list(queries.values()), query=True), documents, list(queries),
-                   collection.document_ids, depth)
+    return nearest(
+        encoder.encode(list(queries.values()), query=True), documents, list(queries), collection.document_ids, depth
+    )
 
 
-def nearest(query_vectors: np.ndarray, document_vectors: np.ndarray, query_ids: list[str],
-            document_ids: list[str], depth: int) -> Run:
+def nearest(
+    query_vectors: np.ndarray, document_vectors: np.ndarray, query_ids: list[str], document_ids: list[str], depth: int
+) -> Run:
     """Return the run of the ``depth`` highest inner products; vectors float32 [n, dim].
 
     >>> nearest(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), ["q", "r"], ["a", "b"], 1)
@@ -70,8 +76,10 @@ def fusion_weights(runs: list[Run], dev: Split, measure: str = "nDCG@10") -> np.
 
 def fused(runs: list[Run], weights: np.ndarray, depth: int) -> Run:
     """Return the weighted fusion of standardised runs, cut to the best ``depth``."""
-    return {query: dict(sorted(row.items(), key=lambda item: (item[1], item[0]), reverse=True)[:depth])
-            for query, row in fuse(runs, weights).items()}
+    return {
+        query: dict(sorted(row.items(), key=lambda item: (item[1], item[0]), reverse=True)[:depth])
+        for query, row in fuse(runs, weights).items()
+    }
 
 
 def _safe(name: str) -> str:

@@ -29,8 +29,14 @@ class Rewritten:
     changes: list[ScoreChange]
 
 
-def squeeze(tuned: TunedRanker, out: str | Path, *, rank: int | None = None, energy: float | None = None,
-            limit: float | None = None) -> Rewritten:
+def squeeze(
+    tuned: TunedRanker,
+    out: str | Path,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    limit: float | None = None,
+) -> Rewritten:
     """Write ``tuned`` with each update cut off at ``rank``, or at the least rank that keeps ``energy`` of it.
 
     A form that is no LoRA becomes one. With neither rank nor energy a LoRA stays what it is, and another form is
@@ -47,9 +53,17 @@ def squeeze(tuned: TunedRanker, out: str | Path, *, rank: int | None = None, ene
     return _written(tuned, out, ranks, values, [before], limit)
 
 
-def average(tuned: Sequence[TunedRanker], out: str | Path, *, weights: Sequence[float] | None = None,
-            method: str = "linear", rank: int | None = None, density: float = 0.5, seed: int = 0,
-            limit: float | None = None) -> Rewritten:
+def average(
+    tuned: Sequence[TunedRanker],
+    out: str | Path,
+    *,
+    weights: Sequence[float] | None = None,
+    method: str = "linear",
+    rank: int | None = None,
+    density: float = 0.5,
+    seed: int = 0,
+    limit: float | None = None,
+) -> Rewritten:
     """Write one ranker made of several of the same base: the first, with all updates and heads combined.
 
     Args:
@@ -69,8 +83,10 @@ def average(tuned: Sequence[TunedRanker], out: str | Path, *, weights: Sequence[
     first = tuned[0].ranker
     for own in tuned[1:]:
         if (own.ranker.kind, str(own.ranker.base)) != (first.kind, str(first.base)):
-            raise UsageError(f"adapters of {first.kind} {first.base} and {own.ranker.kind} {own.ranker.base} do not "
-                             "add up; average rankers of one kind and base")
+            raise UsageError(
+                f"adapters of {first.kind} {first.base} and {own.ranker.kind} {own.ranker.base} do not "
+                "add up; average rankers of one kind and base"
+            )
     before = [_scores(own) for own in tuned]
     ranks, values = _size(adapters[0])
     sets = [factors_of(adapter, rank=rank) for adapter in adapters]
@@ -107,14 +123,17 @@ def _replace(tuned: TunedRanker, factors: FactorSet, heads: Heads) -> None:
     tuned.adapter = attach_factors(model, factors, heads=heads, seed=seed)
 
 
-def _written(tuned: TunedRanker, out: Path, ranks: int, values: int, before: Sequence[np.ndarray],
-             limit: float | None) -> Rewritten:
+def _written(
+    tuned: TunedRanker, out: Path, ranks: int, values: int, before: Sequence[np.ndarray], limit: float | None
+) -> Rewritten:
     after = _scores(tuned)
     changes = [compare_scores(own, after) for own in before]
     worst = max(change.largest for change in changes)
     if limit is not None and not worst <= limit:
-        raise LorankError(f"a score moves by {worst:.3g}, above the limit of {limit:.3g}; nothing was written. "
-                          "Allow more with --limit, or keep more ranks")
+        raise LorankError(
+            f"a score moves by {worst:.3g}, above the limit of {limit:.3g}; nothing was written. "
+            "Allow more with --limit, or keep more ranks"
+        )
     tuned.save(out)
     new_ranks, new_values = _size(_adapter_of(tuned))
     return Rewritten(out, (ranks, new_ranks), (values, new_values), changes)

@@ -72,8 +72,9 @@ def best_name(step: int) -> str:
     return f"best-{step:08d}"
 
 
-def save_run(folder: Path, run: Run, weights: Weights, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook],
-             journal: Journal) -> None:
+def save_run(
+    folder: Path, run: Run, weights: Weights, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook], journal: Journal
+) -> None:
     """Write the run's checkpoint under ``folder/checkpoints`` and drop older ones, but for the best weights."""
     tensors = {f"weights.{k}": v for k, v in weights.state().items()}
     for index, entry in optimizer.state_dict()["state"].items():
@@ -81,26 +82,38 @@ def save_run(folder: Path, run: Run, weights: Weights, optimizer: torch.optim.Op
     for index, hook in enumerate(hooks):
         tensors |= {f"hook.{index}.{k}": v for k, v in hook.state().items()}
     progress, outcome = run.progress, run.outcome
-    numbers = {"step": progress.step, "epoch": progress.epoch, "steps": progress.steps, "seconds": progress.seconds,
-               "dev": progress.dev, "best": outcome.best if outcome.best > -math.inf else None,
-               "best_step": outcome.best_step, "stopped_early": outcome.stopped_early,
-               "since_best": run.since_best, "losses": run.losses, "examples": run.examples,
-               "journal": journal.size()}
+    numbers = {
+        "step": progress.step,
+        "epoch": progress.epoch,
+        "steps": progress.steps,
+        "seconds": progress.seconds,
+        "dev": progress.dev,
+        "best": outcome.best if outcome.best > -math.inf else None,
+        "best_step": outcome.best_step,
+        "stopped_early": outcome.stopped_early,
+        "since_best": run.since_best,
+        "losses": run.losses,
+        "examples": run.examples,
+        "journal": journal.size(),
+    }
     name = f"step-{progress.step:08d}"
     write_checkpoint(folder / "checkpoints", name, tensors, numbers)
     drop_old_checkpoints(folder / "checkpoints", keep={name, best_name(outcome.best_step)})
 
 
-def restore_run(path: Path, run: Run, weights: Weights, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook],
-                journal: Journal) -> None:
+def restore_run(
+    path: Path, run: Run, weights: Weights, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook], journal: Journal
+) -> None:
     """Put the run, its weights, its optimizer, its hooks and its journal back to the checkpoint ``path``.
 
     Raises LorankError where the checkpoint is of a run of another length.
     """
     tensors, numbers = read_checkpoint(path)
     if numbers["steps"] != run.progress.steps:
-        raise LorankError(f"{path}: the checkpoint is of a run of {numbers['steps']} steps, this one has "
-                          f"{run.progress.steps}; resume with the same data and settings, or start anew")
+        raise LorankError(
+            f"{path}: the checkpoint is of a run of {numbers['steps']} steps, this one has "
+            f"{run.progress.steps}; resume with the same data and settings, or start anew"
+        )
     weights.load_state(_under("weights.", tensors))
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in _under("optimizer.", tensors).items():

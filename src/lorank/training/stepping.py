@@ -92,8 +92,10 @@ def stepping(settings: RuleSettings, adapter: Adapter | None, method: str) -> St
     name = rule_name(settings, method)
     if adapter is None:
         if name != PLAIN or settings.options:
-            raise UsageError(f"rule {name!r} steps the factors of a low-rank adapter, and {method!r} trains whole "
-                             "weights; leave the rule out, or choose an adapter")
+            raise UsageError(
+                f"rule {name!r} steps the factors of a low-rank adapter, and {method!r} trains whole "
+                "weights; leave the rule out, or choose an adapter"
+            )
         return None
     rule = make_rule(name, **settings.options)
     return None if type(rule) is Rule else Stepping(rule, adapter)

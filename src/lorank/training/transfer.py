@@ -102,9 +102,20 @@ def keep_likely(queries: Sequence[str], discriminator: Judge, share: float, aske
     title="Trans-LoRA: towards data-free Transferable Parameter Efficient Finetuning",
 )
 def transfer(
-    teacher: Ranker, target: TrainableRanker, adapter: Adapter, documents: Sequence[str], write: Writer,
-    discriminator: Judge, *, asked: str = ASKED, share: float = 0.5, steps: int = 200, lr: float = 5e-3,
-    batch: int = 8, list_size: int = 8, seed: int = 0,
+    teacher: Ranker,
+    target: TrainableRanker,
+    adapter: Adapter,
+    documents: Sequence[str],
+    write: Writer,
+    discriminator: Judge,
+    *,
+    asked: str = ASKED,
+    share: float = 0.5,
+    steps: int = 200,
+    lr: float = 5e-3,
+    batch: int = 8,
+    list_size: int = 8,
+    seed: int = 0,
 ) -> Transferred:
     """Train ``adapter`` on ``target`` to score as ``teacher`` does, on queries made up for ``documents``.
 

@@ -53,8 +53,9 @@ class Learned(Ranker):
     ranker: TrainableRanker | TreeRanker
     adapter: Adapter | None
 
-    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
-                    listen: Listen | None = None) -> np.ndarray:
+    def score_pairs(
+        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+    ) -> np.ndarray:
         """Return the adapted model's scores, with the adapter merged while it works."""
         with merged(self.adapter):
             return self.ranker.score_pairs(queries, documents, pairs, listen=listen)
@@ -89,8 +90,9 @@ class TunedRanker(Ranker):
         if not isinstance(self.ranker, CrossEncoder):
             raise UsageError(f"path {path!r}: a {self.ranker.kind} has no choice of paths; only cross-encoders have")
 
-    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
-                    listen: Listen | None = None) -> np.ndarray:
+    def score_pairs(
+        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+    ) -> np.ndarray:
         """Return the mixed scores; the first-stage score comes from the folder's own statistics."""
         offset = None
         if self.mix.first_stage != 0.0 and self.first_stage is not None:
@@ -106,8 +108,11 @@ class TunedRanker(Ranker):
             if self.adapter is None:
                 self.ranker.save(partial / "model")
             else:
-                self.adapter.save(partial / "adapter", base_name=str(self.ranker.base),
-                                  probe=Probe(self.ranker) if hasattr(self.ranker, "probe") else None)
+                self.adapter.save(
+                    partial / "adapter",
+                    base_name=str(self.ranker.base),
+                    probe=Probe(self.ranker) if hasattr(self.ranker, "probe") else None,
+                )
             if self.first_stage is not None:
                 self.first_stage.save(partial / "first_stage")
             description = {
@@ -145,21 +150,26 @@ def tuned_folder(folder: Path) -> Path:
     for home in (folder / "model", folder):
         if (home / "lorank.json").is_file() and ((home / "adapter").is_dir() or (home / "model").is_dir()):
             return home
-    raise LorankError(f"{folder}: holds no tuned ranker (no lorank.json with an adapter or a model); "
-                      "give the --out folder of `lorank train`")
+    raise LorankError(
+        f"{folder}: holds no tuned ranker (no lorank.json with an adapter or a model); "
+        "give the --out folder of `lorank train`"
+    )
 
 
-def learned_run(ranker: Ranker, collection: Collection, queries: dict[str, str], candidates: Run,
-                listen: Listen | None = None) -> Run:
+def learned_run(
+    ranker: Ranker, collection: Collection, queries: dict[str, str], candidates: Run, listen: Listen | None = None
+) -> Run:
     """Return the ranker's own scores for the candidates, as a run."""
     names = [q for q in queries if candidates.get(q)]
     listed = [(i, document) for i, query in enumerate(names) for document in candidates[query]]
     used = sorted({collection.position[document] for _, document in listed})
     place = {position: i for i, position in enumerate(used)}
-    pairs = np.array([(i, place[collection.position[document]]) for i, document in listed],
-                     np.int64).reshape(-1, 2)
-    documents = (collection.documents[used] if isinstance(collection.documents, np.ndarray)
-                 else [collection.documents[i] for i in used])
+    pairs = np.array([(i, place[collection.position[document]]) for i, document in listed], np.int64).reshape(-1, 2)
+    documents = (
+        collection.documents[used]
+        if isinstance(collection.documents, np.ndarray)
+        else [collection.documents[i] for i in used]
+    )
     scores = ranker.score_pairs([queries[q] for q in names], documents, pairs, listen=listen)
     run: Run = {query: {} for query in names}
     for (i, document), score in zip(listed, scores.tolist(), strict=True):
@@ -167,8 +177,9 @@ def learned_run(ranker: Ranker, collection: Collection, queries: dict[str, str],
     return run
 
 
-def rerank_run(ranker: Ranker, collection: Collection, queries: dict[str, str], candidates: Run,
-               listen: Listen | None = None) -> Run:
+def rerank_run(
+    ranker: Ranker, collection: Collection, queries: dict[str, str], candidates: Run, listen: Listen | None = None
+) -> Run:
     """Return the candidates reranked; a tuned ranker takes the run's own scores as its first stage."""
     if not isinstance(ranker, TunedRanker):
         return learned_run(ranker, collection, queries, candidates, listen)

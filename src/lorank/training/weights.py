@@ -44,14 +44,33 @@ class Weights(Protocol):
 class AdapterWeights:
     """An attached adapter, together with the modules that it trains whole (new heads and poolers)."""
 
-    def __init__(self, ranker: TrainableRanker, settings: AdapterSettings, seed: int, head_lr: float | None,
-                 statistics: Mapping[str, Statistics] | None = None, ranks: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        ranker: TrainableRanker,
+        settings: AdapterSettings,
+        seed: int,
+        head_lr: float | None,
+        statistics: Mapping[str, Statistics] | None = None,
+        ranks: Mapping[str, int] | None = None,
+    ) -> None:
         self.ranker, self.head_lr, self.base_dropout = ranker, head_lr, settings.base_dropout
         self.adapter = lowrank.attach(
-            ranker.module, settings.name, rank=settings.rank, alpha=settings.alpha, targets=settings.targets,
-            exclude=settings.exclude, dropout=settings.dropout, seed=seed, trained=new_modules(ranker),
-            start=settings.start, scaling=settings.scaling, options=settings.options, statistics=statistics,
-            ranks=ranks, alphas=_alphas(settings, ranks))
+            ranker.module,
+            settings.name,
+            rank=settings.rank,
+            alpha=settings.alpha,
+            targets=settings.targets,
+            exclude=settings.exclude,
+            dropout=settings.dropout,
+            seed=seed,
+            trained=new_modules(ranker),
+            start=settings.start,
+            scaling=settings.scaling,
+            options=settings.options,
+            statistics=statistics,
+            ranks=ranks,
+            alphas=_alphas(settings, ranks),
+        )
 
     def set_training_mode(self) -> None:
         """Put the updates in training mode, and the base too where its dropout is kept."""
@@ -86,8 +105,10 @@ class WholeWeights:
         self.ranker, self.head_lr = ranker, head_lr
         heads = {id(p) for _, p in ranker.head_parameters()}
         if settings.name == "head" and not heads:
-            raise UsageError(f"adapter 'head' trains what a checkpoint did not bring, and {ranker.base!r} brought "
-                             "everything; choose a low-rank adapter, or 'full'")
+            raise UsageError(
+                f"adapter 'head' trains what a checkpoint did not bring, and {ranker.base!r} brought "
+                "everything; choose a low-rank adapter, or 'full'"
+            )
         for parameter in ranker.module.parameters():
             parameter.requires_grad_(settings.name == "full" or id(parameter) in heads)
 
@@ -116,9 +137,14 @@ class WholeWeights:
         return {n: p for n, p in self.ranker.module.named_parameters() if p.requires_grad}
 
 
-def trained_weights(ranker: TrainableRanker, settings: AdapterSettings, seed: int, head_lr: float | None,
-                    statistics: Mapping[str, Statistics] | None = None,
-                    ranks: Mapping[str, int] | None = None) -> AdapterWeights | WholeWeights:
+def trained_weights(
+    ranker: TrainableRanker,
+    settings: AdapterSettings,
+    seed: int,
+    head_lr: float | None,
+    statistics: Mapping[str, Statistics] | None = None,
+    ranks: Mapping[str, int] | None = None,
+) -> AdapterWeights | WholeWeights:
     """Attach the adapter that ``settings`` names, or choose whole weights for "full" and "head".
 
     ``statistics`` by layer path are for starts that read them, ``ranks`` by layer path come from a budget.
@@ -157,8 +183,9 @@ def resolved(settings: AdapterSettings, ranker: TrainableRanker) -> AdapterSetti
     return replace(settings, name="full" if starts_from_nothing(ranker) else "lora")
 
 
-def _groups(parameters: dict[str, nn.Parameter], ranker: TrainableRanker,
-            head_lr: float | None) -> list[dict[str, Any]]:
+def _groups(
+    parameters: dict[str, nn.Parameter], ranker: TrainableRanker, head_lr: float | None
+) -> list[dict[str, Any]]:
     if head_lr is None:
         return [{"params": list(parameters.values())}]
     heads = {id(p) for _, p in ranker.head_parameters()}

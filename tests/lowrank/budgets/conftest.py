@@ -86,8 +86,18 @@ def planted_change(rank: int = 2, size: float = 1.0) -> Tensor:
     return size * torch.randn(6, rank, generator=generator) @ torch.randn(rank, 8, generator=generator) / 8**0.5
 
 
-def make_toy(name: str, *, rank: int = 2, total: int | None = None, steps: int = 60, lr: float = 0.03, change: int = 2,
-             noise: float = 0.05, form_options: dict[str, object] | None = None, **options: object) -> Toy:
+def make_toy(
+    name: str,
+    *,
+    rank: int = 2,
+    total: int | None = None,
+    steps: int = 60,
+    lr: float = 0.03,
+    change: int = 2,
+    noise: float = 0.05,
+    form_options: dict[str, object] | None = None,
+    **options: object,
+) -> Toy:
     model = Parallel()
     adapter = lowrank.attach(model, name, rank=rank, seed=1, options=form_options)
     options = {"warmup": 0.1, "final": 0.3, "every": 4} | options
@@ -95,8 +105,9 @@ def make_toy(name: str, *, rank: int = 2, total: int | None = None, steps: int =
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=lr)
     toy = Toy(model, adapter, budget, optimizer, steps, change=planted_change(change), noise=noise)
     held_out = lambda index: toy.loss(20_000 + index)  # noqa: E731
-    budget.begin(SimpleNamespace(optimizer=optimizer, training_loss=toy.loss, held_out_loss=held_out,
-                                 measure=toy.metric))
+    budget.begin(
+        SimpleNamespace(optimizer=optimizer, training_loss=toy.loss, held_out_loss=held_out, measure=toy.metric)
+    )
     return toy
 
 

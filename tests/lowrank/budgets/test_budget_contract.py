@@ -21,8 +21,13 @@ every_dynamic = pytest.mark.parametrize("name", sorted(DYNAMIC))
 every_static = pytest.mark.parametrize("name", sorted(STATIC))
 EQUAL = ("dylora", "qdylora")  # give every layer the same
 WITHIN = ("dora-dynamic", "autolora-meta")  # compare a component with those of its own layer
-OPTIONS = {"sora": {"sparsity": 0.4}, "selective-lora-indicator": {"rate": 0.1}, "alora-allocate": {"sample": None},
-           "diffora": {"every": 2}, "autolora-meta": {"every": 8}}
+OPTIONS = {
+    "sora": {"sparsity": 0.4},
+    "selective-lora-indicator": {"rate": 0.1},
+    "alora-allocate": {"sample": None},
+    "diffora": {"every": 2},
+    "autolora-meta": {"every": 8},
+}
 X = torch.randn(5, 4, 8, generator=torch.Generator().manual_seed(9))
 
 
@@ -215,8 +220,13 @@ def sites(count=5, rank=4, sizes=((6, 8), (10, 5)), seed=0):
 
 def statistics(made, seed=1):
     generator = torch.Generator().manual_seed(seed)
-    return {site.path: {"inputs": torch.randn(60, site.base.in_features, generator=generator),
-                        "gradient": torch.randn(site.base.weight.shape, generator=generator)} for site in made}
+    return {
+        site.path: {
+            "inputs": torch.randn(60, site.base.in_features, generator=generator),
+            "gradient": torch.randn(site.base.weight.shape, generator=generator),
+        }
+        for site in made
+    }
 
 
 @every_static

@@ -144,14 +144,20 @@ def test_plop_places_where_the_norm_is_low_by_forward_statistics_alone():
     for block in range(2):
         z = torch.randn(99, 8, generator=generator) * torch.linspace(0.1, 3, 8)
         top = torch.linalg.svd(z, full_matrices=False).Vh[:1]
-        for kind, weight in (("query", torch.randn(8, 8, generator=generator)),
-                             ("value", torch.randn(8, 1, generator=generator) @ top)):
+        for kind, weight in (
+            ("query", torch.randn(8, 8, generator=generator)),
+            ("value", torch.randn(8, 1, generator=generator) @ top),
+        ):
             path = f"encoder.{block}.{kind}"
             sites.append(Site(path, linear(weight), 3, 3.0, 1.0))
             seen[path] = {"inputs": z}
     assert list(placement(sites, seen)) == ["query", "value"]
     assert share_ranks_of("plop", sites, seen, 7) == {
-        "encoder.0.query": 4, "encoder.0.value": 0, "encoder.1.query": 3, "encoder.1.value": 0}
+        "encoder.0.query": 4,
+        "encoder.0.value": 0,
+        "encoder.1.query": 3,
+        "encoder.1.value": 0,
+    }
     assert lowrank.budgets.STATIC["plop"].needs == {"inputs"}
     assert kind_of("4") == "4"
 
@@ -175,8 +181,9 @@ def test_rankadaptor_stays_within_the_budget_and_beats_equal_ranks():
 
 def test_rankadaptor_model_ranks_vectors_that_it_has_not_seen():
     generator = torch.Generator().manual_seed(4)
-    ranks = torch.stack([torch.bincount(torch.randint(5, (20,), generator=generator), minlength=5)
-                         for _ in range(60)]).float()
+    ranks = torch.stack(
+        [torch.bincount(torch.randint(5, (20,), generator=generator), minlength=5) for _ in range(60)]
+    ).float()
     scores = torch.tensor([recovered(dict(enumerate(row.tolist()))) for row in ranks])
     model = PerformanceModel(5, seed=0)
     model.fit(ranks[:30], scores[:30])
@@ -212,8 +219,13 @@ def test_rankadaptor_gives_a_pruned_model_its_ranks_where_weights_were_cut():
 def test_eva_and_gora_budgets_are_their_starts_ranks():
     generator = torch.Generator().manual_seed(5)
     sites = [Site(f"{k}.dense", linear(torch.randn(8, 8, generator=generator)), 2, 2.0, 1.0) for k in range(3)]
-    seen = {site.path: {"inputs": torch.randn(50, 8, generator=generator),
-                        "gradient": torch.randn(8, 8, generator=generator)} for site in sites}
+    seen = {
+        site.path: {
+            "inputs": torch.randn(50, 8, generator=generator),
+            "gradient": torch.randn(8, 8, generator=generator),
+        }
+        for site in sites
+    }
     for name in ("eva", "gora"):
         assert share_ranks_of(name, sites, seen, 6) == lowrank.STARTS[name].ranks(sites, seen)
 

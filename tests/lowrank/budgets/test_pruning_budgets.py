@@ -111,8 +111,9 @@ def test_sora_pruned_is_gated(toy):
 def test_dynamic_dora_norm_is_the_frobenius_norm(toy):
     run = toy("dora-dynamic", total=5).run()
     form = run.adapter.forms["planted"]
-    explicit = torch.stack([
-        (form.scaling * form.gate[i] * form.mask[i] * torch.outer(form.B[:, i], form.A[i])).norm() for i in range(3)])
+    explicit = torch.stack(
+        [(form.scaling * form.gate[i] * form.mask[i] * torch.outer(form.B[:, i], form.A[i])).norm() for i in range(3)]
+    )
     torch.testing.assert_close(form.norms(), explicit.detach())
     assert sum(run.ranks[-1].values()) == 5
 

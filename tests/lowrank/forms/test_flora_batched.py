@@ -52,6 +52,7 @@ def test_no_weight_is_copied_for_an_example():
 
 def test_the_crossover_is_where_the_modelled_costs_meet():
     for (width, ratio), rank in crossover_table([64, 768, 4096], [1.0, 4.0, 20.0]).items():
+
         def flora(r, d=width):
             return r * d * d
 

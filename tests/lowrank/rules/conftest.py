@@ -73,8 +73,10 @@ class Walk:
         return state | {f"rule.{k}": v.clone() for k, v in self.rule.state().items()}
 
     def take_up(self, tensors, at):
-        own = {part: {k.removeprefix(part + "."): v for k, v in tensors.items() if k.startswith(part + ".")}
-               for part in ("weights", "optimizer", "rule")}
+        own = {
+            part: {k.removeprefix(part + "."): v for k, v in tensors.items() if k.startswith(part + ".")}
+            for part in ("weights", "optimizer", "rule")
+        }
         self.adapter.load_state(own["weights"])
         moments = {}
         for key, value in own["optimizer"].items():

@@ -94,8 +94,14 @@ def test_where_lora_overfits_the_gap_to_new_data_is_smaller(walk):
 
         if name == "bilora":
             rule = make_rule("bilora")
-            walk(adapter, rule, lambda _, on=on: on(slice(0, 12)), 300, held_out=lambda _, on=on: on(slice(12, 24)),
-                 lr=0.01)
+            walk(
+                adapter,
+                rule,
+                lambda _, on=on: on(slice(0, 12)),
+                300,
+                held_out=lambda _, on=on: on(slice(12, 24)),
+                lr=0.01,
+            )
         else:
             walk(adapter, make_rule("adamw"), lambda _, on=on: on(slice(0, 24)), 300, lr=0.01)
         with torch.no_grad():

@@ -17,8 +17,9 @@ def test_coto_activity_follows_p_of_t(tower, open_walk):
     for part in range(4):
         p = torch.tensor([rule.probability(step, 8000) for step in range(part * 1000, part * 1000 + 1000)]).double()
         expected = p + (1 - p) ** 3 / 3  # one of three is drawn where none is
-        torch.testing.assert_close(active[part * 1000 : part * 1000 + 1000].double().mean(), expected.mean(), atol=0.03,
-                                   rtol=0)
+        torch.testing.assert_close(
+            active[part * 1000 : part * 1000 + 1000].double().mean(), expected.mean(), atol=0.03, rtol=0
+        )
     assert (active[4000:] == 1).all()
 
 

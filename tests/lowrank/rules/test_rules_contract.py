@@ -174,8 +174,16 @@ def test_what_is_no_factor_steps_by_adamw(name, options, index, tower, method_fo
     before = model.head.weight.detach().clone()
     x = torch.ones(2, 6).double()
     gradient = torch.autograd.grad(model(x).sum(), model.head.weight)[0]
-    walk(adapter, make_rule(name, **options), lambda step: model(x).sum(), 1, of=100, lr=0.1, weight_decay=0.5,
-         held_out=lambda index: torch.zeros((), requires_grad=True) * sum(p.sum() for p in adapter.parameters()))
+    walk(
+        adapter,
+        make_rule(name, **options),
+        lambda step: model(x).sum(),
+        1,
+        of=100,
+        lr=0.1,
+        weight_decay=0.5,
+        held_out=lambda index: torch.zeros((), requires_grad=True) * sum(p.sum() for p in adapter.parameters()),
+    )
     expected = before * (1 - 0.1 * 0.5) - 0.1 * gradient / (gradient.abs() + 1e-8)
     torch.testing.assert_close(model.head.weight.detach(), expected)
 

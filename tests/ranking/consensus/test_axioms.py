@@ -76,10 +76,22 @@ TABLES_THAT_BETRAY = [
     ("mean", {"u": {"a": 2, "b": 1}, "v": {"a": 2, "b": 1}, "w": {"a": 1, "b": 9}}, "a"),
     ("geometric-mean", {"u": {"a": 2, "b": 1}, "v": {"a": 2, "b": 1}, "w": {"a": 1, "b": 9}}, "a"),
     ("optimality-gap", {"u": {"a": 80, "b": 70}, "v": {"a": 70, "b": 60}, "w": {"a": 20, "b": 90}}, "a"),
-    ("score-fusion", {"u": {"a": 4, "b": 1, "c": 7}, "v": {"a": 1, "b": 7, "c": 8}, "w": {"a": 7, "b": 5, "c": 9},
-                      "x": {"a": 9, "b": 4, "c": 2}, "y": {"a": 9, "b": 4, "c": 2}}, "c"),
-    ("peerrank", {"a": {"a": 0.2, "b": 0.6, "c": 0.1}, "b": {"a": 0.1, "b": 0.1, "c": 0.9},
-                  "c": {"a": 0.1, "b": 0.7, "c": 0.4}}, "b"),
+    (
+        "score-fusion",
+        {
+            "u": {"a": 4, "b": 1, "c": 7},
+            "v": {"a": 1, "b": 7, "c": 8},
+            "w": {"a": 7, "b": 5, "c": 9},
+            "x": {"a": 9, "b": 4, "c": 2},
+            "y": {"a": 9, "b": 4, "c": 2},
+        },
+        "c",
+    ),
+    (
+        "peerrank",
+        {"a": {"a": 0.2, "b": 0.6, "c": 0.1}, "b": {"a": 0.1, "b": 0.1, "c": 0.9}, "c": {"a": 0.1, "b": 0.7, "c": 0.4}},
+        "b",
+    ),
 ]
 
 
@@ -119,10 +131,15 @@ def test_rank_centrality_never_elects_the_winner_of_the_reversed_election(ballot
     assert len(first) > 1 or winners(reversed_orders(orders), weights, "rank-centrality") != first
 
 
-TURNED = {"mean": lambda score: 10 - score, "geometric-mean": lambda score: 10 / score,
-          "optimality-gap": lambda score: 10 - score, "score-fusion": lambda score: 10 - score}
+TURNED = {
+    "mean": lambda score: 10 - score,
+    "geometric-mean": lambda score: 10 / score,
+    "optimality-gap": lambda score: 10 - score,
+    "score-fusion": lambda score: 10 - score,
+}
 whole_tables = st.lists(st.tuples(*[st.integers(1, 9)] * 4), min_size=1, max_size=5).map(
-    lambda rows: {f"v{number}": dict(zip("abcd", row, strict=True)) for number, row in enumerate(rows)})
+    lambda rows: {f"v{number}": dict(zip("abcd", row, strict=True)) for number, row in enumerate(rows)}
+)
 
 
 @pytest.mark.parametrize("method", sorted(TURNED))
@@ -134,8 +151,10 @@ def test_scores_turned_over_turn_the_order_over(method, table):
 
 
 grades = st.lists(st.integers(1, 9), min_size=9, max_size=9).map(
-    lambda given: {grader: {name: given[3 * i + j] / 10 for j, name in enumerate("abc")}
-                   for i, grader in enumerate("abc")})
+    lambda given: {
+        grader: {name: given[3 * i + j] / 10 for j, name in enumerate("abc")} for i, grader in enumerate("abc")
+    }
+)
 
 
 @some
@@ -216,10 +235,21 @@ def test_scores_of_single_items_do_not_see_clones(method, table, cloned):
 
 
 TABLES_WITH_CLONES = [
-    ("score-fusion", {"u": {"a": 1, "b": 1, "c": 2}, "v": {"a": 1, "b": 5, "c": 5}, "w": {"a": 4, "b": 7, "c": 3},
-                      "x": {"a": 2, "b": 8, "c": 8}}, "b"),
-    ("peerrank", {"a": {"a": 0.6, "b": 0.4, "c": 0.2}, "b": {"a": 0.5, "b": 0.2, "c": 0.3},
-                  "c": {"a": 0.1, "b": 0.9, "c": 0.4}}, "b"),
+    (
+        "score-fusion",
+        {
+            "u": {"a": 1, "b": 1, "c": 2},
+            "v": {"a": 1, "b": 5, "c": 5},
+            "w": {"a": 4, "b": 7, "c": 3},
+            "x": {"a": 2, "b": 8, "c": 8},
+        },
+        "b",
+    ),
+    (
+        "peerrank",
+        {"a": {"a": 0.6, "b": 0.4, "c": 0.2}, "b": {"a": 0.5, "b": 0.2, "c": 0.3}, "c": {"a": 0.1, "b": 0.9, "c": 0.4}},
+        "b",
+    ),
 ]
 
 
@@ -268,11 +298,15 @@ def names(cases):
     return {case[0] for case in cases}
 
 
-@pytest.mark.parametrize(("holds", "fails"), [
-    ({*CONDORCET, "robust-consensus"}, names(CONDORCET_LOSES) | names(TABLES_THAT_BETRAY)),
-    ({*REVERSAL, *TURNED, "rank-centrality", "peerrank"}, names(REVERSAL_FAILS)),
-    ({*BLIND_TO_CLONES, "nash"}, names(CLONES_CHANGE) | names(TABLES_WITH_CLONES)),
-], ids=["condorcet", "reversal", "clones"])
+@pytest.mark.parametrize(
+    ("holds", "fails"),
+    [
+        ({*CONDORCET, "robust-consensus"}, names(CONDORCET_LOSES) | names(TABLES_THAT_BETRAY)),
+        ({*REVERSAL, *TURNED, "rank-centrality", "peerrank"}, names(REVERSAL_FAILS)),
+        ({*BLIND_TO_CLONES, "nash"}, names(CLONES_CHANGE) | names(TABLES_WITH_CLONES)),
+    ],
+    ids=["condorcet", "reversal", "clones"],
+)
 def test_every_rule_holds_an_axiom_or_is_seen_to_fail_it(holds, fails):
     assert holds | fails == set(RULES)
     assert not holds & fails

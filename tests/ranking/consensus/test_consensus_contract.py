@@ -60,7 +60,8 @@ def test_the_order_is_complete_and_follows_the_scores(method, table):
     assert all(math.isfinite(score) for score in merged.scores.values())
     assert list(merged.order) == sorted(items, key=lambda name: (merged.scores[name], name), reverse=True)
     assert [len(tier) for tier in merged.tiers] == [
-        list(merged.scores.values()).count(score) for score in sorted(set(merged.scores.values()), reverse=True)]
+        list(merged.scores.values()).count(score) for score in sorted(set(merged.scores.values()), reverse=True)
+    ]
     assert aggregate(table, method) == merged
 
 
@@ -70,8 +71,9 @@ def test_the_order_is_complete_and_follows_the_scores(method, table):
 def test_neutrality_renaming_items_renames_the_scores(method, table, renamed):
     new = dict(zip(NAMES, renamed, strict=True))
     merged = aggregate(table, method)
-    other = aggregate({voter: {new[name]: score for name, score in row.items()} for voter, row in table.items()},
-                      method)
+    other = aggregate(
+        {voter: {new[name]: score for name, score in row.items()} for voter, row in table.items()}, method
+    )
     assert other.scores == pytest.approx({new[name]: score for name, score in merged.scores.items()}, abs=1e-6)
 
 
@@ -82,8 +84,11 @@ def test_where_one_order_is_best_the_tie_breakers_are_neutral_too(method, orders
     new = dict(zip("abcd", renamed, strict=True))
     weights = [2**place for place in range(len(orders))]
     merged = aggregate(from_rankings(orders, weights), method, **({"threshold": 0.0} if method != "kemeny" else {}))
-    other = aggregate(from_rankings([[new[name] for name in order] for order in orders], weights), method,
-                      **({"threshold": 0.0} if method != "kemeny" else {}))
+    other = aggregate(
+        from_rankings([[new[name] for name in order] for order in orders], weights),
+        method,
+        **({"threshold": 0.0} if method != "kemeny" else {}),
+    )
     assert len(merged.tiers) == 4
     margins = from_rankings(orders, weights).preferences()
     if _one_best(margins):
@@ -93,8 +98,9 @@ def test_where_one_order_is_best_the_tie_breakers_are_neutral_too(method, orders
 def _one_best(preferred):
     import itertools
 
-    costs = sorted(np.tril(preferred[np.ix_(order, order)], -1).sum()
-                   for order in itertools.permutations(range(len(preferred))))
+    costs = sorted(
+        np.tril(preferred[np.ix_(order, order)], -1).sum() for order in itertools.permutations(range(len(preferred)))
+    )
     return costs[0] < costs[1]
 
 
@@ -139,8 +145,12 @@ def test_unanimity_what_all_prefer_is_not_below(method, table):
 EVEN = "cdefghijkl"
 MANY_EVEN = ["ab" + EVEN, EVEN[::-1] + "ab"]
 TIES_OF_THE_UNANIMOUS = {
-    "plurality": ["cab"] * 3, "minimax": ["cab"] * 3, "nash": ["cab"] * 3, "robust-consensus": MANY_EVEN,
-    "optimality-gap": {"v": {"a": 97, "b": 96}, "w": {"a": 99, "b": 98}}}
+    "plurality": ["cab"] * 3,
+    "minimax": ["cab"] * 3,
+    "nash": ["cab"] * 3,
+    "robust-consensus": MANY_EVEN,
+    "optimality-gap": {"v": {"a": 97, "b": 96}, "w": {"a": 99, "b": 98}},
+}
 
 
 @pytest.mark.parametrize("method", sorted(MAY_TIE_THE_UNANIMOUS))
@@ -217,20 +227,42 @@ def test_names_and_options_are_checked():
     assert dict(rule_options("newman-bt"))["prior"] == 1.0
 
 
-@pytest.mark.parametrize(("method", "bad"), [
-    ("rrf", {"k": -1}), ("minimax", {"defeat": "x"}), ("kemeny", {"exact_up_to": 0}), ("pagerank", {"damping": 1}),
-    ("rank-centrality", {"regularise": -1}), ("bradley-terry", {"prior": -1}), ("bradley-terry", {"ties": "x"}),
-    ("plackett-luce", {"prior": -1}), ("nash", {"game": "x"}), ("nash", {"pseudocount": 0}),
-    ("robust-consensus", {"threshold": 0.6}), ("openskill", {"model": "elo"}), ("score-fusion", {"normalise": "x"}),
-])
+@pytest.mark.parametrize(
+    ("method", "bad"),
+    [
+        ("rrf", {"k": -1}),
+        ("minimax", {"defeat": "x"}),
+        ("kemeny", {"exact_up_to": 0}),
+        ("pagerank", {"damping": 1}),
+        ("rank-centrality", {"regularise": -1}),
+        ("bradley-terry", {"prior": -1}),
+        ("bradley-terry", {"ties": "x"}),
+        ("plackett-luce", {"prior": -1}),
+        ("nash", {"game": "x"}),
+        ("nash", {"pseudocount": 0}),
+        ("robust-consensus", {"threshold": 0.6}),
+        ("openskill", {"model": "elo"}),
+        ("score-fusion", {"normalise": "x"}),
+    ],
+)
 def test_options_out_of_range_are_refused(method, bad):
     with pytest.raises(UsageError):
         aggregate({"v": {"a": 2, "b": 1}}, method, **bad)
 
 
 def test_short_names_that_stay_and_catalogue_ids():
-    for name in ("borda", "copeland", "kemeny", "minimax", "baldwin", "pagerank", "bradley-terry", "plackett-luce",
-                 "openskill", "nash"):
+    for name in (
+        "borda",
+        "copeland",
+        "kemeny",
+        "minimax",
+        "baldwin",
+        "pagerank",
+        "bradley-terry",
+        "plackett-luce",
+        "openskill",
+        "nash",
+    ):
         assert name in RULES
     aggregate_ids = {method.id for method in METHODS.values() if method.area == "aggregate"}
     assert {"newman-bt", "nash-averaging", "openskill", "peerrank", "robust-consensus"} <= aggregate_ids

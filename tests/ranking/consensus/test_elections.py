@@ -12,30 +12,50 @@ from lorank.ranking.consensus import aggregate, from_rankings, from_table
 from lorank.ranking.consensus.fusion import fuse, reciprocal_rank_fusion
 
 # Tennessee chooses its capital: the share of voters near each city, and their orders by distance.
-TENNESSEE = from_rankings([
-    ["Memphis", "Nashville", "Chattanooga", "Knoxville"],
-    ["Nashville", "Chattanooga", "Knoxville", "Memphis"],
-    ["Chattanooga", "Knoxville", "Nashville", "Memphis"],
-    ["Knoxville", "Chattanooga", "Nashville", "Memphis"],
-], weights=[42, 26, 15, 17])
+TENNESSEE = from_rankings(
+    [
+        ["Memphis", "Nashville", "Chattanooga", "Knoxville"],
+        ["Nashville", "Chattanooga", "Knoxville", "Memphis"],
+        ["Chattanooga", "Knoxville", "Nashville", "Memphis"],
+        ["Knoxville", "Chattanooga", "Nashville", "Memphis"],
+    ],
+    weights=[42, 26, 15, 17],
+)
 M, N, C, K = "Memphis", "Nashville", "Chattanooga", "Knoxville"
 
 
-@pytest.mark.parametrize(("method", "expected"), [
-    ("plurality", {M: 42, N: 26, C: 15, K: 17}),
-    ("borda", {M: 3 * 42, N: 2 * 42 + 3 * 26 + 15 + 17, C: 42 + 2 * 26 + 3 * 15 + 2 * 17, K: 26 + 2 * 15 + 3 * 17}),
-    ("dowdall", {M: 42 + 58 / 4, N: 42 / 2 + 26 + 32 / 3, C: 42 / 3 + 26 / 2 + 15 + 17 / 2,
-                 K: 42 / 4 + 26 / 3 + 15 / 2 + 17}),
-    ("copeland", {M: 0, N: 3, C: 2, K: 1}),
-    ("minimax", {M: -(58 - 42), N: 58 - 42, C: -(68 - 32), K: -(83 - 17)}),
-    ("winrate", {M: 0.42, N: (0.58 + 0.68 + 0.68) / 3, C: (0.58 + 0.32 + 0.83) / 3, K: (0.58 + 0.32 + 0.17) / 3}),
-    ("kemeny", {N: 3, C: 2, K: 1, M: 0}),
-    ("baldwin", {K: 0, M: 1, C: 2, N: 3}),
-    ("rrf", {M: 42 / 61 + 58 / 64, N: 42 / 62 + 26 / 61 + 32 / 63, C: 42 / 63 + 26 / 62 + 15 / 61 + 17 / 62,
-             K: 42 / 64 + 26 / 63 + 15 / 62 + 17 / 61}),
-    ("threshold", {M: 0, K: 1, N: 3, C: 2}),
-    ("nash", {N: 0.0, M: np.log(42.5 / 58.5), C: np.log(32.5 / 68.5), K: np.log(32.5 / 68.5)}),
-])
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("plurality", {M: 42, N: 26, C: 15, K: 17}),
+        ("borda", {M: 3 * 42, N: 2 * 42 + 3 * 26 + 15 + 17, C: 42 + 2 * 26 + 3 * 15 + 2 * 17, K: 26 + 2 * 15 + 3 * 17}),
+        (
+            "dowdall",
+            {
+                M: 42 + 58 / 4,
+                N: 42 / 2 + 26 + 32 / 3,
+                C: 42 / 3 + 26 / 2 + 15 + 17 / 2,
+                K: 42 / 4 + 26 / 3 + 15 / 2 + 17,
+            },
+        ),
+        ("copeland", {M: 0, N: 3, C: 2, K: 1}),
+        ("minimax", {M: -(58 - 42), N: 58 - 42, C: -(68 - 32), K: -(83 - 17)}),
+        ("winrate", {M: 0.42, N: (0.58 + 0.68 + 0.68) / 3, C: (0.58 + 0.32 + 0.83) / 3, K: (0.58 + 0.32 + 0.17) / 3}),
+        ("kemeny", {N: 3, C: 2, K: 1, M: 0}),
+        ("baldwin", {K: 0, M: 1, C: 2, N: 3}),
+        (
+            "rrf",
+            {
+                M: 42 / 61 + 58 / 64,
+                N: 42 / 62 + 26 / 61 + 32 / 63,
+                C: 42 / 63 + 26 / 62 + 15 / 61 + 17 / 62,
+                K: 42 / 64 + 26 / 63 + 15 / 62 + 17 / 61,
+            },
+        ),
+        ("threshold", {M: 0, K: 1, N: 3, C: 2}),
+        ("nash", {N: 0.0, M: np.log(42.5 / 58.5), C: np.log(32.5 / 68.5), K: np.log(32.5 / 68.5)}),
+    ],
+)
 def test_tennessee(method, expected):
     assert aggregate(TENNESSEE, method).scores == pytest.approx(expected)
 
@@ -49,7 +69,8 @@ def test_ties_share_the_points_of_their_places():
     ballot = from_rankings([["a", ["b", "c"], "d"]])
     assert aggregate(ballot, "borda").scores == {"a": 3, "b": 1.5, "c": 1.5, "d": 0}
     assert aggregate(ballot, "dowdall").scores == pytest.approx(
-        {"a": 1, "b": (1 / 2 + 1 / 3) / 2, "c": (1 / 2 + 1 / 3) / 2, "d": 1 / 4})
+        {"a": 1, "b": (1 / 2 + 1 / 3) / 2, "c": (1 / 2 + 1 / 3) / 2, "d": 1 / 4}
+    )
     assert aggregate(from_rankings([[["a", "b"], "c"]]), "plurality").scores == {"a": 0.5, "b": 0.5, "c": 0}
 
 
@@ -86,7 +107,8 @@ def test_rank_and_score_fusion_are_those_of_runs():
     assert aggregate(plain, "rrf").scores == pytest.approx(reciprocal_rank_fusion(RUNS)["q"])
     for normalise in ("z", "minmax", "rank"):
         assert aggregate(table, "score-fusion", normalise=normalise).scores == pytest.approx(
-            fuse(RUNS, [1.0, 2.0], normalise)["q"])
+            fuse(RUNS, [1.0, 2.0], normalise)["q"]
+        )
 
 
 def test_means_of_scores_by_hand():

@@ -51,8 +51,11 @@ def test_the_share_of_draws_is_the_models(decade):
 def test_strengths_predict_the_next_year_better_than_home_and_away(matches, decade):
     strengths = aggregate(from_duels([duel(row) for row in decade]), "bradley-terry").scores
     after = [duel(row) for row in matches if row["date"].startswith("2021")]
-    known = [(strengths[a] > strengths[b], outcome) for a, b, outcome in after
-             if a in strengths and b in strengths and outcome != 0.5]
+    known = [
+        (strengths[a] > strengths[b], outcome)
+        for a, b, outcome in after
+        if a in strengths and b in strengths and outcome != 0.5
+    ]
     right = np.mean([guess == (outcome == 1) for guess, outcome in known])
     home = np.mean([outcome == 1 for _, outcome in known])
     assert right > home + 0.1

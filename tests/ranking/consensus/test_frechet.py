@@ -33,9 +33,13 @@ def test_labels_that_were_never_observed_can_be_predicted_on_a_path():
 @given(st.integers(0, 1000))
 def test_kendalls_distance_and_power_one_is_kemeny(seed):
     orders = list(itertools.permutations(range(4)))
+
     def distance(one, other):
-        return sum((one.index(a) < one.index(b)) != (other.index(a) < other.index(b))
-                   for a, b in itertools.combinations(range(4), 2))
+        return sum(
+            (one.index(a) < one.index(b)) != (other.index(a) < other.index(b))
+            for a, b in itertools.combinations(range(4), 2)
+        )
+
     table = np.array([[distance(one, other) for other in orders] for one in orders])
     probabilities = np.random.default_rng(seed).dirichlet(np.ones(24))
     chosen = np.array(orders[frechet_mean(probabilities, table, power=1)])

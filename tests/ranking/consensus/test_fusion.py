@@ -20,8 +20,11 @@ FIRST = {"q": {"a": 9.0, "b": 5.0, "c": 1.0}, "only first": {"a": 1.0, "b": 0.0}
 SECOND = {"q": {"c": 0.9, "d": 0.4, "a": 0.1}}
 
 scores = st.lists(st.integers(-1000, 1000), min_size=1, max_size=20)
-runs = st.dictionaries(st.sampled_from(["q1", "q2"]), st.dictionaries(
-    st.sampled_from("abcdef"), st.integers(-50, 50).map(float), min_size=1), min_size=1)
+runs = st.dictionaries(
+    st.sampled_from(["q1", "q2"]),
+    st.dictionaries(st.sampled_from("abcdef"), st.integers(-50, 50).map(float), min_size=1),
+    min_size=1,
+)
 
 
 def order(row):
@@ -81,12 +84,20 @@ def test_the_order_of_runs_does_not_matter(first, second, normalise):
 
 def test_the_sum_by_hand():
     assert fuse([FIRST, SECOND], [0.25, 0.75], "minmax") == {
-        "q": {"a": pytest.approx(0.25 * 1), "b": pytest.approx(0.25 * 0.5), "c": pytest.approx(0.75 * 1),
-              "d": pytest.approx(0.75 * 0.3 / 0.8)},
-        "only first": {"a": 0.25, "b": 0.0}}
+        "q": {
+            "a": pytest.approx(0.25 * 1),
+            "b": pytest.approx(0.25 * 0.5),
+            "c": pytest.approx(0.75 * 1),
+            "d": pytest.approx(0.75 * 0.3 / 0.8),
+        },
+        "only first": {"a": 0.25, "b": 0.0},
+    }
     assert fuse([FIRST, SECOND], [0.25, 0.75], "rank")["q"] == {
-        "a": pytest.approx(0.25 * 1 + 0.75 / 3), "b": pytest.approx(0.25 * 2 / 3 + 0.75 / 3),
-        "c": pytest.approx(0.25 / 3 + 0.75 * 1), "d": pytest.approx(0.25 / 3 + 0.75 * 2 / 3)}
+        "a": pytest.approx(0.25 * 1 + 0.75 / 3),
+        "b": pytest.approx(0.25 * 2 / 3 + 0.75 / 3),
+        "c": pytest.approx(0.25 / 3 + 0.75 * 1),
+        "d": pytest.approx(0.25 / 3 + 0.75 * 2 / 3),
+    }
     half = np.sqrt(1.5)
     assert standardise_run(FIRST)["q"] == pytest.approx({"a": half, "b": 0.0, "c": -half})
 
@@ -98,9 +109,14 @@ def test_empty_lists_say_nothing():
 
 def test_reciprocal_ranks_by_hand():
     assert reciprocal_rank_fusion([FIRST, SECOND]) == {
-        "q": {"a": pytest.approx(1 / 61 + 1 / 63), "b": pytest.approx(1 / 62), "c": pytest.approx(1 / 63 + 1 / 61),
-              "d": pytest.approx(1 / 62)},
-        "only first": {"a": pytest.approx(1 / 61), "b": pytest.approx(1 / 62)}}
+        "q": {
+            "a": pytest.approx(1 / 61 + 1 / 63),
+            "b": pytest.approx(1 / 62),
+            "c": pytest.approx(1 / 63 + 1 / 61),
+            "d": pytest.approx(1 / 62),
+        },
+        "only first": {"a": pytest.approx(1 / 61), "b": pytest.approx(1 / 62)},
+    }
 
 
 def test_ranks_break_ties_as_trec_eval_does():

@@ -30,9 +30,13 @@ def test_the_order_is_best_of_all_permutations(seed, n):
 def test_the_cost_is_the_sum_of_kendall_distances():
     orders = ["abcd", "bdca", "cabd"]
     merged = aggregate(from_rankings(orders), "kemeny").order
+
     def distance(one, other):
-        return sum((one.index(a) < one.index(b)) != (other.index(a) < other.index(b))
-                   for a, b in itertools.combinations("abcd", 2))
+        return sum(
+            (one.index(a) < one.index(b)) != (other.index(a) < other.index(b))
+            for a, b in itertools.combinations("abcd", 2)
+        )
+
     total = {order: sum(distance(order, ballot) for ballot in orders) for order in itertools.permutations("abcd")}
     assert total[merged] == min(total.values())
 

@@ -19,8 +19,11 @@ votes = st.lists(st.permutations("abcdef"), min_size=1, max_size=6)
 
 
 def best_by_enumeration(profile, count, method, bound):
-    return max(set_score(profile, chosen, method) for chosen in itertools.combinations("abcdef", count)
-               if sum(GROUPS[name] for name in chosen) >= bound)
+    return max(
+        set_score(profile, chosen, method)
+        for chosen in itertools.combinations("abcdef", count)
+        if sum(GROUPS[name] for name in chosen) >= bound
+    )
 
 
 @every_score
@@ -67,8 +70,9 @@ def test_under_a_planted_bias_bounds_raise_the_score_without_it(method, bias):
         worth = rng.uniform(0, 1, 20)
         seen = worth + rng.normal(0, 0.05, (25, 20))
         biased = np.where(np.arange(20) >= 10, bias, 1.0) * seen
-        honest, said = (from_rankings([[names[i] for i in np.argsort(-row)] for row in table])
-                        for table in (seen, biased))
+        honest, said = (
+            from_rankings([[names[i] for i in np.argsort(-row)] for row in table]) for table in (seen, biased)
+        )
         free = select(said, 6, method)
         bound = select(said, 6, method, group_of=group, at_least={0: 3, 1: 3})
         gains.append(set_score(honest, bound.items, method) - set_score(honest, free.items, method))
@@ -76,11 +80,17 @@ def test_under_a_planted_bias_bounds_raise_the_score_without_it(method, bias):
     assert np.mean(np.array(gains) >= 0) > 0.7
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"count": 0}, "0 of 6 items"), ({"count": 9}, "9 of 6 items"), ({"method": "stv"}, "unknown multiwinner score"),
-    ({"at_least": {1: 4}, "count": 5}, "group 1 has 3 items"), ({"at_least": {0: 2, 1: 2}}, "ask for 4 items"),
-    ({"at_least": {"x": 1}}, "group 'x' has 0 items"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"count": 0}, "0 of 6 items"),
+        ({"count": 9}, "9 of 6 items"),
+        ({"method": "stv"}, "unknown multiwinner score"),
+        ({"at_least": {1: 4}, "count": 5}, "group 1 has 3 items"),
+        ({"at_least": {0: 2, 1: 2}}, "ask for 4 items"),
+        ({"at_least": {"x": 1}}, "group 'x' has 0 items"),
+    ],
+)
 def test_wrong_use_is_told(options, message):
     profile = from_rankings(["abcdef"])
     with pytest.raises(UsageError, match=message):

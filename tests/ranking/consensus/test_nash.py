@@ -93,7 +93,8 @@ def test_transitive_agents_put_all_on_the_best_and_the_hodge_split_sums_back():
     assert odds == pytest.approx(-odds.T)
     assert maxent_equilibrium(odds) == pytest.approx([1, 0, 0])
     assert aggregate(profile, NASH_AVERAGING).scores == pytest.approx(
-        {"a": 0, "b": -np.log(9.5 / 1.5), "c": -np.log(9.5 / 1.5)})
+        {"a": 0, "b": -np.log(9.5 / 1.5), "c": -np.log(9.5 / 1.5)}
+    )
     transitive, cyclic = hodge_split(odds)
     assert transitive + cyclic == pytest.approx(odds)
     assert cyclic.sum(axis=1) == pytest.approx(0, abs=1e-12)

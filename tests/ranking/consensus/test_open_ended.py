@@ -75,8 +75,16 @@ def test_games_too_large_are_refused_and_many_copies_are_not():
     assert len(open_ended_ratings(table(0)[[0, 1, 2] * 200]).prompts) == 600
 
 
-@pytest.mark.parametrize("bad", [np.zeros((2, 2)), np.ones((1, 2, 2)), np.full((1, 1, 1), np.nan),
-                                 np.array([[[0, 3], [-3, 0]]]), np.zeros((0, 2, 2))])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((2, 2)),
+        np.ones((1, 2, 2)),
+        np.full((1, 1, 1), np.nan),
+        np.array([[[0, 3], [-3, 0]]]),
+        np.zeros((0, 2, 2)),
+    ],
+)
 def test_bad_tables_are_named(bad):
     with pytest.raises(UsageError):
         open_ended_ratings(bad)

@@ -30,7 +30,8 @@ def test_every_model_replays_the_packages_matches(model):
 def test_the_published_example_of_two_players():
     # README of openskill.js and openskill.py: [{mu: 25}] beats [{mu: 25}] gives 27.63 and 22.36, sigma 8.07.
     assert rate(from_duels([("a", "b")])) == pytest.approx(
-        np.array([[27.63523138, 8.0655063], [22.36476861, 8.0655063]]), abs=0.01)
+        np.array([[27.63523138, 8.0655063], [22.36476861, 8.0655063]]), abs=0.01
+    )
 
 
 def test_sigma_shrinks_with_games_and_mu_moves_as_much_up_as_down():

@@ -29,8 +29,8 @@ def test_unanimity(grade, n):
 def test_symmetry_no_dummy_and_no_discrimination():
     grades = np.array([[0.5, 0.8, 0.3], [0.8, 0.5, 0.3], [0.6, 0.6, 0.9]])
     x = peer_rank(grades)
-    assert x[0] == pytest.approx(x[1])                      # two agents that swap without a trace grade alike
-    for grader in range(3):                                 # no dummy: everyone's grades can change the outcome
+    assert x[0] == pytest.approx(x[1])  # two agents that swap without a trace grade alike
+    for grader in range(3):  # no dummy: everyone's grades can change the outcome
         other = grades.copy()
         other[:, grader] = [0.1, 0.9, 0.5]
         assert np.abs(peer_rank(other) - x).max() > 1e-3
@@ -64,13 +64,16 @@ def test_by_name_from_a_table():
     assert list(scores.values()) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("grades", "options", "message"), [
-    (np.zeros((2, 3)), {}, "square"),
-    (np.full((2, 2), 2.0), {}, "0 to 1"),
-    (np.array([[np.nan, np.nan], [0.5, 0.5]]), {}, "nobody grades agent 0"),
-    (np.full((2, 2), 0.5), {"a": 0.0}, "above 0"),
-    (np.full((2, 2), 0.5), {"a": 0.7, "b": 0.7}, "at most 1"),
-])
+@pytest.mark.parametrize(
+    ("grades", "options", "message"),
+    [
+        (np.zeros((2, 3)), {}, "square"),
+        (np.full((2, 2), 2.0), {}, "0 to 1"),
+        (np.array([[np.nan, np.nan], [0.5, 0.5]]), {}, "nobody grades agent 0"),
+        (np.full((2, 2), 0.5), {"a": 0.0}, "above 0"),
+        (np.full((2, 2), 0.5), {"a": 0.7, "b": 0.7}, "at most 1"),
+    ],
+)
 def test_bad_grades_are_named(grades, options, message):
     with pytest.raises(UsageError, match=message):
         peer_rank(grades, **options)

@@ -51,9 +51,13 @@ def test_ties_above_the_bottom_are_breslows():
     pi = np.exp(ours)
     total = pi.sum()
     won = np.array([1 + 1 + 1, 1 + 1, 1])
-    offered = np.array([2 / total + 1 / total + 1 / (pi[0] + pi[1]) + 1 / total + 1 / (pi[0] + pi[2]),
-                        2 / total + 1 / total + 1 / (pi[0] + pi[1]) + 1 / total,
-                        2 / total + 1 / total + 1 / total + 1 / (pi[0] + pi[2])])
+    offered = np.array(
+        [
+            2 / total + 1 / total + 1 / (pi[0] + pi[1]) + 1 / total + 1 / (pi[0] + pi[2]),
+            2 / total + 1 / total + 1 / (pi[0] + pi[1]) + 1 / total,
+            2 / total + 1 / total + 1 / total + 1 / (pi[0] + pi[2]),
+        ]
+    )
     assert pi * offered == pytest.approx(won, abs=1e-7)
 
 

@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 from lorank.errors import UsageError
 from lorank.ranking.consensus import as_profile, from_counts, from_duels, from_rankings, from_table
 
-tables = st.dictionaries(st.sampled_from(["u", "v", "w"]), st.dictionaries(
-    st.sampled_from("abcdef"), st.integers(0, 4), min_size=1), min_size=1)
+tables = st.dictionaries(
+    st.sampled_from(["u", "v", "w"]),
+    st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 4), min_size=1),
+    min_size=1,
+)
 
 
 @given(tables)
@@ -25,8 +28,7 @@ def test_places_and_pairs_are_what_loops_count(table):
     for i, first in enumerate(profile.items):
         for j, second in enumerate(profile.items):
             both = [row for row in table.values() if first in row and second in row] if i != j else []
-            assert preferred[i, j] == sum((row[first] > row[second]) + (row[first] == row[second]) / 2
-                                          for row in both)
+            assert preferred[i, j] == sum((row[first] > row[second]) + (row[first] == row[second]) / 2 for row in both)
 
 
 def test_pairs_count_wins_losses_and_draws_apart():
@@ -57,8 +59,11 @@ def test_what_is_said_is_recognised():
 
 
 def test_lower_is_better_and_weights_by_name():
-    profile = from_table({"accuracy": {"x": 0.9, "y": 0.8}, "loss": {"x": 3.0, "y": 2.0}}, weights={"loss": 2.0},
-                         lower_is_better=["loss"])
+    profile = from_table(
+        {"accuracy": {"x": 0.9, "y": 0.8}, "loss": {"x": 3.0, "y": 2.0}},
+        weights={"loss": 2.0},
+        lower_is_better=["loss"],
+    )
     assert profile.weight.tolist() == [1.0, 2.0]
     assert profile.preferences().tolist() == [[0.0, 1.0], [2.0, 0.0]]
     assert sorted(profile.score.tolist()) == [-3.0, -2.0, 0.8, 0.9]
@@ -71,22 +76,25 @@ def test_missing_last_ties_below_and_takes_the_lowest_score():
     assert profile.score.tolist() == [5.0, 1.0, 1.0, 2.0, 2.0, 2.0]
 
 
-@pytest.mark.parametrize(("build", "message"), [
-    (lambda: from_rankings([["a", "b", "a"]]), "ranking 1 lists 'a' twice"),
-    (lambda: from_rankings(["ab"], weights=[1, 2]), "do not fit 1 ballots"),
-    (lambda: from_rankings(["ab"], weights=[-1]), "from 0 up"),
-    (lambda: from_rankings(["ab"], weights=[np.nan]), "finite"),
-    (lambda: from_rankings(["ab"], items="a"), "'b', which is not among the items"),
-    (lambda: from_rankings([[[1, 2]]]), "is not a string"),
-    (lambda: from_duels([("a", "a")]), "against itself"),
-    (lambda: from_duels([("a", "b", 2)]), "the outcome 2"),
-    (lambda: from_table({"t": {"a": np.nan}}), "NaN or infinite"),
-    (lambda: from_table({"t": {"a": 1}}, lower_is_better=["u"]), "not among the voters"),
-    (lambda: from_table({"t": {"a": 1}}, weights={"u": 1}), "not among the voters"),
-    (lambda: from_counts("ab", np.zeros((3, 3))), "do not fit 2 items"),
-    (lambda: from_counts("ab", np.eye(2)), "zeros on the diagonals"),
-    (lambda: from_counts("ab", np.zeros((2, 2)), np.array([[0, 1], [0, 0]])), "must be symmetric"),
-])
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: from_rankings([["a", "b", "a"]]), "ranking 1 lists 'a' twice"),
+        (lambda: from_rankings(["ab"], weights=[1, 2]), "do not fit 1 ballots"),
+        (lambda: from_rankings(["ab"], weights=[-1]), "from 0 up"),
+        (lambda: from_rankings(["ab"], weights=[np.nan]), "finite"),
+        (lambda: from_rankings(["ab"], items="a"), "'b', which is not among the items"),
+        (lambda: from_rankings([[[1, 2]]]), "is not a string"),
+        (lambda: from_duels([("a", "a")]), "against itself"),
+        (lambda: from_duels([("a", "b", 2)]), "the outcome 2"),
+        (lambda: from_table({"t": {"a": np.nan}}), "NaN or infinite"),
+        (lambda: from_table({"t": {"a": 1}}, lower_is_better=["u"]), "not among the voters"),
+        (lambda: from_table({"t": {"a": 1}}, weights={"u": 1}), "not among the voters"),
+        (lambda: from_counts("ab", np.zeros((3, 3))), "do not fit 2 items"),
+        (lambda: from_counts("ab", np.eye(2)), "zeros on the diagonals"),
+        (lambda: from_counts("ab", np.zeros((2, 2)), np.array([[0, 1], [0, 0]])), "must be symmetric"),
+    ],
+)
 def test_bad_ballots_are_named(build, message):
     with pytest.raises(UsageError, match=message):
         build()

@@ -50,14 +50,17 @@ def test_the_merged_order_breaks_down_no_sooner_than_kemenys_at_a_near_tie(weigh
     assert breakdown(profile, 1, ROBUST, threshold=0.1) > breakdown(profile, 1, "kemeny")
 
 
-@pytest.mark.parametrize(("profile", "message"), [
-    (from_rankings([["a", ["b", "c"]]]), "without ties"),
-    (from_rankings(["ab", "abc"]), "complete orders"),
-    (from_rankings(["abcdef"]), "6 items"),
-    (from_rankings(["a"]), "1 items"),
-    (from_rankings(["abc"], weights=[0.5]), "whole numbers"),
-    (from_rankings(["abc"], weights=[500]), "too many profiles"),
-])
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        (from_rankings([["a", ["b", "c"]]]), "without ties"),
+        (from_rankings(["ab", "abc"]), "complete orders"),
+        (from_rankings(["abcdef"]), "6 items"),
+        (from_rankings(["a"]), "1 items"),
+        (from_rankings(["abc"], weights=[0.5]), "whole numbers"),
+        (from_rankings(["abc"], weights=[500]), "too many profiles"),
+    ],
+)
 def test_what_breakdown_cannot_take_is_said(profile, message):
     with pytest.raises(UsageError, match=message):
         breakdown(profile, 1)

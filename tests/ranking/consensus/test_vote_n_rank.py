@@ -25,8 +25,9 @@ def test_textbook_profiles_have_their_known_winners_per_rule():
 
 
 def test_a_planted_outlier_task_moves_the_mean_and_not_the_votes():
-    board = from_table({**{f"t{i}": {"steady": 81.0, "lucky": 80.0} for i in range(9)},
-                        "outlier": {"steady": 10.0, "lucky": 99.0}})
+    board = from_table(
+        {**{f"t{i}": {"steady": 81.0, "lucky": 80.0} for i in range(9)}, "outlier": {"steady": 10.0, "lucky": 99.0}}
+    )
     results = vote_n_rank(board)
     assert results["mean"].order[0] == "lucky"
     for rule in ("borda", "copeland", "plurality", "minimax"):
@@ -63,7 +64,7 @@ def test_glue_is_rebuilt(shared_data):
     board = read_leaderboard(path)
     assert len(board.items) == 100
     assert len(board.names) == 11
-    assert len(board.ballot) == 1100 - 3                   # three cells are "-", NaN or empty
+    assert len(board.ballot) == 1100 - 3  # three cells are "-", NaN or empty
     results = vote_n_rank(read_leaderboard(path, tasks=GLUE))
     assert set(results) == {*ORDINAL, *CARDINAL}
     for merged in results.values():
@@ -73,8 +74,9 @@ def test_glue_is_rebuilt(shared_data):
     weighted = replace(read_leaderboard(path, tasks=GLUE), weight=np.array([halves.get(t, 1.0) for t in GLUE]))
     ours = aggregate(weighted, "mean").scores
     with path.open(encoding="utf-8-sig", newline="") as file:
-        published = {" ".join(row["Model"].split()): float(row["Score"]) for row in csv.DictReader(file)
-                     if row["Score"] != "-"}
+        published = {
+            " ".join(row["Model"].split()): float(row["Score"]) for row in csv.DictReader(file) if row["Score"] != "-"
+        }
     close = [abs(ours[name] - published[name]) <= 0.11 for name in published if name in ours]
     assert len(close) > 90
     assert np.mean(close) > 0.9

@@ -31,9 +31,20 @@ def byte_tokenizer(words=("Yes", "No", "<user>", "<assistant>")):
 def model():
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        built = LlamaForCausalLM(LlamaConfig(
-            vocab_size=280, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-            intermediate_size=48, max_position_embeddings=2048, pad_token_id=0, eos_token_id=1, bos_token_id=None))
+        built = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=280,
+                hidden_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                intermediate_size=48,
+                max_position_embeddings=2048,
+                pad_token_id=0,
+                eos_token_id=1,
+                bos_token_id=None,
+            )
+        )
         for parameter in built.parameters():
             parameter.data += 0.1 * torch.randn(parameter.shape)
     return built.eval()
@@ -59,8 +70,13 @@ def token(judge, word):
 
 def test_answers_are_what_the_logits_say(model, tokenizer):
     judge = CausalJudge(model, tokenizer, batch_size=3)
-    asked = [*(Question("pointwise", (d,)) for d in range(5)), Question("pairwise", (3, 2)),
-             Question("setwise", (4, 0, 2)), Question("exclude", (1, 2)), Question("identifiers", (2, 0, 1, 4))]
+    asked = [
+        *(Question("pointwise", (d,)) for d in range(5)),
+        Question("pairwise", (3, 2)),
+        Question("setwise", (4, 0, 2)),
+        Question("exclude", (1, 2)),
+        Question("identifiers", (2, 0, 1, 4)),
+    ]
     replies = list(judge.answer("q", TEXTS, asked))
     for question, reply in zip(asked, replies):
         logits, length = last_logits(model, judge, question)
@@ -68,7 +84,8 @@ def test_answers_are_what_the_logits_say(model, tokenizer):
         expected = {
             "pointwise": lambda lg=logits: (lg[token(judge, "Yes")] - lg[token(judge, "No")]).item(),
             "pairwise": lambda lt=letters: lt.softmax(0)[0].item(),
-            "setwise": lambda lt=letters: int(lt.argmax()), "exclude": lambda lt=letters: int(lt.argmax()),
+            "setwise": lambda lt=letters: int(lt.argmax()),
+            "exclude": lambda lt=letters: int(lt.argmax()),
             "identifiers": lambda lt=letters: pytest.approx(lt.tolist(), abs=1e-4),
         }[question.kind]()
         assert reply.value == pytest.approx(expected, abs=1e-4)
@@ -95,8 +112,23 @@ def test_first_takes_one_token_and_the_order_of_the_logits(model, tokenizer):
     assert (done.usage.calls, done.usage.tokens_out) == (1, 1)
 
 
-@pytest.mark.parametrize("strategy", ["pointwise", "prp", "setwise", "sliding", "full", "first", "grouprank", "iranker",
-                                      "jointrank", "top-down", "listt5", "dynamicrag"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "pointwise",
+        "prp",
+        "setwise",
+        "sliding",
+        "full",
+        "first",
+        "grouprank",
+        "iranker",
+        "jointrank",
+        "top-down",
+        "listt5",
+        "dynamicrag",
+    ],
+)
 def test_every_strategy_runs_on_it_and_loses_no_document(strategy, model, tokenizer):
     done = rerank("q", TEXTS, CausalJudge(model, tokenizer, max_tokens=8), strategy)
     assert sorted(done.order) == list(range(5))
@@ -104,16 +136,19 @@ def test_every_strategy_runs_on_it_and_loses_no_document(strategy, model, tokeni
 
 
 def test_rank_k_costs_more_the_more_it_may_think(model, tokenizer):
-    spent = [rerank("q", TEXTS, CausalJudge(model, tokenizer, max_tokens=most), "rank-k").usage.tokens_out
-             for most in (1, 4, 16, 40)]
+    spent = [
+        rerank("q", TEXTS, CausalJudge(model, tokenizer, max_tokens=most), "rank-k").usage.tokens_out
+        for most in (1, 4, 16, 40)
+    ]
     assert spent == sorted(spent)
     assert spent[0] == 1 < spent[-1] <= 40
 
 
 def test_generated_text_does_not_depend_on_the_batch(model, tokenizer):
     asked = [Question("listwise", shown) for shown in ((0, 1), (2, 3, 4), (4, 2, 0, 1))]
-    alone, together = (list(CausalJudge(model, tokenizer, batch_size=size, max_tokens=12).answer("q", TEXTS, asked))
-                       for size in (1, 3))
+    alone, together = (
+        list(CausalJudge(model, tokenizer, batch_size=size, max_tokens=12).answer("q", TEXTS, asked)) for size in (1, 3)
+    )
     assert alone == together
 
 

@@ -81,8 +81,13 @@ class Handler(BaseHTTPRequestHandler):
             return
         prompt = body["messages"][0]["content"]
         text = self.server.say(prompt)
-        self.send(200, {"choices": [{"message": {"content": text}}],
-                        "usage": {"prompt_tokens": len(prompt.split()), "completion_tokens": len(text.split())}})
+        self.send(
+            200,
+            {
+                "choices": [{"message": {"content": text}}],
+                "usage": {"prompt_tokens": len(prompt.split()), "completion_tokens": len(text.split())},
+            },
+        )
 
 
 @pytest.fixture
@@ -101,8 +106,22 @@ def judge(server, monkeypatch):
     return Endpoint(server.url, "tiny", wait_s=0.01, retries=2)
 
 
-@pytest.mark.parametrize("strategy", ["pointwise", "prp", "setwise", "sliding", "full", "grouprank", "iranker",
-                                      "jointrank", "top-down", "listt5", "permutation-self-consistency"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "pointwise",
+        "prp",
+        "setwise",
+        "sliding",
+        "full",
+        "grouprank",
+        "iranker",
+        "jointrank",
+        "top-down",
+        "listt5",
+        "permutation-self-consistency",
+    ],
+)
 def test_every_kind_of_question_is_asked_and_read(strategy, judge, server):
     done = rerank("which?", TEXTS, judge, strategy)
     assert done.order == (1, 3, 2, 0)
@@ -170,8 +189,17 @@ def test_time_outs_and_absent_servers_are_errors(server):
         rerank("q", TEXTS, Endpoint("http://127.0.0.1:9", "tiny", retries=0), "full")
 
 
-@pytest.mark.parametrize("body", [{}, {"choices": []}, {"choices": [{"message": None}]}, [], "no",
-                                  {"choices": [{"message": {"content": None}}], "usage": {"prompt_tokens": "many"}}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"choices": []},
+        {"choices": [{"message": None}]},
+        [],
+        "no",
+        {"choices": [{"message": {"content": None}}], "usage": {"prompt_tokens": "many"}},
+    ],
+)
 def test_answers_of_another_shape_are_malformed_and_lose_no_document(body, judge, server):
     server.script = [(200, {}, body)]
     done = rerank("q", TEXTS, judge, "full")
@@ -224,21 +252,42 @@ def test_a_budget_of_tokens_goes_by_the_estimate(server):
     assert server.requests[0][2]["max_tokens"] == 5
 
 
-@pytest.mark.parametrize(("kind", "text", "value"), [
-    ("listwise", "[2] > [1] > [3]", [1, 0, 2]), ("listwise", "2, 1, 3", [1, 0, 2]), ("listwise", "[3]>[9]", [2, 8]),
-    ("listwise", "<think>[1] > [2] > [3]</think>[3] > [2] > [1]", [2, 1, 0]),
-    ("listwise", "<think>so</think> text <answer> [2] > [3] > [1] </answer> as 10 of 12 say", [1, 2, 0]),
-    ("listwise", "<think>[1] > [2] > [3]", None), ("listwise", "I cannot.", None), ("listwise", "", None),
-    ("listwise", "<think>a</think> <think> [1] > [2]", None),
-    ("setwise", "[2]", 1), ("setwise", "Passage 3.", 2), ("setwise", "[1] or [2]", None), ("setwise", "[2], [2]", 1),
-    ("exclude", "<answer>[3]</answer>", 2), ("pairwise", "[1]", 1.0), ("pairwise", "[2]", 0.0),
-    ("pairwise", "tie", 0.5), ("pairwise", "[3]", None), ("pointwise", "7", 7.0), ("pointwise", "7.5/10", 7.5),
-    ("pointwise", "Yes.", 1.0), ("pointwise", "no", 0.0), ("pointwise", "between 3 and 5", None),
-    ("groupwise", "[1]: 3\n[3]: 5.5", [3.0, None, 5.5]),
-    ("groupwise", '{"[1]": 3, "[2]": 4, "[3]": 0}', [3.0, 4.0, 0.0]),
-    ("groupwise", "3, 4, 5", [3.0, 4.0, 5.0]), ("groupwise", "3, 4", None), ("selection", "NONE", []),
-    ("selection", "[3] > [1]", [2, 0]), ("selection", "all of them", None), ("identifiers", "[1]", None),
-])
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("listwise", "[2] > [1] > [3]", [1, 0, 2]),
+        ("listwise", "2, 1, 3", [1, 0, 2]),
+        ("listwise", "[3]>[9]", [2, 8]),
+        ("listwise", "<think>[1] > [2] > [3]</think>[3] > [2] > [1]", [2, 1, 0]),
+        ("listwise", "<think>so</think> text <answer> [2] > [3] > [1] </answer> as 10 of 12 say", [1, 2, 0]),
+        ("listwise", "<think>[1] > [2] > [3]", None),
+        ("listwise", "I cannot.", None),
+        ("listwise", "", None),
+        ("listwise", "<think>a</think> <think> [1] > [2]", None),
+        ("setwise", "[2]", 1),
+        ("setwise", "Passage 3.", 2),
+        ("setwise", "[1] or [2]", None),
+        ("setwise", "[2], [2]", 1),
+        ("exclude", "<answer>[3]</answer>", 2),
+        ("pairwise", "[1]", 1.0),
+        ("pairwise", "[2]", 0.0),
+        ("pairwise", "tie", 0.5),
+        ("pairwise", "[3]", None),
+        ("pointwise", "7", 7.0),
+        ("pointwise", "7.5/10", 7.5),
+        ("pointwise", "Yes.", 1.0),
+        ("pointwise", "no", 0.0),
+        ("pointwise", "between 3 and 5", None),
+        ("groupwise", "[1]: 3\n[3]: 5.5", [3.0, None, 5.5]),
+        ("groupwise", '{"[1]": 3, "[2]": 4, "[3]": 0}', [3.0, 4.0, 0.0]),
+        ("groupwise", "3, 4, 5", [3.0, 4.0, 5.0]),
+        ("groupwise", "3, 4", None),
+        ("selection", "NONE", []),
+        ("selection", "[3] > [1]", [2, 0]),
+        ("selection", "all of them", None),
+        ("identifiers", "[1]", None),
+    ],
+)
 def test_replies_are_read(kind, text, value):
     size = {"pointwise": 1, "pairwise": 2}.get(kind, 3)
     assert read_reply(Question(kind, tuple(range(size))), text) == value
@@ -260,11 +309,14 @@ def test_prompts_can_be_replaced(tmp_path, server):
     assert judge.identity != Endpoint(server.url, "tiny").identity
 
 
-@pytest.mark.parametrize(("name", "text", "message"), [
-    ("duel.txt", "$query $documents", "no kind of question has this name"),
-    ("setwise.txt", "$query", r"the template has the fields \['query'\]; write \$query and \$documents"),
-    ("setwise.txt", "$query $documents $passages", "the template has the fields"),
-])
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("duel.txt", "$query $documents", "no kind of question has this name"),
+        ("setwise.txt", "$query", r"the template has the fields \['query'\]; write \$query and \$documents"),
+        ("setwise.txt", "$query $documents $passages", "the template has the fields"),
+    ],
+)
 def test_prompts_that_cannot_work_are_refused(name, text, message, tmp_path):
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=message):

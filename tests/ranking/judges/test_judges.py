@@ -40,13 +40,18 @@ def well_formed(asked, answer):
         return answer in places
     if asked.kind in ("groupwise", "identifiers"):
         return len(answer) == len(places) and not any(math.isnan(score) for score in answer)
-    return len(set(answer)) == len(answer) and set(answer) <= set(places) and (
-        asked.kind == "selection" or set(answer) == set(places))
+    return (
+        len(set(answer)) == len(answer)
+        and set(answer) <= set(places)
+        and (asked.kind == "selection" or set(answer) == set(places))
+    )
 
 
-ANYTHING = st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=4) | st.binary(),
-                        lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=2), inner),
-                        max_leaves=8)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=4) | st.binary(),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=8,
+)
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -59,15 +64,29 @@ def test_a_checked_answer_is_well_formed_and_stays_so(kind, value, size):
         assert checked(asked, answer) == (answer, False)
 
 
-@pytest.mark.parametrize(("kind", "value", "answer", "malformed"), [
-    ("listwise", [2, 0, 1, 3], (2, 0, 1, 3), False), ("listwise", [3], (3, 0, 1, 2), True),
-    ("listwise", [1, 1, 0, 2, 3], (1, 0, 2, 3), True), ("listwise", [1.0, 0, 2, 3], (1, 0, 2, 3), False),
-    ("groupwise", [1, None, 2.5, 3], (1.0, -math.inf, 2.5, 3.0), True), ("groupwise", [1, 2], (-math.inf,) * 4, True),
-    ("identifiers", None, (0.0, -1.0, -2.0, -3.0), True), ("pairwise", 1.5, 0.5, True), ("pairwise", 0, 0.0, False),
-    ("selection", [], (), False), ("selection", [3, 1], (3, 1), False), ("selection", [3, 9], (3,), True),
-    ("selection", None, (0, 1, 2, 3), True), ("setwise", 3, 3, False), ("setwise", 4, 0, True),
-    ("setwise", True, 0, True), ("exclude", "no", 3, True), ("pointwise", math.nan, -math.inf, True),
-])
+@pytest.mark.parametrize(
+    ("kind", "value", "answer", "malformed"),
+    [
+        ("listwise", [2, 0, 1, 3], (2, 0, 1, 3), False),
+        ("listwise", [3], (3, 0, 1, 2), True),
+        ("listwise", [1, 1, 0, 2, 3], (1, 0, 2, 3), True),
+        ("listwise", [1.0, 0, 2, 3], (1, 0, 2, 3), False),
+        ("groupwise", [1, None, 2.5, 3], (1.0, -math.inf, 2.5, 3.0), True),
+        ("groupwise", [1, 2], (-math.inf,) * 4, True),
+        ("identifiers", None, (0.0, -1.0, -2.0, -3.0), True),
+        ("pairwise", 1.5, 0.5, True),
+        ("pairwise", 0, 0.0, False),
+        ("selection", [], (), False),
+        ("selection", [3, 1], (3, 1), False),
+        ("selection", [3, 9], (3,), True),
+        ("selection", None, (0, 1, 2, 3), True),
+        ("setwise", 3, 3, False),
+        ("setwise", 4, 0, True),
+        ("setwise", True, 0, True),
+        ("exclude", "no", 3, True),
+        ("pointwise", math.nan, -math.inf, True),
+    ],
+)
 def test_repairs(kind, value, answer, malformed):
     assert checked(question(kind), value) == (answer, malformed)
 
@@ -77,8 +96,16 @@ def test_the_oracle_answers_by_its_labels(kind):
     labels = [1.0, 3.0, 0.0, 2.0]
     asked = question(kind)
     (reply,) = Oracle(labels, threshold=1.5).answer("q", ["d"] * 4, [asked])
-    expected = {"pointwise": 1.0, "pairwise": 0.0, "setwise": 1, "exclude": 2, "groupwise": labels,
-                "identifiers": labels, "listwise": [1, 3, 0, 2], "selection": [1, 3]}
+    expected = {
+        "pointwise": 1.0,
+        "pairwise": 0.0,
+        "setwise": 1,
+        "exclude": 2,
+        "groupwise": labels,
+        "identifiers": labels,
+        "listwise": [1, 3, 0, 2],
+        "selection": [1, 3],
+    }
     assert reply.value == expected[kind]
     assert checked(asked, reply.value)[1] is False
 
@@ -95,8 +122,11 @@ def test_noise_is_a_function_of_seed_and_question(kind):
 
 
 def test_noise_is_normal_on_each_utility():
-    noisy = [reply.value for seed in range(3000)
-             for reply in Oracle([2.0], noise=1.5, seed=seed).answer("q", ["d"], [Question("pointwise", (0,))])]
+    noisy = [
+        reply.value
+        for seed in range(3000)
+        for reply in Oracle([2.0], noise=1.5, seed=seed).answer("q", ["d"], [Question("pointwise", (0,))])
+    ]
     assert np.mean(noisy) == pytest.approx(2.0, abs=0.1)
     assert np.std(noisy) == pytest.approx(1.5, abs=0.08)
 
@@ -114,8 +144,9 @@ def test_the_share_of_malformed_answers_is_as_asked():
     assert done.usage.malformed == pytest.approx(600, abs=80)
 
 
-@pytest.mark.parametrize("bad", [{"noise": -1}, {"malformed": 1.5}, {"kinds": ["duel"]},
-                                 {"labels": [[1]]}, {"labels": [math.nan]}])
+@pytest.mark.parametrize(
+    "bad", [{"noise": -1}, {"malformed": 1.5}, {"kinds": ["duel"]}, {"labels": [[1]]}, {"labels": [math.nan]}]
+)
 def test_oracle_settings_are_checked(bad):
     with pytest.raises(UsageError):
         Oracle(**{"labels": [1, 2], **bad})
@@ -177,8 +208,14 @@ def test_budgets_below_zero_are_refused():
 
 def test_a_cache_on_disk_gives_back_what_was_put(tmp_path):
     path = tmp_path / "deep" / "answers.jsonl"
-    kept = {"pointwise": -math.inf, "pairwise": 0.5, "setwise": 3, "listwise": (2, 0, 1),
-            "groupwise": (1.5, -math.inf), "selection": ()}
+    kept = {
+        "pointwise": -math.inf,
+        "pairwise": 0.5,
+        "setwise": 3,
+        "listwise": (2, 0, 1),
+        "groupwise": (1.5, -math.inf),
+        "selection": (),
+    }
     with Cache(path) as cache:
         for kind, answer in kept.items():
             cache.put(kind, kind, Kept(answer, kind == "setwise", 7, 1))
@@ -202,8 +239,16 @@ def test_a_torn_last_line_is_cut_off_and_written_again(tmp_path):
         assert Cache(path).get("d").answer == 0.0
 
 
-@pytest.mark.parametrize("line", ["{}", "what", "[1]", '{"key": "a", "kind": "duel", "answer": 1, "malformed": false}',
-                                  '{"key": "a", "kind": "pairwise", "answer": {}, "malformed": false}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{}",
+        "what",
+        "[1]",
+        '{"key": "a", "kind": "duel", "answer": 1, "malformed": false}',
+        '{"key": "a", "kind": "pairwise", "answer": {}, "malformed": false}',
+    ],
+)
 def test_a_broken_line_names_its_place(line, tmp_path):
     path = tmp_path / "answers.jsonl"
     with Cache(path) as cache:
@@ -215,8 +260,12 @@ def test_a_broken_line_names_its_place(line, tmp_path):
 
 def test_keys_tell_judges_queries_and_documents_apart(tmp_path):
     asked = Question("listwise", (0, 1))
-    keys = {Oracle(labels, noise=noise).key(query, ["a", "b"], asked)
-            for labels in ([1, 2], [2, 1]) for noise in (0.0, 1.0) for query in ("q", "r")}
+    keys = {
+        Oracle(labels, noise=noise).key(query, ["a", "b"], asked)
+        for labels in ([1, 2], [2, 1])
+        for noise in (0.0, 1.0)
+        for query in ("q", "r")
+    }
     assert len(keys) == 8
     by_text = RankerJudge(ByLength(), name="length")
     assert by_text.key("q", ["a", "b"], asked) != by_text.key("q", ["a", "c"], asked)
@@ -229,7 +278,8 @@ def test_keys_tell_judges_queries_and_documents_apart(tmp_path):
 def test_a_killed_process_pays_for_nothing_twice(tmp_path):
     path, paid = tmp_path / "answers.jsonl", tmp_path / "paid"
     script = tmp_path / "run.py"
-    script.write_text(textwrap.dedent("""
+    script.write_text(
+        textwrap.dedent("""
         import os, signal, sys
         from lorank.ranking import Oracle, rerank
 
@@ -244,11 +294,17 @@ def test_a_killed_process_pays_for_nothing_twice(tmp_path):
 
         done = rerank("q", ["d"] * 30, Paid(list(range(30)), noise=5.0), "setwise", cache=sys.argv[1])
         print(*done.order)
-    """))
+    """)
+    )
 
     def run(kill_at):
-        return subprocess.run([sys.executable, script, path, paid, str(kill_at)], capture_output=True,
-                              text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+        return subprocess.run(
+            [sys.executable, script, path, paid, str(kill_at)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            check=False,
+        )
 
     assert run(10).returncode == -signal.SIGKILL
     assert len(Cache(path)) == 9
@@ -267,8 +323,22 @@ class ByLength(Ranker):
         return np.array([len(documents[d]) for _, d in pairs], np.float32)
 
 
-@pytest.mark.parametrize("strategy", ["pointwise", "prp", "setwise", "sliding", "full", "first", "grouprank",
-                                      "iranker", "jointrank", "top-down", "listt5"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "pointwise",
+        "prp",
+        "setwise",
+        "sliding",
+        "full",
+        "first",
+        "grouprank",
+        "iranker",
+        "jointrank",
+        "top-down",
+        "listt5",
+    ],
+)
 def test_any_ranker_is_a_judge_and_scores_each_document_once(strategy):
     documents = ["x" * length for length in (3, 9, 1, 7, 5, 8, 2)]
     ranker = ByLength()

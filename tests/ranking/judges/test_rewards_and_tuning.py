@@ -45,12 +45,20 @@ def test_published_judges_are_in_the_catalogue(id):
     assert lorank.ranking.strategies.STRATEGIES
 
 
-@pytest.mark.parametrize(("text", "reward"), [
-    ("<think>a</think><answer>[2]</answer>", 1.0), ("<think>a</think><answer>[1]</answer>", 0.0), ("[2]", 0.0),
-    ("<think>a</think>[2]", 0.0), ("<answer>[2]</answer>", 0.0), ("<think>a</think><answer>[2] or [3]</answer>", 0.0),
-    ("<think>a<answer>[2]</answer>", 0.0), ("x <think>a</think><answer>[2]</answer>", 0.0),
-    ("<think>a</think><think>b</think><answer>[2]</answer>", 0.0),
-])
+@pytest.mark.parametrize(
+    ("text", "reward"),
+    [
+        ("<think>a</think><answer>[2]</answer>", 1.0),
+        ("<think>a</think><answer>[1]</answer>", 0.0),
+        ("[2]", 0.0),
+        ("<think>a</think>[2]", 0.0),
+        ("<answer>[2]</answer>", 0.0),
+        ("<think>a</think><answer>[2] or [3]</answer>", 0.0),
+        ("<think>a<answer>[2]</answer>", 0.0),
+        ("x <think>a</think><answer>[2]</answer>", 0.0),
+        ("<think>a</think><think>b</think><answer>[2]</answer>", 0.0),
+    ],
+)
 def test_setwise_reward_needs_the_format_and_the_label(text, reward):
     assert setwise_reward(text, 3, 1) == reward
 
@@ -68,15 +76,24 @@ def test_reasonrank_reward_by_hand_and_only_the_ideal_list_is_best():
     by_hand = (3 + 2 / 2 + 1 / math.log2(5)) / (3 + 2 / math.log2(3) + 1 / 2)
     overlap = (1 * 1 + 0.9 * 1 / 2 + 0.81 * 2 / 3 + 0.729 * 1) / (1 + 0.9 + 0.81 + 0.729)
     assert listwise_reward(reply(order), labels, phi=phi, gamma=gamma) == pytest.approx(
-        by_hand + phi * 1.0 + gamma * overlap)
+        by_hand + phi * 1.0 + gamma * overlap
+    )
     rewards = {p: listwise_reward(reply(p), labels, k=4) for p in permutations(range(4))}
     assert max(rewards, key=rewards.get) == (1, 3, 2, 0)
     assert sorted(rewards.values())[-2] < rewards[1, 3, 2, 0]
 
 
-@pytest.mark.parametrize("text", ["", "[2] > [1]", "<think>x</think><answer>[1]</answer>",
-                                  "<think>x</think><answer>[1] > [1]</answer>", "<think>[2] > [1]",
-                                  "<think>x</think><answer>[2] > [1] > [3]</answer>"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[2] > [1]",
+        "<think>x</think><answer>[1]</answer>",
+        "<think>x</think><answer>[1] > [1]</answer>",
+        "<think>[2] > [1]",
+        "<think>x</think><answer>[2] > [1] > [3]</answer>",
+    ],
+)
 def test_reasonrank_reward_is_gated_by_format(text):
     assert listwise_reward(text, [0, 1]) == 0.0
     assert listwise_reward(reply([1, 0]), [0, 1]) > 1
@@ -84,8 +101,14 @@ def test_reasonrank_reward_is_gated_by_format(text):
 
 @pytest.mark.parametrize("strategy", ["sliding", "rank-k", "full"])
 def test_reasoning_windows_survive_malformed_replies(strategy):
-    texts = ["<think>[3] is best", "<think>hm</think><answer></answer>", "<think>a</think>[2] > [2] > [99]", "", "[1",
-             "<think>a</think><answer>[2] > [1]</answer> <think>wait"]
+    texts = [
+        "<think>[3] is best",
+        "<think>hm</think><answer></answer>",
+        "<think>a</think>[2] > [2] > [99]",
+        "",
+        "[1",
+        "<think>a</think><answer>[2] > [1]</answer> <think>wait",
+    ]
 
     class Reasoner(Judge):
         asked = 0
@@ -212,8 +235,9 @@ def test_full_ranking_weights_and_loss():
     plain = torch.nn.functional.cross_entropy(logits, targets)
     torch.testing.assert_close(importance_weighted_lm_loss(logits, targets, torch.ones(20)), plain)
     each = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    torch.testing.assert_close(importance_weighted_lm_loss(logits, targets, weights),
-                               (each * weights).sum() / weights.sum())
+    torch.testing.assert_close(
+        importance_weighted_lm_loss(logits, targets, weights), (each * weights).sum() / weights.sum()
+    )
     with pytest.raises(UsageError, match="one target and one weight"):
         importance_weighted_lm_loss(logits, targets, weights[:5])
 

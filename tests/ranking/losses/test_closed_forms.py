@@ -77,18 +77,25 @@ def test_softmax_with_one_relevant_document_is_cross_entropy():
     relevant = torch.tensor([2, 0, 6])
     labels = torch.nn.functional.one_hot(relevant, 7).double()
     for target in ("normalized", "labels"):
-        close(softmax(scores, labels, target=target, temperature=0.5),
-              torch.nn.functional.cross_entropy(scores / 0.5, relevant))
+        close(
+            softmax(scores, labels, target=target, temperature=0.5),
+            torch.nn.functional.cross_entropy(scores / 0.5, relevant),
+        )
 
 
 @pytest.mark.parametrize("target", ["normalized", "softmax", "labels"])
 def test_softmax_by_hand(target):
     scores, labels = (0.2, 1.4, -0.3), (2, 0, 1)
     total = sum(math.exp(s) for s in scores)
-    wanted = {"normalized": [y / 3 for y in labels], "labels": labels,
-              "softmax": [math.exp(y) / sum(math.exp(z) for z in labels) for y in labels]}[target]
-    close(softmax(row(*scores), row(*labels), target=target),
-          -sum(p * math.log(math.exp(s) / total) for p, s in zip(wanted, scores)))
+    wanted = {
+        "normalized": [y / 3 for y in labels],
+        "labels": labels,
+        "softmax": [math.exp(y) / sum(math.exp(z) for z in labels) for y in labels],
+    }[target]
+    close(
+        softmax(row(*scores), row(*labels), target=target),
+        -sum(p * math.log(math.exp(s) / total) for p, s in zip(wanted, scores)),
+    )
 
 
 def test_softmax_is_least_where_shares_are_the_target():
@@ -153,8 +160,12 @@ def lambda_by_loops(s, y, weighting, k=None, sigma=1.0, mu=10.0, gain=lambda lab
             continue
         apart, near = abs(rank[i] - rank[j]), abs(discount(rank[i], k) - discount(rank[j], k))
         delta = discount(apart) - discount(apart + 1)
-        weight = {"lambdarank": abs(g[i] - g[j]) * near, "ndcg1": g[i] * discount(rank[i], k),
-                  "ndcg2": abs(g[i] - g[j]) * delta, "ndcg2pp": abs(g[i] - g[j]) * (mu * delta + near)}[weighting]
+        weight = {
+            "lambdarank": abs(g[i] - g[j]) * near,
+            "ndcg1": g[i] * discount(rank[i], k),
+            "ndcg2": abs(g[i] - g[j]) * delta,
+            "ndcg2pp": abs(g[i] - g[j]) * (mu * delta + near),
+        }[weighting]
         total += weight * math.log2(1 + math.exp(-sigma * (s[i] - s[j])))
     return total
 
@@ -169,8 +180,10 @@ def test_lambda_by_loops(weighting, options):
 
 def test_lambda_with_linear_gain():
     scores, labels = random_batch(lists=1)
-    close(lambda_loss(scores, labels, weighting="lambdarank", gain="linear"),
-          lambda_by_loops(scores[0].tolist(), labels[0].tolist(), "lambdarank", gain=lambda label: label))
+    close(
+        lambda_loss(scores, labels, weighting="lambdarank", gain="linear"),
+        lambda_by_loops(scores[0].tolist(), labels[0].tolist(), "lambdarank", gain=lambda label: label),
+    )
 
 
 def test_lambdarank_weights_are_the_change_of_ndcg_when_two_documents_swap():

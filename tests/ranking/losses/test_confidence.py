@@ -29,8 +29,9 @@ def test_by_hand():
 
 def test_confidence_ranking_ctr_with_weight_zero_is_bce():
     scores, labels = row(0.3, -1.0, 2.0), row(1, 0, 1)
-    torch.testing.assert_close(confidence_ranking(scores, labels, reference=row(9, 9, 9), strength=0.0),
-                               LOSSES["bce"](scores, labels))
+    torch.testing.assert_close(
+        confidence_ranking(scores, labels, reference=row(9, 9, 9), strength=0.0), LOSSES["bce"](scores, labels)
+    )
 
 
 @pytest.mark.parametrize("surrogate", sorted(SURROGATES))
@@ -40,8 +41,10 @@ def test_confidence_ranking_ctr_falls_iff_the_new_logit_improves_in_the_labels_d
     for label, better in ((1.0, 0.5), (0.0, -0.5)):
         labels, sign = torch.full((1, 2), label, dtype=torch.float64), 2 * label - 1
         assert (phi(sign * better * torch.ones(2)) < phi(torch.zeros(2))).all()
-        improved, same, worse = (confidence_ranking(old + step, labels, reference=old, surrogate=surrogate)
-                                 for step in (better, 0.0, -better))
+        improved, same, worse = (
+            confidence_ranking(old + step, labels, reference=old, surrogate=surrogate)
+            for step in (better, 0.0, -better)
+        )
         assert improved < same < worse
 
 
@@ -51,14 +54,17 @@ def test_padding_permutation_and_gradient():
     labels = (torch.rand(2, 5, generator=generator) < 0.5).double()
     mask = torch.tensor([[True] * 5, [True, True, True, False, False]])
     value = confidence_ranking(scores, labels, mask, reference=serving)
-    dirty = confidence_ranking(scores.masked_fill(~mask, math.nan), labels, mask,
-                               reference=serving.masked_fill(~mask, math.inf))
+    dirty = confidence_ranking(
+        scores.masked_fill(~mask, math.nan), labels, mask, reference=serving.masked_fill(~mask, math.inf)
+    )
     torch.testing.assert_close(dirty, value)
     order = torch.tensor([3, 0, 4, 2, 1])
     torch.testing.assert_close(
-        confidence_ranking(scores[:, order], labels[:, order], mask[:, order], reference=serving[:, order]), value)
+        confidence_ranking(scores[:, order], labels[:, order], mask[:, order], reference=serving[:, order]), value
+    )
     assert torch.autograd.gradcheck(
-        lambda s: confidence_ranking(s, labels, mask, reference=serving), scores.requires_grad_())
+        lambda s: confidence_ranking(s, labels, mask, reference=serving), scores.requires_grad_()
+    )
     with pytest.raises(UsageError, match="shape"):
         confidence_ranking(scores, labels, mask, reference=serving[:, :2])
 
@@ -83,8 +89,9 @@ def test_confidence_ranking_ctr_gains_auc_when_retrained_on_a_day_of_clicks():
         optimizer = torch.optim.SGD([weights], lr=0.3)
         for _ in range(15):
             optimizer.zero_grad()
-            confidence_ranking((x @ weights)[None], clicks[None], reference=(x @ yesterday)[None],
-                               strength=strength).backward()
+            confidence_ranking(
+                (x @ weights)[None], clicks[None], reference=(x @ yesterday)[None], strength=strength
+            ).backward()
             optimizer.step()
         return auc(test_x @ weights.detach(), test_clicks)
 

@@ -20,8 +20,11 @@ def auctions(count, size, seed=0):
 
 def by_loops(s, y, b, sigma=1.0):
     p = [1 / (1 + math.exp(-x)) for x in s]
-    return sum((b[i] * y[i] - b[j] * y[j]) * math.log1p(math.exp(-sigma * (b[i] * p[i] - b[j] * p[j])))
-               for i, j in product(range(len(s)), repeat=2) if b[i] * y[i] > b[j] * y[j])
+    return sum(
+        (b[i] * y[i] - b[j] * y[j]) * math.log1p(math.exp(-sigma * (b[i] * p[i] - b[j] * p[j])))
+        for i, j in product(range(len(s)), repeat=2)
+        if b[i] * y[i] > b[j] * y[j]
+    )
 
 
 @pytest.mark.parametrize("sigma", [0.5, 2.0])
@@ -83,6 +86,6 @@ def test_ctr_welfare_rankloss_brings_more_welfare_than_bce_at_equal_auc():
 
     slope, gained = fitted(lambda s: welfare(s, clicks, bids=bids))
     plain_slope, plain = fitted(lambda s: LOSSES["bce"](s, clicks))
-    assert slope > 0               # scores of both models rise with the one feature:
-    assert plain_slope > 0         # the same order of advertisements, the same AUC
+    assert slope > 0  # scores of both models rise with the one feature:
+    assert plain_slope > 0  # the same order of advertisements, the same AUC
     assert gained > plain

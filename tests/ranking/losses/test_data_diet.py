@@ -51,8 +51,11 @@ def early(x, labels, measure):
     values = []
     for seed in range(3):
         weights = train(x, labels, 10, seed)
-        values.append(el2n(x @ weights, labels) if measure == "el2n" else
-                      grand(loss("softmax"), x @ weights, labels, parameters=[weights]))
+        values.append(
+            el2n(x @ weights, labels)
+            if measure == "el2n"
+            else grand(loss("softmax"), x @ weights, labels, parameters=[weights])
+        )
     return torch.stack(values).mean(0)
 
 

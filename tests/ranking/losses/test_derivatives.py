@@ -36,8 +36,19 @@ def test_gradients_are_those_of_the_sum_over_lists(name):
     assert torch.isfinite(curvature).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"temperature": 0.5}, {"sigma": 2.0}, {"k": 2}, {"weighting": "ndcg1"},
-                                     {"target": "softmax"}, {"keep_equal": True}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 0.5},
+        {"sigma": 2.0},
+        {"k": 2},
+        {"weighting": "ndcg1"},
+        {"target": "softmax"},
+        {"keep_equal": True},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("name", CURVATURES)
 def test_closed_forms_are_the_second_derivative(name, options):
     from lorank.ranking.losses import loss_options

@@ -52,8 +52,7 @@ def test_padding_and_gradient():
     value = function(scores, labels, mask, reference=reference)
     dirty = function(scores.masked_fill(~mask, 1e9), labels, mask, reference=reference.masked_fill(~mask, 1e9))
     torch.testing.assert_close(dirty, value)
-    assert torch.autograd.gradcheck(
-        lambda s: function(s, labels, mask, reference=reference), scores.requires_grad_())
+    assert torch.autograd.gradcheck(lambda s: function(s, labels, mask, reference=reference), scores.requires_grad_())
 
 
 def test_perturbed_labels_stay_within_their_lists():
@@ -100,12 +99,15 @@ def test_finest_keeps_recommendations_under_perturbation_at_the_same_next_item_a
     before = trained(torch.zeros(10), labels, LOSSES["softmax"])
     perturbed = perturb(labels, mask, lost=0.2, wrong=0.2, generator=generator)
     plain = trained(before, perturbed, LOSSES["softmax"])
-    stable = trained(before, perturbed, rank_preserving(LOSSES["softmax"], strength=2.0, top=5, sampled=10),
-                     reference=x @ before)
+    stable = trained(
+        before, perturbed, rank_preserving(LOSSES["softmax"], strength=2.0, top=5, sampled=10), reference=x @ before
+    )
 
     def kept(after):
-        pairs = [(a.argsort(descending=True).tolist(), b.argsort(descending=True).tolist())
-                 for a, b in zip(test_x @ before, test_x @ after)]
+        pairs = [
+            (a.argsort(descending=True).tolist(), b.argsort(descending=True).tolist())
+            for a, b in zip(test_x @ before, test_x @ after)
+        ]
         jaccard = [len(set(a[:5]) & set(b[:5])) / len(set(a[:5]) | set(b[:5])) for a, b in pairs]
         return sum(rank_biased_overlap(a, b) for a, b in pairs) / 300, sum(jaccard) / 300
 

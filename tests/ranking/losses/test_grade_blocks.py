@@ -27,8 +27,9 @@ def test_value_and_gradient_are_those_of_all_pairs(sigma, weighted):
     winners, each = ordered_pair_weights(lists)
     expected, value = pairwise(lists.scores, winners, each, sigma), logistic_by_grade(lists, sigma)
     torch.testing.assert_close(value, expected)
-    torch.testing.assert_close(torch.autograd.grad(value.sum(), scores, retain_graph=True)[0],
-                               torch.autograd.grad(expected.sum(), scores)[0])
+    torch.testing.assert_close(
+        torch.autograd.grad(value.sum(), scores, retain_graph=True)[0], torch.autograd.grad(expected.sum(), scores)[0]
+    )
 
 
 def test_scores_that_spread_far_short_lists_and_many_grades_are_left_to_all_pairs():

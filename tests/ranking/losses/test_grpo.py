@@ -29,8 +29,9 @@ def test_the_loss_is_the_formula(beta):
             if mask[i, t]:
                 ratio = float((new[i, t] - old[i, t]).exp())
                 apart = float(reference[i, t] - new[i, t])
-                row.append(-min(ratio * gain[i], min(max(ratio, 0.8), 1.2) * gain[i])
-                           + beta * (np.exp(apart) - apart - 1))
+                row.append(
+                    -min(ratio * gain[i], min(max(ratio, 0.8), 1.2) * gain[i]) + beta * (np.exp(apart) - apart - 1)
+                )
         total += sum(row) / len(row)
     got = grpo_loss(new, old, gain, mask, reference_log_probs=reference, beta=beta)
     assert got.item() == pytest.approx(float(total) / 4)

@@ -21,10 +21,14 @@ def test_lipo_on_two_responses_with_unit_weight_is_dpo_loss_and_gradient():
     beta, chosen, rejected, ref_chosen, ref_rejected = 0.3, -4.0, -6.5, -5.0, -6.0
     h = beta * ((chosen - ref_chosen) - (rejected - ref_rejected))
     policy = row(rejected, chosen).requires_grad_()
-    unit = 1 / ((2 - 1) * (1 / math.log(2) - 1 / math.log(3)))           # 1 / Delta of a list of two
+    unit = 1 / ((2 - 1) * (1 / math.log(2) - 1 / math.log(3)))  # 1 / Delta of a list of two
     for name, weight in (("dpo", 1.0), ("lipo-lambda", unit)):
-        value = LOSSES[name](log_ratio_scores(policy, row(ref_rejected, ref_chosen), beta), row(0, 1), None,
-                             torch.tensor([weight], dtype=torch.float64))
+        value = LOSSES[name](
+            log_ratio_scores(policy, row(ref_rejected, ref_chosen), beta),
+            row(0, 1),
+            None,
+            torch.tensor([weight], dtype=torch.float64),
+        )
         (gradient,) = torch.autograd.grad(value, policy)
         assert float(value.detach()) == pytest.approx(math.log1p(math.exp(-h)))
         slope = beta / (1 + math.exp(h))
@@ -39,8 +43,13 @@ def test_lipo_with_the_hinge_on_two_responses_is_slic():
 def test_lipo_lambda_by_loops():
     s, y = (0.4, -0.3, 1.1, 0.2, 2.0), (1, 0, 0, 2, 1)
     tau = [1 + sum(other > own for other in s) for own in s]
-    expected = sum(abs(2 ** y[i] - 2 ** y[j]) * abs(1 / math.log(1 + tau[i]) - 1 / math.log(1 + tau[j]))
-                   * math.log1p(math.exp(-(s[i] - s[j]))) for i, j in product(range(5), repeat=2) if y[i] > y[j])
+    expected = sum(
+        abs(2 ** y[i] - 2 ** y[j])
+        * abs(1 / math.log(1 + tau[i]) - 1 / math.log(1 + tau[j]))
+        * math.log1p(math.exp(-(s[i] - s[j])))
+        for i, j in product(range(5), repeat=2)
+        if y[i] > y[j]
+    )
     assert float(LOSSES["lipo-lambda"](row(*s), row(*y))) == pytest.approx(expected)
 
 

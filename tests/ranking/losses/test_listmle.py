@@ -39,8 +39,10 @@ def test_likelihoods_of_all_orders_sum_to_one():
 def test_p_listmle_by_loops():
     labels, n = (1, 3, 0, 2), 4
     ideal = [s for _, s in sorted(zip(labels, SCORES), reverse=True)]
-    expected = sum((2 ** (n - r) - 1) / (2 ** (n - 1) - 1) * (math.log(sum(math.exp(t) for t in ideal[r - 1:])) - s)
-                   for r, s in enumerate(ideal, 1))
+    expected = sum(
+        (2 ** (n - r) - 1) / (2 ** (n - 1) - 1) * (math.log(sum(math.exp(t) for t in ideal[r - 1 :])) - s)
+        for r, s in enumerate(ideal, 1)
+    )
     assert float(p_listmle(row(*SCORES), row(*labels))) == pytest.approx(expected)
 
 
@@ -58,7 +60,8 @@ def test_documents_of_one_grade_compete_with_their_whole_grade():
 def test_without_the_last_grade_binary_labels_give_softmax_cross_entropy():
     labels = row(1, 0, 1, 0)
     assert float(listmle(row(*SCORES), labels, last_grade=False)) == pytest.approx(
-        float(softmax(row(*SCORES), labels, target="labels")))
+        float(softmax(row(*SCORES), labels, target="labels"))
+    )
 
 
 def test_long_lists_stay_finite():
@@ -69,7 +72,7 @@ def test_long_lists_stay_finite():
     value.backward()
     assert torch.isfinite(value)
     assert torch.isfinite(scores.grad).all()
-    assert float(p_listmle(row(1.0, 2.0), row(1, 0))) == pytest.approx(math.log1p(math.exp(1)))   # n = 2: a = 1, 0
+    assert float(p_listmle(row(1.0, 2.0), row(1, 0))) == pytest.approx(math.log1p(math.exp(1)))  # n = 2: a = 1, 0
 
 
 def test_scores_far_apart_do_not_lose_the_tail():
@@ -90,7 +93,7 @@ def test_only_the_order_of_labels_matters(function):
     labels = torch.randint(-2, 4, (3, 40), generator=generator).double()
     mask = torch.rand(3, 40, generator=generator) < 0.8
     expected = value_and_gradient(function, scores, labels, mask)
-    for other in (labels * 7, labels * 1e9, labels * 0.3 - 1, labels.exp()):   # gaps, far apart, no whole numbers
+    for other in (labels * 7, labels * 1e9, labels * 0.3 - 1, labels.exp()):  # gaps, far apart, no whole numbers
         for part, whole in zip(value_and_gradient(function, scores, other, mask), expected):
             torch.testing.assert_close(part, whole)
 

@@ -33,8 +33,9 @@ def test_discounted_gains_are_trec_evals_ndcg(k):
     ndcg = (normalized_gains(lists, "linear", k) * discounts(ranks(lists), k)).sum()
     measure = "nDCG" if k is None else f"nDCG@{k}"
     names = [f"d{i}" for i in range(9)]
-    theirs = per_query({"q": dict(zip(names, scores[0].tolist()))}, {"q": dict(zip(names, labels[0].tolist()))},
-                       [measure])
+    theirs = per_query(
+        {"q": dict(zip(names, scores[0].tolist()))}, {"q": dict(zip(names, labels[0].tolist()))}, [measure]
+    )
     assert float(ndcg) == pytest.approx(theirs[measure]["q"], rel=1e-5)
 
 

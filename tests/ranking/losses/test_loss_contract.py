@@ -148,7 +148,8 @@ def test_lists_without_two_labels_give_zero_and_are_not_counted(name, options):
     assert alone == 0
     assert (alone_gradient == 0).all()
     both, both_gradient = value_and_gradient(
-        function, torch.cat([scores, silent]), torch.cat([labels, silent_labels]), torch.cat([mask, silent_mask]))
+        function, torch.cat([scores, silent]), torch.cat([labels, silent_labels]), torch.cat([mask, silent_mask])
+    )
     torch.testing.assert_close(both, value)
     torch.testing.assert_close(both_gradient[:4], gradient)
     assert (both_gradient[4:] == 0).all()
@@ -158,7 +159,8 @@ def test_lists_without_two_labels_give_zero_and_are_not_counted(name, options):
 @pytest.mark.parametrize("shape", [(0, 5), (3, 0), (0, 0), (2, 1)])
 def test_empty_batches_give_zero(name, options, shape):
     value, gradient = value_and_gradient(
-        loss(name, **options), torch.zeros(shape), torch.zeros(shape), torch.ones(shape, dtype=torch.bool))
+        loss(name, **options), torch.zeros(shape), torch.zeros(shape), torch.ones(shape, dtype=torch.bool)
+    )
     assert value == 0
     assert gradient.shape == shape
 
@@ -200,8 +202,10 @@ def test_weights_scale_lists_and_documents(name, options):
     spread = weights[:, None].expand(4, 6)
     torch.testing.assert_close(function(scores, labels, mask, spread), (weights * each).mean())
     first, second = torch.rand(2, 4, 6, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    torch.testing.assert_close(function(scores, labels, mask, first) + function(scores, labels, mask, second),
-                               function(scores, labels, mask, first + second))
+    torch.testing.assert_close(
+        function(scores, labels, mask, first) + function(scores, labels, mask, second),
+        function(scores, labels, mask, first + second),
+    )
 
 
 @every_loss
@@ -214,7 +218,7 @@ def test_integer_labels_and_absent_mask_are_understood(name, options):
 @every_loss
 def test_inputs_are_left_as_they_were(name, options):
     scores, labels, mask = batch()
-    for given in (mask, torch.ones_like(mask)):      # where nothing is masked, nothing needs to be copied
+    for given in (mask, torch.ones_like(mask)):  # where nothing is masked, nothing needs to be copied
         copies = [tensor.clone() for tensor in (scores, labels, given)]
         loss(name, **options)(scores.requires_grad_(), labels, given, torch.ones_like(scores)).backward()
         assert all(torch.equal(a, b) for a, b in zip(copies, (scores, labels, given)))
@@ -237,16 +241,19 @@ def test_aliases_name_the_same_loss():
         assert loss(alias)(scores, labels, mask) == loss(name)(scores, labels, mask)
 
 
-@pytest.mark.parametrize(("name", "options", "message"), [
-    ("sofmax", {}, "did you mean 'softmax'"),
-    ("ranknet", {"sigmoid": 1.0}, "did you mean 'sigma'"),
-    ("bce", {"temperature": 1.0}, "unknown option of loss 'bce'"),
-    ("ranknet", {"sigma": 0.0}, "sigma must be above 0"),
-    ("lambda", {"weighting": "ndcg3"}, "did you mean 'ndcg"),
-    ("lambda", {"k": 0}, "k must be above 0"),
-    ("lambda", {"gain": "exp"}, "unknown gain 'exp'"),
-    ("softmax", {"target": "label"}, "did you mean 'labels'"),
-])
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("sofmax", {}, "did you mean 'softmax'"),
+        ("ranknet", {"sigmoid": 1.0}, "did you mean 'sigma'"),
+        ("bce", {"temperature": 1.0}, "unknown option of loss 'bce'"),
+        ("ranknet", {"sigma": 0.0}, "sigma must be above 0"),
+        ("lambda", {"weighting": "ndcg3"}, "did you mean 'ndcg"),
+        ("lambda", {"k": 0}, "k must be above 0"),
+        ("lambda", {"gain": "exp"}, "unknown gain 'exp'"),
+        ("softmax", {"target": "label"}, "did you mean 'labels'"),
+    ],
+)
 def test_wrong_names_and_values_are_refused_at_once(name, options, message):
     with pytest.raises(UsageError, match=message):
         loss(name, **options)
@@ -255,7 +262,12 @@ def test_wrong_names_and_values_are_refused_at_once(name, options, message):
 @pytest.mark.parametrize("name", PLAIN)
 def test_shapes_that_do_not_fit_are_refused(name):
     scores, labels, mask = batch()
-    for bad in [(scores, labels[:, :3], mask), (scores[0], labels[0], mask[0]), (scores, labels, mask.float()),
-                (scores, labels, mask, torch.ones(3)), (scores.long(), labels, mask)]:
+    for bad in [
+        (scores, labels[:, :3], mask),
+        (scores[0], labels[0], mask[0]),
+        (scores, labels, mask.float()),
+        (scores, labels, mask, torch.ones(3)),
+        (scores.long(), labels, mask),
+    ]:
         with pytest.raises(UsageError):
             LOSSES[name](*bad)

@@ -21,9 +21,16 @@ def batch(seed=0):
     mask = torch.ones(4, 6, dtype=torch.bool)
     mask[1, 4:] = mask[3, 2:] = False
     lists = torch.tensor([5, 2, 9, 4])
-    extras = {"items": (lists << 32).unsqueeze(1) + torch.arange(6), "lists": lists,
-              "outside": torch.tensor([False] * 4), "users": torch.tensor([0, 1, 1, 0]),
-              "epoch": torch.tensor(1.0), "first_stage": first, "reference": reference, "slow": first - reference}
+    extras = {
+        "items": (lists << 32).unsqueeze(1) + torch.arange(6),
+        "lists": lists,
+        "outside": torch.tensor([False] * 4),
+        "users": torch.tensor([0, 1, 1, 0]),
+        "epoch": torch.tensor(1.0),
+        "first_stage": first,
+        "reference": reference,
+        "slow": first - reference,
+    }
     return scores, labels, mask, extras
 
 
@@ -55,7 +62,7 @@ def test_gradient_is_the_derivative(name):
     def value(s):
         return loss(name)(s, labels, mask, **wanted(name, extras))
 
-    if name == "elr":      # its target is the ranker's own belief, held constant
+    if name == "elr":  # its target is the ranker's own belief, held constant
         function = loss(name, decay=0.999999)
         function(scores, labels, mask, **wanted(name, extras))
         held = function.state_dict()
@@ -70,10 +77,16 @@ def test_gradient_is_the_derivative(name):
 @every_wanting
 @pytest.mark.parametrize("shape", [(0, 5), (3, 0)])
 def test_empty_batches_give_zero(name, shape):
-    empty = {"items": torch.zeros(shape, dtype=torch.int64), "lists": torch.arange(shape[0]),
-             "users": torch.zeros(shape[0], dtype=torch.int64), "outside": torch.ones(shape[0], dtype=torch.bool),
-             "epoch": torch.tensor(0.0),
-             "first_stage": torch.zeros(shape), "reference": torch.zeros(shape), "slow": torch.zeros(shape)}
+    empty = {
+        "items": torch.zeros(shape, dtype=torch.int64),
+        "lists": torch.arange(shape[0]),
+        "users": torch.zeros(shape[0], dtype=torch.int64),
+        "outside": torch.ones(shape[0], dtype=torch.bool),
+        "epoch": torch.tensor(0.0),
+        "first_stage": torch.zeros(shape),
+        "reference": torch.zeros(shape),
+        "slow": torch.zeros(shape),
+    }
     scores = torch.zeros(shape, requires_grad=True)
     value = loss(name)(scores, torch.zeros(shape), torch.ones(shape, dtype=torch.bool), **wanted(name, empty))
     value.backward()
@@ -96,12 +109,19 @@ def test_memory_is_tensors_and_another_takes_it_up_to_the_bit(name):
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), other.state_dict().values()))
 
 
-@pytest.mark.parametrize(("name", "options", "message"), [
-    ("finest", {"base": "sofmax"}, "did you mean 'softmax'"), ("finest", {"base": "elr"}, "cannot be built on"),
-    ("finest", {"lost": 0.8, "wrong": 0.5}, "lost and wrong"), ("data-diet", {"fraction": 0.0}, "fraction"),
-    ("answer-rerank-curriculum", {"heuristic": "luck"}, "unknown heuristic"), ("elr", {"decay": 1.0}, "decay"),
-    ("confidence-ranking-ctr", {"strength": -1.0}, "strength"), ("elr", {"items": 3}, "unknown option"),
-])
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("finest", {"base": "sofmax"}, "did you mean 'softmax'"),
+        ("finest", {"base": "elr"}, "cannot be built on"),
+        ("finest", {"lost": 0.8, "wrong": 0.5}, "lost and wrong"),
+        ("data-diet", {"fraction": 0.0}, "fraction"),
+        ("answer-rerank-curriculum", {"heuristic": "luck"}, "unknown heuristic"),
+        ("elr", {"decay": 1.0}, "decay"),
+        ("confidence-ranking-ctr", {"strength": -1.0}, "strength"),
+        ("elr", {"items": 3}, "unknown option"),
+    ],
+)
 def test_wrong_options_are_refused_at_once(name, options, message):
     with pytest.raises(UsageError, match=message):
         loss(name, **options)
@@ -111,8 +131,10 @@ def test_curriculum_is_the_base_loss_weighted_by_its_epoch():
     scores, labels, mask, extras = batch()
     late = extras | {"epoch": torch.tensor(5.0)}
     function = loss("answer-rerank-curriculum", base="ranknet", epochs=5)
-    torch.testing.assert_close(function(scores, labels, mask, **wanted("answer-rerank-curriculum", late)),
-                               loss("ranknet")(scores, labels, mask))
+    torch.testing.assert_close(
+        function(scores, labels, mask, **wanted("answer-rerank-curriculum", late)),
+        loss("ranknet")(scores, labels, mask),
+    )
 
 
 def test_finest_perturbs_alike_for_the_same_lists_and_epoch_and_anew_for_another():
@@ -134,6 +156,8 @@ def test_data_diet_trains_on_the_hardest_lists_only():
     from lorank.ranking.losses.data_diet import el2n
 
     hardest = el2n(scores, labels, mask).argsort(descending=True)[:2].sort().values
-    torch.testing.assert_close(diet(scores, labels, mask, lists=extras["lists"], epoch=torch.tensor(1)),
-                               loss("softmax")(scores[hardest], labels[hardest], mask[hardest]))
+    torch.testing.assert_close(
+        diet(scores, labels, mask, lists=extras["lists"], epoch=torch.tensor(1)),
+        loss("softmax")(scores[hardest], labels[hardest], mask[hardest]),
+    )
     assert diet.kept(torch.tensor([1000])).all()

@@ -54,7 +54,7 @@ def test_lists_of_equal_labels_count_where_the_loss_keeps_them(name):
 
 
 def test_lists_of_one_size_are_a_view_and_others_waste_a_quarter_at_most():
-    (_, places, _), = grids(torch.tensor([0, 4, 8, 12]))
+    ((_, places, _),) = grids(torch.tensor([0, 4, 8, 12]))
     assert isinstance(places, slice)
     sizes = np.random.default_rng(0).integers(0, 200, 500)
     offsets = torch.tensor(np.concatenate([[0], np.cumsum(sizes)]))
@@ -68,9 +68,12 @@ def test_nothing_gives_zero():
     assert packed(loss("softmax"))(torch.zeros(2), torch.ones(2), torch.tensor([0, 0, 2])) == 0
 
 
-@pytest.mark.parametrize(("labels", "offsets", "weights"), [
-    (2, [0, 3], None), (3, [0, 2], None), (3, [1, 3], None), (3, [0, 2, 1, 3], None), (3, [0, 3], 2)])
+@pytest.mark.parametrize(
+    ("labels", "offsets", "weights"),
+    [(2, [0, 3], None), (3, [0, 2], None), (3, [1, 3], None), (3, [0, 2, 1, 3], None), (3, [0, 3], 2)],
+)
 def test_what_does_not_fit_is_refused(labels, offsets, weights):
     with pytest.raises(UsageError, match="packed|offsets"):
-        packed(loss("mse"))(torch.zeros(3), torch.zeros(labels), torch.tensor(offsets),
-                            None if weights is None else torch.ones(weights))
+        packed(loss("mse"))(
+            torch.zeros(3), torch.zeros(labels), torch.tensor(offsets), None if weights is None else torch.ones(weights)
+        )

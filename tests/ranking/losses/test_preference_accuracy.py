@@ -29,7 +29,7 @@ def test_preference_ranking_accuracy_of_any_policy():
 
 def test_idealised_accuracy_in_closed_form():
     chosen, rejected = pairs()
-    assert idealised_accuracy(chosen, rejected, 1.0, beta=0.1) == 1            # everyone agrees: all can be right
+    assert idealised_accuracy(chosen, rejected, 1.0, beta=0.1) == 1  # everyone agrees: all can be right
     assert idealised_accuracy(chosen, rejected, 0.0, beta=0.1) == 0
     assert idealised_accuracy(chosen, rejected, 0.5, beta=0.1) == ranking_accuracy(chosen, rejected)
     for alpha, beta in ((0.7, 0.1), (0.6, 0.5)):
@@ -61,9 +61,12 @@ def test_a_pair_flips_exactly_when_its_dpo_loss_falls_below_the_turning_value(be
 
 def test_wrong_use_is_refused():
     chosen, rejected = pairs()
-    for call in (lambda: ranking_accuracy(chosen, rejected[:3]), lambda: ranking_accuracy(chosen[:0], chosen[:0]),
-                 lambda: ranking_accuracy(chosen, rejected, chosen_lengths=torch.ones(200)),
-                 lambda: idealised_accuracy(chosen, rejected, 1.2, beta=0.1),
-                 lambda: turning_loss(chosen, rejected, beta=0.0)):
+    for call in (
+        lambda: ranking_accuracy(chosen, rejected[:3]),
+        lambda: ranking_accuracy(chosen[:0], chosen[:0]),
+        lambda: ranking_accuracy(chosen, rejected, chosen_lengths=torch.ones(200)),
+        lambda: idealised_accuracy(chosen, rejected, 1.2, beta=0.1),
+        lambda: turning_loss(chosen, rejected, beta=0.0),
+    ):
         with pytest.raises(UsageError):
             call()

@@ -34,13 +34,16 @@ def mean_over_lists(rax_loss, scores, labels, mask, **options):
     return sum(float(value) for value in rows) / len(rows)
 
 
-@pytest.mark.parametrize(("name", "options", "theirs"), [
-    ("bce", {}, "pointwise_sigmoid_loss"),
-    ("mse", {}, "pointwise_mse_loss"),
-    ("hinge", {}, "pairwise_hinge_loss"),
-    ("ranknet", {}, "pairwise_logistic_loss"),
-    ("softmax", {"target": "labels"}, "softmax_loss"),
-])
+@pytest.mark.parametrize(
+    ("name", "options", "theirs"),
+    [
+        ("bce", {}, "pointwise_sigmoid_loss"),
+        ("mse", {}, "pointwise_mse_loss"),
+        ("hinge", {}, "pairwise_hinge_loss"),
+        ("ranknet", {}, "pairwise_logistic_loss"),
+        ("softmax", {"target": "labels"}, "softmax_loss"),
+    ],
+)
 def test_same_value(rax, name, options, theirs):
     scores, labels, mask = batch()
     ours = loss(name, **options)(scores, labels, mask)

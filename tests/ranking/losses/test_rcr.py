@@ -35,8 +35,9 @@ def test_without_relevant_documents_only_calibration_counts():
 
 def minimiser(objective):
     scores = torch.zeros(1, 4, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([scores], max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-15,
-                                  line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [scores], max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-15, line_search_fn="strong_wolfe"
+    )
 
     def step():
         optimizer.zero_grad()

@@ -24,8 +24,10 @@ def value_of(measure, labels):
     """A measure of a list of labels from the top down, written from its own definition."""
     n = len(labels)
     if measure == "ndcg":
+
         def dcg(order):
             return sum((2**y - 1) / math.log2(1 + r) for r, y in enumerate(order, 1))
+
         return dcg(labels) / dcg(sorted(labels, reverse=True))
     if measure == "mrr":
         return max((1 / r for r, y in enumerate(labels, 1) if y > 0), default=0.0)
@@ -77,7 +79,7 @@ def test_ltr_tricks_yetirank_by_loops(measure, noise):
         for p in range(3):
             (s_a, y_a, _), (s_b, y_b, _) = documents[p : p + 2]
             labels = [int(d[1]) for d in documents]
-            swapped = [*labels[:p], labels[p + 1], labels[p], *labels[p + 2:]]
+            swapped = [*labels[:p], labels[p + 1], labels[p], *labels[p + 2 :]]
             weight = abs(value_of(measure, labels) - value_of(measure, swapped))
             margin = s_a - s_b if y_a > y_b else s_b - s_a
             expected += weight * math.log1p(math.exp(-margin)) / 5
@@ -87,8 +89,11 @@ def test_ltr_tricks_yetirank_by_loops(measure, noise):
 
 def test_noise_has_its_law_and_a_generator_its_own_draws():
     lists = canonical(clean(torch.zeros(1, 4000), torch.zeros(1, 4000)))
-    for kind, (mean, variance) in {"gumbel": (0.5772, math.pi**2 / 6), "logistic": (0, math.pi**2 / 3),
-                                   "normal": (0, 1)}.items():
+    for kind, (mean, variance) in {
+        "gumbel": (0.5772, math.pi**2 / 6),
+        "logistic": (0, math.pi**2 / 3),
+        "normal": (0, 1),
+    }.items():
         drawn = draw(lists, 10, kind, torch.Generator().manual_seed(1))
         assert float(drawn.mean()) == pytest.approx(mean, abs=0.03)
         assert float(drawn.var()) == pytest.approx(variance, rel=0.05)
@@ -134,8 +139,9 @@ def test_noisy_loss_stays_equivariant_and_differentiable():
 def test_ltr_tricks_stochasticrank_on_two_documents_is_exact():
     """E nDCG = low + (1 - low) Phi((s_1 - s_2) / (sigma sqrt 2)), low = 1 / log2(3)."""
     gap, sigma = 0.6, 0.8
-    gradient = stochastic_rank_gradient(row(gap, 0), row(1, 0), sigma=sigma, samples=20_000,
-                                        generator=torch.Generator().manual_seed(0))
+    gradient = stochastic_rank_gradient(
+        row(gap, 0), row(1, 0), sigma=sigma, samples=20_000, generator=torch.Generator().manual_seed(0)
+    )
     spread = sigma * math.sqrt(2)
     slope = (1 - 1 / math.log2(3)) * math.exp(-((gap / spread) ** 2) / 2) / math.sqrt(2 * math.pi) / spread
     assert gradient[0].tolist() == pytest.approx([-slope, slope], rel=0.02)
@@ -180,6 +186,7 @@ def test_ltr_tricks_side_by_side_on_planted_lists():
         def gradient(scores):
             scores = scores.detach().requires_grad_()
             return torch.autograd.grad(function(scores, labels), scores)[0]
+
         return gradient
 
     table = {}

@@ -37,8 +37,14 @@ def test_a_planted_noisy_scorer_falls_as_predicted(noise, measure, top):
 
 def test_an_oracle_is_flat_at_one():
     first, _, qrels = planted(0.0)
-    study = depth_study(first, {q: {d: float(qrels[q].get(d, 0)) for d in row} for q, row in first.items()}, qrels,
-                        DEPTHS, "R@1", resamples=100)
+    study = depth_study(
+        first,
+        {q: {d: float(qrels[q].get(d, 0)) for d in row} for q, row in first.items()},
+        qrels,
+        DEPTHS,
+        "R@1",
+        resamples=100,
+    )
     assert [point.mean for point in study.points] == [1.0] * 4 == list(study.ceiling)
     assert (study.best.depth, study.enough, study.harms) == (1, 1, None)
 

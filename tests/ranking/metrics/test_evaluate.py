@@ -29,8 +29,13 @@ def world():
     documents = [f"d{i}" for i in range(40)]
     qrels = {f"q{q}": {d: int(rng.integers(1, 3)) for d in rng.choice(documents, 6)} for q in range(40)}
     skill = {"weak": 0.2, "middling": 0.7, "strong": 2.0}
-    runs = {name: {query: {d: float(strength * judged.get(d, 0) + rng.normal()) for d in documents[:30]}
-                   for query, judged in qrels.items()} for name, strength in skill.items()}
+    runs = {
+        name: {
+            query: {d: float(strength * judged.get(d, 0) + rng.normal()) for d in documents[:30]}
+            for query, judged in qrels.items()
+        }
+        for name, strength in skill.items()
+    }
     return runs, qrels
 
 
@@ -58,7 +63,10 @@ def test_comparisons_are_paired_and_corrected_within_a_measure(judged):
     for measure in MEASURES:
         rows = [c for c in judged.comparisons if c.measure == measure]
         assert [(c.system, c.baseline) for c in rows] == [
-            ("middling", "weak"), ("strong", "weak"), ("strong", "middling")]
+            ("middling", "weak"),
+            ("strong", "weak"),
+            ("strong", "middling"),
+        ]
         for c in rows:
             a, b = (np.array(list(judged.systems[name].values[measure].values())) for name in (c.system, c.baseline))
             assert c.difference == pytest.approx((a - b).mean())
@@ -145,12 +153,20 @@ def test_lorank_evaluate_is_this_one():
     assert lorank.evaluate is lorank.ranking.evaluate is evaluate
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"baseline": "week"}, "did you mean 'weak'"), ({"test": "wilcoxon"}, "unknown test"),
-    ({"interval": "basic"}, "unknown interval"), ({"pairs": "everything"}, "unknown pairs"),
-    ({"unknown": "skip"}, "unknown unknown"), ({"confidence": 1.0}, "confidence must lie"),
-    ({"resamples": 0}, "resamples"), ({"measures": "RR@10"}, "list of names"),
-    ({"measures": []}, "nothing to judge")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"baseline": "week"}, "did you mean 'weak'"),
+        ({"test": "wilcoxon"}, "unknown test"),
+        ({"interval": "basic"}, "unknown interval"),
+        ({"pairs": "everything"}, "unknown pairs"),
+        ({"unknown": "skip"}, "unknown unknown"),
+        ({"confidence": 1.0}, "confidence must lie"),
+        ({"resamples": 0}, "resamples"),
+        ({"measures": "RR@10"}, "list of names"),
+        ({"measures": []}, "nothing to judge"),
+    ],
+)
 def test_wrong_use_is_refused(world, options, message):
     with pytest.raises(UsageError, match=message):
         evaluate(*world, **options)

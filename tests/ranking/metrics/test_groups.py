@@ -32,8 +32,10 @@ def test_the_interval_over_groups_of_one_is_the_plain_one_and_over_one_group_is_
 
 
 def runs_of(old, new):
-    return {name: {q: {"r": 2.0 if hit else 0.0, "o": 1.0} for q, hit in hits.items()}
-            for name, hits in (("old", old), ("new", new))}
+    return {
+        name: {q: {"r": 2.0 if hit else 0.0, "o": 1.0} for q, hit in hits.items()}
+        for name, hits in (("old", old), ("new", new))
+    }
 
 
 def test_the_test_flips_whole_groups():
@@ -57,8 +59,7 @@ def test_p_over_groups_is_the_share_of_sign_patterns_of_the_sums():
     old = {q: bool(rng.integers(2)) for q in queries}
     difference = np.array([[float(new[q]) - float(old[q])] for q in queries])
     total = sums(difference, membership(groups, queries))[:, 0]
-    reached = [abs(np.dot(signs, total)) >= abs(total.sum()) - 1e-12
-               for signs in itertools.product([1, -1], repeat=3)]
+    reached = [abs(np.dot(signs, total)) >= abs(total.sum()) - 1e-12 for signs in itertools.product([1, -1], repeat=3)]
     found = evaluate(runs_of(old, new), {q: {"r": 1} for q in queries}, ["P@1"], groups=groups, resamples=50)
     assert found.comparisons[0].p == pytest.approx(np.mean(reached))
     assert found.settings["groups"] == 3

@@ -12,8 +12,14 @@ from lorank.ranking.metrics.intervals import INTERVALS, bca, bootstrap_means, in
 def test_intervals_are_scipys_within_resampling_error(method, confidence):
     values = np.random.default_rng(0).exponential(1, 80)
     ours = interval(values, rng=np.random.default_rng(1), resamples=20_000, confidence=confidence, method=method)
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, confidence_level=confidence,
-                             method={"bca": "BCa"}.get(method, method), rng=2).confidence_interval
+    theirs = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=20_000,
+        confidence_level=confidence,
+        method={"bca": "BCa"}.get(method, method),
+        rng=2,
+    ).confidence_interval
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.05 * values.std() / np.sqrt(80) * 3)
 
 
@@ -21,8 +27,13 @@ def test_intervals_are_scipys_within_resampling_error(method, confidence):
 def test_on_the_same_resamples_they_are_scipys_exactly(method):
     values = np.random.default_rng(3).gamma(2, 1, 40)
     means = bootstrap_means(values[:, None], rng=np.random.default_rng(4), resamples=500)[:, 0]
-    given = stats.bootstrap((values,), np.mean, n_resamples=0, method={"bca": "BCa"}.get(method, method),
-                            bootstrap_result=type("Result", (), {"bootstrap_distribution": means})())
+    given = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=0,
+        method={"bca": "BCa"}.get(method, method),
+        bootstrap_result=type("Result", (), {"bootstrap_distribution": means})(),
+    )
     ours = INTERVALS[method](means, values, 0.95)
     assert ours == pytest.approx(tuple(given.confidence_interval), rel=1e-3)
 

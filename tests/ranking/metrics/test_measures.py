@@ -84,13 +84,20 @@ def test_mean_of_is_the_mean():
     run = {str(q): {d: float(rng.random()) for d in DOCUMENTS} for q in range(5)}
     qrels = {str(q): {d: int(rng.integers(3)) for d in DOCUMENTS} for q in range(6)}
     assert mean_of(run, qrels, "nDCG@5") == pytest.approx(
-        np.mean(list(per_query(run, qrels, ["nDCG@5"])["nDCG@5"].values())))
+        np.mean(list(per_query(run, qrels, ["nDCG@5"])["nDCG@5"].values()))
+    )
     assert mean_of(run, {}, "nDCG@5") == 0.0
 
 
-@pytest.mark.parametrize(("name", "message"), [
-    ("nDGC@10", "did you mean 'nDCG'"), ("nDCG@@10", "cannot read the measure"), ("ERR@10", "does not run"),
-    ("", "cannot read|unknown measure")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nDGC@10", "did you mean 'nDCG'"),
+        ("nDCG@@10", "cannot read the measure"),
+        ("ERR@10", "does not run"),
+        ("", "cannot read|unknown measure"),
+    ],
+)
 def test_measures_that_cannot_be_had(name, message):
     with pytest.raises(UsageError, match=message):
         per_query({}, {}, [name])

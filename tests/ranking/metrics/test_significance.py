@@ -28,16 +28,27 @@ def test_exact_p_is_the_share_of_sign_patterns(values):
 @pytest.mark.parametrize("seed", range(4))
 def test_exact_p_is_scipys(seed):
     differences = np.random.default_rng(seed).normal(0.4, 1, 12)
-    peer = stats.permutation_test((differences, np.zeros(12)), lambda a, b, axis: (a - b).mean(axis),
-                                  permutation_type="samples", n_resamples=np.inf, vectorized=True)
+    peer = stats.permutation_test(
+        (differences, np.zeros(12)),
+        lambda a, b, axis: (a - b).mean(axis),
+        permutation_type="samples",
+        n_resamples=np.inf,
+        vectorized=True,
+    )
     assert randomization_test(differences, rng=rng()) == pytest.approx(peer.pvalue)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.1, 0.2])
 def test_monte_carlo_p_is_scipys_within_its_error(shift):
     differences = np.random.default_rng(1).normal(shift, 1, 150)
-    peer = stats.permutation_test((differences, np.zeros(150)), lambda a, b, axis: (a - b).mean(axis), rng=2,
-                                  permutation_type="samples", n_resamples=20_000, vectorized=True).pvalue
+    peer = stats.permutation_test(
+        (differences, np.zeros(150)),
+        lambda a, b, axis: (a - b).mean(axis),
+        rng=2,
+        permutation_type="samples",
+        n_resamples=20_000,
+        vectorized=True,
+    ).pvalue
     p = randomization_test(differences, rng=rng(), resamples=20_000)
     assert p == pytest.approx(peer, abs=5 * np.sqrt(2 * peer * (1 - peer) / 20_000))
 
@@ -51,7 +62,7 @@ def test_monte_carlo_p_counts_the_observed_pattern():
 def test_columns_are_tested_as_if_alone():
     columns = np.random.default_rng(3).normal(0.1, 1, (60, 3))
     columns[:, 1] = 0
-    columns[:EXACT_UP_TO - 6, 1] = 0.1
+    columns[: EXACT_UP_TO - 6, 1] = 0.1
     together = randomization_test(columns, rng=rng())
     alone = [randomization_test(columns[:, c], rng=rng()) for c in range(3)]
     assert together.tolist() == alone

@@ -14,9 +14,16 @@ from lorank.ranking.metrics import per_query
 
 CUTOFFS = (5, 10, 15, 20, 30, 100, 200, 500, 1000)
 NAMES = {
-    "map": "AP", "ndcg": "nDCG", "recip_rank": "RR", "Rprec": "Rprec", "bpref": "Bpref", "infAP": "infAP",
-    **{f"P_{k}": f"P@{k}" for k in CUTOFFS}, **{f"recall_{k}": f"R@{k}" for k in CUTOFFS},
-    **{f"ndcg_cut_{k}": f"nDCG@{k}" for k in CUTOFFS}, **{f"map_cut_{k}": f"AP@{k}" for k in CUTOFFS},
+    "map": "AP",
+    "ndcg": "nDCG",
+    "recip_rank": "RR",
+    "Rprec": "Rprec",
+    "bpref": "Bpref",
+    "infAP": "infAP",
+    **{f"P_{k}": f"P@{k}" for k in CUTOFFS},
+    **{f"recall_{k}": f"R@{k}" for k in CUTOFFS},
+    **{f"ndcg_cut_{k}": f"nDCG@{k}" for k in CUTOFFS},
+    **{f"map_cut_{k}": f"AP@{k}" for k in CUTOFFS},
     **{f"success_{k}": f"Success@{k}" for k in (1, 5, 10)},
 }
 GRADED = {"ndcg", *(f"ndcg_cut_{k}" for k in CUTOFFS)}
@@ -56,12 +63,22 @@ def check(expected, run, qrels, *, level=1, missing="skip", least=45):
         assert set(values) == wanted.keys() - {"all"} or wanted.keys() == {"all"}
 
 
-@pytest.mark.parametrize(("output", "qrels", "least"), [
-    ("out.test", "qrels.test", 13), ("out.test", "qrels.test.with-comments", 13), ("out.test.a", "qrels.test", 45),
-    ("out.test.aq", "qrels.test", 45)])
+@pytest.mark.parametrize(
+    ("output", "qrels", "least"),
+    [
+        ("out.test", "qrels.test", 13),
+        ("out.test", "qrels.test.with-comments", 13),
+        ("out.test.a", "qrels.test", 45),
+        ("out.test.aq", "qrels.test", 45),
+    ],
+)
 def test_every_measure_both_name(folder, output, qrels, least):
-    check(printed(folder / f"{output}.gz"), read_run(folder / "results.test.gz"),
-          read_qrels(folder / f"{qrels}.gz"), least=least)
+    check(
+        printed(folder / f"{output}.gz"),
+        read_run(folder / "results.test.gz"),
+        read_qrels(folder / f"{qrels}.gz"),
+        least=least,
+    )
 
 
 def test_queries_without_results_count_zero_as_with_c(folder):
@@ -73,8 +90,10 @@ def test_queries_without_results_count_zero_as_with_c(folder):
 def test_only_the_first_hundred_as_with_m100(folder):
     from lorank.ranking.metrics import ranking_of
 
-    run = {query: {document: documents[document] for document in ranking_of(documents)[:100]}
-           for query, documents in read_run(folder / "results.trunc.gz").items()}
+    run = {
+        query: {document: documents[document] for document in ranking_of(documents)[:100]}
+        for query, documents in read_run(folder / "results.trunc.gz").items()
+    }
     check(printed(folder / "out.test.aqcM.gz"), run, read_qrels(folder / "qrels.test.gz"), missing="zero")
 
 

@@ -41,11 +41,11 @@ def test_constrained_rlhf_stops_at_the_hump_of_the_true_reward():
     free, _ = run(1e9)
     assert bounded == pytest.approx(HUMP, abs=0.3)
     assert free > 2 * HUMP
-    assert multiplier == pytest.approx(1.2 - 0.2 * HUMP, abs=0.2)      # where the mixed gradient is zero
+    assert multiplier == pytest.approx(1.2 - 0.2 * HUMP, abs=0.2)  # where the mixed gradient is zero
 
 
 def test_a_search_finds_the_points():
-    found = best_points(lambda points: -(points[0] - HUMP) ** 2 - (points[1] + 1) ** 2, [0.5, 0.5], evaluations=150)
+    found = best_points(lambda points: -((points[0] - HUMP) ** 2) - (points[1] + 1) ** 2, [0.5, 0.5], evaluations=150)
     np.testing.assert_allclose(found, [HUMP, -1.0], atol=0.01)
 
 

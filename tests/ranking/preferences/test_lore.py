@@ -36,8 +36,9 @@ def test_lore_reward_of_rank_1_is_a_single_reward_model():
         return value
 
     optimizer.step(closure)
-    torch.testing.assert_close(fit_personal_rewards(chosen, rejected, who, 1, steps=300).basis[0], weights.detach(),
-                               atol=2e-3, rtol=1e-2)
+    torch.testing.assert_close(
+        fit_personal_rewards(chosen, rejected, who, 1, steps=300).basis[0], weights.detach(), atol=2e-3, rtol=1e-2
+    )
 
 
 def test_lore_reward_recovers_the_planted_tastes():

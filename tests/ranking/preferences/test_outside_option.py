@@ -87,8 +87,10 @@ def test_contextual_quality_rm_stops_early_at_equal_quality():
         stopped = best_of_mini_n(draw, lambda chosen: pool_reward[chosen], size=4, most=32, threshold=threshold)
         drawn.append(stopped.drawn)
         early.append(pool[stopped.best] > 0)
-        late.append(pool[best_of_mini_n(draw, lambda chosen: pool_reward[chosen], size=32, most=32,
-                                        threshold=math.inf).best] > 0)
+        late.append(
+            pool[best_of_mini_n(draw, lambda chosen: pool_reward[chosen], size=32, most=32, threshold=math.inf).best]
+            > 0
+        )
     assert np.mean(drawn) < 20
     assert np.mean(early) > np.mean(late) - 0.03
 

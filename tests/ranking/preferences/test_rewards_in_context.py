@@ -15,8 +15,14 @@ UNIT = RewardScale((0.0,) * 3, (1.0,) * 3, (0.0,) * 3, (1.0,) * 3)
 @pytest.mark.parametrize("p", [1.5, 2.0, 4.0])
 def test_targets_are_what_a_search_over_the_ball_finds(p):
     weights = np.array([0.5, 0.2, 0.3])
-    found = minimize(lambda z: -weights @ z, np.full(3, 0.3), bounds=[(0, 1)] * 3, method="SLSQP",
-                     constraints={"type": "ineq", "fun": lambda z: 1 - (z ** p).sum()}, options={"ftol": 1e-12})
+    found = minimize(
+        lambda z: -weights @ z,
+        np.full(3, 0.3),
+        bounds=[(0, 1)] * 3,
+        method="SLSQP",
+        constraints={"type": "ineq", "fun": lambda z: 1 - (z**p).sum()},
+        options={"ftol": 1e-12},
+    )
     np.testing.assert_allclose(UNIT.targets(weights, p), found.x, atol=1e-4)
 
 
@@ -39,7 +45,7 @@ def test_more_weight_never_asks_for_less(weights, place, p):
     less, more = UNIT.targets(weights, p), UNIT.targets(heavier, p)
     assert more[place] >= less[place] - 1e-12
     assert all(more[i] <= less[i] + 1e-12 for i in range(3) if i != place)
-    assert (more ** p).sum() == pytest.approx(1.0)
+    assert (more**p).sum() == pytest.approx(1.0)
 
 
 def test_rewards_are_standardised_each_by_its_own():

@@ -30,8 +30,13 @@ class Writer:
 def fought(tastes, count=120, seed=0, **options):
     contestants = [Writer(taste) for taste in tastes]
     reputations = Reputations(np.zeros(len(tastes)))
-    history = duels(contestants, [f"prompt {i}" for i in range(count)], reputations,
-                    generator=np.random.default_rng(seed), **options)
+    history = duels(
+        contestants,
+        [f"prompt {i}" for i in range(count)],
+        reputations,
+        generator=np.random.default_rng(seed),
+        **options,
+    )
     return history, reputations
 
 
@@ -67,7 +72,7 @@ def test_sparta_takes_weight_from_a_biased_judge():
 
 def test_sparta_data_points_where_the_weighted_vote_does():
     history, _ = fought([GOOD, GOOD, BAD, GOOD, BAD], near=2)
-    assert any(each.votes[list(set(range(5)) - set(each.models))].std() > 0 for each in history)      # judges disagree
+    assert any(each.votes[list(set(range(5)) - set(each.models))].std() > 0 for each in history)  # judges disagree
     for each in history:
         judging = [place for place in range(5) if place not in each.models]
         share = sum(each.weights[j] * each.votes[j] for j in judging)
@@ -81,7 +86,7 @@ def test_sparta_data_points_where_the_weighted_vote_does():
 def test_a_heavy_judge_outvotes_two_light_ones():
     contestants = [Writer(GOOD, 1.0), Writer(BAD, 1.0), Writer(BAD), Writer(GOOD), Writer(GOOD)]
     found = duel(contestants, "p", (0, 1), Reputations([0.0, 0.0, 400.0, 0.0, 0.0]), (0, 1))
-    assert found.share == pytest.approx(2 / 12)      # odds 10 against 1 + 1
+    assert found.share == pytest.approx(2 / 12)  # odds 10 against 1 + 1
     assert found.row["chosen"] == found.replies[1]
     even = duel(contestants, "p", (0, 1), Reputations(np.zeros(5)), (0, 1))
     assert even.share == pytest.approx(2 / 3)

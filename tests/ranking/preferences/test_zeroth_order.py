@@ -47,8 +47,14 @@ def test_zo_ranksgd_converges_on_a_quadratic_by_rankings_alone():
 
 def test_zo_ranksgd_does_not_change_under_increasing_transforms():
     start = torch.tensor([3.0, -2.0, 4.0, 1.0])
-    ends = [ranked_descent(order_by(f), start, steps=15, generator=seeded()) for f in (
-        quadratic, lambda points: quadratic(points).double().pow(3), lambda points: quadratic(points).double().log())]
+    ends = [
+        ranked_descent(order_by(f), start, steps=15, generator=seeded())
+        for f in (
+            quadratic,
+            lambda points: quadratic(points).double().pow(3),
+            lambda points: quadratic(points).double().log(),
+        )
+    ]
     assert torch.equal(ends[0], ends[1])
     assert torch.equal(ends[0], ends[2])
 

@@ -79,12 +79,15 @@ def test_it_learns_a_rule_that_its_features_hold():
     assert np.corrcoef(ranker.score("", rows), target.numpy())[0, 1] > 0.95
 
 
-@pytest.mark.parametrize(("rows", "message"), [
-    (np.zeros((2, 4)), "rows have 4 features, this ranker was made for 3"),
-    (np.array([[0.0, np.nan, 1.0]]), "feature 2 of document 0 is nan"),
-    (np.zeros(3), "rows of numbers"),
-    (["a text"], "texts need a bi-encoder or a cross-encoder"),
-])
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.zeros((2, 4)), "rows have 4 features, this ranker was made for 3"),
+        (np.array([[0.0, np.nan, 1.0]]), "feature 2 of document 0 is nan"),
+        (np.zeros(3), "rows of numbers"),
+        (["a text"], "texts need a bi-encoder or a cross-encoder"),
+    ],
+)
 def test_bad_rows_are_refused(rows, message):
     with pytest.raises(UsageError, match=message):
         FeatureRanker.for_collection(ROWS).score("", rows)

@@ -25,7 +25,7 @@ def passages_by_hand(ranker, query, text):
     asked = 0 if ranker.kind == "bi-encoder" else len(tokenizer(query, add_special_tokens=False)["input_ids"])
     room, overlap = 40 - special - asked, 40 // 8
     starts = [*range(0, len(ids) - room, room - overlap), len(ids) - room]
-    return [tokenizer.decode(ids[a:a + room]) for a in starts]
+    return [tokenizer.decode(ids[a : a + room]) for a in starts]
 
 
 @pytest.mark.parametrize("kind", ["bi-encoder", "cross-encoder"])

@@ -81,7 +81,8 @@ def test_hooks_on_a_layer_are_heard(tiny_folders, documents, query):
     ranker = BiEncoder(tiny_folders["bert"])
     heard = []
     handle = ranker.module.encoder.layer[0].attention.self.key.register_forward_hook(
-        lambda module, inputs, output: heard.append(inputs[0].shape[-1]))
+        lambda module, inputs, output: heard.append(inputs[0].shape[-1])
+    )
     ranker.score(query, documents)
     handle.remove()
     assert heard

@@ -29,18 +29,27 @@ def test_packaged_minilm_encodes_as_its_authors_library_does(minilm, documents):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize(("pooling", "similarity"), [("mean", "cosine"), ("cls", "dot")])
-def test_bi_encoder_folder_opens_as_a_sentence_transformer(name, pooling, similarity, tiny_folders, documents, query,
-                                                           tmp_path):
-    ours = BiEncoder(tiny_folders[name], pooling=pooling, similarity=similarity, temperature=0.1, max_length=40,
-                     query_prefix="query: ", document_prefix="text: ")
+def test_bi_encoder_folder_opens_as_a_sentence_transformer(
+    name, pooling, similarity, tiny_folders, documents, query, tmp_path
+):
+    ours = BiEncoder(
+        tiny_folders[name],
+        pooling=pooling,
+        similarity=similarity,
+        temperature=0.1,
+        max_length=40,
+        query_prefix="query: ",
+        document_prefix="text: ",
+    )
     ours.save(tmp_path / "saved")
     theirs = peer.SentenceTransformer(str(tmp_path / "saved"))
     q = theirs.encode([query], prompt_name="query")
     d = theirs.encode(documents, prompt_name="document")
     np.testing.assert_allclose(ours.encode(documents), d, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(ours.encode([query], query=True), q, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(ours.score(query, documents), theirs.similarity(q, d)[0].numpy() / 0.1,
-                               rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        ours.score(query, documents), theirs.similarity(q, d)[0].numpy() / 0.1, rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -48,8 +57,9 @@ def test_their_folder_is_read_with_its_own_settings(name, tiny_folders, document
     modules = peer.sentence_transformer.modules if hasattr(peer, "sentence_transformer") else peer.models
     transformer = peer.models.Transformer(str(tiny_folders[name]), max_seq_length=33)
     pooling = modules.Pooling(transformer.get_word_embedding_dimension(), pooling_mode="cls")
-    theirs = peer.SentenceTransformer(modules=[transformer, pooling, peer.models.Normalize()],
-                                      prompts={"query": "find: ", "document": "read: "})
+    theirs = peer.SentenceTransformer(
+        modules=[transformer, pooling, peer.models.Normalize()], prompts={"query": "find: ", "document": "read: "}
+    )
     theirs.save(str(tmp_path))
     ours = BiEncoder(tmp_path)
     assert (ours.pooling, ours.query_prefix, ours.document_prefix) == ("cls", "find: ", "read: ")
@@ -65,8 +75,9 @@ def test_cross_encoder_folder_opens_and_predicts_our_logits(name, tiny_folders, 
     ours.save(tmp_path / "saved")
     theirs = peer.CrossEncoder(str(tmp_path / "saved"))
     for text in (query, query * 9):
-        np.testing.assert_allclose(theirs.predict([(text, d) for d in documents]), ours.score(text, documents),
-                                   rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            theirs.predict([(text, d) for d in documents]), ours.score(text, documents), rtol=1e-6, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -77,5 +88,6 @@ def test_their_cross_encoder_is_read_with_its_head(name, tiny_folders, documents
     theirs.save(str(tmp_path))
     ours = CrossEncoder(tmp_path)
     assert list(ours.head_parameters()) == []
-    np.testing.assert_allclose(ours.score(query, documents), theirs.predict([(query, d) for d in documents]),
-                               rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        ours.score(query, documents), theirs.predict([(query, d) for d in documents]), rtol=1e-6, atol=1e-6
+    )

@@ -23,8 +23,12 @@ from lorank.ranking.scorers.pretrained import load_pretrained, longest_input, re
 
 NEW = {
     "bert": {"classifier.weight", "classifier.bias"},
-    "roberta": {"classifier.dense.weight", "classifier.dense.bias", "classifier.out_proj.weight",
-                "classifier.out_proj.bias"},
+    "roberta": {
+        "classifier.dense.weight",
+        "classifier.dense.bias",
+        "classifier.out_proj.weight",
+        "classifier.out_proj.bias",
+    },
     "deberta-v2": {"pooler.dense.weight", "pooler.dense.bias", "classifier.weight", "classifier.bias"},
     "modernbert": {"head.dense.weight", "head.norm.weight", "classifier.weight", "classifier.bias"},
 }
@@ -55,8 +59,9 @@ def test_scores_of_a_new_head_start_at_exactly_zero(name, tiny_folders, query, d
 @pytest.mark.parametrize("name", NEW)
 def test_what_is_new_depends_on_the_seed_alone(name, tiny_folders):
     def drawn(seed, head="random"):
-        return torch.cat([p.flatten() for _, p in CrossEncoder(tiny_folders[name], seed=seed,
-                                                               head=head).head_parameters()])
+        return torch.cat(
+            [p.flatten() for _, p in CrossEncoder(tiny_folders[name], seed=seed, head=head).head_parameters()]
+        )
 
     state = torch.random.get_rng_state()
     first = drawn(1)
@@ -81,8 +86,9 @@ def test_a_masked_language_model_is_a_base(tiny_folders, tmp_path, query, docume
 
 
 def test_causal_language_models_are_refused(tmp_path):
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-                                         num_attention_heads=2))
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    )
     model.save_pretrained(tmp_path)
     for kind in (BiEncoder, CrossEncoder):
         with pytest.raises(UsageError, match=r"causal language model \(LlamaForCausalLM\).*--kind causal"):
@@ -119,8 +125,9 @@ def test_a_checkpoint_without_its_encoder_is_refused(tiny_folders, tmp_path):
 def test_a_saved_head_that_got_lost_is_no_silent_new_start(tiny_folders, tmp_path):
     CrossEncoder(tiny_folders["bert"]).save(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
-    save_file({n: t for n, t in tensors.items() if "classifier" not in n}, tmp_path / "model.safetensors",
-              {"format": "pt"})
+    save_file(
+        {n: t for n, t in tensors.items() if "classifier" not in n}, tmp_path / "model.safetensors", {"format": "pt"}
+    )
     with pytest.raises(Exception, match="lacks weights, such as classifier.weight"):
         CrossEncoder.load(tmp_path)
 
@@ -161,8 +168,17 @@ def test_modules_that_we_do_not_apply_are_refused(tiny_folders, tmp_path):
         BiEncoder(tmp_path)
 
 
-@pytest.mark.parametrize("options", [{"pooling": "max"}, {"similarity": "l2"}, {"temperature": 0.0},
-                                     {"dtype": "float16"}, {"long": "middle"}, {"overlap": 60}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pooling": "max"},
+        {"similarity": "l2"},
+        {"temperature": 0.0},
+        {"dtype": "float16"},
+        {"long": "middle"},
+        {"overlap": 60},
+    ],
+)
 def test_options_that_cannot_work_are_refused(options, tiny_folders):
     with pytest.raises(UsageError, match=next(iter(options))):
         BiEncoder(tiny_folders["bert"], **options)

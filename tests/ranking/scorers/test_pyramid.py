@@ -16,9 +16,17 @@ from lorank.training import fit, load_ranker
 from lorank.training.settings import ListSettings, OptimizerSettings, Recipe
 
 QUERY = "how are documents ordered"
-DOCUMENTS = ["sorting a list\nrankers order documents. the moon orbits the earth.", "the moon", "",
-             "a document\n", "\nread together", "rankers\n" + "the earth and the sun and the moon. " * 6
-             + "documents are ordered by a query. " + "x of the list. " * 8]
+DOCUMENTS = [
+    "sorting a list\nrankers order documents. the moon orbits the earth.",
+    "the moon",
+    "",
+    "a document\n",
+    "\nread together",
+    "rankers\n"
+    + "the earth and the sun and the moon. " * 6
+    + "documents are ordered by a query. "
+    + "x of the list. " * 8,
+]
 
 
 def made(folder, kind=PyramidEncoder, **options):
@@ -55,7 +63,7 @@ def test_attention_takes_as_many_products_as_the_formula_says(tiny_folders, monk
     with torch.inference_mode():
         pyramid.logits(batch, PackedEncoder(pyramid.module.base_model))
     a, b = int(batch.first[0]), int(batch.second[0])
-    only_first_token = (a + b) ** 2 - (a + b)                  # of the last layer the head reads one
+    only_first_token = (a + b) ** 2 - (a + b)  # of the last layer the head reads one
     assert sum(counted) == attention_products(a, b, layers=2, low=low) - only_first_token
     assert attention_products(a, b, layers=2, low=1) < attention_products(a, b, layers=2, low=0)
 
@@ -73,8 +81,12 @@ def test_parts_do_not_see_each_other_below(tiny_folders):
         batch = pyramid.assemble(pyramid.prepare([QUERY], [f"a list\n{body}"]), np.array([[0, 0]]))
         encoder = PackedEncoder(pyramid.module.base_model)
         first, rest = encoder.layers
-        encoder.layers = [lambda h, groups, firsts, layer=first, n=int(batch.first[0]): (
-            seen.append(layer(h, groups, firsts)[:n]) or layer(h, groups, firsts)), rest]
+        encoder.layers = [
+            lambda h, groups, firsts, layer=first, n=int(batch.first[0]): (
+                seen.append(layer(h, groups, firsts)[:n]) or layer(h, groups, firsts)
+            ),
+            rest,
+        ]
         with torch.inference_mode():
             score = pyramid.logits(batch, encoder)
         seen.append(score)
@@ -121,10 +133,15 @@ def test_saved_and_opened_again(tiny_folders, tmp_path):
     assert METHODS["baidu-plm-ranking"].location.endswith(":PyramidEncoder")
 
 
-@pytest.mark.parametrize(("name", "options", "says"), [
-    ("deberta-v2", {}, "made of BERT"), ("bert", {"low": 2}, "the last layer reads all together"),
-    ("bert", {"summary": 78}, "must leave some"), ("bert", {"decay": 1.5}, "decay is from 0 to 1"),
-])
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("deberta-v2", {}, "made of BERT"),
+        ("bert", {"low": 2}, "the last layer reads all together"),
+        ("bert", {"summary": 78}, "must leave some"),
+        ("bert", {"decay": 1.5}, "decay is from 0 to 1"),
+    ],
+)
 def test_wrong_use_is_refused(tiny_folders, name, options, says):
     with pytest.raises(UsageError, match=says):
         PyramidEncoder(tiny_folders[name], **{"summary": 24, **options})
@@ -134,8 +151,15 @@ def test_wrong_use_is_refused(tiny_folders, name, options, says):
 
 def test_it_trains_by_the_one_loop_with_an_adapter_and_the_anchored_loss(tiny_folders, texts, tmp_path):
     recipe = Recipe(training=OptimizerSettings(steps=4, batch_size=4, evaluations=1), lists=ListSettings(negatives=3))
-    tuned = fit(PyramidEncoder(tiny_folders["bert"], summary=24), texts, "lora", "anchored-hinge", 2,
-                out=tmp_path / "run", recipe=recipe)
+    tuned = fit(
+        PyramidEncoder(tiny_folders["bert"], summary=24),
+        texts,
+        "lora",
+        "anchored-hinge",
+        2,
+        out=tmp_path / "run",
+        recipe=recipe,
+    )
     query, part = next(iter(texts.test.queries.values())), list(texts.documents[:5])
     again = load_ranker(tmp_path / "run")
     assert isinstance(again.ranker, PyramidEncoder)

@@ -44,9 +44,18 @@ def feature_ranker() -> FeatureRanker:
     return ranker
 
 
-CASES = ["features", *[f"{kind}/{name}" for kind in ("bi-encoder", "cross-encoder")
-                       for name in ("bert", "roberta", "xlm-roberta", "deberta-v2", "modernbert")],
-         "causal yes-no/llama", "causal expected/qwen2", "causal head/llama", "causal head/qwen2"]
+CASES = [
+    "features",
+    *[
+        f"{kind}/{name}"
+        for kind in ("bi-encoder", "cross-encoder")
+        for name in ("bert", "roberta", "xlm-roberta", "deberta-v2", "modernbert")
+    ],
+    "causal yes-no/llama",
+    "causal expected/qwen2",
+    "causal head/llama",
+    "causal head/qwen2",
+]
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +115,7 @@ def test_permuting_documents_permutes_scores(ranker, candidates, query):
 
 def test_scores_do_not_depend_on_their_company(ranker, candidates, query):
     together = ranker.score(query, candidates)
-    alone = np.concatenate([ranker.score(query, candidates[i:i + 1]) for i in range(len(candidates))])
+    alone = np.concatenate([ranker.score(query, candidates[i : i + 1]) for i in range(len(candidates))])
     np.testing.assert_allclose(alone, together, rtol=1e-5, atol=1e-5)
 
 
@@ -236,8 +245,9 @@ def test_saved_rankers_score_the_same_in_a_fresh_process(documents, query, every
         request[case] = (ranker.kind, str(folder), query, listed)
         expected[case] = ranker.score(query, candidates)
     (tmp_path / "request.json").write_text(json.dumps(request))
-    done = subprocess.run([sys.executable, "-c", FRESH, str(tmp_path / "request.json")],
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH, str(tmp_path / "request.json")], capture_output=True, text=True, check=True
+    )
     scores = json.loads(done.stdout)
     for case in CASES:
         largest = max(1.0, float(np.abs(expected[case]).max()))
@@ -249,13 +259,15 @@ def test_saving_again_into_the_same_folder_keeps_other_files(ranker, candidates,
     ranker.save(tmp_path)
     ranker.save(tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
-    np.testing.assert_allclose(type(ranker).load(tmp_path).score(query, candidates),
-                               ranker.score(query, candidates), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        type(ranker).load(tmp_path).score(query, candidates), ranker.score(query, candidates), rtol=1e-6, atol=1e-6
+    )
     assert not [p for p in tmp_path.parent.iterdir() if p.name.startswith(f".{tmp_path.name}.")]
 
 
-@pytest.mark.parametrize(("kind", "wrong"), [("features", ["a text"]), ("bi-encoder", np.zeros((2, 3))),
-                                             ("cross-encoder", [b"bytes"])])
+@pytest.mark.parametrize(
+    ("kind", "wrong"), [("features", ["a text"]), ("bi-encoder", np.zeros((2, 3))), ("cross-encoder", [b"bytes"])]
+)
 def test_documents_of_the_wrong_kind_are_refused(kind, wrong, tiny_folders):
     ranker = FeatureRanker(features=3) if kind == "features" else RANKERS[kind](tiny_folders["bert"])
     with pytest.raises(UsageError):

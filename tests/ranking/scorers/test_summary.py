@@ -23,14 +23,14 @@ def test_a_planted_sentence_is_kept_wherever_it_stands(seed):
     body.insert(int(rng.integers(len(body))), planted)
     summary = query_weighted_summary(query, np.concatenate(body), END, 30)
     assert len(summary) == 30
-    assert planted.tolist() in [summary[i:i + 6].tolist() for i in range(25)]
+    assert planted.tolist() in [summary[i : i + 6].tolist() for i in range(25)]
 
 
 def test_what_is_covered_counts_less():
     both, first, again, second = (np.array(s) for s in ([1, 2, 50, 0], [1, 51, 52, 0], [2, 54, 55, 0], [3, 56, 57, 0]))
     body = np.concatenate([first, again, both, second])
     chosen = query_weighted_summary(np.array([1, 2, 3]), body, END, 8, decay=0.5)
-    assert chosen.tolist() == [*both, *second]            # 1 + 1, then 1 against twice a half
+    assert chosen.tolist() == [*both, *second]  # 1 + 1, then 1 against twice a half
     heavy = query_weighted_summary(np.array([1, 2, 3]), body, END, 8, decay=0.5, weights={1: 1.0, 2: 5.0, 3: 1.0})
     assert heavy.tolist() == [*again, *both]
 

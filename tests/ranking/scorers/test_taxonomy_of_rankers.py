@@ -32,18 +32,21 @@ def test_deep_look_nrm_every_kind_of_text_scorer_is_tagged_and_every_cell_has_a_
     assert len(CELLS) == len(set(CELLS)) == 8
 
 
-@pytest.mark.parametrize(("name", "cell"), [
-    ("bi-encoder", ("symmetric", "representation", "single")),
-    ("bi-encoder, query prefix", ("asymmetric", "representation", "single")),
-    ("bi-encoder, best passage", ("asymmetric", "representation", "multi")),
-    ("bi-encoder, best passage, both ways", ("symmetric", "representation", "multi")),
-    ("cross-encoder", ("asymmetric", "interaction", "single")),
-    ("cross-encoder, both ways", ("symmetric", "interaction", "single")),
-    ("cross-encoder, best passage", ("asymmetric", "interaction", "multi")),
-    ("pyramid", ("asymmetric", "interaction", "multi")),
-    ("pyramid, both ways", ("symmetric", "interaction", "multi")),
-    ("causal, yes or no", ("asymmetric", "interaction", "single")),
-])
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("bi-encoder", ("symmetric", "representation", "single")),
+        ("bi-encoder, query prefix", ("asymmetric", "representation", "single")),
+        ("bi-encoder, best passage", ("asymmetric", "representation", "multi")),
+        ("bi-encoder, best passage, both ways", ("symmetric", "representation", "multi")),
+        ("cross-encoder", ("asymmetric", "interaction", "single")),
+        ("cross-encoder, both ways", ("symmetric", "interaction", "single")),
+        ("cross-encoder, best passage", ("asymmetric", "interaction", "multi")),
+        ("pyramid", ("asymmetric", "interaction", "multi")),
+        ("pyramid, both ways", ("symmetric", "interaction", "multi")),
+        ("causal, yes or no", ("asymmetric", "interaction", "single")),
+    ],
+)
 def test_the_places_of_well_known_architectures(places, name, cell):
     assert places[name].cell == cell
 
@@ -52,9 +55,20 @@ def test_deep_look_nrm_every_loss_is_tagged_by_what_its_gradient_does():
     tags = learnings()
     assert tags.keys() == LOSSES.keys()
     assert set(tags.values()) == set(LEARNING) == set(AXES["learning"])
-    textbook = {"bce": "pointwise", "mse": "pointwise", "ordinal": "pointwise", "ranknet": "pairwise",
-                "hinge": "pairwise", "margin-mse": "pairwise", "dpo": "pairwise", "softmax": "listwise",
-                "listmle": "listwise", "approxndcg": "listwise", "lambda": "listwise", "kl": "listwise"}
+    textbook = {
+        "bce": "pointwise",
+        "mse": "pointwise",
+        "ordinal": "pointwise",
+        "ranknet": "pairwise",
+        "hinge": "pairwise",
+        "margin-mse": "pairwise",
+        "dpo": "pairwise",
+        "softmax": "listwise",
+        "listmle": "listwise",
+        "approxndcg": "listwise",
+        "lambda": "listwise",
+        "kl": "listwise",
+    }
     assert {name: tags[name] for name in textbook} == textbook
 
 
@@ -62,14 +76,21 @@ def test_what_is_known_of_one_gradient_is_what_is_measured(monkeypatch):
     def pairs_of_neighbours(scores, labels, mask, weights=None):
         return (scores[:, 1:] * scores[:, :-1]).sum() + (labels * scores).sum()
 
-    made = {"alone": lambda scores, labels, mask: (scores**3 * labels).sum(), "pairs": pairs_of_neighbours,
-            "three": lambda scores, labels, mask: scores[:, :3].prod(1).sum(),
-            "labels": lambda scores, labels, mask: (scores * labels / labels.sum()).sum()}
+    made = {
+        "alone": lambda scores, labels, mask: (scores**3 * labels).sum(),
+        "pairs": pairs_of_neighbours,
+        "three": lambda scores, labels, mask: scores[:, :3].prod(1).sum(),
+        "labels": lambda scores, labels, mask: (scores * labels / labels.sum()).sum(),
+    }
     for name, function in made.items():
         monkeypatch.setitem(LOSSES, name, function)
     monkeypatch.setattr("lorank.ranking.losses.learning.loss", made.__getitem__)
     assert {name: learning(name) for name in made} == {
-        "alone": "pointwise", "pairs": "pairwise", "three": "listwise", "labels": "pairwise"}
+        "alone": "pointwise",
+        "pairs": "pairwise",
+        "three": "listwise",
+        "labels": "pairwise",
+    }
 
 
 def test_an_unknown_loss_or_base_is_refused():
@@ -84,7 +105,7 @@ def test_symmetry_is_measured_on_the_ranker_as_it_stands(tiny_folders):
     assert not is_symmetric(BiEncoder(tiny_folders["roberta"], query_prefix="of "))
     assert is_symmetric(BiEncoder(tiny_folders["bert"], long="max"), [text[:40] for text in PROBES])
     with pytest.raises(UsageError, match="one score"):
-        place(CrossEncoder(tiny_folders["bert"]))      # a new head scores 0 everywhere
+        place(CrossEncoder(tiny_folders["bert"]))  # a new head scores 0 everywhere
     with pytest.raises(UsageError, match="three different texts"):
         is_symmetric(BiEncoder(tiny_folders["bert"]), PROBES[:2])
 
@@ -95,7 +116,10 @@ def test_granularity_goes_by_passages_and_by_layers(tiny_folders):
     assert place(PyramidEncoder(of, low=0, **options)).granularity == "single"
     assert place(PyramidEncoder(of, low=1, **options)).granularity == "multi"
     assert [place(BiEncoder(of, long=long)).granularity for long in ("truncate", "first", "mean")] == [
-        "single", "single", "multi"]
+        "single",
+        "single",
+        "multi",
+    ]
 
 
 def test_both_ways_is_the_mean_of_the_ranker_and_of_its_reverse(tiny_folders, documents, query):
@@ -112,7 +136,8 @@ def test_both_ways_is_the_mean_of_the_ranker_and_of_its_reverse(tiny_folders, do
     assert heard[-1][0] == heard[-1][1] > 0
     assert both.score_pairs(queries, documents, pairs[:0]).shape == (0,)
     assert [each.index for each in both.rank(query, documents, top=2)] == np.argsort(
-        -both.score(query, documents), kind="stable")[:2].tolist()
+        -both.score(query, documents), kind="stable"
+    )[:2].tolist()
 
 
 def test_both_ways_of_a_symmetric_ranker_is_the_ranker_and_rows_of_features_are_refused(tiny_folders, documents, query):
@@ -129,25 +154,28 @@ def benchmark():
     path = Path(__file__).resolve().parents[3] / "benchmarks" / "rankers.py"
     spec = importlib.util.spec_from_file_location("rankers_benchmark", path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module      # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     yield module
     del sys.modules[spec.name]
 
 
 def test_deep_look_nrm_the_comparison_table_has_a_model_of_every_cell_and_a_loss_of_every_learning(
-        benchmark, tiny_folders, tmp_path):
+    benchmark, tiny_folders, tmp_path
+):
     assert {learning(loss) for loss in benchmark.LOSSES} == set(LEARNING)
     setting = benchmark.Setting(collection(), tiny_folders["bert"], steps=1, depth=4, every=1)
     ledger = tmp_path / "ledger.jsonl"
     benchmark.run(ledger, setting)
     once = ledger.read_text()
     benchmark.run(ledger, setting)
-    assert ledger.read_text() == once      # what is there is not done again
+    assert ledger.read_text() == once  # what is there is not done again
     lines = benchmark.read_ledger(ledger)
     assert len(lines) == 1 + len(benchmark.ORDERS) + len(benchmark.LEARNERS) * len(benchmark.LOSSES)
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]]
-            for row in benchmark.table(lines, {query: query for query in setting.test_run}).splitlines()]
+    rows = [
+        [cell.strip() for cell in row.split("|")[1:-1]]
+        for row in benchmark.table(lines, {query: query for query in setting.test_run}).splitlines()
+    ]
     head, models = rows[0], [row for row in rows[2:] if row[5]]
     assert {len(row) for row in rows} == {len(head)}
     assert {tuple(row[:3]) for row in models} == set(CELLS)

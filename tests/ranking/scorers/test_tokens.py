@@ -40,12 +40,20 @@ def test_pairs_equal_the_tokenizers_own(tiny, documents, strategy):
         rows = np.full(len(documents), q)
         kept_q, kept_d = share_room(queries.lengths[rows], table.lengths, room)
         zero = np.zeros_like(rows)
-        batch = template.assemble_pair(queries, Span(rows, zero, kept_q), table,
-                                       Span(np.arange(len(documents)), zero, kept_d))
-        ours = batch.padded(tokenizer.pad_token_id, torch.device("cpu"),
-                            with_types="token_type_ids" in tokenizer.model_input_names)
-        theirs = tokenizer([query] * len(documents), documents, truncation=strategy, max_length=max_length,
-                           padding=True, return_tensors="pt")
+        batch = template.assemble_pair(
+            queries, Span(rows, zero, kept_q), table, Span(np.arange(len(documents)), zero, kept_d)
+        )
+        ours = batch.padded(
+            tokenizer.pad_token_id, torch.device("cpu"), with_types="token_type_ids" in tokenizer.model_input_names
+        )
+        theirs = tokenizer(
+            [query] * len(documents),
+            documents,
+            truncation=strategy,
+            max_length=max_length,
+            padding=True,
+            return_tensors="pt",
+        )
         assert ours.keys() == theirs.keys()
         for name in ours:
             assert torch.equal(ours[name], theirs[name]), (name, query)
@@ -110,8 +118,7 @@ def test_windows_cover_every_token_and_stay_in_the_room(rows, overlap):
         assert covered == set(range(lengths[text]))
         assert (length[mine] == min(lengths[text], room[text])).all()
         if mine.sum() > 1:
-            assert (start[mine][:-2] + length[mine][:-2] - start[mine][1:-1]
-                    == min(overlap, room[text] - 1)).all()
+            assert (start[mine][:-2] + length[mine][:-2] - start[mine][1:-1] == min(overlap, room[text] - 1)).all()
 
 
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(2, 40))

@@ -58,10 +58,18 @@ def test_a_real_cross_encoder_is_asked_for_anchors_and_reranked_only(tiny_folder
     assert list(found.order) == sorted(found.order, key=lambda i: (-exact[i], i))
 
 
-@pytest.mark.parametrize(("scores", "anchors"), [
-    (np.zeros((0, 3)), 1), (np.full((2, 3), np.nan), 1), (np.ones(3), 1), (np.ones((2, 3)), 4), (np.ones((2, 3)), 0),
-    (np.ones((2, 3)), [0, 0]), (np.ones((2, 3)), [3]),
-])
+@pytest.mark.parametrize(
+    ("scores", "anchors"),
+    [
+        (np.zeros((0, 3)), 1),
+        (np.full((2, 3), np.nan), 1),
+        (np.ones(3), 1),
+        (np.ones((2, 3)), 4),
+        (np.ones((2, 3)), 0),
+        (np.ones((2, 3)), [0, 0]),
+        (np.ones((2, 3)), [3]),
+    ],
+)
 def test_bad_input_is_refused(scores, anchors):
     with pytest.raises(UsageError):
         CurIndex(scores, anchors)

@@ -14,14 +14,17 @@ from lorank.ranking.strategies.registry import Standing, register_strategy
 EXAMPLE = Path(__file__).parents[3] / "examples" / "retrieve_rerank_answer.py"
 
 
-JUDGES = {"oracle": lambda folders: Oracle([3, 0, 1, 0, 2, 0, 0, 1, 0, 0]),
-          "bi-encoder": lambda folders: BiEncoder(str(folders["bert"])),
-          "cross-encoder": lambda folders: CrossEncoder(str(folders["roberta"]), head="random")}
+JUDGES = {
+    "oracle": lambda folders: Oracle([3, 0, 1, 0, 2, 0, 0, 1, 0, 0]),
+    "bi-encoder": lambda folders: BiEncoder(str(folders["bert"])),
+    "cross-encoder": lambda folders: CrossEncoder(str(folders["roberta"]), head="random"),
+}
 
 
 @pytest.mark.parametrize("judge", list(JUDGES))
-def test_rankify_every_strategy_runs_by_name_with_every_judge_on_the_same_documents(judge, tiny_folders, documents,
-                                                                                    query):
+def test_rankify_every_strategy_runs_by_name_with_every_judge_on_the_same_documents(
+    judge, tiny_folders, documents, query
+):
     asked = JUDGES[judge](tiny_folders)
     for name in STRATEGIES:
         done = rerank(query, documents, asked, name)

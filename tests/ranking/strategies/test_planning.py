@@ -46,8 +46,14 @@ def test_more_noise_is_worse_and_the_budget_is_kept():
 
 def test_strategies_that_the_judge_cannot_answer_are_left_out():
     rows = plan(12, 3, queries=2, kinds=["listwise"])
-    assert {row.strategy for row in rows} == {"listt5", "top-down", "sliding", "jointrank", "full",
-                                              "permutation-self-consistency"}
+    assert {row.strategy for row in rows} == {
+        "listt5",
+        "top-down",
+        "sliding",
+        "jointrank",
+        "full",
+        "permutation-self-consistency",
+    }
     with pytest.raises(UsageError, match="no strategy asks only"):
         plan(12, 3, queries=2, kinds=["selection"])
 
@@ -70,14 +76,22 @@ def test_plans_are_the_same_for_the_same_seed():
 def test_noise_of_agreement_is_the_noise_that_gives_it(noise):
     share = 0.5 * (1 + math.erf(1 / (noise * math.sqrt(2)) / math.sqrt(2)))
     assert noise_of_agreement(share) == pytest.approx(noise)
-    right = [rerank("q", ["a", "b"], Oracle([0, 1], noise, seed=seed), "prp", method="all-pairs",
-                    both_orders=False).order == (1, 0) for seed in range(2000)]
+    right = [
+        rerank("q", ["a", "b"], Oracle([0, 1], noise, seed=seed), "prp", method="all-pairs", both_orders=False).order
+        == (1, 0)
+        for seed in range(2000)
+    ]
     assert np.mean(right) == pytest.approx(share, abs=0.04)
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"count": 0}, "1 document or more"), ({"queries": 1}, "2 queries or more"), ({"grades": (0.5, 0.4)}, "sum to 1"),
-])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"count": 0}, "1 document or more"),
+        ({"queries": 1}, "2 queries or more"),
+        ({"grades": (0.5, 0.4)}, "sum to 1"),
+    ],
+)
 def test_settings_are_checked(settings, message):
     with pytest.raises(UsageError, match=message):
         plan(**{"compare": FEW, **settings})

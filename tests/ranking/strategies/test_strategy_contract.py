@@ -17,13 +17,19 @@ VARIANTS = [
     ("prp", {"method": "heapsort", "both_orders": False}),
     *[("sparse-pairwise", {"sampling": sampling}) for sampling in ("neighbourhood", "skip-window")],
     *[("sparse-pairwise", {"aggregation": a}) for a in ("winrate", "pagerank", "bradley-terry", "greedy", "kwiksort")],
-    ("setwise", {"method": "bubblesort"}), ("setwise", {"size": 2}),
-    ("sliding", {"size": 4, "step": 2, "passes": 2}), ("first", {"size": 4, "step": 2}),
-    ("listt5", {"outputs": 1}), ("listt5", {"size": 2, "outputs": 2}), ("listt5", {"outputs": 5}),
-    ("grouprank", {"size": 3, "shuffle": False}), ("top-down", {"size": 5}), ("top-down", {"size": 5, "cap": 2}),
-    *[("jointrank", {"design": d, "size": 12, "replicates": 2})
-      for d in ("equi-replicate", "random", "latin-square")],
-    ("jointrank", {"design": "triangular", "size": 40}), ("jointrank", {"design": "all-pairs"}),
+    ("setwise", {"method": "bubblesort"}),
+    ("setwise", {"size": 2}),
+    ("sliding", {"size": 4, "step": 2, "passes": 2}),
+    ("first", {"size": 4, "step": 2}),
+    ("listt5", {"outputs": 1}),
+    ("listt5", {"size": 2, "outputs": 2}),
+    ("listt5", {"outputs": 5}),
+    ("grouprank", {"size": 3, "shuffle": False}),
+    ("top-down", {"size": 5}),
+    ("top-down", {"size": 5, "cap": 2}),
+    *[("jointrank", {"design": d, "size": 12, "replicates": 2}) for d in ("equi-replicate", "random", "latin-square")],
+    ("jointrank", {"design": "triangular", "size": 40}),
+    ("jointrank", {"design": "all-pairs"}),
     ("permutation-self-consistency", {"shuffles": 3}),
 ]
 EVERY = [*[(name, {}) for name in sorted(STRATEGIES)], *VARIANTS]
@@ -115,8 +121,7 @@ def test_same_seed_same_order(name, options):
     assert first.usage.calls == second.usage.calls
 
 
-NONSENSE = [None, "??", math.nan, math.inf, -5, 10**9, 0.5, [], [0, 0], [99], [math.nan] * 4, "0,1,2", True, {},
-            b"12"]
+NONSENSE = [None, "??", math.nan, math.inf, -5, 10**9, 0.5, [], [0, 0], [99], [math.nan] * 4, "0,1,2", True, {}, b"12"]
 
 
 @every_strategy
@@ -129,15 +134,30 @@ def test_no_document_is_lost_to_one_nonsense(name, options, nonsense):
 
 
 @settings(max_examples=150, deadline=None)
-@given(variant=st.sampled_from(EVERY), count=st.integers(0, 24), top=st.integers(1, 30),
-       replies=st.lists(st.one_of(st.none(), st.text(max_size=3), st.floats(), st.integers(-3, 30),
-                                  st.lists(st.integers(-2, 25), max_size=24), st.lists(st.floats(), max_size=24)),
-                        min_size=1, max_size=5),
-       budget=st.one_of(st.none(), st.integers(0, 30)), batch=st.one_of(st.none(), st.integers(1, 5)))
+@given(
+    variant=st.sampled_from(EVERY),
+    count=st.integers(0, 24),
+    top=st.integers(1, 30),
+    replies=st.lists(
+        st.one_of(
+            st.none(),
+            st.text(max_size=3),
+            st.floats(),
+            st.integers(-3, 30),
+            st.lists(st.integers(-2, 25), max_size=24),
+            st.lists(st.floats(), max_size=24),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    budget=st.one_of(st.none(), st.integers(0, 30)),
+    batch=st.one_of(st.none(), st.integers(1, 5)),
+)
 def test_documents_come_out_exactly_once_whatever_the_judge_says(variant, count, top, replies, budget, batch):
     name, options = variant
-    done = rerank("q", texts(count), Chaotic(replies), name, top=top, budget=Budget(calls=budget), batch_size=batch,
-                  **options)
+    done = rerank(
+        "q", texts(count), Chaotic(replies), name, top=top, budget=Budget(calls=budget), batch_size=batch, **options
+    )
     check(done, count)
     assert budget is None or done.usage.calls <= budget
 
@@ -179,10 +199,12 @@ def test_a_budget_of_tokens_is_kept(name, options):
 @every_strategy
 def test_a_second_run_on_the_same_cache_costs_nothing(name, options, tmp_path):
     labels = np.random.default_rng(4).permutation(30)
-    paid = rerank("q", texts(30), Oracle(labels, noise=3.0, malformed=0.2), name, cache=tmp_path / "answers.jsonl",
-                  **options)
-    again = rerank("q", texts(30), Oracle(labels, noise=3.0, malformed=0.2), name, cache=tmp_path / "answers.jsonl",
-                   **options)
+    paid = rerank(
+        "q", texts(30), Oracle(labels, noise=3.0, malformed=0.2), name, cache=tmp_path / "answers.jsonl", **options
+    )
+    again = rerank(
+        "q", texts(30), Oracle(labels, noise=3.0, malformed=0.2), name, cache=tmp_path / "answers.jsonl", **options
+    )
     assert again.order == paid.order
     assert again.usage.calls == again.usage.tokens == again.usage.batches == 0
     assert again.usage.cache_hits >= paid.usage.calls > 0
@@ -216,12 +238,26 @@ def test_noise_degrades_gracefully(name, options):
     assert lost[2] > lost[3]
 
 
-@pytest.mark.parametrize(("name", "options"), [
-    ("pointwise", {}), ("prp", {"method": "all-pairs"}), ("full", {}), ("iranker", {}), ("grouprank", {}),
-    ("permutation-self-consistency", {}), ("listt5", {}), ("setwise", {}), ("top-down", {"size": 5}),
-    ("dynamicrag", {}), ("prp", {"method": "heapsort"}), ("prp", {"method": "quicksort"}),
-    ("jointrank", {"design": "latin-square", "size": 7, "replicates": 8}), ("sparse-pairwise", {"share": 1.0}),
-], ids=str)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("pointwise", {}),
+        ("prp", {"method": "all-pairs"}),
+        ("full", {}),
+        ("iranker", {}),
+        ("grouprank", {}),
+        ("permutation-self-consistency", {}),
+        ("listt5", {}),
+        ("setwise", {}),
+        ("top-down", {"size": 5}),
+        ("dynamicrag", {}),
+        ("prp", {"method": "heapsort"}),
+        ("prp", {"method": "quicksort"}),
+        ("jointrank", {"design": "latin-square", "size": 7, "replicates": 8}),
+        ("sparse-pairwise", {"share": 1.0}),
+    ],
+    ids=str,
+)
 def test_the_order_of_the_input_does_not_matter(name, options):
     labels = np.random.default_rng(6).permutation(31)
     shuffle = np.random.default_rng(7).permutation(31)
@@ -231,9 +267,19 @@ def test_the_order_of_the_input_does_not_matter(name, options):
 
 
 TEN_THOUSAND = [
-    ("pointwise", {}), ("setwise", {"size": 20}), ("sliding", {}), ("first", {}), ("grouprank", {}), ("full", {}),
-    ("listt5", {}), ("jointrank", {}), ("top-down", {}), ("sparse-pairwise", {"share": 0.0002}),
-    ("prp", {"method": "quicksort"}), ("prp", {"method": "heapsort"}), ("dynamicrag", {}),
+    ("pointwise", {}),
+    ("setwise", {"size": 20}),
+    ("sliding", {}),
+    ("first", {}),
+    ("grouprank", {}),
+    ("full", {}),
+    ("listt5", {}),
+    ("jointrank", {}),
+    ("top-down", {}),
+    ("sparse-pairwise", {"share": 0.0002}),
+    ("prp", {"method": "quicksort"}),
+    ("prp", {"method": "heapsort"}),
+    ("dynamicrag", {}),
     ("permutation-self-consistency", {"shuffles": 3}),
     pytest.param("iranker", {}, marks=pytest.mark.slow),
     pytest.param("prp", {"method": "sliding", "both_orders": False}, marks=pytest.mark.slow),
@@ -246,9 +292,15 @@ def test_every_strategy_is_given_ten_thousand_documents():
     assert set(given) == set(STRATEGIES)
 
 
-@pytest.mark.parametrize(("name", "options"), [
-    ("prp", {"method": "all-pairs"}), ("sparse-pairwise", {}), ("jointrank", {"design": "all-pairs"}),
-], ids=str)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("prp", {"method": "all-pairs"}),
+        ("sparse-pairwise", {}),
+        ("jointrank", {"design": "all-pairs"}),
+    ],
+    ids=str,
+)
 def test_rounds_that_no_memory_holds_are_refused(name, options):
     with pytest.raises(UsageError, match="in one round, above 2,000,000; rerank fewer documents"):
         rerank("q", [""] * 10_000, Oracle(np.arange(10_000)), name, **options)
@@ -277,34 +329,47 @@ def test_short_names_that_stay():
     assert set(stay.split()) <= {*STRATEGIES, *ALIASES}
 
 
-@pytest.mark.parametrize(("name", "options", "message"), [
-    ("slidin", {}, "did you mean 'sliding'"), ("sliding", {"window": 3}, "unknown option of strategy 'sliding'"),
-    ("sliding", {"size": 4, "step": 4}, "1 <= step < size"), ("prp", {"method": "heap"}, "did you mean 'heapsort'"),
-    ("setwise", {"size": 1}, "size must be 2"), ("setwise", {"method": "x"}, "unknown method"),
-    ("listt5", {"outputs": 9}, "outputs <= size"), ("grouprank", {"size": 0}, "size must be 1"),
-    ("top-down", {"size": 2}, "size must be 3"), ("top-down", {"size": 5, "pivot": 5}, "pivot must be from 2"),
-    ("jointrank", {"design": "latin-squares"}, "did you mean 'latin-square'"),
-    ("jointrank", {"size": 1}, "size of 2"),
-    ("jointrank", {"aggregation": "rank"}, "did you mean 'pagerank'"),
-    ("jointrank", {"design": "latin-square", "size": 5}, "holds size.2 = 25 documents, not 40"),
-    ("jointrank", {"design": "latin-square", "size": 8, "replicates": 4}, "1 to 3 replicates"),
-    ("jointrank", {"design": "triangular", "size": 5}, "needs blocks of"),
-    ("sparse-pairwise", {"share": 0.0}, "share must be"),
-    ("sparse-pairwise", {"sampling": "near"}, "unknown sampling"),
-    ("sparse-pairwise", {"aggregation": "sum"}, "unknown aggregation"),
-    ("permutation-self-consistency", {"shuffles": 0}, "shuffles must be"),
-])
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("slidin", {}, "did you mean 'sliding'"),
+        ("sliding", {"window": 3}, "unknown option of strategy 'sliding'"),
+        ("sliding", {"size": 4, "step": 4}, "1 <= step < size"),
+        ("prp", {"method": "heap"}, "did you mean 'heapsort'"),
+        ("setwise", {"size": 1}, "size must be 2"),
+        ("setwise", {"method": "x"}, "unknown method"),
+        ("listt5", {"outputs": 9}, "outputs <= size"),
+        ("grouprank", {"size": 0}, "size must be 1"),
+        ("top-down", {"size": 2}, "size must be 3"),
+        ("top-down", {"size": 5, "pivot": 5}, "pivot must be from 2"),
+        ("jointrank", {"design": "latin-squares"}, "did you mean 'latin-square'"),
+        ("jointrank", {"size": 1}, "size of 2"),
+        ("jointrank", {"aggregation": "rank"}, "did you mean 'pagerank'"),
+        ("jointrank", {"design": "latin-square", "size": 5}, "holds size.2 = 25 documents, not 40"),
+        ("jointrank", {"design": "latin-square", "size": 8, "replicates": 4}, "1 to 3 replicates"),
+        ("jointrank", {"design": "triangular", "size": 5}, "needs blocks of"),
+        ("sparse-pairwise", {"share": 0.0}, "share must be"),
+        ("sparse-pairwise", {"sampling": "near"}, "unknown sampling"),
+        ("sparse-pairwise", {"aggregation": "sum"}, "unknown aggregation"),
+        ("permutation-self-consistency", {"shuffles": 0}, "shuffles must be"),
+    ],
+)
 def test_wrong_names_and_values_are_refused(name, options, message):
     with pytest.raises(UsageError, match=message):
         rerank("q", texts(40), Oracle(np.arange(40)), name, **options)
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"top": 0}, "top must be 1"), ({"batch_size": 0}, "batch_size must be 1"),
-    ({"budget": "calls:3"}, "cannot read"),
-    ({"budget": Budget(calls=3), "judge": "gpt"}, "unknown judge 'gpt'"), ({"judge": 3}, "a judge must be"),
-    ({"judge": Oracle([1, 2])}, "holds 2 labels for 3 documents"),
-])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"top": 0}, "top must be 1"),
+        ({"batch_size": 0}, "batch_size must be 1"),
+        ({"budget": "calls:3"}, "cannot read"),
+        ({"budget": Budget(calls=3), "judge": "gpt"}, "unknown judge 'gpt'"),
+        ({"judge": 3}, "a judge must be"),
+        ({"judge": Oracle([1, 2])}, "holds 2 labels for 3 documents"),
+    ],
+)
 def test_wrong_settings_are_refused(settings, message):
     judge = settings.pop("judge", Oracle([1, 2, 3]))
     with pytest.raises(UsageError, match=message):

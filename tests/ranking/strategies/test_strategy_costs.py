@@ -50,10 +50,15 @@ def windows(n, size=20, step=10):
 
 
 PUBLISHED_CALLS = {
-    "pointwise": lambda n, k: (n, n), "full": lambda n, k: (1, 1), "dynamicrag": lambda n, k: (1, 1),
-    "permutation-self-consistency": lambda n, k: (20, 20), "iranker": lambda n, k: (n - 1, n - 1),
-    "grouprank": lambda n, k: (math.ceil(n / 10),) * 2, "sliding": lambda n, k: (windows(n),) * 2,
-    "first": lambda n, k: (windows(n),) * 2, "jointrank": lambda n, k: (math.ceil(3 * n / 20),) * 2,
+    "pointwise": lambda n, k: (n, n),
+    "full": lambda n, k: (1, 1),
+    "dynamicrag": lambda n, k: (1, 1),
+    "permutation-self-consistency": lambda n, k: (20, 20),
+    "iranker": lambda n, k: (n - 1, n - 1),
+    "grouprank": lambda n, k: (math.ceil(n / 10),) * 2,
+    "sliding": lambda n, k: (windows(n),) * 2,
+    "first": lambda n, k: (windows(n),) * 2,
+    "jointrank": lambda n, k: (math.ceil(3 * n / 20),) * 2,
     "sparse-pairwise": lambda n, k: (n * round((n - 1) / 3),) * 2,
     "prp": lambda n, k: (2 * (n - 1), 4 * n + 4 * (k - 1) * math.log2(n)),
     "setwise": lambda n, k: ((n - 1) / 3, n / 2 + 1 + (k - 1) * (math.log(n, 3) + 1)),
@@ -71,8 +76,10 @@ def test_every_strategy_makes_the_published_number_of_calls(name, n):
         assert least <= usage(name, n, seed, top=k).calls <= most
 
 
-@pytest.mark.parametrize("name", ["pointwise", "full", "dynamicrag", "grouprank", "jointrank", "sparse-pairwise",
-                                  "permutation-self-consistency"])
+@pytest.mark.parametrize(
+    "name",
+    ["pointwise", "full", "dynamicrag", "grouprank", "jointrank", "sparse-pairwise", "permutation-self-consistency"],
+)
 def test_strategies_of_one_round(name):
     assert usage(name, 90).rounds == 1
 
@@ -117,7 +124,8 @@ def test_prp_all_pairs_counts_wins():
 def test_setwise_bubblesort_calls(c):
     n, k = 40, 5
     assert usage("setwise", n, method="bubblesort", size=c + 1, top=k).calls == sum(
-        math.ceil((n - i) / c) for i in range(1, k + 1))
+        math.ceil((n - i) / c) for i in range(1, k + 1)
+    )
 
 
 def test_setwise_needs_fewer_calls_with_more_children():
@@ -209,8 +217,16 @@ def test_jointrank_nears_the_truth_as_coverage_grows(aggregation):
         shares = []
         for seed in range(4):
             labels = np.random.default_rng(seed).permutation(n).astype(float)
-            done = rerank("q", ["d"] * n, Oracle(labels), "jointrank", size=10, replicates=replicates,
-                          aggregation=aggregation, seed=seed)
+            done = rerank(
+                "q",
+                ["d"] * n,
+                Oracle(labels),
+                "jointrank",
+                size=10,
+                replicates=replicates,
+                aggregation=aggregation,
+                seed=seed,
+            )
             shares.append(dcg_share(labels, done.order))
         quality.append(np.mean(shares))
     assert quality[0] < quality[1] < quality[2]
@@ -221,14 +237,23 @@ def test_jointrank_nears_the_truth_as_coverage_grows(aggregation):
 def test_jointrank_with_every_pair_is_exact_and_one_block_is_listwise(aggregation):
     labels = np.random.default_rng(3).permutation(12)
     exact = tuple(np.argsort(-labels))
-    assert rerank("q", ["d"] * 12, Oracle(labels), "jointrank", design="all-pairs",
-                  aggregation=aggregation).order == exact
+    assert (
+        rerank("q", ["d"] * 12, Oracle(labels), "jointrank", design="all-pairs", aggregation=aggregation).order == exact
+    )
     listwise = rerank("q", ["d"] * 12, Oracle(labels), "jointrank", aggregation=aggregation)
     assert listwise.order == exact
     assert listwise.usage.calls == 1
     labels = np.random.default_rng(3).permutation(49)
-    plane = rerank("q", ["d"] * 49, Oracle(labels), "jointrank", design="latin-square", size=7, replicates=8,
-                   aggregation=aggregation)
+    plane = rerank(
+        "q",
+        ["d"] * 49,
+        Oracle(labels),
+        "jointrank",
+        design="latin-square",
+        size=7,
+        replicates=8,
+        aggregation=aggregation,
+    )
     assert plane.order == tuple(np.argsort(-labels))
 
 
@@ -236,8 +261,9 @@ def test_jointrank_with_every_pair_is_exact_and_one_block_is_listwise(aggregatio
 @pytest.mark.parametrize("aggregation", [*sorted(TALLIES), "kwiksort"])
 def test_sparse_pairwise_with_all_pairs_is_exact(sampling, aggregation):
     labels = np.random.default_rng(4).permutation(17)
-    done = rerank("q", ["d"] * 17, Oracle(labels), "sparse-pairwise", sampling=sampling, aggregation=aggregation,
-                  share=1.0)
+    done = rerank(
+        "q", ["d"] * 17, Oracle(labels), "sparse-pairwise", sampling=sampling, aggregation=aggregation, share=1.0
+    )
     assert done.order == tuple(np.argsort(-labels))
     assert done.usage.calls == 17 * 16
 
@@ -291,8 +317,9 @@ def test_scores_of_comparisons_are_those_of_the_consensus_rule(name):
     duels = [("abcdefgh"[i], "abcdefgh"[j], o) for i, j, o in zip(a, b, outcome)]
     options = {"prior": 0.05, "tolerance": 1e-12} if name == "bradley-terry" else {}
     scores = aggregate(from_duels(duels), name, **options).scores
-    ours = TALLIES[name](Comparisons(8, a, b, outcome), **({"tolerance": 1e-12, "max_iterations": 20_000} if options
-                                                             else {}))
+    ours = TALLIES[name](
+        Comparisons(8, a, b, outcome), **({"tolerance": 1e-12, "max_iterations": 20_000} if options else {})
+    )
     assert ours == pytest.approx([scores[item] for item in "abcdefgh"], abs=1e-9)
 
 
@@ -362,8 +389,12 @@ def test_nearest_order_beats_every_other_order_of_five():
 
     def distance(order):
         places = np.argsort(order)
-        return sum((places[a] - places[b]) * (np.argsort(o)[a] - np.argsort(o)[b]) < 0
-                   for o in orders for a in range(5) for b in range(a))
+        return sum(
+            (places[a] - places[b]) * (np.argsort(o)[a] - np.argsort(o)[b]) < 0
+            for o in orders
+            for a in range(5)
+            for b in range(a)
+        )
 
     assert distance(nearest_order(orders)) == min(distance(order) for order in permutations(range(5)))
 
@@ -382,15 +413,17 @@ def test_dynamicrag_reward_is_the_weighted_sum():
     brevity = 1 / (1 + math.log(11))
     weights = (0.4, 0.3, 0.1, 0.1, 0.1)
     assert generator_reward(**parts, weights=weights) == pytest.approx(
-        0.4 + 0.3 * 0.5 + 0.1 * 0.25 + 0.1 * brevity + 0.1 * 0.75)
+        0.4 + 0.3 * 0.5 + 0.1 * 0.25 + 0.1 * brevity + 0.1 * 0.75
+    )
     assert generator_reward(**{**parts, "length": 11}) < generator_reward(**parts)
     with pytest.raises(UsageError, match="must be in"):
         generator_reward(**{**parts, "judge": 1.5})
 
 
 def test_llm_sorting_cost_reproduces_how_the_order_of_sorts_flips():
-    rows = {(row.sort, row.cached, row.batch_size): row
-            for row in sorting_costs(60, 10, batch_sizes=(1, 2, 32), orders=6)}
+    rows = {
+        (row.sort, row.cached, row.batch_size): row for row in sorting_costs(60, 10, batch_sizes=(1, 2, 32), orders=6)
+    }
     assert all(row.exact for row in rows.values())
 
     def cost(sort, cached, size):
@@ -403,8 +436,9 @@ def test_llm_sorting_cost_reproduces_how_the_order_of_sorts_flips():
     assert cost("quicksort", False, 2) < 0.6 * cost("heapsort", False, 2)
     assert cost("all-pairs", False, 32) < cost("heapsort", False, 32)
     assert cost("heapsort", False, 32) == cost("heapsort", False, 1)
-    (bubble,) = [{row.cached: row.inferences for row in sorting_costs(60, 60, sorts=["sliding"], batch_sizes=[1],
-                                                                       orders=3)}]
+    (bubble,) = [
+        {row.cached: row.inferences for row in sorting_costs(60, 60, sorts=["sliding"], batch_sizes=[1], orders=3)}
+    ]
     assert bubble[True] < 0.65 * bubble[False]
 
 
@@ -416,7 +450,8 @@ def test_a_cache_answers_what_bubble_sort_asks_again():
     assert cached.calls < plain.calls
 
 
-@pytest.mark.parametrize("id", ["prp", "sparse-pairwise", "jointrank", "listt5", "dynamicrag", "llm-sorting-cost",
-                                "rank-k"])
+@pytest.mark.parametrize(
+    "id", ["prp", "sparse-pairwise", "jointrank", "listt5", "dynamicrag", "llm-sorting-cost", "rank-k"]
+)
 def test_published_strategies_are_in_the_catalogue(id):
     assert METHODS[id].area == "rerank"

@@ -32,8 +32,9 @@ from lorank.lowrank.forms import Form, Gated, Site
 from lorank.lowrank.starts import Statistics
 
 
-def make_budget(name: str, forms: Mapping[str, Form], total: int | None = None, *, seed: int = 0,
-                **options: object) -> Budget:
+def make_budget(
+    name: str, forms: Mapping[str, Form], total: int | None = None, *, seed: int = 0, **options: object
+) -> Budget:
     """Return the dynamic budget ``name`` over an adapter's forms.
 
     Args:
@@ -67,8 +68,9 @@ def make_budget(name: str, forms: Mapping[str, Form], total: int | None = None, 
         raise UsageError(f"budget {name!r}: {error}") from error
 
 
-def share_ranks_of(name: str, sites: Sequence[Site], statistics: Mapping[str, Statistics],
-                   total: int) -> dict[str, int]:
+def share_ranks_of(
+    name: str, sites: Sequence[Site], statistics: Mapping[str, Statistics], total: int
+) -> dict[str, int]:
     """Return the ranks by path that the static budget ``name`` gives; they sum to ``total``.
 
     Raises:

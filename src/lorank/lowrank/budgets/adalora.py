@@ -44,8 +44,17 @@ class AdaLoRA(Pruning):
 
     form_options = gated_with(capacity=1.5, gates="zero")
 
-    def __init__(self, forms: Mapping[str, Gated], total: int, timetable: Timetable, *, seed: int = 0,
-                 beta1: float = 0.85, beta2: float = 0.85, orthogonal: float = 0.5) -> None:
+    def __init__(
+        self,
+        forms: Mapping[str, Gated],
+        total: int,
+        timetable: Timetable,
+        *,
+        seed: int = 0,
+        beta1: float = 0.85,
+        beta2: float = 0.85,
+        orthogonal: float = 0.5,
+    ) -> None:
         super().__init__(forms, total, timetable, seed=seed)
         self.orthogonal = orthogonal
         self.sensitivity = Sensitivity(self.forms, beta1, beta2)

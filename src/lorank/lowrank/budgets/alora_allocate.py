@@ -47,9 +47,17 @@ class ALoRA(Budget):
 
     form_options = gated_with(capacity=2.0, active="rank", gates="one", train_gates=False)
 
-    def __init__(self, forms: Mapping[str, Gated], total: int, timetable: Timetable, *, seed: int = 0,
-                 exchange: int | None = None, sample: int | None = 32,
-                 score: Literal["loss", "metric"] = "loss") -> None:
+    def __init__(
+        self,
+        forms: Mapping[str, Gated],
+        total: int,
+        timetable: Timetable,
+        *,
+        seed: int = 0,
+        exchange: int | None = None,
+        sample: int | None = 32,
+        score: Literal["loss", "metric"] = "loss",
+    ) -> None:
         super().__init__(forms, total, timetable, seed=seed)
         self.exchange = max(1, total // 8) if exchange is None else exchange
         self.sample, self.score = sample, score

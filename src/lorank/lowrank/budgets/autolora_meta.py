@@ -31,8 +31,14 @@ from lorank.lowrank.forms.gated import Gated
 Loss = Callable[[], Tensor]
 
 
-def hypergradient(training: Loss, held_out: Loss, weights: Sequence[Tensor], selection: Sequence[Tensor],
-                  rate: float, reach: float = 1e-2) -> list[Tensor]:
+def hypergradient(
+    training: Loss,
+    held_out: Loss,
+    weights: Sequence[Tensor],
+    selection: Sequence[Tensor],
+    rate: float,
+    reach: float = 1e-2,
+) -> list[Tensor]:
     """Return dL_held(w - rate dL_train/dw, alpha)/dalpha by the finite difference above; ``weights`` are put back.
 
     Args:
@@ -89,8 +95,16 @@ class AutoLoRA(Budget):
     form_options = gated_with(capacity=1.5, gates="one", train_gates=False)
     growth_change = None
 
-    def __init__(self, forms: Mapping[str, Gated], total: int, timetable: Timetable, *, seed: int = 0,
-                 rate: float = 0.3, ahead: float | None = None) -> None:
+    def __init__(
+        self,
+        forms: Mapping[str, Gated],
+        total: int,
+        timetable: Timetable,
+        *,
+        seed: int = 0,
+        rate: float = 0.3,
+        ahead: float | None = None,
+    ) -> None:
         super().__init__(forms, total, timetable, seed=seed)
         self.rate, self.ahead = rate, ahead
         self.logits = {path: torch.zeros_like(form.mask) for path, form in self.forms.items()}
@@ -117,8 +131,9 @@ class AutoLoRA(Budget):
         for gate in gates:
             gate.requires_grad_(True)
         rate = self.signals.optimizer.param_groups[0]["lr"] if self.ahead is None else self.ahead
-        slopes = hypergradient(lambda: self.signals.training_loss(step - 1), lambda: held_out(index), weights, gates,
-                               rate)
+        slopes = hypergradient(
+            lambda: self.signals.training_loss(step - 1), lambda: held_out(index), weights, gates, rate
+        )
         for gate in gates:
             gate.requires_grad_(False)
         self._descend(slopes)
@@ -129,8 +144,9 @@ class AutoLoRA(Budget):
         for alpha, slope in zip(self.selection().values(), slopes, strict=True):
             moved.append(len(alpha) * alpha * (slope - (alpha * slope).sum()))
         whole = steepness(torch.cat(moved)) if moved else torch.zeros(0)
-        for form, logits, part in zip(self.forms.values(), self.logits.values(),
-                                      whole.split([len(m) for m in moved]), strict=True):
+        for form, logits, part in zip(
+            self.forms.values(), self.logits.values(), whole.split([len(m) for m in moved]), strict=True
+        ):
             logits -= self.rate * part
             form.gate.copy_(form.components * logits.softmax(0))
 

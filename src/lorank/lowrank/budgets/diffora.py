@@ -45,8 +45,9 @@ class DiffoRA(Budget):
     form_options = gated_with(capacity=2.0, gates="one", train_gates=False)
     growth_change = None
 
-    def __init__(self, forms: Mapping[str, Gated], total: int, timetable: Timetable, *, seed: int = 0,
-                 rate: float = 0.3) -> None:
+    def __init__(
+        self, forms: Mapping[str, Gated], total: int, timetable: Timetable, *, seed: int = 0, rate: float = 0.3
+    ) -> None:
         super().__init__(forms, total, timetable, seed=seed)
         self.rate = rate
         self.logits = torch.zeros(len(self.forms))
@@ -67,10 +68,12 @@ class DiffoRA(Budget):
         assert self.signals.held_out_loss is not None
         loss = self.signals.held_out_loss(self.timetable.events(steps).index(step))
         gradients = torch.autograd.grad(loss, [form.B for form in self.forms.values()])
-        slopes = torch.stack([
-            factor_gradient(gradient, form.B.detach()).sum() / share
-            for gradient, form, share in zip(gradients, self.forms.values(), self.relaxed().values(), strict=True)
-        ])
+        slopes = torch.stack(
+            [
+                factor_gradient(gradient, form.B.detach()).sum() / share
+                for gradient, form, share in zip(gradients, self.forms.values(), self.relaxed().values(), strict=True)
+            ]
+        )
         sigmoid = self.logits.sigmoid()
         self.logits -= self.rate * steepness(slopes.to(sigmoid) * sigmoid * (1 - sigmoid))
         if step == self.timetable.bounds(steps)[1]:

@@ -43,8 +43,16 @@ class DynamicDoRA(Pruning):
 
     form_options = gated_with(capacity=1.5, gates="one")
 
-    def __init__(self, forms: Mapping[str, Gated], total: int, timetable: Timetable, *, seed: int = 0,
-                 beta: float = 0.9, variance: float = 0.1) -> None:
+    def __init__(
+        self,
+        forms: Mapping[str, Gated],
+        total: int,
+        timetable: Timetable,
+        *,
+        seed: int = 0,
+        beta: float = 0.9,
+        variance: float = 0.1,
+    ) -> None:
         super().__init__(forms, total, timetable, seed=seed)
         self.beta, self.variance = beta, variance
         self.shares = {path: form.mask.new_zeros(form.components) for path, form in self.forms.items()}

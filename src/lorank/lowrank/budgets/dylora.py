@@ -54,8 +54,16 @@ class DyLoRA(Budget):
     form_options = gated_with(capacity=1.0, gates="one", train_gates=False)
     growth_change = None
 
-    def __init__(self, forms: Mapping[str, Gated], total: int, timetable: Timetable, *, seed: int = 0,
-                 lowest: int = 1, frozen: bool = False) -> None:
+    def __init__(
+        self,
+        forms: Mapping[str, Gated],
+        total: int,
+        timetable: Timetable,
+        *,
+        seed: int = 0,
+        lowest: int = 1,
+        frozen: bool = False,
+    ) -> None:
         super().__init__(forms, total, timetable, seed=seed)
         self.most = max((form.components for form in self.forms.values()), default=0)
         if not 1 <= lowest <= max(1, self.most):

@@ -43,8 +43,16 @@ class ElaLoRA(Budget):
 
     form_options = gated_with(capacity=2.0, active="rank", gates="zero")
 
-    def __init__(self, forms: Mapping[str, Gated], total: int, timetable: Timetable, *, seed: int = 0,
-                 beta: float = 0.85, exchange: int | None = None) -> None:
+    def __init__(
+        self,
+        forms: Mapping[str, Gated],
+        total: int,
+        timetable: Timetable,
+        *,
+        seed: int = 0,
+        beta: float = 0.85,
+        exchange: int | None = None,
+    ) -> None:
         super().__init__(forms, total, timetable, seed=seed)
         self.exchange = max(1, total // 8) if exchange is None else exchange
         self.sensitivity = Sensitivity(self.forms, beta, uncertain=False)

@@ -51,8 +51,17 @@ class IncreLoRA(Growing):
     form_options = gated_with(capacity=2.0, active="one", gates="zero")
     growth_change = WARM
 
-    def __init__(self, forms: Mapping[str, Gated], total: int, timetable: Timetable, *, seed: int = 0,
-                 beta1: float = 0.85, beta2: float = 0.85, orthogonal: float = 0.1) -> None:
+    def __init__(
+        self,
+        forms: Mapping[str, Gated],
+        total: int,
+        timetable: Timetable,
+        *,
+        seed: int = 0,
+        beta1: float = 0.85,
+        beta2: float = 0.85,
+        orthogonal: float = 0.1,
+    ) -> None:
         super().__init__(forms, total, timetable, seed=seed)
         self.orthogonal, self.beta1, self.beta2 = orthogonal, beta1, beta2
         self.mean, self.spread = torch.zeros(len(self.forms)), torch.zeros(len(self.forms))

@@ -45,8 +45,16 @@ class LoRASquared(Pruning):
 
     form_options = gated_with(capacity=1.5, gates="zero")
 
-    def __init__(self, forms: Mapping[str, Gated], total: int, timetable: Timetable, *, seed: int = 0,
-                 beta: float = 0.85, orthogonal: float = 0.5) -> None:
+    def __init__(
+        self,
+        forms: Mapping[str, Gated],
+        total: int,
+        timetable: Timetable,
+        *,
+        seed: int = 0,
+        beta: float = 0.85,
+        orthogonal: float = 0.5,
+    ) -> None:
         super().__init__(forms, total, timetable, seed=seed)
         self.beta, self.orthogonal = beta, orthogonal
         self.scores = {path: form.mask.new_zeros(form.components) for path, form in self.forms.items()}

@@ -42,8 +42,17 @@ class MetricImportance(Pruning):
     metric_loss = True
     form_options = gated_with(capacity=1.5, gates="zero")
 
-    def __init__(self, forms: Mapping[str, Gated], total: int, timetable: Timetable, *, seed: int = 0,
-                 measured: float = 0.0, beta: float = 0.7, orthogonal: float = 0.5) -> None:
+    def __init__(
+        self,
+        forms: Mapping[str, Gated],
+        total: int,
+        timetable: Timetable,
+        *,
+        seed: int = 0,
+        measured: float = 0.0,
+        beta: float = 0.7,
+        orthogonal: float = 0.5,
+    ) -> None:
         super().__init__(forms, total, timetable, seed=seed)
         self.measured, self.beta, self.orthogonal = measured, beta, orthogonal
         if measured:
@@ -74,8 +83,9 @@ class MetricImportance(Pruning):
         """Return the ``count`` components whose removal costs the metric least, of ``candidates`` that are measured."""
         assert self.signals.measure is not None
         kept = keep_best(self.importance(), sum(self.ranks().values()) - max(candidates, count))
-        places = [(path, i) for path, form in self.forms.items()
-                  for i in (form.on & ~kept[path]).nonzero().flatten().tolist()]
+        places = [
+            (path, i) for path, form in self.forms.items() for i in (form.on & ~kept[path]).nonzero().flatten().tolist()
+        ]
         whole, costs = self.signals.measure(), {}
         for path, i in places:
             mask = self.forms[path].mask

@@ -46,8 +46,17 @@ class QDyLoRA(DyLoRA):
 
     base = "nf4"
 
-    def __init__(self, forms: Mapping[str, Gated], total: int, timetable: Timetable, *, seed: int = 0,
-                 lowest: int = 1, frozen: bool = False, choices: str = "") -> None:
+    def __init__(
+        self,
+        forms: Mapping[str, Gated],
+        total: int,
+        timetable: Timetable,
+        *,
+        seed: int = 0,
+        lowest: int = 1,
+        frozen: bool = False,
+        choices: str = "",
+    ) -> None:
         super().__init__(forms, total, timetable, seed=seed, lowest=lowest, frozen=frozen)
         try:
             self.choices = [int(choice) for choice in choices.split(",")] if choices else []

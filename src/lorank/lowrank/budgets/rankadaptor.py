@@ -72,8 +72,16 @@ class Search:
     area="adapters.rank",
     title="RankAdaptor: Hierarchical Dynamic Low-Rank Adaptation for Structural Pruned LLMs",
 )
-def rankadaptor(paths: Sequence[str], total: int, score: Score, *, trials: int = 20, random_trials: int = 8,
-                most: int | None = None, seed: int = 0) -> Search:
+def rankadaptor(
+    paths: Sequence[str],
+    total: int,
+    score: Score,
+    *,
+    trials: int = 20,
+    random_trials: int = 8,
+    most: int | None = None,
+    seed: int = 0,
+) -> Search:
     """Return the best rank vector that ``trials`` calls of ``score`` find.
 
     Args:
@@ -97,22 +105,29 @@ def rankadaptor(paths: Sequence[str], total: int, score: Score, *, trials: int =
     candidate: tuple[int, ...] | None = equal
     while candidate is not None and len(tried) < trials:
         tried[candidate] = score(dict(zip(paths, candidate, strict=True)))
-        candidate = (_random(count, total, limit, generator, tried) if len(tried) <= random_trials
-                     else _led(tried, limit, seed) or _random(count, total, limit, generator, tried))
+        candidate = (
+            _random(count, total, limit, generator, tried)
+            if len(tried) <= random_trials
+            else _led(tried, limit, seed) or _random(count, total, limit, generator, tried)
+        )
     best = max(tried, key=lambda ranks: tried[ranks])
     history = [(dict(zip(paths, ranks, strict=True)), value) for ranks, value in tried.items()]
     return Search(dict(zip(paths, best, strict=True)), tried[best], history)
 
 
-def _random(count: int, total: int, limit: int, generator: torch.Generator,
-            tried: Mapping[tuple[int, ...], float]) -> tuple[int, ...] | None:
+def _random(
+    count: int, total: int, limit: int, generator: torch.Generator, tried: Mapping[tuple[int, ...], float]
+) -> tuple[int, ...] | None:
     for _ in range(100):
         weights = torch.rand(count, generator=generator).square()
         shares = weights / weights.sum() * total
         names = [str(k) for k in range(count)]
         base = [min(limit, int(share)) for share in shares]
-        rest = hand_out({n: float(shares[k]) - base[k] for k, n in enumerate(names)},
-                        {n: limit - base[k] for k, n in enumerate(names)}, total - sum(base))
+        rest = hand_out(
+            {n: float(shares[k]) - base[k] for k, n in enumerate(names)},
+            {n: limit - base[k] for k, n in enumerate(names)},
+            total - sum(base),
+        )
         ranks = tuple(b + rest[n] for b, n in zip(base, names, strict=True))
         if ranks not in tried:
             return ranks

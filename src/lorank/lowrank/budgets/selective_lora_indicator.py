@@ -49,9 +49,19 @@ class SelectiveIndicator(Budget):
     exact = False
     growth_change = None
 
-    def __init__(self, forms: Mapping[str, Gated], total: int, timetable: Timetable, *, seed: int = 0,
-                 sparsity: float = 0.3, threshold: float = 0.0, start: float = 0.5, rate: float = 0.05,
-                 beta: float = 0.9) -> None:
+    def __init__(
+        self,
+        forms: Mapping[str, Gated],
+        total: int,
+        timetable: Timetable,
+        *,
+        seed: int = 0,
+        sparsity: float = 0.3,
+        threshold: float = 0.0,
+        start: float = 0.5,
+        rate: float = 0.05,
+        beta: float = 0.9,
+    ) -> None:
         super().__init__(forms, total, timetable, seed=seed)
         self.sparsity, self.threshold, self.rate, self.beta = sparsity, threshold, rate, beta
         self.paths = list(self.forms)

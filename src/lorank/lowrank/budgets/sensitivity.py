@@ -28,18 +28,27 @@ class Sensitivity:
         uncertain: whether scores are Ibar U, or Ibar.
     """
 
-    def __init__(self, forms: Mapping[str, Gated], beta1: float = 0.85, beta2: float = 0.85,
-                 uncertain: bool = True) -> None:
+    def __init__(
+        self, forms: Mapping[str, Gated], beta1: float = 0.85, beta2: float = 0.85, uncertain: bool = True
+    ) -> None:
         self.forms, self.beta1, self.beta2, self.uncertain = forms, beta1, beta2, uncertain
         kinds = ("mean", "spread") if uncertain else ("mean",)
-        self.tensors = {f"{path}.{part}.{kind}": torch.zeros_like(getattr(form, part), requires_grad=False)
-                        for path, form in forms.items() for part in PARTS for kind in kinds}
+        self.tensors = {
+            f"{path}.{part}.{kind}": torch.zeros_like(getattr(form, part), requires_grad=False)
+            for path, form in forms.items()
+            for part in PARTS
+            for kind in kinds
+        }
         self._gradients: dict[str, Tensor] = {}
 
     def hold(self) -> None:
         """Keep the gradients that are there now."""
-        self._gradients = {f"{path}.{part}": getattr(form, part).grad for path, form in self.forms.items()
-                           for part in PARTS if getattr(form, part).grad is not None}
+        self._gradients = {
+            f"{path}.{part}": getattr(form, part).grad
+            for path, form in self.forms.items()
+            for part in PARTS
+            if getattr(form, part).grad is not None
+        }
 
     @torch.no_grad()
     def update(self) -> None:
@@ -60,8 +69,10 @@ class Sensitivity:
 
     def scores(self) -> dict[str, Tensor]:
         """Return a score [R] of each layer's components."""
-        return {path: self._part(path, "gate") + self._part(path, "A").mean(1) + self._part(path, "B").mean(0)
-                for path in self.forms}
+        return {
+            path: self._part(path, "gate") + self._part(path, "A").mean(1) + self._part(path, "B").mean(0)
+            for path in self.forms
+        }
 
     def _part(self, path: str, part: str) -> Tensor:
         mean = self.tensors[f"{path}.{part}.mean"]

@@ -42,8 +42,16 @@ class SoRA(Budget):
     exact = False
     growth_change = None
 
-    def __init__(self, forms: Mapping[str, Gated], total: int, timetable: Timetable, *, seed: int = 0,
-                 sparsity: float = 1.0, sparsity_end: float | None = None) -> None:
+    def __init__(
+        self,
+        forms: Mapping[str, Gated],
+        total: int,
+        timetable: Timetable,
+        *,
+        seed: int = 0,
+        sparsity: float = 1.0,
+        sparsity_end: float | None = None,
+    ) -> None:
         super().__init__(forms, total, timetable, seed=seed)
         self.sparsity, self.sparsity_end = sparsity, sparsity if sparsity_end is None else sparsity_end
 

@@ -83,8 +83,11 @@ class TriAdaptLoRA(Growing):
                 self.before[path][1].copy_(form.B * form.effective())
 
     def state(self) -> dict[str, Tensor]:
-        return {f"{path}.{name}": tensor for path, pair in self.before.items()
-                for name, tensor in zip("AB", pair, strict=True)}
+        return {
+            f"{path}.{name}": tensor
+            for path, pair in self.before.items()
+            for name, tensor in zip("AB", pair, strict=True)
+        }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         for path, (A, B) in self.before.items():

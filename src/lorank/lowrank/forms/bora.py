@@ -67,9 +67,7 @@ class BoRA(Form):
         fits = base.plain and base.weight.dtype == compute_dtype(x) == self.A.dtype
         if fits and not (self.training and self.dropout):
             magnitudes = (self.magnitude_in, self.magnitude_out)
-            return _TwoSided.apply(
-                x, base.weight, base.bias, self.A, self.B, *magnitudes, columns, rows, self.scaling
-            )
+            return _TwoSided.apply(x, base.weight, base.bias, self.A, self.B, *magnitudes, columns, rows, self.scaling)
         y = self._product(x.to(compute_dtype(x)), base.weight, columns, rows)
         return y if base.bias is None else y + base.bias.to(y.dtype)
 

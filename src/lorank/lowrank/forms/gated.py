@@ -51,8 +51,15 @@ class Gated(Factored):
     mask: Tensor
     through: bool = False
 
-    def __init__(self, site: Site, capacity: float = 1.0, active: Active = "all", gates: Gates = "zero",
-                 train_gates: bool = True, triangular: bool = False) -> None:
+    def __init__(
+        self,
+        site: Site,
+        capacity: float = 1.0,
+        active: Active = "all",
+        gates: Gates = "zero",
+        train_gates: bool = True,
+        triangular: bool = False,
+    ) -> None:
         super().__init__(site)
         if capacity < 1:
             raise UsageError(f"capacity {capacity!r} is below 1; it is the number of components over the rank")

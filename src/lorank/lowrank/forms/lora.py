@@ -135,11 +135,7 @@ class LoRA(PeftForm):
     def load_peft_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         A, B = tensors["lora_A.weight"], tensors["lora_B.weight"]
         r = self.rank
-        if (
-            A.shape[0] < r
-            or A.shape[1:] != self.A.shape[1:]
-            or B.shape != (self.out_features, A.shape[0])
-        ):
+        if A.shape[0] < r or A.shape[1:] != self.A.shape[1:] or B.shape != (self.out_features, A.shape[0]):
             raise ValueError(
                 f"factors of shape {tuple(A.shape)} and {tuple(B.shape)} do not fit rank {r} of a "
                 f"[{self.out_features}, {self.in_features}] weight"

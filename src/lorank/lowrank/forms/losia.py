@@ -54,9 +54,7 @@ def relocation_steps(relocations: int, phase: float, total: int) -> list[int]:
     >>> relocation_steps(3, 0.5, 100), relocation_steps(1, 0.0, 8)
     ([25, 50, 75], [2])
     """
-    return [
-        min(max(round(total * (j + phase - 0.5) / (relocations + 1)), 1), total) for j in range(1, relocations + 1)
-    ]
+    return [min(max(round(total * (j + phase - 0.5) / (relocations + 1)), 1), total) for j in range(1, relocations + 1)]
 
 
 class _Watched(torch.autograd.Function):
@@ -98,9 +96,7 @@ class LoSiA(Form):
     24
     """
 
-    def __init__(
-        self, site: Site, share: float | None = None, relocations: int = 0, phase: float = 0.5
-    ) -> None:
+    def __init__(self, site: Site, share: float | None = None, relocations: int = 0, phase: float = 0.5) -> None:
         super().__init__(site)
         if (share is not None and not 0 < share <= 1) or relocations < 0:
             raise UsageError(f"share {share!r} is not in (0, 1], or relocations {relocations!r} not from 0 up")

@@ -28,9 +28,7 @@ from lorank.lowrank.routing.token_routed import TokenRouted
 
 
 @form("base-layers")
-@catalogued(
-    "base-layers", area="adapters.moe", title="BASE Layers: Simplifying Training of Large, Sparse Models"
-)
+@catalogued("base-layers", area="adapters.moe", title="BASE Layers: Simplifying Training of Large, Sparse Models")
 class BaseLayers(TokenRouted):
     """One of ``experts`` LoRAs a token, balanced by assignment in training.
 

@@ -35,9 +35,7 @@ class MixtureOfRouters(TokenRouted):
     114
     """
 
-    def __init__(
-        self, site: Site, experts: int = 4, top: int = 2, routers: int = 3, balance: float = 0.01
-    ) -> None:
+    def __init__(self, site: Site, experts: int = 4, top: int = 2, routers: int = 3, balance: float = 0.01) -> None:
         super().__init__(site)
         if min(experts, top, routers) < 1 or top > experts:
             raise UsageError(f"experts {experts}, routers {routers} and top {top} must be from 1 up, top up to experts")

@@ -24,9 +24,7 @@ from lorank.lowrank.rules.rule import Groups, Losses, Rates, Rule, needed_pairs,
 
 
 @rule("allora")
-@catalogued(
-    "allora", area="adapters.optim", title="ALLoRA: Adaptive Learning Rate Mitigates LoRA Fatal Flaws"
-)
+@catalogued("allora", area="adapters.optim", title="ALLoRA: Adaptive Learning Rate Mitigates LoRA Fatal Flaws")
 @dataclass
 class ALLoRA(Rule):
     """Row-wise rates below ``eta``, then AdamW, or plain gradient descent with ``inner="sgd"``.

@@ -139,9 +139,7 @@ def skewness(form: Gated) -> Tensor:
     return (form.B.t() @ form.B - unit).square().sum() + (form.A @ form.A.t() - unit).square().sum()
 
 
-def _gradients(
-    loss: Tensor, gates: Sequence[Tensor], lower: Sequence[Tensor]
-) -> tuple[list[Tensor], list[Tensor]]:
+def _gradients(loss: Tensor, gates: Sequence[Tensor], lower: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     found = torch.autograd.grad(loss, [*gates, *lower], allow_unused=True)
     filled = [torch.zeros_like(p) if g is None else g for p, g in zip([*gates, *lower], found, strict=True)]
     return filled[: len(gates)], filled[len(gates) :]

@@ -52,12 +52,22 @@ def adapter_spectra(folder: str | Path) -> list[dict[str, Any]]:
     rows = []
     for path, plan in contents.plan.items():
         tensors = contents.updates.get(path, {})
-        row: dict[str, Any] = {"path": path, "rank": plan.rank, "parameters": sum(t.numel() for t in tensors.values()),
-                               "effective_rank": 0.0, "norm": 0.0, "singular_values": []}
+        row: dict[str, Any] = {
+            "path": path,
+            "rank": plan.rank,
+            "parameters": sum(t.numel() for t in tensors.values()),
+            "effective_rank": 0.0,
+            "norm": 0.0,
+            "singular_values": [],
+        }
         if {"lora_A.weight", "lora_B.weight"} <= tensors.keys() and plan.rank:
             a, b = tensors["lora_A.weight"], tensors["lora_B.weight"]
             values = factor_spectrum(a, b, rule(plan.alpha, plan.rank))
-            row |= {"shape": [b.shape[0], a.shape[1]], "effective_rank": effective_rank(values),
-                    "norm": float(values.norm()), "singular_values": values.tolist()}
+            row |= {
+                "shape": [b.shape[0], a.shape[1]],
+                "effective_rank": effective_rank(values),
+                "norm": float(values.norm()),
+                "singular_values": values.tolist(),
+            }
         rows.append(row)
     return rows

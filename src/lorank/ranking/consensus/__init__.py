@@ -22,5 +22,18 @@ from lorank.ranking.consensus.rules import (
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["ALIASES", "RULES", "Consensus", "Profile", "aggregate", "aggregate_runs", "as_profile", "from_counts",
-           "from_duels", "from_rankings", "from_table", "rule", "rule_options"]
+__all__ = [
+    "ALIASES",
+    "RULES",
+    "Consensus",
+    "Profile",
+    "aggregate",
+    "aggregate_runs",
+    "as_profile",
+    "from_counts",
+    "from_duels",
+    "from_rankings",
+    "from_table",
+    "rule",
+    "rule_options",
+]

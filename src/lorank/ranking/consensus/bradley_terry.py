@@ -50,8 +50,9 @@ class BradleyTerry:
 
 @rule("bradley-terry", aliases=("newman-bt",))
 @catalogued("newman-bt", area="aggregate", title="Efficient computation of rankings from pairwise comparisons")
-def bradley_terry(profile: Profile, *, prior: float = 1.0, ties: Ties = "half", tolerance: float = 1e-10,
-                  max_iterations: int = 20_000) -> Floats:
+def bradley_terry(
+    profile: Profile, *, prior: float = 1.0, ties: Ties = "half", tolerance: float = 1e-10, max_iterations: int = 20_000
+) -> Floats:
     """Return log strengths with mean 0, float64 [items]; every ballot counts as duels of all its pairs.
 
     Args:
@@ -64,12 +65,21 @@ def bradley_terry(profile: Profile, *, prior: float = 1.0, ties: Ties = "half", 
     Raises:
         UsageError: ``prior=0`` and no maximum: some items always beat, or never meet, the rest.
     """
-    return fit(profile.pairs(), len(profile.items), prior=prior, ties=ties, tolerance=tolerance,
-               max_iterations=max_iterations).strengths
+    return fit(
+        profile.pairs(), len(profile.items), prior=prior, ties=ties, tolerance=tolerance, max_iterations=max_iterations
+    ).strengths
 
 
-def fit(pairs: Pairs, items: int, *, prior: float = 1.0, ties: Ties = "half", tolerance: float = 1e-10,
-        max_iterations: int = 20_000, settled: bool = True) -> BradleyTerry:
+def fit(
+    pairs: Pairs,
+    items: int,
+    *,
+    prior: float = 1.0,
+    ties: Ties = "half",
+    tolerance: float = 1e-10,
+    max_iterations: int = 20_000,
+    settled: bool = True,
+) -> BradleyTerry:
     """Return the fit of pairwise counts; the arguments are those of ``bradley_terry``.
 
     With ``settled=False`` strengths that still move after ``max_iterations`` are returned; ``gradient`` says how far.
@@ -100,8 +110,10 @@ def fit(pairs: Pairs, items: int, *, prior: float = 1.0, ties: Ties = "half", to
         x = x - x.mean() if prior == 0 else x + prior_shift(x, group)
     if not settled:
         return BradleyTerry(x - x.mean(), nu, max_iterations, gradient)
-    raise LorankError(f"Bradley-Terry did not settle in {max_iterations} iterations (gradient {gradient:.1e} per "
-                      "duel); raise prior, tolerance or max_iterations")
+    raise LorankError(
+        f"Bradley-Terry did not settle in {max_iterations} iterations (gradient {gradient:.1e} per "
+        "duel); raise prior, tolerance or max_iterations"
+    )
 
 
 def _sums(pairs: Pairs, x: Floats, nu: float, prior: float) -> tuple[Floats, Floats, float]:
@@ -145,5 +157,7 @@ def _must_be_linked(pairs: Pairs, items: int) -> None:
     graph = csr_array((np.ones(len(winner)), (winner, loser)), shape=(items, items))
     groups, _ = connected_components(graph, directed=True, connection="strong")
     if groups > 1:
-        raise UsageError(f"no maximum likelihood: the items fall into {groups} groups of which some always beat, or "
-                         "never meet, the others; give a prior above 0")
+        raise UsageError(
+            f"no maximum likelihood: the items fall into {groups} groups of which some always beat, or "
+            "never meet, the others; give a prior above 0"
+        )

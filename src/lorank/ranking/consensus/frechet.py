@@ -28,8 +28,9 @@ def frechet_mean(probabilities: Floats, distances: Floats, *, power: float = 2.0
     """
     probabilities, distances = np.asarray(probabilities, np.float64), np.asarray(distances, np.float64)
     if distances.ndim != 2 or probabilities.shape[-1:] != distances.shape[1:]:
-        raise UsageError(f"distances {distances.shape} do not fit probabilities {probabilities.shape}; give "
-                         "[labels, k] and [..., k]")
+        raise UsageError(
+            f"distances {distances.shape} do not fit probabilities {probabilities.shape}; give [labels, k] and [..., k]"
+        )
     if (probabilities < 0).any() or (distances < 0).any():
         raise UsageError("probabilities and distances are never below 0")
     return np.argmin(probabilities @ (distances**power).T, axis=-1)

@@ -77,7 +77,10 @@ def _by_rank(row: dict[str, float]) -> dict[str, float]:
 
 
 NORMALISATIONS: dict[str, Callable[[dict[str, float]], dict[str, float]]] = {
-    "z": _by_scores(standardise), "minmax": _by_scores(to_unit_interval), "rank": _by_rank}
+    "z": _by_scores(standardise),
+    "minmax": _by_scores(to_unit_interval),
+    "rank": _by_rank,
+}
 
 
 def standardise_run(run: Run) -> Run:
@@ -121,14 +124,16 @@ def _aligned(runs: Sequence[Run], normalise: str) -> Iterator[tuple[str, list[st
         rows = [normal(run[query]) if run.get(query) else {} for run in runs]
         documents = list(dict.fromkeys(document for row in rows for document in row))
         lowest = [min(row.values(), default=0.0) for row in rows]
-        scores = np.array([[row.get(document, low) for document in documents]
-                           for row, low in zip(rows, lowest, strict=True)])
+        scores = np.array(
+            [[row.get(document, low) for document in documents] for row, low in zip(rows, lowest, strict=True)]
+        )
         yield query, documents, scores
 
 
 def _weighted(aligned: list[tuple[str, list[str], np.ndarray]], weights: np.ndarray) -> Run:
-    return {query: dict(zip(documents, (weights @ scores).tolist(), strict=True))
-            for query, documents, scores in aligned}
+    return {
+        query: dict(zip(documents, (weights @ scores).tolist(), strict=True)) for query, documents, scores in aligned
+    }
 
 
 def reciprocal_rank_fusion(runs: Sequence[Run], k: float = 60.0) -> Run:
@@ -170,8 +175,9 @@ def weight_grid(runs: int, steps: int) -> np.ndarray:
     return np.array(list(parts(runs, steps)), np.float64) / steps
 
 
-def tune_weights(runs: Sequence[Run], measure: Callable[[Run], float], *, steps: int = 20,
-                 normalise: Normalise = "z") -> np.ndarray:
+def tune_weights(
+    runs: Sequence[Run], measure: Callable[[Run], float], *, steps: int = 20, normalise: Normalise = "z"
+) -> np.ndarray:
     """Return the weights float64 [runs] of the fusion that ``measure`` likes best, on a grid over the simplex.
 
     Args:

@@ -22,8 +22,14 @@ _MISSING = ("", "-", "nan", "na", "n/a")
 Row = dict[str, str]
 
 
-def read_leaderboard(path: str | Path, *, name: str | None = None, tasks: Sequence[str] | None = None,
-                     lower_is_better: Sequence[str] = (), parts: Literal["mean", "split"] = "mean") -> Profile:
+def read_leaderboard(
+    path: str | Path,
+    *,
+    name: str | None = None,
+    tasks: Sequence[str] | None = None,
+    lower_is_better: Sequence[str] = (),
+    parts: Literal["mean", "split"] = "mean",
+) -> Profile:
     """Return the profile of a leaderboard.
 
     Args:
@@ -51,15 +57,18 @@ def read_leaderboard(path: str | Path, *, name: str | None = None, tasks: Sequen
     if not chosen:
         raise DataError(path, None, "no column holds scores", f"name the columns that vote; there are {header}")
     shown = [" ".join(row[column].split()) for _, row in rows]
-    systems = [system if shown.count(system) == 1 else f"{system} (line {line})"
-               for system, (line, _) in zip(shown, rows, strict=True)]
+    systems = [
+        system if shown.count(system) == 1 else f"{system} (line {line})"
+        for system, (line, _) in zip(shown, rows, strict=True)
+    ]
     table: dict[str, dict[str, float]] = {}
     lower: list[str] = []
     for task in chosen:
         cells = [_cell(path, line, task, row[task]) for line, row in rows]
         for voter, scores in _voters(task, cells, parts).items():
-            table[voter] = {system: score for system, score in zip(systems, scores, strict=True)
-                            if not math.isnan(score)}
+            table[voter] = {
+                system: score for system, score in zip(systems, scores, strict=True) if not math.isnan(score)
+            }
             lower += [voter] if task in lower_is_better else []
     return from_table(table, lower_is_better=lower, items=systems)
 
@@ -74,8 +83,12 @@ def _rows(path: str | Path) -> tuple[list[str], list[tuple[int, Row]]]:
         if not any(field.strip() for field in fields):
             continue
         if len(fields) != len(header):
-            raise DataError(path, reader.line_num, f"{len(fields)} cells where the header has {len(header)}",
-                            "quote cells that hold commas")
+            raise DataError(
+                path,
+                reader.line_num,
+                f"{len(fields)} cells where the header has {len(header)}",
+                "quote cells that hold commas",
+            )
         rows.append((reader.line_num, dict(zip(header, fields, strict=True))))
     if not rows:
         raise DataError(path, None, "there is no system", "write a row for each system")
@@ -113,8 +126,12 @@ def _cell(path: str | Path, line: int, task: str, text: str) -> list[float]:
     try:
         numbers = _numbers(text)
     except ValueError as error:
-        raise DataError(path, line, f"{text.strip()!r} in column {task!r} is no score",
-                        "write a number, several parted by '/', or '-' where there is none") from error
+        raise DataError(
+            path,
+            line,
+            f"{text.strip()!r} in column {task!r} is no score",
+            "write a number, several parted by '/', or '-' where there is none",
+        ) from error
     if any(math.isinf(number) for number in numbers):
         raise DataError(path, line, f"an infinite score in column {task!r}", "leave the cell empty")
     return numbers

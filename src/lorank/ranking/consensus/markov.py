@@ -36,8 +36,9 @@ def walk(counts: Pairs, n: int, damping: float = 0.85, tolerance: float = 1e-13)
     """Return PageRank's shares of ``n`` items from pairwise counts, float64 [n]."""
     to = np.concatenate([counts.first, counts.second])
     out_of = np.concatenate([counts.second, counts.first])
-    moves = csr_array((np.concatenate([counts.wins, counts.losses]) + np.tile(counts.draws / 2, 2), (to, out_of)),
-                      shape=(n, n))
+    moves = csr_array(
+        (np.concatenate([counts.wins, counts.losses]) + np.tile(counts.draws / 2, 2), (to, out_of)), shape=(n, n)
+    )
     lost = moves.sum(axis=0)
     scale = np.divide(1.0, lost, out=np.zeros(n), where=lost > 0)
     share = np.full(n, 1 / n)

@@ -37,11 +37,20 @@ class Committee:
     score: float
 
 
-@catalogued("multiwinner-subset-bias", area="fair", title="Subset Selection Based On Multiple Rankings in the Presence "
-            "of Bias: Effectiveness of Fairness Constraints for Multiwinner Voting Score Functions")
-def select(profile: Profile, count: int, method: str = "chamberlin-courant", *,
-           group_of: Mapping[str, Hashable] | None = None,
-           at_least: Mapping[Hashable, int] | None = None) -> Committee:
+@catalogued(
+    "multiwinner-subset-bias",
+    area="fair",
+    title="Subset Selection Based On Multiple Rankings in the Presence "
+    "of Bias: Effectiveness of Fairness Constraints for Multiwinner Voting Score Functions",
+)
+def select(
+    profile: Profile,
+    count: int,
+    method: str = "chamberlin-courant",
+    *,
+    group_of: Mapping[str, Hashable] | None = None,
+    at_least: Mapping[Hashable, int] | None = None,
+) -> Committee:
     """Return ``count`` items by a multiwinner score, with at least ``at_least[g]`` of each group g.
 
     Args:
@@ -79,8 +88,9 @@ def set_score(profile: Profile, chosen: tuple[str, ...], method: str) -> float:
     return float(SCORES[method](profile, len(chosen))[:, places].max(axis=1, initial=0.0).sum())
 
 
-def _greedy(profile: Profile, values: Floats, count: int, group: list[Hashable],
-            need: dict[Hashable, int]) -> Committee:
+def _greedy(
+    profile: Profile, values: Floats, count: int, group: list[Hashable], need: dict[Hashable, int]
+) -> Committee:
     taken: list[int] = []
     reached = np.zeros(len(values))
     open_items = sorted(range(len(profile.items)), key=lambda item: profile.items[item])

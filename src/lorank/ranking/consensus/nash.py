@@ -87,9 +87,14 @@ def hodge_split(payoffs: Floats) -> tuple[Floats, Floats]:
 def game_value(payoffs: Floats) -> float:
     """Return the value of the zero-sum game to its maximising row player; ``payoffs`` [rows, columns]."""
     rows, columns = payoffs.shape
-    found = linprog(np.r_[np.zeros(columns), 1.0], A_ub=np.c_[payoffs, -np.ones(rows)], b_ub=np.zeros(rows),
-                    A_eq=np.r_[np.ones(columns), 0.0][None], b_eq=[1.0],
-                    bounds=[(0, None)] * columns + [(None, None)])
+    found = linprog(
+        np.r_[np.zeros(columns), 1.0],
+        A_ub=np.c_[payoffs, -np.ones(rows)],
+        b_ub=np.zeros(rows),
+        A_eq=np.r_[np.ones(columns), 0.0][None],
+        b_eq=[1.0],
+        bounds=[(0, None)] * columns + [(None, None)],
+    )
     if not found.success:
         raise LorankError(f"the game could not be solved: {found.message}")
     return float(found.fun)
@@ -119,9 +124,12 @@ def maxent_equilibrium(payoffs: Floats) -> Floats:
 def _ever_played(over: Floats) -> np.ndarray:
     """Return which columns some p >= 0 with ``over @ p <= 0`` plays: maximise sum z, z <= p, 0 <= z <= 1."""
     rows, columns = over.shape
-    found = linprog(np.r_[np.zeros(columns), -np.ones(columns)],
-                    A_ub=np.block([[over, np.zeros((rows, columns))], [-np.eye(columns), np.eye(columns)]]),
-                    b_ub=np.zeros(rows + columns), bounds=[(0, None)] * columns + [(0, 1)] * columns)
+    found = linprog(
+        np.r_[np.zeros(columns), -np.ones(columns)],
+        A_ub=np.block([[over, np.zeros((rows, columns))], [-np.eye(columns), np.eye(columns)]]),
+        b_ub=np.zeros(rows + columns),
+        bounds=[(0, None)] * columns + [(0, 1)] * columns,
+    )
     if not found.success or not (found.x[columns:] > 0.5).any():
         raise LorankError(f"the equilibrium could not be found: {found.message}")
     return found.x[columns:] > 0.5
@@ -129,13 +137,20 @@ def _ever_played(over: Floats) -> np.ndarray:
 
 def _largest_entropy(over: Floats) -> Floats:
     """Return argmax H(p) with ``over @ p <= 0`` where some such p plays every column."""
+
     def dual(multipliers: Floats) -> tuple[float, Floats]:
         logits = -multipliers @ over
         return float(logsumexp(logits)), -(over @ softmax(logits))
 
     rows = len(over)
-    found = minimize(dual, np.zeros(rows), jac=True, method="L-BFGS-B", bounds=[(0, None)] * rows,
-                     options={"maxiter": 20_000, "maxfun": 40_000, "ftol": 1e-16, "gtol": 1e-12, "maxcor": 30})
+    found = minimize(
+        dual,
+        np.zeros(rows),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0, None)] * rows,
+        options={"maxiter": 20_000, "maxfun": 40_000, "ftol": 1e-16, "gtol": 1e-12, "maxcor": 30},
+    )
     share = _polished(over, found.x)
     if (over @ share).max() > 1e-10:
         share = _on_the_face(over, share)
@@ -151,8 +166,12 @@ def _on_the_face(over: Floats, share: Floats) -> Floats:
     orthonormal basis of E's rows the dual has no flat direction, and Newton's steps find the point.
     """
     rows, columns = over.shape
-    slack = linprog(np.r_[np.zeros(columns), -np.ones(rows)], A_ub=np.c_[over, np.eye(rows)], b_ub=np.zeros(rows),
-                    bounds=[(0, None)] * columns + [(0, 1)] * rows)
+    slack = linprog(
+        np.r_[np.zeros(columns), -np.ones(rows)],
+        A_ub=np.c_[over, np.eye(rows)],
+        b_ub=np.zeros(rows),
+        bounds=[(0, None)] * columns + [(0, 1)] * rows,
+    )
     if not slack.success:
         raise LorankError(f"the equilibrium could not be found: {slack.message}")
     binding = over[slack.x[columns:] < 0.5]
@@ -165,8 +184,14 @@ def _on_the_face(over: Floats, share: Floats) -> Floats:
         logits = -multipliers @ basis
         return float(logsumexp(logits)), -(basis @ softmax(logits))
 
-    found = minimize(dual, np.zeros(len(basis)), jac=True, method="trust-exact", options={"gtol": 1e-14},
-                     hess=lambda multipliers: _covariance(basis, softmax(-multipliers @ basis)))
+    found = minimize(
+        dual,
+        np.zeros(len(basis)),
+        jac=True,
+        method="trust-exact",
+        options={"gtol": 1e-14},
+        hess=lambda multipliers: _covariance(basis, softmax(-multipliers @ basis)),
+    )
     moved = softmax(-found.x @ basis)
     return moved if (over @ moved).max() < (over @ share).max() else share
 

@@ -46,8 +46,9 @@ class OpenEndedRatings:
     rebel_play: Floats
 
 
-@catalogued("open-ended-eval-game", area="aggregate",
-            title="Re-evaluating Open-ended Evaluation of Large Language Models")
+@catalogued(
+    "open-ended-eval-game", area="aggregate", title="Re-evaluating Open-ended Evaluation of Large Language Models"
+)
 def open_ended_ratings(better: Floats) -> OpenEndedRatings:
     """Return the equilibrium ratings of u = ``better`` [prompts, models, models]; copies share their play evenly.
 
@@ -70,13 +71,17 @@ def open_ended_ratings(better: Floats) -> OpenEndedRatings:
     first_prompt, prompt_class = _classes(better.reshape(prompts, -1))
     distinct = better[np.ix_(first_prompt, first_model, first_model)]
     if distinct.size > LARGEST:
-        raise UsageError(f"the game has {distinct.size} joint plays of distinct prompts and models, above {LARGEST}; "
-                         "sample prompts, or group those that are alike")
+        raise UsageError(
+            f"the game has {distinct.size} joint plays of distinct prompts and models, above {LARGEST}; "
+            "sample prompts, or group those that are alike"
+        )
     joint = _equilibrium(distinct)
     model_ratings = np.einsum("pr,pir->i", joint.sum(axis=1), distinct)
     prompt_ratings = np.einsum("kr,pkr->p", joint.sum(axis=0), np.abs(distinct))
-    shares = [joint.sum(axis=axes)[classes] / np.bincount(classes)[classes]
-              for axes, classes in (((1, 2), prompt_class), ((0, 2), model_class), ((0, 1), model_class))]
+    shares = [
+        joint.sum(axis=axes)[classes] / np.bincount(classes)[classes]
+        for axes, classes in (((1, 2), prompt_class), ((0, 2), model_class), ((0, 1), model_class))
+    ]
     return OpenEndedRatings(model_ratings[model_class], prompt_ratings[prompt_class], *shares)
 
 

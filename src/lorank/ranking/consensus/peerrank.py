@@ -18,8 +18,9 @@ from lorank.ranking.consensus.scores import needed_scores
 
 
 @catalogued("peerrank", area="aggregate", title="The PeerRank Method for Peer Assessment")
-def peer_rank(grades: Floats, *, a: float = 0.5, b: float = 0.0, tolerance: float = 1e-12,
-              max_iterations: int = 10_000) -> Floats:
+def peer_rank(
+    grades: Floats, *, a: float = 0.5, b: float = 0.0, tolerance: float = 1e-12, max_iterations: int = 10_000
+) -> Floats:
     """Return the fixed point X, float64 [agents] in [0, 1].
 
     Args:
@@ -67,8 +68,9 @@ def peerrank(profile: Profile, *, a: float = 0.5, b: float = 0.0) -> Floats:
     place = {name: index for index, name in enumerate(profile.items)}
     strange = [name for name in profile.names if name not in place]
     if strange or not profile.names:
-        raise UsageError(f"peerrank takes graders that are graded themselves; {strange[:1] or 'they'} are not among "
-                         "the items")
+        raise UsageError(
+            f"peerrank takes graders that are graded themselves; {strange[:1] or 'they'} are not among the items"
+        )
     grades = np.full((len(place), len(place)), np.nan)
     graders = np.array([place[name] for name in profile.names])
     grades[profile.item, graders[profile.ballot]] = scores

@@ -44,8 +44,9 @@ class _Choices:
 
 
 @rule("plackett-luce")
-def plackett_luce(profile: Profile, *, prior: float = 1.0, tolerance: float = 1e-10,
-                  max_iterations: int = 20_000) -> Floats:
+def plackett_luce(
+    profile: Profile, *, prior: float = 1.0, tolerance: float = 1e-10, max_iterations: int = 20_000
+) -> Floats:
     """Return log strengths with mean 0, float64 [items].
 
     Args:
@@ -78,8 +79,10 @@ def plackett_luce(profile: Profile, *, prior: float = 1.0, tolerance: float = 1e
         pi = moved
         if change <= tolerance:
             return np.log(pi) - np.log(pi).mean()
-    raise LorankError(f"Plackett-Luce did not settle in {max_iterations} iterations (change {change:.1e}); raise "
-                      "prior, tolerance or max_iterations")
+    raise LorankError(
+        f"Plackett-Luce did not settle in {max_iterations} iterations (change {change:.1e}); raise "
+        "prior, tolerance or max_iterations"
+    )
 
 
 def _must_be_linked(profile: Profile) -> None:
@@ -90,5 +93,7 @@ def _must_be_linked(profile: Profile) -> None:
     graph = csr_array((np.ones(len(winner)), (winner, loser)), shape=(n, n))
     groups, _ = connected_components(graph, directed=True, connection="strong")
     if groups > 1:
-        raise UsageError(f"no maximum likelihood: the items fall into {groups} groups of which some always beat, or "
-                         "never meet, the others; give a prior above 0")
+        raise UsageError(
+            f"no maximum likelihood: the items fall into {groups} groups of which some always beat, or "
+            "never meet, the others; give a prior above 0"
+        )

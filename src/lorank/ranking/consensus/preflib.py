@@ -61,8 +61,7 @@ def _ballot(path: str | Path, line: int, text: str) -> tuple[int, list[list[int]
     voters, colon, order = text.partition(":")
     if not colon or not voters.strip().isdigit() or not _ORDER.fullmatch(order):
         raise DataError(path, line, f"{text.strip()[:60]!r} is no order", "a line is 'voters: 1,{2,3},4'")
-    groups = [[int(number) for number in re.findall(r"\d+", tied or single)]
-              for tied, single in _GROUP.findall(order)]
+    groups = [[int(number) for number in re.findall(r"\d+", tied or single)] for tied, single in _GROUP.findall(order)]
     return int(voters), groups
 
 
@@ -70,15 +69,20 @@ def _named(path: str | Path, line: int, groups: list[list[int]], names: dict[int
     flat = [number for group in groups for number in group]
     for number in flat:
         if number not in names:
-            raise DataError(path, line, f"alternative {number} is not named in the header",
-                            f"add '# ALTERNATIVE NAME {number}: ...'")
+            raise DataError(
+                path,
+                line,
+                f"alternative {number} is not named in the header",
+                f"add '# ALTERNATIVE NAME {number}: ...'",
+            )
     if len(set(flat)) != len(flat):
         raise DataError(path, line, "an alternative stands twice in the order", "list each once")
     if kind in ("soc", "soi") and any(len(group) > 1 for group in groups):
         raise DataError(path, line, f"a tie in a .{kind} file", "name it .toc or .toi")
     if kind in ("soc", "toc") and len(flat) != len(names):
-        raise DataError(path, line, f"{len(flat)} of {len(names)} alternatives in a .{kind} file",
-                        "name it .soi or .toi")
+        raise DataError(
+            path, line, f"{len(flat)} of {len(names)} alternatives in a .{kind} file", "name it .soi or .toi"
+        )
     return [[names[number] for number in group] for group in groups]
 
 
@@ -91,9 +95,15 @@ def _check_names(path: str | Path, names: dict[int, str]) -> None:
 
 def _check_counts(path: str | Path, counts: dict[str, str], named: int, voters: int, orders: int) -> None:
     stated_orders = counts.get("NUMBER UNIQUE ORDERS", counts.get("NUMBER UNIQUE PREFERENCES", ""))
-    for what, stated, found in (("alternatives", counts.get("NUMBER ALTERNATIVES", ""), named),
-                                ("voters", counts.get("NUMBER VOTERS", ""), voters),
-                                ("unique orders", stated_orders, orders)):
+    for what, stated, found in (
+        ("alternatives", counts.get("NUMBER ALTERNATIVES", ""), named),
+        ("voters", counts.get("NUMBER VOTERS", ""), voters),
+        ("unique orders", stated_orders, orders),
+    ):
         if stated.isdigit() and int(stated) != found:
-            raise DataError(path, None, f"the header states {stated} {what} and the file holds {found}",
-                            "complete the file, mend its header, or read it without checking counts")
+            raise DataError(
+                path,
+                None,
+                f"the header states {stated} {what} and the file holds {found}",
+                "complete the file, mend its header, or read it without checking counts",
+            )

@@ -146,15 +146,26 @@ class Profile:
             np.minimum.at(lowest, self.ballot, self.score)
             lowest[np.isinf(lowest)] = 0.0
             score = np.concatenate([self.score, lowest[ballot]])
-        return _sorted(replace(self, ballot=np.concatenate([self.ballot, ballot]),
-                               item=np.concatenate([self.item, item]),
-                               level=np.concatenate([self.level, bottom[ballot]]), score=score))
+        return _sorted(
+            replace(
+                self,
+                ballot=np.concatenate([self.ballot, ballot]),
+                item=np.concatenate([self.item, item]),
+                level=np.concatenate([self.level, bottom[ballot]]),
+                score=score,
+            )
+        )
 
 
 def _sorted(profile: Profile) -> Profile:
     rows = np.lexsort((profile.item, profile.level, profile.ballot))
-    return replace(profile, ballot=profile.ballot[rows], item=profile.item[rows], level=profile.level[rows],
-                   score=None if profile.score is None else profile.score[rows])
+    return replace(
+        profile,
+        ballot=profile.ballot[rows],
+        item=profile.item[rows],
+        level=profile.level[rows],
+        score=None if profile.score is None else profile.score[rows],
+    )
 
 
 def _weights(weights: Sequence[float] | Floats | None, ballots: int) -> Floats:
@@ -175,8 +186,13 @@ def _index(mentioned: Iterable[str], items: Iterable[str] | None) -> dict[str, i
     return index
 
 
-def from_rankings(orders: Iterable[Sequence[Any]], weights: Sequence[float] | None = None, *,
-                  items: Iterable[str] | None = None, names: Sequence[str] = ()) -> Profile:
+def from_rankings(
+    orders: Iterable[Sequence[Any]],
+    weights: Sequence[float] | None = None,
+    *,
+    items: Iterable[str] | None = None,
+    names: Sequence[str] = (),
+) -> Profile:
     """Return the profile of rankings, best first.
 
     Args:
@@ -193,22 +209,33 @@ def from_rankings(orders: Iterable[Sequence[Any]], weights: Sequence[float] | No
     (('a', 'b', 'c'), [0, 1, 1, 0, 1])
     """
     ballots = [[(entry,) if isinstance(entry, str) else tuple(entry) for entry in order] for order in orders]
-    rows = [(number, name, level) for number, groups in enumerate(ballots)
-            for level, group in enumerate(groups) for name in group]
+    rows = [
+        (number, name, level)
+        for number, groups in enumerate(ballots)
+        for level, group in enumerate(groups)
+        for name in group
+    ]
     index = _index((name for _, name, _ in rows), items)
     seen: set[tuple[int, str]] = set()
     for number, name, _ in rows:
         if (number, name) in seen:
             raise UsageError(f"ranking {number + 1} lists {name!r} twice; list an item once a ranking")
         seen.add((number, name))
-    return _sorted(Profile(tuple(index), np.array([row[0] for row in rows], np.int64),
-                           np.array([index[row[1]] for row in rows], np.int64),
-                           np.array([row[2] for row in rows], np.int64),
-                           _weights(weights, len(ballots)), names=tuple(names)))
+    return _sorted(
+        Profile(
+            tuple(index),
+            np.array([row[0] for row in rows], np.int64),
+            np.array([index[row[1]] for row in rows], np.int64),
+            np.array([row[2] for row in rows], np.int64),
+            _weights(weights, len(ballots)),
+            names=tuple(names),
+        )
+    )
 
 
-def from_duels(duels: Iterable[tuple[Any, ...]], *, items: Iterable[str] | None = None,
-               weights: Sequence[float] | None = None) -> Profile:
+def from_duels(
+    duels: Iterable[tuple[Any, ...]], *, items: Iterable[str] | None = None, weights: Sequence[float] | None = None
+) -> Profile:
     """Return the profile of duels, each ``(winner, loser)`` or ``(a, b, outcome)``, in the order played.
 
     ``outcome`` is 1 where a won, 0 where b won, 0.5 for a draw.
@@ -229,8 +256,11 @@ def from_duels(duels: Iterable[tuple[Any, ...]], *, items: Iterable[str] | None 
     pair = np.array([(index[a], index[b]) for a, b, _ in rows], np.int64).reshape(-1, 2)
     outcome = np.array([row[2] for row in rows], np.float64)
     level = np.stack([outcome == 0, outcome == 1], axis=1).astype(np.int64)
-    return _sorted(Profile(tuple(index), np.repeat(np.arange(len(rows)), 2), pair.ravel(), level.ravel(),
-                           _weights(weights, len(rows))))
+    return _sorted(
+        Profile(
+            tuple(index), np.repeat(np.arange(len(rows)), 2), pair.ravel(), level.ravel(), _weights(weights, len(rows))
+        )
+    )
 
 
 def from_counts(items: Sequence[str], wins: Floats, draws: Floats | None = None) -> Profile:
@@ -250,8 +280,13 @@ def from_counts(items: Sequence[str], wins: Floats, draws: Floats | None = None)
     return from_duels([row[:3] for row in rows], items=items, weights=[row[3] for row in rows])
 
 
-def from_table(table: Mapping[str, Mapping[str, float]], *, weights: Mapping[str, float] | None = None,
-               lower_is_better: Iterable[str] = (), items: Iterable[str] | None = None) -> Profile:
+def from_table(
+    table: Mapping[str, Mapping[str, float]],
+    *,
+    weights: Mapping[str, float] | None = None,
+    lower_is_better: Iterable[str] = (),
+    items: Iterable[str] | None = None,
+) -> Profile:
     """Return the profile of scores ``{voter: {item: score}}``; equal scores are ties.
 
     Args:
@@ -281,7 +316,10 @@ def from_table(table: Mapping[str, Mapping[str, float]], *, weights: Mapping[str
         level = np.unique(-score, return_inverse=True)[1].astype(np.int64)
         columns.append((np.array([index[name] for name in row], np.int64), level, score))
     sizes = [len(row) for row in table.values()]
-    item, level, score = ([np.concatenate(part) for part in zip(*columns, strict=True)] if columns
-                          else [np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)])
+    item, level, score = (
+        [np.concatenate(part) for part in zip(*columns, strict=True)]
+        if columns
+        else [np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)]
+    )
     weight = _weights([(weights or {}).get(name, 1.0) for name in names], len(names))
     return _sorted(Profile(tuple(index), np.repeat(np.arange(len(names)), sizes), item, level, weight, score, names))

@@ -17,9 +17,11 @@ from lorank.errors import UsageError
 from lorank.ranking.consensus.profile import Floats
 
 
-@catalogued("random-rank-mechanism", area="aggregate",
-            title="Random Rank: The One and Only Strategyproof and Proportionally Fair Randomized Facility Location "
-                  "Mechanism")
+@catalogued(
+    "random-rank-mechanism",
+    area="aggregate",
+    title="Random Rank: The One and Only Strategyproof and Proportionally Fair Randomized Facility Location Mechanism",
+)
 def random_rank(reports: Floats, generator: np.random.Generator) -> float:
     """Return the k-th highest of the reports [n], k drawn uniformly from 1 .. n.
 

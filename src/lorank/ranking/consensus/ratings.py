@@ -16,8 +16,9 @@ from lorank.errors import LorankError, UsageError, unknown_name
 from lorank.ranking.consensus.profile import Floats, Profile
 from lorank.ranking.consensus.rules import rule
 
-Model = Literal["plackett-luce", "bradley-terry-full", "bradley-terry-part", "thurstone-mosteller-full",
-                "thurstone-mosteller-part"]
+Model = Literal[
+    "plackett-luce", "bradley-terry-full", "bradley-terry-part", "thurstone-mosteller-full", "thurstone-mosteller-part"
+]
 MODELS: dict[str, str] = {
     "plackett-luce": "PlackettLuce",
     "bradley-terry-full": "BradleyTerryFull",
@@ -28,8 +29,7 @@ MODELS: dict[str, str] = {
 
 
 @rule("openskill")
-@catalogued("openskill", area="aggregate",
-            title="OpenSkill: A faster asymmetric multi-team, multiplayer rating system")
+@catalogued("openskill", area="aggregate", title="OpenSkill: A faster asymmetric multi-team, multiplayer rating system")
 def openskill(profile: Profile, *, model: Model = "plackett-luce", z: float = 3.0) -> Floats:
     """Return mu - z sigma after all matches, float64 [items]; the model's defaults start at mu 25, sigma 25 / 3.
 

@@ -32,8 +32,11 @@ _MOST_PROFILES = 200_000
 
 
 @rule("robust-consensus", aliases=("downward-merge",))
-@catalogued("robust-consensus", area="aggregate",
-            title="Robust Consensus in Ranking Data Analysis: Definitions, Properties and Computational Issues")
+@catalogued(
+    "robust-consensus",
+    area="aggregate",
+    title="Robust Consensus in Ranking Data Analysis: Definitions, Properties and Computational Issues",
+)
 def downward_merge(profile: Profile, *, threshold: float = 0.05, exact_up_to: int = 12) -> Floats:
     """Return the number of buckets below each item's, float64 [items].
 
@@ -87,10 +90,14 @@ def _cheapest(far: Floats, given: Floats, target: int) -> float:
     """Return the least TV(P, Q) for which order ``target`` is a median of Q: min sum u, u >= Q - P, u >= 0."""
     count = len(given)
     better = far[target][None, :] - far
-    found = linprog(np.r_[np.zeros(count), np.ones(count)],
-                    A_ub=np.block([[better, np.zeros((count, count))], [np.eye(count), -np.eye(count)]]),
-                    b_ub=np.r_[np.zeros(count), given],
-                    A_eq=np.r_[np.ones(count), np.zeros(count)][None], b_eq=[1.0], bounds=(0, None))
+    found = linprog(
+        np.r_[np.zeros(count), np.ones(count)],
+        A_ub=np.block([[better, np.zeros((count, count))], [np.eye(count), -np.eye(count)]]),
+        b_ub=np.r_[np.zeros(count), given],
+        A_eq=np.r_[np.ones(count), np.zeros(count)][None],
+        b_eq=[1.0],
+        bounds=(0, None),
+    )
     if not found.success:
         raise LorankError(f"the breakdown's linear program failed: {found.message}")
     return float(found.fun)
@@ -116,8 +123,9 @@ def breakdown(profile: Profile, distance: float, method: str = "robust-consensus
     return np.inf
 
 
-def _scorer(items: tuple[str, ...], texts: list[list[str]], method: str,
-            options: dict[str, Any]) -> Callable[[np.ndarray], Floats]:
+def _scorer(
+    items: tuple[str, ...], texts: list[list[str]], method: str, options: dict[str, Any]
+) -> Callable[[np.ndarray], Floats]:
     def scores(counts: np.ndarray) -> Floats:
         merged = aggregate(from_rankings(texts, counts.tolist(), items=items), method, **options)
         return np.array([merged.scores[name] for name in items])

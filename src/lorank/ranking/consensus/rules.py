@@ -93,8 +93,9 @@ def _is_duel(row: tuple[Any, ...]) -> bool:
     return pair and (len(row) == 2 or isinstance(row[2], int | float))
 
 
-def aggregate(rankings_or_pairs: Any, method: str = "bradley-terry", *, missing: Missing = "unknown",
-              **options: Any) -> Consensus:
+def aggregate(
+    rankings_or_pairs: Any, method: str = "bradley-terry", *, missing: Missing = "unknown", **options: Any
+) -> Consensus:
     """Return the consensus of many orders, duels or scores.
 
     Args:
@@ -162,4 +163,3 @@ def rule_options(name: str) -> Mapping[str, Any]:
     """
     parameters = inspect.signature(find_rule(name)).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-

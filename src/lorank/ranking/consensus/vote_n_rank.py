@@ -26,8 +26,7 @@ CARDINAL = ("mean", "optimality-gap")
 SCORING = ("plurality", "dowdall", "borda", "condorcet")
 
 
-@catalogued("vote-n-rank", area="aggregate",
-            title="Vote'n'Rank: Revision of Benchmarking with Social Choice Theory")
+@catalogued("vote-n-rank", area="aggregate", title="Vote'n'Rank: Revision of Benchmarking with Social Choice Theory")
 def vote_n_rank(profile: Profile, rules: Sequence[str] | None = None) -> dict[str, Consensus]:
     """Return the consensus of a leaderboard under each rule; None takes all that its input allows.
 
@@ -41,8 +40,9 @@ def vote_n_rank(profile: Profile, rules: Sequence[str] | None = None) -> dict[st
     return {name: aggregate(profile, name) for name in chosen}
 
 
-def winning_weights(profile: Profile, item: str, method: Literal["plurality", "dowdall", "borda", "condorcet"]
-                    ) -> tuple[Floats, float]:
+def winning_weights(
+    profile: Profile, item: str, method: Literal["plurality", "dowdall", "borda", "condorcet"]
+) -> tuple[Floats, float]:
     """Return the ballot weights [ballots], adding up to 1, under which ``item`` leads by most, and that lead.
 
     A lead below 0 says that no weighting makes the item win; 0 that it can share the first place at best.
@@ -55,9 +55,14 @@ def winning_weights(profile: Profile, item: str, method: Literal["plurality", "d
         raise UsageError("winning takes at least two items and one ballot")
     leads = _leads(profile, profile.items.index(item), method)
     others, ballots = leads.shape
-    found = linprog(np.r_[np.zeros(ballots), -1.0], A_ub=np.c_[-leads, np.ones(others)], b_ub=np.zeros(others),
-                    A_eq=np.r_[np.ones(ballots), 0.0][None], b_eq=[1.0],
-                    bounds=[(0, None)] * ballots + [(None, None)])
+    found = linprog(
+        np.r_[np.zeros(ballots), -1.0],
+        A_ub=np.c_[-leads, np.ones(others)],
+        b_ub=np.zeros(others),
+        A_eq=np.r_[np.ones(ballots), 0.0][None],
+        b_eq=[1.0],
+        bounds=[(0, None)] * ballots + [(None, None)],
+    )
     if not found.success:
         raise LorankError(f"the linear program of winning weights failed: {found.message}")
     return found.x[:-1], float(found.x[-1])
@@ -68,9 +73,15 @@ def _leads(profile: Profile, item: int, method: str) -> Floats:
     rows = []
     for ballot in range(profile.ballots):
         here = profile.ballot == ballot
-        alone = replace(profile, ballot=np.zeros(here.sum(), np.int64), item=profile.item[here],
-                        level=profile.level[here], weight=np.ones(1), names=(),
-                        score=None if profile.score is None else profile.score[here])
+        alone = replace(
+            profile,
+            ballot=np.zeros(here.sum(), np.int64),
+            item=profile.item[here],
+            level=profile.level[here],
+            weight=np.ones(1),
+            names=(),
+            score=None if profile.score is None else profile.score[here],
+        )
         if method == "condorcet":
             preferred = alone.preferences()
             rows.append(preferred[item] - preferred[:, item])

@@ -14,5 +14,17 @@ from lorank.ranking.judges.question import KINDS, Question, Reply
 from lorank.ranking.judges.session import Session
 from lorank.ranking.judges.usage import Usage
 
-__all__ = ["KINDS", "Budget", "Cache", "Endpoint", "Judge", "JudgeError", "Oracle", "Prompts", "Question", "Reply",
-           "Session", "Usage"]
+__all__ = [
+    "KINDS",
+    "Budget",
+    "Cache",
+    "Endpoint",
+    "Judge",
+    "JudgeError",
+    "Oracle",
+    "Prompts",
+    "Question",
+    "Reply",
+    "Session",
+    "Usage",
+]

@@ -29,12 +29,14 @@ class Budget:
         for part in text.split(","):
             name, _, number = part.partition("=")
             if name.strip() not in ("calls", "tokens") or not number.strip().isdigit():
-                raise UsageError(f"cannot read the budget {text!r}; write calls=200, tokens=50000, or both, "
-                                 "separated by a comma")
+                raise UsageError(
+                    f"cannot read the budget {text!r}; write calls=200, tokens=50000, or both, separated by a comma"
+                )
             limits[name.strip()] = int(number)
         return cls(**limits)
 
     def allows(self, usage: Usage, calls: int, tokens: int) -> bool:
         """Return whether ``calls`` and ``tokens`` more still fit, after ``usage``."""
-        return ((self.calls is None or usage.calls + calls <= self.calls)
-                and (self.tokens is None or usage.tokens + tokens <= self.tokens))
+        return (self.calls is None or usage.calls + calls <= self.calls) and (
+            self.tokens is None or usage.tokens + tokens <= self.tokens
+        )

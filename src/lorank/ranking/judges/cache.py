@@ -62,8 +62,14 @@ class Cache:
         """Keep an answer, and write it to the file before returning."""
         self._kept[key] = kept
         if self._file is not None:
-            row = {"key": key, "kind": kind, "answer": _written(kept.answer), "malformed": kept.malformed,
-                   "tokens_in": kept.tokens_in, "tokens_out": kept.tokens_out}
+            row = {
+                "key": key,
+                "kind": kind,
+                "answer": _written(kept.answer),
+                "malformed": kept.malformed,
+                "tokens_in": kept.tokens_in,
+                "tokens_out": kept.tokens_out,
+            }
             self._file.write(json.dumps(row).encode() + b"\n")
             self._file.flush()
 
@@ -86,11 +92,13 @@ def _read(path: Path, number: int, line: bytes) -> tuple[str, Kept]:
         row = json.loads(line)
         if row["kind"] not in KINDS:
             raise ValueError(row["kind"])
-        return str(row["key"]), Kept(_restored(row["answer"]), bool(row["malformed"]), int(row["tokens_in"]),
-                                     int(row["tokens_out"]))
+        return str(row["key"]), Kept(
+            _restored(row["answer"]), bool(row["malformed"]), int(row["tokens_in"]), int(row["tokens_out"])
+        )
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(path, number, f"not an answer that a cache wrote ({error!r})",
-                        "delete the line, or name another cache file") from None
+        raise DataError(
+            path, number, f"not an answer that a cache wrote ({error!r})", "delete the line, or name another cache file"
+        ) from None
 
 
 def _written(answer: Answer) -> object:

@@ -45,8 +45,17 @@ class CausalJudge(Judge):
         UsageError: If yes and no, or the letters, are not one token each in this tokenizer.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, *, name: str | None = None, prompts: Prompts | None = None,
-                 pointwise: str = "yes-no", max_tokens: int = 512, batch_size: int = 8) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        name: str | None = None,
+        prompts: Prompts | None = None,
+        pointwise: str = "yes-no",
+        max_tokens: int = 512,
+        batch_size: int = 8,
+    ) -> None:
         if pointwise not in POINTWISE:
             raise UsageError(f"pointwise must be one of {', '.join(POINTWISE)}, got {pointwise!r}")
         if max_tokens < 1 or batch_size < 1:
@@ -91,13 +100,16 @@ class CausalJudge(Judge):
         yes_no = question.kind == "pointwise" and self.pointwise == "yes-no"
         letters = question.kind in ("pairwise", "setwise", "exclude", "identifiers")
         if letters and len(question.documents) > len(LETTERS):
-            raise UsageError(f"a {question.kind} question of {len(question.documents)} documents has no letters for "
-                             f"all; show {len(LETTERS)} at most, or use a strategy with listwise questions")
+            raise UsageError(
+                f"a {question.kind} question of {len(question.documents)} documents has no letters for "
+                f"all; show {len(LETTERS)} at most, or use a strategy with listwise questions"
+            )
         text = self.prompts.text(query, documents, question, template="yes-no" if yes_no else None, letters=letters)
         if not self._chat:
             return f"{text}\n\nAnswer:"
-        return self.tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False,
-                                                  add_generation_prompt=True)
+        return self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+        )
 
     def answer(self, query: str, documents: Sequence[str], questions: Sequence[Question]) -> Iterator[Reply]:
         """Yield one reply a question, ``batch_size`` of a sort at a time."""
@@ -135,9 +147,11 @@ class CausalJudge(Judge):
     def _single_tokens(self, words: Sequence[Sequence[str]]) -> list[int]:
         found = [self._single_token(spellings) for spellings in words]
         if None in found or len(set(found)) != len(found):
-            raise UsageError(f"this tokenizer has no token of its own for each of "
-                             f"{', '.join(spellings[0] for spellings in words)}; use a strategy with listwise "
-                             "questions")
+            raise UsageError(
+                f"this tokenizer has no token of its own for each of "
+                f"{', '.join(spellings[0] for spellings in words)}; use a strategy with listwise "
+                "questions"
+            )
         return [token for token in found if token is not None]
 
     def _padded(self, prompts: list[list[int]]) -> dict[str, Tensor]:

@@ -46,9 +46,19 @@ class Endpoint(Judge):
 
     kinds = KINDS - {"identifiers"}
 
-    def __init__(self, url: str, model: str | None = None, *, key: str = "OPENAI_API_KEY",
-                 prompts: Prompts | None = None, max_tokens: int | None = None, timeout_s: float = 120.0,
-                 retries: int = 4, wait_s: float = 1.0, workers: int = 8) -> None:
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        *,
+        key: str = "OPENAI_API_KEY",
+        prompts: Prompts | None = None,
+        max_tokens: int | None = None,
+        timeout_s: float = 120.0,
+        retries: int = 4,
+        wait_s: float = 1.0,
+        workers: int = 8,
+    ) -> None:
         if not re.match(r"https?://[^/]", url):
             raise UsageError(f"the URL of an endpoint begins with http:// or https://, got {url!r}")
         if retries < 0 or workers < 1 or timeout_s <= 0:
@@ -84,8 +94,11 @@ class Endpoint(Judge):
         return self.tokens_in(query, documents, question) + longest
 
     def _reply(self, query: str, documents: Sequence[str], question: Question) -> Reply:
-        body: dict[str, Any] = {"model": self.model, "temperature": 0, "messages": [
-            {"role": "user", "content": self.prompts.text(query, documents, question)}]}
+        body: dict[str, Any] = {
+            "model": self.model,
+            "temperature": 0,
+            "messages": [{"role": "user", "content": self.prompts.text(query, documents, question)}],
+        }
         if self.max_tokens is not None:
             body["max_tokens"] = self.max_tokens
         answered = self._send("/chat/completions", body)
@@ -104,8 +117,10 @@ class Endpoint(Judge):
         except (KeyError, TypeError):
             raise JudgeError(f"{self.url}/models does not list models; name one: openai:{self.url}#MODEL") from None
         if len(names) != 1:
-            raise UsageError(f"{self.url} has {len(names)} models; name one: openai:{self.url}#MODEL, MODEL being "
-                             f"one of {', '.join(map(str, names[:20]))}")
+            raise UsageError(
+                f"{self.url} has {len(names)} models; name one: openai:{self.url}#MODEL, MODEL being "
+                f"one of {', '.join(map(str, names[:20]))}"
+            )
         return str(names[0])
 
     def _send(self, path: str, body: dict[str, Any] | None) -> Any:
@@ -185,5 +200,11 @@ def open_endpoint(place: str, asking: Asking | None = None) -> Endpoint:
     """Return the endpoint of ``URL`` or ``URL#MODEL``."""
     url, _, model = place.partition("#")
     asking = asking or Asking()
-    return Endpoint(url, model or None, prompts=asking.prompts, max_tokens=asking.max_tokens,
-                    timeout_s=asking.timeout_s, retries=asking.retries)
+    return Endpoint(
+        url,
+        model or None,
+        prompts=asking.prompts,
+        max_tokens=asking.max_tokens,
+        timeout_s=asking.timeout_s,
+        retries=asking.retries,
+    )

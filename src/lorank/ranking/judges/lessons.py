@@ -25,8 +25,16 @@ Lesson: TypeAlias = dict[str, Any]
 """A training row."""
 
 
-def first_lessons(query: str, documents: Sequence[str], labels: Sequence[int], *, generator: np.random.Generator,
-                  prompts: Prompts | None = None, size: int = 20, copies: int = 1) -> list[Lesson]:
+def first_lessons(
+    query: str,
+    documents: Sequence[str],
+    labels: Sequence[int],
+    *,
+    generator: np.random.Generator,
+    prompts: Prompts | None = None,
+    size: int = 20,
+    copies: int = 1,
+) -> list[Lesson]:
     """Return ``copies`` listwise prompts of at most ``size`` documents each, drawn and ordered at random.
 
     ``labels`` are grades from 0 up, or a teacher's order as n - rank. Draws whose documents are all of one grade say
@@ -45,12 +53,19 @@ def first_lessons(query: str, documents: Sequence[str], labels: Sequence[int], *
         grades = [int(labels[d]) for d in shown]
         if len(set(grades)) > 1:
             text = prompts.text(query, documents, Question("identifiers", tuple(map(int, shown))), letters=True)
-            lessons.append({"query": text, "docs": list(LETTERS[:len(shown)]), "labels": grades})
+            lessons.append({"query": text, "docs": list(LETTERS[: len(shown)]), "labels": grades})
     return lessons
 
 
-def score_lessons(query: str, documents: Sequence[str], labels: Sequence[float], *, highest: float,
-                  prompts: Prompts | None = None, scores: Iterable[int] = range(11)) -> list[Lesson]:
+def score_lessons(
+    query: str,
+    documents: Sequence[str],
+    labels: Sequence[float],
+    *,
+    highest: float,
+    prompts: Prompts | None = None,
+    scores: Iterable[int] = range(11),
+) -> list[Lesson]:
     """Return ERank's lesson of each document: of the integers ``scores`` the one nearest to its grade.
 
     ``highest`` is the grade that becomes the largest of the scores; leave out 10 where it is no token of its own.
@@ -67,20 +82,28 @@ def score_lessons(query: str, documents: Sequence[str], labels: Sequence[float],
         wanted = integers[0] + label / highest * (integers[-1] - integers[0])
         right = int(np.abs(np.array(integers) - wanted).argmin())
         text = prompts.text(query, documents, Question("pointwise", (d,)))
-        lessons.append({"query": text, "docs": list(map(str, integers)),
-                        "labels": [int(i == right) for i in range(len(integers))]})
+        lessons.append(
+            {"query": text, "docs": list(map(str, integers)), "labels": [int(i == right) for i in range(len(integers))]}
+        )
     return lessons
 
 
-def binary_lessons(query: str, documents: Sequence[str], labels: Sequence[int], *, template: str,
-                   replies: tuple[str, str] = ("1", "0")) -> list[Lesson]:
+def binary_lessons(
+    query: str, documents: Sequence[str], labels: Sequence[int], *, template: str, replies: tuple[str, str] = ("1", "0")
+) -> list[Lesson]:
     """Return ProRank's lesson of each document: whether it is relevant (label above 0), by a prompt of one's own.
 
     ``template`` has $query and $documents and says how to reply.
     """
     _check(documents, labels)
-    return [{"query": template.replace("$query", query).replace("$documents", text), "docs": list(replies),
-             "labels": [int(label > 0), int(label <= 0)]} for text, label in zip(documents, labels)]
+    return [
+        {
+            "query": template.replace("$query", query).replace("$documents", text),
+            "docs": list(replies),
+            "labels": [int(label > 0), int(label <= 0)],
+        }
+        for text, label in zip(documents, labels)
+    ]
 
 
 def taught_judge(ranker: Any, **options: Any) -> CausalJudge:

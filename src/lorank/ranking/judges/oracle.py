@@ -18,8 +18,12 @@ from lorank.errors import UsageError, unknown_name
 from lorank.ranking.judges.judge import Judge, digest, tokens_out
 from lorank.ranking.judges.question import KINDS, Question, Reply, checked
 
-_STREAM = {kind: i for i, kind in enumerate(
-    ("pointwise", "pairwise", "setwise", "exclude", "groupwise", "listwise", "identifiers", "selection"))}
+_STREAM = {
+    kind: i
+    for i, kind in enumerate(
+        ("pointwise", "pairwise", "setwise", "exclude", "groupwise", "listwise", "identifiers", "selection")
+    )
+}
 
 
 class Oracle(Judge):
@@ -39,9 +43,17 @@ class Oracle(Judge):
     (1, 2, 0)
     """
 
-    def __init__(self, labels: Sequence[float], noise: float = 0.0, *, position_bias: float = 0.0,
-                 malformed: float = 0.0, threshold: float = 0.0, seed: int = 0,
-                 kinds: Iterable[str] = KINDS) -> None:
+    def __init__(
+        self,
+        labels: Sequence[float],
+        noise: float = 0.0,
+        *,
+        position_bias: float = 0.0,
+        malformed: float = 0.0,
+        threshold: float = 0.0,
+        seed: int = 0,
+        kinds: Iterable[str] = KINDS,
+    ) -> None:
         if noise < 0:
             raise UsageError(f"noise must be 0 or above, got {noise}")
         if not 0 <= malformed <= 1:
@@ -58,8 +70,9 @@ class Oracle(Judge):
     @property
     def identity(self) -> str:
         """A digest of the labels and of every setting."""
-        return digest("oracle", self.labels.tolist(), self.noise, self.position_bias, self.malformed,
-                      self.threshold, self.seed)
+        return digest(
+            "oracle", self.labels.tolist(), self.noise, self.position_bias, self.malformed, self.threshold, self.seed
+        )
 
     def key(self, query: str, documents: Sequence[str], question: Question) -> str:
         """Return a digest that goes by position, since labels belong to positions and not to texts."""

@@ -47,16 +47,27 @@ class Prompts:
             texts.update(_own(Path(folder)))
         return cls({kind: Template(text.strip()) for kind, text in texts.items()}, words)
 
-    def text(self, query: str, documents: Sequence[str], question: Question, *, template: str | None = None,
-             letters: bool = False) -> str:
+    def text(
+        self,
+        query: str,
+        documents: Sequence[str],
+        question: Question,
+        *,
+        template: str | None = None,
+        letters: bool = False,
+    ) -> str:
         """Return the prompt of one question, by the template of its kind or another; ``letters`` name the documents."""
         shown = [self._cut(documents[d]) for d in question.documents]
         names = LETTERS if letters else [str(number) for number in range(1, max(len(shown), 2) + 1)]
-        listed = shown[0] if question.kind == "pointwise" else "\n".join(
-            f"[{name}] {text}" for name, text in zip(names, shown))
-        first, second = (names[:2] if letters else [f"[{name}]" for name in names[:2]])
+        listed = (
+            shown[0]
+            if question.kind == "pointwise"
+            else "\n".join(f"[{name}] {text}" for name, text in zip(names, shown))
+        )
+        first, second = names[:2] if letters else [f"[{name}]" for name in names[:2]]
         return self.templates[template or question.kind].substitute(
-            query=query, documents=listed, count=len(shown), first=first, second=second)
+            query=query, documents=listed, count=len(shown), first=first, second=second
+        )
 
     def _cut(self, text: str) -> str:
         words = text.split()
@@ -73,8 +84,11 @@ def _own(folder: Path) -> dict[str, str]:
         text = path.read_text(encoding="utf-8")
         fields = set(Template(text).get_identifiers())
         if not {"query", "documents"} <= fields <= {"query", "documents", *_OPTIONAL}:
-            raise DataError(path, None, f"the template has the fields {sorted(fields)}",
-                            "write $query and $documents, and $count, $first, $second if you like; a dollar "
-                            "sign is $$")
+            raise DataError(
+                path,
+                None,
+                f"the template has the fields {sorted(fields)}",
+                "write $query and $documents, and $count, $first, $second if you like; a dollar sign is $$",
+            )
         own[path.stem] = text
     return own

@@ -119,8 +119,14 @@ def _named_places(question: Question, value: Any) -> tuple[tuple[int, ...], bool
 
 
 _CHECKS: dict[str, Callable[[Question, Any], tuple[Answer, bool]]] = {
-    "pointwise": _number, "pairwise": _share, "setwise": _place, "exclude": _place, "groupwise": _numbers,
-    "listwise": _order, "identifiers": _numbers, "selection": _selection,
+    "pointwise": _number,
+    "pairwise": _share,
+    "setwise": _place,
+    "exclude": _place,
+    "groupwise": _numbers,
+    "listwise": _order,
+    "identifiers": _numbers,
+    "selection": _selection,
 }
 _NEUTRAL: dict[str, Callable[[int], Answer]] = {
     "pointwise": lambda size: -math.inf,

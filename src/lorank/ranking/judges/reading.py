@@ -90,7 +90,12 @@ def _identifiers(said: str) -> list[int]:
 
 
 _READERS: dict[str, Callable[[Question, str], Any]] = {
-    "pointwise": _read_score, "pairwise": _read_preference, "setwise": _read_place, "exclude": _read_place,
-    "groupwise": _read_scores, "listwise": _read_order, "identifiers": lambda question, said: None,
+    "pointwise": _read_score,
+    "pairwise": _read_preference,
+    "setwise": _read_place,
+    "exclude": _read_place,
+    "groupwise": _read_scores,
+    "listwise": _read_order,
+    "identifiers": lambda question, said: None,
     "selection": _read_selection,
 }

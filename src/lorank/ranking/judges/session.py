@@ -30,8 +30,16 @@ class Session:
         batch_size: Questions a batch, at most; by default all that are ready together.
     """
 
-    def __init__(self, judge: Judge, query: str, documents: Sequence[str], *, cache: Cache | None = None,
-                 budget: Budget | None = None, batch_size: int | None = None) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        query: str,
+        documents: Sequence[str],
+        *,
+        cache: Cache | None = None,
+        budget: Budget | None = None,
+        batch_size: int | None = None,
+    ) -> None:
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size must be 1 or above, got {batch_size}")
         if cache is not None and cache.path is not None and judge.identity is None:
@@ -129,8 +137,10 @@ class Session:
     def _refuse_unknown(self, questions: Sequence[Question]) -> None:
         for kind in {question.kind for question in questions} - self.judge.kinds:
             known = ", ".join(sorted(self.judge.kinds))
-            raise UsageError(f"{type(self.judge).__name__} does not answer {kind} questions, only {known}; "
-                             "choose a strategy that asks those, or another judge")
+            raise UsageError(
+                f"{type(self.judge).__name__} does not answer {kind} questions, only {known}; "
+                "choose a strategy that asks those, or another judge"
+            )
 
     def _key(self, question: Question, place: int) -> str:
         return str(place) if self.cache is None else self.judge.key(self.query, self.documents, question)
@@ -150,8 +160,9 @@ class Session:
         self._charged.tokens_in += kept.tokens_in
         self._charged.tokens_out += kept.tokens_out
 
-    def _batches(self, keys: list[str], questions: Sequence[Question],
-                 waiting: dict[str, list[int]]) -> Iterable[list[str]]:
+    def _batches(
+        self, keys: list[str], questions: Sequence[Question], waiting: dict[str, list[int]]
+    ) -> Iterable[list[str]]:
         size = self.batch_size or max(len(keys), 1)
         for start in range(0, len(keys), size):
             batch = self._affordable(keys[start : start + size], questions, waiting)
@@ -172,8 +183,9 @@ class Session:
                 return keys[:number]
         return keys
 
-    def _put(self, keys: list[str], questions: Sequence[Question], waiting: dict[str, list[int]],
-             answers: dict[int, Answer]) -> None:
+    def _put(
+        self, keys: list[str], questions: Sequence[Question], waiting: dict[str, list[int]], answers: dict[int, Answer]
+    ) -> None:
         asked = [questions[waiting[key][0]] for key in keys]
         self.usage.batches += 1
         began = time.perf_counter()

@@ -49,8 +49,9 @@ def importance_weighted_lm_loss(logits: Tensor, targets: Tensor, weights: Tensor
     ``weights`` [tokens] are those of the ranks at identifier tokens and 1 elsewhere.
     """
     if targets.shape != weights.shape or logits.shape[:-1] != targets.shape:
-        raise UsageError(f"one target and one weight a token: {tuple(logits.shape)}, {tuple(targets.shape)}, "
-                         f"{tuple(weights.shape)}")
+        raise UsageError(
+            f"one target and one weight a token: {tuple(logits.shape)}, {tuple(targets.shape)}, {tuple(weights.shape)}"
+        )
     each = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
     return (each * weights.flatten()).sum() / weights.sum()
 
@@ -78,13 +79,15 @@ def order_loss(
     reply, weights = [*reply, tokenizer.eos_token_id], [*weights, 1.0]
     asked = tokenizer(prompt, add_special_tokens=not getattr(tokenizer, "chat_template", None))["input_ids"]
     device = next(model.parameters()).device
-    logits = model(torch.tensor([[*asked, *reply]], device=device), use_cache=False).logits[0, -len(reply) - 1:-1]
-    return importance_weighted_lm_loss(logits.float(), torch.tensor(reply, device=device),
-                                       torch.tensor(weights, device=device))
+    logits = model(torch.tensor([[*asked, *reply]], device=device), use_cache=False).logits[0, -len(reply) - 1 : -1]
+    return importance_weighted_lm_loss(
+        logits.float(), torch.tensor(reply, device=device), torch.tensor(weights, device=device)
+    )
 
 
-def relevance_feedback(query: Tensor, documents: Tensor, scores: Tensor, *, temperature: float = 1.0,
-                       steps: int = 50, rate: float = 0.1) -> Tensor:
+def relevance_feedback(
+    query: Tensor, documents: Tensor, scores: Tensor, *, temperature: float = 1.0, steps: int = 50, rate: float = 0.1
+) -> Tensor:
     """Return ``query`` [dim] moved towards a judge's ``scores`` [n] of ``documents`` [n, dim], unit length if it was.
 
     Args:

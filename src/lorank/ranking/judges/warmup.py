@@ -39,8 +39,14 @@ def format_rewards(replies: tuple[int, ...], right: Tensor) -> Rewards:
     return rewards
 
 
-def group_relative_loss(log_probabilities: Tensor, tokens: Tensor, rewards: Tensor, *,
-                        reference: Tensor | None = None, divergence: float = 0.0) -> Tensor:
+def group_relative_loss(
+    log_probabilities: Tensor,
+    tokens: Tensor,
+    rewards: Tensor,
+    *,
+    reference: Tensor | None = None,
+    divergence: float = 0.0,
+) -> Tensor:
     """Return the policy-gradient loss of sampled replies.
 
     Args:
@@ -61,10 +67,22 @@ def group_relative_loss(log_probabilities: Tensor, tokens: Tensor, rewards: Tens
     return value + divergence * apart.mean()
 
 
-@catalogued("prorank", area="rerank",
-            title="ProRank: Prompt Warmup via Reinforcement Learning for Small Language Models Reranking")
-def warm_up(policy: Callable[[], Tensor], rewards: Rewards, parameters: Iterable[Tensor], *, steps: int = 50,
-            group: int = 16, rate: float = 1e-3, divergence: float = 0.0, generator: torch.Generator) -> list[float]:
+@catalogued(
+    "prorank",
+    area="rerank",
+    title="ProRank: Prompt Warmup via Reinforcement Learning for Small Language Models Reranking",
+)
+def warm_up(
+    policy: Callable[[], Tensor],
+    rewards: Rewards,
+    parameters: Iterable[Tensor],
+    *,
+    steps: int = 50,
+    group: int = 16,
+    rate: float = 1e-3,
+    divergence: float = 0.0,
+    generator: torch.Generator,
+) -> list[float]:
     """Train ``parameters`` in place until replies are in format; return the mean reward of each step.
 
     Args:

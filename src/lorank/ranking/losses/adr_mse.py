@@ -19,8 +19,11 @@ from lorank.ranking.losses.lists import check_positive, clean, discounts, label_
 from lorank.ranking.losses.registry import register_loss
 
 
-@register_loss("adr-mse", title="Rank-DistiLLM: Closing the Effectiveness Gap Between Cross-Encoders and LLMs for "
-               "Passage Re-Ranking (approximate discounted rank MSE)")
+@register_loss(
+    "adr-mse",
+    title="Rank-DistiLLM: Closing the Effectiveness Gap Between Cross-Encoders and LLMs for "
+    "Passage Re-Ranking (approximate discounted rank MSE)",
+)
 def adr_mse(
     scores: Tensor,
     labels: Tensor,

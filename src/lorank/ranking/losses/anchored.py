@@ -19,8 +19,9 @@ from lorank.ranking.losses.lists import check_positive, clean
 from lorank.ranking.losses.registry import register_loss
 
 
-@register_loss("anchored-hinge", title="Pre-trained Language Model based Ranking in Baidu Search (the loss)",
-               aliases=("anchored",))
+@register_loss(
+    "anchored-hinge", title="Pre-trained Language Model based Ranking in Baidu Search (the loss)", aliases=("anchored",)
+)
 def anchored_hinge(
     scores: Tensor,
     labels: Tensor,
@@ -56,7 +57,7 @@ def anchored_hinge(
     check_positive(margin=margin, slope=slope)
     if min(anchor, tolerance) < 0:
         raise UsageError(f"anchor and tolerance must be 0 or more; got {anchor} and {tolerance}")
-    lists = clean(scores, labels, mask, weights)      # once, so that half-precision gradients meet in single
+    lists = clean(scores, labels, mask, weights)  # once, so that half-precision gradients meet in single
     own = weights if lists.item_weights is None else lists.item_weights
     pairs = hinge(lists.scores, lists.labels, lists.mask, own, margin=margin)
     away = (lists.scores - (slope * lists.labels + level)).square() - tolerance

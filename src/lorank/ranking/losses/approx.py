@@ -56,17 +56,17 @@ def smooth(measure: RankMeasure, temperature: float = 1.0) -> Loss:
     """
     check_positive(temperature=temperature)
 
-    def smoothed(
-        scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
-    ) -> Tensor:
+    def smoothed(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         lists = clean(scores, labels, mask, weights)
         return lists.mean(-lists.weighted(measure(soft_ranks(lists, temperature), lists)).sum(1))
 
     return smoothed
 
 
-@register_loss("approxndcg", title="A General Approximation Framework for Direct Optimization of Information "
-               "Retrieval Measures (nDCG)")
+@register_loss(
+    "approxndcg",
+    title="A General Approximation Framework for Direct Optimization of Information Retrieval Measures (nDCG)",
+)
 def approx_ndcg(
     scores: Tensor,
     labels: Tensor,
@@ -105,8 +105,9 @@ def approx_ndcg(
     return smooth(ndcg, temperature)(scores, labels, mask, weights)
 
 
-@register_loss("approxmrr", title="Revisiting Approximate Metric Optimization in the Age of Deep Neural Networks "
-               "(reciprocal rank)")
+@register_loss(
+    "approxmrr", title="Revisiting Approximate Metric Optimization in the Age of Deep Neural Networks (reciprocal rank)"
+)
 def approx_mrr(
     scores: Tensor,
     labels: Tensor,
@@ -149,23 +150,23 @@ class _SoftRanks(torch.autograd.Function):
         ranks = torch.ones_like(scores)
         for lists, rows in pair_blocks(scores):
             above = _beats(scores, lists, rows, temperature).mul_(mask[lists].unsqueeze(1))
-            ranks[lists, rows] = above.sum(2).add_(0.5)      # 1, less the document's own sigma(0)
-        ctx.save_for_backward(scores, mask)                  # type: ignore[attr-defined]
-        ctx.temperature = temperature                        # type: ignore[attr-defined]
+            ranks[lists, rows] = above.sum(2).add_(0.5)  # 1, less the document's own sigma(0)
+        ctx.save_for_backward(scores, mask)  # type: ignore[attr-defined]
+        ctx.temperature = temperature  # type: ignore[attr-defined]
         return torch.where(mask, ranks, 1.0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None, None]:
-        scores, mask = ctx.saved_tensors                     # type: ignore[attr-defined]
+        scores, mask = ctx.saved_tensors  # type: ignore[attr-defined]
         upstream, gradient = torch.where(mask, upstream, 0.0), torch.zeros_like(scores)
         for lists, rows in pair_blocks(scores):
-            slope = _beats(scores, lists, rows, ctx.temperature)   # type: ignore[attr-defined]
+            slope = _beats(scores, lists, rows, ctx.temperature)  # type: ignore[attr-defined]
             slope = slope.mul_(1 - slope).mul_(mask[lists].unsqueeze(1))
             # d r_i / d s_j = slope_ij, d r_i / d s_i = -sum_j slope_ij, and slopes are symmetric
             own = slope.sum(2) * upstream[lists, rows]
             gradient[lists, rows] = slope.mul_(upstream[lists].unsqueeze(1)).sum(2) - own
-        gradient = torch.where(mask, gradient, 0.0) / ctx.temperature   # type: ignore[attr-defined]
+        gradient = torch.where(mask, gradient, 0.0) / ctx.temperature  # type: ignore[attr-defined]
         return gradient, None, None
 
 

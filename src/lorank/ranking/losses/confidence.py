@@ -32,8 +32,9 @@ def _hinge(margin: Tensor) -> Tensor:
 SURROGATES: dict[str, Callable[[Tensor], Tensor]] = {"logistic": _logistic, "hinge": _hinge}
 
 
-@register_loss("confidence-ranking-ctr", area="recsys", title="Confidence Ranking for CTR Prediction",
-               wants=("reference",))
+@register_loss(
+    "confidence-ranking-ctr", area="recsys", title="Confidence Ranking for CTR Prediction", wants=("reference",)
+)
 def confidence_ranking(
     scores: Tensor,
     labels: Tensor,

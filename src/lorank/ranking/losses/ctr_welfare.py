@@ -19,8 +19,11 @@ from lorank.ranking.losses.pairs import ordered_pair_weights, pairwise, sides
 from lorank.ranking.losses.registry import register_loss
 
 
-@register_loss("ctr-welfare-rankloss", title="Pairwise Ranking Losses of Click-Through Rates Prediction for Welfare "
-               "Maximization in Ad Auctions", area="recsys")
+@register_loss(
+    "ctr-welfare-rankloss",
+    title="Pairwise Ranking Losses of Click-Through Rates Prediction for Welfare Maximization in Ad Auctions",
+    area="recsys",
+)
 def ctr_welfare(
     scores: Tensor,
     labels: Tensor,

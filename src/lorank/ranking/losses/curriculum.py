@@ -54,7 +54,10 @@ def _density(lists: Lists) -> Tensor:
 
 
 HEURISTICS: dict[str, Callable[[Lists], Tensor]] = {
-    "reciprocal-rank": _reciprocal_rank, "normalized": _normalized, "density": _density}
+    "reciprocal-rank": _reciprocal_rank,
+    "normalized": _normalized,
+    "density": _density,
+}
 
 
 def easiness(
@@ -102,8 +105,11 @@ def curriculum_weights(easiness: Tensor, epoch: float, epochs: float) -> Tensor:
     return easiness + min(1.0, epoch / epochs) * (1 - easiness)
 
 
-@register_loss("answer-rerank-curriculum", title="Training Curricula for Open Domain Answer Re-Ranking",
-               wants=("epoch", "first_stage"))
+@register_loss(
+    "answer-rerank-curriculum",
+    title="Training Curricula for Open Domain Answer Re-Ranking",
+    wants=("epoch", "first_stage"),
+)
 class Curriculum:
     """Another loss, in which documents that look hard to the first stage weigh little at first.
 
@@ -126,8 +132,14 @@ class Curriculum:
         self.base, self.heuristic, self.epochs = plain_loss(base), heuristic, epochs
 
     def __call__(
-        self, scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None, *,
-        first_stage: Tensor, epoch: Tensor,
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        mask: Tensor | None = None,
+        weights: Tensor | None = None,
+        *,
+        first_stage: Tensor,
+        epoch: Tensor,
     ) -> Tensor:
         """Return the weighted loss.
 
@@ -140,7 +152,7 @@ class Curriculum:
             epoch: e, which pass over the lists this is.
         """
         easy = easiness(first_stage, labels, mask, heuristic=self.heuristic)
-        own = curriculum_weights(easy[:, :scores.shape[1]], float(epoch), self.epochs)
+        own = curriculum_weights(easy[:, : scores.shape[1]], float(epoch), self.epochs)
         if weights is not None:
             own = own * (weights if weights.dim() == 2 else weights.unsqueeze(1))
         return self.base(scores, labels, mask, own)

@@ -80,8 +80,9 @@ def keep_hardest(difficulty: Tensor, fraction: float, *, drop_extreme: float = 0
     tensor([False, False,  True,  True])
     """
     if not 0 < fraction <= 1 or drop_extreme < 0 or fraction + drop_extreme > 1 + 1e-9:
-        raise UsageError(f"fraction must be above 0 and together with drop_extreme at most 1; got {fraction} and "
-                         f"{drop_extreme}")
+        raise UsageError(
+            f"fraction must be above 0 and together with drop_extreme at most 1; got {fraction} and {drop_extreme}"
+        )
     order = difficulty.argsort(descending=True, stable=True)
     start = round(drop_extreme * len(difficulty))
     kept = torch.zeros_like(difficulty, dtype=torch.bool)
@@ -89,9 +90,12 @@ def keep_hardest(difficulty: Tensor, fraction: float, *, drop_extreme: float = 0
     return kept
 
 
-@register_loss("data-diet", area="active",
-               title="Deep Learning on a Data Diet: Finding Important Examples Early in Training",
-               wants=("epoch", "lists"))
+@register_loss(
+    "data-diet",
+    area="active",
+    title="Deep Learning on a Data Diet: Finding Important Examples Early in Training",
+    wants=("epoch", "lists"),
+)
 class DataDiet:
     """Another loss, on all lists at first and then on the hardest by EL2N; lists left out are as good as absent.
 
@@ -109,16 +113,23 @@ class DataDiet:
     True
     """
 
-    def __init__(self, *, base: str = "softmax", fraction: float = 0.5, drop_extreme: float = 0.0,
-                 epochs: int = 1) -> None:
+    def __init__(
+        self, *, base: str = "softmax", fraction: float = 0.5, drop_extreme: float = 0.0, epochs: int = 1
+    ) -> None:
         check_positive(epochs=epochs)
         keep_hardest(torch.zeros(1), fraction, drop_extreme=drop_extreme)
         self.base, self.fraction, self.drop_extreme, self.epochs = plain_loss(base), fraction, drop_extreme, epochs
         self.lists, self.total = torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64)
 
     def __call__(
-        self, scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None, *,
-        lists: Tensor, epoch: Tensor,
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        mask: Tensor | None = None,
+        weights: Tensor | None = None,
+        *,
+        lists: Tensor,
+        epoch: Tensor,
     ) -> Tensor:
         """Return the loss of the lists that count at this epoch.
 

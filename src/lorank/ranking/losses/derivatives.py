@@ -69,12 +69,24 @@ def _lambda(lists: Lists, **options: Any) -> Tensor:
     return pair_curvature(lists.scores, winners, weights, options["sigma"]) / np.log(2)
 
 
-CURVATURES: dict[str, Curvature] = {"bce": _bce, "mse": _mse, "softmax": _softmax, "kl": _kl, "ranknet": _mean_pairs,
-                                    "dpo": _mean_pairs, "lambda": _lambda}
+CURVATURES: dict[str, Curvature] = {
+    "bce": _bce,
+    "mse": _mse,
+    "softmax": _softmax,
+    "kl": _kl,
+    "ranknet": _mean_pairs,
+    "dpo": _mean_pairs,
+    "lambda": _lambda,
+}
 
 
 def derivatives(
-    function: Loss, scores: Tensor, labels: Tensor, offsets: Tensor, weights: Tensor | None = None, *,
+    function: Loss,
+    scores: Tensor,
+    labels: Tensor,
+    offsets: Tensor,
+    weights: Tensor | None = None,
+    *,
     hessian: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Return g and h of packed lists, both [documents], of the sum over lists.
@@ -98,11 +110,16 @@ def derivatives(
     if hessian == "auto":
         hessian = "exact" if name in CURVATURES else "trust"
     if hessian == "exact" and name not in CURVATURES:
-        raise UsageError(f"no closed form of the curvature is known for this loss; choose hessian='probes' or 'trust' "
-                         f"(closed forms: {', '.join(CURVATURES)})")
+        raise UsageError(
+            f"no closed form of the curvature is known for this loss; choose hessian='probes' or 'trust' "
+            f"(closed forms: {', '.join(CURVATURES)})"
+        )
     for _, places, mask in grids(offsets):
-        at = (torch.arange(len(scores), device=scores.device).view(places.start, places.stop)
-              if isinstance(places, slice) else places)
+        at = (
+            torch.arange(len(scores), device=scores.device).view(places.start, places.stop)
+            if isinstance(places, slice)
+            else places
+        )
         grid = [scores[at], labels[at], mask, None if weights is None else weights[at]]
         own = _gradient(function, *grid)
         gradient[at[mask]] = own[mask]
@@ -131,14 +148,16 @@ def _gradient(function: Loss, scores: Tensor, labels: Tensor, mask: Tensor, weig
     return torch.zeros_like(scores) if gradient is None else gradient * count_of(function, labels, mask)
 
 
-def _trust(function: Loss, gradient: Tensor, scores: Tensor, labels: Tensor, mask: Tensor,
-           weights: Tensor | None) -> Tensor:
+def _trust(
+    function: Loss, gradient: Tensor, scores: Tensor, labels: Tensor, mask: Tensor, weights: Tensor | None
+) -> Tensor:
     size = gradient.abs()
     return size + size.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
-def _probed(function: Loss, gradient: Tensor, scores: Tensor, labels: Tensor, mask: Tensor,
-            weights: Tensor | None) -> Tensor:
+def _probed(
+    function: Loss, gradient: Tensor, scores: Tensor, labels: Tensor, mask: Tensor, weights: Tensor | None
+) -> Tensor:
     scores, second = scores.double(), torch.zeros_like(scores)
     step = 1e-4
     for place in range(scores.shape[1]):
@@ -175,10 +194,18 @@ def xgboost_objective(function: Loss, *, hessian: str = "auto") -> Boost:
     return objective
 
 
-def _of_arrays(function: Loss, predictions: np.ndarray, labels: np.ndarray, offsets: np.ndarray,
-               weights: np.ndarray | None, hessian: str) -> tuple[np.ndarray, np.ndarray]:
-    tensors = [torch.from_numpy(np.ascontiguousarray(values)) for values in (
-        predictions.astype(np.float64).reshape(-1), labels.astype(np.float64), offsets.astype(np.int64))]
+def _of_arrays(
+    function: Loss,
+    predictions: np.ndarray,
+    labels: np.ndarray,
+    offsets: np.ndarray,
+    weights: np.ndarray | None,
+    hessian: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    tensors = [
+        torch.from_numpy(np.ascontiguousarray(values))
+        for values in (predictions.astype(np.float64).reshape(-1), labels.astype(np.float64), offsets.astype(np.int64))
+    ]
     own = None if weights is None else torch.from_numpy(np.asarray(weights, np.float64))
     gradient, second = derivatives(function, *tensors, own, hessian=hessian)
     return gradient.numpy(), second.numpy()

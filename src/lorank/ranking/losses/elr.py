@@ -43,7 +43,12 @@ class EarlyLearning:
         self.items, self.target = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
 
     def __call__(
-        self, scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None, *,
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        mask: Tensor | None = None,
+        weights: Tensor | None = None,
+        *,
         items: Tensor,
     ) -> Tensor:
         """Return the regularised loss, and let the running means of these documents take a step.
@@ -60,7 +65,7 @@ class EarlyLearning:
         lists = clean(scores, labels, mask, weights)
         chance = lists.shares(lists.scores)
         believed = torch.zeros_like(chance)
-        believed[lists.mask] = self._remember(chance.detach()[lists.mask], items[lists.mask[:, :items.shape[1]]])
+        believed[lists.mask] = self._remember(chance.detach()[lists.mask], items[lists.mask[:, : items.shape[1]]])
         agreement = (chance * believed).sum(1)
         term = (1 - agreement).clamp(min=1e-4).log()
         if lists.item_weights is not None:

@@ -23,8 +23,12 @@ from lorank.ranking.losses.lists import check_positive, clean, ranks
 from lorank.ranking.losses.registry import Loss, plain_loss, register_loss
 
 
-@register_loss("finest", area="robust", title="FINEST: Stabilizing Recommendations by Rank-Preserving Fine-Tuning",
-               wants=("epoch", "lists", "reference"))
+@register_loss(
+    "finest",
+    area="robust",
+    title="FINEST: Stabilizing Recommendations by Rank-Preserving Fine-Tuning",
+    wants=("epoch", "lists", "reference"),
+)
 class Finest:
     """A loss on labels that are perturbed anew each epoch, with the rank-preserving term.
 
@@ -48,17 +52,41 @@ class Finest:
     True
     """
 
-    def __init__(self, *, base: str = "softmax", strength: float = 1.0, closeness: float = 1.0, margin: float = 0.1,
-                 top: int = 20, sampled: int = 20, lost: float = 0.1, wrong: float = 0.1) -> None:
+    def __init__(
+        self,
+        *,
+        base: str = "softmax",
+        strength: float = 1.0,
+        closeness: float = 1.0,
+        margin: float = 0.1,
+        top: int = 20,
+        sampled: int = 20,
+        lost: float = 0.1,
+        wrong: float = 0.1,
+    ) -> None:
         if min(lost, wrong) < 0 or lost + wrong > 1:
             raise UsageError(f"lost and wrong must be 0 or more and at most 1 together; got {lost} and {wrong}")
         self.lost, self.wrong, self.seen = lost, wrong, torch.Generator()
-        self.preserved = rank_preserving(plain_loss(base), strength=strength, closeness=closeness, margin=margin,
-                                         top=top, sampled=sampled, generator=self.seen)
+        self.preserved = rank_preserving(
+            plain_loss(base),
+            strength=strength,
+            closeness=closeness,
+            margin=margin,
+            top=top,
+            sampled=sampled,
+            generator=self.seen,
+        )
 
     def __call__(
-        self, scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None, *,
-        reference: Tensor, lists: Tensor, epoch: Tensor,
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        mask: Tensor | None = None,
+        weights: Tensor | None = None,
+        *,
+        reference: Tensor,
+        lists: Tensor,
+        epoch: Tensor,
     ) -> Tensor:
         """Return the loss of the perturbed labels and how far the lists moved from ``reference``.
 
@@ -73,13 +101,20 @@ class Finest:
         """
         self.seen.manual_seed((int(epoch) * 1_000_003 + int(lists.sum())) % 2**62)
         everywhere = torch.ones_like(scores, dtype=torch.bool)
-        changed = perturb(labels, everywhere if mask is None else mask, lost=self.lost, wrong=self.wrong,
-                          generator=self.seen)
+        changed = perturb(
+            labels, everywhere if mask is None else mask, lost=self.lost, wrong=self.wrong, generator=self.seen
+        )
         return self.preserved(scores, changed, mask, weights, reference=reference)
 
 
 def rank_preserving(
-    base: Loss, *, strength: float = 1.0, closeness: float = 1.0, margin: float = 0.1, top: int = 20, sampled: int = 20,
+    base: Loss,
+    *,
+    strength: float = 1.0,
+    closeness: float = 1.0,
+    margin: float = 0.1,
+    top: int = 20,
+    sampled: int = 20,
     generator: torch.Generator | None = None,
 ) -> Loss:
     """Return the loss with the rank-preserving term; it takes the reference's scores as ``reference``.
@@ -106,7 +141,11 @@ def rank_preserving(
         raise UsageError(f"strength, closeness and sampled must be 0 or more; got {strength}, {closeness}, {sampled}")
 
     def preserved(
-        scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None, *,
+        scores: Tensor,
+        labels: Tensor,
+        mask: Tensor | None = None,
+        weights: Tensor | None = None,
+        *,
         reference: Tensor,
     ) -> Tensor:
         value = base(scores, labels, mask, weights)

@@ -21,8 +21,11 @@ from lorank.ranking.losses.pairs import ordered_pair_weights, pairwise, sides
 from lorank.ranking.losses.registry import register_loss
 
 
-@register_loss("first-sft", title="FIRST: Faster Improved Listwise Reranking with Single Token Decoding (its loss)",
-               area="losses.supervised")
+@register_loss(
+    "first-sft",
+    title="FIRST: Faster Improved Listwise Reranking with Single Token Decoding (its loss)",
+    area="losses.supervised",
+)
 def first_sft(
     scores: Tensor,
     labels: Tensor,

@@ -57,8 +57,9 @@ def _value_and_gradient(lists: Lists, sigma: float) -> tuple[Tensor, Tensor]:
     total, pull = ordered.new_zeros(len(ordered)), torch.zeros_like(ordered)
     with torch.autocast(ordered.device.type, enabled=False):
         for i, size in enumerate(lists.mask.sum(1).tolist()):
-            total[i] = _one_list(ordered[i, :size], grades[i, :size], None if own is None else own[i, :size],
-                                 pull[i, :size])
+            total[i] = _one_list(
+                ordered[i, :size], grades[i, :size], None if own is None else own[i, :size], pull[i, :size]
+            )
     return total, torch.zeros_like(pull).scatter_(1, order, pull).mul_(sigma)
 
 

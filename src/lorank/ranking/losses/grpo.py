@@ -30,8 +30,16 @@ def group_advantages(rewards: Tensor) -> Tensor:
     return apart / (rewards.std(-1, keepdim=True) + 1e-4)
 
 
-def grpo_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor, *,
-              reference_log_probs: Tensor | None = None, clip: float = 0.2, beta: float = 0.04) -> Tensor:
+def grpo_loss(
+    log_probs: Tensor,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    reference_log_probs: Tensor | None = None,
+    clip: float = 0.2,
+    beta: float = 0.04,
+) -> Tensor:
     """Return the loss of the tokens of replies.
 
     Args:
@@ -44,9 +52,11 @@ def grpo_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask
         beta: Weight of the KL term.
     """
     if not log_probs.shape == old_log_probs.shape == mask.shape or advantages.shape != log_probs.shape[:1]:
-        raise UsageError(f"log_probs, old_log_probs and mask are [replies, tokens] and advantages [replies], got "
-                         f"{tuple(log_probs.shape)}, {tuple(old_log_probs.shape)}, {tuple(mask.shape)} and "
-                         f"{tuple(advantages.shape)}")
+        raise UsageError(
+            f"log_probs, old_log_probs and mask are [replies, tokens] and advantages [replies], got "
+            f"{tuple(log_probs.shape)}, {tuple(old_log_probs.shape)}, {tuple(mask.shape)} and "
+            f"{tuple(advantages.shape)}"
+        )
     ratio = (log_probs - old_log_probs).exp()
     gain = advantages[:, None]
     each = -torch.minimum(ratio * gain, ratio.clamp(1 - clip, 1 + clip) * gain)
@@ -57,5 +67,9 @@ def grpo_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask
     return (each.sum(-1) / mask.sum(-1).clamp(min=1)).mean()
 
 
-enter_method("rank-r1", area="rerank", title="Rank-R1: Enhancing Reasoning in LLM-based Document Rerankers via "
-             "Reinforcement Learning", location=f"{__name__}:grpo_loss")
+enter_method(
+    "rank-r1",
+    area="rerank",
+    title="Rank-R1: Enhancing Reasoning in LLM-based Document Rerankers via Reinforcement Learning",
+    location=f"{__name__}:grpo_loss",
+)

@@ -15,8 +15,11 @@ from lorank.ranking.losses.pairs import mean_pair_loss
 from lorank.ranking.losses.registry import register_loss
 
 
-@register_loss("hinge", title="Optimizing Search Engines using Clickthrough Data (RankSVM's pairwise hinge)",
-               aliases=("pairwise-hinge",))
+@register_loss(
+    "hinge",
+    title="Optimizing Search Engines using Clickthrough Data (RankSVM's pairwise hinge)",
+    aliases=("pairwise-hinge",),
+)
 def hinge(
     scores: Tensor,
     labels: Tensor,

@@ -19,9 +19,7 @@ from torch import Tensor
 from lorank.ranking.losses.lists import clean
 
 
-def inverted_hinge(
-    scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
-) -> Tensor:
+def inverted_hinge(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
     """Return the mean over lists of the mean inverted hinge of their labelled documents.
 
     Args:

@@ -15,8 +15,11 @@ from lorank.ranking.losses.lists import check_positive, clean
 from lorank.ranking.losses.registry import register_loss
 
 
-@register_loss("kl", title="Distilling the Knowledge in a Neural Network (divergence from a teacher's list)",
-               aliases=("distill-kl",))
+@register_loss(
+    "kl",
+    title="Distilling the Knowledge in a Neural Network (divergence from a teacher's list)",
+    aliases=("distill-kl",),
+)
 def kl(
     scores: Tensor,
     labels: Tensor,

@@ -28,7 +28,7 @@ class _Known(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, scores: Tensor, values: Tensor, gradient: Tensor) -> Tensor:
         ctx.save_for_backward(gradient)
-        return values.clone()      # a tensor given and returned would be taken for a view of itself
+        return values.clone()  # a tensor given and returned would be taken for a view of itself
 
     @staticmethod
     @once_differentiable

@@ -82,11 +82,16 @@ def ndcg2pp(pairs: Pairs) -> Tensor:
 
 
 WEIGHTINGS: dict[str, Callable[[Pairs], Tensor]] = {
-    "lambdarank": lambdarank, "ndcg1": ndcg1, "ndcg2": ndcg2, "ndcg2pp": ndcg2pp}
+    "lambdarank": lambdarank,
+    "ndcg1": ndcg1,
+    "ndcg2": ndcg2,
+    "ndcg2pp": ndcg2pp,
+}
 
 
-@register_loss("lambda", title="The LambdaLoss Framework for Ranking Metric Optimization (nDCG)",
-               aliases=("lambdaloss",))
+@register_loss(
+    "lambda", title="The LambdaLoss Framework for Ranking Metric Optimization (nDCG)", aliases=("lambdaloss",)
+)
 def lambda_loss(
     scores: Tensor,
     labels: Tensor,
@@ -137,7 +142,8 @@ def lambda_pairs(
 
     def pair_weights(block: slice) -> Tensor:
         (label_i, label_j), (there_i, there_j), (gain_i, gain_j), (rank_i, rank_j) = (
-            sides(values, winners, block) for values in (lists.labels, lists.mask, gains, rank))
+            sides(values, winners, block) for values in (lists.labels, lists.mask, gains, rank)
+        )
         if every_pair:
             counts = winners[block].unsqueeze(2) != torch.arange(rank.shape[1], device=rank.device)
         else:

@@ -47,7 +47,7 @@ def learning(name: str, *, points: int = 4, step: float = 1.5, tolerance: float 
     >>> [learning(name) for name in ("mse", "ranknet", "softmax")]
     ['pointwise', 'pairwise', 'listwise']
     """
-    loss(name)      # refuses an unknown one
+    loss(name)  # refuses an unknown one
     alone = additive = True
     generator = torch.Generator().manual_seed(0)
     for _ in range(points):
@@ -78,8 +78,8 @@ class _Gradients:
         rows = scores.detach().clone().unsqueeze(0).requires_grad_()
         mask = torch.ones_like(rows, dtype=torch.bool)
         loss(self.name)(rows, labels.unsqueeze(0), mask, **self.extras).backward()
-        self.largest = max(self.largest, float(rows.grad.abs().max()))      # type: ignore[union-attr]
-        return rows.grad[0]      # type: ignore[index]
+        self.largest = max(self.largest, float(rows.grad.abs().max()))  # type: ignore[union-attr]
+        return rows.grad[0]  # type: ignore[index]
 
 
 def _for_list(example: Tensor, generator: torch.Generator) -> Tensor:

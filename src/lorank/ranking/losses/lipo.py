@@ -40,8 +40,11 @@ def log_ratio_scores(policy: Tensor, reference: Tensor, beta: float = 0.1) -> Te
     return beta * (policy - reference)
 
 
-@register_loss("dpo", title="Direct Preference Optimization: Your Language Model is Secretly a Reward Model",
-               area="losses.preference")
+@register_loss(
+    "dpo",
+    title="Direct Preference Optimization: Your Language Model is Secretly a Reward Model",
+    area="losses.preference",
+)
 def dpo(
     scores: Tensor,
     labels: Tensor,
@@ -79,8 +82,11 @@ def dpo(
     return mean_pair_loss(clean(scores, labels, mask, weights), 1.0, smoothed)
 
 
-@register_loss("slic", title="SLiC-HF: Sequence Likelihood Calibration with Human Feedback (the hinge on pairs)",
-               area="losses.preference")
+@register_loss(
+    "slic",
+    title="SLiC-HF: Sequence Likelihood Calibration with Human Feedback (the hinge on pairs)",
+    area="losses.preference",
+)
 def slic(
     scores: Tensor,
     labels: Tensor,
@@ -107,10 +113,12 @@ def slic(
     return hinge(scores, labels, mask, weights, margin=margin)
 
 
-@catalogued("lipo", area="losses.preference",
-            title="LiPO: Listwise Preference Optimization through Learning-to-Rank")
-@register_loss("lipo-lambda", title="LiPO: Listwise Preference Optimization through Learning-to-Rank (LiPO-lambda)",
-               area="losses.preference")
+@catalogued("lipo", area="losses.preference", title="LiPO: Listwise Preference Optimization through Learning-to-Rank")
+@register_loss(
+    "lipo-lambda",
+    title="LiPO: Listwise Preference Optimization through Learning-to-Rank (LiPO-lambda)",
+    area="losses.preference",
+)
 def lipo_lambda(
     scores: Tensor,
     labels: Tensor,

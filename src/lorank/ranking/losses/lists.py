@@ -104,7 +104,7 @@ def clean(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: T
         scores, labels, mask = F.pad(scores, (0, 1)), F.pad(labels, (0, 1)), F.pad(mask, (0, 1))
         weights = F.pad(weights, (0, 1)) if weights is not None and weights.dim() == 2 else weights
         full = False
-    full = full or (mask.device.type == "cpu" and bool(mask.all()))      # elsewhere the answer would have to be awaited
+    full = full or (mask.device.type == "cpu" and bool(mask.all()))  # elsewhere the answer would have to be awaited
     dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
 
     def present(values: Tensor, other: float = 0.0) -> Tensor:
@@ -122,13 +122,14 @@ def clean(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: T
 
 def _check_shapes(scores: Tensor, labels: Tensor, mask: Tensor, weights: Tensor | None) -> None:
     if scores.dim() != 2 or labels.shape != scores.shape or mask.shape != scores.shape:
-        raise UsageError(f"scores, labels and mask must share one shape [batch, list]; got {list(scores.shape)}, "
-                         f"{list(labels.shape)}, {list(mask.shape)}")
+        raise UsageError(
+            f"scores, labels and mask must share one shape [batch, list]; got {list(scores.shape)}, "
+            f"{list(labels.shape)}, {list(mask.shape)}"
+        )
     if not scores.dtype.is_floating_point or mask.dtype != torch.bool:
         raise UsageError(f"scores must be floating point and mask bool; got {scores.dtype} and {mask.dtype}")
     if weights is not None and weights.shape not in (scores.shape, scores.shape[:1]):
-        raise UsageError(f"weights must be [batch] or [batch, list] = {list(scores.shape)}; "
-                         f"got {list(weights.shape)}")
+        raise UsageError(f"weights must be [batch] or [batch, list] = {list(scores.shape)}; got {list(weights.shape)}")
 
 
 def lowest(tensor: Tensor) -> float:
@@ -199,8 +200,15 @@ def canonical(lists: Lists, by: str = "score") -> Lists:
         return sums.gather(1, first) / count
 
     weights = None if lists.item_weights is None else shared(lists.item_weights)
-    return Lists(shared(lists.scores), lists.labels.gather(1, order), lists.mask.gather(1, order), lists.signal,
-                 weights, lists.list_weights, lists.full)
+    return Lists(
+        shared(lists.scores),
+        lists.labels.gather(1, order),
+        lists.mask.gather(1, order),
+        lists.signal,
+        weights,
+        lists.list_weights,
+        lists.full,
+    )
 
 
 def label_ranks(lists: Lists) -> Tensor:

@@ -17,8 +17,11 @@ from lorank.ranking.losses.lists import clean
 from lorank.ranking.losses.registry import register_loss
 
 
-@register_loss("margin-mse", title="Improving Efficient Neural Ranking Models with Cross-Architecture Knowledge "
-               "Distillation (MarginMSE)", aliases=("marginmse", "pairwise-mse"))
+@register_loss(
+    "margin-mse",
+    title="Improving Efficient Neural Ranking Models with Cross-Architecture Knowledge Distillation (MarginMSE)",
+    aliases=("marginmse", "pairwise-mse"),
+)
 def margin_mse(
     scores: Tensor,
     labels: Tensor,

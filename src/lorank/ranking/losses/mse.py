@@ -13,8 +13,7 @@ from lorank.ranking.losses.lists import clean
 from lorank.ranking.losses.registry import register_loss
 
 
-@register_loss("mse", title="Subset Ranking Using Regression (squared error on documents)",
-               aliases=("pointwise-mse",))
+@register_loss("mse", title="Subset Ranking Using Regression (squared error on documents)", aliases=("pointwise-mse",))
 def mse(
     scores: Tensor,
     labels: Tensor,

@@ -33,8 +33,9 @@ from lorank.ranking.losses.pairs import BLOCK
 from lorank.ranking.losses.registry import register_loss
 
 
-@register_loss("neuralndcg", title="NeuralNDCG: Direct Optimisation of a Ranking Metric via Differentiable "
-               "Relaxation of Sorting")
+@register_loss(
+    "neuralndcg", title="NeuralNDCG: Direct Optimisation of a Ranking Metric via Differentiable Relaxation of Sorting"
+)
 def neural_ndcg(
     scores: Tensor,
     labels: Tensor,
@@ -73,8 +74,11 @@ def neural_ndcg(
     gains = lists.weighted(normalized_gains(lists, gain, k))
     place = torch.arange(1, gains.shape[1] + 1, device=gains.device, dtype=gains.dtype)
     discount = discounts(place, k).expand(len(gains), -1)
-    return lists.mean(_SoftlySorted.apply(lists.scores, _distances(lists), lists.mask, gains, discount, temperature,
-                                          sinkhorn, transposed))
+    return lists.mean(
+        _SoftlySorted.apply(
+            lists.scores, _distances(lists), lists.mask, gains, discount, temperature, sinkhorn, transposed
+        )
+    )
 
 
 def soft_permutation(lists: Lists, temperature: float) -> Tensor:
@@ -89,10 +93,14 @@ def soft_permutation(lists: Lists, temperature: float) -> Tensor:
 
 def _permutation(scores: Tensor, distances: Tensor, mask: Tensor, temperature: float) -> Tensor:
     logits = _slopes(mask, temperature, scores.dtype).unsqueeze(2) * scores.unsqueeze(1)
-    logits = logits.sub_((distances / temperature).unsqueeze(1)) if not logits.requires_grad else (
-        logits - (distances / temperature).unsqueeze(1))
+    logits = (
+        logits.sub_((distances / temperature).unsqueeze(1))
+        if not logits.requires_grad
+        else (logits - (distances / temperature).unsqueeze(1))
+    )
     return logits.masked_fill(~mask.unsqueeze(1), lowest(logits)).softmax(2) * (
-        mask.unsqueeze(1) & _is_place(mask).unsqueeze(2))
+        mask.unsqueeze(1) & _is_place(mask).unsqueeze(2)
+    )
 
 
 def _slopes(mask: Tensor, temperature: float, dtype: torch.dtype) -> Tensor:
@@ -173,8 +181,17 @@ class _SoftlySorted(torch.autograd.Function):
     """Minus the nDCG of each softly sorted list; value and derivative together, a block of lists at a time."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, scores: Tensor, distances: Tensor, mask: Tensor, gains: Tensor, discount: Tensor,
-                temperature: float, sinkhorn: int, transposed: bool) -> Tensor:
+    def forward(
+        ctx: FunctionCtx,
+        scores: Tensor,
+        distances: Tensor,
+        mask: Tensor,
+        gains: Tensor,
+        discount: Tensor,
+        temperature: float,
+        sinkhorn: int,
+        transposed: bool,
+    ) -> Tensor:
         values = scores.new_zeros(len(scores))
         by_score, by_distance = torch.zeros_like(scores), torch.zeros_like(scores)
         step = max(1, BLOCK // max(1, scores.shape[1] ** 2))
@@ -182,12 +199,13 @@ class _SoftlySorted(torch.autograd.Function):
             for block in (slice(start, start + step) for start in range(0, len(scores), step)):
                 soft = _permutation(scores[block], distances[block], mask[block], temperature)
                 if transposed:
-                    values[block], slope = _sorted_and_slope(soft.transpose(1, 2), gains[block], discount[block],
-                                                             sinkhorn)
+                    values[block], slope = _sorted_and_slope(
+                        soft.transpose(1, 2), gains[block], discount[block], sinkhorn
+                    )
                     slope = slope.transpose(1, 2)
                 else:
                     values[block], slope = _sorted_and_slope(soft, discount[block], gains[block], sinkhorn)
-                slope = slope.mul_(soft)                          # through the softmax of each row
+                slope = slope.mul_(soft)  # through the softmax of each row
                 slope = slope.sub_(soft.mul_(slope.sum(2, keepdim=True)))
                 lean = _slopes(mask[block], temperature, scores.dtype)
                 by_score[block] = _times(slope.transpose(1, 2), lean)

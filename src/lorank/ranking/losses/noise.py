@@ -64,9 +64,7 @@ def noisy(
     check_positive(samples=samples, beta=beta)
     choose("noise", noise, NOISES)
 
-    def perturbed(
-        scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
-    ) -> Tensor:
+    def perturbed(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         lists = canonical(clean(scores, labels, mask, weights))
         shaken = lists.scores + beta * draw(lists, samples, noise, generator)
         given = lists.item_weights if lists.list_weights is None else lists.list_weights

@@ -25,8 +25,12 @@ EXTRAS["slow"] = torch.zeros(1, 2)
 """Scores [batch, list] of the slow module, without a gradient."""
 
 
-@register_loss("ofs-dpo", title="Online DPO: Online Direct Preference Optimization with Fast-Slow Chasing",
-               area="losses.preference", wants=("slow",))
+@register_loss(
+    "ofs-dpo",
+    title="Online DPO: Online Direct Preference Optimization with Fast-Slow Chasing",
+    area="losses.preference",
+    wants=("slow",),
+)
 class FastSlowDPO:
     """DPO with a reward for staying ahead of the slow module; ``lead`` says by how much the last lists were.
 
@@ -49,7 +53,12 @@ class FastSlowDPO:
         self.strength, self.slow_rate, self.lead = strength, slow_rate, 0.0
 
     def __call__(
-        self, scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None, *,
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        mask: Tensor | None = None,
+        weights: Tensor | None = None,
+        *,
         slow: Tensor,
     ) -> Tensor:
         """Return the loss, and note the slow module's DPO loss less the fast one's as ``lead``.

@@ -23,8 +23,9 @@ from lorank.ranking.losses.lists import clean
 from lorank.ranking.losses.registry import register_loss
 
 
-@register_loss("ordinal", title="Regression Models for Ordinal Data (cumulative logits, one score a document)",
-               aliases=("coral",))
+@register_loss(
+    "ordinal", title="Regression Models for Ordinal Data (cumulative logits, one score a document)", aliases=("coral",)
+)
 def ordinal(
     scores: Tensor,
     labels: Tensor,
@@ -65,5 +66,6 @@ def ordinal(
     question = torch.arange(1, len(thresholds) + 1, device=lists.scores.device)
     logits = lists.scores.unsqueeze(2) - theta
     terms = F.binary_cross_entropy_with_logits(
-        logits, (lists.labels.unsqueeze(2) >= question).to(logits), reduction="none").mean(2)
+        logits, (lists.labels.unsqueeze(2) >= question).to(logits), reduction="none"
+    ).mean(2)
     return lists.mean_of_documents(terms, keep_equal)

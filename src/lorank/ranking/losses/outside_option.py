@@ -20,8 +20,12 @@ from lorank.ranking.losses.registry import register_loss
 from lorank.ranking.losses.softmax import cross_entropy
 
 
-@register_loss("contextual-quality-rm", area="losses.preference", wants=("outside",),
-               title="A Contextual Quality Reward Model for Reliable and Efficient Best-of-N Sampling")
+@register_loss(
+    "contextual-quality-rm",
+    area="losses.preference",
+    wants=("outside",),
+    title="A Contextual Quality Reward Model for Reliable and Efficient Best-of-N Sampling",
+)
 def contextual_quality(
     scores: Tensor,
     labels: Tensor,

@@ -60,8 +60,11 @@ def packed(function: Loss) -> PackedLoss:
 def count_of(function: Loss, labels: Tensor, mask: Tensor) -> int:
     """Return the number of lists over which ``function`` takes its mean."""
     every = isinstance(function, partial) and function.keywords.get("keep_equal", False)
-    return int(mask.any(1).sum()) if every else int(clean(torch.zeros_like(mask, dtype=torch.float32), labels,
-                                                          mask).signal.sum())
+    return (
+        int(mask.any(1).sum())
+        if every
+        else int(clean(torch.zeros_like(mask, dtype=torch.float32), labels, mask).signal.sum())
+    )
 
 
 def grids(offsets: Tensor) -> Iterator[tuple[Tensor, slice | Tensor, Tensor]]:
@@ -88,8 +91,11 @@ def grids(offsets: Tensor) -> Iterator[tuple[Tensor, slice | Tensor, Tensor]]:
         place = np.arange(longest)
         mask = place < sizes[chosen][:, None]
         places = np.where(mask, bounds[chosen][:, None] + place, 0)
-        yield (torch.from_numpy(chosen), torch.from_numpy(places).to(offsets.device),
-               torch.from_numpy(mask).to(offsets.device))
+        yield (
+            torch.from_numpy(chosen),
+            torch.from_numpy(places).to(offsets.device),
+            torch.from_numpy(mask).to(offsets.device),
+        )
         start = stop
 
 
@@ -99,11 +105,19 @@ def _laid_out(values: Tensor, places: slice | Tensor) -> Tensor:
 
 def _check(scores: Tensor, labels: Tensor, offsets: Tensor, weights: Tensor | None) -> None:
     if scores.dim() != 1 or labels.shape != scores.shape:
-        raise UsageError(f"packed scores and labels must be [documents] alike; got {list(scores.shape)} and "
-                         f"{list(labels.shape)}")
-    if offsets.dim() != 1 or len(offsets) < 1 or int(offsets[0]) != 0 or int(offsets[-1]) != len(scores) or bool(
-            (offsets[1:] < offsets[:-1]).any()):
+        raise UsageError(
+            f"packed scores and labels must be [documents] alike; got {list(scores.shape)} and {list(labels.shape)}"
+        )
+    if (
+        offsets.dim() != 1
+        or len(offsets) < 1
+        or int(offsets[0]) != 0
+        or int(offsets[-1]) != len(scores)
+        or bool((offsets[1:] < offsets[:-1]).any())
+    ):
         raise UsageError(f"offsets must rise from 0 to the number of documents, {len(scores)}")
     if weights is not None and weights.shape not in (scores.shape, (len(offsets) - 1,)):
-        raise UsageError(f"packed weights must be [lists] = [{len(offsets) - 1}] or [documents] = [{len(scores)}]; "
-                         f"got {list(weights.shape)}")
+        raise UsageError(
+            f"packed weights must be [lists] = [{len(offsets) - 1}] or [documents] = [{len(scores)}]; "
+            f"got {list(weights.shape)}"
+        )

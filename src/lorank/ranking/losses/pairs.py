@@ -128,8 +128,9 @@ def _blocks(lists: int, pairs: int) -> Iterator[slice]:
 
 
 @torch.no_grad()
-def _value_and_gradient(scores: Tensor, winners: Tensor, weights: PairWeights, sigma: float,
-                        surrogate: Surrogate) -> tuple[Tensor, Tensor]:
+def _value_and_gradient(
+    scores: Tensor, winners: Tensor, weights: PairWeights, sigma: float, surrogate: Surrogate
+) -> tuple[Tensor, Tensor]:
     total, gradient = scores.new_zeros(len(scores)), torch.zeros_like(scores)
     for block in _blocks(len(scores), winners.shape[1] * scores.shape[1]):
         (s_i, s_j), places, weight = sides(scores, winners, block), winners[block], weights(block)

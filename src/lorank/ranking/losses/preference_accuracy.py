@@ -28,8 +28,11 @@ from lorank.errors import UsageError
 from lorank.ranking.losses.lists import check_positive
 
 
-@catalogued("preference-ranking-accuracy", area="losses.preference",
-            title="Preference Learning Algorithms Do Not Learn Preference Rankings")
+@catalogued(
+    "preference-ranking-accuracy",
+    area="losses.preference",
+    title="Preference Learning Algorithms Do Not Learn Preference Rankings",
+)
 def ranking_accuracy(
     chosen: Tensor, rejected: Tensor, *, chosen_lengths: Tensor | None = None, rejected_lengths: Tensor | None = None
 ) -> float:
@@ -93,5 +96,7 @@ def turning_loss(reference_chosen: Tensor, reference_rejected: Tensor, *, beta: 
 
 def _check_pairs(chosen: Tensor, rejected: Tensor) -> None:
     if chosen.dim() != 1 or chosen.shape != rejected.shape or not len(chosen):
-        raise UsageError(f"give both log-likelihoods of one or more pairs as [pairs]; got {list(chosen.shape)} and "
-                         f"{list(rejected.shape)}")
+        raise UsageError(
+            f"give both log-likelihoods of one or more pairs as [pairs]; got {list(chosen.shape)} and "
+            f"{list(rejected.shape)}"
+        )

@@ -20,8 +20,11 @@ from lorank.ranking.losses.lists import clean
 from lorank.ranking.losses.registry import register_loss
 
 
-@register_loss("pa-riskranker", title="Learn to Rank Risky Investors: A Case Study of Predicting Retail Traders' "
-               "Behaviour and Profitability", aliases=("pa-bce", "profit-bce"))
+@register_loss(
+    "pa-riskranker",
+    title="Learn to Rank Risky Investors: A Case Study of Predicting Retail Traders' Behaviour and Profitability",
+    aliases=("pa-bce", "profit-bce"),
+)
 def profit_bce(
     scores: Tensor,
     labels: Tensor,

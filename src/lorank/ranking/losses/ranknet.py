@@ -14,8 +14,7 @@ from lorank.ranking.losses.pairs import mean_pair_loss
 from lorank.ranking.losses.registry import register_loss
 
 
-@register_loss("ranknet", title="Learning to Rank using Gradient Descent (RankNet)",
-               aliases=("pairwise-logistic",))
+@register_loss("ranknet", title="Learning to Rank using Gradient Descent (RankNet)", aliases=("pairwise-logistic",))
 def ranknet(
     scores: Tensor,
     labels: Tensor,

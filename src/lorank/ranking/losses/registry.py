@@ -45,7 +45,11 @@ ALIASES: dict[str, str] = {}
 
 
 def register_loss(
-    name: str, *, title: str, area: str = "losses.supervised", aliases: tuple[str, ...] = (),
+    name: str,
+    *,
+    title: str,
+    area: str = "losses.supervised",
+    aliases: tuple[str, ...] = (),
     wants: Iterable[str] = (),
 ) -> Callable[[Loss], Loss]:
     """Decorate a loss, or the class that makes one, to enter it in ``LOSSES`` and in the catalogue under ``name``."""
@@ -103,8 +107,12 @@ def loss(name: str, **options: Any) -> Loss:
     if isinstance(function, type):
         return function(**options)
     configured = partial(function, **options)
-    configured(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), torch.ones(1, 2, dtype=torch.bool),
-               **{want: EXTRAS[want] for want in wants_of(function)})
+    configured(
+        torch.zeros(1, 2),
+        torch.tensor([[1.0, 0.0]]),
+        torch.ones(1, 2, dtype=torch.bool),
+        **{want: EXTRAS[want] for want in wants_of(function)},
+    )
     return configured
 
 

@@ -85,14 +85,18 @@ def listwise_reward(text: str, labels: Sequence[float], *, k: int = 10, phi: flo
     return ndcg(order, labels, k) + phi * recall + gamma * rank_biased_overlap(order, ideal)
 
 
-def consistent_lists(orders: Sequence[Sequence[int]], labels: Sequence[Sequence[float]], threshold: float = 0.8,
-                     k: int = 10) -> list[int]:
+def consistent_lists(
+    orders: Sequence[Sequence[int]], labels: Sequence[Sequence[float]], threshold: float = 0.8, k: int = 10
+) -> list[int]:
     """Return which synthesised lists to keep: those whose nDCG@k by their own labels is ``threshold`` or above."""
     return [i for i, (order, own) in enumerate(zip(orders, labels)) if ndcg(order, own, k) >= threshold]
 
 
-@catalogued("erank", area="rerank", title="ERank: Fusing Supervised Fine-Tuning and Reinforcement Learning for "
-            "Effective and Efficient Text Reranking")
+@catalogued(
+    "erank",
+    area="rerank",
+    title="ERank: Fusing Supervised Fine-Tuning and Reinforcement Learning for Effective and Efficient Text Reranking",
+)
 def expected_score(logits: Sequence[float], scores: Sequence[float] = range(11)) -> float:
     """Return ERank's score, sum_s s softmax(logits)_s, of the logits of the integer ``scores``.
 
@@ -121,8 +125,9 @@ def elimination_reward(pool: Sequence[float], removed: int) -> float:
     return float((others > pool[removed]).mean() + 0.5 * (others == pool[removed]).mean()) if len(others) else 1.0
 
 
-def groupwise_reward(scores: Sequence[float], labels: Sequence[float], *, distribution: float = 0.5,
-                     scale: float = 10.0, k: int = 10) -> float:
+def groupwise_reward(
+    scores: Sequence[float], labels: Sequence[float], *, distribution: float = 0.5, scale: float = 10.0, k: int = 10
+) -> float:
     """Return GroupRank's reward of the scores of one group.
 
     Args:

@@ -18,8 +18,12 @@ from lorank.ranking.losses.lists import clean
 from lorank.ranking.losses.registry import register_loss
 
 
-@register_loss("sft", title="Supervised fine-tuning: the likelihood of the chosen replies", area="losses.preference",
-               wants=("outside",))
+@register_loss(
+    "sft",
+    title="Supervised fine-tuning: the likelihood of the chosen replies",
+    area="losses.preference",
+    wants=("outside",),
+)
 def sft(
     scores: Tensor,
     labels: Tensor,

@@ -33,12 +33,14 @@ def _labels(lists: Lists) -> Tensor:
     return lists.labels
 
 
-TARGETS: dict[str, Callable[[Lists], Tensor]] = {
-    "normalized": _normalized, "softmax": _softmax, "labels": _labels}
+TARGETS: dict[str, Callable[[Lists], Tensor]] = {"normalized": _normalized, "softmax": _softmax, "labels": _labels}
 
 
-@register_loss("softmax", title="Learning to Rank: From Pairwise Approach to Listwise Approach (ListNet, top-one)",
-               aliases=("listnet",))
+@register_loss(
+    "softmax",
+    title="Learning to Rank: From Pairwise Approach to Listwise Approach (ListNet, top-one)",
+    aliases=("listnet",),
+)
 def softmax(
     scores: Tensor,
     labels: Tensor,
@@ -80,7 +82,7 @@ def cross_entropy(lists: Lists, wanted: Tensor, temperature: float = 1.0, counte
         temperature: T above 0.
         counted: The lists that count, bool [batch]; None for those with signal.
     """
-    wanted = wanted * lists.parts(counted).unsqueeze(1)      # here, not on each list's sum: fewer steps to go back
+    wanted = wanted * lists.parts(counted).unsqueeze(1)  # here, not on each list's sum: fewer steps to go back
     if lists.item_weights is not None:
         wanted = wanted * lists.item_weights
     return -(wanted * lists.log_shares(lists.scores, temperature)).sum()

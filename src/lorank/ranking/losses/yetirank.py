@@ -85,8 +85,12 @@ MEASURES: dict[str, Callable[[Order], Tensor]] = {"ndcg": _ndcg, "mrr": _mrr, "m
 
 
 @catalogued("ltr-tricks", area="losses.supervised", title="Which Tricks are Important for Learning to Rank?")
-@register_loss("yetirank", title="Winning the Transfer Learning Track of Yahoo!'s Learning to Rank Challenge with "
-               "YetiRank; YetiLoss for a chosen measure", aliases=("yetiloss",))
+@register_loss(
+    "yetirank",
+    title="Winning the Transfer Learning Track of Yahoo!'s Learning to Rank Challenge with "
+    "YetiRank; YetiLoss for a chosen measure",
+    aliases=("yetiloss",),
+)
 def yetirank(
     scores: Tensor,
     labels: Tensor,
@@ -135,8 +139,9 @@ def yetirank(
     def arranged(values: Tensor) -> Tensor:
         return values.repeat(samples, 1).gather(1, order)
 
-    swap = weigh(Order(arranged(lists.labels.clamp(max=grades) if measure == "err" else lists.labels),
-                       arranged(gains), grades))
+    swap = weigh(
+        Order(arranged(lists.labels.clamp(max=grades) if measure == "err" else lists.labels), arranged(gains), grades)
+    )
     return lists.mean(_neighbours(lists, arranged, swap).unflatten(0, (samples, len(gains))).mean(0))
 
 

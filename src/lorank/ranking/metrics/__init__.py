@@ -9,6 +9,25 @@ from lorank.ranking.metrics.measures import mean_of, parse_measure, per_query, r
 from lorank.ranking.metrics.significance import holm, randomization_test, t_test
 from lorank.ranking.metrics.table import comparison_rows, markdown, system_rows, to_markdown
 
-__all__ = ["Comparison", "Evaluation", "SystemResult", "bootstrap_means", "comparison_rows", "evaluate", "holm",
-           "interval", "markdown", "mean_of", "ndcg_ceiling", "parse_measure", "per_query", "randomization_test",
-           "ranking_of", "recall_ceiling", "system_rows", "t_test", "tied_by_relevant", "to_markdown"]
+__all__ = [
+    "Comparison",
+    "Evaluation",
+    "SystemResult",
+    "bootstrap_means",
+    "comparison_rows",
+    "evaluate",
+    "holm",
+    "interval",
+    "markdown",
+    "mean_of",
+    "ndcg_ceiling",
+    "parse_measure",
+    "per_query",
+    "randomization_test",
+    "ranking_of",
+    "recall_ceiling",
+    "system_rows",
+    "t_test",
+    "tied_by_relevant",
+    "to_markdown",
+]

@@ -51,12 +51,20 @@ def every_pair(count: int, baseline: int, best: int) -> list[tuple[int, int]]:
 
 
 PAIRS: dict[str, Pairing] = {
-    "baseline": against_baseline, "baseline+best": against_baseline_and_best, "all": every_pair}
+    "baseline": against_baseline,
+    "baseline+best": against_baseline_and_best,
+    "all": every_pair,
+}
 
 
 def compare_systems(
-    names: list[str], values: np.ndarray, resampled: np.ndarray, measure: str, baseline: str | None,
-    design: Design, member: np.ndarray,
+    names: list[str],
+    values: np.ndarray,
+    resampled: np.ndarray,
+    measure: str,
+    baseline: str | None,
+    design: Design,
+    member: np.ndarray,
 ) -> list[Comparison]:
     """Return the comparisons that ``design`` asks for, with Holm's correction over all of them.
 
@@ -83,8 +91,16 @@ def compare_systems(
     bounds = INTERVALS[design.interval]
     return [
         Comparison(
-            system=names[i], baseline=names[j], measure=measure, difference=float(differences[:, c].mean()),
-            interval=bounds(moved[:, c], differences[:, c], design.confidence), p=float(p[c]),
-            p_holm=corrected[c], wins=int((differences[:, c] > 0).sum()),
-            ties=int((differences[:, c] == 0).sum()), losses=int((differences[:, c] < 0).sum()))
-        for c, (i, j) in enumerate(pairs)]
+            system=names[i],
+            baseline=names[j],
+            measure=measure,
+            difference=float(differences[:, c].mean()),
+            interval=bounds(moved[:, c], differences[:, c], design.confidence),
+            p=float(p[c]),
+            p_holm=corrected[c],
+            wins=int((differences[:, c] > 0).sum()),
+            ties=int((differences[:, c] == 0).sum()),
+            losses=int((differences[:, c] < 0).sum()),
+        )
+        for c, (i, j) in enumerate(pairs)
+    ]

@@ -71,8 +71,9 @@ class DepthStudy:
     @property
     def harms(self) -> int | None:
         """The smallest depth beyond the best that is worse than it, or None."""
-        return next((point.depth for point in self.points
-                     if point.depth > self.best.depth and point.below_best[1] < 0), None)
+        return next(
+            (point.depth for point in self.points if point.depth > self.best.depth and point.below_best[1] < 0), None
+        )
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,20 @@ class PhantomHit:
     first_stage_rank: int
 
 
-@catalogued("drowning-in-documents", area="evaluate",
-            title="Drowning in Documents: Consequences of Scaling Reranker Inference")
-def depth_study(first_stage: Run, scores: Run, qrels: Qrels, depths: Sequence[int], measure: str = "R@10", *,
-                seed: int = 0, resamples: int = 10_000, confidence: float = 0.95) -> DepthStudy:
+@catalogued(
+    "drowning-in-documents", area="evaluate", title="Drowning in Documents: Consequences of Scaling Reranker Inference"
+)
+def depth_study(
+    first_stage: Run,
+    scores: Run,
+    qrels: Qrels,
+    depths: Sequence[int],
+    measure: str = "R@10",
+    *,
+    seed: int = 0,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+) -> DepthStudy:
     """Return a measure of the reranked first K documents, for each K of ``depths``.
 
     Args:
@@ -117,10 +128,21 @@ def depth_study(first_stage: Run, scores: Run, qrels: Qrels, depths: Sequence[in
         if missing is not None:
             raise UsageError(f"query {query!r}: candidate {missing!r} has no score; score the run to its full depth")
     depths = sorted(set(depths))
-    values = np.stack([_values({q: {d: scores[q][d] for d in row[:depth]} for q, row in ordered.items()}, qrels,
-                               measure) for depth in depths], axis=1)
-    perfect = [_values({q: {d: float(qrels.get(q, {}).get(d, 0)) for d in row[:depth]} for q, row in ordered.items()},
-                       qrels, measure).mean() for depth in depths]
+    values = np.stack(
+        [
+            _values({q: {d: scores[q][d] for d in row[:depth]} for q, row in ordered.items()}, qrels, measure)
+            for depth in depths
+        ],
+        axis=1,
+    )
+    perfect = [
+        _values(
+            {q: {d: float(qrels.get(q, {}).get(d, 0)) for d in row[:depth]} for q, row in ordered.items()},
+            qrels,
+            measure,
+        ).mean()
+        for depth in depths
+    ]
     best = int(np.argmax(values.mean(axis=0)))
     means = bootstrap_means(values, rng=np.random.default_rng(seed), resamples=resamples)
     points = []
@@ -136,8 +158,15 @@ def _values(run: Run, qrels: Qrels, measure: str) -> np.ndarray:
     return np.array(list(per_query(run, qrels, [measure])[measure].values()))
 
 
-def phantom_hits(first_stage: Run, scores: Run, qrels: Qrels, queries: Mapping[str, str], texts: Mapping[str, str],
-                 top: int = 10, stop_words: Collection[str] = ()) -> list[PhantomHit]:
+def phantom_hits(
+    first_stage: Run,
+    scores: Run,
+    qrels: Qrels,
+    queries: Mapping[str, str],
+    texts: Mapping[str, str],
+    top: int = 10,
+    stop_words: Collection[str] = (),
+) -> list[PhantomHit]:
     """Return the reranker's first ``top`` documents that are not judged relevant and share no word with the query.
 
     ``texts`` maps document ids to texts; words are runs of two or more letters or digits, in lower case, less
@@ -153,8 +182,11 @@ def phantom_hits(first_stage: Run, scores: Run, qrels: Qrels, queries: Mapping[s
         given = sorted(first_stage[query], key=lambda d: (first_stage[query][d], d), reverse=True)
         rank = {document: place for place, document in enumerate(given, start=1)}
         first = sorted(row, key=lambda d: (row[d], d), reverse=True)[:top]
-        found += [PhantomHit(query, document, place, rank[document]) for place, document in enumerate(first, start=1)
-                  if qrels.get(query, {}).get(document, 0) <= 0 and not asked & _words(texts[document], stop_words)]
+        found += [
+            PhantomHit(query, document, place, rank[document])
+            for place, document in enumerate(first, start=1)
+            if qrels.get(query, {}).get(document, 0) <= 0 and not asked & _words(texts[document], stop_words)
+        ]
     return found
 
 

@@ -74,77 +74,121 @@ def evaluate(
     _check(runs, qrels, measures, baseline, design, unknown)
     if groups is not None and (test, interval) != ("randomization", "percentile"):
         raise UsageError("groups go with test='randomization' and interval='percentile'")
-    judged = {name: per_query(run, qrels, [*measures, JUDGED], no_relevant=no_relevant)
-              for name, run in runs.items()}
+    judged = {name: per_query(run, qrels, [*measures, JUDGED], no_relevant=no_relevant) for name, run in runs.items()}
     queries = list(next(iter(judged.values()))[JUDGED])
     if not queries:
         raise UsageError("no query has a relevant document, and no_relevant='skip' leaves them out")
-    values = {measure: np.array([[judged[name][measure][query] for query in queries] for name in runs]).T
-              for measure in measures}
+    values = {
+        measure: np.array([[judged[name][measure][query] for query in queries] for name in runs]).T
+        for measure in measures
+    }
     member = np.arange(len(queries)) if groups is None else membership(groups, queries)
     resample = bootstrap_means if groups is None else partial(grouped_bootstrap_means, member=member)
-    resampled = {measure: resample(columns, rng=np.random.default_rng(seed), resamples=resamples)
-                 for measure, columns in values.items()}
+    resampled = {
+        measure: resample(columns, rng=np.random.default_rng(seed), resamples=resamples)
+        for measure, columns in values.items()
+    }
     systems = {
-        name: _system(i, values, resampled, judged[name], design, set(runs[name])) for i, name in enumerate(runs)}
+        name: _system(i, values, resampled, judged[name], design, set(runs[name])) for i, name in enumerate(runs)
+    }
     comparisons = [
-        row for measure in measures
-        for row in compare_systems(list(runs), values[measure], resampled[measure], measure, baseline, design, member)]
+        row
+        for measure in measures
+        for row in compare_systems(list(runs), values[measure], resampled[measure], measure, baseline, design, member)
+    ]
     kept = {query: qrels[query] for query in queries}
     return Evaluation(
-        collection=collection, split=split, measures=list(measures), queries=len(queries), systems=systems,
-        comparisons=comparisons, ceiling={name: _mean(recall_ceiling(run, kept)) for name, run in runs.items()},
+        collection=collection,
+        split=split,
+        measures=list(measures),
+        queries=len(queries),
+        systems=systems,
+        comparisons=comparisons,
+        ceiling={name: _mean(recall_ceiling(run, kept)) for name, run in runs.items()},
         ceiling_ndcg10={name: _mean(ndcg_ceiling(run, kept, 10)) for name, run in runs.items()},
         settings=_settings(design, runs, queries, measures, baseline, no_relevant)
-        | ({} if groups is None else {"groups": int(member.max()) + 1}))
+        | ({} if groups is None else {"groups": int(member.max()) + 1}),
+    )
 
 
-def _check(runs: Mapping[str, Run], qrels: Qrels, measures: Sequence[str], baseline: str | None,
-           design: Design, unknown: str) -> None:
+def _check(
+    runs: Mapping[str, Run], qrels: Qrels, measures: Sequence[str], baseline: str | None, design: Design, unknown: str
+) -> None:
     if not runs or not qrels or not measures:
         raise UsageError("nothing to judge: give at least one run, one judged query and one measure")
     if isinstance(measures, str):
         raise UsageError(f"measures must be a list of names; write [{measures!r}]")
     if baseline is not None and baseline not in runs:
         raise unknown_name("baseline", baseline, runs)
-    for option, value, known in (("test", design.test, TESTS), ("interval", design.interval, INTERVALS),
-                                 ("pairs", design.pairs, PAIRS), ("unknown", unknown, ("error", "ignore"))):
+    for option, value, known in (
+        ("test", design.test, TESTS),
+        ("interval", design.interval, INTERVALS),
+        ("pairs", design.pairs, PAIRS),
+        ("unknown", unknown, ("error", "ignore")),
+    ):
         if value not in known:
             raise unknown_name(option, value, known)
     if not 0 < design.confidence < 1 or design.resamples < 1 or design.seed < 0:
-        raise UsageError("confidence must lie between 0 and 1, resamples be 1 or more, and seed 0 or more; got "
-                         f"{design.confidence}, {design.resamples}, {design.seed}")
+        raise UsageError(
+            "confidence must lie between 0 and 1, resamples be 1 or more, and seed 0 or more; got "
+            f"{design.confidence}, {design.resamples}, {design.seed}"
+        )
     for name, run in runs.items():
         strangers = sorted(run.keys() - qrels.keys())
         if strangers and unknown == "error":
-            raise UsageError(f"run {name!r} has {len(strangers)} of {len(run)} queries without judgments: "
-                             f"{', '.join(strangers[:5])}{', ...' if len(strangers) > 5 else ''}; judge it on the "
-                             "split it was made for, or leave them out with unknown='ignore'")
+            raise UsageError(
+                f"run {name!r} has {len(strangers)} of {len(run)} queries without judgments: "
+                f"{', '.join(strangers[:5])}{', ...' if len(strangers) > 5 else ''}; judge it on the "
+                "split it was made for, or leave them out with unknown='ignore'"
+            )
 
 
-def _system(i: int, values: dict[str, np.ndarray], resampled: dict[str, np.ndarray],
-            judged: dict[str, dict[str, float]], design: Design, answered: set[str]) -> SystemResult:
+def _system(
+    i: int,
+    values: dict[str, np.ndarray],
+    resampled: dict[str, np.ndarray],
+    judged: dict[str, dict[str, float]],
+    design: Design,
+    answered: set[str],
+) -> SystemResult:
     bounds = INTERVALS[design.interval]
     return SystemResult(
         mean={measure: float(columns[:, i].mean()) for measure, columns in values.items()},
-        interval={measure: bounds(resampled[measure][:, i], columns[:, i], design.confidence)
-                  for measure, columns in values.items()},
+        interval={
+            measure: bounds(resampled[measure][:, i], columns[:, i], design.confidence)
+            for measure, columns in values.items()
+        },
         values={measure: judged[measure] for measure in values},
-        judged=_mean({query: share for query, share in judged[JUDGED].items() if query in answered}))
+        judged=_mean({query: share for query, share in judged[JUDGED].items() if query in answered}),
+    )
 
 
 def _mean(values: dict[str, float]) -> float:
     return float(np.mean(list(values.values()))) if values else 0.0
 
 
-def _settings(design: Design, runs: Mapping[str, Run], queries: Sequence[str], measures: Sequence[str],
-              baseline: str | None, no_relevant: str) -> dict[str, Any]:
+def _settings(
+    design: Design,
+    runs: Mapping[str, Run],
+    queries: Sequence[str],
+    measures: Sequence[str],
+    baseline: str | None,
+    no_relevant: str,
+) -> dict[str, Any]:
     without = {name: sum(not run.get(query) for query in queries) for name, run in runs.items()}
     return {
-        "seed": design.seed, "resamples": design.resamples, "confidence": design.confidence,
-        "test": design.test, "correction": "Holm, over the comparisons of one measure",
-        "interval": design.interval, "baseline": baseline or next(iter(runs)), "pairs": design.pairs,
-        "tie": TIE, "gain": {measure: gain_of(measure) for measure in measures if gain_of(measure)},
-        "missing": "zero", "no_relevant": no_relevant, "unjudged": "not relevant",
+        "seed": design.seed,
+        "resamples": design.resamples,
+        "confidence": design.confidence,
+        "test": design.test,
+        "correction": "Holm, over the comparisons of one measure",
+        "interval": design.interval,
+        "baseline": baseline or next(iter(runs)),
+        "pairs": design.pairs,
+        "tie": TIE,
+        "gain": {measure: gain_of(measure) for measure in measures if gain_of(measure)},
+        "missing": "zero",
+        "no_relevant": no_relevant,
+        "unjudged": "not relevant",
         "queries_without_results": {name: count for name, count in without.items() if count},
     }

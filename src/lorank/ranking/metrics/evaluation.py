@@ -58,7 +58,9 @@ class Evaluation:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Restore what ``to_dict`` gave (after a trip through JSON)."""
-        systems = {name: SystemResult(**{**row, "interval": {m: tuple(v) for m, v in row["interval"].items()}})
-                   for name, row in data["systems"].items()}
+        systems = {
+            name: SystemResult(**{**row, "interval": {m: tuple(v) for m, v in row["interval"].items()}})
+            for name, row in data["systems"].items()
+        }
         comparisons = [Comparison(**{**row, "interval": tuple(row["interval"])}) for row in data["comparisons"]]
         return cls(**{**data, "systems": systems, "comparisons": comparisons})

@@ -62,8 +62,9 @@ def sums(values: np.ndarray, member: np.ndarray) -> np.ndarray:
     return total
 
 
-def grouped_bootstrap_means(values: np.ndarray, member: np.ndarray, *, rng: np.random.Generator,
-                            resamples: int = 10_000) -> np.ndarray:
+def grouped_bootstrap_means(
+    values: np.ndarray, member: np.ndarray, *, rng: np.random.Generator, resamples: int = 10_000
+) -> np.ndarray:
     """Return the means of ``values`` [queries, columns] over queries of resampled groups, [resamples, columns].
 
     >>> means = grouped_bootstrap_means(np.ones((3, 1)), np.array([0, 0, 1]), rng=np.random.default_rng(0), resamples=2)
@@ -75,8 +76,14 @@ def grouped_bootstrap_means(values: np.ndarray, member: np.ndarray, *, rng: np.r
     return drawn[:, :-1] / drawn[:, -1:]
 
 
-def grouped_interval(values: np.ndarray, member: np.ndarray, *, rng: np.random.Generator, resamples: int = 10_000,
-                     confidence: float = 0.95) -> tuple[float, float]:
+def grouped_interval(
+    values: np.ndarray,
+    member: np.ndarray,
+    *,
+    rng: np.random.Generator,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
     """Return the bootstrap percentile interval, over groups, of the mean of ``values`` [queries].
 
     >>> grouped_interval(np.array([0.5, 0.5, 0.5]), np.array([0, 0, 1]), rng=np.random.default_rng(0))

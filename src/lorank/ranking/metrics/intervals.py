@@ -55,11 +55,17 @@ def bca(means: np.ndarray, values: np.ndarray, confidence: float) -> tuple[float
 
 
 INTERVALS: dict[str, Callable[[np.ndarray, np.ndarray, float], tuple[float, float]]] = {
-    "percentile": percentile, "bca": bca}
+    "percentile": percentile,
+    "bca": bca,
+}
 
 
 def interval(
-    values: np.ndarray, *, rng: np.random.Generator, resamples: int = 10_000, confidence: float = 0.95,
+    values: np.ndarray,
+    *,
+    rng: np.random.Generator,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
     method: str = "percentile",
 ) -> tuple[float, float]:
     """Return the bootstrap interval of the mean of ``values`` [queries], e.g. of paired differences.

@@ -47,8 +47,10 @@ def parse_measure(name: str) -> Measure:
     except (ValueError, SyntaxError) as error:
         raise UsageError(f"cannot read the measure {name!r}: {error}; write it as nDCG@10 or AP(rel=2)") from None
     if _provider(_executable(measure)) is None:
-        raise UsageError(f"measure {name!r} needs a provider of ir_measures that lorank does not run "
-                         f"(it runs {', '.join(PROVIDERS)})")
+        raise UsageError(
+            f"measure {name!r} needs a provider of ir_measures that lorank does not run "
+            f"(it runs {', '.join(PROVIDERS)})"
+        )
     return measure
 
 
@@ -109,8 +111,10 @@ def per_query(
     ordered = _ordered(run, qrels)
     computed = _calculate(ordered, qrels, wanted)
     without = {query for query, judged in qrels.items() if max(judged.values(), default=0) <= 0}
-    return {name: _settle(computed[name], qrels, measure, set(ordered), without, missing, no_relevant)
-            for name, measure in wanted.items()}
+    return {
+        name: _settle(computed[name], qrels, measure, set(ordered), without, missing, no_relevant)
+        for name, measure in wanted.items()
+    }
 
 
 def mean_of(run: Run, qrels: Qrels, measure: str, **options: Any) -> float:
@@ -167,8 +171,10 @@ def _calculate(run: Run, qrels: Qrels, wanted: dict[str, Measure]) -> dict[str, 
     for (provider, exponential), names in passes.items():
         graded = qrels
         if exponential:
-            graded = {query: {document: 2**max(relevance, 0) - 1 for document, relevance in judged.items()}
-                      for query, judged in qrels.items()}
+            graded = {
+                query: {document: 2 ** max(relevance, 0) - 1 for document, relevance in judged.items()}
+                for query, judged in qrels.items()
+            }
         runnable = [_executable(wanted[same[0]]) for same in names.values()]
         for metric in providers.registry[provider].iter_calc(runnable, graded, run):
             for name in names[str(metric.measure)]:
@@ -177,8 +183,13 @@ def _calculate(run: Run, qrels: Qrels, wanted: dict[str, Measure]) -> dict[str, 
 
 
 def _settle(
-    computed: dict[str, float], qrels: Qrels, measure: Measure, answered: set[str], without: set[str],
-    missing: Missing, no_relevant: NoRelevant,
+    computed: dict[str, float],
+    qrels: Qrels,
+    measure: Measure,
+    answered: set[str],
+    without: set[str],
+    missing: Missing,
+    no_relevant: NoRelevant,
 ) -> dict[str, float]:
     values: dict[str, float] = {}
     for query in qrels:

@@ -30,9 +30,14 @@ def comparison_rows(evaluation: Evaluation, measure: str | None = None) -> list[
 
 def _comparison(c: Comparison) -> Row:
     return {
-        "measure": c.measure, "system": c.system, "against": c.baseline,
+        "measure": c.measure,
+        "system": c.system,
+        "against": c.baseline,
         "difference": f"{c.difference:+.4f} [{c.interval[0]:+.4f}, {c.interval[1]:+.4f}]",
-        "p": _p(c.p), "p (Holm)": _p(c.p_holm), "W/T/L": f"{c.wins}/{c.ties}/{c.losses}"}
+        "p": _p(c.p),
+        "p (Holm)": _p(c.p_holm),
+        "W/T/L": f"{c.wins}/{c.ties}/{c.losses}",
+    }
 
 
 def _p(value: float) -> str:
@@ -64,8 +69,10 @@ def markdown(rows: Sequence[Row]) -> str:
 def to_markdown(evaluation: Evaluation) -> str:
     """Return the whole evaluation as Markdown: what was judged, the systems, the comparisons, the settings."""
     title = " ".join(part for part in (evaluation.collection, evaluation.split) if part)
-    parts = [f"{title}: {evaluation.queries} queries" if title else f"{evaluation.queries} queries",
-             markdown(system_rows(evaluation))]
+    parts = [
+        f"{title}: {evaluation.queries} queries" if title else f"{evaluation.queries} queries",
+        markdown(system_rows(evaluation)),
+    ]
     if evaluation.comparisons:
         parts.append(markdown(comparison_rows(evaluation)))
     parts += notes(evaluation)
@@ -77,13 +84,18 @@ def notes(evaluation: Evaluation) -> list[str]:
     said = evaluation.settings
     lines = []
     if "confidence" in said:
-        lines.append(f"Brackets: {said['confidence']:.0%} {said['interval']} bootstrap interval over queries "
-                     f"({said['resamples']} resamples, seed {said['seed']}). p: paired {said['test']} test, "
-                     f"two-sided. Correction: {said['correction']}.")
+        lines.append(
+            f"Brackets: {said['confidence']:.0%} {said['interval']} bootstrap interval over queries "
+            f"({said['resamples']} resamples, seed {said['seed']}). p: paired {said['test']} test, "
+            f"two-sided. Correction: {said['correction']}."
+        )
     if "groups" in said:
-        lines.append(f"The {evaluation.queries} queries form {said['groups']} groups, which are resampled and tested "
-                     "as wholes.")
+        lines.append(
+            f"The {evaluation.queries} queries form {said['groups']} groups, which are resampled and tested as wholes."
+        )
     lines += [f"Gain of {measure}: {gain}." for measure, gain in said.get("gain", {}).items()]
-    lines += [f"{name}: {count} of {evaluation.queries} queries have no results and count 0."
-              for name, count in said.get("queries_without_results", {}).items()]
+    lines += [
+        f"{name}: {count} of {evaluation.queries} queries have no results and count 0."
+        for name, count in said.get("queries_without_results", {}).items()
+    ]
     return lines

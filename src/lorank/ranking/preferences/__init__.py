@@ -13,7 +13,28 @@ from lorank.ranking.preferences.sparta import Contestant, Duel, Policy, Reputati
 from lorank.ranking.preferences.warm import average_folders, average_weights
 from lorank.ranking.preferences.zeroth_order import ranked_descent, ranked_direction
 
-__all__ = ["BestOf", "Contestant", "Duel", "Multipliers", "PersonalRewards", "Policy", "PolicyAccuracy", "Reputations",
-           "RewardScale", "acceptance_threshold", "average_folders", "average_weights", "best_of_mini_n", "best_points",
-           "conditioned", "duels", "fit_personal_rewards", "mixed_advantages", "near_front", "policy_accuracy",
-           "ranked_descent", "ranked_direction", "tune_policy"]
+__all__ = [
+    "BestOf",
+    "Contestant",
+    "Duel",
+    "Multipliers",
+    "PersonalRewards",
+    "Policy",
+    "PolicyAccuracy",
+    "Reputations",
+    "RewardScale",
+    "acceptance_threshold",
+    "average_folders",
+    "average_weights",
+    "best_of_mini_n",
+    "best_points",
+    "conditioned",
+    "duels",
+    "fit_personal_rewards",
+    "mixed_advantages",
+    "near_front",
+    "policy_accuracy",
+    "ranked_descent",
+    "ranked_direction",
+    "tune_policy",
+]

@@ -24,8 +24,11 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 
 
-@catalogued("constrained-rlhf", area="losses.preference",
-            title="Confronting Reward Model Overoptimization with Constrained RLHF")
+@catalogued(
+    "constrained-rlhf",
+    area="losses.preference",
+    title="Confronting Reward Model Overoptimization with Constrained RLHF",
+)
 @dataclass
 class Multipliers:
     """Lagrange multipliers of rewards with upper ``points``, moved by dual ascent.
@@ -41,8 +44,10 @@ class Multipliers:
 
     def __post_init__(self) -> None:
         if not len(self.points) or not self.rate > 0 or not self.most > 0:
-            raise UsageError(f"give a point for each reward, a rate and a bound above 0; got {list(self.points)}, "
-                             f"{self.rate}, {self.most}")
+            raise UsageError(
+                f"give a point for each reward, a rate and a bound above 0; got {list(self.points)}, "
+                f"{self.rate}, {self.most}"
+            )
         self.values = np.zeros(len(self.points))
 
     def step(self, rewards: Sequence[float]) -> np.ndarray:
@@ -67,13 +72,18 @@ def mixed_advantages(task: Tensor, bounded: Tensor, multipliers: Sequence[float]
     return task - (weights @ bounded.flatten(1)).view(task.shape)
 
 
-def best_points(true_reward: Callable[[np.ndarray], float], start: Sequence[float], *, evaluations: int = 60
-                ) -> np.ndarray:
+def best_points(
+    true_reward: Callable[[np.ndarray], float], start: Sequence[float], *, evaluations: int = 60
+) -> np.ndarray:
     """Return the points [k] with the highest true reward, by Nelder and Mead's search from ``start``.
 
     ``true_reward`` trains a policy under the points (or looks one up) and evaluates it; it is called about
     ``evaluations`` times.
     """
-    found = minimize(lambda points: -true_reward(points), np.asarray(start, float), method="Nelder-Mead",
-                     options={"maxfev": evaluations})
+    found = minimize(
+        lambda points: -true_reward(points),
+        np.asarray(start, float),
+        method="Nelder-Mead",
+        options={"maxfev": evaluations},
+    )
     return found.x

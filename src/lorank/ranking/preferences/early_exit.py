@@ -32,8 +32,14 @@ class BestOf(Generic[T]):
     accepted: bool
 
 
-def best_of_mini_n(draw: Callable[[int], Sequence[T]], reward: Callable[[Sequence[T]], Sequence[float]], *,
-                   size: int = 4, most: int = 32, threshold: float = 0.0) -> BestOf[T]:
+def best_of_mini_n(
+    draw: Callable[[int], Sequence[T]],
+    reward: Callable[[Sequence[T]], Sequence[float]],
+    *,
+    size: int = 4,
+    most: int = 32,
+    threshold: float = 0.0,
+) -> BestOf[T]:
     """Return the best of the candidates drawn until one has a reward above ``threshold``.
 
     Args:
@@ -75,7 +81,7 @@ def acceptance_threshold(rewards: Sequence[float], acceptable: Sequence[bool], s
         raise UsageError(f"give one judgment a reward and a share in (0, 1]; got {len(values)}, {len(good)}, {share}")
     order = np.argsort(-values, kind="stable")
     right = np.cumsum(good[order]) / np.arange(1, len(order) + 1)
-    last = np.append(values[order][1:] < values[order][:-1], True)      # equal rewards pass together
+    last = np.append(values[order][1:] < values[order][:-1], True)  # equal rewards pass together
     passing = np.flatnonzero((right >= share) & last)
     if not len(passing):
         raise UsageError(f"no reward is high enough that {share:.0%} of the answers above it are acceptable")

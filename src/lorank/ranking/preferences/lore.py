@@ -25,8 +25,7 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 
 
-@catalogued("lore-reward", area="losses.preference",
-            title="LoRe: Personalizing LLMs via Low-Rank Reward Modeling")
+@catalogued("lore-reward", area="losses.preference", title="LoRe: Personalizing LLMs via Low-Rank Reward Modeling")
 @dataclass(frozen=True)
 class PersonalRewards:
     """Shared rewards ``basis`` [k, d] and each user's mixture ``mixtures`` [users, k].
@@ -62,8 +61,17 @@ class PersonalRewards:
         return cls(**load_file(path))
 
 
-def fit_personal_rewards(chosen: Tensor, rejected: Tensor, users: Tensor, rank: int, *, steps: int = 400,
-                         rate: float = 0.05, decay: float = 1e-4, seed: int = 0) -> PersonalRewards:
+def fit_personal_rewards(
+    chosen: Tensor,
+    rejected: Tensor,
+    users: Tensor,
+    rank: int,
+    *,
+    steps: int = 400,
+    rate: float = 0.05,
+    decay: float = 1e-4,
+    seed: int = 0,
+) -> PersonalRewards:
     """Return the basis and mixtures that make the preferences most likely.
 
     Args:
@@ -78,8 +86,10 @@ def fit_personal_rewards(chosen: Tensor, rejected: Tensor, users: Tensor, rank: 
     """
     _check_pairs(chosen, rejected)
     if users.shape != chosen.shape[:1] or rank < 1:
-        raise UsageError(f"give one user a pair and a rank of 1 or more; got {list(users.shape)} users for "
-                         f"{len(chosen)} pairs and rank {rank}")
+        raise UsageError(
+            f"give one user a pair and a rank of 1 or more; got {list(users.shape)} users for "
+            f"{len(chosen)} pairs and rank {rank}"
+        )
     gap = (chosen - rejected).float()
     generator = torch.Generator().manual_seed(seed)
     basis = (0.1 * torch.randn(rank, gap.shape[1], generator=generator)).requires_grad_()
@@ -103,5 +113,7 @@ def _descend(parameters: list[Tensor], loss: Callable[[], Tensor], steps: int, r
 
 def _check_pairs(chosen: Tensor, rejected: Tensor) -> None:
     if chosen.dim() != 2 or chosen.shape != rejected.shape or not len(chosen):
-        raise UsageError(f"give vectors of both answers of one or more pairs as [n, d]; got {list(chosen.shape)} and "
-                         f"{list(rejected.shape)}")
+        raise UsageError(
+            f"give vectors of both answers of one or more pairs as [n, d]; got {list(chosen.shape)} and "
+            f"{list(rejected.shape)}"
+        )

@@ -27,11 +27,22 @@ Reward = Callable[[str, Sequence[str]], Sequence[float]]
 """From a prompt and replies to one number a reply, such as a reward model's ``score``."""
 
 
-@catalogued("perl", area="losses.preference",
-            title="PERL: Parameter Efficient Reinforcement Learning from Human Feedback")
-def tune_policy(policy: CausalRanker, reward: Reward, prompts: Sequence[str], parameters: Iterable[Tensor], *,
-                steps: int = 50, group: int = 8, rate: float = 1e-4, divergence: float = 0.1, max_tokens: int = 32,
-                generator: torch.Generator) -> list[float]:
+@catalogued(
+    "perl", area="losses.preference", title="PERL: Parameter Efficient Reinforcement Learning from Human Feedback"
+)
+def tune_policy(
+    policy: CausalRanker,
+    reward: Reward,
+    prompts: Sequence[str],
+    parameters: Iterable[Tensor],
+    *,
+    steps: int = 50,
+    group: int = 8,
+    rate: float = 1e-4,
+    divergence: float = 0.1,
+    max_tokens: int = 32,
+    generator: torch.Generator,
+) -> list[float]:
     """Train ``parameters`` in place by the reward of drawn replies; return each step's mean reward.
 
     Args:
@@ -47,8 +58,10 @@ def tune_policy(policy: CausalRanker, reward: Reward, prompts: Sequence[str], pa
         generator: Where the draws come from; the global random state is left alone.
     """
     if policy.view != "log-ratio" or group < 2 or divergence < 0 or not prompts:
-        raise UsageError(f"tuning a policy needs view='log-ratio' (this is {policy.view!r}), a group of 2 or more "
-                         f"({group}), a divergence of 0 or more ({divergence}) and prompts ({len(prompts)})")
+        raise UsageError(
+            f"tuning a policy needs view='log-ratio' (this is {policy.view!r}), a group of 2 or more "
+            f"({group}), a divergence of 0 or more ({divergence}) and prompts ({len(prompts)})"
+        )
     optimizer, curve = torch.optim.Adam(parameters, lr=rate), []
     for step in range(steps):
         prompt = prompts[step % len(prompts)]
@@ -62,7 +75,7 @@ def tune_policy(policy: CausalRanker, reward: Reward, prompts: Sequence[str], pa
         ratio = scores[0] / policy.beta
         value = earned - divergence * ratio.detach()
         optimizer.zero_grad()
-        (-(value - value.mean()) * ratio).mean().backward()      # the reference's part of the ratio has no gradient
+        (-(value - value.mean()) * ratio).mean().backward()  # the reference's part of the ratio has no gradient
         optimizer.step()
     return curve
 
@@ -72,15 +85,23 @@ def draw_replies(policy: CausalRanker, prompt: str, count: int, max_tokens: int,
     """Return ``count`` replies to a prompt, drawn at temperature 1 from the policy's model."""
     inputs = policy.prepare([prompt], [""])
     span = Span(np.zeros(1, np.int64), np.zeros(1, np.int64), inputs.queries.lengths)
-    asked = interleave([constant(policy.template.before), (inputs.queries, span, 0),
-                        constant(policy.template.between)], 1)
+    asked = interleave(
+        [constant(policy.template.before), (inputs.queries, span, 0), constant(policy.template.between)], 1
+    )
     given = left_padded(asked, policy.tokenizer.pad_token_id, policy.device)
     given.pop("position_ids")
     devices = [policy.device] if policy.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         written = policy.module.generate(
-            **given, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=max_tokens,
-            num_return_sequences=count, pad_token_id=policy.tokenizer.pad_token_id,
-            eos_token_id=policy.tokenizer.eos_token_id)
-    return policy.tokenizer.batch_decode(written[:, given["input_ids"].shape[1]:], skip_special_tokens=True)
+            **given,
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=max_tokens,
+            num_return_sequences=count,
+            pad_token_id=policy.tokenizer.pad_token_id,
+            eos_token_id=policy.tokenizer.eos_token_id,
+        )
+    return policy.tokenizer.batch_decode(written[:, given["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -35,8 +35,14 @@ class PolicyAccuracy:
     pairs: int
 
 
-def policy_accuracy(ranker: CausalRanker, queries: Sequence[str], chosen: Sequence[str], rejected: Sequence[str], *,
-                    preference: float = 1.0) -> PolicyAccuracy:
+def policy_accuracy(
+    ranker: CausalRanker,
+    queries: Sequence[str],
+    chosen: Sequence[str],
+    rejected: Sequence[str],
+    *,
+    preference: float = 1.0,
+) -> PolicyAccuracy:
     """Return the accuracies of a policy on preference pairs.
 
     Args:
@@ -49,8 +55,9 @@ def policy_accuracy(ranker: CausalRanker, queries: Sequence[str], chosen: Sequen
     if ranker.view != "log-ratio":
         raise UsageError(f"a policy's accuracy needs view='log-ratio', this ranker has {ranker.view!r}")
     if not len(queries) == len(chosen) == len(rejected) > 0:
-        raise UsageError(f"give one chosen and one rejected reply a query; got {len(queries)}, {len(chosen)} and "
-                         f"{len(rejected)}")
+        raise UsageError(
+            f"give one chosen and one rejected reply a query; got {len(queries)}, {len(chosen)} and {len(rejected)}"
+        )
     count = len(queries)
     own = np.arange(count)
     pairs = np.concatenate([np.stack([own, own], 1), np.stack([own, own + count], 1)])
@@ -68,4 +75,7 @@ def policy_accuracy(ranker: CausalRanker, queries: Sequence[str], chosen: Sequen
         ranking_accuracy(won, lost, chosen_lengths=long_won, rejected_lengths=long_lost),
         ranking_accuracy(won_before, lost_before),
         idealised_accuracy(won_before, lost_before, preference, beta=ranker.beta),
-        float((gain > 0).double().mean()), float((loss_at_turn < threshold).double().mean()), count)
+        float((gain > 0).double().mean()),
+        float((loss_at_turn < threshold).double().mean()),
+        count,
+    )

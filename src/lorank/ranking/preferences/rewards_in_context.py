@@ -44,8 +44,10 @@ class RewardScale:
         """
         rewards = np.asarray(rewards, float)
         if rewards.ndim != 2 or not len(rewards) or not np.isfinite(rewards).all() or not 0 <= outer < 0.5:
-            raise UsageError(f"give finite rewards [replies, rewards], and outer from 0 to below 0.5; got "
-                             f"{list(rewards.shape)} and {outer}")
+            raise UsageError(
+                f"give finite rewards [replies, rewards], and outer from 0 to below 0.5; got "
+                f"{list(rewards.shape)} and {outer}"
+            )
         mean, deviation = rewards.mean(0), rewards.std(0)
         if not (deviation > 0).all():
             raise UsageError(f"reward {int(np.argmin(deviation)) + 1} is the same for every reply; leave it out")
@@ -69,10 +71,11 @@ class RewardScale:
         """
         w = np.asarray(weights, float)
         if w.shape != (len(self.mean),) or (w < 0).any() or not w.sum() > 0 or not p > 1:
-            raise UsageError(f"give {len(self.mean)} weights from 0 up, not all 0, and p above 1; got {weights} and "
-                             f"{p}")
+            raise UsageError(
+                f"give {len(self.mean)} weights from 0 up, not all 0, and p above 1; got {weights} and {p}"
+            )
         w, q = w / w.max(), p / (p - 1)
-        z = w ** (q - 1) / (w ** q).sum() ** (1 / p)
+        z = w ** (q - 1) / (w**q).sum() ** (1 / p)
         low, high = np.array(self.low), np.array(self.high)
         return low + (high - low) * z
 
@@ -93,5 +96,5 @@ def near_front(rewards: np.ndarray, slack: float = 0.0) -> np.ndarray:
     [True, True, True, False]
     """
     rewards = np.asarray(rewards, float)
-    margin = (rewards[:, None, :] - rewards[None, :, :]).min(2)      # [i, j]: by how much i beats j in every reward
+    margin = (rewards[:, None, :] - rewards[None, :, :]).min(2)  # [i, j]: by how much i beats j in every reward
     return ~(margin > slack).any(0)

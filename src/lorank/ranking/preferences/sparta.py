@@ -75,8 +75,10 @@ class Reputations:
     def __post_init__(self) -> None:
         self.values: np.ndarray = np.array(self.values, float)
         if self.values.ndim != 1 or len(self.values) < 3 or not self.rate > 0 or not self.scale > 0:
-            raise UsageError(f"a combat needs three models or more, and a rate and scale above 0; got "
-                             f"{self.values.shape}, {self.rate} and {self.scale}")
+            raise UsageError(
+                f"a combat needs three models or more, and a rate and scale above 0; got "
+                f"{self.values.shape}, {self.rate} and {self.scale}"
+            )
 
     def expected(self, left: int, right: int) -> float:
         """Return the share of votes that ``left`` is expected to win against ``right``."""
@@ -115,8 +117,13 @@ class Duel:
         return {"query": self.prompt, "chosen": chosen, "rejected": rejected}
 
 
-def duel(contestants: Sequence[Contestant], prompt: str, models: tuple[int, int], reputations: Reputations,
-         seeds: tuple[int, int]) -> Duel:
+def duel(
+    contestants: Sequence[Contestant],
+    prompt: str,
+    models: tuple[int, int],
+    reputations: Reputations,
+    seeds: tuple[int, int],
+) -> Duel:
     """Let two models reply and all others vote; ``reputations`` are read and not moved."""
     left, right = models
     replies = contestants[left].reply(prompt, seeds[0]), contestants[right].reply(prompt, seeds[1])
@@ -134,12 +141,18 @@ def drawn_pair(reputations: Reputations, generator: np.random.Generator, near: i
     left = int(generator.integers(len(reputations.values)))
     apart = np.abs(reputations.values - reputations.values[left])
     apart[left] = np.inf
-    order = np.lexsort((generator.random(len(apart)), apart))      # equal ones at random
-    return left, int(generator.choice(order[:min(near, len(apart) - 1)]))
+    order = np.lexsort((generator.random(len(apart)), apart))  # equal ones at random
+    return left, int(generator.choice(order[: min(near, len(apart) - 1)]))
 
 
-def duels(contestants: Sequence[Contestant], prompts: Sequence[str], reputations: Reputations, *, near: int = 3,
-          generator: np.random.Generator) -> list[Duel]:
+def duels(
+    contestants: Sequence[Contestant],
+    prompts: Sequence[str],
+    reputations: Reputations,
+    *,
+    near: int = 3,
+    generator: np.random.Generator,
+) -> list[Duel]:
     """Fight one duel a prompt, in turn, and move ``reputations`` by each.
 
     Args:
@@ -150,8 +163,10 @@ def duels(contestants: Sequence[Contestant], prompts: Sequence[str], reputations
         generator: Where pairs and the seeds of replies come from.
     """
     if len(contestants) != len(reputations.values) or near < 1:
-        raise UsageError(f"give one reputation a contestant and near of 1 or more; got {len(contestants)}, "
-                         f"{len(reputations.values)} and {near}")
+        raise UsageError(
+            f"give one reputation a contestant and near of 1 or more; got {len(contestants)}, "
+            f"{len(reputations.values)} and {near}"
+        )
     fought = []
     for prompt in prompts:
         pair = drawn_pair(reputations, generator, near)

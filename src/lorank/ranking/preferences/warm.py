@@ -39,8 +39,10 @@ def average_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]
         apart = sorted(first.keys() ^ state.keys())
         apart += [name for name in first.keys() & state.keys() if first[name].shape != state[name].shape]
         if apart:
-            raise UsageError(f"the models do not come from one: {apart[0]} differs; average models with the same "
-                             "architecture and head, with their adapters merged")
+            raise UsageError(
+                f"the models do not come from one: {apart[0]} differs; average models with the same "
+                "architecture and head, with their adapters merged"
+            )
     averaged = {}
     for name, tensor in first.items():
         if tensor.is_floating_point():
@@ -61,8 +63,12 @@ def average_folders(folders: Sequence[str | Path], out: str | Path) -> None:
     homes = [Path(folder) for folder in folders]
     for home in homes:
         if (home / "adapter_config.json").is_file():
-            raise DataError(home, None, "an adapter, whose factors have no mean that is the mean of its updates",
-                            "export it with `lorank adapter export --format merged`, and average those")
+            raise DataError(
+                home,
+                None,
+                "an adapter, whose factors have no mean that is the mean of its updates",
+                "export it with `lorank adapter export --format merged`, and average those",
+            )
         if not sorted(home.glob("*.safetensors")):
             raise DataError(home, None, "holds no safetensors", "give model folders")
     averaged = average_weights([_weights_of(home) for home in homes])
@@ -73,8 +79,9 @@ def average_folders(folders: Sequence[str | Path], out: str | Path) -> None:
         save_file(averaged, draft / "model.safetensors", metadata={"format": "pt"})
         if (draft / CARD).is_file():
             card = json.loads((draft / CARD).read_text(encoding="utf-8"))
-            (draft / CARD).write_text(json.dumps(card | {"averaged": [home.name for home in homes]}, indent=2) + "\n",
-                                      encoding="utf-8")
+            (draft / CARD).write_text(
+                json.dumps(card | {"averaged": [home.name for home in homes]}, indent=2) + "\n", encoding="utf-8"
+            )
 
 
 def _weights_of(home: Path) -> dict[str, Tensor]:

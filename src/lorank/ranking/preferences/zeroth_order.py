@@ -24,8 +24,15 @@ Oracle = Callable[[Tensor], Sequence[int]]
 """From points [m, d] to their positions, best (lowest) first; at least the k best that are asked for."""
 
 
-def ranked_direction(oracle: Oracle, x: Tensor, *, samples: int = 10, top: int | None = None, spread: float = 0.1,
-                     generator: torch.Generator) -> Tensor:
+def ranked_direction(
+    oracle: Oracle,
+    x: Tensor,
+    *,
+    samples: int = 10,
+    top: int | None = None,
+    spread: float = 0.1,
+    generator: torch.Generator,
+) -> Tensor:
     """Return the direction g [d] in which the objective grows.
 
     Args:
@@ -43,8 +50,9 @@ def ranked_direction(oracle: Oracle, x: Tensor, *, samples: int = 10, top: int |
     """
     top = samples if top is None else top
     if samples < 2 or not 1 <= top <= samples or not spread > 0:
-        raise UsageError(f"samples must be 2 or more, top from 1 to samples, spread above 0; got {samples}, {top}, "
-                         f"{spread}")
+        raise UsageError(
+            f"samples must be 2 or more, top from 1 to samples, spread above 0; got {samples}, {top}, {spread}"
+        )
     noise = torch.randn(samples, len(x), generator=generator, dtype=x.dtype)
     best = list(oracle(x + spread * noise))[:top]
     rest = [i for i in range(samples) if i not in set(best)]
@@ -56,11 +64,24 @@ def ranked_direction(oracle: Oracle, x: Tensor, *, samples: int = 10, top: int |
     return sign @ order / pairs
 
 
-@catalogued("zo-ranksgd", area="losses.preference",
-            title="Zeroth-Order Optimization Meets Human Feedback: Provable Learning via Ranking Oracles")
-def ranked_descent(oracle: Oracle, x: Tensor, *, steps: int = 100, rate: float = 1.0, shrink: float = 0.5,
-                   tries: int = 6, samples: int = 10, top: int | None = None, spread: float = 0.1,
-                   generator: torch.Generator) -> Tensor:
+@catalogued(
+    "zo-ranksgd",
+    area="losses.preference",
+    title="Zeroth-Order Optimization Meets Human Feedback: Provable Learning via Ranking Oracles",
+)
+def ranked_descent(
+    oracle: Oracle,
+    x: Tensor,
+    *,
+    steps: int = 100,
+    rate: float = 1.0,
+    shrink: float = 0.5,
+    tries: int = 6,
+    samples: int = 10,
+    top: int | None = None,
+    spread: float = 0.1,
+    generator: torch.Generator,
+) -> Tensor:
     """Return where ``steps`` of descent lead from ``x`` [d], each with a line search by ranking.
 
     Args:

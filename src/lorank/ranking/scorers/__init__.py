@@ -17,14 +17,43 @@ if TYPE_CHECKING:
 
     RANKERS: dict[str, type[Any]]
 
-_HOME_OF = {"BM25": "bm25", "BiEncoder": "bi_encoder", "BothWays": "both_ways", "CausalRanker": "causal",
-            "CrossEncoder": "cross_encoder", "FeatureRanker": "features", "ReplyRanker": "replies",
-            "PyramidEncoder": "pyramid", "TreeRanker": "features.trees"}
-_KINDS = {"bi-encoder": "BiEncoder", "causal": "CausalRanker", "cross-encoder": "CrossEncoder",
-          "features": "FeatureRanker", "pyramid": "PyramidEncoder", "replies": "ReplyRanker", "trees": "TreeRanker"}
+_HOME_OF = {
+    "BM25": "bm25",
+    "BiEncoder": "bi_encoder",
+    "BothWays": "both_ways",
+    "CausalRanker": "causal",
+    "CrossEncoder": "cross_encoder",
+    "FeatureRanker": "features",
+    "ReplyRanker": "replies",
+    "PyramidEncoder": "pyramid",
+    "TreeRanker": "features.trees",
+}
+_KINDS = {
+    "bi-encoder": "BiEncoder",
+    "causal": "CausalRanker",
+    "cross-encoder": "CrossEncoder",
+    "features": "FeatureRanker",
+    "pyramid": "PyramidEncoder",
+    "replies": "ReplyRanker",
+    "trees": "TreeRanker",
+}
 
-__all__ = ["BM25", "RANKERS", "BiEncoder", "BothWays", "CausalRanker", "CrossEncoder", "Documents", "FeatureRanker",
-           "PyramidEncoder", "Ranked", "Ranker", "ReplyRanker", "TrainableRanker", "TreeRanker"]
+__all__ = [
+    "BM25",
+    "RANKERS",
+    "BiEncoder",
+    "BothWays",
+    "CausalRanker",
+    "CrossEncoder",
+    "Documents",
+    "FeatureRanker",
+    "PyramidEncoder",
+    "Ranked",
+    "Ranker",
+    "ReplyRanker",
+    "TrainableRanker",
+    "TreeRanker",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ def batches_by_length(lengths: np.ndarray, budget: int, keys: np.ndarray | None 
     batches, start = [], 0
     while start < len(order):
         fits = max(1, budget // max(1, int(lengths[order[start]])))
-        batches.append(order[start:start + fits])
+        batches.append(order[start : start + fits])
         start += fits
     return batches
 

@@ -59,10 +59,21 @@ class BiEncoder(TextRanker[TextInputs]):
     kind: ClassVar[str] = "bi-encoder"
     score_scale: ClassVar[str] = "similarity / temperature"
 
-    def __init__(self, base: str | Path, *, similarity: Similarity = "cosine", pooling: Pooling | None = None,
-                 temperature: float = 0.05, max_length: int | None = None, query_prefix: str | None = None,
-                 document_prefix: str | None = None, dtype: Dtype = "float32", long: Long = "truncate",
-                 overlap: int | None = None, token_budget: int | None = None) -> None:
+    def __init__(
+        self,
+        base: str | Path,
+        *,
+        similarity: Similarity = "cosine",
+        pooling: Pooling | None = None,
+        temperature: float = 0.05,
+        max_length: int | None = None,
+        query_prefix: str | None = None,
+        document_prefix: str | None = None,
+        dtype: Dtype = "float32",
+        long: Long = "truncate",
+        overlap: int | None = None,
+        token_budget: int | None = None,
+    ) -> None:
         if similarity not in ("cosine", "dot"):
             raise UsageError(f"similarity={similarity!r}: choose 'cosine' or 'dot'")
         if not temperature > 0:
@@ -78,8 +89,14 @@ class BiEncoder(TextRanker[TextInputs]):
         self.query_prefix = known.get("query", "") if query_prefix is None else query_prefix
         self.document_prefix = known.get("document", "") if document_prefix is None else document_prefix
         most = longest_input(loaded.tokenizer, loaded.module.config)
-        self._open(loaded, max_length=max_length or min(known.get("max_length", 256), most), dtype=dtype,
-                   long=long, overlap=overlap, token_budget=token_budget)
+        self._open(
+            loaded,
+            max_length=max_length or min(known.get("max_length", 256), most),
+            dtype=dtype,
+            long=long,
+            overlap=overlap,
+            token_budget=token_budget,
+        )
 
     @property
     def room(self) -> int:
@@ -92,8 +109,10 @@ class BiEncoder(TextRanker[TextInputs]):
 
     def prepare(self, queries: Sequence[str], documents: Documents) -> TextInputs:
         """Tokenise queries and documents once."""
-        return TextInputs(tokenize(self.tokenizer, queries, self.room, prefix=self.query_prefix),
-                          tokenize(self.tokenizer, documents, self.room, prefix=self.document_prefix))
+        return TextInputs(
+            tokenize(self.tokenizer, queries, self.room, prefix=self.query_prefix),
+            tokenize(self.tokenizer, documents, self.room, prefix=self.document_prefix),
+        )
 
     def forward(self, inputs: TextInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
         """Return scores [batch, list]; each query and each document of the grid is encoded once."""
@@ -153,8 +172,9 @@ class BiEncoder(TextRanker[TextInputs]):
             vectors = first_or_mean(hidden.float(), padded["attention_mask"], self.pooling)
         return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
 
-    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
-                    listen: Listen | None = None) -> np.ndarray:
+    def score_pairs(
+        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+    ) -> np.ndarray:
         """Return similarity / temperature of the pairs, float32 [n]; each text is encoded once.
 
         ``listen`` hears how many of the passages are encoded.
@@ -183,32 +203,61 @@ class BiEncoder(TextRanker[TextInputs]):
 
     def options(self) -> dict[str, Any]:
         """Return the constructor's further arguments."""
-        return {"similarity": self.similarity, "pooling": self.pooling, "temperature": self.temperature,
-                "max_length": self.max_length, "query_prefix": self.query_prefix,
-                "document_prefix": self.document_prefix, "dtype": self.dtype, "long": self.long,
-                "overlap": self.overlap}
+        return {
+            "similarity": self.similarity,
+            "pooling": self.pooling,
+            "temperature": self.temperature,
+            "max_length": self.max_length,
+            "query_prefix": self.query_prefix,
+            "document_prefix": self.document_prefix,
+            "dtype": self.dtype,
+            "long": self.long,
+            "overlap": self.overlap,
+        }
 
     def write_peer_files(self, folder: Path) -> None:
         """Write the module list, pooling and prompts of a SentenceTransformer."""
         names = ["Transformer", "Pooling", *(["Normalize"] if self.similarity == "cosine" else [])]
-        write_json(folder / "modules.json", [
-            {"idx": i, "name": str(i), "path": f"{i}_{name}" if i else "",
-             "type": f"sentence_transformers.models.{name}"} for i, name in enumerate(names)])
+        write_json(
+            folder / "modules.json",
+            [
+                {
+                    "idx": i,
+                    "name": str(i),
+                    "path": f"{i}_{name}" if i else "",
+                    "type": f"sentence_transformers.models.{name}",
+                }
+                for i, name in enumerate(names)
+            ],
+        )
         write_json(folder / "sentence_bert_config.json", {"max_seq_length": self.max_length, "do_lower_case": False})
-        write_json(folder / "1_Pooling" / "config.json", {
-            "word_embedding_dimension": self.module.config.hidden_size,
-            "pooling_mode_cls_token": self.pooling == "cls", "pooling_mode_mean_tokens": self.pooling == "mean",
-            "pooling_mode_max_tokens": False, "pooling_mode_mean_sqrt_len_tokens": False})
+        write_json(
+            folder / "1_Pooling" / "config.json",
+            {
+                "word_embedding_dimension": self.module.config.hidden_size,
+                "pooling_mode_cls_token": self.pooling == "cls",
+                "pooling_mode_mean_tokens": self.pooling == "mean",
+                "pooling_mode_max_tokens": False,
+                "pooling_mode_mean_sqrt_len_tokens": False,
+            },
+        )
         if self.similarity == "cosine":
             write_json(folder / "2_Normalize" / "config.json", {})
-        write_json(folder / "config_sentence_transformers.json", {
-            "__version__": {}, "model_type": "SentenceTransformer",
-            "prompts": {"query": self.query_prefix, "document": self.document_prefix},
-            "default_prompt_name": None, "similarity_fn_name": self.similarity})
+        write_json(
+            folder / "config_sentence_transformers.json",
+            {
+                "__version__": {},
+                "model_type": "SentenceTransformer",
+                "prompts": {"query": self.query_prefix, "document": self.document_prefix},
+                "default_prompt_name": None,
+                "similarity_fn_name": self.similarity,
+            },
+        )
 
 
-def aggregate(q: np.ndarray, d: np.ndarray, owner: np.ndarray, query_at: np.ndarray, document_at: np.ndarray,
-              long: Long) -> np.ndarray:
+def aggregate(
+    q: np.ndarray, d: np.ndarray, owner: np.ndarray, query_at: np.ndarray, document_at: np.ndarray, long: Long
+) -> np.ndarray:
     """Return one similarity a pair from query vectors, passage vectors, and the document of each passage."""
     if len(owner) == len(np.unique(owner)):
         return np.einsum("nd,nd->n", q[query_at], d[document_at], dtype=np.float32)
@@ -256,17 +305,18 @@ def peer_settings(source: str) -> dict[str, Any]:
     for entry in modules:
         name = str(entry["type"]).rpartition(".")[2]
         if name not in ("Transformer", "Pooling", "Normalize"):
-            raise UsageError(f"{source} ends in a {name} module, which a bi-encoder here does not apply; choose "
-                             "a model of transformer, pooling and normalisation")
+            raise UsageError(
+                f"{source} ends in a {name} module, which a bi-encoder here does not apply; choose "
+                "a model of transformer, pooling and normalisation"
+            )
         if name == "Pooling":
             known |= peer_pooling(source, read_json(source, f"{entry['path']}/config.json"))
     bert = read_json(source, "sentence_bert_config.json")
     if isinstance(bert, dict) and bert.get("max_seq_length"):
         known["max_length"] = int(bert["max_seq_length"])
-    prompts = (read_json(source, "config_sentence_transformers.json") or {})
+    prompts = read_json(source, "config_sentence_transformers.json") or {}
     prompts = prompts.get("prompts") or {} if isinstance(prompts, dict) else {}
-    known |= {"query": prompts.get("query", ""),
-              "document": prompts.get("document", prompts.get("passage", ""))}
+    known |= {"query": prompts.get("query", ""), "document": prompts.get("document", prompts.get("passage", ""))}
     return known
 
 
@@ -276,9 +326,13 @@ def peer_pooling(source: str, config: Any) -> dict[str, Any]:
         return {}
     modes = {"mean": config.get("pooling_mode_mean_tokens"), "cls": config.get("pooling_mode_cls_token")}
     on = [mode for mode, value in modes.items() if value] or [config.get("pooling_mode")]
-    others = [key for key, value in config.items()
-              if key.startswith("pooling_mode_") and value is True and key not in
-              ("pooling_mode_mean_tokens", "pooling_mode_cls_token")]
+    others = [
+        key
+        for key, value in config.items()
+        if key.startswith("pooling_mode_")
+        and value is True
+        and key not in ("pooling_mode_mean_tokens", "pooling_mode_cls_token")
+    ]
     if len(on) != 1 or on[0] not in ("mean", "cls") or others:
         raise UsageError(f"{source} pools by {', '.join([*map(str, on), *others])}; only mean or cls is supported")
     return {"pooling": on[0]}

@@ -44,11 +44,18 @@ INDEX_FILE = "bm25_index.json"
 FORMAT = 1
 
 STOP_WORDS: dict[str, Sequence[str]] = {
-    "dutch": stopwords.STOPWORDS_DUTCH, "english": stopwords.STOPWORDS_EN, "french": stopwords.STOPWORDS_FRENCH,
-    "german": stopwords.STOPWORDS_GERMAN, "italian": stopwords.STOPWORDS_ITALIAN,
-    "norwegian": stopwords.STOPWORDS_NORWEGIAN, "portuguese": stopwords.STOPWORDS_PORTUGUESE,
-    "russian": stopwords.STOPWORDS_RUSSIAN, "spanish": stopwords.STOPWORDS_SPANISH,
-    "swedish": stopwords.STOPWORDS_SWEDISH, "turkish": stopwords.STOPWORDS_TURKISH}
+    "dutch": stopwords.STOPWORDS_DUTCH,
+    "english": stopwords.STOPWORDS_EN,
+    "french": stopwords.STOPWORDS_FRENCH,
+    "german": stopwords.STOPWORDS_GERMAN,
+    "italian": stopwords.STOPWORDS_ITALIAN,
+    "norwegian": stopwords.STOPWORDS_NORWEGIAN,
+    "portuguese": stopwords.STOPWORDS_PORTUGUESE,
+    "russian": stopwords.STOPWORDS_RUSSIAN,
+    "spanish": stopwords.STOPWORDS_SPANISH,
+    "swedish": stopwords.STOPWORDS_SWEDISH,
+    "turkish": stopwords.STOPWORDS_TURKISH,
+}
 """The languages that have both stop words and a stemmer."""
 
 _TERM = re.compile(r"\b\w\w+\b")
@@ -111,8 +118,7 @@ class BM25Statistics:
             raise UsageError("BM25 needs at least one document with a term that is no stop word")
 
     @classmethod
-    def of(cls, documents: Sequence[str], k1: float = 1.2, b: float = 0.75,
-           language: str | None = "english") -> Self:
+    def of(cls, documents: Sequence[str], k1: float = 1.2, b: float = 0.75, language: str | None = "english") -> Self:
         """Count a collection; raise UsageError where no document holds a term."""
         return cls.of_terms(terms_of(documents, language), k1, b, language)
 
@@ -126,13 +132,14 @@ class BM25Statistics:
     @cached_property
     def idf(self) -> dict[str, np.float32]:
         """The idf of every term of the collection, above 0."""
-        return {term: np.float32(math.log(1 + (self.documents - count + 0.5) / (count + 0.5)))
-                for term, count in self.document_frequency.items()}
+        return {
+            term: np.float32(math.log(1 + (self.documents - count + 0.5) / (count + 0.5)))
+            for term, count in self.document_frequency.items()
+        }
 
     def known_terms(self, texts: Sequence[str]) -> list[list[str]]:
         """Return the terms of each text that the collection holds, in order, repeats kept."""
-        return [[term for term in terms if term in self.document_frequency]
-                for terms in terms_of(texts, self.language)]
+        return [[term for term in terms if term in self.document_frequency] for terms in terms_of(texts, self.language)]
 
     def query_mass(self, query: str) -> float:
         """Return (k1 + 1) sum_t idf(t), which no score of the query exceeds; 0 without a known term.
@@ -146,8 +153,10 @@ class BM25Statistics:
         asked = self.known_terms(queries)
         wanted = {term for terms in asked for term in terms}
         used = np.unique(pairs[:, 1]).tolist()
-        weights = {i: self._weights(terms, wanted)
-                   for i, terms in zip(used, terms_of([documents[i] for i in used], self.language), strict=True)}
+        weights = {
+            i: self._weights(terms, wanted)
+            for i, terms in zip(used, terms_of([documents[i] for i in used], self.language), strict=True)
+        }
         scores = np.zeros(len(pairs), np.float32)
         nothing = np.float32(0)
         for row, (query, document) in enumerate(pairs.tolist()):
@@ -194,8 +203,9 @@ class BM25(Ranker):
     [1, 0]
     """
 
-    def __init__(self, statistics: BM25Statistics, document_ids: Sequence[str], postings: dict[str, np.ndarray],
-                 fingerprint: str) -> None:
+    def __init__(
+        self, statistics: BM25Statistics, document_ids: Sequence[str], postings: dict[str, np.ndarray], fingerprint: str
+    ) -> None:
         """Stand on what ``index`` or ``load`` prepared; ``postings`` are bm25s's data, indices and indptr."""
         self.statistics, self.document_ids, self.fingerprint = statistics, list(document_ids), fingerprint
         self._index = bm25s.BM25(k1=statistics.k1, b=statistics.b, method="atire", idf_method="lucene")
@@ -207,22 +217,36 @@ class BM25(Ranker):
         self._tie_rank[by_id] = np.arange(len(by_id))
 
     @classmethod
-    def index(cls, document_ids: Sequence[str], documents: Sequence[str], k1: float = 1.2, b: float = 0.75,
-              language: str | None = "english") -> Self:
+    def index(
+        cls,
+        document_ids: Sequence[str],
+        documents: Sequence[str],
+        k1: float = 1.2,
+        b: float = 0.75,
+        language: str | None = "english",
+    ) -> Self:
         """Index texts; raise UsageError for ids that repeat or do not match, and for a collection without terms."""
         _check_ids(document_ids, documents)
         terms = terms_of(documents, language)
         statistics = BM25Statistics.of_terms(terms, k1, b, language)
         term_id = {term: i for i, term in enumerate(statistics.document_frequency)}
         built = bm25s.BM25(k1=k1, b=b, method="atire", idf_method="lucene")
-        built.index(([[term_id[term] for term in row] for row in terms], term_id), create_empty_token=False,
-                    show_progress=False)
+        built.index(
+            ([[term_id[term] for term in row] for row in terms], term_id), create_empty_token=False, show_progress=False
+        )
         postings = {name: np.ascontiguousarray(built.scores[name]) for name in ("data", "indices", "indptr")}
         return cls(statistics, document_ids, postings, fingerprint(document_ids, documents, k1, b, language))
 
     @classmethod
-    def open(cls, folder: str | Path, document_ids: Sequence[str], documents: Sequence[str], k1: float = 1.2,
-             b: float = 0.75, language: str | None = "english") -> Self:
+    def open(
+        cls,
+        folder: str | Path,
+        document_ids: Sequence[str],
+        documents: Sequence[str],
+        k1: float = 1.2,
+        b: float = 0.75,
+        language: str | None = "english",
+    ) -> Self:
         """Return the index saved in ``folder`` if it is of these documents and settings, else make and save it.
 
         Raises DataError where the folder holds something else, or a damaged index.
@@ -257,8 +281,9 @@ class BM25(Ranker):
         order = found[np.lexsort((self._tie_rank[found], -scores[found]))][:top]
         return {self.document_ids[i]: float(scores[i]) for i in order}
 
-    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
-                    listen: Listen | None = None) -> np.ndarray:
+    def score_pairs(
+        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+    ) -> np.ndarray:
         """Return float32 BM25 scores [n] of any texts, by the statistics of the indexed collection."""
         return self.statistics.score_pairs(queries, documents, pairs)
 
@@ -276,8 +301,9 @@ class BM25(Ranker):
         try:
             self.statistics.save(new)
             save_file({name: self._index.scores[name] for name in ("data", "indices", "indptr")}, new / POSTINGS_FILE)
-            _write_json(new / INDEX_FILE, {"format": FORMAT, "fingerprint": self.fingerprint,
-                                           "document_ids": self.document_ids})
+            _write_json(
+                new / INDEX_FILE, {"format": FORMAT, "fingerprint": self.fingerprint, "document_ids": self.document_ids}
+            )
             if folder.exists():
                 folder.rename(old)
             new.rename(folder)
@@ -286,34 +312,46 @@ class BM25(Ranker):
             shutil.rmtree(old, ignore_errors=True)
 
     @classmethod
-    def load(cls, folder: str | Path, document_ids: Sequence[str] | None = None,
-             documents: Sequence[str] | None = None) -> Self:
+    def load(
+        cls, folder: str | Path, document_ids: Sequence[str] | None = None, documents: Sequence[str] | None = None
+    ) -> Self:
         """Read a saved index; where the documents are given, raise DataError if it was made of others."""
         folder = Path(folder)
         described = _read_json(folder / INDEX_FILE, "BM25 index")
         if described.get("format") != FORMAT:
-            raise DataError(folder / INDEX_FILE, None, f"index format {described.get('format')!r} is not {FORMAT}",
-                            "remove the folder and index again")
+            raise DataError(
+                folder / INDEX_FILE,
+                None,
+                f"index format {described.get('format')!r} is not {FORMAT}",
+                "remove the folder and index again",
+            )
         statistics = BM25Statistics.load(folder)
         if document_ids is not None and documents is not None:
             expected = fingerprint(document_ids, documents, statistics.k1, statistics.b, statistics.language)
             if described["fingerprint"] != expected:
-                raise DataError(folder, None, "the index was made of other documents",
-                                "remove the folder and index again, or use BM25.open")
+                raise DataError(
+                    folder,
+                    None,
+                    "the index was made of other documents",
+                    "remove the folder and index again, or use BM25.open",
+                )
         path = folder / POSTINGS_FILE
         try:
             postings = load_file(path)
         except (OSError, SafetensorError) as error:
-            raise DataError(path, None, f"the postings cannot be read ({error})",
-                            "remove the folder and index again") from error
+            raise DataError(
+                path, None, f"the postings cannot be read ({error})", "remove the folder and index again"
+            ) from error
         if len(postings["indptr"]) != len(statistics.document_frequency) + 1:
-            raise DataError(path, None, "postings and statistics are not of one index",
-                            "remove the folder and index again")
+            raise DataError(
+                path, None, "postings and statistics are not of one index", "remove the folder and index again"
+            )
         return cls(statistics, described["document_ids"], postings, described["fingerprint"])
 
 
-def fingerprint(document_ids: Sequence[str], documents: Sequence[str], k1: float, b: float,
-                language: str | None) -> str:
+def fingerprint(
+    document_ids: Sequence[str], documents: Sequence[str], k1: float, b: float, language: str | None
+) -> str:
     """Return a hash of everything an index depends on; another hash means that a saved index is stale."""
     state = sha256(json.dumps([FORMAT, float(k1), float(b), language]).encode())
     for text in (part for pair in zip(document_ids, documents, strict=True) for part in pair):

@@ -38,8 +38,9 @@ class BothWays(Ranker):
     def __init__(self, ranker: Ranker) -> None:
         self.ranker = ranker
 
-    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
-                    listen: Listen | None = None) -> np.ndarray:
+    def score_pairs(
+        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+    ) -> np.ndarray:
         """Return the mean of the pairs' scores both ways, float32 [n]; ``listen`` hears what the ranker says.
 
         Raises:
@@ -52,4 +53,4 @@ class BothWays(Ranker):
         at = [np.array([place[text] for text in side], np.int64) for side in (queries, documents)]
         forth = np.stack([at[0][pairs[:, 0]], at[1][pairs[:, 1]]], 1)
         scores = self.ranker.score_pairs(texts, texts, np.concatenate([forth, forth[:, ::-1]]), listen)
-        return (scores[:len(pairs)] + scores[len(pairs):]) / np.float32(2)
+        return (scores[: len(pairs)] + scores[len(pairs) :]) / np.float32(2)

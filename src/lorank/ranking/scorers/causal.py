@@ -39,8 +39,12 @@ from lorank.ranking.scorers.text_ranker import TextRanker, Truncation
 from lorank.ranking.scorers.tokens import Ragged, Span, interleave, share_room, tokenize
 
 View = Literal["yes-no", "expected", "head", "log-ratio"]
-SCALES = {"yes-no": "logit", "expected": "expected score from 0 to 10", "head": "logit",
-          "log-ratio": "beta times the log-ratio to the reference"}
+SCALES = {
+    "yes-no": "logit",
+    "expected": "expected score from 0 to 10",
+    "head": "logit",
+    "log-ratio": "beta times the log-ratio to the reference",
+}
 
 
 class CausalRanker(TextRanker[PairInputs]):
@@ -68,10 +72,21 @@ class CausalRanker(TextRanker[PairInputs]):
 
     kind: ClassVar[str] = "causal"
 
-    def __init__(self, base: str | Path, *, view: View = "yes-no", beta: float = 0.1, prompt: str | None = None,
-                 answers: Sequence[str] = ("Yes", "No"), chat: str = "auto", max_length: int | None = None,
-                 seed: int = 0, head: Literal["zero", "random"] = "zero", dtype: Dtype = "float32",
-                 token_budget: int | None = None) -> None:
+    def __init__(
+        self,
+        base: str | Path,
+        *,
+        view: View = "yes-no",
+        beta: float = 0.1,
+        prompt: str | None = None,
+        answers: Sequence[str] = ("Yes", "No"),
+        chat: str = "auto",
+        max_length: int | None = None,
+        seed: int = 0,
+        head: Literal["zero", "random"] = "zero",
+        dtype: Dtype = "float32",
+        token_budget: int | None = None,
+    ) -> None:
         if view not in get_args(View):
             raise UsageError(f"view={view!r}: choose one of {', '.join(get_args(View))}")
         if not beta > 0:
@@ -93,8 +108,10 @@ class CausalRanker(TextRanker[PairInputs]):
         most = longest_input(self.tokenizer, self.module.config)
         self.max_length = max_length or min(most, 1024)
         if not self.template.cost + 8 <= self.max_length <= most:
-            raise UsageError(f"max_length={self.max_length} must be from {self.template.cost + 8}, which the prompt "
-                             f"needs, to {most}, what {loaded.source} can take in")
+            raise UsageError(
+                f"max_length={self.max_length} must be from {self.template.cost + 8}, which the prompt "
+                f"needs, to {most}, what {loaded.source} can take in"
+            )
 
     def _read_prompt(self, source: str) -> None:
         with_template = self.with_template = applies_chat(self.tokenizer, self.chat, source)
@@ -102,8 +119,10 @@ class CausalRanker(TextRanker[PairInputs]):
         if self.prompt is not None and not asks:
             raise UsageError(f"view={self.view!r} reads the document as the answer and asks nothing; leave out prompt")
         self.template: Prompt = (  # type: ignore[assignment]
-            Prompt.question(self.tokenizer, question_text(self.view, self.prompt), with_template) if asks
-            else Prompt.answer(self.tokenizer, with_template))
+            Prompt.question(self.tokenizer, question_text(self.view, self.prompt), with_template)
+            if asks
+            else Prompt.answer(self.tokenizer, with_template)
+        )
         words = {"yes-no": self.answers, "expected": tuple(map(str, range(11)))}.get(self.view, ())
         tokens = single_tokens(self.tokenizer, words, with_template, skip=self.view == "expected")
         self.answer_ids, self.answer_values = list(tokens.values()), list(tokens)
@@ -117,7 +136,8 @@ class CausalRanker(TextRanker[PairInputs]):
         """Tokenise queries and documents once, apart from each other and from the prompt."""
         return PairInputs(
             tokenize(self.tokenizer, queries, self.room, prefix=" " if self.template.spaced_query else ""),
-            tokenize(self.tokenizer, documents, self.room, prefix=" " if self.template.spaced_document else ""))
+            tokenize(self.tokenizer, documents, self.room, prefix=" " if self.template.spaced_document else ""),
+        )
 
     def forward(self, inputs: PairInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
         """Return scores [batch, list]; a pair that stands in several places is read once."""
@@ -128,7 +148,7 @@ class CausalRanker(TextRanker[PairInputs]):
         if self.view == "log-ratio":
             with self.reference(), scoring(self.module):
                 before = self.read(inputs, spans)
-            torch.clear_autocast_cache()      # weights cast in there know no gradient
+            torch.clear_autocast_cache()  # weights cast in there know no gradient
             values = self.read(inputs, spans) - before.clone()
         else:
             values = self.read(inputs, spans)
@@ -137,20 +157,29 @@ class CausalRanker(TextRanker[PairInputs]):
     def spans(self, inputs: PairInputs, pairs: np.ndarray) -> PairSpans:
         """Return what is read of each pair; the end of what does not fit is cut."""
         q, d = share_room(inputs.queries.lengths[pairs[:, 0]], inputs.documents.lengths[pairs[:, 1]], self.room)
-        return PairSpans(Span(pairs[:, 0], np.zeros_like(q), q), Span(pairs[:, 1], np.zeros_like(d), d),
-                         np.arange(len(pairs)))
+        return PairSpans(
+            Span(pairs[:, 0], np.zeros_like(q), q), Span(pairs[:, 1], np.zeros_like(d), d), np.arange(len(pairs))
+        )
 
     def read(self, inputs: PairInputs, spans: PairSpans) -> Tensor:
         """Return float32 values [pairs] of the view; of a log-ratio the policy's part, beta log pi."""
-        batch = interleave([constant(self.template.before), (inputs.queries, spans.query, 0),
-                            constant(self.template.between), (inputs.documents, spans.document, 0),
-                            constant(self.template.after)], len(spans))
+        batch = interleave(
+            [
+                constant(self.template.before),
+                (inputs.queries, spans.query, 0),
+                constant(self.template.between),
+                (inputs.documents, spans.document, 0),
+                constant(self.template.after),
+            ],
+            len(spans),
+        )
         given = left_padded(batch, self.tokenizer.pad_token_id, self.device)
         answers = torch.from_numpy(spans.document.length + len(self.template.after)).to(self.device)
         return READERS[self.view](self, given, answers)
 
-    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
-                    listen: Listen | None = None) -> np.ndarray:
+    def score_pairs(
+        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+    ) -> np.ndarray:
         """Return scores of the pairs, float32 [n]; each text is tokenised once, each pair read once.
 
         ``listen`` hears how many of the pairs are read.
@@ -181,16 +210,16 @@ class CausalRanker(TextRanker[PairInputs]):
                     listen(done, len(spans))
         return values
 
-    def log_likelihoods(self, queries: Sequence[str], documents: Sequence[str],
-                        pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def log_likelihoods(
+        self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return log pi(d | q) of the pairs, float32 [n], and the tokens of each reply, its end included, int64 [n].
 
         For the view ``log-ratio``; open ``self.reference()`` around it for the reference's.
         """
         inputs = self.prepare(queries, documents)
         spans = self.spans(inputs, pairs)
-        return (self.score_spans(inputs, spans, None) / self.beta,
-                spans.document.length + len(self.template.after))
+        return (self.score_spans(inputs, spans, None) / self.beta, spans.document.length + len(self.template.after))
 
     def truncation(self, queries: Sequence[str], documents: Sequence[str]) -> Truncation:
         """Count the documents that do not fit beside the longest of ``queries``."""
@@ -199,15 +228,25 @@ class CausalRanker(TextRanker[PairInputs]):
 
     def options(self) -> dict[str, Any]:
         """Return the constructor's further arguments."""
-        return {"view": self.view, "beta": self.beta, "prompt": self.prompt, "answers": list(self.answers),
-                "chat": self.chat, "max_length": self.max_length, "seed": self.seed, "head": self.head,
-                "dtype": self.dtype}
+        return {
+            "view": self.view,
+            "beta": self.beta,
+            "prompt": self.prompt,
+            "answers": list(self.answers),
+            "chat": self.chat,
+            "max_length": self.max_length,
+            "seed": self.seed,
+            "head": self.head,
+            "dtype": self.dtype,
+        }
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder, re-open it, and compare scores; a log-ratio has no folder without its adapter."""
         if self.view == "log-ratio":
-            raise LorankError("a log-ratio is relative to the model before it was adapted, which one folder of weights "
-                              "does not hold; train a low-rank adapter and save that, or use view='head'")
+            raise LorankError(
+                "a log-ratio is relative to the model before it was adapted, which one folder of weights "
+                "does not hold; train a low-rank adapter and save that, or use view='head'"
+            )
         super().save(folder)
 
     def probe(self) -> np.ndarray:
@@ -253,8 +292,11 @@ def left_padded(batch: Ragged, pad_id: int, device: torch.device) -> dict[str, T
     ids = np.full(inside.shape, pad_id, np.int64)
     ids[inside] = batch.ids
     places = np.maximum(inside.cumsum(1) - 1, 0)
-    return {"input_ids": torch.from_numpy(ids).to(device), "position_ids": torch.from_numpy(places).to(device),
-            "attention_mask": torch.from_numpy(inside.astype(np.int64)).to(device)}
+    return {
+        "input_ids": torch.from_numpy(ids).to(device),
+        "position_ids": torch.from_numpy(places).to(device),
+        "attention_mask": torch.from_numpy(inside.astype(np.int64)).to(device),
+    }
 
 
 def _answer_logits(ranker: CausalRanker, given: dict[str, Tensor]) -> Tensor:
@@ -288,4 +330,9 @@ def _likelihood(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor)
 
 
 READERS: dict[str, Callable[[CausalRanker, dict[str, Tensor], Tensor], Tensor]] = {
-    "yes-no": _yes_no, "expected": _expected, "head": _head, "log-ratio": _likelihood, "likelihood": _likelihood}
+    "yes-no": _yes_no,
+    "expected": _expected,
+    "head": _head,
+    "log-ratio": _likelihood,
+    "likelihood": _likelihood,
+}

@@ -69,8 +69,9 @@ def architecture_of(config: Any) -> str | None:
     return (getattr(config, "architectures", None) or [None])[0]
 
 
-def load_causal(base: str | Path, task: Literal["lm", "head"], *, seed: int = 0,
-                head: Literal["zero", "random"] = "zero") -> Pretrained:
+def load_causal(
+    base: str | Path, task: Literal["lm", "head"], *, seed: int = 0, head: Literal["zero", "random"] = "zero"
+) -> Pretrained:
     """Load ``base`` in float32 as a language model, or with one score in place of the vocabulary (``head``).
 
     A score that the checkpoint does not bring starts at zero, or is drawn from ``seed``. Raises UsageError when the
@@ -84,17 +85,22 @@ def load_causal(base: str | Path, task: Literal["lm", "head"], *, seed: int = 0,
             check_causal(source, config, task)
             if task == "head":
                 config.num_labels = 1
-            module, report = loader.from_pretrained(source, config=config, dtype=torch.float32,
-                                                    output_loading_info=True, **extra)
+            module, report = loader.from_pretrained(
+                source, config=config, dtype=torch.float32, output_loading_info=True, **extra
+            )
             tokenizer = AutoTokenizer.from_pretrained(source, **extra)
         except (OSError, ValueError, ImportError) as error:
-            raise UsageError(f"cannot open the causal language model {source!r} ({first_line(error)}); give a folder "
-                             "that holds it, or fetch it where the Hub can be reached and pass that folder") from error
+            raise UsageError(
+                f"cannot open the causal language model {source!r} ({first_line(error)}); give a folder "
+                "that holds it, or fetch it where the Hub can be reached and pass that folder"
+            ) from error
     new = tuple(name for name, _ in module.named_parameters() if name in set(report["missing_keys"]))
     lost = [name for name in new if task == "lm" or not name.startswith("score.")]
     if lost:
-        raise UsageError(f"the checkpoint in {source} lacks {len(lost)} weights of a causal language model, such as "
-                         f"{lost[0]!r}; name another base")
+        raise UsageError(
+            f"the checkpoint in {source} lacks {len(lost)} weights of a causal language model, such as "
+            f"{lost[0]!r}; name another base"
+        )
     forget_quantisation(module)
     if new:
         start_new_parameters(module, new, seed=seed, head=head)
@@ -107,18 +113,25 @@ def check_causal(source: str, config: Any, task: Literal["lm", "head"]) -> None:
     kind, architecture = getattr(config, "model_type", ""), architecture_of(config)
     decodes = architecture is None or architecture.endswith(CAUSAL) or kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or not decodes:
-        raise UsageError(f"{source} is no causal language model ({architecture or kind}); open it with --kind "
-                         "cross-encoder or bi-encoder")
+        raise UsageError(
+            f"{source} is no causal language model ({architecture or kind}); open it with --kind "
+            "cross-encoder or bi-encoder"
+        )
     if architecture is None or architecture.endswith(CAUSAL):
         return
     if architecture.endswith(CLASSIFIER) and task == "head":
         if config.num_labels != 1:
             raise UsageError(f"{source} classifies into {config.num_labels} labels; a ranker needs one score")
         return
-    raise UsageError(f"{source} holds a {architecture}: as a causal language model its head would be drawn at random "
-                     "and it would rank at random; " + (
-                         "read its own score with view='head'" if architecture.endswith(CLASSIFIER) else
-                         "give a checkpoint saved with its language-model head"))
+    raise UsageError(
+        f"{source} holds a {architecture}: as a causal language model its head would be drawn at random "
+        "and it would rank at random; "
+        + (
+            "read its own score with view='head'"
+            if architecture.endswith(CLASSIFIER)
+            else "give a checkpoint saved with its language-model head"
+        )
+    )
 
 
 def forget_quantisation(module: nn.Module) -> None:
@@ -152,6 +165,8 @@ def applies_chat(tokenizer: Any, chat: str, source: str) -> bool:
     told = next((turn for turn in TURNS if turn in vocabulary), None)
     name = Path(source).name.lower()
     if chat == "on" or told or "instruct" in name or name.endswith(("-chat", "-it")):
-        raise UsageError(f"{source} is a chat model ({told or 'by its name'}) without its chat template, and would "
-                         "rank at random; put its chat_template.jinja beside the tokenizer, or say chat='off'")
+        raise UsageError(
+            f"{source} is a chat model ({told or 'by its name'}) without its chat template, and would "
+            "rank at random; put its chat_template.jinja beside the tokenizer, or say chat='off'"
+        )
     return False

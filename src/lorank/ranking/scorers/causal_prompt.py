@@ -36,8 +36,9 @@ class Prompt:
     def question(cls, tokenizer: Any, text: str, chat: bool) -> Self:
         """Return the prompt whose reply is read: ``text`` as the user's turn, up to where the reply begins."""
         if chat:
-            rendered = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False,
-                                                     add_generation_prompt=True)
+            rendered = tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+            )
         else:
             rendered = f"{text}\n\nAnswer:"
         return cls.of(tokenizer, rendered, chat)
@@ -45,9 +46,14 @@ class Prompt:
     @classmethod
     def answer(cls, tokenizer: Any, chat: bool) -> Self:
         """Return the prompt in which the document is the reply to the query, ended by the end token."""
-        text = ANSWER if not chat else tokenizer.apply_chat_template(
-            [{"role": "user", "content": QUERY}, {"role": "assistant", "content": DOCUMENT}], tokenize=False)
-        made = cls.of(tokenizer, text[:text.index(DOCUMENT) + len(DOCUMENT)], chat)
+        text = (
+            ANSWER
+            if not chat
+            else tokenizer.apply_chat_template(
+                [{"role": "user", "content": QUERY}, {"role": "assistant", "content": DOCUMENT}], tokenize=False
+            )
+        )
+        made = cls.of(tokenizer, text[: text.index(DOCUMENT) + len(DOCUMENT)], chat)
         return cls(made.before, made.between, (tokenizer.eos_token_id,), made.spaced_query, made.spaced_document)
 
     @classmethod
@@ -56,7 +62,7 @@ class Prompt:
         at, to = text.find(QUERY), text.find(DOCUMENT)
         if not 0 <= at < to or text.count(QUERY) != 1 or text.count(DOCUMENT) != 1:
             raise UsageError(f"a prompt has {QUERY} and then {DOCUMENT}, each once; this one is {text!r}")
-        pieces = text[:at], text[at + len(QUERY):to], text[to + len(DOCUMENT):]
+        pieces = text[:at], text[at + len(QUERY) : to], text[to + len(DOCUMENT) :]
         ids = [tuple(tokenizer(piece.removesuffix(" "), add_special_tokens=False)["input_ids"]) for piece in pieces[:2]]
         begin = () if chat else beginning(tokenizer)
         last = tuple(tokenizer(pieces[2], add_special_tokens=False)["input_ids"]) if pieces[2] else ()
@@ -76,7 +82,7 @@ def question_text(view: str, prompt: str | None) -> str:
 
 def answer_token(tokenizer: Any, word: str, chat: bool) -> int:
     """Return the one token of an answer: as the reply begins with it after a template, with a space after a text."""
-    for spelling in ((word, f" {word}") if chat else (f" {word}", word)):
+    for spelling in (word, f" {word}") if chat else (f" {word}", word):
         ids = tokenizer.encode(spelling, add_special_tokens=False)
         if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
             return int(ids[0])

@@ -32,7 +32,8 @@ IDENTITY = "torch.nn.modules.linear.Identity"
 
 FIRST_TOKEN_HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "BertForSequenceClassification": lambda model, first: model.classifier(
-        model.dropout(model.bert.pooler(first.unsqueeze(1)))),
+        model.dropout(model.bert.pooler(first.unsqueeze(1)))
+    ),
     "RobertaForSequenceClassification": lambda model, first: model.classifier(first.unsqueeze(1)),
     "XLMRobertaForSequenceClassification": lambda model, first: model.classifier(first.unsqueeze(1)),
 }
@@ -50,8 +51,9 @@ class PairInputs:
         """Return how many documents of ``pairs`` do not fit beside their query in ``room`` tokens."""
         lengths = self.documents.lengths[pairs[:, 1]]
         too_long = self.queries.lengths[pairs[:, 0]] + lengths > room
-        return Truncation(len(np.unique(pairs[:, 1])), len(np.unique(pairs[too_long, 1])),
-                          int(lengths.max(initial=0)), room)
+        return Truncation(
+            len(np.unique(pairs[:, 1])), len(np.unique(pairs[too_long, 1])), int(lengths.max(initial=0)), room
+        )
 
     def with_longest_query(self) -> np.ndarray:
         """Return the pairs [documents, 2] of the longest query with every document."""
@@ -90,16 +92,24 @@ class CrossEncoder(TextRanker[PairInputs]):
     kind: ClassVar[str] = "cross-encoder"
     score_scale: ClassVar[str] = "logit"
 
-    def __init__(self, base: str | Path, *, max_length: int | None = None, seed: int = 0,
-                 head: Literal["zero", "random"] = "zero", dtype: Dtype = "float32", long: Long = "truncate",
-                 overlap: int | None = None, token_budget: int | None = None) -> None:
+    def __init__(
+        self,
+        base: str | Path,
+        *,
+        max_length: int | None = None,
+        seed: int = 0,
+        head: Literal["zero", "random"] = "zero",
+        dtype: Dtype = "float32",
+        long: Long = "truncate",
+        overlap: int | None = None,
+        token_budget: int | None = None,
+    ) -> None:
         loaded = load_pretrained(base, "classifier", seed=seed, head=head)
         self.seed, self.head = seed, head
         self.path_logits: Callable[[Ragged], np.ndarray] | None = None
         most = longest_input(loaded.tokenizer, loaded.module.config)
         max_length = max_length or min(most, 512)
-        self._open(loaded, max_length=max_length, dtype=dtype, long=long,
-                   overlap=overlap, token_budget=token_budget)
+        self._open(loaded, max_length=max_length, dtype=dtype, long=long, overlap=overlap, token_budget=token_budget)
 
     @property
     def room(self) -> int:
@@ -108,8 +118,7 @@ class CrossEncoder(TextRanker[PairInputs]):
 
     def prepare(self, queries: Sequence[str], documents: Documents) -> PairInputs:
         """Tokenise queries and documents once, apart from each other."""
-        return PairInputs(tokenize(self.tokenizer, queries, self.room),
-                          tokenize(self.tokenizer, documents, self.room))
+        return PairInputs(tokenize(self.tokenizer, queries, self.room), tokenize(self.tokenizer, documents, self.room))
 
     def forward(self, inputs: PairInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
         """Return scores [batch, list]; a pair that stands in several places is read once."""
@@ -129,8 +138,7 @@ class CrossEncoder(TextRanker[PairInputs]):
         kept_q, kept_d = share_room(q, d, self.room)
         start_q = q - kept_q if self.template.from_left else np.zeros_like(q)
         start_d = d - kept_d if self.template.from_left else np.zeros_like(d)
-        return PairSpans(Span(pairs[:, 0], start_q, kept_q), Span(pairs[:, 1], start_d, kept_d),
-                         np.arange(len(pairs)))
+        return PairSpans(Span(pairs[:, 0], start_q, kept_q), Span(pairs[:, 1], start_d, kept_d), np.arange(len(pairs)))
 
     def passage_spans(self, inputs: PairInputs, pairs: np.ndarray) -> PairSpans:
         """Return the passages of each pair: the query with each window of the document that fills the room."""
@@ -157,8 +165,9 @@ class CrossEncoder(TextRanker[PairInputs]):
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32):
             return self.module(**padded).logits.squeeze(-1).float()
 
-    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
-                    listen: Listen | None = None) -> np.ndarray:
+    def score_pairs(
+        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+    ) -> np.ndarray:
         """Return logits of the pairs, float32 [n]; each text is tokenised once, each pair read once.
 
         ``listen`` hears how many of the pairs (or passages of pairs) are read.
@@ -182,8 +191,11 @@ class CrossEncoder(TextRanker[PairInputs]):
         dtype, done = self.scoring_dtype(), 0
         chosen = self.path_logits
         lengths = spans.query.length + spans.document.length + self.template.pair_cost
-        keys = inputs.queries.keys[spans.query.text] * 31 + inputs.documents.keys[spans.document.text] * 7 \
+        keys = (
+            inputs.queries.keys[spans.query.text] * 31
+            + inputs.documents.keys[spans.document.text] * 7
             + spans.document.start
+        )
         with scoring(self.module):
             packed = PackedEncoder(self.module.base_model, dtype) if self.can_pack() and chosen is None else None
             for rows in batches_by_length(lengths, self.scoring_budget(), keys):
@@ -218,8 +230,14 @@ class CrossEncoder(TextRanker[PairInputs]):
 
     def options(self) -> dict[str, Any]:
         """Return the constructor's further arguments."""
-        return {"max_length": self.max_length, "seed": self.seed, "head": self.head, "dtype": self.dtype,
-                "long": self.long, "overlap": self.overlap}
+        return {
+            "max_length": self.max_length,
+            "seed": self.seed,
+            "head": self.head,
+            "dtype": self.dtype,
+            "long": self.long,
+            "overlap": self.overlap,
+        }
 
     def write_peer_files(self, folder: Path) -> None:
         """Write what makes ``sentence_transformers.CrossEncoder(folder).predict`` return logits.
@@ -233,14 +251,28 @@ class CrossEncoder(TextRanker[PairInputs]):
         path = folder / "tokenizer_config.json"
         settings = json.loads(path.read_text(encoding="utf-8"))
         write_json(path, settings | {"model_max_length": self.max_length})
-        write_json(folder / "modules.json", [{"idx": 0, "name": "0", "path": "", "type":
-                                              "sentence_transformers.base.modules.transformer.Transformer"}])
-        write_json(folder / "sentence_bert_config.json", {
-            "transformer_task": "sequence-classification", "module_output_name": "scores",
-            "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}}})
-        write_json(folder / "config_sentence_transformers.json", {
-            "__version__": {}, "model_type": "CrossEncoder", "activation_fn": IDENTITY, "prompts": {},
-            "default_prompt_name": None})
+        write_json(
+            folder / "modules.json",
+            [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}],
+        )
+        write_json(
+            folder / "sentence_bert_config.json",
+            {
+                "transformer_task": "sequence-classification",
+                "module_output_name": "scores",
+                "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
+            },
+        )
+        write_json(
+            folder / "config_sentence_transformers.json",
+            {
+                "__version__": {},
+                "model_type": "CrossEncoder",
+                "activation_fn": IDENTITY,
+                "prompts": {},
+                "default_prompt_name": None,
+            },
+        )
 
 
 def gathered(values: np.ndarray, owner: np.ndarray, long: Long) -> np.ndarray:

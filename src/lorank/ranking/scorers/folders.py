@@ -15,8 +15,12 @@ from lorank.errors import DataError, LorankError
 
 CARD = "lorank.json"
 PROBE_QUERIES = ("how are lists sorted", "what is low-rank adaptation?")
-PROBE_DOCUMENTS = ("sorted() returns a new list in ascending order.",
-                   "A matrix of rank r is a sum of r outer products.", "", "Rankers order documents. " * 40)
+PROBE_DOCUMENTS = (
+    "sorted() returns a new list in ascending order.",
+    "A matrix of rank r is a sum of r outer products.",
+    "",
+    "Rankers order documents. " * 40,
+)
 
 
 @contextlib.contextmanager
@@ -55,8 +59,12 @@ def read_card(folder: str | Path, kind: str | None = None) -> dict[str, Any]:
     """Return lorank.json of a saved ranker; raise DataError when it is missing or of another kind."""
     path = Path(folder) / CARD
     if not path.is_file():
-        raise DataError(folder, None, f"no {CARD}: not a folder that a ranker was saved to (or never finished)",
-                        "give the folder that save() wrote")
+        raise DataError(
+            folder,
+            None,
+            f"no {CARD}: not a folder that a ranker was saved to (or never finished)",
+            "give the folder that save() wrote",
+        )
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -74,5 +82,7 @@ def check_same_scores(before: np.ndarray, after: np.ndarray, folder: Path, toler
     scale = max(1.0, float(np.abs(before).max(initial=0.0)))
     worst = float(np.abs(before - after).max(initial=0.0))
     if not worst <= tolerance * scale:
-        raise LorankError(f"the ranker re-opened from {folder} moves scores by up to {worst:.3g}: something in it is "
-                          "not part of the checkpoint (an adapter? merge or detach it, or save the adapter itself)")
+        raise LorankError(
+            f"the ranker re-opened from {folder} moves scores by up to {worst:.3g}: something in it is "
+            "not part of the checkpoint (an adapter? merge or detach it, or save the adapter itself)"
+        )

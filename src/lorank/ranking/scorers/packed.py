@@ -34,10 +34,14 @@ Project = Callable[[Sequence[nn.Module], torch.dtype], Projections]
 def can_pack(backbone: nn.Module) -> bool:
     """Return True for the encoders that ``encode_packed`` knows, as transformers made them."""
     config = getattr(backbone, "config", None)
-    return (type(backbone).__name__ in PACKABLE and type(backbone).__module__.startswith("transformers.")
-            and not config.is_decoder and not config.add_cross_attention
-            and getattr(config, "position_embedding_type", "absolute") in ("absolute", None)
-            and not any(getattr(part, "gradient_checkpointing", False) for part in backbone.modules()))
+    return (
+        type(backbone).__name__ in PACKABLE
+        and type(backbone).__module__.startswith("transformers.")
+        and not config.is_decoder
+        and not config.add_cross_attention
+        and getattr(config, "position_embedding_type", "absolute") in ("absolute", None)
+        and not any(getattr(part, "gradient_checkpointing", False) for part in backbone.modules())
+    )
 
 
 @dataclass(frozen=True)
@@ -119,10 +123,16 @@ def attention_group(lengths: np.ndarray, first: int, begin: int, device: torch.d
     inside = np.arange(longest) < lengths[:, None]
     places = np.zeros(inside.shape, np.int64)
     places[inside] = np.arange(tokens)
-    return Group(begin, begin + tokens, first, count, longest,
-                 torch.from_numpy(places.reshape(-1)).to(device),
-                 torch.from_numpy(np.flatnonzero(inside)).to(device),
-                 torch.from_numpy(inside[:, None, None, :]).to(device))
+    return Group(
+        begin,
+        begin + tokens,
+        first,
+        count,
+        longest,
+        torch.from_numpy(places.reshape(-1)).to(device),
+        torch.from_numpy(np.flatnonzero(inside)).to(device),
+        torch.from_numpy(inside[:, None, None, :]).to(device),
+    )
 
 
 @dataclass(frozen=True)
@@ -157,15 +167,15 @@ class PackedLayer:
 
     def attend_all(self, query: Tensor, key: Tensor, value: Tensor, group: Group) -> Tensor:
         """Return the context of every token of a group [tokens of the group, dim]."""
-        q, k, v = (self.spread(part[group.begin:group.end], group) for part in (query, key, value))
+        q, k, v = (self.spread(part[group.begin : group.end], group) for part in (query, key, value))
         context = self.weigh(q, k, v, group).transpose(1, 2).reshape(group.count * group.longest, -1)
         return context if group.real is None else Collect.apply(context, group.real)
 
     def attend_first(self, query: Tensor, key: Tensor, value: Tensor, group: Group) -> Tensor:
         """Return the context of the first token of each sequence of a group [count, dim]."""
-        q = query[group.first:group.first + group.count]
+        q = query[group.first : group.first + group.count]
         q = q.view(group.count, 1, self.heads, -1).transpose(1, 2)
-        k, v = (self.spread(part[group.begin:group.end], group) for part in (key, value))
+        k, v = (self.spread(part[group.begin : group.end], group) for part in (key, value))
         return self.weigh(q, k, v, group).transpose(1, 2).reshape(group.count, -1)
 
     def spread(self, tokens: Tensor, group: Group) -> Tensor:
@@ -185,14 +195,19 @@ def packed_layer(layer: Any, heads: int, dtype: torch.dtype, project: "Project |
     attention, output = layer.attention, layer.output
     q, k, v = attention.self.query, attention.self.key, attention.self.value
     return PackedLayer(
-        query=project([q], dtype), key_value=project([k, v], dtype),
+        query=project([q], dtype),
+        key_value=project([k, v], dtype),
         query_key_value=project([q, k, v], dtype),
         attention_output=project([attention.output.dense], dtype),
         attention_norm=attention.output.LayerNorm,
-        feed_forward=project([layer.intermediate.dense], dtype), output=project([output.dense], dtype),
-        output_norm=output.LayerNorm, activation=layer.intermediate.intermediate_act_fn,
-        heads=heads, dropout=output.dropout,
-        attention_dropout=attention.self.dropout.p if layer.training else 0.0)
+        feed_forward=project([layer.intermediate.dense], dtype),
+        output=project([output.dense], dtype),
+        output_norm=output.LayerNorm,
+        activation=layer.intermediate.intermediate_act_fn,
+        heads=heads,
+        dropout=output.dropout,
+        attention_dropout=attention.self.dropout.p if layer.training else 0.0,
+    )
 
 
 def is_plain(module: nn.Module) -> bool:
@@ -244,6 +259,7 @@ class PackedEncoder:
         begins = np.cumsum(batch.lengths) - batch.lengths
         positions = np.arange(len(batch.ids)) - np.repeat(begins, batch.lengths)
         positions = positions + (0 if start is None else start + 1)
-        ids, types, places = (torch.from_numpy(part).to(device).unsqueeze(0)
-                              for part in (batch.ids, batch.types, positions))
+        ids, types, places = (
+            torch.from_numpy(part).to(device).unsqueeze(0) for part in (batch.ids, batch.types, positions)
+        )
         return self.embeddings(input_ids=ids, token_type_ids=types, position_ids=places)[0]

@@ -40,8 +40,9 @@ class GridPairs:
         return empty.masked_scatter(mask.to(scores.device), scores[torch.from_numpy(self.at).to(scores.device)])
 
 
-def used_texts(queries: Sequence[str], documents: Documents,
-               pairs: np.ndarray) -> tuple[list[str], list[str], np.ndarray]:
+def used_texts(
+    queries: Sequence[str], documents: Documents, pairs: np.ndarray
+) -> tuple[list[str], list[str], np.ndarray]:
     """Return the queries and the documents that stand in ``pairs`` [n, 2], and the pairs of positions in those.
 
     >>> used_texts(["a", "b"], ["x", "y", "z"], np.array([[1, 2], [1, 0]]))

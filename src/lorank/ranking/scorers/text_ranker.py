@@ -42,8 +42,10 @@ class Truncation:
     limit: int
 
     def __str__(self) -> str:
-        return (f"{self.truncated} of {self.texts} documents have more than {self.limit} tokens "
-                f"(the longest {self.longest})")
+        return (
+            f"{self.truncated} of {self.texts} documents have more than {self.limit} tokens "
+            f"(the longest {self.longest})"
+        )
 
 
 class TextRanker(TrainableRanker[Inputs]):
@@ -53,8 +55,16 @@ class TextRanker(TrainableRanker[Inputs]):
     training is always float32. ``token_budget`` bounds the tokens of one scoring batch.
     """
 
-    def _open(self, base: Pretrained, *, max_length: int, dtype: Dtype, long: Long, overlap: int | None,
-              token_budget: int | None) -> None:
+    def _open(
+        self,
+        base: Pretrained,
+        *,
+        max_length: int,
+        dtype: Dtype,
+        long: Long,
+        overlap: int | None,
+        token_budget: int | None,
+    ) -> None:
         """Keep the parts of a loaded base and check the options."""
         self.base, self.new_parameters = base.name, base.new
         self.module, self.tokenizer = base.module, base.tokenizer

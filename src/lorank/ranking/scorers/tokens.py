@@ -50,7 +50,7 @@ class TokenTable:
 
     def row(self, text: int) -> np.ndarray:
         """Return the ids of one text."""
-        return self.ids[self.offsets[text]:self.offsets[text + 1]]
+        return self.ids[self.offsets[text] : self.offsets[text + 1]]
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], limit: int, prefix: str = "") -> TokenTable:
@@ -93,8 +93,10 @@ class Ragged:
         inside = np.arange(self.lengths.max(initial=0)) < self.lengths[:, None]
         ids = np.full(inside.shape, pad_id, np.int64)
         ids[inside] = self.ids
-        batch = {"input_ids": torch.from_numpy(ids).to(device),
-                 "attention_mask": torch.from_numpy(inside.astype(np.int64)).to(device)}
+        batch = {
+            "input_ids": torch.from_numpy(ids).to(device),
+            "attention_mask": torch.from_numpy(inside.astype(np.int64)).to(device),
+        }
         if with_types:
             types = np.zeros(inside.shape, np.int64)
             types[inside] = self.types
@@ -147,10 +149,14 @@ class Template:
         at_a = find(pair_ids, a, 0)
         at_b = find(pair_ids, b, at_a + len(a))
         pair_cuts = (slice(0, at_a), slice(at_a + len(a), at_b), slice(at_b + len(b), None))
-        return cls(tuple(tuple(ids[c]) for c in cuts), tuple(tuple(types[c]) for c in cuts),
-                   tuple(tuple(pair_ids[c]) for c in pair_cuts), tuple(tuple(pair_types[c]) for c in pair_cuts),
-                   (types[at], pair_types[at_a], pair_types[at_b]),
-                   getattr(tokenizer, "truncation_side", "right") == "left")
+        return cls(
+            tuple(tuple(ids[c]) for c in cuts),
+            tuple(tuple(types[c]) for c in cuts),
+            tuple(tuple(pair_ids[c]) for c in pair_cuts),
+            tuple(tuple(pair_types[c]) for c in pair_cuts),
+            (types[at], pair_types[at_a], pair_types[at_b]),
+            getattr(tokenizer, "truncation_side", "right") == "left",
+        )
 
     @property
     def single_cost(self) -> int:
@@ -169,15 +175,22 @@ class Template:
 
     def assemble_single(self, table: TokenTable, span: Span) -> Ragged:
         """Return each text span between its special tokens."""
-        parts = [(self.single[0], self.types_single[0]), (table, span, self.text_types[0]),
-                 (self.single[1], self.types_single[1])]
+        parts = [
+            (self.single[0], self.types_single[0]),
+            (table, span, self.text_types[0]),
+            (self.single[1], self.types_single[1]),
+        ]
         return interleave(parts, len(span))
 
     def assemble_pair(self, first: TokenTable, a: Span, second: TokenTable, b: Span) -> Ragged:
         """Return each pair of text spans between its special tokens."""
-        parts = [(self.pair[0], self.types_pair[0]), (first, a, self.text_types[1]),
-                 (self.pair[1], self.types_pair[1]), (second, b, self.text_types[2]),
-                 (self.pair[2], self.types_pair[2])]
+        parts = [
+            (self.pair[0], self.types_pair[0]),
+            (first, a, self.text_types[1]),
+            (self.pair[1], self.types_pair[1]),
+            (second, b, self.text_types[2]),
+            (self.pair[2], self.types_pair[2]),
+        ]
         return interleave(parts, len(a))
 
 
@@ -227,7 +240,7 @@ def passages(text: str, tokenizer: Any, *, tokens: int = 200, overlap: int = 50)
     if len(places) <= tokens:
         return [text]
     _, starts, lengths = windows(np.array([len(places)]), np.array([tokens]), overlap)
-    return [text[places[a][0]:places[a + n - 1][1]] for a, n in zip(starts, lengths)]
+    return [text[places[a][0] : places[a + n - 1][1]] for a, n in zip(starts, lengths)]
 
 
 def interleave(parts: Sequence[tuple], count: int) -> Ragged:
@@ -258,8 +271,11 @@ def probe_texts(tokenizer: Any) -> tuple[str, str]:
     seen: list[str] = []
     for text in ("the", "a", "of", "x", "1", "z", "e", "o", "word", "b", "c", "d"):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if ids and not special & set(ids) and all(
-                ids != tokenizer(other, add_special_tokens=False)["input_ids"] for other in seen):
+        if (
+            ids
+            and not special & set(ids)
+            and all(ids != tokenizer(other, add_special_tokens=False)["input_ids"] for other in seen)
+        ):
             seen.append(text)
         if len(seen) == 2:
             return seen[0], seen[1]
@@ -268,6 +284,6 @@ def probe_texts(tokenizer: Any) -> tuple[str, str]:
 
 def find(row: list[int], part: list[int], start: int) -> int:
     for at in range(start, len(row) - len(part) + 1):
-        if row[at:at + len(part)] == part:
+        if row[at : at + len(part)] == part:
             return at
     raise UsageError("the tokenizer does not keep a text's tokens together when it adds special tokens")

@@ -19,5 +19,13 @@ from lorank.ranking.strategies.reranking import Reranked, rerank
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["ALIASES", "STRATEGIES", "Reranked", "Standing", "Strategy", "register_strategy", "rerank",
-           "strategy_options"]
+__all__ = [
+    "ALIASES",
+    "STRATEGIES",
+    "Reranked",
+    "Standing",
+    "Strategy",
+    "register_strategy",
+    "rerank",
+    "strategy_options",
+]

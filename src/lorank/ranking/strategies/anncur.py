@@ -36,8 +36,11 @@ class Found:
     calls: int
 
 
-@catalogued("anncur", area="retrieve", title="Efficient Nearest Neighbor Search for Cross-Encoder Models using Matrix "
-            "Factorization")
+@catalogued(
+    "anncur",
+    area="retrieve",
+    title="Efficient Nearest Neighbor Search for Cross-Encoder Models using Matrix Factorization",
+)
 class CurIndex:
     """An index of items by a cross-encoder's scores with anchor queries.
 
@@ -52,8 +55,9 @@ class CurIndex:
     [2.0, 4.0, 6.0]
     """
 
-    def __init__(self, scores: np.ndarray, anchors: int | Sequence[int], *, cutoff: float = 1e-6,
-                 seed: int = 0) -> None:
+    def __init__(
+        self, scores: np.ndarray, anchors: int | Sequence[int], *, cutoff: float = 1e-6, seed: int = 0
+    ) -> None:
         self.scores = np.asarray(scores, np.float64)
         if self.scores.ndim != 2 or not self.scores.size or not np.isfinite(self.scores).all():
             raise UsageError("an index needs finite scores [anchor queries, items], one of each at least")
@@ -63,8 +67,11 @@ class CurIndex:
                 raise UsageError(f"{anchors} anchors of {items} items cannot be drawn")
             anchors = np.random.default_rng(seed).choice(items, anchors, replace=False).tolist()
         self.anchors = [int(item) for item in anchors]
-        if not self.anchors or len(set(self.anchors)) != len(self.anchors) or not all(
-                0 <= item < items for item in self.anchors):
+        if (
+            not self.anchors
+            or len(set(self.anchors)) != len(self.anchors)
+            or not all(0 <= item < items for item in self.anchors)
+        ):
             raise UsageError(f"anchors are different positions from 0 to {items - 1}, one at least")
         self._inverse = np.linalg.pinv(self.scores[:, self.anchors], rcond=cutoff)
 

@@ -43,16 +43,20 @@ def latin_square(count: int, size: int, replicates: int, generator: np.random.Ge
     Two documents meet at most once where the squares are orthogonal: r <= 3, or r <= k + 1 for k prime.
     """
     if count > size * size:
-        raise UsageError(f"a latin-square design holds size^2 = {size * size} documents, not {count}; take a size of "
-                         f"{int(np.ceil(np.sqrt(count)))} or more, or the equi-replicate design")
+        raise UsageError(
+            f"a latin-square design holds size^2 = {size * size} documents, not {count}; take a size of "
+            f"{int(np.ceil(np.sqrt(count)))} or more, or the equi-replicate design"
+        )
     prime = size > 1 and all(size % divisor for divisor in range(2, int(size**0.5) + 1))
     if not 1 <= replicates <= (size + 1 if prime else 3):
-        raise UsageError(f"a latin-square design of size {size} has 1 to {size + 1 if prime else 3} replicates, "
-                         f"not {replicates}")
+        raise UsageError(
+            f"a latin-square design of size {size} has 1 to {size + 1 if prime else 3} replicates, not {replicates}"
+        )
     row, column = np.divmod(np.arange(size * size), size)
     cell = np.full(size * size, -1)
     cell[generator.permutation(size * size)[:count] if count < size * size else np.arange(count)] = (
-        generator.permutation(count))
+        generator.permutation(count)
+    )
     lines = [row, column, *((t * row + column) % size for t in range(1, size))][:replicates]
     blocks = [cell[line == value].tolist() for line in lines for value in range(size)]
     return [filled for block in blocks if len(filled := [d for d in block if d >= 0])]
@@ -65,8 +69,10 @@ def triangular(count: int, size: int, replicates: int, generator: np.random.Gene
     """
     number = int(np.ceil((1 + np.sqrt(1 + 8 * count)) / 2))
     if number - 1 > size:
-        raise UsageError(f"a triangular design of {count} documents needs blocks of {number - 1}, not {size}; take a "
-                         "size of that or more, or the equi-replicate design")
+        raise UsageError(
+            f"a triangular design of {count} documents needs blocks of {number - 1}, not {size}; take a "
+            "size of that or more, or the equi-replicate design"
+        )
     blocks: Blocks = [[] for _ in range(number)]
     pairs = zip(*np.triu_indices(number, 1))
     for d, (i, j) in zip(generator.permutation(count).tolist(), pairs):
@@ -87,7 +93,10 @@ def all_pairs(count: int, size: int, replicates: int, generator: np.random.Gener
 
 
 DESIGNS: dict[str, Callable[[int, int, int, np.random.Generator], Blocks]] = {
-    "equi-replicate": equi_replicate, "latin-square": latin_square, "triangular": triangular,
-    "random": random_blocks, "all-pairs": all_pairs,
+    "equi-replicate": equi_replicate,
+    "latin-square": latin_square,
+    "triangular": triangular,
+    "random": random_blocks,
+    "all-pairs": all_pairs,
 }
 """The designs by name."""

@@ -25,8 +25,11 @@ from lorank.ranking.judges import Session
 from lorank.ranking.strategies.registry import Standing, register_strategy
 
 
-@register_strategy("dynamicrag", title="DynamicRAG: Leveraging Outputs of Large Language Model as Feedback for "
-                   "Dynamic Reranking in Retrieval-Augmented Generation")
+@register_strategy(
+    "dynamicrag",
+    title="DynamicRAG: Leveraging Outputs of Large Language Model as Feedback for "
+    "Dynamic Reranking in Retrieval-Augmented Generation",
+)
 def dynamicrag(session: Session, top: int, generator: np.random.Generator) -> Standing:
     """Put the documents that the judge selects first, and say how many they are."""
     chosen = session.selection(range(session.count))
@@ -34,8 +37,15 @@ def dynamicrag(session: Session, top: int, generator: np.random.Generator) -> St
     return Standing([*chosen, *(d for d in range(session.count) if d not in named)], selected=len(chosen))
 
 
-def generator_reward(*, exact_match: float, similarity: float, fluency: float, length: int, judge: float,
-                     weights: tuple[float, float, float, float, float] = (0.2, 0.2, 0.2, 0.2, 0.2)) -> float:
+def generator_reward(
+    *,
+    exact_match: float,
+    similarity: float,
+    fluency: float,
+    length: int,
+    judge: float,
+    weights: tuple[float, float, float, float, float] = (0.2, 0.2, 0.2, 0.2, 0.2),
+) -> float:
     """Return the reward of a selection, from what the generator wrote with it.
 
     Args:

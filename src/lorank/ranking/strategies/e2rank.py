@@ -41,10 +41,20 @@ class Rescored:
     prompt: str
 
 
-@catalogued("e2rank", area="rerank", title="E^2Rank: Your Text Embedding can Also be an Effective and Efficient "
-            "Listwise Reranker")
-def e2rank(query: str, documents: Sequence[str], encoder: Encoder, *, vectors: np.ndarray | None = None,
-           feedback: int = 20, words: int = 64) -> Rescored:
+@catalogued(
+    "e2rank",
+    area="rerank",
+    title="E^2Rank: Your Text Embedding can Also be an Effective and Efficient Listwise Reranker",
+)
+def e2rank(
+    query: str,
+    documents: Sequence[str],
+    encoder: Encoder,
+    *,
+    vectors: np.ndarray | None = None,
+    feedback: int = 20,
+    words: int = 64,
+) -> Rescored:
     """Rerank documents by the similarity of their vectors to a listwise prompt.
 
     Args:

@@ -14,7 +14,8 @@ from lorank.ranking.strategies.windows import slide
 
 
 @register_strategy("first", title="FIRST: Faster Improved Listwise Reranking with Single Token Decoding")
-def first(session: Session, top: int, generator: np.random.Generator, *, size: int = 20, step: int = 10,
-          passes: int = 1) -> Standing:
+def first(
+    session: Session, top: int, generator: np.random.Generator, *, size: int = 20, step: int = 10, passes: int = 1
+) -> Standing:
     """Order windows of ``size`` documents, moving up by ``step``, ``passes`` times, by one token each."""
     return Standing(slide(session, list(range(session.count)), size, step, passes, "identifiers"))

@@ -10,9 +10,12 @@ from lorank.ranking.judges import Session
 from lorank.ranking.strategies.registry import Standing, register_strategy
 
 
-@register_strategy("full", title="Sliding Windows Are Not the End: Exploring Full Ranking with Long-Context Large "
-                   "Language Models", aliases=("full-ranking-longctx",),
-                   published="full-ranking-longctx")
+@register_strategy(
+    "full",
+    title="Sliding Windows Are Not the End: Exploring Full Ranking with Long-Context Large Language Models",
+    aliases=("full-ranking-longctx",),
+    published="full-ranking-longctx",
+)
 def full(session: Session, top: int, generator: np.random.Generator) -> Standing:
     """Order by one listwise question."""
     return Standing(session.orders([range(session.count)])[0])

@@ -13,8 +13,9 @@ from lorank.ranking.strategies.registry import Standing, by_score, register_stra
 
 
 @register_strategy("grouprank", title="GroupRank: A Groupwise Reranking Paradigm Driven by Reinforcement Learning")
-def grouprank(session: Session, top: int, generator: np.random.Generator, *, size: int = 10,
-              shuffle: bool = True) -> Standing:
+def grouprank(
+    session: Session, top: int, generator: np.random.Generator, *, size: int = 10, shuffle: bool = True
+) -> Standing:
     """Order by scores given in groups of ``size``; without ``shuffle`` groups are neighbours in the order given."""
     if size < 1:
         raise UsageError(f"size must be 1 or above, got {size}")

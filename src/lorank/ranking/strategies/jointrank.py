@@ -17,8 +17,16 @@ from lorank.ranking.strategies.tally import TALLIES, Comparisons
 
 
 @register_strategy("jointrank", title="JointRank: Rank Large Set with Single Pass")
-def jointrank(session: Session, top: int, generator: np.random.Generator, *, design: str = "equi-replicate",
-              size: int = 20, replicates: int = 3, aggregation: str = "pagerank") -> Standing:
+def jointrank(
+    session: Session,
+    top: int,
+    generator: np.random.Generator,
+    *,
+    design: str = "equi-replicate",
+    size: int = 20,
+    replicates: int = 3,
+    aggregation: str = "pagerank",
+) -> Standing:
     """Order by blocks of ``size`` documents, each document in ``replicates`` of them; one block if all fit in it.
 
     ``design`` is a name in ``designs.DESIGNS`` and ``aggregation`` one in ``tally.TALLIES``.

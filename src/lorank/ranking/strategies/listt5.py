@@ -34,8 +34,7 @@ class _Match:
 
 
 @register_strategy("listt5", title="ListT5: Listwise Reranking with Fusion-in-Decoder Improves Zero-shot Retrieval")
-def listt5(session: Session, top: int, generator: np.random.Generator, *, size: int = 5,
-           outputs: int = 2) -> Standing:
+def listt5(session: Session, top: int, generator: np.random.Generator, *, size: int = 5, outputs: int = 2) -> Standing:
     """Take the top from a tournament of ``size`` documents a match; ``outputs`` places of an answer are kept."""
     if size < 2 or not 1 <= outputs <= size:
         raise UsageError(f"a match needs 2 documents or more and 1 <= outputs <= size, got {size} and {outputs}")

@@ -71,26 +71,49 @@ def candidates(count: int, top: int, longest: int = 20) -> list[Candidate]:
     """Return the strategies worth comparing for ``count`` documents and a judge that reads ``longest`` at once."""
     fits = min(longest, count)
     found: list[Candidate] = [
-        ("pointwise", {}), ("prp", {"method": "heapsort"}), ("prp", {"method": "sliding"}),
-        ("prp", {"method": "quicksort"}), ("sparse-pairwise", {"share": min(1.0, 10 / max(count - 1, 1))})]
+        ("pointwise", {}),
+        ("prp", {"method": "heapsort"}),
+        ("prp", {"method": "sliding"}),
+        ("prp", {"method": "quicksort"}),
+        ("sparse-pairwise", {"share": min(1.0, 10 / max(count - 1, 1))}),
+    ]
     if count <= 100:
         found.append(("prp", {"method": "all-pairs"}))
     if fits >= 4:
-        found += [("setwise", {"size": 4}), ("listt5", {"size": min(5, fits)}), ("top-down", {"size": fits}),
-                  ("grouprank", {"size": fits}), ("sliding", {"size": fits, "step": fits // 2}),
-                  ("first", {"size": fits, "step": fits // 2})]
+        found += [
+            ("setwise", {"size": 4}),
+            ("listt5", {"size": min(5, fits)}),
+            ("top-down", {"size": fits}),
+            ("grouprank", {"size": fits}),
+            ("sliding", {"size": fits, "step": fits // 2}),
+            ("first", {"size": fits, "step": fits // 2}),
+        ]
         found += [("jointrank", {"size": fits, "replicates": r}) for r in (2, 4, 8)]
     if longest >= count:
         found += [("full", {}), ("permutation-self-consistency", {"shuffles": 10}), ("iranker", {})]
     return found
 
 
-def plan(count: int = 100, top: int = 10, *, noise: float = 1.0, position_bias: float = 0.0, malformed: float = 0.0,
-         budget: Budget | None = None, kinds: Iterable[str] = KINDS, longest: int = 20,
-         grades: Sequence[float] = (0.8, 0.1, 0.06, 0.04), first_stage_noise: float = 1.0, query_words: int = 10,
-         document_words: int = 100, queries: int = 20, slack: float = 0.01, seed: int = 0,
-         compare: Sequence[Candidate] | None = None,
-         listen: Callable[[int, int], None] | None = None) -> list[Forecast]:
+def plan(
+    count: int = 100,
+    top: int = 10,
+    *,
+    noise: float = 1.0,
+    position_bias: float = 0.0,
+    malformed: float = 0.0,
+    budget: Budget | None = None,
+    kinds: Iterable[str] = KINDS,
+    longest: int = 20,
+    grades: Sequence[float] = (0.8, 0.1, 0.06, 0.04),
+    first_stage_noise: float = 1.0,
+    query_words: int = 10,
+    document_words: int = 100,
+    queries: int = 20,
+    slack: float = 0.01,
+    seed: int = 0,
+    compare: Sequence[Candidate] | None = None,
+    listen: Callable[[int, int], None] | None = None,
+) -> list[Forecast]:
     """Return what each strategy is expected to give and cost, the best first, one of them recommended.
 
     Args:
@@ -127,25 +150,44 @@ def plan(count: int = 100, top: int = 10, *, noise: float = 1.0, position_bias: 
     for number, (name, options) in enumerate(chosen):
         if listen is not None:
             listen(number, len(chosen))
-        judges = [Oracle(labels, noise, position_bias=position_bias, malformed=malformed, seed=seed + i, kinds=kinds)
-                  for i, labels in enumerate(drawn)]
+        judges = [
+            Oracle(labels, noise, position_bias=position_bias, malformed=malformed, seed=seed + i, kinds=kinds)
+            for i, labels in enumerate(drawn)
+        ]
         if not _asks_only(name, options, judges[0].kinds):
             continue
-        done = [rerank(" ".join(["word"] * query_words), texts, judge, name, top=top, budget=budget, seed=seed + i,
-                       **options) for i, judge in enumerate(judges)]
+        done = [
+            rerank(
+                " ".join(["word"] * query_words), texts, judge, name, top=top, budget=budget, seed=seed + i, **options
+            )
+            for i, judge in enumerate(judges)
+        ]
         quality = np.array([_ndcg(labels, one.order, top) for labels, one in zip(drawn, done)])
         cost = sum((one.usage for one in done), Usage())
         stopped = sum(not one.complete for one in done)
-        simulated.append((Forecast(name, options, float(quality.mean()),
-                                   float(quality.std(ddof=1) / math.sqrt(queries)), cost.calls / queries,
-                                   cost.rounds / queries, cost.tokens / queries, stopped / queries), quality))
+        simulated.append(
+            (
+                Forecast(
+                    name,
+                    options,
+                    float(quality.mean()),
+                    float(quality.std(ddof=1) / math.sqrt(queries)),
+                    cost.calls / queries,
+                    cost.rounds / queries,
+                    cost.tokens / queries,
+                    stopped / queries,
+                ),
+                quality,
+            )
+        )
     if listen is not None:
         listen(len(chosen), len(chosen))
     return _recommended(simulated, slack)
 
 
-def _draw_queries(count: int, grades: Sequence[float], first_stage_noise: float, queries: int,
-                  seed: int) -> list[np.ndarray]:
+def _draw_queries(
+    count: int, grades: Sequence[float], first_stage_noise: float, queries: int, seed: int
+) -> list[np.ndarray]:
     generator = np.random.default_rng(seed)
     drawn = []
     for _ in range(queries):
@@ -175,7 +217,10 @@ def _recommended(simulated: list[tuple[Forecast, np.ndarray]], slack: float) -> 
         raise UsageError("no strategy asks only the kinds of question that this judge answers")
     ranked = sorted(simulated, key=lambda pair: (-pair[0].ndcg, pair[0].tokens))
     best = ranked[0][1]
-    as_good = [forecast for forecast, quality in ranked
-               if (best - quality).mean() <= max(slack, (best - quality).std(ddof=1) / math.sqrt(len(best)))]
+    as_good = [
+        forecast
+        for forecast, quality in ranked
+        if (best - quality).mean() <= max(slack, (best - quality).std(ddof=1) / math.sqrt(len(best)))
+    ]
     chosen = min(as_good, key=lambda forecast: forecast.tokens)
     return [Forecast(**{**vars(forecast), "recommended": forecast is chosen}) for forecast, _ in ranked]

@@ -29,7 +29,7 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.ranking.consensus.fusion import to_unit_interval
 
-ASK = 'Use one word to represent the {kind} in a retrieval task. Make sure your word is in lowercase.'
+ASK = "Use one word to represent the {kind} in a retrieval task. Make sure your word is in lowercase."
 BEGUN = 'The word is: "'
 _WORD = re.compile(r"\w+")
 
@@ -42,8 +42,12 @@ class Representations:
     sparse: csr_array
 
 
-@catalogued("promptreps", area="retrieve", title="PromptReps: Prompting Large Language Models to Generate Dense and "
-            "Sparse Representations for Zero-Shot Document Retrieval")
+@catalogued(
+    "promptreps",
+    area="retrieve",
+    title="PromptReps: Prompting Large Language Models to Generate Dense and "
+    "Sparse Representations for Zero-Shot Document Retrieval",
+)
 class PromptReps:
     """Represents texts by a transformers causal LM.
 
@@ -55,8 +59,9 @@ class PromptReps:
         stop_words: Words that a sparse vector leaves out.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, *, terms: int = 128, words: int = 300,
-                 stop_words: Collection[str] = ()) -> None:
+    def __init__(
+        self, model: nn.Module, tokenizer: Any, *, terms: int = 128, words: int = 300, stop_words: Collection[str] = ()
+    ) -> None:
         if terms < 1 or words < 1:
             raise UsageError(f"terms and words must be 1 or above, got {terms} and {words}")
         self.model, self.tokenizer, self.terms, self.words = model.eval(), tokenizer, terms, words
@@ -87,13 +92,18 @@ class PromptReps:
         asked = f'{kind.title()}: "{" ".join(text.split()[: self.words])}". {ASK.format(kind=kind)}'
         if not getattr(self.tokenizer, "chat_template", None):
             return f"{asked}\n{BEGUN}"
-        return self.tokenizer.apply_chat_template([{"role": "user", "content": asked}], tokenize=False,
-                                                  add_generation_prompt=True) + BEGUN
+        return (
+            self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": asked}], tokenize=False, add_generation_prompt=True
+            )
+            + BEGUN
+        )
 
     def allowed(self, text: str) -> np.ndarray:
         """Return the tokens that a sparse vector of ``text`` may hold, ascending."""
-        found = [word for word in _WORD.findall(" ".join(text.lower().split()[: self.words]))
-                 if word not in self.stop_words]
+        found = [
+            word for word in _WORD.findall(" ".join(text.lower().split()[: self.words])) if word not in self.stop_words
+        ]
         ids = [self.tokenizer.encode(f" {word}", add_special_tokens=False) for word in dict.fromkeys(found)]
         return np.unique(np.array([token for word in ids for token in word], np.int64))
 

@@ -26,8 +26,9 @@ from lorank.ranking.strategies.registry import Standing, by_score, check_round, 
 
 
 @register_strategy("prp", title="Large Language Models are Effective Text Rankers with Pairwise Ranking Prompting")
-def prp(session: Session, top: int, generator: np.random.Generator, *, method: str = "heapsort",
-        both_orders: bool = True) -> Standing:
+def prp(
+    session: Session, top: int, generator: np.random.Generator, *, method: str = "heapsort", both_orders: bool = True
+) -> Standing:
     """Order by pairwise comparisons; ``method`` is one of the four above, ``both_orders`` asks each pair twice."""
     if method not in METHODS:
         raise unknown_name("method of prp:", method, METHODS)
@@ -82,13 +83,19 @@ def quicksort(session: Session, top: int, generator: np.random.Generator, both_o
         others = [d for d in part if d != pivot]
         outcome = dict(zip(others, session.duels([(d, pivot) for d in others], both_orders)))
         outcome[pivot] = 0.5
-        splits = ([d for d in part if outcome[d] < 0.5], [d for d in part if outcome[d] == 0.5],
-                  [d for d in part if outcome[d] > 0.5])
+        splits = (
+            [d for d in part if outcome[d] < 0.5],
+            [d for d in part if outcome[d] == 0.5],
+            [d for d in part if outcome[d] > 0.5],
+        )
         waiting += [(split, tied) for split, tied in zip(splits, (False, True, False)) if split]
     return Standing(done + [d for part, _ in reversed(waiting) for d in part])
 
 
 METHODS: dict[str, Callable[[Session, int, np.random.Generator, bool], Standing]] = {
-    "all-pairs": all_pairs, "heapsort": heapsort, "sliding": sliding, "quicksort": quicksort,
+    "all-pairs": all_pairs,
+    "heapsort": heapsort,
+    "sliding": sliding,
+    "quicksort": quicksort,
 }
 """The ways from comparisons to an order."""

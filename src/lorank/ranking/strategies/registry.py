@@ -38,8 +38,9 @@ ALIASES: dict[str, str] = {}
 """Other names, each to a name in ``STRATEGIES``."""
 
 
-def register_strategy(name: str, *, title: str, aliases: tuple[str, ...] = (),
-                      published: bool | str = True) -> Callable[[Strategy], Strategy]:
+def register_strategy(
+    name: str, *, title: str, aliases: tuple[str, ...] = (), published: bool | str = True
+) -> Callable[[Strategy], Strategy]:
     """Decorate a strategy to enter it in ``STRATEGIES``, and in the catalogue if ``published``, or under that id."""
 
     def enter(function: Strategy) -> Strategy:
@@ -75,8 +76,10 @@ def strategy_options(name: str) -> Mapping[str, Any]:
 def check_round(questions: int, strategy: str) -> None:
     """Raise UsageError where one round would put more than ``LARGEST_ROUND`` questions."""
     if questions > LARGEST_ROUND:
-        raise UsageError(f"{strategy} of this list is {questions:,} questions in one round, above {LARGEST_ROUND:,}; "
-                         "rerank fewer documents, or take a strategy that asks fewer questions")
+        raise UsageError(
+            f"{strategy} of this list is {questions:,} questions in one round, above {LARGEST_ROUND:,}; "
+            "rerank fewer documents, or take a strategy that asks fewer questions"
+        )
 
 
 def by_score(scores: Sequence[float], given: Sequence[int] | None = None) -> list[int]:

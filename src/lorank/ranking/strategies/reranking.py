@@ -34,11 +34,24 @@ class Reranked:
     complete: bool = True
 
 
-@catalogued("rankify", area="rerank", title="Rankify: A Comprehensive Python Toolkit for Retrieval, Re-Ranking, and "
-            "Retrieval-Augmented Generation")
-def rerank(query: str, documents: Sequence[str], judge: Judge | Ranker | str, strategy: str = "jointrank", *,
-           top: int = 10, cache: Cache | str | Path | None = None, budget: Budget | str | None = None,
-           batch_size: int | None = None, seed: int = 0, **options: Any) -> Reranked:
+@catalogued(
+    "rankify",
+    area="rerank",
+    title="Rankify: A Comprehensive Python Toolkit for Retrieval, Re-Ranking, and Retrieval-Augmented Generation",
+)
+def rerank(
+    query: str,
+    documents: Sequence[str],
+    judge: Judge | Ranker | str,
+    strategy: str = "jointrank",
+    *,
+    top: int = 10,
+    cache: Cache | str | Path | None = None,
+    budget: Budget | str | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Reranked:
     """Order ``documents`` for ``query`` by asking ``judge``, in the way of ``strategy``.
 
     Args:

@@ -52,8 +52,18 @@ Engine = Callable[[Work, Sequence[CandidateList]], Iterator[Reranked]]
 
 def rerank_list(given: CandidateList, judge_of: JudgeOf, manner: Manner, cache: Cache | None = None) -> Reranked:
     """Return one list reranked."""
-    return rerank(given.query, given.texts, judge_of(given), manner.strategy, top=manner.top, cache=cache,
-                  budget=manner.budget, batch_size=manner.batch_size, seed=manner.seed, **manner.options)
+    return rerank(
+        given.query,
+        given.texts,
+        judge_of(given),
+        manner.strategy,
+        top=manner.top,
+        cache=cache,
+        budget=manner.budget,
+        batch_size=manner.batch_size,
+        seed=manner.seed,
+        **manner.options,
+    )
 
 
 def one_after_the_other(work: Work, lists: Sequence[CandidateList]) -> Iterator[Reranked]:
@@ -65,8 +75,14 @@ ENGINES: dict[str, Engine] = {"local": one_after_the_other}
 """The engines by name."""
 
 
-def rerank_lists(lists: Sequence[CandidateList], judge_of: JudgeOf, manner: Manner, *, cache: Cache | None = None,
-                 engine: str = "local") -> Iterator[Reranked]:
+def rerank_lists(
+    lists: Sequence[CandidateList],
+    judge_of: JudgeOf,
+    manner: Manner,
+    *,
+    cache: Cache | None = None,
+    engine: str = "local",
+) -> Iterator[Reranked]:
     """Yield each list reranked, in their order.
 
     Args:

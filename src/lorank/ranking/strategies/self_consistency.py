@@ -20,10 +20,15 @@ LARGEST_SEARCHED = 2000
 """Documents whose table of pairs, and its search, are still quick."""
 
 
-@register_strategy("permutation-self-consistency", title="Found in the Middle: Permutation Self-Consistency Improves "
-                   "Listwise Ranking in Large Language Models", aliases=("psc",), published=False)
-def permutation_self_consistency(session: Session, top: int, generator: np.random.Generator, *,
-                                 shuffles: int = 20) -> Standing:
+@register_strategy(
+    "permutation-self-consistency",
+    title="Found in the Middle: Permutation Self-Consistency Improves Listwise Ranking in Large Language Models",
+    aliases=("psc",),
+    published=False,
+)
+def permutation_self_consistency(
+    session: Session, top: int, generator: np.random.Generator, *, shuffles: int = 20
+) -> Standing:
     """Order by ``shuffles`` listwise questions over the whole list, each in a random order."""
     if shuffles < 1:
         raise UsageError(f"shuffles must be 1 or above, got {shuffles}")

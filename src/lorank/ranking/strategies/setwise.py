@@ -18,10 +18,14 @@ from lorank.ranking.strategies.heaps import heap_top
 from lorank.ranking.strategies.registry import Standing, register_strategy
 
 
-@register_strategy("setwise", title="A Setwise Approach for Effective and Highly Efficient Zero-shot Ranking with "
-                   "Large Language Models", published=False)
-def setwise(session: Session, top: int, generator: np.random.Generator, *, method: str = "heapsort",
-            size: int = 4) -> Standing:
+@register_strategy(
+    "setwise",
+    title="A Setwise Approach for Effective and Highly Efficient Zero-shot Ranking with Large Language Models",
+    published=False,
+)
+def setwise(
+    session: Session, top: int, generator: np.random.Generator, *, method: str = "heapsort", size: int = 4
+) -> Standing:
     """Order by picking the best of sets of ``size`` documents, 2 or more; ``method`` is heapsort or bubblesort."""
     if method not in METHODS:
         raise unknown_name("method of setwise:", method, METHODS)
@@ -32,8 +36,9 @@ def setwise(session: Session, top: int, generator: np.random.Generator, *, metho
 
 def heapsort(session: Session, top: int, size: int) -> list[int]:
     """Take the top from a heap with ``size`` - 1 children a node."""
-    return heap_top(list(range(session.count)), top, size - 1, lambda family: session.bests([family])[0],
-                    lambda: session.spent)
+    return heap_top(
+        list(range(session.count)), top, size - 1, lambda family: session.bests([family])[0], lambda: session.spent
+    )
 
 
 def bubblesort(session: Session, top: int, size: int) -> list[int]:

@@ -17,13 +17,19 @@ from lorank.ranking.strategies.registry import Standing, register_strategy
 from lorank.ranking.strategies.windows import slide
 
 
-@register_strategy("sliding", title="Is ChatGPT Good at Search? Investigating Large Language Models as Re-Ranking "
-                   "Agents", aliases=("rank-k",), published=False)
-def sliding(session: Session, top: int, generator: np.random.Generator, *, size: int = 20, step: int = 10,
-            passes: int = 1) -> Standing:
+@register_strategy(
+    "sliding",
+    title="Is ChatGPT Good at Search? Investigating Large Language Models as Re-Ranking Agents",
+    aliases=("rank-k",),
+    published=False,
+)
+def sliding(
+    session: Session, top: int, generator: np.random.Generator, *, size: int = 20, step: int = 10, passes: int = 1
+) -> Standing:
     """Order by windows of ``size`` documents that move up by ``step``, ``passes`` times."""
     return Standing(slide(session, list(range(session.count)), size, step, passes, "listwise"))
 
 
-enter_method("rank-k", area="rerank", title="Rank-K: Test-Time Reasoning for Listwise Reranking",
-             location=f"{__name__}:sliding")
+enter_method(
+    "rank-k", area="rerank", title="Rank-K: Test-Time Reasoning for Listwise Reranking", location=f"{__name__}:sliding"
+)

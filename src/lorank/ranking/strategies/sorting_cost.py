@@ -37,11 +37,22 @@ class SortingCost:
     exact: bool
 
 
-@catalogued("llm-sorting-cost", area="rerank", title="Are Optimal Algorithms Still Optimal? Rethinking Sorting in "
-            "LLM-Based Pairwise Ranking with Batching and Caching")
-def sorting_costs(count: int = 100, top: int = 10, *, sorts: Sequence[str] = SORTS,
-                  batch_sizes: Sequence[int] = (1, 2, 8, 32), orders: int = 10, both_orders: bool = False,
-                  seed: int = 0) -> list[SortingCost]:
+@catalogued(
+    "llm-sorting-cost",
+    area="rerank",
+    title="Are Optimal Algorithms Still Optimal? Rethinking Sorting in "
+    "LLM-Based Pairwise Ranking with Batching and Caching",
+)
+def sorting_costs(
+    count: int = 100,
+    top: int = 10,
+    *,
+    sorts: Sequence[str] = SORTS,
+    batch_sizes: Sequence[int] = (1, 2, 8, 32),
+    orders: int = 10,
+    both_orders: bool = False,
+    seed: int = 0,
+) -> list[SortingCost]:
     """Return the cost of each sort, without and with a cache, at each batch size.
 
     Args:
@@ -58,18 +69,33 @@ def sorting_costs(count: int = 100, top: int = 10, *, sorts: Sequence[str] = SOR
     """
     if orders < 1:
         raise UsageError(f"orders must be 1 or above, got {orders}")
-    return [_cost(sort, cached, size, count, top, orders, both_orders, seed)
-            for sort in sorts for cached in (False, True) for size in batch_sizes]
+    return [
+        _cost(sort, cached, size, count, top, orders, both_orders, seed)
+        for sort in sorts
+        for cached in (False, True)
+        for size in batch_sizes
+    ]
 
 
-def _cost(sort: str, cached: bool, size: int, count: int, top: int, orders: int, both_orders: bool,
-          seed: int) -> SortingCost:
+def _cost(
+    sort: str, cached: bool, size: int, count: int, top: int, orders: int, both_orders: bool, seed: int
+) -> SortingCost:
     generator = np.random.default_rng(seed)
     comparisons, inferences, exact = [], [], True
     for draw in range(orders):
         labels = generator.permutation(count)
-        done = rerank("", [""] * count, Oracle(labels), "prp", method=sort, both_orders=both_orders, top=top,
-                      cache=Cache() if cached else None, batch_size=size, seed=seed + draw)
+        done = rerank(
+            "",
+            [""] * count,
+            Oracle(labels),
+            "prp",
+            method=sort,
+            both_orders=both_orders,
+            top=top,
+            cache=Cache() if cached else None,
+            batch_size=size,
+            seed=seed + draw,
+        )
         comparisons.append(done.usage.calls)
         inferences.append(done.usage.batches)
         exact &= labels[list(done.order[:top])].tolist() == list(range(count - 1, count - 1 - min(top, count), -1))

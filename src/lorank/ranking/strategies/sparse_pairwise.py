@@ -29,8 +29,16 @@ Pairs = list[tuple[int, int]]
 
 
 @register_strategy("sparse-pairwise", title="Sparse Pairwise Re-ranking with Pre-trained Transformers")
-def sparse_pairwise(session: Session, top: int, generator: np.random.Generator, *, sampling: str = "global",
-                    share: float = 1 / 3, skip: int = 7, aggregation: str = "additive") -> Standing:
+def sparse_pairwise(
+    session: Session,
+    top: int,
+    generator: np.random.Generator,
+    *,
+    sampling: str = "global",
+    share: float = 1 / 3,
+    skip: int = 7,
+    aggregation: str = "additive",
+) -> Standing:
     """Order by a sample of comparisons.
 
     ``sampling`` and ``aggregation`` are those above; ``share`` is that of the ordered pairs, in (0, 1]; ``skip`` the
@@ -105,6 +113,8 @@ def kwiksort(count: int, pairs: Pairs, outcomes: list[float], generator: np.rand
 
 
 SAMPLINGS: dict[str, Callable[[int, int, int, np.random.Generator], Pairs]] = {
-    "global": global_sample, "neighbourhood": neighbourhood, "skip-window": skip_window,
+    "global": global_sample,
+    "neighbourhood": neighbourhood,
+    "skip-window": skip_window,
 }
 """The ways to choose pairs."""

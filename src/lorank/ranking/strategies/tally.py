@@ -42,8 +42,9 @@ class Comparisons:
 
     def wins(self) -> np.ndarray:
         """Return float64 [count]: the wins of each document, ties half."""
-        return (np.bincount(self.first, self.outcome, self.count)
-                + np.bincount(self.second, 1 - self.outcome, self.count))
+        return np.bincount(self.first, self.outcome, self.count) + np.bincount(
+            self.second, 1 - self.outcome, self.count
+        )
 
     def pairs(self) -> Pairs:
         """Return the wins and losses of each pair that was compared; a tie is half of each."""
@@ -79,15 +80,22 @@ def pagerank(comparisons: Comparisons) -> np.ndarray:
     return walk(comparisons.pairs(), comparisons.count)
 
 
-def bradley_terry(comparisons: Comparisons, prior: float = 0.05, tolerance: float = 1e-6,
-                  max_iterations: int = 1000) -> np.ndarray:
+def bradley_terry(
+    comparisons: Comparisons, prior: float = 0.05, tolerance: float = 1e-6, max_iterations: int = 1000
+) -> np.ndarray:
     """Return log strengths of Bradley and Terry's model: ``consensus.bradley_terry.fit``.
 
     Each document also won and lost ``prior`` games against one of strength 1, so that strengths are finite and unique.
     Thousands of documents with few games each may not have settled after ``max_iterations``; their order has.
     """
-    return fit(comparisons.pairs(), comparisons.count, prior=prior, tolerance=tolerance,
-               max_iterations=max_iterations, settled=False).strengths
+    return fit(
+        comparisons.pairs(),
+        comparisons.count,
+        prior=prior,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        settled=False,
+    ).strengths
 
 
 def greedy(comparisons: Comparisons) -> np.ndarray:
@@ -101,9 +109,16 @@ def greedy(comparisons: Comparisons) -> np.ndarray:
     """
     margins = 2 * comparisons.outcome - 1
     count = comparisons.count
-    lead = csr_array((np.concatenate([margins, -margins]),
-                      (np.concatenate([comparisons.first, comparisons.second]),
-                       np.concatenate([comparisons.second, comparisons.first]))), shape=(count, count)).tocsc()
+    lead = csr_array(
+        (
+            np.concatenate([margins, -margins]),
+            (
+                np.concatenate([comparisons.first, comparisons.second]),
+                np.concatenate([comparisons.second, comparisons.first]),
+            ),
+        ),
+        shape=(count, count),
+    ).tocsc()
     potential = np.asarray(lead.sum(axis=1), np.float64).ravel()
     scores, left = np.zeros(count), potential.copy()
     for place in range(count):
@@ -116,7 +131,10 @@ def greedy(comparisons: Comparisons) -> np.ndarray:
 
 
 TALLIES: dict[str, Callable[[Comparisons], np.ndarray]] = {
-    "additive": additive, "winrate": winrate, "pagerank": pagerank, "bradley-terry": bradley_terry,
+    "additive": additive,
+    "winrate": winrate,
+    "pagerank": pagerank,
+    "bradley-terry": bradley_terry,
     "greedy": greedy,
 }
 """The ways to score documents by comparisons."""

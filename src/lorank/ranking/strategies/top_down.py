@@ -20,8 +20,15 @@ from lorank.ranking.strategies.registry import Standing, register_strategy
 
 
 @register_strategy("top-down", title="Top-Down Partitioning for Efficient List-Wise Ranking", published=False)
-def top_down(session: Session, top: int, generator: np.random.Generator, *, size: int = 20,
-             pivot: int | None = None, cap: int | None = None) -> Standing:
+def top_down(
+    session: Session,
+    top: int,
+    generator: np.random.Generator,
+    *,
+    size: int = 20,
+    pivot: int | None = None,
+    cap: int | None = None,
+) -> Standing:
     """Order by windows of ``size`` documents around a pivot.
 
     ``pivot`` is its place in the first window, 1-based, from 2 to ``size`` - 1 (by default ``top`` if it fits, else
@@ -45,8 +52,9 @@ def top_down(session: Session, top: int, generator: np.random.Generator, *, size
     return Standing(done + [d for part in reversed(waiting) for d in part])
 
 
-def _partition(session: Session, items: list[int], size: int, place: int,
-               cap: int | None) -> tuple[list[list[int]], list[int], list[int]]:
+def _partition(
+    session: Session, items: list[int], size: int, place: int, cap: int | None
+) -> tuple[list[list[int]], list[int], list[int]]:
     """Return what is still to be ranked (the pivot, then above it the better ones), what is settled, and the rest."""
     first = session.orders([items[:size]])[0]
     pivot, rest = first[place - 1], items[size:]

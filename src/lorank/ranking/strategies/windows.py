@@ -21,8 +21,9 @@ def window_starts(count: int, size: int, step: int) -> list[int]:
 def slide(session: Session, order: list[int], size: int, step: int, passes: int, kind: str) -> list[int]:
     """Return ``order`` after ``passes`` of windows, each ordered by a question of ``kind``."""
     if not 1 <= step < size or passes < 1:
-        raise UsageError(f"windows need 1 <= step < size and one pass or more, got size {size}, step {step}, "
-                         f"passes {passes}")
+        raise UsageError(
+            f"windows need 1 <= step < size and one pass or more, got size {size}, step {step}, passes {passes}"
+        )
     order = list(order)
     for _ in range(passes):
         for start in window_starts(len(order), size, step):

@@ -25,15 +25,20 @@ def lists_of(count=40, seed=0):
 @pytest.fixture(scope="module", params=["softmax", "ranknet", "bce", "approxndcg"])
 def grown(request):
     lists = lists_of()
-    return request.param, lists, FeatureRanker(model="boosted", units=4, stages=6, transform="none").fit(
-        lists, loss=request.param)
+    return (
+        request.param,
+        lists,
+        FeatureRanker(model="boosted", units=4, stages=6, transform="none").fit(lists, loss=request.param),
+    )
 
 
 def losses_by_stage(name, lists, ranker):
     scores = [torch.from_numpy(prefix(ranker, stages).score_lists(lists)) for stages in range(1, 7)]
     measure = packed(loss(name))
-    return [float(measure(s, torch.from_numpy(lists.labels).float(), torch.from_numpy(lists.offsets)))
-            for s in [torch.zeros(len(lists.rows)), *scores]]
+    return [
+        float(measure(s, torch.from_numpy(lists.labels).float(), torch.from_numpy(lists.offsets)))
+        for s in [torch.zeros(len(lists.rows)), *scores]
+    ]
 
 
 def test_gradient_boosted_nn_training_loss_never_rises_from_stage_to_stage(grown):

@@ -21,9 +21,9 @@ def test_its_grades_are_closer_to_humans_than_clicks_are():
     tree = CalibrationTree().fit(rows[:1500], grades[:1500])
     found, truth, clicks = tree.predict(rows[1500:]), grades[1500:], rows[1500:, 0]
     assert np.corrcoef(found, truth)[0, 1] > np.corrcoef(clicks, truth)[0, 1] + 0.15
-    assert abs(found.mean() - truth.mean()) < 0.1                # on the scale of human grades
+    assert abs(found.mean() - truth.mean()) < 0.1  # on the scale of human grades
     clicked = clicks > 0
-    assert np.corrcoef(found[clicked], truth[clicked])[0, 1] > 0.5     # where clicks alone tell nothing
+    assert np.corrcoef(found[clicked], truth[clicked])[0, 1] > 0.5  # where clicks alone tell nothing
 
 
 @pytest.mark.parametrize(("depth", "leaf"), [(0, 1), (2, 5), (4, 20)])

@@ -24,14 +24,22 @@ print(json.dumps({folder: kinds[json.load(open(folder + "/lorank.json"))["kind"]
 """
 
 NEURAL = {
-    "linear": {}, "mlp": {"hidden": (16,), "dropout": 0.1}, "set-transformer": {"width": 16, "blocks": 1},
-    "tsprank": {"width": 16, "blocks": 0}, "pointer": {"width": 16, "places": 4},
+    "linear": {},
+    "mlp": {"hidden": (16,), "dropout": 0.1},
+    "set-transformer": {"width": 16, "blocks": 1},
+    "tsprank": {"width": 16, "blocks": 0},
+    "pointer": {"width": 16, "places": 4},
     "boosted": {"units": 4, "stages": 8, "transform": "quantile"},
 }
-TREES = {"lightgbm lambdarank": ("lightgbm", "lambdarank"), "lightgbm lambda": ("lightgbm", "lambda"),
-         "lightgbm yetirank": ("lightgbm", "yetirank"), "xgboost rank:ndcg": ("xgboost", "rank:ndcg"),
-         "xgboost softmax": ("xgboost", "softmax"), "catboost YetiRank": ("catboost", "YetiRank"),
-         "catboost StochasticRank": ("catboost", "StochasticRank")}
+TREES = {
+    "lightgbm lambdarank": ("lightgbm", "lambdarank"),
+    "lightgbm lambda": ("lightgbm", "lambda"),
+    "lightgbm yetirank": ("lightgbm", "yetirank"),
+    "xgboost rank:ndcg": ("xgboost", "rank:ndcg"),
+    "xgboost softmax": ("xgboost", "softmax"),
+    "catboost YetiRank": ("catboost", "YetiRank"),
+    "catboost StochasticRank": ("catboost", "StochasticRank"),
+}
 CASES = [*NEURAL, *TREES, "mlp per query"]
 
 
@@ -44,7 +52,7 @@ def lists_of(count=40, size=8, seed=0):
     labels = np.digitize(np.log(rows[:, 0]) - np.log(rows[:, 1]), [0.8, 1.8])
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     for silent in range(0, count, 10):
-        labels[offsets[silent]:offsets[silent + 1]] = 0
+        labels[offsets[silent] : offsets[silent + 1]] = 0
     return FeatureLists(rows, labels, offsets)
 
 
@@ -88,8 +96,9 @@ def test_fitting_orders_new_lists(case, made):
 def test_permuting_a_list_permutes_its_scores(case, made):
     rows = lists_of(seed=3).rows[:7]
     order = np.random.default_rng(1).permutation(7)
-    np.testing.assert_allclose(made(case).score("", rows[order]), made(case).score("", rows)[order], rtol=1e-5,
-                               atol=1e-6)
+    np.testing.assert_allclose(
+        made(case).score("", rows[order]), made(case).score("", rows)[order], rtol=1e-5, atol=1e-6
+    )
 
 
 @every_ranker
@@ -139,8 +148,12 @@ def test_saved_rankers_give_the_same_scores_in_a_fresh_process(made, tmp_path):
     for case, folder in folders.items():
         made(case).save(folder)
         assert not list((tmp_path / folder).glob("*.p*kl"))
-    done = subprocess.run([sys.executable, "-c", FRESH, json.dumps(list(folders.values())), json.dumps(rows.tolist())],
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH, json.dumps(list(folders.values())), json.dumps(rows.tolist())],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     scores = json.loads(done.stdout)
     for case, folder in folders.items():
         np.testing.assert_allclose(scores[folder], made(case).score("", rows), rtol=1e-6, atol=1e-7, err_msg=case)

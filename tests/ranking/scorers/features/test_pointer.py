@@ -37,8 +37,9 @@ def test_the_searched_loss_is_at_most_that_of_any_order_tried():
     only = module.log_likelihood(rows, mask, torch.tensor([[1, 3, 0, 2]]))
     torch.testing.assert_close(module.objective(rows, labels, mask), -only[0] / 4)
     tied = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
-    every = [module.log_likelihood(rows, mask, torch.tensor([[0, *rest]]))
-             for rest in itertools.permutations((1, 2, 3))]
+    every = [
+        module.log_likelihood(rows, mask, torch.tensor([[0, *rest]])) for rest in itertools.permutations((1, 2, 3))
+    ]
     likeliest = -torch.cat(every).max() / 4
     thorough = made(orders=60)
     torch.manual_seed(0)

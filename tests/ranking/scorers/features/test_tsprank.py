@@ -98,8 +98,10 @@ def test_global_loss_is_zero_once_the_right_tour_is_separated_by_its_margin():
         pairs[0, i, j] = 1.0 + 1e-6
     assert float(global_loss(pairs, labels, mask)) == 0.0
     weak = pairs * 0.5
-    worst = max(sum(float(weak[0, a, b]) + ((a, b) not in right) for a, b in itertools.pairwise(order))
-                for order in itertools.permutations(range(4)))
+    worst = max(
+        sum(float(weak[0, a, b]) + ((a, b) not in right) for a, b in itertools.pairwise(order))
+        for order in itertools.permutations(range(4))
+    )
     assert float(global_loss(weak, labels, mask)) == pytest.approx((worst - 1.5) / 3, rel=1e-5)
 
 

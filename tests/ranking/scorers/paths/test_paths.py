@@ -57,8 +57,9 @@ def test_onnxruntime_runs_one_graph_at_every_length(tiny_folders, documents, que
     expected = ranker.score(query, documents)
     ranker.run_on("onnxruntime-float32")
     np.testing.assert_allclose(ranker.score(query, documents), expected, atol=1e-4 * expected.std(), rtol=1e-4)
-    np.testing.assert_allclose([ranker.score(query, [text])[0] for text in documents], expected,
-                               atol=1e-4 * expected.std(), rtol=1e-4)
+    np.testing.assert_allclose(
+        [ranker.score(query, [text])[0] for text in documents], expected, atol=1e-4 * expected.std(), rtol=1e-4
+    )
 
 
 def test_the_int8_product_is_within_half_a_step_of_each_factor():

@@ -34,10 +34,19 @@ from lorank.ranking.scorers.features.ranker import FeatureRanker
 class BoostedNetwork(nn.Sequential):
     """Linear, tanh, Linear; knows how many units a stage has, and how many stages were grown."""
 
-    def __init__(self, features: int, units: int, stages: int, inner_steps: int, shrinkage: float, l2: float,
-                 generator: torch.Generator) -> None:
-        super().__init__(seeded_linear(features, units * stages, generator, 1.0), nn.Tanh(),
-                         zero_linear(units * stages))
+    def __init__(
+        self,
+        features: int,
+        units: int,
+        stages: int,
+        inner_steps: int,
+        shrinkage: float,
+        l2: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(
+            seeded_linear(features, units * stages, generator, 1.0), nn.Tanh(), zero_linear(units * stages)
+        )
         self.units, self.stages, self.inner_steps = units, stages, inner_steps
         self.shrinkage, self.l2 = shrinkage, l2
 
@@ -48,7 +57,7 @@ class BoostedNetwork(nn.Sequential):
     def switch_off_from(self, stage: int) -> None:
         """Take the last stages out, as if they had never been grown; their biases stay in the sum of stages."""
         with torch.no_grad():
-            self[2].weight[:, stage * self.units:] = 0
+            self[2].weight[:, stage * self.units :] = 0
 
 
 def grow(lesson: Lesson) -> None:
@@ -58,10 +67,14 @@ def grow(lesson: Lesson) -> None:
     function, module = lesson.loss or named_loss("softmax"), lesson.module
     assert isinstance(module, BoostedNetwork)
     lists = lesson.lists.take(informative(lesson.lists))
-    at = np.concatenate([np.zeros(0, np.int64), *(np.arange(*lesson.lists.offsets[i:i + 2])
-                                                  for i in informative(lesson.lists))])
-    rows, labels, offsets = lesson.inputs[at], torch.from_numpy(np.asarray(lists.labels, np.float32)), torch.from_numpy(
-        lists.offsets)
+    at = np.concatenate(
+        [np.zeros(0, np.int64), *(np.arange(*lesson.lists.offsets[i : i + 2]) for i in informative(lesson.lists))]
+    )
+    rows, labels, offsets = (
+        lesson.inputs[at],
+        torch.from_numpy(np.asarray(lists.labels, np.float32)),
+        torch.from_numpy(lists.offsets),
+    )
     best, since, kept = -np.inf, 0, module.stages
     for number in range(module.stages):
         grow_stage(module, number, rows, labels, offsets, function, lesson.seed)
@@ -76,20 +89,21 @@ def grow(lesson: Lesson) -> None:
     module.switch_off_from(kept)
 
 
-def grow_stage(module: BoostedNetwork, number: int, rows: Tensor, labels: Tensor, offsets: Tensor, function: Loss,
-               seed: int) -> float:
+def grow_stage(
+    module: BoostedNetwork, number: int, rows: Tensor, labels: Tensor, offsets: Tensor, function: Loss, seed: int
+) -> float:
     """Fit one stage to the residuals of those before, and return the training loss after it."""
     with torch.no_grad():
         before = module(rows).squeeze(1)
     gradient, curvature = derivatives(function, before, labels, offsets)
     target, weight = -gradient / curvature, curvature / curvature.mean()
-    limit = 3 * (weight * target.square()).mean().sqrt() / weight.sqrt()      # a document must not rule a stage
+    limit = 3 * (weight * target.square()).mean().sqrt() / weight.sqrt()  # a document must not rule a stage
     target = target.clamp(-limit, limit)
     inner, outer = _fitted_units(module, number, rows, target, weight, seed)
     with torch.no_grad():
         own = module.stage(number)
         module[0].weight[own], module[0].bias[own] = inner.weight, inner.bias
-        change = (torch.tanh(inner(rows)) @ outer)
+        change = torch.tanh(inner(rows)) @ outer
         measure = packed(function)
         # equal scores are ranked at their worst, where losses weighted by ranks have no value to compare with
         value = start = float(measure(before, labels, offsets)) if number else float("inf")
@@ -103,8 +117,9 @@ def grow_stage(module: BoostedNetwork, number: int, rows: Tensor, labels: Tensor
     return start
 
 
-def _fitted_units(module: BoostedNetwork, number: int, rows: Tensor, target: Tensor, weight: Tensor,
-                  seed: int) -> tuple[nn.Linear, Tensor]:
+def _fitted_units(
+    module: BoostedNetwork, number: int, rows: Tensor, target: Tensor, weight: Tensor, seed: int
+) -> tuple[nn.Linear, Tensor]:
     """Return a stage's hidden layer, trained by Adam on weighted squares, and its last weights by ridge."""
     generator = torch.Generator().manual_seed(seed * 100_003 + number)
     inner = seeded_linear(rows.shape[1], module.units, generator, 1.0)
@@ -147,8 +162,14 @@ def prefix(ranker: FeatureRanker, stages: int) -> FeatureRanker:
 @catalogued("gradient-boosted-nn", area="models", title="Sequential Training of Neural Networks with Gradient Boosting")
 @register_network("boosted", learn=grow, reads=("patience",))
 def boosted(
-    features: int, generator: torch.Generator, *, units: int = 8, stages: int = 40, inner_steps: int = 60,
-    shrinkage: float = 0.3, l2: float = 1e-3,
+    features: int,
+    generator: torch.Generator,
+    *,
+    units: int = 8,
+    stages: int = 40,
+    inner_steps: int = 60,
+    shrinkage: float = 0.3,
+    l2: float = 1e-3,
 ) -> nn.Module:
     """Return the hidden layer of all stages, whose last weights are 0 until a stage is grown.
 
@@ -162,6 +183,8 @@ def boosted(
         l2: Penalty on a stage's last weights, per training row.
     """
     if min(units, stages) < 1 or inner_steps < 0 or shrinkage <= 0 or l2 < 0:
-        raise UsageError(f"units and stages must be 1 or more, inner_steps and l2 0 or more, shrinkage above 0; got "
-                         f"{units}, {stages}, {inner_steps}, {l2}, {shrinkage}")
+        raise UsageError(
+            f"units and stages must be 1 or more, inner_steps and l2 0 or more, shrinkage above 0; got "
+            f"{units}, {stages}, {inner_steps}, {l2}, {shrinkage}"
+        )
     return BoostedNetwork(features, units, stages, inner_steps, shrinkage, l2, generator)

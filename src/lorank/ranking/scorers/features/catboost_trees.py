@@ -9,8 +9,13 @@ from lorank.ranking.scorers.features.rows import FeatureLists
 from lorank.ranking.scorers.features.trees import LIBRARIES, Library, TreeRanker, required
 from lorank.ranking.scorers.ranker import Listen
 
-OBJECTIVES = {"YetiRank": "YetiRank", "YetiRankPairwise": "YetiRankPairwise",
-              "StochasticRank": "StochasticRank:metric=NDCG", "QueryRMSE": "QueryRMSE", "QuerySoftMax": "QuerySoftMax"}
+OBJECTIVES = {
+    "YetiRank": "YetiRank",
+    "YetiRankPairwise": "YetiRankPairwise",
+    "StochasticRank": "StochasticRank:metric=NDCG",
+    "QueryRMSE": "QueryRMSE",
+    "QuerySoftMax": "QuerySoftMax",
+}
 STEP = 10
 """Trees between two measurements on the held-out lists."""
 
@@ -18,18 +23,32 @@ STEP = 10
 def _grow(train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, listen: Listen | None) -> Any:
     catboost = required("catboost")
     growth = ranker.growth
-    model = catboost.CatBoost({
-        "loss_function": OBJECTIVES[ranker.objective], "iterations": growth.trees, "learning_rate": growth.lr,
-        "depth": max(1, round(np.log2(growth.leaves))), "l2_leaf_reg": growth.l2 or 1e-6,
-        "min_data_in_leaf": max(1, growth.leaf_rows), "rsm": growth.columns, "random_seed": ranker.seed,
-        "thread_count": growth.threads, "logging_level": "Silent", "allow_writing_files": False,
-        "custom_metric": [], **ranker.loss_options,
-    })
+    model = catboost.CatBoost(
+        {
+            "loss_function": OBJECTIVES[ranker.objective],
+            "iterations": growth.trees,
+            "learning_rate": growth.lr,
+            "depth": max(1, round(np.log2(growth.leaves))),
+            "l2_leaf_reg": growth.l2 or 1e-6,
+            "min_data_in_leaf": max(1, growth.leaf_rows),
+            "rsm": growth.columns,
+            "random_seed": ranker.seed,
+            "thread_count": growth.threads,
+            "logging_level": "Silent",
+            "allow_writing_files": False,
+            "custom_metric": [],
+            **ranker.loss_options,
+        }
+    )
 
     def pool(lists: FeatureLists) -> Any:
         at = np.repeat(np.arange(len(lists)), lists.sizes)
-        return catboost.Pool(np.asarray(lists.rows, np.float32), np.asarray(lists.labels, np.float32), group_id=at,
-                             thread_count=growth.threads)
+        return catboost.Pool(
+            np.asarray(lists.rows, np.float32),
+            np.asarray(lists.labels, np.float32),
+            group_id=at,
+            thread_count=growth.threads,
+        )
 
     callbacks = [_Listener(listen, growth.trees)] if listen is not None else None
     model.fit(pool(train), callbacks=callbacks)
@@ -41,8 +60,9 @@ def _grow(train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, lis
 def _best_count(model: Any, dev: FeatureLists, ranker: TreeRanker) -> int:
     """Return how many of the trees serve ``dev`` best, as early stopping would have found."""
     best, kept = -1.0, 1
-    stages = model.staged_predict(np.asarray(dev.rows, np.float32), prediction_type="RawFormulaVal",
-                                  eval_period=STEP, thread_count=1)
+    stages = model.staged_predict(
+        np.asarray(dev.rows, np.float32), prediction_type="RawFormulaVal", eval_period=STEP, thread_count=1
+    )
     for stage, predictions in enumerate(stages, start=1):
         count = min(stage * STEP, model.tree_count_)
         value = ranker.measured(predictions, dev, count)

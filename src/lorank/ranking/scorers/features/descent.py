@@ -36,8 +36,9 @@ class Descent:
     patience: int = 15
 
     def __post_init__(self) -> None:
-        check_positive(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr, clip=self.clip,
-                       patience=self.patience)
+        check_positive(
+            epochs=self.epochs, batch_size=self.batch_size, lr=self.lr, clip=self.clip, patience=self.patience
+        )
         if self.weight_decay < 0:
             raise UsageError(f"weight_decay must be 0 or more; got {self.weight_decay}")
 
@@ -67,8 +68,14 @@ def main_measure(scores: np.ndarray, lists: FeatureLists) -> float:
 
 
 def descend(
-    module: nn.Module, objective: Objective, lists: np.ndarray, settings: Descent, *, seed: int,
-    dev: Callable[[], float] | None = None, listen: Listen | None = None,
+    module: nn.Module,
+    objective: Objective,
+    lists: np.ndarray,
+    settings: Descent,
+    *,
+    seed: int,
+    dev: Callable[[], float] | None = None,
+    listen: Listen | None = None,
 ) -> list[float]:
     """Train ``module`` in place and return the mean loss of every epoch that ran.
 
@@ -107,12 +114,13 @@ def descend(
     return losses
 
 
-def _epoch(module: nn.Module, objective: Objective, lists: np.ndarray, optimizer: torch.optim.Optimizer,
-           settings: Descent) -> float:
+def _epoch(
+    module: nn.Module, objective: Objective, lists: np.ndarray, optimizer: torch.optim.Optimizer, settings: Descent
+) -> float:
     module.train()
     total = 0.0
     for start in range(0, len(lists), settings.batch_size):
-        chosen = lists[start:start + settings.batch_size]
+        chosen = lists[start : start + settings.batch_size]
         optimizer.zero_grad(set_to_none=True)
         value = objective(chosen)
         if not torch.isfinite(value):

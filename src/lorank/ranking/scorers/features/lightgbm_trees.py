@@ -16,18 +16,32 @@ def _grow(train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, lis
     growth, function = ranker.growth, own_loss(ranker)
     settings = {
         "objective": ranker.objective if function is None else lightgbm_objective(function, hessian=ranker.hessian),
-        "num_leaves": growth.leaves, "learning_rate": growth.lr, "min_data_in_leaf": growth.leaf_rows,
-        "min_sum_hessian_in_leaf": growth.leaf_weight, "lambda_l2": growth.l2, "feature_fraction": growth.columns,
-        "num_threads": growth.threads, "seed": ranker.seed, "deterministic": True, "force_col_wise": True,
-        "verbosity": -1, "metric": "None", **(ranker.loss_options if function is None else {}),
+        "num_leaves": growth.leaves,
+        "learning_rate": growth.lr,
+        "min_data_in_leaf": growth.leaf_rows,
+        "min_sum_hessian_in_leaf": growth.leaf_weight,
+        "lambda_l2": growth.l2,
+        "feature_fraction": growth.columns,
+        "num_threads": growth.threads,
+        "seed": ranker.seed,
+        "deterministic": True,
+        "force_col_wise": True,
+        "verbosity": -1,
+        "metric": "None",
+        **(ranker.loss_options if function is None else {}),
     }
     data = lightgbm.Dataset(train.rows, train.labels, group=train.sizes, params={"verbosity": -1})
     watch: dict[str, Any] = {}
     calls = []
     if dev is not None:
-        watch = {"valid_sets": [lightgbm.Dataset(dev.rows, dev.labels, group=dev.sizes, reference=data)],
-                 "feval": lambda predictions, data: (
-                     "nDCG@10", ranker.measured(predictions, dev, len(ranker.dev_curve) + 1), True)}
+        watch = {
+            "valid_sets": [lightgbm.Dataset(dev.rows, dev.labels, group=dev.sizes, reference=data)],
+            "feval": lambda predictions, data: (
+                "nDCG@10",
+                ranker.measured(predictions, dev, len(ranker.dev_curve) + 1),
+                True,
+            ),
+        }
         calls.append(lightgbm.early_stopping(growth.patience, verbose=False))
     if listen is not None:
         calls.append(lambda state: listen(state.iteration + 1, growth.trees))
@@ -46,5 +60,6 @@ def _read(path: Path) -> Any:
     return required("lightgbm").Booster(model_str=path.read_text(encoding="utf-8"))
 
 
-LIBRARIES["lightgbm"] = Library("lightgbm", ("lambdarank", "rank_xendcg"), True, _grow, _predict, _write, _read,
-                                "model.txt")
+LIBRARIES["lightgbm"] = Library(
+    "lightgbm", ("lambdarank", "rank_xendcg"), True, _grow, _predict, _write, _read, "model.txt"
+)

@@ -34,8 +34,11 @@ def model_options(name: str) -> dict[str, Any]:
     if name not in NETWORKS:
         raise unknown_name("feature model", name, feature_models())
     network, descent = NETWORKS[name], asdict(Descent())
-    return {**_defaults(FeatureRanker, ("transform",)), **network.options,
-            **{key: descent[key] for key in network.reads}}
+    return {
+        **_defaults(FeatureRanker, ("transform",)),
+        **network.options,
+        **{key: descent[key] for key in network.reads},
+    }
 
 
 def feature_model(name: str, *, seed: int = 0, **options: Any) -> FeatureRanker | TreeRanker:
@@ -73,8 +76,9 @@ def _typed(key: str, value: Any, known: Mapping[str, Any], model: str) -> Any:
     if number and (kind is float or (kind is int and value == int(value))):
         return kind(value)
     if not isinstance(value, kind):
-        raise UsageError(f"option {key} of feature model {model!r} is {value!r}; give {_FORM[kind]}, "
-                         f"such as {known[key]!r}")
+        raise UsageError(
+            f"option {key} of feature model {model!r} is {value!r}; give {_FORM[kind]}, such as {known[key]!r}"
+        )
     return value
 
 

@@ -43,8 +43,15 @@ class Lesson:
 
     def descend(self, objective: Callable[[Tensor, Tensor, Tensor], Tensor]) -> list[float]:
         """Train the module by an objective of (rows, labels, mask)."""
-        return descend(self.module, lambda chosen: objective(*self.grid(chosen)), informative(self.lists),
-                       self.settings, seed=self.seed, dev=self.dev, listen=self.listen)
+        return descend(
+            self.module,
+            lambda chosen: objective(*self.grid(chosen)),
+            informative(self.lists),
+            self.settings,
+            seed=self.seed,
+            dev=self.dev,
+            listen=self.listen,
+        )
 
 
 def by_own_objective(lesson: Lesson) -> None:
@@ -86,7 +93,10 @@ NETWORKS: dict[str, Network] = {}
 
 
 def register_network(
-    name: str, *, across: bool = False, learn: Callable[[Lesson], None] | None = None,
+    name: str,
+    *,
+    across: bool = False,
+    learn: Callable[[Lesson], None] | None = None,
     reads: Sequence[str] | None = None,
 ) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
     """Decorate a builder to enter it in ``NETWORKS`` under ``name``; ``learn`` reads every setting unless told."""

@@ -28,15 +28,19 @@ from lorank.ranking.scorers.features.networks import by_own_objective, register_
 class Pointer(nn.Module):
     """Read, process, write."""
 
-    def __init__(self, features: int, generator: torch.Generator, width: int, steps: int, places: int,
-                 orders: int) -> None:
+    def __init__(
+        self, features: int, generator: torch.Generator, width: int, steps: int, places: int, orders: int
+    ) -> None:
         super().__init__()
         if min(width, places) < 1 or min(steps, orders) < 0:
-            raise UsageError(f"width and places must be 1 or more, steps and orders 0 or more; got {width}, {places}, "
-                             f"{steps}, {orders}")
+            raise UsageError(
+                f"width and places must be 1 or more, steps and orders 0 or more; got {width}, {places}, "
+                f"{steps}, {orders}"
+            )
         self.width, self.steps, self.places, self.orders = width, steps, places, orders
-        self.read = nn.Sequential(seeded_linear(features, width, generator), nn.ReLU(),
-                                  seeded_linear(width, width, generator, 1.0))
+        self.read = nn.Sequential(
+            seeded_linear(features, width, generator), nn.ReLU(), seeded_linear(width, width, generator, 1.0)
+        )
         self.process, self.write = (_seeded_cell(inner, width, generator) for inner in (2 * width, width))
         self.summary = seeded_linear(2 * width, width, generator, 1.0)
         self.of_document, self.of_state = (seeded_linear(width, width, generator, 1.0) for _ in range(2))

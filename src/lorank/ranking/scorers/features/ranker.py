@@ -56,23 +56,33 @@ class FeatureRanker(TrainableRanker[Tensor]):
     kind: ClassVar[str] = "features"
     score_scale: ClassVar[str] = "logit"
 
-    def __init__(self, base: str = "features", *, model: str = "mlp", features: int | None = None,
-                 transform: str = "log1p-standardise", seed: int = 0,
-                 statistics: Mapping[str, Sequence[Any]] | None = None, settings: Descent | None = None,
-                 **options: Any) -> None:
+    def __init__(
+        self,
+        base: str = "features",
+        *,
+        model: str = "mlp",
+        features: int | None = None,
+        transform: str = "log1p-standardise",
+        seed: int = 0,
+        statistics: Mapping[str, Sequence[Any]] | None = None,
+        settings: Descent | None = None,
+        **options: Any,
+    ) -> None:
         if base != "features":
             raise UsageError(f"a FeatureRanker starts from nothing, not from {base!r}; leave the base out")
         self.base, self.model, self.transform, self.seed = base, model, transform, seed
         self._transform = choose("transform", transform, TRANSFORMS)
         self._network = find_network(model, options)
-        self.network_options = {name: _plain(options.get(name, default))
-                                for name, default in self._network.options.items()}
-        self.statistics = None if statistics is None else {
-            name: np.asarray(value, np.float64) for name, value in statistics.items()}
+        self.network_options = {
+            name: _plain(options.get(name, default)) for name, default in self._network.options.items()
+        }
+        self.statistics = (
+            None if statistics is None else {name: np.asarray(value, np.float64) for name, value in statistics.items()}
+        )
         self.settings, self.dev_curve = settings or Descent(), list[tuple[int, float]]()
         self._module: nn.Module | None = None
         self._features = 0
-        self._network.build(1, torch.Generator(), **self.network_options)      # refuses bad values at once
+        self._network.build(1, torch.Generator(), **self.network_options)  # refuses bad values at once
         if features is not None:
             self._build(features)
 
@@ -92,8 +102,10 @@ class FeatureRanker(TrainableRanker[Tensor]):
     def module(self) -> nn.Module:  # type: ignore[override]
         """The network; it exists once the number of features is known."""
         if self._module is None:
-            raise UsageError("this FeatureRanker does not know its features yet; call observe(rows) with the "
-                             "training rows (lorank.fit does), or give their number: FeatureRanker(features=46)")
+            raise UsageError(
+                "this FeatureRanker does not know its features yet; call observe(rows) with the "
+                "training rows (lorank.fit does), or give their number: FeatureRanker(features=46)"
+            )
         return self._module
 
     @property
@@ -144,8 +156,16 @@ class FeatureRanker(TrainableRanker[Tensor]):
             grid = self._transform.within(grid, mask)
         return self._scores(grid, mask)
 
-    def fit(self, train: FeatureLists, dev: FeatureLists | None = None, *, loss: str | Loss | None = None,
-            settings: Descent | None = None, listen: Listen | None = None, **changes: Any) -> Self:
+    def fit(
+        self,
+        train: FeatureLists,
+        dev: FeatureLists | None = None,
+        *,
+        loss: str | Loss | None = None,
+        settings: Descent | None = None,
+        listen: Listen | None = None,
+        **changes: Any,
+    ) -> Self:
         """Learn from packed lists in memory, and return the ranker itself.
 
         Args:
@@ -160,8 +180,17 @@ class FeatureRanker(TrainableRanker[Tensor]):
         self.observe(train.rows)
         self.dev_curve = []
         held_out = None if dev is None else lambda: self._measured(dev)
-        lesson = Lesson(self.module, self.prepare([], train.rows), train, self._transform.within, function,
-                        replace(settings or self.settings, **changes), self.seed, held_out, listen)
+        lesson = Lesson(
+            self.module,
+            self.prepare([], train.rows),
+            train,
+            self._transform.within,
+            function,
+            replace(settings or self.settings, **changes),
+            self.seed,
+            held_out,
+            listen,
+        )
         (self._network.learn or self._descend)(lesson)
         return self
 
@@ -182,16 +211,20 @@ class FeatureRanker(TrainableRanker[Tensor]):
         at = np.repeat(np.arange(len(lists)), lists.sizes)
         return self.score_pairs([""] * len(lists), lists.rows, np.stack([at, np.arange(len(at))], 1))
 
-    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
-                    listen: Listen | None = None) -> np.ndarray:
+    def score_pairs(
+        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+    ) -> np.ndarray:
         """Return scores of the pairs, float32 [n]; where the model looks across, a query's pairs are its list."""
         if not len(pairs):
             return np.zeros(0, np.float32)
         used, at = np.unique(pairs[:, 1], return_inverse=True)
         inputs = self.prepare(queries, np.asarray(documents)[used])
         at = at.reshape(-1)
-        return self._score_lists(inputs, np.stack([pairs[:, 0], at], 1), listen) if self.looks_across else (
-            self._score_rows(inputs, listen)[at])
+        return (
+            self._score_lists(inputs, np.stack([pairs[:, 0], at], 1), listen)
+            if self.looks_across
+            else (self._score_rows(inputs, listen)[at])
+        )
 
     def _score_rows(self, inputs: Tensor, listen: Listen | None) -> np.ndarray:
         parts = []
@@ -223,16 +256,21 @@ class FeatureRanker(TrainableRanker[Tensor]):
 
     def options(self) -> dict[str, Any]:
         """Return the constructor's further arguments, the transform's statistics included."""
-        return {"model": self.model, "features": self.features, "transform": self.transform, "seed": self.seed,
-                "statistics": None if self.statistics is None else {
-                    name: value.tolist() for name, value in self.statistics.items()},
-                **self.network_options}
+        return {
+            "model": self.model,
+            "features": self.features,
+            "transform": self.transform,
+            "seed": self.seed,
+            "statistics": None
+            if self.statistics is None
+            else {name: value.tolist() for name, value in self.statistics.items()},
+            **self.network_options,
+        }
 
     def save(self, folder: str | Path) -> None:
         """Write weights (safetensors) and lorank.json; re-open them and compare scores."""
         with written_whole(folder) as draft:
-            save_file({name: value.contiguous() for name, value in self.module.state_dict().items()},
-                      draft / WEIGHTS)
+            save_file({name: value.contiguous() for name, value in self.module.state_dict().items()}, draft / WEIGHTS)
             write_card(draft, self.kind, self.options(), self.score_scale)
             rows = np.random.default_rng(0).standard_normal((PROBE_ROWS, self.features)).astype(np.float32)
             check_same_scores(self.score("", rows), type(self).load(draft).score("", rows), Path(folder))
@@ -244,8 +282,10 @@ class FeatureRanker(TrainableRanker[Tensor]):
         try:
             ranker.module.load_state_dict(load_file(Path(folder) / WEIGHTS))
         except RuntimeError as error:
-            raise LorankError(f"{Path(folder) / WEIGHTS} does not hold this ranker's weights ({error}); an adapter "
-                              "must be merged or detached before saving") from error
+            raise LorankError(
+                f"{Path(folder) / WEIGHTS} does not hold this ranker's weights ({error}); an adapter "
+                "must be merged or detached before saving"
+            ) from error
         return ranker
 
 

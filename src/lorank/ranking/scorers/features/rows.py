@@ -37,10 +37,16 @@ class FeatureLists:
         checked_rows(self.rows, None)
         if len(self.labels) != len(self.rows):
             raise UsageError(f"{len(self.rows)} rows but {len(self.labels)} labels")
-        if (len(self.offsets) < 1 or self.offsets[0] != 0 or self.offsets[-1] != len(self.rows)
-                or (np.diff(self.offsets) < 0).any()):
-            raise UsageError(f"offsets must rise from 0 to the number of rows, {len(self.rows)}; got "
-                             f"{np.asarray(self.offsets).tolist()[:5]} ...")
+        if (
+            len(self.offsets) < 1
+            or self.offsets[0] != 0
+            or self.offsets[-1] != len(self.rows)
+            or (np.diff(self.offsets) < 0).any()
+        ):
+            raise UsageError(
+                f"offsets must rise from 0 to the number of rows, {len(self.rows)}; got "
+                f"{np.asarray(self.offsets).tolist()[:5]} ..."
+            )
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -82,7 +88,7 @@ def batches_of_lists(sizes: np.ndarray, documents: int) -> Iterator[np.ndarray]:
     start = 0
     while start < len(order):
         step = max(1, documents // max(1, int(sizes[order[start]])))
-        yield order[start:start + step]
+        yield order[start : start + step]
         start += step
 
 
@@ -92,16 +98,20 @@ def checked_rows(documents: Documents, features: int | None) -> np.ndarray:
     if rows.ndim == 1 and not len(rows):
         return np.zeros((0, features or 0), np.float32)
     if rows.ndim != 2 or rows.dtype.kind not in "fiu":
-        raise UsageError(f"a FeatureRanker scores rows of numbers [documents, features], not {rows.dtype} of shape "
-                         f"{rows.shape}; texts need a bi-encoder or a cross-encoder")
+        raise UsageError(
+            f"a FeatureRanker scores rows of numbers [documents, features], not {rows.dtype} of shape "
+            f"{rows.shape}; texts need a bi-encoder or a cross-encoder"
+        )
     if features is not None and rows.shape[1] != features:
         raise UsageError(f"rows have {rows.shape[1]} features, this ranker was made for {features}")
     for start in range(0, len(rows), ROWS_AT_ONCE):
-        part = rows[start:start + ROWS_AT_ONCE]
+        part = rows[start : start + ROWS_AT_ONCE]
         if not np.isfinite(part).all():
             where = np.argwhere(~np.isfinite(part))[0]
-            raise UsageError(f"feature {where[1] + 1} of document {start + where[0]} is {part[tuple(where)]}; features "
-                             "must be finite")
+            raise UsageError(
+                f"feature {where[1] + 1} of document {start + where[0]} is {part[tuple(where)]}; features "
+                "must be finite"
+            )
     return rows
 
 

@@ -34,8 +34,9 @@ class Block(nn.Module):
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Return [batch, list, width]; ``mask`` is bool [batch, 1, 1, list]."""
         normal = self.before_attention(hidden)
-        query, key, value = (layer(normal).unflatten(2, (self.heads, -1)).transpose(1, 2)
-                             for layer in (self.query, self.key, self.value))
+        query, key, value = (
+            layer(normal).unflatten(2, (self.heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        )
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         hidden = hidden + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
         return hidden + self.dropout(self.down(F.relu(self.up(self.before_perceptron(hidden)))))
@@ -44,13 +45,16 @@ class Block(nn.Module):
 class SetTransformer(nn.Module):
     """Rows of lists to hidden states, [batch, list, features] to [batch, list, width]."""
 
-    def __init__(self, features: int, generator: torch.Generator, width: int, heads: int, blocks: int,
-                 dropout: float) -> None:
+    def __init__(
+        self, features: int, generator: torch.Generator, width: int, heads: int, blocks: int, dropout: float
+    ) -> None:
         super().__init__()
         check_dropout(dropout)
         if width < 1 or heads < 1 or width % heads or blocks < 0:
-            raise UsageError(f"width must be a multiple of heads, both 1 or more, and blocks 0 or more; got "
-                             f"width={width}, heads={heads}, blocks={blocks}")
+            raise UsageError(
+                f"width must be a multiple of heads, both 1 or more, and blocks 0 or more; got "
+                f"width={width}, heads={heads}, blocks={blocks}"
+            )
         self.embed = seeded_linear(features, width, generator, 1.0)
         self.blocks = nn.ModuleList(Block(width, heads, 2 * width, dropout, generator) for _ in range(blocks))
         self.last = nn.LayerNorm(width)
@@ -58,7 +62,7 @@ class SetTransformer(nn.Module):
     def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
         """Return the hidden states; those of masked places are finite and mean nothing."""
         seen = mask.clone()
-        seen[:, 0] |= ~mask.any(1)      # an empty list attends to its padding, or its states would be NaN
+        seen[:, 0] |= ~mask.any(1)  # an empty list attends to its padding, or its states would be NaN
         hidden = self.embed(rows)
         for block in self.blocks:
             hidden = block(hidden, seen[:, None, None, :])
@@ -76,7 +80,12 @@ class _Scored(nn.Module):
 
 @register_network("set-transformer", across=True)
 def set_transformer(
-    features: int, generator: torch.Generator, *, width: int = 64, heads: int = 2, blocks: int = 2,
+    features: int,
+    generator: torch.Generator,
+    *,
+    width: int = 64,
+    heads: int = 2,
+    blocks: int = 2,
     dropout: float = 0.1,
 ) -> nn.Module:
     """Return the transformer with a scoring layer that is zero.

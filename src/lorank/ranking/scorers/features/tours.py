@@ -49,9 +49,9 @@ def best_tour(pairs: Tensor, mask: Tensor, grades: Tensor | None = None, *, beam
         return torch.zeros(mask.shape, dtype=torch.int64, device=mask.device)
     pairs = _with_padding_last(pairs, mask)
     stages = torch.where(mask, 0.0 if grades is None else grades.double(), -torch.inf)
-    lead = pairs.sum(2) - pairs.sum(1)      # documents that are good to leave and bad to come to start well
+    lead = pairs.sum(2) - pairs.sum(1)  # documents that are good to leave and bad to come to start well
     pairs = pairs.masked_fill(stages.unsqueeze(1) > stages.unsqueeze(2), -1e30)
-    first = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)      # documents before padding
+    first = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)  # documents before padding
     order = first.clone()
     small = mask.sum(1) <= EXACT
     for chosen, solve in ((small, _exact), (~small, partial(_beam, beam=beam))):
@@ -74,7 +74,7 @@ def _with_padding_last(pairs: Tensor, mask: Tensor) -> Tensor:
 def _exact(pairs: Tensor, stages: Tensor, lead: Tensor) -> Tensor:
     batch, size, _ = pairs.shape
     first = stages == stages.amax(1, keepdim=True)
-    best = pairs.new_full((batch, 1 << size, size), -torch.inf)       # of tours through a set that end at a document
+    best = pairs.new_full((batch, 1 << size, size), -torch.inf)  # of tours through a set that end at a document
     before = torch.zeros(batch, 1 << size, size, dtype=torch.int8)
     for i in range(size):
         best[:, 1 << i, i] = torch.where(first[:, i], 0.0, -1e30)

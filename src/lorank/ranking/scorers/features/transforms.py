@@ -102,8 +102,10 @@ class Transform:
 
     def statistics(self, rows: np.ndarray) -> Statistics:
         """Return the statistics of training rows [documents, features]."""
-        parts = [self.observe(self.shape(rows[:, at:at + COLUMNS_AT_ONCE].astype(np.float64)))
-                 for at in range(0, rows.shape[1], COLUMNS_AT_ONCE)]
+        parts = [
+            self.observe(self.shape(rows[:, at : at + COLUMNS_AT_ONCE].astype(np.float64)))
+            for at in range(0, rows.shape[1], COLUMNS_AT_ONCE)
+        ]
         return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
 
     def __call__(self, rows: np.ndarray, statistics: Statistics) -> np.ndarray:

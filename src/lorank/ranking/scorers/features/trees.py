@@ -57,11 +57,11 @@ class Growth:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        check_positive(trees=self.trees, lr=self.lr, columns=self.columns, patience=self.patience,
-                       threads=self.threads)
+        check_positive(trees=self.trees, lr=self.lr, columns=self.columns, patience=self.patience, threads=self.threads)
         if self.leaves < 2 or self.columns > 1 or min(self.leaf_rows, self.leaf_weight, self.l2) < 0:
-            raise UsageError(f"leaves must be 2 or more, columns at most 1, leaf_rows, leaf_weight and l2 0 or more; "
-                             f"got {self}")
+            raise UsageError(
+                f"leaves must be 2 or more, columns at most 1, leaf_rows, leaf_weight and l2 0 or more; got {self}"
+            )
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,18 @@ class TreeRanker(Ranker):
     takes_loss: ClassVar[bool] = False
     """Its objective is given when it is made."""
 
-    def __init__(self, library: str = "lightgbm", *, objective: str = "", loss_options: Mapping[str, Any] | None = None,
-                 hessian: str = "auto", features: int | None = None, seed: int = 0, growth: Growth | None = None,
-                 **changes: Any) -> None:
+    def __init__(
+        self,
+        library: str = "lightgbm",
+        *,
+        objective: str = "",
+        loss_options: Mapping[str, Any] | None = None,
+        hessian: str = "auto",
+        features: int | None = None,
+        seed: int = 0,
+        growth: Growth | None = None,
+        **changes: Any,
+    ) -> None:
         self.library, self.seed, self.features, self.hessian = library, seed, features, hessian
         self._library = choose("library of trees", library, LIBRARIES)
         self.objective, self.loss_options = objective or self._library.objectives[0], dict(loss_options or {})
@@ -154,8 +163,9 @@ class TreeRanker(Ranker):
         informative(train)
         self.dev_curve = []
         self.features = train.rows.shape[1]
-        self._booster = self._library.grow(_without_empty(train), None if dev is None else _without_empty(dev),
-                                           self, listen)
+        self._booster = self._library.grow(
+            _without_empty(train), None if dev is None else _without_empty(dev), self, listen
+        )
         return self
 
     def measured(self, predictions: np.ndarray, dev: FeatureLists, trees: int) -> float:
@@ -167,8 +177,9 @@ class TreeRanker(Ranker):
         """Return scores of all rows of packed lists, float32 [documents]."""
         return self._library.predict(self.booster, checked_rows(lists.rows, self.features)).astype(np.float32)
 
-    def score_pairs(self, queries: Sequence[str], documents: Documents, pairs: np.ndarray,
-                    listen: Listen | None = None) -> np.ndarray:
+    def score_pairs(
+        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+    ) -> np.ndarray:
         """Return scores of the pairs, float32 [n]; each row is scored once."""
         if not len(pairs):
             return np.zeros(0, np.float32)
@@ -181,8 +192,15 @@ class TreeRanker(Ranker):
 
     def options(self) -> dict[str, Any]:
         """Return the constructor's arguments, JSON-ready."""
-        return {"library": self.library, "objective": self.objective, "loss_options": self.loss_options,
-                "hessian": self.hessian, "features": self.features, "seed": self.seed, **asdict(self.growth)}
+        return {
+            "library": self.library,
+            "objective": self.objective,
+            "loss_options": self.loss_options,
+            "hessian": self.hessian,
+            "features": self.features,
+            "seed": self.seed,
+            **asdict(self.growth),
+        }
 
     def save(self, folder: str | Path) -> None:
         """Write the trees in their library's format and lorank.json; re-open them and compare scores."""

@@ -72,8 +72,17 @@ OBJECTIVES = {"local": local_loss, "global": global_loss}
 class TourRanker(nn.Module):
     """Encoder, bilinear form, and the tour that they decide."""
 
-    def __init__(self, features: int, generator: torch.Generator, learning: str, width: int, heads: int, blocks: int,
-                 dropout: float, beam: int) -> None:
+    def __init__(
+        self,
+        features: int,
+        generator: torch.Generator,
+        learning: str,
+        width: int,
+        heads: int,
+        blocks: int,
+        dropout: float,
+        beam: int,
+    ) -> None:
         super().__init__()
         self.loss, self.beam = choose("learning", learning, OBJECTIVES), beam
         self.encoder = SetTransformer(features, generator, width, heads, blocks, dropout)
@@ -98,12 +107,22 @@ class TourRanker(nn.Module):
         return lists.mean(self.loss(pairs, lists.labels, mask))
 
 
-@catalogued("tsprank", area="models", title="TSPRank: Bridging Pairwise and Listwise Methods with a Bilinear "
-            "Travelling Salesman Model")
+@catalogued(
+    "tsprank",
+    area="models",
+    title="TSPRank: Bridging Pairwise and Listwise Methods with a Bilinear Travelling Salesman Model",
+)
 @register_network("tsprank", across=True, learn=by_own_objective)
 def tsprank(
-    features: int, generator: torch.Generator, *, learning: str = "local", width: int = 64, heads: int = 2,
-    blocks: int = 1, dropout: float = 0.1, beam: int = 8,
+    features: int,
+    generator: torch.Generator,
+    *,
+    learning: str = "local",
+    width: int = 64,
+    heads: int = 2,
+    blocks: int = 1,
+    dropout: float = 0.1,
+    beam: int = 8,
 ) -> nn.Module:
     """Return the network.
 

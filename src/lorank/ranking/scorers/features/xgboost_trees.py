@@ -15,10 +15,19 @@ def _grow(train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, lis
     xgboost = required("xgboost")
     growth, function = ranker.growth, own_loss(ranker)
     settings = {
-        "tree_method": "hist", "grow_policy": "lossguide", "max_leaves": growth.leaves, "max_depth": 0,
-        "learning_rate": growth.lr, "min_child_weight": growth.leaf_weight, "reg_lambda": growth.l2,
-        "colsample_bytree": growth.columns, "nthread": growth.threads, "seed": ranker.seed, "verbosity": 0,
-        "disable_default_eval_metric": True, "base_score": 0.0,
+        "tree_method": "hist",
+        "grow_policy": "lossguide",
+        "max_leaves": growth.leaves,
+        "max_depth": 0,
+        "learning_rate": growth.lr,
+        "min_child_weight": growth.leaf_weight,
+        "reg_lambda": growth.l2,
+        "colsample_bytree": growth.columns,
+        "nthread": growth.threads,
+        "seed": ranker.seed,
+        "verbosity": 0,
+        "disable_default_eval_metric": True,
+        "base_score": 0.0,
         **({"objective": ranker.objective, **ranker.loss_options} if function is None else {}),
     }
 
@@ -29,11 +38,19 @@ def _grow(train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, lis
 
     data, watch, calls = matrix(train), {}, []
     if dev is not None:
-        watch = {"evals": [(matrix(dev), "dev")], "verbose_eval": False,
-                 "custom_metric": lambda predictions, data: (
-                     "nDCG@10", ranker.measured(predictions, dev, len(ranker.dev_curve) + 1))}
-        calls.append(xgboost.callback.EarlyStopping(rounds=growth.patience, metric_name="nDCG@10", data_name="dev",
-                                                    maximize=True, save_best=True))
+        watch = {
+            "evals": [(matrix(dev), "dev")],
+            "verbose_eval": False,
+            "custom_metric": lambda predictions, data: (
+                "nDCG@10",
+                ranker.measured(predictions, dev, len(ranker.dev_curve) + 1),
+            ),
+        }
+        calls.append(
+            xgboost.callback.EarlyStopping(
+                rounds=growth.patience, metric_name="nDCG@10", data_name="dev", maximize=True, save_best=True
+            )
+        )
     if listen is not None:
         calls.append(_Listener(listen, growth.trees))
     custom = None if function is None else xgboost_objective(function, hessian=ranker.hessian)
@@ -63,5 +80,6 @@ def _read(path: Path) -> Any:
     return required("xgboost").Booster(model_file=str(path))
 
 
-LIBRARIES["xgboost"] = Library("xgboost", ("rank:ndcg", "rank:pairwise", "rank:map"), True, _grow, _predict, _write,
-                               _read, "model.json")
+LIBRARIES["xgboost"] = Library(
+    "xgboost", ("rank:ndcg", "rank:pairwise", "rank:map"), True, _grow, _predict, _write, _read, "model.json"
+)

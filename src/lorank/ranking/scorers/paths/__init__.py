@@ -4,5 +4,15 @@ from lorank.ranking.scorers.paths import onnx_path, openvino_path, torch_path
 from lorank.ranking.scorers.paths.path import PATHS, Path, open_path, path
 from lorank.ranking.scorers.paths.self_test import PathTested, choose_path, self_test
 
-__all__ = ["PATHS", "Path", "PathTested", "choose_path", "onnx_path", "open_path", "openvino_path", "path", "self_test",
-           "torch_path"]
+__all__ = [
+    "PATHS",
+    "Path",
+    "PathTested",
+    "choose_path",
+    "onnx_path",
+    "open_path",
+    "openvino_path",
+    "path",
+    "self_test",
+    "torch_path",
+]

@@ -44,7 +44,7 @@ def example(ranker: CrossEncoder) -> tuple[Tensor, ...]:
     ids = torch.full((2, 2 * ROUND_TO), 5, dtype=torch.int64)
     mask = torch.ones_like(ids)
     mask[1, ROUND_TO:] = 0
-    return (ids, mask, torch.zeros_like(ids))[:len(input_names(ranker))]
+    return (ids, mask, torch.zeros_like(ids))[: len(input_names(ranker))]
 
 
 def arrays(ranker: CrossEncoder, batch: Ragged) -> dict[str, np.ndarray]:
@@ -53,8 +53,10 @@ def arrays(ranker: CrossEncoder, batch: Ragged) -> dict[str, np.ndarray]:
     width = tensors["input_ids"].shape[1]
     wider = min(-(-width // ROUND_TO) * ROUND_TO, ranker.max_length) - width
     fill = {"input_ids": ranker.tokenizer.pad_token_id}
-    return {name: np.pad(tensor.numpy().astype(np.int64), ((0, 0), (0, max(wider, 0))),
-                         constant_values=fill.get(name, 0)) for name, tensor in tensors.items()}
+    return {
+        name: np.pad(tensor.numpy().astype(np.int64), ((0, 0), (0, max(wider, 0))), constant_values=fill.get(name, 0))
+        for name, tensor in tensors.items()
+    }
 
 
 def scored_by(ranker: CrossEncoder, run: Callable[[dict[str, np.ndarray]], np.ndarray]) -> Logits:

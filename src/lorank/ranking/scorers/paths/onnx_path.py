@@ -43,9 +43,17 @@ def exported(ranker: CrossEncoder, graph: Path) -> Path:
     names = input_names(ranker)
     batch, length = torch.export.Dim("batch", min=1, max=4096), torch.export.Dim("length", min=2, max=ranker.max_length)
     with silent("torch.onnx", "onnxscript", "onnx_ir"), scoring(ranker.module), torch.no_grad():
-        torch.onnx.export(TensorsToLogits(ranker).eval(), example(ranker), graph, dynamo=True, verbose=False,
-                          input_names=list(names), output_names=["logits"], external_data=False,
-                          dynamic_shapes=tuple({0: batch, 1: length} for _ in names))
+        torch.onnx.export(
+            TensorsToLogits(ranker).eval(),
+            example(ranker),
+            graph,
+            dynamo=True,
+            verbose=False,
+            input_names=list(names),
+            output_names=["logits"],
+            external_data=False,
+            dynamic_shapes=tuple({0: batch, 1: length} for _ in names),
+        )
     return graph
 
 
@@ -58,6 +66,12 @@ def quantised(graph: Path) -> Path:
     del model.graph.value_info[:]  # the exporter's own shapes trip the quantiser's inference
     target = graph.with_name("model-int8.onnx")
     with silent("root"):
-        quantize_dynamic(model, target, per_channel=True, weight_type=QuantType.QInt8,
-                         op_types_to_quantize=["MatMul", "Gemm"], extra_options={"DefaultTensorType": 1})
+        quantize_dynamic(
+            model,
+            target,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            extra_options={"DefaultTensorType": 1},
+        )
     return target

@@ -42,8 +42,9 @@ def open_int8(ranker: CrossEncoder) -> Logits:
     nncf.set_log_level("ERROR")
     batches, graph = list(probe_batches(ranker)), traced(ranker)
     with redirect_stdout(StringIO()):  # its progress bars would stand in the results
-        graph = nncf.quantize(graph, nncf.Dataset(batches), subset_size=len(batches),
-                              model_type=nncf.ModelType.TRANSFORMER)
+        graph = nncf.quantize(
+            graph, nncf.Dataset(batches), subset_size=len(batches), model_type=nncf.ModelType.TRANSFORMER
+        )
     return _compiled(ranker, graph, "bf16")
 
 
@@ -53,8 +54,11 @@ def traced(ranker: CrossEncoder) -> Any:
 
     names = input_names(ranker)
     with scoring(ranker.module), torch.no_grad(), silent():
-        graph = openvino.convert_model(TensorsToLogits(ranker).eval(), example_input=example(ranker),
-                                       input=[([-1, -1], openvino.Type.i64)] * len(names))
+        graph = openvino.convert_model(
+            TensorsToLogits(ranker).eval(),
+            example_input=example(ranker),
+            input=[([-1, -1], openvino.Type.i64)] * len(names),
+        )
     for tensor, name in zip(graph.inputs, names, strict=True):
         tensor.get_tensor().set_names({name})
     return graph
@@ -63,8 +67,9 @@ def traced(ranker: CrossEncoder) -> Any:
 def _compiled(ranker: CrossEncoder, graph: Any, precision: str) -> Logits:
     import openvino
 
-    compiled = openvino.compile_model(graph, "CPU", {
-        "INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()})
+    compiled = openvino.compile_model(
+        graph, "CPU", {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    )
     return scored_by(ranker, lambda named: compiled(named)[0])
 
 

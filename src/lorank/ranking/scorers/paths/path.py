@@ -49,8 +49,9 @@ PATHS: dict[str, Path] = {}
 """Every path under its name."""
 
 
-def path(name: str, *, packages: tuple[str, ...] = (), extra: str = "",
-         packed: bool = False) -> Callable[[Callable[[CrossEncoder], Logits]], Callable[[CrossEncoder], Logits]]:
+def path(
+    name: str, *, packages: tuple[str, ...] = (), extra: str = "", packed: bool = False
+) -> Callable[[Callable[[CrossEncoder], Logits]], Callable[[CrossEncoder], Logits]]:
     """Decorate the function that opens a path, to register it under ``name``."""
 
     def enter(function: Callable[[CrossEncoder], Logits]) -> Callable[[CrossEncoder], Logits]:

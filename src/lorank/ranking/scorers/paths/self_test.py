@@ -38,9 +38,16 @@ class PathTested:
     why_not: str | None = None
 
 
-def self_test(ranker: CrossEncoder, queries: Sequence[str], documents: Sequence[str], *,
-              names: Sequence[str] | None = None, least_tau: float = 0.98, rounds: int = 3,
-              listen: Callable[[str], None] = lambda name: None) -> list[PathTested]:
+def self_test(
+    ranker: CrossEncoder,
+    queries: Sequence[str],
+    documents: Sequence[str],
+    *,
+    names: Sequence[str] | None = None,
+    least_tau: float = 0.98,
+    rounds: int = 3,
+    listen: Callable[[str], None] = lambda name: None,
+) -> list[PathTested]:
     """Return what was found of every path of ``names`` (default: all), fastest first.
 
     Each query is paired with each document. ``least_tau`` refuses paths that change the order more than that.
@@ -81,8 +88,10 @@ def agreement(reference: np.ndarray, scores: np.ndarray, width: int) -> tuple[fl
     >>> agreement(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 4.0, 3.0]), 4)
     (0.66..., 0.89...)
     """
-    taus = [1.0 if np.ptp(a) == 0 and np.ptp(b) == 0 else float(np.nan_to_num(kendalltau(a, b).statistic))
-            for a, b in zip(reference.reshape(-1, width), scores.reshape(-1, width), strict=True)]
+    taus = [
+        1.0 if np.ptp(a) == 0 and np.ptp(b) == 0 else float(np.nan_to_num(kendalltau(a, b).statistic))
+        for a, b in zip(reference.reshape(-1, width), scores.reshape(-1, width), strict=True)
+    ]
     spread = float(reference.std()) or 1.0
     return float(np.mean(taus)), float(np.abs(scores - reference).max() / spread)
 
