@@ -37,7 +37,7 @@ from lorank.lowrank import select_targets
 from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, make_budget
 from lorank.ranking import loss as named_loss
 from lorank.ranking.metrics.groups import tied_by_relevant
-from lorank.training.budgeting import Budgeting, shared_ranks
+from lorank.training.hooks.budget import Budgeting, shared_ranks
 from lorank.training.settings import AdapterSettings, BudgetSettings
 from lorank.training.weights import AdapterWeights
 
@@ -80,7 +80,7 @@ class Wired:
         self.row, self.every, self.budget = row, every, None
 
     def __call__(self, weights: AdapterWeights, setting: Setting, trial: Trial) -> tuple[list[Any], Any]:
-        from lorank.training.loop import adamw
+        from lorank.training.loop.loop import adamw
 
         if self.row not in DYNAMIC:
             return [], adamw

@@ -29,7 +29,7 @@ from lorank.ranking.metrics import interval, per_query
 from lorank.ranking.scorers import CrossEncoder
 from lorank.ranking.scorers.paths import PATHS
 from lorank.ranking.scorers.paths.self_test import agreement
-from lorank.training.retrieval import bm25_index
+from lorank.training.lists.retrieval import bm25_index
 
 Score = Callable[[str, list[str]], np.ndarray]
 PEER, REFERENCE, MEASURE = "sentence-transformers, float32", "torch-float32", "nDCG@10"

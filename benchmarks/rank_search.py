@@ -25,8 +25,8 @@ import lorank
 from lorank.lowrank.budgets import make_budget
 from lorank.lowrank.budgets.dylora import truncate
 from lorank.ranking import loss as named_loss
-from lorank.training.budgeting import Budgeting
-from lorank.training.loop import train
+from lorank.training.hooks.budget import Budgeting
+from lorank.training.loop.loop import train
 from lorank.training.settings import AdapterSettings
 from lorank.training.weights import trained_weights
 

@@ -29,15 +29,15 @@ import torch
 from lorank.data.collection import Collection
 from lorank.data.load import load
 from lorank.ranking import loss as named_loss
-from lorank.ranking.losses.learning import LEARNING, learning, learnings
+from lorank.ranking.losses.core.learning import LEARNING, learning, learnings
 from lorank.ranking.metrics import holm, per_query, randomization_test, tied_by_relevant
 from lorank.ranking.metrics.groups import grouped_interval, membership, sums
 from lorank.ranking.scorers import BiEncoder, BothWays, CrossEncoder, PyramidEncoder, Ranker, TrainableRanker
 from lorank.ranking.scorers.taxonomy import place
 from lorank.ranking.types import Run
-from lorank.training.lists import CandidateLists
-from lorank.training.loop import train
-from lorank.training.retrieval import bm25_index
+from lorank.training.lists.lists import CandidateLists
+from lorank.training.lists.retrieval import bm25_index
+from lorank.training.loop.loop import train
 from lorank.training.settings import AdapterSettings, OptimizerSettings
 from lorank.training.weights import trained_weights
 

@@ -33,10 +33,10 @@ from lorank.lowrank.rules import Losses, Rates, make_rule
 from lorank.ranking import loss as named_loss
 from lorank.ranking.scorers import BiEncoder
 from lorank.ranking.scorers.bi_encoder import Pooling
-from lorank.training.hooks import Access, Hook, Progress
-from lorank.training.loop import adamw, batches_an_epoch, list_loss, lists_at
+from lorank.training.hooks.hook import Access, Hook, Progress
+from lorank.training.hooks.rule import stepping, unclipped
+from lorank.training.loop.loop import adamw, batches_an_epoch, list_loss, lists_at
 from lorank.training.settings import AdapterSettings, OptimizerSettings, RuleSettings
-from lorank.training.stepping import stepping, unclipped
 from lorank.training.weights import AdapterWeights, WholeWeights, trained_weights
 
 ADAM = (3e-4, 1e-3, 3e-3, 1e-2)

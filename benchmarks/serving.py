@@ -39,11 +39,11 @@ from lorank.lowrank.folder import CONFIG, Contents, write
 from lorank.lowrank.settings import LayerPlan, Settings
 from lorank.lowrank.targets import select_targets
 from lorank.ranking.scorers import CrossEncoder
-from lorank.serving.bank import Bank
-from lorank.serving.engine import Job
-from lorank.serving.package import Package
-from lorank.serving.source import AtHand
-from lorank.serving.store import FolderStore
+from lorank.serving.adapters.package import Package
+from lorank.serving.adapters.source import AtHand
+from lorank.serving.adapters.store import FolderStore
+from lorank.serving.forward.engine import Bank
+from lorank.serving.requests.engine import Job
 from lorank.training.weights import new_modules
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -382,8 +382,8 @@ def cold(given: argparse.Namespace) -> None:
 
 def products(given: argparse.Namespace) -> None:
     """Print the time of each way to add the updates, as a multiple of the base's product, over adapters a forward."""
-    from lorank.serving.products import PRODUCTS, Stack, folded
-    from lorank.serving.segments import Runs
+    from lorank.serving.forward.products import PRODUCTS, Stack, folded
+    from lorank.serving.forward.segments import Runs
 
     print(
         f"2,048 lines, rank {given.rank}, {torch.get_num_threads()} threads\n\n| layer | adapters | "

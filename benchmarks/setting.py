@@ -31,15 +31,15 @@ from lorank.ranking.metrics.groups import Groups, grouped_interval, membership, 
 from lorank.ranking.scorers import BiEncoder
 from lorank.ranking.scorers.tokens import Span
 from lorank.ranking.types import Run
-from lorank.training.calibration import calibrate
-from lorank.training.hooks import Hook
-from lorank.training.lists import CandidateLists
-from lorank.training.loop import MakeOptimizer, adamw, train
-from lorank.training.mix import choose_mix, mixed_run
-from lorank.training.retrieval import bm25_index
+from lorank.training.hooks.hook import Hook
+from lorank.training.lists.calibration_pass import calibrate
+from lorank.training.lists.lists import CandidateLists
+from lorank.training.lists.retrieval import bm25_index
+from lorank.training.loop.loop import MakeOptimizer, adamw, train
 from lorank.training.settings import AdapterSettings, OffsetSettings, OptimizerSettings
-from lorank.training.tuned import merged
 from lorank.training.weights import WHOLE, AdapterWeights, WholeWeights, trained_weights
+from lorank.tuned.mix import choose_mix, mixed_run
+from lorank.tuned.ranker import merged
 
 MEASURE = "nDCG@10"
 CANDIDATES, JUDGED_DEPTH = 100, 30

@@ -7,7 +7,7 @@ import sys
 
 import lorank
 from lorank.training import ListSettings, OptimizerSettings, Recipe, rerank_run
-from lorank.training.retrieval import bm25_index
+from lorank.training.lists.retrieval import bm25_index
 
 
 def main(out: str) -> None:

@@ -12,7 +12,7 @@ import re
 import lorank
 from lorank.ranking import rerank
 from lorank.ranking.scorers.ranker import Ranker
-from lorank.training.retrieval import bm25_index
+from lorank.training.lists.retrieval import bm25_index
 
 
 def answer(question: str, documents: list[str], reader: Ranker) -> str:

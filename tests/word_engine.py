@@ -9,13 +9,13 @@ from contextlib import contextmanager
 import numpy as np
 
 from lorank.errors import LorankError
-from lorank.serving.app import make_app
-from lorank.serving.calibration import Platt
-from lorank.serving.engine import Job, Scored, UnknownAdapter
-from lorank.serving.intake import Intake
-from lorank.serving.keys import Caller, Keys, hashed
-from lorank.serving.limits import Limits
-from lorank.serving.server import Server
+from lorank.serving.adapters.platt import Platt
+from lorank.serving.http.app import make_app
+from lorank.serving.http.middleware import Intake
+from lorank.serving.http.server import Server
+from lorank.serving.requests.engine import Job, Scored, UnknownAdapter
+from lorank.serving.requests.keys import Caller, Keys, hashed
+from lorank.serving.requests.limits import Limits
 
 READ = 20
 """Words of a document that the engine reads."""

@@ -6,7 +6,11 @@ Nothing heavy is imported here: torch and the wings load when a name is first us
 import importlib
 from typing import Any
 
+from lorank import moved
+
 __version__ = "0.1.0"
+
+moved.install()
 
 _HOME_OF = {
     "load": "lorank.data",
@@ -18,7 +22,7 @@ _HOME_OF = {
     "CrossEncoder": "lorank.ranking.scorers",
     "FeatureRanker": "lorank.ranking.scorers",
     "TreeRanker": "lorank.ranking.scorers",
-    "load_ranker": "lorank.training",
+    "load_ranker": "lorank.tuned",
 }
 
 __all__ = [

@@ -11,7 +11,7 @@ from lorank import lowrank
 from lorank.cli import main
 from lorank.ranking.scorers import RANKERS
 from lorank.training import load_ranker
-from lorank.training.tuned import TunedRanker
+from lorank.tuned.ranker import TunedRanker
 
 PAIRS = np.array([[0, 0], [0, 1], [0, 2]])
 TEXTS = ["the moon and the earth", "a list of words", "rankers order documents"]

@@ -11,9 +11,15 @@ from lorank import lowrank
 from lorank.catalogue import METHODS
 from lorank.errors import UsageError
 from lorank.lowrank.folder import contents_of
-from lorank.serving.activated import Activated, ActivatedModel, invocation_start, keys_and_values, read_activated
-from lorank.serving.engine import UnknownAdapter
-from lorank.serving.package import Package
+from lorank.serving.adapters.package import Package
+from lorank.serving.forward.activated import (
+    Activated,
+    ActivatedModel,
+    invocation_start,
+    keys_and_values,
+    read_activated,
+)
+from lorank.serving.requests.engine import UnknownAdapter
 
 SIZES = {
     "vocab_size": 50,
@@ -130,7 +136,7 @@ def test_an_activated_judge_answers_through_its_adapter(model, tiny_folders):
     from transformers import AutoTokenizer
 
     from lorank.ranking.judges.question import Question
-    from lorank.serving.activated import ActivatedJudge
+    from lorank.serving.forward.activated import ActivatedJudge
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_folders["bert"])
     model.resize_token_embeddings(len(tokenizer))

@@ -10,7 +10,7 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from lorank.serving.limits import Limits
+from lorank.serving.requests.limits import Limits
 from word_engine import PLATT, READ, WordEngine, bearer, live, tenant_keys, words_shared
 
 QUERY = "how to sort a list"

@@ -13,10 +13,10 @@ import torch
 from lorank.data import read_run, write_run
 from lorank.errors import UsageError
 from lorank.ranking.scorers import CrossEncoder
-from lorank.serving.cluster import one_process, read_journal, rerank_on_ray, shards_of, trim
 from lorank.training import fit
-from lorank.training.retrieval import bm25_index
+from lorank.training.lists.retrieval import bm25_index
 from lorank.training.settings import ListSettings, OptimizerSettings, Recipe
+from lorank.tuned.ray_rerank import one_process, read_journal, rerank_on_ray, shards_of, trim
 
 QUICK = Recipe(
     training=OptimizerSettings(steps=2, batch_size=4, lr=1e-3, evaluations=1, precision="fp32"),

@@ -8,7 +8,7 @@ import yaml
 from typer.main import get_command
 
 from lorank.cli.app import app
-from lorank.serving.metrics import Metrics
+from lorank.serving.requests.metrics import Metrics
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 

@@ -9,10 +9,10 @@ import torch
 from lorank import lowrank
 from lorank.errors import UsageError
 from lorank.ranking.scorers import BiEncoder, CrossEncoder
-from lorank.serving.bank import Bank
-from lorank.serving.dominant import STEADY, Traffic
-from lorank.serving.engine import Job
-from lorank.serving.store import FolderStore
+from lorank.serving.adapters.store import FolderStore
+from lorank.serving.forward.engine import Bank
+from lorank.serving.forward.merged_copy import STEADY, Traffic
+from lorank.serving.requests.engine import Job
 from lorank.training.weights import new_modules
 from tiny_encoders import DOCUMENTS, QUERY
 

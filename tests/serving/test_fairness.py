@@ -12,9 +12,9 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorank.serving.engine import Job
-from lorank.serving.limits import Limits
-from lorank.serving.waiting import SLICES, Queue, Rings, Waiting
+from lorank.serving.requests.engine import Job
+from lorank.serving.requests.limits import Limits
+from lorank.serving.requests.queue import SLICES, Queue, Rings, Waiting
 from word_engine import WordEngine, live
 
 
@@ -272,7 +272,7 @@ def test_a_stream_whose_deadline_passes_ends_with_a_line_that_says_so():
 
 
 def test_slow_clients_stall_nobody_and_silent_ones_are_sent_away(monkeypatch):
-    monkeypatch.setattr("lorank.serving.server.HEADERS_S", 0.5)
+    monkeypatch.setattr("lorank.serving.http.server.HEADERS_S", 0.5)
     head = b"POST /v1/rerank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
     with live(WordEngine(), limits=Limits(body_s=30, collect_ms=0)) as (address, application):
         host, port = address.removeprefix("http://").split(":")

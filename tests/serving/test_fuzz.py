@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel
 
-from lorank.serving.limits import Limits
-from lorank.serving.opening import open_engine
+from lorank.serving.requests.limits import Limits
+from lorank.serving.start import open_engine
 from tiny_encoders import tiny_bert
 from tiny_store import make_store
 from word_engine import WordEngine, bearer, live, tenant_keys

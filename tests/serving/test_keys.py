@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from lorank.cli.app import app
 from lorank.errors import DataError, LorankError
-from lorank.serving.keys import ANYBODY, ENVIRONMENT, KeyFile, OpenHouse, hashed, new_key, open_keys, read_keys
-from lorank.serving.refusal import Refusal
+from lorank.serving.requests.keys import ANYBODY, ENVIRONMENT, KeyFile, OpenHouse, hashed, new_key, open_keys, read_keys
+from lorank.serving.requests.refusal import Refusal
 
 ROW = f"acme {hashed('lr-one')} acme-en,acme-fr\n"
 

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorank.errors import UsageError
-from lorank.serving.pool import Full, Pool, page_width
-from lorank.serving.products import FOLDED_FROM, PRODUCTS, Stack, add_updates, folded, worth_folding
-from lorank.serving.residents import NoRoom, Residents
-from lorank.serving.segments import Current, Runs, Segments, Unmixable
+from lorank.serving.forward.lru import NoRoom, Residents
+from lorank.serving.forward.page_pool import Full, Pool, page_width
+from lorank.serving.forward.products import FOLDED_FROM, PRODUCTS, Stack, add_updates, folded, worth_folding
+from lorank.serving.forward.segments import Current, Runs, Segments, Unmixable
 
 
 @settings(max_examples=60, deadline=None)

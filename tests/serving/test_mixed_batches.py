@@ -12,10 +12,10 @@ from lorank import lowrank
 from lorank.catalogue import METHODS
 from lorank.lowrank.forms import FORMS
 from lorank.ranking.scorers import BiEncoder, CrossEncoder
-from lorank.serving.bank import Bank
-from lorank.serving.engine import Job
-from lorank.serving.segments import Segments, Unmixable
-from lorank.serving.store import FolderStore
+from lorank.serving.adapters.store import FolderStore
+from lorank.serving.forward.engine import Bank
+from lorank.serving.forward.segments import Segments, Unmixable
+from lorank.serving.requests.engine import Job
 from lorank.training.weights import new_modules
 from tiny_encoders import DOCUMENTS, QUERY
 

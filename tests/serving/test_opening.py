@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lorank.errors import UsageError
-from lorank.serving.engine import Job
-from lorank.serving.opening import open_engine
-from lorank.training.tuned import TunedRanker
+from lorank.serving.requests.engine import Job
+from lorank.serving.start import open_engine
+from lorank.tuned.ranker import TunedRanker
 from tiny_encoders import DOCUMENTS, QUERY
 from tiny_store import tiny_adapter
 

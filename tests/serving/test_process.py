@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from lorank.cli import main
-from lorank.serving.keys import hashed
+from lorank.serving.requests.keys import hashed
 from tiny_encoders import DOCUMENTS, QUERY
 from tiny_store import TENANTS, make_store, serving, tiny_adapter, wait_until
 

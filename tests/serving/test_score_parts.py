@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorank.errors import DataError, UsageError
-from lorank.serving.answers import number
-from lorank.serving.calibration import read_calibration
-from lorank.serving.limits import Limits, estimated_tokens
-from lorank.serving.score_cache import ENTRY_BYTES, Known, ScoreCache, keys_of
+from lorank.serving.adapters.platt import read_calibration
+from lorank.serving.requests.answers import number
+from lorank.serving.requests.limits import Limits, estimated_tokens
+from lorank.serving.requests.score_cache import ENTRY_BYTES, Known, ScoreCache, keys_of
 
 
 def test_the_cache_forgets_the_least_recently_used():

@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from lorank import lowrank
 from lorank.errors import DataError, LorankError, UsageError
 from lorank.ranking.scorers import CrossEncoder
-from lorank.serving.bank import Bank
-from lorank.serving.engine import Job, Scored, UnknownAdapter
-from lorank.serving.store import FolderStore, RemoteStore, open_store
-from lorank.training.mix import Mix
-from lorank.training.tuned import TunedRanker
+from lorank.serving.adapters.store import FolderStore, RemoteStore, open_store
+from lorank.serving.forward.engine import Bank
+from lorank.serving.requests.engine import Job, Scored, UnknownAdapter
 from lorank.training.weights import new_modules
+from lorank.tuned.mix import Mix
+from lorank.tuned.ranker import TunedRanker
 from tiny_encoders import QUERY
 
 TEXTS = ["sorting a list", "the moon orbits the earth"]
@@ -337,7 +337,7 @@ def test_a_tuned_folder_brings_its_mix_and_calibration(store, base_folder, bank)
 
 def test_a_first_stage_scores_with_no_model_but_the_base(store, base_folder, bank, monkeypatch):
     from lorank.ranking.scorers.bm25 import BM25
-    from lorank.training.first_stage import Component, FirstStage
+    from lorank.tuned.first_stage import Component, FirstStage
 
     alone, adapter, ranker = tuned(store.parent / "scratch", base_folder, 5)
     statistics = BM25.index([str(i) for i in range(3)], ["sorting lists", "the moon", "rankers"]).statistics

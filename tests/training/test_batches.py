@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from lorank.data.candidates import TrainingList
-from lorank.training.batches import epoch_order, padded, shared
+from lorank.training.lists.batches import epoch_order, padded, shared
 
 AT = {"p": 0, "q": 1}
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from lorank.errors import UsageError
 from lorank.ranking.scorers import BiEncoder
 from lorank.training import load_ranker
-from lorank.training.budgeting import JOURNAL, chosen_budget
 from lorank.training.fitting import fit
+from lorank.training.hooks.budget import JOURNAL, chosen_budget
 from lorank.training.settings import (
     AdapterSettings,
     BudgetSettings,
@@ -44,9 +44,9 @@ from safetensors.torch import save_file
 from lorank.data.candidates import TrainingList
 from lorank.ranking import loss
 from lorank.ranking.scorers import FeatureRanker
-from lorank.training.batches import epoch_order, padded
-from lorank.training.budgeting import Budgeting
-from lorank.training.loop import train
+from lorank.training.lists.batches import epoch_order, padded
+from lorank.training.hooks.budget import Budgeting
+from lorank.training.loop.loop import train
 from lorank.training.settings import AdapterSettings, OptimizerSettings
 from lorank.training.weights import AdapterWeights
 from lorank.lowrank.budgets import make_budget

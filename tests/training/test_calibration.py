@@ -11,10 +11,10 @@ from lorank.lowrank import select_targets
 from lorank.ranking import loss
 from lorank.ranking.scorers import BiEncoder, CrossEncoder
 from lorank.training import fit, load_ranker
-from lorank.training.batches import padded
-from lorank.training.calibration import calibrate
-from lorank.training.hooks import Hook
-from lorank.training.list_loss import list_loss
+from lorank.training.hooks.hook import Hook
+from lorank.training.lists.batches import padded
+from lorank.training.lists.calibration_pass import calibrate
+from lorank.training.lists.list_loss import list_loss
 from lorank.training.settings import AdapterSettings, ListSettings, OptimizerSettings, Recipe
 
 SETTINGS = OptimizerSettings(batch_size=2, precision="fp32")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lorank.errors import LorankError
-from lorank.training.checkpoints import (
+from lorank.training.loop.checkpoints import (
     drop_old_checkpoints,
     newest_checkpoint,
     read_checkpoint,
@@ -49,7 +49,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 WRITER = """
 import sys, torch
 from pathlib import Path
-from lorank.training.checkpoints import drop_old_checkpoints, write_checkpoint
+from lorank.training.loop.checkpoints import drop_old_checkpoints, write_checkpoint
 folder = Path(sys.argv[1])
 for step in range(10**6):
     name = f"step-{step:08d}"

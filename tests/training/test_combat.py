@@ -15,8 +15,8 @@ from lorank.ranking.judges import Judge, Question, Reply
 from lorank.ranking.preferences.perl import draw_replies
 from lorank.ranking.scorers import CausalRanker
 from lorank.training import AdapterSettings, LossSettings, OptimizerSettings, Recipe, fit
-from lorank.training.combat import align_by_combat, asked_for_a_score, write_pairs
-from lorank.training.exporting import export
+from lorank.training.methods.sparta import align_by_combat, asked_for_a_score, write_pairs
+from lorank.tuned.export import export
 from tiny_causals import SIZES, write_causal
 
 EARLY, LATE = "abAB", "yzYZ"

@@ -10,7 +10,7 @@ from lorank.catalogue import METHODS
 from lorank.errors import UsageError
 from lorank.ranking.losses import loss
 from lorank.training import fit
-from lorank.training.continuations import ContinuationSampler, beam_search, over_generate, sampled_by
+from lorank.training.methods.rankgen import ContinuationSampler, beam_search, over_generate, sampled_by
 from lorank.training.settings import AdapterSettings, ListSettings, OptimizerSettings, Recipe
 
 TOPICS = [

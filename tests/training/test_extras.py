@@ -11,11 +11,11 @@ from lorank.data import write_run
 from lorank.data.rows import read_rows, write_rows
 from lorank.errors import DataError, UsageError
 from lorank.ranking.losses import loss, wants_of
-from lorank.ranking.losses.registry import LOSSES
+from lorank.ranking.losses.core.registry import LOSSES
 from lorank.ranking.scorers import CrossEncoder, FeatureRanker
 from lorank.training import OptimizerSettings, Recipe, fit
-from lorank.training.extras import extras_for, remember_beginning
-from lorank.training.lists import CandidateLists
+from lorank.training.lists.lists import CandidateLists
+from lorank.training.lists.loss_inputs import extras_for, remember_beginning
 from lorank.training.settings import AdapterSettings, LossSettings
 from lorank.training.weights import AdapterWeights, WholeWeights
 

@@ -13,9 +13,9 @@ from lorank.errors import UsageError
 from lorank.ranking.losses import loss
 from lorank.ranking.scorers import CausalRanker
 from lorank.training import AdapterSettings, LossSettings, OptimizerSettings, Recipe, fit, load_ranker
-from lorank.training.cross_domain import combine_domains, mean_loss
-from lorank.training.exporting import export
-from lorank.training.fast_slow import FastSlow
+from lorank.training.hooks.ofs_dpo import FastSlow
+from lorank.training.methods.cofs import combine_domains, mean_loss
+from lorank.tuned.export import export
 
 WORDS = ["red", "blue", "green", "one", "two", "three"]
 QUICK = Recipe(

@@ -8,8 +8,8 @@ import pytest
 from lorank.errors import UsageError
 from lorank.ranking.metrics.measures import mean_of
 from lorank.training import fit, load_ranker, rerank_run
-from lorank.training.make import make_ranker
 from lorank.training.settings import OptimizerSettings, Recipe
+from lorank.tuned.open_ranker import make_ranker
 
 QUICK = replace(Recipe(), training=OptimizerSettings(steps=60, batch_size=10, lr=2e-2, evaluations=2))
 

@@ -15,7 +15,7 @@ from lorank.lowrank.forms.singlora import SingLoRA
 from lorank.ranking.metrics.measures import mean_of
 from lorank.ranking.scorers import BiEncoder, CrossEncoder, FeatureRanker
 from lorank.training import fit, load_ranker, rerank_run
-from lorank.training.hooks import Hook
+from lorank.training.hooks.hook import Hook
 from lorank.training.settings import ListSettings, OffsetSettings, OptimizerSettings, Recipe
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -67,7 +67,7 @@ def test_a_cross_encoder_with_a_new_head_starts_at_the_first_stage(texts, bert, 
     recipe = replace(QUICK, training=replace(QUICK.training, steps=1, lr=0.0))
     fit(CrossEncoder(bert), texts, "lora", out=tmp_path / "run", recipe=recipe)
     tuned = load_ranker(tmp_path / "run")
-    from lorank.training.retrieval import bm25_index
+    from lorank.training.lists.retrieval import bm25_index
 
     bm25 = bm25_index(texts).search(texts.test.queries, 20)
     reranked = rerank_run(replace_mix(tuned, 1.0), texts, texts.test.queries, bm25)
@@ -80,7 +80,7 @@ def best_first(row):
 
 
 def replace_mix(tuned, weight):
-    from lorank.training.mix import Mix
+    from lorank.tuned.mix import Mix
 
     return replace(tuned, mix=Mix(1.0, weight))
 
@@ -117,7 +117,7 @@ def test_a_run_as_the_offset_must_cover_train_and_dev(texts, bert, tmp_path):
 
 def test_a_run_as_the_offset(texts, bert, tmp_path):
     from lorank.data import write_run
-    from lorank.training.retrieval import bm25_index
+    from lorank.training.lists.retrieval import bm25_index
 
     queries = texts.train.queries | texts.dev.queries
     write_run(bm25_index(texts).search(queries, 30), tmp_path / "first.run", "t")

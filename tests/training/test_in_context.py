@@ -15,7 +15,7 @@ from lorank.ranking.losses import loss
 from lorank.ranking.preferences.rewards_in_context import conditioned
 from lorank.ranking.scorers import CausalRanker
 from lorank.training import AdapterSettings, OptimizerSettings, Recipe
-from lorank.training.in_context import OnlineSettings, condition_on_rewards
+from lorank.training.methods.rewards_in_context import OnlineSettings, condition_on_rewards
 from tiny_causals import SIZES, causal_tokenizer
 
 EARLY, LATE = "abAB", "yzYZ"

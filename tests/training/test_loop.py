@@ -10,9 +10,9 @@ from lorank.data.candidates import TrainingList
 from lorank.errors import LorankError
 from lorank.ranking import loss
 from lorank.ranking.scorers import FeatureRanker
-from lorank.training.batches import epoch_order, padded
-from lorank.training.hooks import Hook
-from lorank.training.loop import train
+from lorank.training.hooks.hook import Hook
+from lorank.training.lists.batches import epoch_order, padded
+from lorank.training.loop.loop import train
 from lorank.training.settings import AdapterSettings, OptimizerSettings
 from lorank.training.weights import WholeWeights
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from lorank.training.mix import Mix, choose_mix, mixed_run, spread
+from lorank.tuned.mix import Mix, choose_mix, mixed_run, spread
 
 FIRST = {"q": {"a": 1.0, "b": 0.0, "c": -1.0}}
 LEARNED = {"q": {"a": -2.0, "b": 0.0, "c": 2.0}}

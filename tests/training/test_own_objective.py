@@ -15,10 +15,10 @@ from lorank.ranking.scorers.features import NETWORKS, feature_models
 from lorank.ranking.scorers.features.trees import LIBRARIES
 from lorank.reporting import write_report
 from lorank.training import Hook, Recipe, fit, load_ranker, rerank_run
-from lorank.training.make import make_ranker
-from lorank.training.own_objective import changed_settings, own_options
 from lorank.training.recipe import RecipeFile, read_recipe, settings_said
+from lorank.training.self_fitting import changed_settings, own_options
 from lorank.training.settings import LossSettings, OptimizerSettings
+from lorank.tuned.open_ranker import make_ranker
 
 TREES = {"trees": 20, "leaves": 4, "leaf_rows": 3, "leaf_weight": 0.0}
 OPTIONS = {

@@ -16,7 +16,7 @@ from lorank.errors import UsageError
 from lorank.ranking.preferences import policy_accuracy
 from lorank.ranking.scorers import CausalRanker
 from lorank.training import AdapterSettings, OptimizerSettings, Recipe, fit, load_ranker
-from lorank.training.make import kind_of, make_ranker
+from lorank.tuned.open_ranker import kind_of, make_ranker
 
 WORDS = ["red", "blue", "green", "one", "two", "three"]
 QUICK = Recipe(

@@ -10,10 +10,10 @@ from lorank.lowrank.routing import Conditions, conditions, context
 from lorank.ranking import loss
 from lorank.ranking.scorers import BiEncoder, CrossEncoder
 from lorank.training import fit, load_ranker
-from lorank.training.hooks import Hook, Progress
+from lorank.training.hooks.hook import Hook, Progress
+from lorank.training.hooks.routing import Telling, preferred, sweeping
+from lorank.training.hooks.rule import penalties
 from lorank.training.settings import AdapterSettings, ListSettings, OptimizerSettings, Recipe
-from lorank.training.stepping import penalties
-from lorank.training.telling import Telling, preferred, sweeping
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 QUICK = Recipe(

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from lorank.training.schedule import rate_factor
+from lorank.training.loop.schedule import rate_factor
 
 
 @pytest.mark.parametrize("decay", ["linear", "cosine", "none"])

@@ -16,8 +16,8 @@ from lorank.errors import UsageError
 from lorank.lowrank.rules import RULES
 from lorank.ranking.scorers import BiEncoder, CrossEncoder
 from lorank.training import fit
+from lorank.training.hooks.rule import rule_name, stepping, unclipped
 from lorank.training.settings import AdapterSettings, ListSettings, OptimizerSettings, Recipe, RuleSettings
-from lorank.training.stepping import rule_name, stepping, unclipped
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 QUICK = Recipe(

@@ -10,7 +10,7 @@ from lorank import lowrank
 from lorank.errors import UsageError
 from lorank.ranking.judges.session import Session
 from lorank.ranking.scorers import BiEncoder
-from lorank.training.transfer import TaskLikeness, keep_likely, synthesise, transfer
+from lorank.training.methods.trans_lora import TaskLikeness, keep_likely, synthesise, transfer
 
 WORDS = [
     "sorting",

@@ -12,7 +12,7 @@ from lorank.errors import LorankError, UsageError
 
 if TYPE_CHECKING:
     from lorank.lowrank import ScoreChange
-    from lorank.training.rewriting import Rewritten
+    from lorank.tuned.rewrite import Rewritten
 
 adapter = typer.Typer(
     help="List adapters; merge, squeeze, average, convert or export trained ones.", no_args_is_help=True
@@ -126,7 +126,8 @@ def _numbers(text: str | None) -> list[float] | None:
 
 
 def _rewrite(rankers: Sequence[str], out: Path, **options: object) -> None:
-    from lorank.training import load_ranker, rewriting
+    from lorank.training import load_ranker
+    from lorank.tuned import rewrite as rewriting
 
     if out.exists():
         raise LorankError(f"{out} exists; nothing is written over, give another --out")
@@ -151,7 +152,7 @@ def _told(change: "ScoreChange") -> str:
 
 def _export(ranker: str, out: Path, format: str, limit: float, rank: int | None, overwrite: bool) -> None:
     from lorank.training import load_ranker
-    from lorank.training.exporting import export as write
+    from lorank.tuned.export import export as write
 
     report = write(load_ranker(ranker), out, format, limit=limit, rank=rank, overwrite=overwrite)
     change = report.change

@@ -84,9 +84,9 @@ def cells(variant: "Variant") -> tuple[str, ...]:
 
 def page() -> str:
     """Return the text of docs/adapters.md."""
-    import lorank.serving.activated
-    import lorank.serving.bank
-    import lorank.training.transfer  # noqa: F401  (importing a family fills the catalogue)
+    import lorank.serving.forward.activated
+    import lorank.serving.forward.engine
+    import lorank.training.methods.trans_lora  # noqa: F401  (importing a family fills the catalogue)
     from lorank.lowrank import families, taxonomy
     from lorank.lowrank.families import ABSENT
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lorank.data.collection import Collection
     from lorank.ranking.metrics.evaluation import Evaluation
     from lorank.ranking.types import Run
-    from lorank.training.candidates import Candidates
+    from lorank.training.lists.candidates import Candidates
     from lorank.training.settings import Recipe
 
 Listen = Callable[[str, int, int], None]
@@ -94,9 +94,9 @@ def _ladder(collection: "Collection", recipe: "Recipe", out: Path, listen: Liste
     from lorank.ranking.consensus.fusion import standardise_run
     from lorank.ranking.scorers import BiEncoder
     from lorank.training.fitting import fit
-    from lorank.training.mix import mixed_run
     from lorank.training.record import folder_bytes
-    from lorank.training.tuned import learned_run
+    from lorank.tuned.mix import mixed_run
+    from lorank.tuned.ranker import learned_run
 
     ranker = BiEncoder("minilm", max_length=TOKENS, dtype="auto")
     test = collection.test.queries
@@ -136,8 +136,8 @@ def _first_rungs(
     listen: Listen,
 ) -> "tuple[dict[str, _Rung], Candidates, Run]":
     from lorank.data.free_queries import free_queries, targets
-    from lorank.training.candidates import fusion_candidates
-    from lorank.training.retrieval import bm25_index, dense_run
+    from lorank.training.lists.candidates import fusion_candidates
+    from lorank.training.lists.retrieval import bm25_index, dense_run
 
     free = free_queries(collection, "titles", exclude=targets(collection)).queries
     queries = {q: text for split in collection.splits.values() for q, text in split.queries.items()} | free

@@ -57,7 +57,7 @@ def named_judge(name: str, folder: str | None, asking: "Asking", qrels: "Qrels",
 def _ranker_judge(folder: str) -> "Judge":
     from lorank.ranking.judges.ranker_judge import RankerJudge, files_digest
     from lorank.training import load_ranker
-    from lorank.training.tuned import tuned_folder
+    from lorank.tuned.ranker import tuned_folder
 
     return RankerJudge(load_ranker(folder), name=files_digest(tuned_folder(Path(folder))))
 

@@ -24,12 +24,12 @@ def methods(
     import lorank.ranking.scorers.pyramid
     import lorank.ranking.scorers.taxonomy
     import lorank.ranking.strategies
-    import lorank.serving.activated
-    import lorank.serving.bank
-    import lorank.training.combat
-    import lorank.training.continuations
-    import lorank.training.in_context
-    import lorank.training.transfer  # noqa: F401  (importing a family fills the catalogue)
+    import lorank.serving.forward.activated
+    import lorank.serving.forward.engine
+    import lorank.training.methods.rankgen
+    import lorank.training.methods.rewards_in_context
+    import lorank.training.methods.sparta
+    import lorank.training.methods.trans_lora  # noqa: F401  (importing a family fills the catalogue)
     from lorank.catalogue import methods as registered
 
     found = registered(area)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 from lorank.cli.progress import console
 
 if TYPE_CHECKING:
-    from lorank.training.tuned import TunedRanker
+    from lorank.tuned.ranker import TunedRanker
 
 
 def run_on(model: "TunedRanker", path: str) -> None:
     """Put ``model`` on the path called ``path``; "auto" tries all that can be taken and tells what it found."""
-    from lorank.serving.path_choice import fastest_path
-    from lorank.training.tuned import merged
+    from lorank.serving.forward.path_choice import fastest_path
+    from lorank.tuned.ranker import merged
 
     if path == "auto":
         model.check_paths(path)

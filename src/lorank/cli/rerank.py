@@ -147,7 +147,7 @@ def _scored_on_ray(
     workers: int,
     address: str | None,
 ) -> "Run":
-    from lorank.serving.cluster import rerank_on_ray, shards_of
+    from lorank.tuned.ray_rerank import rerank_on_ray, shards_of
 
     journal = out.with_name(f"{out.name}.shards.jsonl")
     console.print(f"shards that are done are kept in {journal}", soft_wrap=True, markup=False)

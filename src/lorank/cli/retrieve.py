@@ -37,8 +37,8 @@ def retrieve(
     """
     import lorank
     from lorank.data import write_run
-    from lorank.training.retrieval import bm25_index, dense_run, fused, fusion_weights
-    from lorank.training.tuned import merged
+    from lorank.training.lists.retrieval import bm25_index, dense_run, fused, fusion_weights
+    from lorank.tuned.ranker import merged
 
     collection = lorank.load(data)
     chosen = list(collection.splits) if split == "all" else [split]

@@ -75,11 +75,11 @@ def serve(
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise UsageError(f"the server needs {error.name}: pip install 'lorank[serve]'") from error
-    from lorank.serving.app import make_app
-    from lorank.serving.keys import OpenHouse, open_keys
-    from lorank.serving.limits import Limits
-    from lorank.serving.opening import open_engine
-    from lorank.serving.server import Server
+    from lorank.serving.http.app import make_app
+    from lorank.serving.http.server import Server
+    from lorank.serving.requests.keys import OpenHouse, open_keys
+    from lorank.serving.requests.limits import Limits
+    from lorank.serving.start import open_engine
 
     limits = Limits(
         documents=max_documents,
@@ -123,7 +123,7 @@ def key(
 
     Example: `lorank key acme --keys keys.txt --adapters acme-en,acme-fr`
     """
-    from lorank.serving.keys import hashed, new_key, read_keys
+    from lorank.serving.requests.keys import hashed, new_key, read_keys
 
     drawn = new_key()
     row = f"{name} {hashed(drawn)} {adapters or name}\n"

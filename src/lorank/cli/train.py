@@ -108,9 +108,9 @@ def train(
     import lorank
     from lorank.training.cross_validation import cross_validate
     from lorank.training.fitting import fit
-    from lorank.training.make import make_ranker
-    from lorank.training.own_objective import own_options
     from lorank.training.recipe import RecipeFile, read_recipe, settings_said
+    from lorank.training.self_fitting import own_options
+    from lorank.tuned.open_ranker import make_ranker
 
     given = {
         "data": data,

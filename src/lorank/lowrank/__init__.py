@@ -8,7 +8,7 @@ from lorank.lowrank.algebra import attach_factors, combine, factors_of, squeeze
 from lorank.lowrank.attaching import attach
 from lorank.lowrank.bottleneck import attach_bottlenecks, load_bottlenecks
 from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, make_budget
-from lorank.lowrank.budgets.settle import settle
+from lorank.lowrank.budgets.core.settle import settle
 from lorank.lowrank.export import EXPORTS, ExportReport
 from lorank.lowrank.families import Family, families
 from lorank.lowrank.folder import load

@@ -13,10 +13,10 @@ from lorank.ranking.metrics import evaluate
 from lorank.ranking.metrics.evaluation import Evaluation
 from lorank.ranking.types import Run
 from lorank.training.fitting import fit
-from lorank.training.make import make_ranker
+from lorank.training.lists.retrieval import bm25_index
 from lorank.training.recipe import RecipeFile
-from lorank.training.retrieval import bm25_index
-from lorank.training.tuned import rerank_run
+from lorank.tuned.open_ranker import make_ranker
+from lorank.tuned.ranker import rerank_run
 
 Listen = Callable[[str, int, int], None]
 

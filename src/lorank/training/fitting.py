@@ -17,22 +17,22 @@ import numpy as np
 from lorank.data.collection import Collection
 from lorank.data.folds import hold_out_dev
 from lorank.errors import UsageError
-from lorank.lowrank.budgets.settle import settle
+from lorank.lowrank.budgets.core.settle import settle
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.metrics.measures import mean_of
 from lorank.ranking.scorers.features.trees import TreeRanker
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Qrels
-from lorank.training.candidates import Candidates
-from lorank.training.hooks import Hook, Progress
-from lorank.training.loop import MAIN_MEASURE, Outcome, train
-from lorank.training.mix import ALONE, Mix, choose_mix
+from lorank.training.hooks.hook import Hook, Progress
+from lorank.training.lists.candidates import Candidates
+from lorank.training.loop.loop import MAIN_MEASURE, Outcome, train
 from lorank.training.model_card import write_model_card
-from lorank.training.own_objective import fit_by_own_objective, refuse_what_has_no_say
 from lorank.training.plan import Listen, Plan, decided, planned
 from lorank.training.record import write_record
+from lorank.training.self_fitting import fit_by_own_objective, refuse_what_has_no_say
 from lorank.training.settings import AdapterSettings, Recipe
-from lorank.training.tuned import Learned, TunedRanker, learned_run
+from lorank.tuned.mix import ALONE, Mix, choose_mix
+from lorank.tuned.ranker import Learned, TunedRanker, learned_run
 
 
 def fit(
@@ -54,7 +54,7 @@ def fit(
     """Train ``ranker`` on the training split of ``data`` and return it tuned, with ``out`` as its run folder.
 
     ``adapter``, ``loss`` and ``rank`` override the recipe's; ``candidates`` saves finding them again where the
-    caller has them. A ranker that learns by an objective of its own (`lorank.training.own_objective`) takes none of
+    caller has them. A ranker that learns by an objective of its own (`lorank.training.self_fitting`) takes none of
     these but, some of them, a loss. Raises UsageError where the data lacks what training needs, or ``out`` already
     holds a run and neither ``resume`` nor ``overwrite`` is said.
     """

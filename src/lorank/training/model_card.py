@@ -12,9 +12,9 @@ from lorank import __version__
 from lorank.data.collection import Collection
 from lorank.data.files import write_text
 from lorank.ranking.scorers.ranker import TrainableRanker
-from lorank.training.loop import MAIN_MEASURE
-from lorank.training.mix import Mix
+from lorank.training.loop.loop import MAIN_MEASURE
 from lorank.training.settings import Recipe
+from lorank.tuned.mix import Mix
 
 TEXT = """
 # {name}

@@ -23,7 +23,7 @@ from lorank.ranking.losses import wants_of
 from lorank.ranking.scorers.features import FeatureRanker
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Run
-from lorank.training.budgeting import (
+from lorank.training.hooks.budget import (
     JOURNAL,
     Budgeting,
     budgeting,
@@ -31,15 +31,15 @@ from lorank.training.budgeting import (
     shared_ranks,
     statistics_of_budget,
 )
-from lorank.training.calibration import calibrate
-from lorank.training.candidates import Candidates, find_candidates
-from lorank.training.extras import reference_run, remember_beginning
-from lorank.training.hooks import Hook
-from lorank.training.list_loss import Loss
-from lorank.training.lists import CandidateLists
-from lorank.training.loop import MakeOptimizer, adamw
+from lorank.training.hooks.hook import Hook
+from lorank.training.hooks.rule import Stepping, penalties, stepping, unclipped
+from lorank.training.lists.calibration_pass import calibrate
+from lorank.training.lists.candidates import Candidates, find_candidates
+from lorank.training.lists.list_loss import Loss
+from lorank.training.lists.lists import CandidateLists
+from lorank.training.lists.loss_inputs import reference_run, remember_beginning
+from lorank.training.loop.loop import MakeOptimizer, adamw
 from lorank.training.settings import ListSettings, LossSettings, OptimizerSettings, Recipe
-from lorank.training.stepping import Stepping, penalties, stepping, unclipped
 from lorank.training.weights import WHOLE, AdapterWeights, WholeWeights, new_modules, resolved, trained_weights
 
 Listen = Callable[[str, int, int], None]

@@ -14,11 +14,11 @@ from lorank import __version__
 from lorank.data.collection import Collection
 from lorank.data.files import write_text
 from lorank.ranking.scorers.ranker import TrainableRanker
-from lorank.training.candidates import Candidates
-from lorank.training.mix import Mix
-from lorank.training.run_state import Outcome
+from lorank.training.lists.candidates import Candidates
+from lorank.training.loop.run_state import Outcome
 from lorank.training.settings import Recipe, as_plain
 from lorank.training.weights import AdapterWeights, WholeWeights
+from lorank.tuned.mix import Mix
 
 PACKAGES = ("torch", "transformers", "safetensors", "accelerate", "bm25s", "ir-measures", "numpy", "scipy")
 

@@ -14,7 +14,7 @@ from lorank import lowrank
 from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.budgets import DYNAMIC, STATIC, Timetable, make_budget, share_ranks_of
-from lorank.lowrank.budgets.settle import settle
+from lorank.lowrank.budgets.core.settle import settle
 from lorank.lowrank.forms import Gated, LoRA, Site
 
 every_dynamic = pytest.mark.parametrize("name", sorted(DYNAMIC))

@@ -10,10 +10,10 @@ from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.budgets import share_ranks_of
 from lorank.lowrank.budgets.autolora_meta import hypergradient
+from lorank.lowrank.budgets.core.settle import settle
 from lorank.lowrank.budgets.plop import feature_norm, kind_of, placement
 from lorank.lowrank.budgets.rankadaptor import PerformanceModel, rankadaptor
 from lorank.lowrank.budgets.sensitivity_lora import hessian_diagonal
-from lorank.lowrank.budgets.settle import settle
 from lorank.lowrank.forms import Site
 
 X = torch.randn(5, 4, 8, generator=torch.Generator().manual_seed(9))

@@ -7,8 +7,8 @@ from torch import nn
 from lorank import lowrank
 from lorank.errors import UsageError
 from lorank.lowrank.budgets import make_budget
+from lorank.lowrank.budgets.core.settle import settle
 from lorank.lowrank.budgets.dylora import truncate
-from lorank.lowrank.budgets.settle import settle
 from lorank.lowrank.quantised import LEVELS, QuantisedLinear
 
 X = torch.randn(5, 4, 8, generator=torch.Generator().manual_seed(9))

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from lorank import lowrank
-from lorank.lowrank.budgets.orthogonality import orthogonality
-from lorank.lowrank.budgets.settle import settle
+from lorank.lowrank.budgets.core.orthogonality import orthogonality
+from lorank.lowrank.budgets.core.settle import settle
 
 X = torch.randn(5, 4, 8, generator=torch.Generator().manual_seed(9))
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lorank.ranking.losses.approx import approx_mrr, approx_ndcg, smooth, soft_ranks
-from lorank.ranking.losses.lists import clean, discounts, normalized_gains, ranks
-from lorank.ranking.losses.pairs import BLOCK
+from lorank.ranking.losses.core.lists import clean, discounts, normalized_gains, ranks
+from lorank.ranking.losses.core.pairs import BLOCK
 
 
 def row(*values):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lorank.ranking.losses import LOSSES, loss
-from lorank.ranking.losses.pairs import BLOCK, ordered_pairs
+from lorank.ranking.losses.core.pairs import BLOCK, ordered_pairs
 
 bce, softmax, ranknet, lambda_loss = (LOSSES[name] for name in ("bce", "softmax", "ranknet", "lambda"))
 WEIGHTINGS = ["lambdarank", "ndcg1", "ndcg2", "ndcg2pp"]
@@ -247,7 +247,7 @@ def test_lists_larger_than_a_block_give_what_small_ones_give():
 
 
 def test_number_of_ordered_pairs_by_counting():
-    from lorank.ranking.losses.lists import clean
+    from lorank.ranking.losses.core.lists import clean
 
     scores, labels = random_batch()
     mask = torch.rand(labels.shape, generator=torch.Generator().manual_seed(1)) < 0.7

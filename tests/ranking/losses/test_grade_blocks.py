@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from lorank.ranking.losses import loss
-from lorank.ranking.losses.grade_blocks import logistic_by_grade, suits
-from lorank.ranking.losses.lists import clean
-from lorank.ranking.losses.pairs import ordered_pair_weights, pairwise
+from lorank.ranking.losses.core.grade_blocks import logistic_by_grade, suits
+from lorank.ranking.losses.core.lists import clean
+from lorank.ranking.losses.core.pairs import ordered_pair_weights, pairwise
 
 
 def batch(size=300, grades=4, seed=0):

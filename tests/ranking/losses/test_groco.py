@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lorank.ranking.losses import loss
-from lorank.ranking.losses.sorting_network import NETWORKS, send_back, swap_chances
+from lorank.ranking.losses.core.sorting_network import NETWORKS, send_back, swap_chances
 
 every_network = pytest.mark.parametrize("network", sorted(NETWORKS))
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorank.ranking.losses.lists import clean, discounts, exponential_gain, ideal_dcg, normalized_gains, ranks
+from lorank.ranking.losses.core.lists import clean, discounts, exponential_gain, ideal_dcg, normalized_gains, ranks
 from lorank.ranking.metrics import per_query
 
 items = st.lists(st.tuples(st.integers(-2, 2), st.integers(0, 2), st.booleans()), min_size=1, max_size=9)

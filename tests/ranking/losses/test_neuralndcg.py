@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lorank.catalogue import METHODS
-from lorank.ranking.losses.lists import clean, discounts, normalized_gains, ranks
+from lorank.ranking.losses.core.lists import clean, discounts, normalized_gains, ranks
 from lorank.ranking.losses.neuralndcg import neural_ndcg, scales, soft_permutation
 
 both = pytest.mark.parametrize("transposed", [False, True])

@@ -8,8 +8,8 @@ import torch
 
 from lorank.catalogue import METHODS
 from lorank.ranking.losses import LOSSES, loss
-from lorank.ranking.losses.lists import canonical, clean, normalized_gains
-from lorank.ranking.losses.noise import NOISES, draw, noisy
+from lorank.ranking.losses.core.lists import canonical, clean, normalized_gains
+from lorank.ranking.losses.core.noise import NOISES, draw, noisy
 from lorank.ranking.losses.stochasticrank import stochastic_rank_gradient
 from lorank.ranking.losses.yetirank import MEASURES, Order
 

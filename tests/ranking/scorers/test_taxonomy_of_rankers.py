@@ -10,7 +10,7 @@ import pytest
 from lorank.data.collection import Collection, Split
 from lorank.errors import UsageError
 from lorank.ranking.losses import LOSSES
-from lorank.ranking.losses.learning import LEARNING, learning, learnings
+from lorank.ranking.losses.core.learning import LEARNING, learning, learnings
 from lorank.ranking.scorers import BM25, RANKERS, BiEncoder, BothWays, CrossEncoder, PyramidEncoder
 from lorank.ranking.scorers.taxonomy import AXES, CELLS, PROBES, SCORERS, is_symmetric, place, taxonomy
 from lorank.ranking.scorers.text_ranker import TextRanker
@@ -84,7 +84,7 @@ def test_what_is_known_of_one_gradient_is_what_is_measured(monkeypatch):
     }
     for name, function in made.items():
         monkeypatch.setitem(LOSSES, name, function)
-    monkeypatch.setattr("lorank.ranking.losses.learning.loss", made.__getitem__)
+    monkeypatch.setattr("lorank.ranking.losses.core.learning.loss", made.__getitem__)
     assert {name: learning(name) for name in made} == {
         "alone": "pointwise",
         "pairs": "pairwise",

@@ -26,7 +26,7 @@ from lorank.lowrank.budgets import (
     static,
     triadaptlora,
 )
-from lorank.lowrank.budgets.budget import DYNAMIC, STATIC, Budget, Signals, StaticBudget, Timetable, dynamic
+from lorank.lowrank.budgets.core.budget import DYNAMIC, STATIC, Budget, Signals, StaticBudget, Timetable, dynamic
 from lorank.lowrank.budgets.rankadaptor import Search, rankadaptor
 from lorank.lowrank.forms import Form, Gated, Site
 from lorank.lowrank.starts import Statistics

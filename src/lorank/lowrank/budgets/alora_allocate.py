@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.budget import Budget, Timetable, dynamic_budget, gated_with, hand_out
+from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_with, hand_out
 from lorank.lowrank.forms.form import seeded
 from lorank.lowrank.forms.gated import Gated
 

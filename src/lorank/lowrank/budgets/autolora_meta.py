@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.budget import Budget, Timetable, dynamic_budget, gated_with
-from lorank.lowrank.budgets.layer_gates import steepness
-from lorank.lowrank.budgets.pruning import keep_best
+from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_with
+from lorank.lowrank.budgets.core.layer_gates import steepness
+from lorank.lowrank.budgets.core.pruning import keep_best
 from lorank.lowrank.forms.gated import Gated
 
 Loss = Callable[[], Tensor]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.lowrank.budgets.budget import Budget, Timetable, dynamic_budget, gated_with
+from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_with
 from lorank.lowrank.forms.form import seeded
 from lorank.lowrank.forms.gated import Gated
 

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.budget import Budget, Timetable, dynamic_budget, gated_with
-from lorank.lowrank.budgets.sensitivity import Sensitivity
+from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_with
+from lorank.lowrank.budgets.core.sensitivity import Sensitivity
 from lorank.lowrank.forms.gated import Gated
 
 

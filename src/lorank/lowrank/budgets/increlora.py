@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.budget import Timetable, dynamic_budget, gated_with
-from lorank.lowrank.budgets.growing import Growing
-from lorank.lowrank.budgets.orthogonality import orthogonality
+from lorank.lowrank.budgets.core.budget import Timetable, dynamic_budget, gated_with
+from lorank.lowrank.budgets.core.growing import Growing
+from lorank.lowrank.budgets.core.orthogonality import orthogonality
 from lorank.lowrank.forms.gated import Gated
 
 WARM = 1e-5

@@ -17,10 +17,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lorank.lowrank.budgets.budget import Timetable, dynamic_budget, gated_with
-from lorank.lowrank.budgets.layer_gates import factor_gradient
-from lorank.lowrank.budgets.orthogonality import orthogonality
-from lorank.lowrank.budgets.pruning import Pruning, keep_best
+from lorank.lowrank.budgets.core.budget import Timetable, dynamic_budget, gated_with
+from lorank.lowrank.budgets.core.layer_gates import factor_gradient
+from lorank.lowrank.budgets.core.orthogonality import orthogonality
+from lorank.lowrank.budgets.core.pruning import Pruning, keep_best
 from lorank.lowrank.forms.gated import Gated
 
 

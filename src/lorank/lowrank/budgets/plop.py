@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.budget import static_budget
+from lorank.lowrank.budgets.core.budget import static_budget
 from lorank.lowrank.budgets.static import uniform
 from lorank.lowrank.forms.form import Site
 from lorank.lowrank.starts import Statistics

@@ -19,7 +19,7 @@ import torch
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.lowrank.budgets.budget import Timetable, dynamic_budget
+from lorank.lowrank.budgets.core.budget import Timetable, dynamic_budget
 from lorank.lowrank.budgets.dylora import DyLoRA
 from lorank.lowrank.forms.form import seeded
 from lorank.lowrank.forms.gated import Gated

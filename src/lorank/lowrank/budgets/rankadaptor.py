@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.budget import hand_out
+from lorank.lowrank.budgets.core.budget import hand_out
 from lorank.lowrank.forms.form import seeded
 
 Score = Callable[[Mapping[str, int]], float]

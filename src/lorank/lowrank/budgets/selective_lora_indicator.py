@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.budget import Budget, Timetable, dynamic_budget, gated_with
-from lorank.lowrank.budgets.layer_gates import fill_best, steepness, switch_to
+from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_with
+from lorank.lowrank.budgets.core.layer_gates import fill_best, steepness, switch_to
 from lorank.lowrank.forms.gated import Gated
 
 

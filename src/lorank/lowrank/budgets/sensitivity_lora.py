@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.budget import static_budget
+from lorank.lowrank.budgets.core.budget import static_budget
 from lorank.lowrank.forms.form import Site
 from lorank.lowrank.starts import Statistics
 from lorank.lowrank.starts.sharing import share_ranks

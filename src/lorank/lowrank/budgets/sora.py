@@ -19,8 +19,8 @@ from collections.abc import Mapping
 import torch
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.budget import Budget, Timetable, dynamic_budget, gated_with
-from lorank.lowrank.budgets.pruning import keep_best
+from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_with
+from lorank.lowrank.budgets.core.pruning import keep_best
 from lorank.lowrank.forms.gated import Gated
 
 

@@ -7,7 +7,7 @@ form and any total. A total that does not divide evenly starts from ranks that d
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from lorank.lowrank.budgets.budget import hand_out, static_budget
+from lorank.lowrank.budgets.core.budget import hand_out, static_budget
 from lorank.lowrank.forms.form import Site
 from lorank.lowrank.starts import Statistics, start_named
 

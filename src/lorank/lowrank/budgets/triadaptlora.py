@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.budget import Timetable, dynamic_budget, gated_with, hand_out
-from lorank.lowrank.budgets.growing import Growing
+from lorank.lowrank.budgets.core.budget import Timetable, dynamic_budget, gated_with, hand_out
+from lorank.lowrank.budgets.core.growing import Growing
 from lorank.lowrank.forms.gated import Gated
 
 

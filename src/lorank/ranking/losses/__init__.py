@@ -3,13 +3,13 @@
 One loss a file; importing the package imports every file in it, so ``LOSSES`` and the catalogue are full.
 Every loss is permutation-equivariant, masked places have no influence whatever they hold, lists without two
 different labels give 0, half precision is computed in float32, and the result is the mean over the lists that
-carry signal (see :mod:`lorank.ranking.losses.lists`).
+carry signal (see :mod:`lorank.ranking.losses.core.lists`).
 """
 
 import importlib
 import pkgutil
 
-from lorank.ranking.losses.registry import (
+from lorank.ranking.losses.core.registry import (
     ALIASES,
     EXTRAS,
     LOSSES,

@@ -15,8 +15,8 @@ Rank-DistiLLM: Closing the Effectiveness Gap Between Cross-Encoders and LLMs for
 from torch import Tensor
 
 from lorank.ranking.losses.approx import soft_ranks
-from lorank.ranking.losses.lists import check_positive, clean, discounts, label_ranks
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import check_positive, clean, discounts, label_ranks
+from lorank.ranking.losses.core.registry import register_loss
 
 
 @register_loss(

@@ -14,9 +14,9 @@ defaults.
 from torch import Tensor
 
 from lorank.errors import UsageError
+from lorank.ranking.losses.core.lists import check_positive, clean
+from lorank.ranking.losses.core.registry import register_loss
 from lorank.ranking.losses.hinge import hinge
-from lorank.ranking.losses.lists import check_positive, clean
-from lorank.ranking.losses.registry import register_loss
 
 
 @register_loss(

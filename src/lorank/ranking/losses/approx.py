@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from lorank.ranking.losses.lists import Lists, check_positive, clean, normalized_gains
-from lorank.ranking.losses.pairs import pair_blocks
-from lorank.ranking.losses.registry import Loss, register_loss
+from lorank.ranking.losses.core.lists import Lists, check_positive, clean, normalized_gains
+from lorank.ranking.losses.core.pairs import pair_blocks
+from lorank.ranking.losses.core.registry import Loss, register_loss
 
 RankMeasure = Callable[[Tensor, Lists], Tensor]
 """From ranks [batch, list], real numbers from 1 up, and the lists, to every document's part of the measure

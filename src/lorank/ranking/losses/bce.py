@@ -2,7 +2,7 @@ r"""Binary cross entropy: every document is its own yes-or-no question.
 
     l = (1/n) \sum_i  -y_i \log\sigma(s_i) - (1 - y_i) \log(1 - \sigma(s_i)),   y_i in [0, 1]
 
-over the n documents of a list; the loss is the mean over lists (see :mod:`lorank.ranking.losses.lists`).
+over the n documents of a list; the loss is the mean over lists (see :mod:`lorank.ranking.losses.core.lists`).
 
 Paper: D. R. Cox, The Regression Analysis of Binary Sequences, 1958; as a reranking loss R. Nogueira and K. Cho,
 Passage Re-ranking with BERT, 2019.
@@ -11,8 +11,8 @@ Passage Re-ranking with BERT, 2019.
 from torch import Tensor
 from torch.nn import functional as F
 
-from lorank.ranking.losses.lists import clean
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import clean
+from lorank.ranking.losses.core.registry import register_loss
 
 
 @register_loss("bce", title="Binary cross entropy on documents", aliases=("pointwise-sigmoid",))

@@ -14,9 +14,9 @@ Maximization in Ad Auctions, ICML 2023.
 import torch
 from torch import Tensor
 
-from lorank.ranking.losses.lists import check_positive, clean
-from lorank.ranking.losses.pairs import ordered_pair_weights, pairwise, sides
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import check_positive, clean
+from lorank.ranking.losses.core.pairs import ordered_pair_weights, pairwise, sides
+from lorank.ranking.losses.core.registry import register_loss
 
 
 @register_loss(

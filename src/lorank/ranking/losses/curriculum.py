@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from lorank.errors import UsageError
-from lorank.ranking.losses.lists import Lists, check_positive, choose, clean, ranks
-from lorank.ranking.losses.pairs import pair_blocks
-from lorank.ranking.losses.registry import plain_loss, register_loss
+from lorank.ranking.losses.core.lists import Lists, check_positive, choose, clean, ranks
+from lorank.ranking.losses.core.pairs import pair_blocks
+from lorank.ranking.losses.core.registry import plain_loss, register_loss
 
 
 def _reciprocal_rank(lists: Lists) -> Tensor:

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from lorank.errors import UsageError
-from lorank.ranking.losses.lists import check_positive, clean, normalized
-from lorank.ranking.losses.registry import Loss, plain_loss, register_loss
+from lorank.ranking.losses.core.lists import check_positive, clean, normalized
+from lorank.ranking.losses.core.registry import Loss, plain_loss, register_loss
 
 
 def el2n(scores: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:

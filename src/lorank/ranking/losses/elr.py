@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from lorank.errors import UsageError
-from lorank.ranking.losses.lists import clean
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import clean
+from lorank.ranking.losses.core.registry import register_loss
 from lorank.ranking.losses.softmax import softmax
 
 

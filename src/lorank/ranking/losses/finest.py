@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from lorank.errors import UsageError
+from lorank.ranking.losses.core.lists import check_positive, clean, ranks
+from lorank.ranking.losses.core.registry import Loss, plain_loss, register_loss
 from lorank.ranking.losses.hinge import hinge
-from lorank.ranking.losses.lists import check_positive, clean, ranks
-from lorank.ranking.losses.registry import Loss, plain_loss, register_loss
 
 
 @register_loss(

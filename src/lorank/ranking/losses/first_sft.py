@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from lorank.errors import UsageError
-from lorank.ranking.losses.lists import clean, label_ranks, normalized
-from lorank.ranking.losses.pairs import ordered_pair_weights, pairwise, sides
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import clean, label_ranks, normalized
+from lorank.ranking.losses.core.pairs import ordered_pair_weights, pairwise, sides
+from lorank.ranking.losses.core.registry import register_loss
 
 
 @register_loss(

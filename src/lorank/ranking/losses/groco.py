@@ -3,8 +3,8 @@ r"""GroCo: sort the scores softly; every document should end in the block of pla
     l = - \frac{1}{n} \sum_j \log \sum_{i \in B(j)} P_{ij}
 
 with P the soft permutation of a differentiable sorting network (place i, document j; see
-:mod:`lorank.ranking.losses.sorting_network`) and B(j) the places that documents of j's grade hold in the ideal order:
-with m positives the first m places for a positive, the others for a negative.
+:mod:`lorank.ranking.losses.core.sorting_network`) and B(j) the places that documents of j's grade hold in the ideal
+order: with m positives the first m places for a positive, the others for a negative.
 
 Paper: N. Shvetsova, F. Petersen, A. Kukleva, B. Schiele, H. Kuehne, Learning by Sorting: Self-supervised Learning with
 Group Ordering Constraints, ICCV 2023.
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lorank.ranking.losses.lists import canonical, check_positive, choose, clean
-from lorank.ranking.losses.registry import register_loss
-from lorank.ranking.losses.sorting_network import NETWORKS, send_back, swap_chances
+from lorank.ranking.losses.core.lists import canonical, check_positive, choose, clean
+from lorank.ranking.losses.core.registry import register_loss
+from lorank.ranking.losses.core.sorting_network import NETWORKS, send_back, swap_chances
 
 
 @register_loss("groco", title="Learning by Sorting: Self-supervised Learning with Group Ordering Constraints")

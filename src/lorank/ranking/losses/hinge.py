@@ -10,9 +10,9 @@ K. Obermayer, Large Margin Rank Boundaries for Ordinal Regression, 2000.
 
 from torch import Tensor
 
-from lorank.ranking.losses.lists import check_positive, clean
-from lorank.ranking.losses.pairs import mean_pair_loss
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import check_positive, clean
+from lorank.ranking.losses.core.pairs import mean_pair_loss
+from lorank.ranking.losses.core.registry import register_loss
 
 
 @register_loss(

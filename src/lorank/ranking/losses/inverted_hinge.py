@@ -16,7 +16,7 @@ that goes with it is ``loku``. Data to retain enters as an ordinary loss beside 
 import torch
 from torch import Tensor
 
-from lorank.ranking.losses.lists import clean
+from lorank.ranking.losses.core.lists import clean
 
 
 def inverted_hinge(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:

@@ -11,8 +11,8 @@ In-Batch Negatives for Knowledge Distillation with Tightly-Coupled Teachers, 202
 
 from torch import Tensor
 
-from lorank.ranking.losses.lists import check_positive, clean
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import check_positive, clean
+from lorank.ranking.losses.core.registry import register_loss
 
 
 @register_loss(

@@ -28,9 +28,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lorank.ranking.losses.lists import Lists, check_positive, choose, clean, discounts, normalized_gains, ranks
-from lorank.ranking.losses.pairs import PairWeights, pairwise, sides, winner_places
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import Lists, check_positive, choose, clean, discounts, normalized_gains, ranks
+from lorank.ranking.losses.core.pairs import PairWeights, pairwise, sides, winner_places
+from lorank.ranking.losses.core.registry import register_loss
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from torch.nn import functional as F
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
+from lorank.ranking.losses.core.lists import check_positive, clean, ranks
+from lorank.ranking.losses.core.pairs import mean_pair_loss, ordered_pair_weights, pairwise, sides
+from lorank.ranking.losses.core.registry import register_loss
 from lorank.ranking.losses.hinge import hinge
-from lorank.ranking.losses.lists import check_positive, clean, ranks
-from lorank.ranking.losses.pairs import mean_pair_loss, ordered_pair_weights, pairwise, sides
-from lorank.ranking.losses.registry import register_loss
 
 
 def log_ratio_scores(policy: Tensor, reference: Tensor, beta: float = 0.1) -> Tensor:

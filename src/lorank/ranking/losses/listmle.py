@@ -21,9 +21,9 @@ softmax cross entropy of each relevant document plus a term that keeps the irrel
 
 from torch import Tensor
 
-from lorank.ranking.losses.lists import clean
-from lorank.ranking.losses.order_likelihood import negative_log_likelihood
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import clean
+from lorank.ranking.losses.core.order_likelihood import negative_log_likelihood
+from lorank.ranking.losses.core.registry import register_loss
 
 
 @register_loss("listmle", title="Listwise Approach to Learning to Rank: Theory and Algorithm (ListMLE)")

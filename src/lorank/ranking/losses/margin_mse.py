@@ -13,8 +13,8 @@ The sum over pairs is computed from the centred differences d_i = s_i - y_i - me
 
 from torch import Tensor
 
-from lorank.ranking.losses.lists import clean
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import clean
+from lorank.ranking.losses.core.registry import register_loss
 
 
 @register_loss(

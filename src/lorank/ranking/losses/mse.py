@@ -9,8 +9,8 @@ Paper: D. Cossock and T. Zhang, Subset Ranking Using Regression, COLT 2006.
 
 from torch import Tensor
 
-from lorank.ranking.losses.lists import clean
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import clean
+from lorank.ranking.losses.core.registry import register_loss
 
 
 @register_loss("mse", title="Subset Ranking Using Regression (squared error on documents)", aliases=("pointwise-mse",))

@@ -28,9 +28,17 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from lorank.errors import UsageError
-from lorank.ranking.losses.lists import Lists, check_positive, clean, discounts, lowest, normalized_gains, tie_spans
-from lorank.ranking.losses.pairs import BLOCK
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import (
+    Lists,
+    check_positive,
+    clean,
+    discounts,
+    lowest,
+    normalized_gains,
+    tie_spans,
+)
+from lorank.ranking.losses.core.pairs import BLOCK
+from lorank.ranking.losses.core.registry import register_loss
 
 
 @register_loss(

@@ -5,8 +5,8 @@ r"""OFS-DPO: a fast module learns preferences with a slow copy of itself at its 
 with s the fast module's scores \beta \log \pi_F / \pi_ref and t the slow one's, so that s - t is
 \beta \log \pi_F / \pi_S: the second term rewards a wider gap between preferred and other response than the slow module
 has, and does not fade as DPO's own gradient does. The slow module learns DPO alone at ``slow_rate`` times the rate.
-:class:`lorank.training.fast_slow.FastSlow` trains it beside the run and lets the two change places where the slow one
-overtakes; `lorank train --loss ofs-dpo` does all of it.
+:class:`lorank.training.hooks.ofs_dpo.FastSlow` trains it beside the run and lets the two change places where the
+slow one overtakes; `lorank train --loss ofs-dpo` does all of it.
 
 Paper: B. Qi et al., Online DPO: Online Direct Preference Optimization with Fast-Slow Chasing, 2024.
 
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from lorank.errors import UsageError
+from lorank.ranking.losses.core.registry import EXTRAS, register_loss
 from lorank.ranking.losses.lipo import dpo
-from lorank.ranking.losses.registry import EXTRAS, register_loss
 
 EXTRAS["slow"] = torch.zeros(1, 2)
 """Scores [batch, list] of the slow module, without a gradient."""

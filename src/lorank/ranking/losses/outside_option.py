@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lorank.ranking.losses.lists import clean, lowest, normalized
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import clean, lowest, normalized
+from lorank.ranking.losses.core.registry import register_loss
 from lorank.ranking.losses.softmax import cross_entropy
 
 

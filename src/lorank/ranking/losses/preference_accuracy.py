@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.ranking.losses.lists import check_positive
+from lorank.ranking.losses.core.lists import check_positive
 
 
 @catalogued(

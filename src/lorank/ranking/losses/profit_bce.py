@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lorank.errors import UsageError
-from lorank.ranking.losses.lists import clean
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import clean
+from lorank.ranking.losses.core.registry import register_loss
 
 
 @register_loss(

@@ -9,9 +9,9 @@ Paper: C. Burges et al., Learning to Rank using Gradient Descent, ICML 2005.
 
 from torch import Tensor
 
-from lorank.ranking.losses.lists import check_positive, clean
-from lorank.ranking.losses.pairs import mean_pair_loss
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import check_positive, clean
+from lorank.ranking.losses.core.pairs import mean_pair_loss
+from lorank.ranking.losses.core.registry import register_loss
 
 
 @register_loss("ranknet", title="Learning to Rank using Gradient Descent (RankNet)", aliases=("pairwise-logistic",))

@@ -14,8 +14,8 @@ section 3.5.
 import torch
 from torch import Tensor
 
-from lorank.ranking.losses.lists import clean
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import clean
+from lorank.ranking.losses.core.registry import register_loss
 
 
 @register_loss(

@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lorank.ranking.losses.lists import Lists, check_positive, choose, clean, normalized
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import Lists, check_positive, choose, clean, normalized
+from lorank.ranking.losses.core.registry import register_loss
 
 
 def _normalized(lists: Lists) -> Tensor:

@@ -22,9 +22,9 @@ import math
 import torch
 from torch import Tensor
 
-from lorank.ranking.losses.lists import Lists, canonical, check_positive, clean, discounts, normalized_gains
-from lorank.ranking.losses.noise import draw
-from lorank.ranking.losses.pairs import pair_blocks
+from lorank.ranking.losses.core.lists import Lists, canonical, check_positive, clean, discounts, normalized_gains
+from lorank.ranking.losses.core.noise import draw
+from lorank.ranking.losses.core.pairs import pair_blocks
 
 
 def stochastic_rank_gradient(

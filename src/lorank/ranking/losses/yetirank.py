@@ -18,7 +18,7 @@ with YetiRank, 2011; I. Lyzhin, A. Ustimenko, A. Gulin, L. Prokhorenkova, Which 
 Rank?, ICML 2023 (YetiLoss).
 
 *Deviations*: the first YetiRank weighs neighbours by label difference and a decay of the place; CatBoost and the
-second paper by the change of a measure, which is what is here. Noise: see :mod:`lorank.ranking.losses.noise`.
+second paper by the change of a measure, which is what is here. Noise: see :mod:`lorank.ranking.losses.core.noise`.
 """
 
 from collections.abc import Callable
@@ -29,9 +29,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lorank.catalogue import catalogued
-from lorank.ranking.losses.lists import Lists, canonical, check_positive, choose, clean, discounts, normalized_gains
-from lorank.ranking.losses.noise import NOISES, draw
-from lorank.ranking.losses.registry import register_loss
+from lorank.ranking.losses.core.lists import (
+    Lists,
+    canonical,
+    check_positive,
+    choose,
+    clean,
+    discounts,
+    normalized_gains,
+)
+from lorank.ranking.losses.core.noise import NOISES, draw
+from lorank.ranking.losses.core.registry import register_loss
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ A model tuned on replies with their own rewards in the prompt writes for the rew
 follows from weights of preference in closed form, when the front of what is attainable is taken for a ball of a p-norm
 between the lowest and the highest rewards seen: p = 2 is a circle, p towards 1 a straight line, on which only the
 heaviest reward is asked for, and p towards infinity a square, on which all are.
-:func:`lorank.training.in_context.condition_on_rewards` tunes the model.
+:func:`lorank.training.methods.rewards_in_context.condition_on_rewards` tunes the model.
 
 Paper: R. Yang et al., Rewards-in-Context: Multi-objective Alignment of Foundation Models with Dynamic Preference
 Adjustment, ICML 2024.

@@ -6,7 +6,7 @@ r"""SPARTA: models duel, their peers vote with the weight of their reputation, a
 
 What one model gains the other loses, so the total reputation stays. A model that writes what most of its peers would
 not choose loses its duels, and with them its say over the duels of others. :func:`duels` fights them;
-:func:`lorank.training.combat.align_by_combat` tunes every model by DPO on the outcomes and goes on.
+:func:`lorank.training.methods.sparta.align_by_combat` tunes every model by DPO on the outcomes and goes on.
 
 Paper: Y. Jiang, W. Ding, S. Feng, G. Durrett, Y. Tsvetkov, Sparta Alignment: Collectively Aligning Multiple Language
 Models through Combat, NeurIPS 2025.

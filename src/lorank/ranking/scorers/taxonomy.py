@@ -7,8 +7,8 @@ r"""The taxonomy of neural rankers, read off the rankers: on which side of each 
 
 Symmetry is the survey's own definition, and it is measured: every pair of probe texts is scored both ways. Focus is
 whether the ranker can ``encode`` a text by itself. The fourth axis, learning, belongs to losses and is measured on
-their gradients (:mod:`lorank.ranking.losses.learning`). Every cell has a scorer, for ``BothWays`` makes any symmetric;
-`benchmarks/rankers.md` compares one model of each cell under a loss of each learning.
+their gradients (:mod:`lorank.ranking.losses.core.learning`). Every cell has a scorer, for ``BothWays`` makes any
+symmetric; `benchmarks/rankers.md` compares one model of each cell under a loss of each learning.
 
 Paper: J. Guo, Y. Fan, L. Pang, L. Yang, Q. Ai, H. Zamani, C. Wu, W. B. Croft, X. Cheng, A Deep Look into Neural Ranking
 Models for Information Retrieval, Information Processing & Management 2020, arXiv:1903.06902.
@@ -31,7 +31,7 @@ import numpy as np
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError, unknown_name
-from lorank.ranking.losses.learning import LEARNING
+from lorank.ranking.losses.core.learning import LEARNING
 from lorank.ranking.scorers.bi_encoder import BiEncoder
 from lorank.ranking.scorers.both_ways import BothWays
 from lorank.ranking.scorers.causal import CausalRanker
@@ -103,7 +103,7 @@ SCORERS: dict[str, Scorer] = {
     "replies": Scorer("causal", ReplyRanker, probes=("Yes", "No", "A")),
 }
 """Every kind of text scorer, and the options that put one elsewhere. A causal ranker's log-ratio is left out, for it is
-0 until an adapter is trained. RankGen's dual encoder (:mod:`lorank.training.continuations`) is a bi-encoder."""
+0 until an adapter is trained. RankGen's dual encoder (:mod:`lorank.training.methods.rankgen`) is a bi-encoder."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from lorank import lowrank
 from lorank.catalogue import METHODS
 from lorank.errors import UsageError
 from lorank.ranking.losses import loss
-from lorank.ranking.losses.packed import packed
+from lorank.ranking.losses.core.packed import packed
 from lorank.ranking.scorers.features import FeatureLists, FeatureRanker
 from lorank.ranking.scorers.features.boosted import prefix
 

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.ranking.losses import loss as named_loss
-from lorank.ranking.losses.derivatives import derivatives
-from lorank.ranking.losses.packed import packed
-from lorank.ranking.losses.registry import Loss
+from lorank.ranking.losses.core.derivatives import derivatives
+from lorank.ranking.losses.core.packed import packed
+from lorank.ranking.losses.core.registry import Loss
 from lorank.ranking.scorers.features.descent import informative
 from lorank.ranking.scorers.features.mlp import seeded_linear, zero_linear
 from lorank.ranking.scorers.features.networks import Lesson, register_network

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lorank.errors import LorankError, UsageError
-from lorank.ranking.losses.lists import check_positive
+from lorank.ranking.losses.core.lists import check_positive
 from lorank.ranking.scorers.features.rows import FeatureLists, ndcg
 from lorank.ranking.scorers.ranker import Listen
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lorank.ranking.losses.derivatives import lightgbm_objective
+from lorank.ranking.losses.core.derivatives import lightgbm_objective
 from lorank.ranking.scorers.features.rows import FeatureLists
 from lorank.ranking.scorers.features.trees import LIBRARIES, Library, TreeRanker, own_loss, required
 from lorank.ranking.scorers.ranker import Listen

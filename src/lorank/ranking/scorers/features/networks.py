@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lorank.errors import UsageError, unknown_name
-from lorank.ranking.losses.registry import Loss
+from lorank.ranking.losses.core.registry import Loss
 from lorank.ranking.scorers.features.descent import Descent, descend, informative
 from lorank.ranking.scorers.features.rows import FeatureLists, grid_of
 from lorank.ranking.scorers.ranker import Listen

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.ranking.losses.lists import clean, lowest
+from lorank.ranking.losses.core.lists import clean, lowest
 from lorank.ranking.scorers.features.mlp import seeded_linear
 from lorank.ranking.scorers.features.networks import by_own_objective, register_network
 

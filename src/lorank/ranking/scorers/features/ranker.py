@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lorank.errors import LorankError, UsageError
 from lorank.ranking.losses import Loss
 from lorank.ranking.losses import loss as named_loss
-from lorank.ranking.losses.lists import choose
+from lorank.ranking.losses.core.lists import choose
 from lorank.ranking.scorers.features.descent import Descent, main_measure
 from lorank.ranking.scorers.features.networks import Lesson, find_network
 from lorank.ranking.scorers.features.rows import (

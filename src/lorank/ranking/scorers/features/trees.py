@@ -5,7 +5,7 @@ r"""Gradient-boosted trees from LightGBM, XGBoost and CatBoost behind one face, 
 Objectives: each library's own (``lambdarank``, ``rank_xendcg`` in LightGBM; ``rank:ndcg``, ``rank:pairwise``,
 ``rank:map`` in XGBoost; ``YetiRank``, ``YetiRankPairwise``, ``StochasticRank``, ``QueryRMSE``, ``QuerySoftMax`` in
 CatBoost), or the name of any loss of the registry, whose gradient and curvature
-(:mod:`lorank.ranking.losses.derivatives`) LightGBM and XGBoost take. Trees need no feature transform.
+(:mod:`lorank.ranking.losses.core.derivatives`) LightGBM and XGBoost take. Trees need no feature transform.
 
 A model is saved in its library's own text or JSON form. One thread by default and a seed: equal fits are equal.
 
@@ -27,8 +27,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from lorank.errors import LorankError, UsageError, unknown_name
-from lorank.ranking.losses.lists import check_positive, choose
-from lorank.ranking.losses.registry import ALIASES, LOSSES
+from lorank.ranking.losses.core.lists import check_positive, choose
+from lorank.ranking.losses.core.registry import ALIASES, LOSSES
 from lorank.ranking.scorers.features.descent import informative, main_measure
 from lorank.ranking.scorers.features.rows import FeatureLists, checked_rows
 from lorank.ranking.scorers.folders import check_same_scores, read_card, write_card, written_whole
@@ -225,7 +225,7 @@ def _without_empty(lists: FeatureLists) -> FeatureLists:
 
 def own_loss(ranker: TreeRanker) -> Callable[..., Any] | None:
     """Return the registry's loss where the objective is one; the library's own objectives go by first."""
-    from lorank.ranking.losses.registry import loss
+    from lorank.ranking.losses.core.registry import loss
 
     if ranker.objective in ranker._library.objectives:
         return None

@@ -1,0 +1,1 @@
+"""What rank budgets share: their contract, gates, growth, pruning and the statistics they read."""

@@ -1,0 +1,1 @@
+"""What losses share: the registry, lists and pairs, derivatives, and their taxonomy."""

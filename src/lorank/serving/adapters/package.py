@@ -1,0 +1,178 @@
+"""What an adapter folder holds, read and checked before any of it is used: one error names whatever is wrong.
+
+Two kinds of folder are read: an adapter's (lorank's or PEFT's two files), and a tuned ranker's (``lorank.json`` with
+``adapter/`` and perhaps ``first_stage/``), whose scores are a z + w c, see `lorank.tuned.ranker`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lorank.errors import DataError
+from lorank.lowrank import folder as folders
+from lorank.lowrank.base import BaseLinear
+from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.serving.adapters.platt import read_calibration
+from lorank.tuned.first_stage import FirstStage
+from lorank.tuned.mix import ALONE, Mix
+
+Calibration = Callable[[np.ndarray], np.ndarray]
+MOST_RANK = 4096
+HARMLESS_PARTS = re.compile(r"\.\*|\\d\+|\[0-9\]\+")
+MEMORY_OF_STATISTICS = 10
+"""Bytes that a dictionary of terms takes in memory for each of its bytes on disk, roughly."""
+READ_ALIKE = (
+    "max_length",
+    "long",
+    "overlap",
+    "similarity",
+    "pooling",
+    "temperature",
+    "query_prefix",
+    "document_prefix",
+)
+"""Options of a ranker that change what is read or the scale of scores: all adapters of a server share them."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """An adapter as its files describe it: tensors, mix with the first stage, calibration.
+
+    ``beside`` is the size in bytes of what is kept beside tensors: the first stage's statistics.
+    """
+
+    contents: folders.Contents
+    folder: Path
+    mix: Mix = ALONE
+    first_stage: FirstStage | None = None
+    calibration: Calibration | None = None
+    beside: int = field(default=0)
+
+
+def read_package(folder: Path, ranker: TrainableRanker) -> Package:
+    """Read a folder and check it against the base that it is to be served on.
+
+    Raises:
+        DataError: naming the file and what is wrong with it; UsageError: for PEFT options that lorank does not know.
+    """
+    if not (folder / "adapter").is_dir():
+        contents = checked(folder, ranker)
+        return Package(contents, folder, calibration=read_calibration(folder / "lorank.json"))
+    card = folder / "lorank.json"
+    about = folders.read_json(card)
+    try:
+        check_alike(about["kind"], about["base"], about["options"], ranker, card)
+        curve = [tuple(point) for point in about["mix"]["curve"]]
+        mix = Mix(float(about["mix"]["first_stage"]), float(about["mix"]["weight"]), curve)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(card, None, f"not what lorank writes ({error!r})", "save the ranker again") from error
+    contents = checked(folder / "adapter", ranker)
+    calibration = read_calibration(card) or read_calibration(folder / "adapter" / "lorank.json")
+    if mix.first_stage == 0.0:
+        return Package(contents, folder, mix, None, calibration)
+    stage, beside = read_first_stage(folder / "first_stage", ranker)
+    return Package(contents, folder, mix, stage, calibration, beside)
+
+
+def check_alike(kind: str, base: object, options: Mapping[str, Any], ranker: TrainableRanker, card: Path) -> None:
+    """Raise DataError unless the ranker was tuned on what the server's base is and reads."""
+    if base is None:
+        raise DataError(card, None, "a ranker that was trained whole has no adapter", "serve it as a base of its own")
+    if kind != ranker.kind:
+        raise DataError(card, None, f"it is a {kind}, the server's base a {ranker.kind}", "serve it on its own kind")
+    own = ranker.options()
+    for key in READ_ALIKE:
+        if key in own and key in options and options[key] != own[key]:
+            raise DataError(
+                card,
+                None,
+                f"it was tuned with {key}={options[key]!r}, the server has {own[key]!r}",
+                f"start the server with {key}={options[key]!r}",
+            )
+
+
+def checked(folder: Path, ranker: TrainableRanker) -> folders.Contents:
+    """Return an adapter's contents; every layer, shape and number fits the base."""
+    check_patterns(folder)
+    contents = folders.read(folder)
+    file = folder / folders.TENSORS
+    for path, layer in contents.plan.items():
+        if not 0 <= layer.rank <= MOST_RANK:
+            raise DataError(
+                folder,
+                None,
+                f"layer {path} has rank {layer.rank}, not 0 to {MOST_RANK}",
+                "train it again with a smaller rank",
+            )
+    folders.check_fit(contents, ranker.module, folder)
+    if contents.settings.form == "lora":
+        check_factors(contents, ranker, file)
+    for group in (contents.updates, contents.trained):
+        for path, tensors in group.items():
+            for key, tensor in tensors.items():
+                if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                    raise DataError(file, None, f"{path}.{key} holds numbers that are not finite", "train it again")
+    return contents
+
+
+def check_patterns(folder: Path) -> None:
+    """Raise DataError for a rank or alpha pattern that could take for ever to match: a regular expression of others."""
+    card = folder / folders.CONFIG
+    config = folders.read_json(card) if card.is_file() else {}
+    for option in ("rank_pattern", "alpha_pattern"):
+        patterns = config.get(option) or {}
+        if not isinstance(patterns, dict):
+            raise DataError(card, None, f"{option} is not an object", "save the adapter again")
+        for pattern in patterns:
+            rest = HARMLESS_PARTS.sub("", pattern, count=4)
+            if len(pattern) > 400 or set(rest) & set("*+?{"):
+                raise DataError(
+                    card,
+                    None,
+                    f"{option} holds the expression {pattern[:80]!r}, which is not read here",
+                    "write the layers' names, with '.*' or digits as their only wildcards",
+                )
+
+
+def check_factors(contents: folders.Contents, ranker: TrainableRanker, file: Path) -> None:
+    """Raise DataError unless each layer has an A [r, in] and a B [out, r] of its rank, or of twice that (PiSSA)."""
+    for path, layer in contents.plan.items():
+        own = contents.updates.get(path, {})
+        base = BaseLinear(ranker.module.get_submodule(path))
+        shapes = [tuple(own[key].shape) for key in ("lora_A.weight", "lora_B.weight") if key in own]
+        fitting = ([(rank, base.in_features), (base.out_features, rank)] for rank in (layer.rank, 2 * layer.rank))
+        if layer.rank and (len(own) != 2 or shapes not in fitting):
+            raise DataError(
+                file,
+                None,
+                f"layer {path}: factors of shape {shapes} do not fit rank {layer.rank} "
+                f"of a [{base.out_features}, {base.in_features}] weight",
+                "load it on the base model that it was trained on",
+            )
+
+
+def read_first_stage(folder: Path, ranker: TrainableRanker) -> tuple[FirstStage, int]:
+    """Return the first stage and the bytes of its files; it may score with no other model than the server's base."""
+    files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
+    if not files:
+        raise DataError(
+            folder, None, "the mix needs the first stage's statistics and they are missing", "copy the whole folder"
+        )
+    try:
+        stage = FirstStage.load(folder)
+    except (OSError, KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
+        raise DataError(folder, None, f"the first stage cannot be read ({error!r})", "copy it again") from error
+    if stage.base is not None and str(stage.base) != str(ranker.base):
+        raise DataError(
+            folder / "first_stage.json",
+            None,
+            f"its first stage scores with {stage.base!r}, which is not the server's base",
+            f"serve it on {stage.base!r}",
+        )
+    return stage, MEMORY_OF_STATISTICS * sum(path.stat().st_size for path in files)

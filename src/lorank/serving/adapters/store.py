@@ -1,0 +1,274 @@
+"""A store of adapters: a folder, or any fsspec URL (``s3://``, ``gs://``, ``memory://``), of adapter folders.
+
+The name of an adapter is the name of its folder. Only files that an adapter can consist of are looked at, by name;
+a folder or file that leads out of the store (a symbolic link, a name with a separator) is refused and not opened.
+Changes are seen by size, time and, where the storage has one, tag, at most every ``recheck`` seconds an adapter.
+"""
+
+import hashlib
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lorank.errors import DataError, LorankError, UsageError
+from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.serving.adapters.package import Package, read_package
+from lorank.serving.requests.engine import UnknownAdapter
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "head.safetensors", "lorank.json")
+PICKLES = ("adapter_model.bin",)
+STAGE_FILES = ("first_stage.json", "bm25_statistics.json")
+FILES = (
+    *ADAPTER_FILES,
+    *PICKLES,
+    *(f"adapter/{name}" for name in (*ADAPTER_FILES, *PICKLES)),
+    *(f"first_stage/{name}" for name in STAGE_FILES),
+)
+"""Every file that is ever opened, from the adapter's folder."""
+MARKS = ("lorank.json", "adapter_config.json")
+LARGEST = {".json": 1 << 26, ".safetensors": 1 << 30, ".bin": 1 << 30}
+"""The most bytes that a file may have, by its ending."""
+
+
+def checked_name(name: str) -> str:
+    """Return ``name`` if it can name an adapter; UnknownAdapter for anything else, such as a path.
+
+    >>> checked_name("team-a"), NAME.fullmatch("../secret") is None
+    ('team-a', True)
+    """
+    if not NAME.fullmatch(name):
+        raise UnknownAdapter(
+            f"no adapter called {name[:80]!r}; a name has letters, digits, '.', '_' and '-', at most "
+            "128, and starts with a letter or digit"
+        )
+    return name
+
+
+def check_size(name: str, file: str, size: int) -> None:
+    """Raise DataError for a file larger than any adapter's."""
+    most = LARGEST[file[file.rindex(".") :]]
+    if size > most:
+        raise DataError(f"{name}/{file}", None, f"{size} bytes, more than {most}", "is this an adapter?")
+
+
+@dataclass
+class Watched:
+    """What is known of one adapter: its version, when it was looked at, or why it is refused."""
+
+    version: str
+    looked: float
+
+
+class Watch:
+    """Versions by name, each looked up anew after ``recheck`` seconds; may be asked from any thread."""
+
+    def __init__(self, recheck: float) -> None:
+        self.recheck = recheck
+        self._known: dict[str, Watched] = {}
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> str | None:
+        """Return the version of ``name`` if it was looked up lately."""
+        with self._lock:
+            known = self._known.get(name)
+        return known.version if known and time.monotonic() - known.looked < self.recheck else None
+
+    def put(self, name: str, version: str) -> str:
+        """Remember and return a version."""
+        with self._lock:
+            if len(self._known) >= 100_000:
+                self._known.clear()
+            self._known[name] = Watched(version, time.monotonic())
+        return version
+
+
+class FolderStore:
+    """Adapter folders inside one local folder; a ``Source``."""
+
+    def __init__(self, root: str | Path, *, recheck: float = 1.0) -> None:
+        self.root = Path(root).resolve()
+        if not self.root.is_dir():
+            raise UsageError(f"no folder of adapters at {root}; give a folder, or a URL such as s3://bucket/adapters")
+        self._watch = Watch(recheck)
+
+    def names(self) -> list[str]:
+        """Return the names of the folders that look like adapters, sorted; opens none of their files."""
+        return sorted(
+            path.name
+            for path in self.root.iterdir()
+            if NAME.fullmatch(path.name) and path.is_dir() and any((path / mark).exists() for mark in MARKS)
+        )
+
+    def version(self, name: str) -> str:
+        """Return a digest of the names, sizes, times and numbers of the adapter's files."""
+        known = self._watch.get(checked_name(name))
+        return known if known is not None else self._watch.put(name, self.look(name))
+
+    def look(self, name: str) -> str:
+        """Return the version now, whatever is remembered."""
+        found = [(file, path.stat()) for file, path in self.files(name)]
+        if not found:
+            raise UnknownAdapter(f"no adapter called {name!r} in the store")
+        return digest((file, stat.st_size, stat.st_mtime_ns, stat.st_ino) for file, stat in found)
+
+    def files(self, name: str) -> Iterator[tuple[str, Path]]:
+        """Yield the adapter's files by their place in its folder; DataError for one that leads out of the store."""
+        folder = self.root / name
+        for file in FILES:
+            path = folder / file
+            if path.is_symlink() or path.exists():
+                real = path.resolve()
+                if not real.is_relative_to(self.root):
+                    raise DataError(f"{name}/{file}", None, "leads out of the store", "copy the file into it")
+                if not real.is_file():
+                    raise DataError(f"{name}/{file}", None, "not a file", "save the adapter again")
+                check_size(name, file, real.stat().st_size)
+                yield file, path
+
+    def read(self, name: str, ranker: TrainableRanker) -> Package:
+        """Return the adapter, checked against the base; DataError where it is broken or changes meanwhile."""
+        before = self.look(checked_name(name))
+        package = read_named(name, self.root / name, ranker)
+        if self.look(name) != before:
+            raise DataError(name, None, "the files changed while they were read", "ask again")
+        return package
+
+    def close(self) -> None:
+        """Do nothing: a local store keeps nothing."""
+
+
+@dataclass
+class RemoteStore:
+    """Adapter folders behind an fsspec URL; files are copied to a temporary folder to be read. A ``Source``.
+
+    ``keep`` says how many adapters stay on the local disk after they were read.
+    """
+
+    url: str
+    recheck: float = 10.0
+    keep: int = 1000
+    _local: dict[str, tuple[str, Path]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        try:
+            from fsspec.core import url_to_fs
+        except ImportError as error:
+            raise LorankError("a store behind a URL needs fsspec: pip install 'lorank[serve]'") from error
+        try:
+            self._files, self._root = url_to_fs(self.url)
+        except (ValueError, ImportError) as error:
+            raise UsageError(f"cannot open the store {self.url}: {error}") from error
+        self._watch = Watch(self.recheck)
+        self._disk = tempfile.TemporaryDirectory(prefix="lorank-store-")
+
+    def names(self) -> list[str]:
+        """Return the names of the folders that look like adapters, sorted; opens none of their files."""
+        self._files.invalidate_cache()
+        try:
+            listed = self._files.ls(self._root, detail=True)
+        except FileNotFoundError:
+            return []
+        names = (row["name"].rstrip("/").rpartition("/")[2] for row in listed if row["type"] == "directory")
+        return sorted(
+            name
+            for name in names
+            if NAME.fullmatch(name) and any(self._files.exists(self._place(name, mark)) for mark in MARKS)
+        )
+
+    def version(self, name: str) -> str:
+        """Return a digest of what the storage says of the adapter's files: size, time, tag."""
+        known = self._watch.get(checked_name(name))
+        return known if known is not None else self._watch.put(name, self.look(name))
+
+    def look(self, name: str) -> str:
+        """Return the version now, whatever is remembered."""
+        found = self.listed(name)
+        if not found:
+            raise UnknownAdapter(f"no adapter called {name!r} in the store")
+        for file, info in found.items():
+            check_size(name, file, info.get("size") or 0)
+        return digest(
+            (
+                file,
+                *(
+                    str(info.get(key))
+                    for key in ("size", "ETag", "etag", "mtime", "created", "LastModified", "last_modified", "md5Hash")
+                ),
+            )
+            for file, info in found.items()
+        )
+
+    def listed(self, name: str) -> dict[str, dict[str, Any]]:
+        """Return what the storage says of the adapter's files, by their place in its folder."""
+        folder = self._place(name)
+        self._files.invalidate_cache(folder)
+        try:
+            found = self._files.find(folder, detail=True)
+        except FileNotFoundError:
+            return {}
+        by_place = {path.removeprefix(folder).lstrip("/"): info for path, info in found.items()}
+        return {file: by_place[file] for file in FILES if file in by_place}
+
+    def read(self, name: str, ranker: TrainableRanker) -> Package:
+        """Return the adapter, checked against the base; DataError where it is broken."""
+        version = self.look(checked_name(name))
+        local = self._local.get(name)
+        if local is None or local[0] != version:
+            local = self._local[name] = version, self.fetch(name, version)
+        while len(self._local) > self.keep:
+            remove(self._local.pop(next(iter(self._local)))[1])
+        return read_named(name, local[1], ranker)
+
+    def fetch(self, name: str, version: str) -> Path:
+        """Copy the adapter's files to the local disk and return their folder."""
+        folder = Path(self._disk.name) / name / version
+        for file in self.listed(name):
+            target = folder / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._files.get_file(self._place(name, file), str(target))
+            except OSError as error:
+                raise LorankError(f"cannot fetch {name}/{file} from the store: {error}") from error
+        return folder
+
+    def close(self) -> None:
+        """Remove the copies."""
+        self._disk.cleanup()
+
+    def _place(self, *parts: str) -> str:
+        return "/".join([self._root.rstrip("/"), *parts])
+
+
+def read_named(name: str, folder: Path, ranker: TrainableRanker) -> Package:
+    """Read a folder; errors name the adapter's files as the store does, not as this machine does."""
+    try:
+        return read_package(folder, ranker)
+    except DataError as error:
+        inside = error.path.relative_to(folder) if error.path.is_relative_to(folder) else Path(error.path.name)
+        raise DataError(Path(name) / inside, error.line, error.problem, error.remedy) from error
+
+
+def open_store(place: str | Path, *, recheck: float | None = None) -> FolderStore | RemoteStore:
+    """Return the store at a folder or an fsspec URL."""
+    options = {} if recheck is None else {"recheck": recheck}
+    if "://" in str(place):
+        return RemoteStore(str(place), **options)
+    return FolderStore(place, **options)
+
+
+def digest(parts: Iterator[tuple[object, ...]]) -> str:
+    """Return a short digest of what tells one state of files from another."""
+    return hashlib.sha256(repr(list(parts)).encode()).hexdigest()[:24]
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder of copies."""
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""How a batch that mixes adapters is scored: rows, pages of factors, mixed layers, merged copies."""

@@ -1,0 +1,141 @@
+"""An adapter in memory: its rank-one components in pages of the pool, what is no plain LoRA in runs of pages."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lorank.lowrank import folder as folders
+from lorank.lowrank.forms import Factors, Form
+from lorank.lowrank.scaling import scaling_rule
+from lorank.serving.adapters.package import Package
+from lorank.serving.forward.mixed import Layout
+from lorank.serving.forward.page_pool import Full, Pool
+
+
+@dataclass
+class Opened:
+    """One adapter as the layers read it; ``version`` is that of the files it was read from."""
+
+    name: str
+    version: str
+    package: Package | None
+    table: Tensor
+    ranks: np.ndarray
+    pages: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    forms: dict[str, Form] = field(default_factory=dict)
+    heads: dict[str, nn.Module] = field(default_factory=dict)
+    held: list[Tensor] = field(default_factory=list)
+
+    def close(self, pool: Pool) -> None:
+        """Give back all pages."""
+        pool.give(self.pages)
+        pool.release(self.held)
+        self.pages, self.held = self.pages[:0], []
+
+
+def base_member(layout: Layout) -> Opened:
+    """Return the member of a batch that changes nothing: the base itself."""
+    return Opened("", "", None, torch.zeros(0, layout.width, dtype=torch.int64), np.zeros(len(layout.place), np.int64))
+
+
+def open_package(name: str, version: str, package: Package, module: nn.Module, layout: Layout) -> Opened:
+    """Put an adapter into the pool; ``Full`` leaves nothing taken."""
+    forms: dict[str, Form] = {}
+    factors = plain_factors(package.contents)
+    if factors is None:
+        forms = folders.open_forms(package.contents, module, package.folder)
+        factors = as_plain(forms)
+        forms = {} if factors is not None else forms
+    opened = base_member(layout)
+    light = replace(package.contents, updates={}, trained={})  # the pool's copies are the only ones kept
+    opened.name, opened.version, opened.package = name, version, replace(package, contents=light)
+    try:
+        if factors:
+            take_factors(opened, factors, layout)
+        opened.heads = {path: own_head(module, path, tensors) for path, tensors in package.contents.trained.items()}
+        for part in (*forms.values(), *opened.heads.values()):
+            move_into(part, layout.pool, opened.held)
+        opened.forms = {path: form for path, form in forms.items() if form.rank}
+        if package.beside:
+            opened.pages = np.concatenate([opened.pages, layout.pool.take(layout.pool.pages_of_bytes(package.beside))])
+    except Full:
+        opened.close(layout.pool)
+        raise
+    return opened
+
+
+def plain_factors(contents: folders.Contents) -> dict[str, Factors] | None:
+    """Return the factors of a LoRA folder as they lie in the file, without building its forms; None for others."""
+    if contents.settings.form != "lora":
+        return None
+    rule = scaling_rule(contents.settings.scaling)
+    factors = {}
+    for path, layer in contents.plan.items():
+        if layer.rank:
+            own = contents.updates[path]
+            factors[path] = Factors(own["lora_A.weight"], own["lora_B.weight"], rule(layer.alpha, layer.rank))
+    return factors
+
+
+def as_plain(forms: Mapping[str, Form]) -> dict[str, Factors] | None:
+    """Return the factors of forms that are all exactly a LoRA, of at most half their layer's rank; None where not."""
+    factors = {}
+    for path, form in forms.items():
+        found = form.as_lora() if form.rank else None
+        if form.rank:
+            if found is None or 2 * len(found.A) > min(form.in_features, form.out_features):
+                return None
+            factors[path] = found
+    return factors
+
+
+def take_factors(opened: Opened, factors: Mapping[str, Factors], layout: Layout) -> None:
+    """Copy factors into pages, the scale into B, and note the pages in the adapter's table."""
+    pool, lines = layout.pool, []
+    for A, B, scaling in factors.values():
+        lines += [paged(A.float(), pool.width), paged(scaling * B.float().t(), pool.width)]
+    block = torch.cat(lines) if lines else torch.zeros(0, pool.width)
+    opened.pages = pool.take(len(block))
+    pool.write(opened.pages, block)
+    opened.table = torch.zeros(
+        max((len(A) for A, _, _ in factors.values()), default=0), layout.width, dtype=torch.int64
+    )
+    numbers, at = torch.from_numpy(opened.pages), 0
+    for path, (A, _, _) in factors.items():
+        begin, middle, end = layout.columns[path]
+        rank = len(A)
+        opened.ranks[layout.place[path]] = rank
+        for first, last in ((begin, middle), (middle, end)):
+            count = rank * (last - first)
+            opened.table[:rank, first:last] = numbers[at : at + count].view(rank, last - first)
+            at += count
+
+
+def paged(lines: Tensor, width: int) -> Tensor:
+    """Return ``lines`` [n, in] as pages [n * pages a line, width], the last of each line filled up with zeros."""
+    return F.pad(lines, (0, -lines.shape[1] % width)).reshape(-1, width)
+
+
+def own_head(module: nn.Module, path: str, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Return a copy of the base's module at ``path`` that holds ``tensors``."""
+    base = module.get_submodule(path)
+    instead: dict[int, object] = {}
+    for key, tensor in base.state_dict(keep_vars=True).items():
+        value = tensors[key].to(tensor.dtype)
+        instead[id(tensor)] = nn.Parameter(value, requires_grad=False) if isinstance(tensor, nn.Parameter) else value
+    return copy.deepcopy(base, instead).eval()
+
+
+def move_into(part: nn.Module, pool: Pool, held: list[Tensor]) -> None:
+    """Move every tensor of ``part``, saved or not, into the pool; one that several parts share moves once."""
+    homes = {tensor.data_ptr() for tensor in held}
+    for tensor in (*part.parameters(), *part.buffers()):
+        if tensor.numel() and tensor.data_ptr() not in homes:
+            tensor.data = pool.hold(tensor)
+            held.append(tensor.data)
+            homes.add(tensor.data_ptr())

@@ -1,0 +1,262 @@
+"""The application: the routes of the rerank API, in the shapes of Jina, Cohere and TEI."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import Body, FastAPI, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from lorank import __version__
+from lorank.serving.http.middleware import ClientGone, Intake, fault, unless_gone
+from lorank.serving.requests import answers
+from lorank.serving.requests.engine import Engine
+from lorank.serving.requests.keys import Keys, OpenHouse
+from lorank.serving.requests.limits import Limits
+from lorank.serving.requests.metrics import Metrics
+from lorank.serving.requests.refusal import Refusal
+from lorank.serving.requests.schemas import Asked, CohereRequest, EitherRequest, JinaRequest, TeiRequest
+from lorank.serving.requests.service import Part, Service
+
+
+class Problem(BaseModel):
+    """What a refused client reads: what is wrong and what to change."""
+
+    error: str
+    error_type: str
+    message: str
+    detail: str
+    request_id: str
+
+
+PROBLEMS = {status: {"model": Problem} for status in (400, 401, 404, 408, 413, 415, 429, 503, 504)}
+NDJSON = "application/x-ndjson"
+STREAMED = {200: {"content": {NDJSON: {"schema": {"type": "string"}}}}}
+ROUTES = "POST /v1/rerank, /v2/rerank, /rerank and GET /v1/models, /health, /metrics"
+
+
+def make_app(engine: Engine, keys: Keys | OpenHouse | None = None, limits: Limits | None = None) -> Intake:
+    """Return the ASGI application that serves ``engine``; it starts and stops with its lifespan."""
+    service = Service(engine, limits or Limits(), Metrics())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.batcher.start()
+        yield
+        await service.batcher.stop()
+
+    app = FastAPI(
+        title="lorank",
+        version=__version__,
+        lifespan=lifespan,
+        responses=PROBLEMS,
+        redoc_url=None,
+        description="Rerank with one base model and many low-rank adapters.",
+        docs_url=None,
+    )
+    _add_reranking(app, service)
+    _add_state(app, service)
+    _add_refusals(app, service.metrics)
+    return Intake(app, service, keys or OpenHouse(), routes=frozenset(route.path for route in app.routes))
+
+
+def _add_reranking(app: FastAPI, service: Service) -> None:
+    bearer = [Security(HTTPBearer(auto_error=False))]
+
+    @app.post("/v1/rerank", response_model=answers.JinaAnswer, responses=STREAMED, dependencies=bearer)
+    async def jina(body: JinaRequest, request: Request) -> Response:
+        """Rerank, in the shape of Jina and vLLM; with `stream` the answer is JSON lines."""
+        return await _jina(service, body.asked(), request)
+
+    @app.post(
+        "/rerank", response_model=answers.JinaAnswer | list[answers.TeiResult], responses=STREAMED, dependencies=bearer
+    )
+    async def either(body: Annotated[EitherRequest, Body()], request: Request) -> Response:
+        """Rerank, in the shape of Jina or, where the body has `texts`, of text-embeddings-inference."""
+        asked = body.asked()
+        if not isinstance(body, TeiRequest):
+            return await _jina(service, asked, request)
+        reranked, headers, _ = await _whole(service, asked, request)
+        return JSONResponse(answers.tei(asked, reranked), headers=headers)
+
+    @app.post("/v2/rerank", response_model=answers.CohereAnswer, dependencies=bearer)
+    async def cohere(body: CohereRequest, request: Request) -> Response:
+        """Rerank, in the shape of Cohere's version 2."""
+        asked = body.asked()
+        reranked, headers, model = await _whole(service, asked, request)
+        warnings = (
+            []
+            if not reranked.truncated
+            else [
+                f"{reranked.truncated} of {len(asked.documents)} documents are longer than {model} reads and were cut"
+            ]
+        )
+        if body.max_tokens_per_doc is not None:
+            warnings.append("max_tokens_per_doc is not used; documents are cut where the model's own limit lies")
+        return JSONResponse(answers.cohere(asked, reranked, model, request.state.request_id, warnings), headers=headers)
+
+
+async def _jina(service: Service, asked: Asked, request: Request) -> Response:
+    if asked.stream:
+        return await _streamed(service, asked, request)
+    reranked, headers, model = await _whole(service, asked, request)
+    return JSONResponse(answers.jina(asked, reranked, model, request.state.request_id), headers=headers)
+
+
+async def _whole(service: Service, asked: Asked, request: Request) -> tuple[answers.Reranked, dict[str, str], str]:
+    """Return the scores, the headers that speak of them, and the model's name."""
+    deadline = _deadline(request, service.limits.timeout_s)
+    adapter = service.adapter_of(asked.model, request.state.caller)
+    reranked = await unless_gone(request.receive, service.rerank(asked, request.state.caller, deadline))
+    service.metrics.documents.inc(len(asked.documents))
+    headers = {"X-Score-Scale": reranked.scale(asked), "X-Truncated-Documents": str(reranked.truncated)}
+    return reranked, headers, service.model_name(adapter)
+
+
+async def _streamed(service: Service, asked: Asked, request: Request) -> Response:
+    """Return JSON lines in the order in which slices are scored; a refusal before the first is an ordinary one."""
+    caller, deadline = request.state.caller, _deadline(request, service.limits.streamed_timeout_s)
+    adapter = service.adapter_of(asked.model, caller)
+    prepared = await asyncio.to_thread(service.prepare, asked, adapter, caller)
+    parts = service.parts(asked, adapter, caller, prepared, deadline)
+    try:
+        first = [await unless_gone(request.receive, anext(parts))] if asked.documents else []
+    except BaseException:
+        await parts.aclose()
+        raise
+
+    async def lines() -> AsyncIterator[bytes]:
+        tokens, truncated = 0, 0
+        async with aclosing(parts):
+            try:
+                async for part in _chained(first, parts):
+                    tokens, truncated = tokens + part.tokens, truncated + part.truncated
+                    yield _lines_of(asked, part)
+            except Refusal as refusal:
+                yield answers.line(refusal.body(request.state.request_id))
+                return
+        service.metrics.documents.inc(len(asked.documents))
+        yield answers.line(
+            {
+                "id": request.state.request_id,
+                "model": service.model_name(adapter),
+                "documents": len(asked.documents),
+                "truncated_documents": truncated,
+                "usage": {"total_tokens": tokens, "prompt_tokens": tokens},
+            }
+        )
+
+    scale = "probability" if first and first[0].probabilities is not None and not asked.raw else "raw"
+    return StreamingResponse(lines(), media_type=NDJSON, headers={"X-Score-Scale": scale})
+
+
+async def _chained(first: Sequence[Part], others: AsyncIterator[Part]) -> AsyncIterator[Part]:
+    for part in first:
+        yield part
+    async for part in others:
+        yield part
+
+
+def _lines_of(asked: Asked, part: Part) -> bytes:
+    shown = part.scores if asked.raw or part.probabilities is None else part.probabilities
+    return b"".join(
+        answers.line(answers.result(asked, int(i), score)) for i, score in zip(part.positions, shown, strict=True)
+    )
+
+
+def _deadline(request: Request, most_s: float) -> float:
+    """Return when the request must be answered, by the event loop's clock: X-Timeout-Ms, at most the server's own."""
+    told = request.headers.get("x-timeout-ms")
+    if told is not None and not re.fullmatch(r"[0-9]{1,9}", told):
+        raise Refusal(400, "timeout", "X-Timeout-Ms must be whole milliseconds, such as 2000")
+    seconds = most_s if told is None else min(int(told) / 1000, most_s)
+    return asyncio.get_running_loop().time() + seconds
+
+
+def _add_state(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/models", dependencies=[Security(HTTPBearer(auto_error=False))])
+    async def models(request: Request) -> dict[str, Any]:
+        """List the base and the adapters that the caller may call."""
+        adapters = await asyncio.to_thread(service.adapters, request.state.caller)
+        base = service.engine.base_name
+        rows = [
+            {
+                "id": service.model_name(name),
+                "object": "model",
+                "created": 0,
+                "owned_by": "lorank",
+                "root": base,
+                "parent": None if name is None else base,
+            }
+            for name in (None, *adapters)
+        ]
+        return {"object": "list", "data": rows}
+
+    @app.get("/health")
+    async def health() -> JSONResponse:
+        """Tell whether requests are taken: 200, or 503 where the server is about to stop."""
+        stopping = service.batcher.stopping
+        return JSONResponse({"status": "stopping" if stopping else "ok"}, 503 if stopping else 200)
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """Give the counters in Prometheus' text format; they name no caller and no adapter."""
+        gauges, cache = service.metrics, service.cache
+        gauges.waiting.set(service.batcher.queue.count)
+        gauges.speed.set(service.batcher.speed or 0.0)
+        gauges.cache_hits.set(cache.hits)
+        gauges.cache_misses.set(cache.misses)
+        gauges.cache_entries.set(len(cache))
+        gauges.adapters.set(len(await asyncio.to_thread(service.engine.adapters)))
+        return Response(gauges.text(), media_type="text/plain; version=0.0.4")
+
+
+def _add_refusals(app: FastAPI, metrics: Metrics) -> None:
+    def answer(request: Request, refusal: Refusal) -> Response:
+        metrics.refusals.labels(refusal.code).inc()
+        return refusal.response(request.state.request_id)
+
+    @app.exception_handler(Refusal)
+    async def refused(request: Request, refusal: Refusal) -> Response:
+        return answer(request, refusal)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return answer(request, _invalid(error))
+
+    @app.exception_handler(HTTPException)
+    async def unroutable(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:
+            return answer(request, Refusal(400, "not_json", "the body cannot be read as JSON"))
+        response = answer(request, Refusal(error.status_code, "no_such_route", f"{error.detail}; there are {ROUTES}"))
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(ClientGone)
+    async def gone(request: Request, error: ClientGone) -> Response:
+        return Response(status_code=499)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        return answer(request, fault())
+
+
+def _invalid(error: RequestValidationError) -> Refusal:
+    """Return a message that names the fields and never repeats their contents."""
+    told: dict[str, list[str]] = {}
+    for problem in error.errors():
+        if problem["type"] == "json_invalid":
+            return Refusal(
+                400, "not_json", f"the body is not JSON: {problem['ctx']['error']}, at character {problem['loc'][-1]}"
+            )
+        place = ".".join(str(part) for part in problem["loc"][1:] if part not in ("jina", "tei", "str", "Text"))
+        told.setdefault(place or "the body", []).append(problem["msg"])
+    text = "; ".join(f"{place}: {', or: '.join(said)}" for place, said in list(told.items())[:3])
+    more = f" (and {len(told) - 3} more)" if len(told) > 3 else ""
+    return Refusal(400, "invalid", text.encode("ascii", "backslashreplace").decode() + more)

@@ -1,0 +1,194 @@
+"""Continuous batching: lists of many requests, scored together by one thread, within a latency target.
+
+While a batch is scored, others arrive and form the next. The size of a batch follows the speed that was measured, so
+that it takes about a quarter of the latency target: a newcomer waits for the batch under way, is in the next, and has
+half the target left.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+
+from lorank.errors import LorankError
+from lorank.serving.requests.engine import Engine, Job, Scored, UnknownAdapter
+from lorank.serving.requests.limits import Limits
+from lorank.serving.requests.metrics import Metrics
+from lorank.serving.requests.queue import Queue, Slice, Waiting
+from lorank.serving.requests.refusal import Refusal, broken
+
+logger = logging.getLogger("lorank.serving")
+
+FIRST_BATCH, LEAST_BATCH, MOST_BATCH = 512, 64, 65536
+"""Estimated tokens of a batch: before the speed is known, and the bounds afterwards."""
+
+
+class Batcher:
+    """Takes lists in, scores them in fair batches, and hands out slices as they are done.
+
+    All methods belong to the event loop that called `start`; the engine is called from one thread.
+    """
+
+    def __init__(self, engine: Engine, limits: Limits, metrics: Metrics) -> None:
+        self.engine, self.limits, self.metrics = engine, limits, metrics
+        self.queue, self.speed, self.stopping = Queue(), None, False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+
+    def start(self) -> None:
+        """Begin to score what is submitted."""
+        self._arrived = asyncio.Event()
+        self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def stop(self) -> None:
+        """Refuse what still waits, end the thread, close the engine."""
+        self.stopping = True
+        self._task.cancel()
+        for request in self.queue:
+            request.done.put_nowait(self._stopped())
+        await asyncio.to_thread(self._thread.shutdown)
+        self.engine.close()
+
+    async def submit(self, caller: str, job: Job, costs: np.ndarray, deadline: float) -> AsyncIterator[Slice]:
+        """Yield the slices of a list as they are scored, in order; leaving early takes the rest out of the queue.
+
+        Raises:
+            Refusal: 404 no such adapter, 429 too much waits, 503 stopping or broken, 504 not in time.
+        """
+        self.admit(caller, int(costs.sum()))
+        request = Waiting(caller, job, costs, deadline)
+        self.queue.add(request)
+        self._arrived.set()
+        try:
+            left = len(job.documents)
+            while left:
+                done = await self._next(request)
+                left -= done.stop - done.start
+                yield done
+        finally:
+            request.gone = True
+            self.queue.remove(request)
+
+    def admit(self, caller: str, cost: int) -> None:
+        """Refuse a newcomer where too much waits already, or the server stops."""
+        if self.stopping:
+            raise self._stopped()
+        seconds = self.queue.ahead_of(cost) / self.speed if self.speed else 0.0
+        if self.queue.count >= self.limits.waiting or seconds > self.limits.backlog_s:
+            raise Refusal(
+                429,
+                "busy",
+                f"{self.queue.count} requests wait already; try again after Retry-After seconds",
+                seconds / 2,
+            )
+        if self.queue.of(caller) >= self.limits.waiting_of_one:
+            raise Refusal(
+                429,
+                "too_many_of_one",
+                f"{self.limits.waiting_of_one} of your requests wait already; have "
+                "fewer under way at the same time, or put more documents in one",
+                seconds / 2,
+            )
+
+    def batch_cost(self) -> int:
+        """Return the estimated tokens of a batch that takes a quarter of the latency target."""
+        if self.speed is None:
+            return FIRST_BATCH
+        return int(min(max(self.speed * self.limits.latency_ms / 4000, LEAST_BATCH), MOST_BATCH))
+
+    async def _next(self, request: Waiting) -> Slice:
+        try:
+            async with asyncio.timeout_at(request.deadline):
+                done = await request.done.get()
+        except TimeoutError:
+            raise Refusal(
+                504,
+                "too_late",
+                "the deadline passed before all documents were scored; send fewer, allow "
+                "more time with X-Timeout-Ms, or stream the answer",
+                1,
+            ) from None
+        if isinstance(done, Exception):
+            raise done
+        return done
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            if not self.queue.count:
+                self._arrived.clear()
+                await self._arrived.wait()
+                await asyncio.sleep(self.limits.collect_ms / 1000)
+            cost = self.batch_cost()
+            batch = self.queue.take(cost)
+            if not batch:
+                continue
+            jobs = [replace(r.job, documents=r.job.documents[start:stop]) for r, (start, stop) in batch.items()]
+            spent = sum(int(r.ahead[stop] - r.ahead[start]) for r, (start, stop) in batch.items())
+            began = time.perf_counter()
+            answers = await loop.run_in_executor(self._thread, self._score, jobs)
+            seconds = time.perf_counter() - began
+            self._learn_speed(spent, cost, seconds)
+            self.metrics.batch(len(jobs), sum(len(job.documents) for job in jobs), seconds)
+            for (request, place), answer in zip(batch.items(), answers, strict=True):
+                self._deliver(request, place, answer)
+
+    def _learn_speed(self, spent: int, cost: int, seconds: float) -> None:
+        """Follow the speed; a small batch says little of it, being mostly overhead, unless it took too long."""
+        measured = spent / max(seconds, 1e-6)
+        weight = 0.3 if 2 * spent > cost or 4000 * seconds > self.limits.latency_ms else 0.03
+        self.speed = measured if self.speed is None else (1 - weight) * self.speed + weight * measured
+
+    def _score(self, jobs: Sequence[Job]) -> list[Scored | Exception]:
+        """Score a batch; where that fails as a whole, each job by itself, so that one harms none of the others."""
+        try:
+            return list(self.engine.score(jobs))
+        except Exception as error:  # whatever an engine raises answers these requests
+            if len(jobs) == 1:
+                logger.exception("scoring failed")
+                self.metrics.failures.inc()
+                return [error]
+        return [answer for job in jobs for answer in self._score([job])]
+
+    def _deliver(self, request: Waiting, place: tuple[int, int], answer: Scored | Exception) -> None:
+        if request.gone:
+            return
+        if isinstance(answer, Exception):
+            request.done.put_nowait(self._refusal(request.job, answer))
+            self.queue.remove(request)
+            return
+        if not np.isfinite(answer.scores).all():
+            request.done.put_nowait(
+                Refusal(
+                    503,
+                    "bad_scores",
+                    "this model gave scores that are not numbers; its operator must train or save it again",
+                )
+            )
+            self.queue.remove(request)
+            return
+        self.metrics.tokens.inc(answer.tokens)
+        self.metrics.truncated.inc(answer.truncated)
+        request.done.put_nowait(
+            Slice(*place, answer.scores, answer.probabilities, answer.cut, answer.truncated, answer.tokens)
+        )
+
+    def _refusal(self, job: Job, error: Exception) -> Refusal:
+        if isinstance(error, UnknownAdapter):
+            return Refusal(404, "unknown_model", "no such model any more; GET /v1/models lists those you may call")
+        if isinstance(error, LorankError):
+            return broken(job.adapter, error)
+        return Refusal(
+            503,
+            "scoring_failed",
+            "scoring failed; try again, and give the request id to the operator if it fails again",
+            1,
+        )
+
+    def _stopped(self) -> Refusal:
+        return Refusal(
+            503, "stopping", "this server is about to stop; send the request again, to another one or in a while", 2
+        )

@@ -1,0 +1,1 @@
+"""Callbacks of the training loop: budgets, rules, routing, and the memories of losses."""

@@ -1,0 +1,184 @@
+"""How the loop uses a budget of `lorank.lowrank.budgets`: its events as a hook, its ranks in a journal.
+
+budget.jsonl in the run folder has a line for the start and for every event that changed ranks: the step, the sum of
+ranks, and the rank of each layer. A resumed run cuts it back to its checkpoint.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorank.errors import UsageError
+from lorank.lowrank import Adapter, LayerPlan, Settings
+from lorank.lowrank.attaching import make_sites
+from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, make_budget, share_ranks_of
+from lorank.lowrank.presets import preset
+from lorank.lowrank.scaling import default_alpha
+from lorank.lowrank.starts import Statistics
+from lorank.training.hooks.hook import Access, Hook, Progress
+from lorank.training.settings import AdapterSettings, BudgetSettings
+from lorank.training.weights import WHOLE
+
+AUTO, NONE = "auto", "none"
+JOURNAL = "budget.jsonl"
+
+
+class Budgeting(Hook):
+    """One dynamic budget in one run.
+
+    Args:
+        budget: over the forms of the run's adapter.
+        journal: the file to write ranks to.
+        metric_loss: the loss whose gradient follows the metric, for budgets that are led by it.
+    """
+
+    def __init__(self, budget: Budget, journal: Path, metric_loss: Callable[..., Tensor]) -> None:
+        self.budget, self.journal, self.metric_loss = budget, journal, metric_loss
+        self._begun, self._step = False, 0
+
+    def begin(self, access: Access) -> None:
+        """Hand the budget what it may use."""
+        held_out = access.held_out_loss
+        if held_out is not None and self.budget.metric_loss:
+            held_out = partial(held_out, loss=self.metric_loss)
+        self.budget.begin(
+            SimpleNamespace(
+                optimizer=access.optimizer,
+                training_loss=access.training_loss,
+                held_out_loss=held_out,
+                measure=access.measure,
+            )
+        )
+
+    def before_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
+        """Pass it on; before the first step the journal begins."""
+        if not self._begun:
+            self._begun = True
+            self.journal.write_text("")
+            self._write(0)
+        self.budget.before_step(progress.step, progress.steps)
+
+    def penalty(self, progress: Progress) -> Tensor | None:
+        """Pass it on."""
+        return self.budget.penalty(progress.step, progress.steps)
+
+    def after_backward(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
+        """Pass it on."""
+        self.budget.after_backward(progress.step, progress.steps)
+
+    def after_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
+        """Pass it on, and write down the ranks where they may have changed."""
+        self._step = progress.step
+        if self.budget.after_step(progress.step, progress.steps):
+            self._write(progress.step)
+
+    def settled(self, progress: Progress) -> bool:
+        """Return whether ranks have reached their end."""
+        return self.budget.settled(progress.step, progress.steps)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what the budget remembers, and the step of the journal."""
+        own = {f"budget.{key}": tensor for key, tensor in self.budget.state().items()}
+        return own | {"step": torch.tensor(self._step)}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take it back, and cut the journal to the step."""
+        self._begun, self._step = True, int(state["step"])
+        self.budget.load_state({key.removeprefix("budget."): t for key, t in state.items() if key != "step"})
+        lines = self.journal.read_text().splitlines(keepends=True) if self.journal.exists() else []
+        whole = [line for line in lines if line.endswith("\n")]
+        self.journal.write_text("".join(line for line in whole if json.loads(line)["step"] <= self._step))
+
+    def _write(self, step: int) -> None:
+        ranks = self.budget.ranks()
+        with self.journal.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "total": sum(ranks.values()), "ranks": ranks}) + "\n")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The budget of a run: its ``name`` ("none" where there is none) and the adapter that it is to work on."""
+
+    name: str
+    adapter: AdapterSettings
+
+
+def chosen_budget(budget: BudgetSettings, adapter: AdapterSettings) -> Chosen:
+    """Return the budget that the settings mean; a dynamic one on "lora" makes the adapter its own gated form.
+
+    >>> chosen_budget(BudgetSettings("adalora"), AdapterSettings("lora")).adapter.name
+    'adalora'
+    >>> chosen_budget(BudgetSettings(), AdapterSettings("increlora")).name
+    'increlora'
+    """
+    own = NONE if adapter.name in WHOLE else preset(adapter.name).budget
+    name = own if budget.name == AUTO else budget.name
+    if name == NONE:
+        if own in DYNAMIC or budget.options or budget.total is not None:
+            raise UsageError(f"adapter {adapter.name!r} without a budget has no use for one's options; name a budget")
+        return Chosen(NONE, adapter)
+    if adapter.name in WHOLE:
+        raise UsageError(
+            f"budget {name!r} gives ranks to a low-rank adapter, and {adapter.name!r} trains whole "
+            "weights; leave the budget out, or choose an adapter"
+        )
+    if name in DYNAMIC and own != name:
+        if adapter.name != "lora":
+            raise UsageError(
+                f"budget {name!r} switches rank-1 components of its own form and cannot work on adapter "
+                f"{adapter.name!r}; choose --adapter lora or --adapter {name}"
+            )
+        return Chosen(name, replace(adapter, name=name))
+    if name not in DYNAMIC and name not in STATIC:
+        from lorank.errors import unknown_name
+
+        raise unknown_name("budget", name, {*DYNAMIC, *STATIC, NONE})
+    return Chosen(name, adapter)
+
+
+def budgeting(
+    name: str,
+    settings: BudgetSettings,
+    adapter: Adapter | None,
+    journal: Path,
+    seed: int,
+    metric_loss: Callable[..., Tensor],
+) -> Budgeting | None:
+    """Return what runs the dynamic budget ``name``, or None where it is static or there is none."""
+    if name not in DYNAMIC or adapter is None:
+        return None
+    budget = make_budget(name, adapter.forms, settings.total, seed=seed, **settings.options)
+    return Budgeting(budget, journal, metric_loss)
+
+
+def statistics_of_budget(name: str) -> frozenset[str]:
+    """Return the kinds of statistics that the static budget ``name`` reads."""
+    return STATIC[name].needs if name in STATIC else frozenset()
+
+
+def shared_ranks(
+    name: str,
+    settings: BudgetSettings,
+    adapter: AdapterSettings,
+    module: nn.Module,
+    layers: Mapping[str, Any],
+    statistics: Mapping[str, Statistics] | None,
+) -> dict[str, int] | None:
+    """Return the ranks that the static budget ``name`` gives to ``layers``, or None where it is not static."""
+    if name not in STATIC:
+        return None
+    if settings.options:
+        raise UsageError(f"budget {name!r} has no options; it was given {', '.join(settings.options)}")
+    scaling = adapter.scaling or preset(adapter.name).scaling
+    alpha = default_alpha(scaling, adapter.rank) if adapter.alpha is None else adapter.alpha
+    plan = dict.fromkeys(layers, LayerPlan(adapter.rank, alpha))
+    sites = make_sites(module, Settings(scaling=scaling, rank=adapter.rank, alpha=alpha), plan)
+    total = adapter.rank * len(sites) if settings.total is None else settings.total
+    return share_ranks_of(name, sites, statistics or {}, total)

@@ -1,0 +1,26 @@
+"""Where dev cannot tell weights apart, the last ones are the run's result."""
+
+from typing import Any
+
+from lorank.ranking.losses import Loss, wants_of
+from lorank.training.hooks.hook import Hook, Progress
+
+
+class KeepLast(Hook):
+    """Lets no weights but the last be the result."""
+
+    def settled(self, progress: Progress) -> bool:
+        """Return whether the run is over."""
+        return progress.step >= progress.steps
+
+
+def keep_last(loss: Loss, held_out: Any) -> list[Hook]:
+    """Return the hook for a loss that learns from lists of one label, where the dev lists are of that sort alone.
+
+    Supervised fine-tuning is such a loss: a prompt's only reply is ranked first whatever the weights are, and the first
+    of equals would be the weights before training.
+    """
+    if held_out is None or "outside" not in wants_of(loss):
+        return []
+    told_apart = any(each.labels.max() > each.labels.min() for each in held_out.epoch(0))
+    return [] if told_apart else [KeepLast()]

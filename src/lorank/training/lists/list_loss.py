@@ -1,0 +1,100 @@
+"""The loss of a batch of lists: which lists a step has, how they are scored, and what is drawn on the way.
+
+Everything is a function of (epoch, seed, step): a resumed run scores the same lists with the same dropout.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from lorank.data.candidates import TrainingList
+from lorank.ranking.scorers.precision import best_precision
+from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.training.lists.batches import ListBatch
+from lorank.training.lists.loss_inputs import extras_for
+from lorank.training.settings import OptimizerSettings
+
+Loss = Callable[..., Tensor]
+
+
+class Lists(Protocol):
+    """Where training lists come from: a pure function of the epoch."""
+
+    def epoch(self, epoch: int) -> Sequence[TrainingList]:
+        """Return the lists of an epoch in the order in which they are seen."""
+        ...
+
+    def collate(self, lists: Sequence[TrainingList]) -> ListBatch:
+        """Lay lists out as one grid."""
+        ...
+
+
+def lists_at(lists: Lists, index: int, batch_size: int, per_epoch: int) -> Sequence[TrainingList]:
+    """Return the lists of batch ``index``, counted on from epoch to epoch of ``per_epoch`` batches each."""
+    epoch, place = divmod(index, per_epoch)
+    return lists.epoch(epoch)[place * batch_size : (place + 1) * batch_size]
+
+
+def batches_an_epoch(lists: Lists, batch_size: int) -> int:
+    """Return the number of batches that an epoch has, the last of which may be smaller."""
+    return max(1, math.ceil(len(lists.epoch(0)) / batch_size))
+
+
+def list_loss(
+    ranker: TrainableRanker,
+    inputs: Any,
+    batch: ListBatch,
+    loss: Loss,
+    settings: OptimizerSettings,
+    step_seed: int,
+    device: torch.device,
+) -> Tensor:
+    """Return the loss of a batch, with its graph; ``step_seed`` is what dropout draws from."""
+    batch = batch.to(device)
+    half = trains_in_bf16(settings.precision, device)
+    devices = [device] if device.type == "cuda" else []
+    precision = partial(torch.autocast, device.type, torch.bfloat16) if half else nullcontext
+    extras = extras_for(loss, ranker, inputs, batch, precision)
+    with torch.random.fork_rng(devices=devices), precision():
+        torch.manual_seed(step_seed)
+        scores = ranker.forward(inputs, batch.queries, batch.documents, batch.mask).float()
+    if batch.first_stage is not None:
+        scores = scores + batch.first_stage
+    weights = () if batch.weights is None else (batch.weights,)
+    return loss(scores, batch.labels, batch.mask, *weights, **extras)
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Within it sums on a CPU run in one order, so that equal runs are equal to the bit with several threads too."""
+    if device.type != "cpu":
+        yield
+        return
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+
+
+def trains_in_bf16(precision: str, device: torch.device) -> bool:
+    """Return whether products are in bf16; "auto" asks what the hardware has, so a resumed run decides alike."""
+    return precision == "bf16" or (precision == "auto" and best_precision(device.type) is torch.bfloat16)
+
+
+def seed_of(seed: int, step: int, part: int, process: int) -> int:
+    """Return one seed for a part of a step's batch in one process."""
+    mixed = 0
+    for value in (seed, step, part, process):
+        mixed = (mixed * 1_000_003 + value) % (2**63 - 1)
+    return mixed

@@ -1,0 +1,85 @@
+"""Training lists drawn anew each epoch from first-stage candidates, as a pure function of (seed, epoch)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lorank.data.candidates import TrainingList, training_lists
+from lorank.data.collection import Collection, Split
+from lorank.ranking.types import Run
+from lorank.training.lists.batches import ListBatch, epoch_order, padded, shared
+from lorank.training.lists.loss_inputs import made_extras
+
+
+@dataclass
+class CandidateLists:
+    """The training queries, each with its judged documents and drawn negatives.
+
+    ``query_at`` maps query id to its position in the ranker's prepared inputs; ``offset`` holds
+    standardised first-stage scores where the correction is trained on top of them. ``wants`` is what the loss
+    takes beyond lists, and ``reference`` a run whose scores serve it as the reference.
+    """
+
+    collection: Collection
+    split: Split
+    candidates: Run | None
+    query_at: dict[str, int]
+    positives: int | None
+    negatives: int | None
+    spare: float
+    share: bool
+    seed: int
+    offset: Run | None = None
+    wants: frozenset[str] = frozenset()
+    reference: Run | None = None
+    _drawn: tuple[int, list[TrainingList]] | None = field(default=None, init=False, repr=False)
+    _relevant: dict[str, frozenset[int]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        position = self.collection.position
+        for query, judged in self.split.qrels.items():
+            self._relevant[query] = frozenset(position[d] for d, grade in judged.items() if grade > 0)
+
+    def epoch(self, epoch: int) -> Sequence[TrainingList]:
+        """Return the lists of an epoch in the order in which they are seen."""
+        if self._drawn is None or self._drawn[0] != epoch:
+            rng = np.random.default_rng([self.seed, epoch, 1])
+            drawn = training_lists(
+                self.split,
+                self.collection,
+                self.candidates,
+                positives=self.positives,
+                negatives=self.negatives,
+                spare=self.spare,
+                empty="outside" in self.wants,
+                rng=rng,
+            )
+            placed = [replace(each, first_stage=self._offset_of(each)) for each in drawn]
+            order = epoch_order(len(placed), epoch, self.seed)
+            self._drawn = epoch, [placed[i] for i in order]
+        return self._drawn[1]
+
+    def collate(self, lists: Sequence[TrainingList]) -> ListBatch:
+        """Lay the lists out as one grid, sharing documents where asked, with what the loss wants of them."""
+        if self.share:
+            batch = shared(lists, self.query_at, self._relevant)
+        else:
+            batch = padded(lists, self.query_at)
+        epoch = 0 if self._drawn is None else self._drawn[0]
+        return replace(batch, weights=self._weights(lists), extras=made_extras(self.wants, self, lists, batch, epoch))
+
+    def _weights(self, lists: Sequence[TrainingList]) -> Tensor | None:
+        weights = self.split.weights
+        return None if weights is None else torch.tensor([weights.get(each.query_id, 1.0) for each in lists])
+
+    def _offset_of(self, drawn: TrainingList) -> np.ndarray | None:
+        """Return first-stage scores of the documents; one that the first stage missed gets the list's lowest."""
+        if self.offset is None:
+            return None
+        row = self.offset.get(drawn.query_id, {})
+        lowest = min(row.values(), default=0.0)
+        names = self.collection.document_ids
+        return np.array([row.get(names[d], lowest) for d in drawn.documents], np.float32)

@@ -1,0 +1,179 @@
+"""What a loss wants beyond lists, and where it comes from: the lists, a run, or the ranker as it was before training.
+
+``items`` are (query position << 32) + document position, ``lists`` query positions: alike at every epoch and in a
+resumed run. A reference that no run gives is computed anew for each batch, without a gradient, by the same ranker in
+evaluation mode with its adapter switched off and all that is trained whole (heads, or every weight) put back to
+where it began; a first-stage score that the ranker stands on is in it too. So are the scores of the slow module that
+:mod:`lorank.training.hooks.ofs_dpo` trains beside the run.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lorank.data.candidates import TrainingList
+from lorank.data.collection import Collection, Split
+from lorank.data.trec import read_run
+from lorank.errors import DataError, UsageError
+from lorank.lowrank import Adapter
+from lorank.ranking.losses import Loss, wants_of
+from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.ranking.scorers.scoring_mode import scoring
+from lorank.ranking.types import Run
+from lorank.training.lists.batches import ListBatch
+
+
+class Source(Protocol):
+    """What the lists of a batch were drawn from."""
+
+    collection: Collection
+    split: Split
+    candidates: Run | None
+    reference: Run | None
+
+
+def _items(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int) -> Tensor:
+    return (batch.queries.unsqueeze(1) << 32) + batch.documents
+
+
+def _users(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int) -> Tensor:
+    users = source.split.users
+    if users is None:
+        raise UsageError(
+            f"the loss wants to know who asked, and the {source.split.name!r} split of "
+            f'{source.collection.name!r} does not say; give each training row a "user"'
+        )
+    number = {user: i for i, user in enumerate(sorted(set(users.values())))}
+    return torch.tensor([number[users[each.query_id]] for each in lists])
+
+
+def _outside(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int) -> Tensor:
+    return ~(batch.mask & (batch.labels > 0)).any(1)
+
+
+def _first_stage(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int) -> Tensor:
+    return grid_of_run(source.candidates or source.split.candidates or {}, source, lists, batch)
+
+
+def _none(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int) -> None:
+    return None
+
+
+def _reference(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int) -> Tensor | None:
+    return None if source.reference is None else grid_of_run(source.reference, source, lists, batch)
+
+
+MAKERS: dict[str, Callable[[Source, Sequence[TrainingList], ListBatch, int], Tensor | None]] = {
+    "items": _items,
+    "users": _users,
+    "first_stage": _first_stage,
+    "reference": _reference,
+    "outside": _outside,
+    "slow": _none,
+    "lists": lambda source, lists, batch, epoch: batch.queries,
+    "epoch": lambda source, lists, batch, epoch: torch.tensor(float(epoch)),
+}
+"""Each thing that a loss may want, and how it is made of a batch; None where the ranker itself must say."""
+
+OF_THE_RANKER = frozenset({"reference", "slow"})
+"""What only the ranker can say: its scores within the context that it opens under this name."""
+
+
+def grid_of_run(run: Run, source: Source, lists: Sequence[TrainingList], batch: ListBatch) -> Tensor:
+    """Return a run's scores of the documents of a batch [batch, list]; one that a row lacks has the row's lowest."""
+    names, rows = source.collection.document_ids, []
+    for each, documents in zip(lists, batch.documents.tolist()):
+        scores = run.get(each.query_id, {})
+        lowest = min(scores.values(), default=0.0)
+        rows.append([scores.get(names[document], lowest) for document in documents])
+    return torch.tensor(rows, dtype=torch.float32).view(batch.documents.shape)
+
+
+def reference_run(path: str, split: Split) -> Run | None:
+    """Return the run that serves as the reference, None for "start"; raise DataError where it lacks a query."""
+    if path == "start":
+        return None
+    if not Path(path).is_file():
+        raise UsageError(f"the reference {path} is no run file; give a run, or 'start' for the ranker before training")
+    run = read_run(path)
+    missing = [query for query in split.queries if query not in run]
+    if missing:
+        raise DataError(
+            path,
+            None,
+            f"the run lacks {len(missing)} training queries, e.g. {missing[0]!r}",
+            "write it over all of them with `lorank rerank`",
+        )
+    return run
+
+
+def made_extras(
+    wants: frozenset[str], source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int
+) -> dict[str, Tensor]:
+    """Return what ``wants`` names of a batch, less what only the ranker can say."""
+    made = {want: MAKERS[want](source, lists, batch, epoch) for want in sorted(wants)}
+    return {want: value for want, value in made.items() if value is not None}
+
+
+def extras_for(
+    loss: Loss,
+    ranker: TrainableRanker,
+    inputs: Any,
+    batch: ListBatch,
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Mapping[str, Tensor]:
+    """Return all that ``loss`` wants of a batch; call it before the ranker's own pass, whose graph it would break."""
+    given = dict(batch.extras)
+    for want in OF_THE_RANKER & wants_of(loss) - given.keys():
+        with getattr(ranker, want, nullcontext)(), scoring(ranker.module), precision():
+            scores = ranker.forward(inputs, batch.queries, batch.documents, batch.mask).float()
+        given[want] = scores.clone() if batch.first_stage is None else scores + batch.first_stage
+    return given
+
+
+class Beginning:
+    """What is trained whole, as it was when this was made, and the adapter that can be switched off.
+
+    ``trained`` are all parameters that training changes; those that belong to the adapter's updates are left alone.
+    """
+
+    def __init__(self, trained: Sequence[nn.Parameter], adapter: Adapter | None) -> None:
+        updates = set() if adapter is None else {id(p) for f in adapter.forms.values() for p in f.parameters()}
+        self.adapter, self.whole = adapter, [p for p in trained if id(p) not in updates]
+        self.began = [p.detach().clone() for p in self.whole]
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Within it the ranker computes as it did then."""
+        now = [p.detach().clone() for p in self.whole]
+        self._put(self.began)
+        try:
+            with nullcontext() if self.adapter is None else self.adapter.disabled():
+                yield
+        finally:
+            self._put(now)
+
+    @torch.no_grad()
+    def _put(self, values: Sequence[Tensor]) -> None:
+        for parameter, value in zip(self.whole, values, strict=True):
+            parameter.copy_(value)
+
+
+def remember_beginning(
+    ranker: TrainableRanker, trained: Sequence[nn.Parameter], adapter: Adapter | None, loss: Loss
+) -> None:
+    """Let ``ranker.reference`` be the ranker as it is now; a copy of every weight is kept only where the loss asks.
+
+    Raises UsageError for a score that is relative to a reference where no adapter can be switched off.
+    """
+    if adapter is None and getattr(ranker, "view", None) == "log-ratio":
+        raise UsageError(
+            "a log-ratio needs the model as it was before training: choose a low-rank adapter, which is "
+            "switched off for that, or view='head'"
+        )
+    if adapter is not None or "reference" in wants_of(loss):
+        ranker.reference = Beginning(trained, adapter).restored

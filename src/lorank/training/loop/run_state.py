@@ -1,0 +1,135 @@
+"""A run between two steps: where it stands, its journal, and both in a checkpoint and back.
+
+A checkpoint holds weights, the optimizer's moments, what hooks remember, and counters; nothing else is needed to go
+on with the same bits, as each step's randomness comes from its number.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorank.errors import LorankError
+from lorank.training.hooks.hook import Hook, Progress
+from lorank.training.loop.checkpoints import drop_old_checkpoints, read_checkpoint, write_checkpoint
+from lorank.training.weights import Weights
+
+
+@dataclass
+class Outcome:
+    """How a run ended: steps done, the best dev value and its step, seconds of training."""
+
+    steps: int = 0
+    best_step: int = 0
+    best: float = -math.inf
+    seconds: float = 0.0
+    stopped_early: bool = False
+
+
+@dataclass
+class Run:
+    """The state of a run between two steps."""
+
+    progress: Progress
+    outcome: Outcome = field(default_factory=Outcome)
+    since_best: int = 0
+    losses: list[float] = field(default_factory=list)
+    examples: int = 0
+
+
+class Journal:
+    """metrics.jsonl: appended to as the run goes, cut back to the checkpoint when a run is resumed."""
+
+    def __init__(self, path: Path, keep: bool) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not keep:
+            path.write_text("")
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append one line."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def size(self) -> int:
+        """Return the bytes written so far."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def cut(self, size: int) -> None:
+        """Drop what was written after the first ``size`` bytes."""
+        if self.size() > size:
+            with self.path.open("r+b") as file:
+                file.truncate(size)
+
+
+def best_name(step: int) -> str:
+    """Return the name of the checkpoint that holds the best weights, of ``step``."""
+    return f"best-{step:08d}"
+
+
+def save_run(
+    folder: Path, run: Run, weights: Weights, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook], journal: Journal
+) -> None:
+    """Write the run's checkpoint under ``folder/checkpoints`` and drop older ones, but for the best weights."""
+    tensors = {f"weights.{k}": v for k, v in weights.state().items()}
+    for index, entry in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in entry.items()}
+    for index, hook in enumerate(hooks):
+        tensors |= {f"hook.{index}.{k}": v for k, v in hook.state().items()}
+    progress, outcome = run.progress, run.outcome
+    numbers = {
+        "step": progress.step,
+        "epoch": progress.epoch,
+        "steps": progress.steps,
+        "seconds": progress.seconds,
+        "dev": progress.dev,
+        "best": outcome.best if outcome.best > -math.inf else None,
+        "best_step": outcome.best_step,
+        "stopped_early": outcome.stopped_early,
+        "since_best": run.since_best,
+        "losses": run.losses,
+        "examples": run.examples,
+        "journal": journal.size(),
+    }
+    name = f"step-{progress.step:08d}"
+    write_checkpoint(folder / "checkpoints", name, tensors, numbers)
+    drop_old_checkpoints(folder / "checkpoints", keep={name, best_name(outcome.best_step)})
+
+
+def restore_run(
+    path: Path, run: Run, weights: Weights, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook], journal: Journal
+) -> None:
+    """Put the run, its weights, its optimizer, its hooks and its journal back to the checkpoint ``path``.
+
+    Raises LorankError where the checkpoint is of a run of another length.
+    """
+    tensors, numbers = read_checkpoint(path)
+    if numbers["steps"] != run.progress.steps:
+        raise LorankError(
+            f"{path}: the checkpoint is of a run of {numbers['steps']} steps, this one has "
+            f"{run.progress.steps}; resume with the same data and settings, or start anew"
+        )
+    weights.load_state(_under("weights.", tensors))
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in _under("optimizer.", tensors).items():
+        index, name = key.split(".", 1)
+        moments.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    for index, hook in enumerate(hooks):
+        hook.load_state(_under(f"hook.{index}.", tensors))
+    progress, outcome = run.progress, run.outcome
+    progress.step, progress.epoch, progress.seconds = numbers["step"], numbers["epoch"], numbers["seconds"]
+    progress.dev = numbers["dev"]
+    outcome.best = -math.inf if numbers["best"] is None else numbers["best"]
+    outcome.best_step, outcome.stopped_early = numbers["best_step"], numbers["stopped_early"]
+    run.since_best, run.losses, run.examples = numbers["since_best"], numbers["losses"], numbers["examples"]
+    journal.cut(numbers["journal"])
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,70 @@
+"""Export of a tuned ranker for others to load, each checked by scoring again what was written."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from lorank.errors import LorankError, UsageError
+from lorank.lowrank import ExportReport
+from lorank.lowrank.staging import staged
+from lorank.ranking.scorers.folders import write_card
+from lorank.tuned.probe import Probe
+from lorank.tuned.ranker import TunedRanker
+
+MERGING = 0.01
+"""The limit for a policy that is merged to be trained on: sums over a reply's tokens move further than logits do."""
+
+TASK_TYPES = {"bi-encoder": "FEATURE_EXTRACTION", "cross-encoder": "SEQ_CLS"}
+
+
+WRITTEN = ("adapter_config.json", "lorank.json", "config.json")
+"""One of these is in every folder that an export wrote; others are never replaced."""
+
+
+def export(
+    tuned: TunedRanker,
+    out: str | Path,
+    format: str,
+    *,
+    limit: float | None = 1e-4,
+    rank: int | None = None,
+    overwrite: bool = False,
+) -> ExportReport:
+    """Write the learned part of ``tuned`` as a ``peft``, ``portable`` or ``merged`` folder.
+
+    A merged folder is a whole model in the layout of transformers and sentence-transformers. The first stage is
+    not part of any of these formats: their scores are the learned ones, without the offset. The folder appears whole
+    or not at all.
+
+    Raises:
+        LorankError: where ``out`` exists, unless ``overwrite`` lets an earlier export be replaced; or where a score
+        moves by more than ``limit``. Nothing is written or replaced then.
+    """
+    if tuned.adapter is None:
+        raise UsageError("this ranker was trained whole and has no adapter; its model/ folder is ready for others")
+    out, ranker = Path(out), tuned.ranker
+    _check_free(out, overwrite)
+    with staged(out, whole=True) as stage:
+        report = tuned.adapter.export(
+            stage,
+            format,
+            probe=Probe(ranker),
+            limit=limit,
+            rank=rank,
+            base_name=str(ranker.base),
+            task_type=TASK_TYPES.get(ranker.kind),
+            tokenizer=getattr(ranker, "tokenizer", None),
+        )
+        if format == "merged":
+            ranker.write_peer_files(stage)
+            write_card(stage, ranker.kind, ranker.options(), ranker.score_scale)
+        names = sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
+    return replace(report, files=[out / name for name in names])
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not overwrite:
+        raise LorankError(f"{out} exists; replace it with --overwrite, or give another --out")
+    if not out.is_dir() or not any((out / name).is_file() for name in WRITTEN):
+        raise LorankError(f"{out} is no folder that an export wrote, and stays as it is; give another --out")

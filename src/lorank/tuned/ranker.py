@@ -1,0 +1,194 @@
+"""A tuned ranker: a base, its adapter, the first stage it stands on, and the mix that dev chose.
+
+The folder holds ``lorank.json`` (kind, base, options, mix), the adapter as a PEFT folder or the whole model,
+and ``first_stage/`` with the collection's BM25 statistics.
+
+Where a first-stage run is at hand (``rerank_run``), its scores are standardised per query, as in training.
+Where none is (``score``, ``rank``: texts only), the folder's own statistics serve: see
+`lorank.tuned.first_stage`. Either way the final score is a z + w c (`lorank.tuned.mix`).
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lorank import lowrank
+from lorank.data.collection import Collection
+from lorank.data.files import replaced_folder
+from lorank.errors import LorankError, UsageError
+from lorank.lowrank import Adapter
+from lorank.ranking.consensus.fusion import standardise_run
+from lorank.ranking.scorers.cross_encoder import CrossEncoder
+from lorank.ranking.scorers.features.trees import TreeRanker
+from lorank.ranking.scorers.ranker import Documents, Ranker, TrainableRanker
+from lorank.ranking.types import Run
+from lorank.tuned.first_stage import FirstStage
+from lorank.tuned.mix import ALONE, Mix, mixed_run
+from lorank.tuned.probe import Probe
+
+Listen = Callable[[int, int], None]
+
+
+@contextmanager
+def merged(adapter: Adapter | None) -> Iterator[None]:
+    """Within it the adapter is merged into the weights, which makes scoring as fast as the base's."""
+    if adapter is None or adapter.merged or not adapter.mergeable:
+        yield
+        return
+    adapter.merge()
+    try:
+        yield
+    finally:
+        adapter.unmerge()
+
+
+@dataclass(frozen=True)
+class Learned(Ranker):
+    """The learned part of a tuned ranker: the adapted model's own scores, without the first stage."""
+
+    ranker: TrainableRanker | TreeRanker
+    adapter: Adapter | None
+
+    def score_pairs(
+        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+    ) -> np.ndarray:
+        """Return the adapted model's scores, with the adapter merged while it works."""
+        with merged(self.adapter):
+            return self.ranker.score_pairs(queries, documents, pairs, listen=listen)
+
+
+@dataclass
+class TunedRanker(Ranker):
+    """A trained ranker that scores new data; see the module's text for what its scores are."""
+
+    ranker: TrainableRanker | TreeRanker
+    adapter: Adapter | None = None
+    first_stage: FirstStage | None = None
+    mix: Mix = ALONE
+
+    @property
+    def learned(self) -> Learned:
+        """The learned part alone."""
+        return Learned(self.ranker, self.adapter)
+
+    def run_on(self, path: str) -> None:
+        """Score by a path of `lorank.ranking.scorers.paths` from now on, with the adapter merged for good.
+
+        Raises UsageError for rankers that are no cross-encoders, and for paths that are not to be had here.
+        """
+        self.check_paths(path)
+        if self.adapter is not None:
+            self.adapter.merge()
+        self.ranker.run_on(path)
+
+    def check_paths(self, path: str) -> None:
+        """Raise UsageError where this ranker has no choice of paths."""
+        if not isinstance(self.ranker, CrossEncoder):
+            raise UsageError(f"path {path!r}: a {self.ranker.kind} has no choice of paths; only cross-encoders have")
+
+    def score_pairs(
+        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+    ) -> np.ndarray:
+        """Return the mixed scores; the first-stage score comes from the folder's own statistics."""
+        offset = None
+        if self.mix.first_stage != 0.0 and self.first_stage is not None:
+            offset = self.first_stage.score_pairs(queries, documents, pairs)
+        if self.mix.weight == 0.0 and offset is not None:
+            return (self.mix.first_stage * offset).astype(np.float32)
+        learned = self.learned.score_pairs(queries, documents, pairs, listen=listen)
+        return self.mix.apply(offset, learned).astype(np.float32)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder in one step, re-open what was written, and compare it."""
+        with replaced_folder(Path(folder)) as partial:
+            if self.adapter is None:
+                self.ranker.save(partial / "model")
+            else:
+                self.adapter.save(
+                    partial / "adapter",
+                    base_name=str(self.ranker.base),
+                    probe=Probe(self.ranker) if hasattr(self.ranker, "probe") else None,
+                )
+            if self.first_stage is not None:
+                self.first_stage.save(partial / "first_stage")
+            description = {
+                "format": 1,
+                "kind": self.ranker.kind,
+                "base": None if self.adapter is None else self.ranker.base,
+                "options": {} if self.adapter is None else self.ranker.options(),
+                "mix": asdict(self.mix),
+                "scale": "logit",
+            }
+            (partial / "lorank.json").write_text(json.dumps(description, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "TunedRanker":
+        """Read a folder that ``save`` wrote, or a run folder that holds one as ``model/``."""
+        from lorank.ranking.scorers import RANKERS
+
+        home = tuned_folder(Path(folder))
+        description = json.loads((home / "lorank.json").read_text())
+        kind = RANKERS[description["kind"]]
+        adapter = None
+        if description["base"] is None:
+            ranker = kind.load(home / "model")
+        else:
+            ranker = kind(description["base"], **description["options"])
+            adapter = lowrank.load(ranker.module, home / "adapter")
+            ranker.reference = adapter.disabled
+        first_stage = FirstStage.load(home / "first_stage") if (home / "first_stage").is_dir() else None
+        curve = [tuple(point) for point in description["mix"]["curve"]]
+        return cls(ranker, adapter, first_stage, Mix(**{**description["mix"], "curve": curve}))
+
+
+def tuned_folder(folder: Path) -> Path:
+    """Return the folder that holds ``lorank.json`` of a tuned ranker: itself, or its ``model/``."""
+    for home in (folder / "model", folder):
+        if (home / "lorank.json").is_file() and ((home / "adapter").is_dir() or (home / "model").is_dir()):
+            return home
+    raise LorankError(
+        f"{folder}: holds no tuned ranker (no lorank.json with an adapter or a model); "
+        "give the --out folder of `lorank train`"
+    )
+
+
+def learned_run(
+    ranker: Ranker, collection: Collection, queries: dict[str, str], candidates: Run, listen: Listen | None = None
+) -> Run:
+    """Return the ranker's own scores for the candidates, as a run."""
+    names = [q for q in queries if candidates.get(q)]
+    listed = [(i, document) for i, query in enumerate(names) for document in candidates[query]]
+    used = sorted({collection.position[document] for _, document in listed})
+    place = {position: i for i, position in enumerate(used)}
+    pairs = np.array([(i, place[collection.position[document]]) for i, document in listed], np.int64).reshape(-1, 2)
+    documents = (
+        collection.documents[used]
+        if isinstance(collection.documents, np.ndarray)
+        else [collection.documents[i] for i in used]
+    )
+    scores = ranker.score_pairs([queries[q] for q in names], documents, pairs, listen=listen)
+    run: Run = {query: {} for query in names}
+    for (i, document), score in zip(listed, scores.tolist(), strict=True):
+        run[names[i]][document] = score
+    return run
+
+
+def rerank_run(
+    ranker: Ranker, collection: Collection, queries: dict[str, str], candidates: Run, listen: Listen | None = None
+) -> Run:
+    """Return the candidates reranked; a tuned ranker takes the run's own scores as its first stage."""
+    if not isinstance(ranker, TunedRanker):
+        return learned_run(ranker, collection, queries, candidates, listen)
+    known = {q: candidates[q] for q in queries if candidates.get(q)}
+    if ranker.mix.first_stage == 0.0:
+        learned = learned_run(ranker.learned, collection, queries, known, listen)
+        return {q: {d: ranker.mix.weight * s for d, s in row.items()} for q, row in learned.items()}
+    offset = standardise_run(known)
+    if ranker.mix.weight == 0.0:
+        return offset
+    learned = learned_run(ranker.learned, collection, queries, known, listen)
+    return mixed_run(ranker.mix, offset, learned)
