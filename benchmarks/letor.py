@@ -26,7 +26,7 @@ import torch
 
 from lorank.data.letor import feature_collection, groups_file
 from lorank.data.svmlight import read_feature_rows
-from lorank.ranking.losses import LOSSES, wants_of
+from lorank.ranking.losses import LOSSES, requirements_of
 from lorank.ranking.metrics import holm, interval, randomization_test
 from lorank.ranking.scorers.features import FeatureLists, FeatureRanker
 from lorank.ranking.scorers.features.descent import main_measure
@@ -106,7 +106,7 @@ def methods() -> dict[str, tuple[dict[str, list], Callable[..., Any]]]:
         "TSPRank, local": (TOUR, descended("tsprank", learning="local")),
         "TSPRank, global": (TOUR, descended("tsprank", learning="global")),
     }
-    plain = [name for name in LOSSES if not wants_of(LOSSES[name]) and name not in ("softmax", "lambda")]
+    plain = [name for name in LOSSES if not requirements_of(LOSSES[name]) and name not in ("softmax", "lambda")]
     rest = {f"MLP, {name}": (MLP, descended("mlp", name)) for name in plain}
     return {**first, **rest, "CatBoost StochasticRank": (TREES, grown("catboost", "StochasticRank"))}
 

@@ -40,9 +40,9 @@ from lorank.lowrank.settings import LayerPlan, Settings
 from lorank.lowrank.targets import select_targets
 from lorank.ranking.scorers import CrossEncoder
 from lorank.serving.adapters.package import Package
-from lorank.serving.adapters.source import AtHand
+from lorank.serving.adapters.source import LocalSource
 from lorank.serving.adapters.store import FolderStore
-from lorank.serving.forward.engine import Bank
+from lorank.serving.forward.engine import MixedEngine
 from lorank.serving.requests.engine import Job
 from lorank.training.weights import new_modules
 
@@ -179,7 +179,9 @@ def lorank_sides(
     packages = {f"a{i}": Package(contents(ranker, rank, i), Path("memory")) for i in range(count)}
     merged = copy.copy(ranker)
     merged.module = merge(copy.deepcopy(ranker.module), packages["a0"].contents)
-    bank = Bank(ranker, AtHand({name: lambda own=own: own for name, own in packages.items()}), memory=1 << 30)
+    bank = MixedEngine(
+        ranker, LocalSource({name: lambda own=own: own for name, own in packages.items()}), memory=1 << 30
+    )
     share = len(documents) // count
     jobs = [Job(name, query, documents[i * share : (i + 1) * share]) for i, name in enumerate(packages)]
     return {"merged": lambda: merged.score(query, documents), "bank": lambda: check(bank.score(jobs))}
@@ -343,7 +345,7 @@ def memory(given: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_store(ranker, Path(folder), given.registered, given.rank)
         settled = resident()
-        bank = Bank(ranker, FolderStore(folder), memory=int(given.budget * weights))
+        bank = MixedEngine(ranker, FolderStore(folder), memory=int(given.budget * weights))
         highest = settled
         for i in range(given.registered):
             check(bank.score([Job(f"a{i}", "query", ["a document"])]))
@@ -363,7 +365,7 @@ def cold(given: argparse.Namespace) -> None:
     ranker, now = base("minilm"), CLOCKS[given.clock]
     with tempfile.TemporaryDirectory() as folder:
         write_store(ranker, Path(folder), 41, given.rank)
-        bank = Bank(ranker, FolderStore(folder), memory=1 << 28)
+        bank = MixedEngine(ranker, FolderStore(folder), memory=1 << 28)
         job = lambda i: check(bank.score([Job(f"a{i}", "query", ["a document"])]))  # noqa: E731
         job(40)
         times = {"first": [], "later": []}

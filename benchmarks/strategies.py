@@ -99,7 +99,7 @@ class Remembered(Ranker):
         self.seconds = (time.perf_counter() - began) / sum(len(given.ids) for given in lists)
         self.shown = 0
 
-    def score_pairs(self, queries: Any, documents: Any, pairs: np.ndarray, listen: Any = None) -> np.ndarray:
+    def score_pairs(self, queries: Any, documents: Any, pairs: np.ndarray, on_progress: Any = None) -> np.ndarray:
         self.shown += len(pairs)
         return np.array([self.scores[queries[q], documents[d]] for q, d in pairs], np.float32)
 
@@ -118,7 +118,7 @@ class Folded(Ranker):
             for text in part.test.queries.values()
         }
 
-    def score_pairs(self, queries: Any, documents: Any, pairs: np.ndarray, listen: Any = None) -> np.ndarray:
+    def score_pairs(self, queries: Any, documents: Any, pairs: np.ndarray, on_progress: Any = None) -> np.ndarray:
         (query,) = queries
         return self.by_query[query].score_pairs(queries, documents, pairs)
 

@@ -11,7 +11,7 @@ import numpy as np
 from lorank.errors import LorankError
 from lorank.serving.adapters.platt import Platt
 from lorank.serving.http.app import make_app
-from lorank.serving.http.middleware import Intake
+from lorank.serving.http.middleware import RequestMiddleware
 from lorank.serving.http.server import Server
 from lorank.serving.requests.engine import Job, Scored, UnknownAdapter
 from lorank.serving.requests.keys import Caller, Keys, hashed
@@ -89,7 +89,9 @@ def bearer(name: str) -> dict[str, str]:
 
 
 @contextmanager
-def live(engine: object, keys: Keys | None = None, limits: Limits | None = None) -> Iterator[tuple[str, Intake]]:
+def live(
+    engine: object, keys: Keys | None = None, limits: Limits | None = None
+) -> Iterator[tuple[str, RequestMiddleware]]:
     """Serve ``engine`` on loopback in a thread; yield its address and the application."""
     said: list[str] = []
     listening = threading.Event()

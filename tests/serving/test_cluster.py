@@ -74,7 +74,7 @@ def test_two_workers_give_the_bits_of_one_process_though_one_is_killed(tuned, te
             for worker in killed:
                 os.kill(worker, signal.SIGKILL)
 
-    found = rerank_on_ray(tuned, shards, tmp_path / "journal", workers=2, listen=kill_one)
+    found = rerank_on_ray(tuned, shards, tmp_path / "journal", workers=2, on_progress=kill_one)
     assert killed
     assert found == expected
     again = rerank_on_ray(tuned, shards, tmp_path / "journal", workers=2)

@@ -10,7 +10,7 @@ from lorank import lowrank
 from lorank.errors import UsageError
 from lorank.ranking.scorers import BiEncoder, CrossEncoder
 from lorank.serving.adapters.store import FolderStore
-from lorank.serving.forward.engine import Bank
+from lorank.serving.forward.engine import MixedEngine
 from lorank.serving.forward.merged_copy import STEADY, Traffic
 from lorank.serving.requests.engine import Job
 from lorank.training.weights import new_modules
@@ -43,7 +43,7 @@ def test_the_leader_is_merged_and_scores_as_before(tiny_folders, tmp_path, archi
     base = kind(str(tiny_folders[architecture]), **({"head": "random"} if kind is CrossEncoder else {}))
     plain = base.score(QUERY, DOCUMENTS)
     expected = {name: write(tmp_path / name, base, form, seed) for seed, name in enumerate(("big", "small"), 1)}
-    bank = Bank(base, FolderStore(tmp_path, recheck=0.0), merged_share=0.6)
+    bank = MixedEngine(base, FolderStore(tmp_path, recheck=0.0), merged_share=0.6)
     jobs = [Job("big", QUERY, MANY), Job("small", QUERY, DOCUMENTS), Job(None, QUERY, DOCUMENTS)]
     while bank.merged is None:
         for answer, want in zip(bank.score(jobs), (*expected.values(), plain)):
@@ -78,14 +78,14 @@ def test_shares_fade_and_small_samples_mean_nothing():
 
 def test_a_share_that_several_could_have_is_refused(tiny_folders, tmp_path):
     with pytest.raises(UsageError, match="merged_share"):
-        Bank(CrossEncoder(str(tiny_folders["bert"])), FolderStore(tmp_path), merged_share=0.5)
+        MixedEngine(CrossEncoder(str(tiny_folders["bert"])), FolderStore(tmp_path), merged_share=0.5)
 
 
 def test_a_scoring_path_reads_the_base_and_the_merged_copy(tiny_folders, tmp_path):
     base = CrossEncoder(str(tiny_folders["bert"]), head="random")
     plain = base.score(QUERY, DOCUMENTS)
     expected = write(tmp_path / "big", base, "lora", 1)
-    bank = Bank(base, FolderStore(tmp_path, recheck=0.0), merged_share=0.6, path="torch-int8")
+    bank = MixedEngine(base, FolderStore(tmp_path, recheck=0.0), merged_share=0.6, path="torch-int8")
     jobs = [Job("big", QUERY, MANY), Job(None, QUERY, DOCUMENTS)]
     while bank.merged is None:
         answers = bank.score(jobs)

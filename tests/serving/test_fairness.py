@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from lorank.serving.requests.engine import Job
 from lorank.serving.requests.limits import Limits
-from lorank.serving.requests.queue import SLICES, Queue, Rings, Waiting
+from lorank.serving.requests.queue import SLICES, PendingList, Queue, Rings
 from word_engine import WordEngine, live
 
 
 def waiting(caller, costs, name="q"):
-    return Waiting(caller, Job(None, name, ["d"] * len(costs)), np.array(costs, np.int64), float("inf"))
+    return PendingList(caller, Job(None, name, ["d"] * len(costs)), np.array(costs, np.int64), float("inf"))
 
 
 @given(

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from lorank.cli.app import app
 from lorank.errors import DataError, LorankError
-from lorank.serving.requests.keys import ANYBODY, ENVIRONMENT, KeyFile, OpenHouse, hashed, new_key, open_keys, read_keys
+from lorank.serving.requests.keys import ANYBODY, ENVIRONMENT, KeyFile, NoKeys, hashed, new_key, open_keys, read_keys
 from lorank.serving.requests.refusal import Refusal
 
 ROW = f"acme {hashed('lr-one')} acme-en,acme-fr\n"
@@ -70,7 +70,7 @@ def test_a_changed_file_is_read_again_and_a_broken_one_is_not(tmp_path, caplog):
 
 def test_the_environment_serves_where_no_file_is_given(monkeypatch, tmp_path):
     monkeypatch.delenv(ENVIRONMENT, raising=False)
-    assert isinstance(open_keys(None), OpenHouse)
+    assert isinstance(open_keys(None), NoKeys)
     assert open_keys(None).caller(None) == ANYBODY
     monkeypatch.setenv(ENVIRONMENT, f"{ROW.strip()}; globex {hashed('lr-two')} globex")
     assert open_keys(None).caller("Bearer lr-two").name == "globex"

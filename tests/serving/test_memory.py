@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorank.errors import UsageError
-from lorank.serving.forward.lru import NoRoom, Residents
-from lorank.serving.forward.page_pool import Full, Pool, page_width
+from lorank.serving.forward.lru import LRU, NoRoom
+from lorank.serving.forward.page_pool import Full, PagePool, page_width
 from lorank.serving.forward.products import FOLDED_FROM, PRODUCTS, Stack, add_updates, folded, worth_folding
 from lorank.serving.forward.segments import Current, Runs, Segments, Unmixable
 
@@ -16,7 +16,7 @@ from lorank.serving.forward.segments import Current, Runs, Segments, Unmixable
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 6)), max_size=30))
 def test_pages_are_never_given_twice_nor_lost(steps):
-    pool, taken = Pool(limit=20 * 4 * 4, width=4), []
+    pool, taken = PagePool(limit=20 * 4 * 4, width=4), []
     for whole, count in steps:
         before = pool.free
         try:
@@ -47,7 +47,7 @@ def test_pages_are_never_given_twice_nor_lost(steps):
     ],
 )
 def test_a_tensor_of_any_dtype_lives_in_pages(tensor):
-    pool = Pool(limit=4096, width=4)
+    pool = PagePool(limit=4096, width=4)
     before = pool.free
     home = pool.hold(tensor)
     assert torch.equal(home, tensor)
@@ -58,9 +58,9 @@ def test_a_tensor_of_any_dtype_lives_in_pages(tensor):
 
 def test_pools_and_pages_of_impossible_sizes_are_refused():
     with pytest.raises(UsageError, match="even"):
-        Pool(1000, 3)
+        PagePool(1000, 3)
     with pytest.raises(UsageError, match="raise it"):
-        Pool(8, 4)
+        PagePool(8, 4)
     assert page_width([32, 48, 1]) == 16
     assert page_width([31, 31]) == 32
 
@@ -83,7 +83,7 @@ def test_the_least_recently_used_leaves_and_pinned_ones_stay(pinned, uses, room)
         held.remove(key)
         gone.append(key)
 
-    residents = Residents(unload=unload, pinned=set(pinned))
+    residents = LRU(unload=unload, pinned=set(pinned))
     order = []
     for key in uses:
         left = len(gone)
@@ -109,7 +109,7 @@ def test_what_is_in_use_does_not_leave():
     def full():
         raise Full
 
-    residents = Residents(unload=lambda thing: None)
+    residents = LRU(unload=lambda thing: None)
     residents.get("a", lambda: 1)
     with residents.using("a"), pytest.raises(NoRoom, match="'b'"):
         residents.get("b", full)

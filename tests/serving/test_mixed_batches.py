@@ -13,7 +13,7 @@ from lorank.catalogue import METHODS
 from lorank.lowrank.forms import FORMS
 from lorank.ranking.scorers import BiEncoder, CrossEncoder
 from lorank.serving.adapters.store import FolderStore
-from lorank.serving.forward.engine import Bank
+from lorank.serving.forward.engine import MixedEngine
 from lorank.serving.forward.segments import Segments, Unmixable
 from lorank.serving.requests.engine import Job
 from lorank.training.weights import new_modules
@@ -49,13 +49,13 @@ class Mixed:
 
     together: dict
     alone: dict
-    bank: Bank
+    bank: MixedEngine
 
 
 def mixed(base, root):
     expected = {form: alone(base, form, 2 + i % 3, i, root / form) for i, form in enumerate(FORMS)}
     expected[None] = base.score(QUERY, READ)
-    bank = Bank(base, FolderStore(root), memory=1 << 24)
+    bank = MixedEngine(base, FolderStore(root), memory=1 << 24)
     answers = bank.score([Job(name, QUERY, READ) for name in expected])
     return Mixed(dict(zip(expected, answers)), expected, bank)
 
@@ -114,7 +114,7 @@ def test_s_lora_mixed_ranks_equal_one_by_one_and_a_thousand_adapters_fit_a_cap(t
     for i in range(1000):
         (tmp_path / f"tenant{i}").symlink_to(tmp_path / f"rank{ranks[i % 4]}")
     one = sum(path.stat().st_size for path in (tmp_path / "rank8").iterdir())
-    bank = Bank(base, FolderStore(tmp_path), memory=10 * one)
+    bank = MixedEngine(base, FolderStore(tmp_path), memory=10 * one)
     for begin in range(0, 1000, 125):
         batch = range(begin, begin + 125)
         answers = bank.score([Job(f"tenant{i}", QUERY, READ[:2]) for i in batch])
@@ -135,7 +135,7 @@ def test_bfloat16_stays_near_float32(tiny_folders, tmp_path, name):
     base = CrossEncoder(str(tiny_folders[name]), head="random")
     expected = {form: alone(base, form, 4, i, tmp_path / form) for i, form in enumerate(("lora", "dora"))}
     base.dtype = "bfloat16"
-    answers = Bank(base, FolderStore(tmp_path)).score([Job(form, QUERY, READ) for form in expected])
+    answers = MixedEngine(base, FolderStore(tmp_path)).score([Job(form, QUERY, READ) for form in expected])
     for answer, want in zip(answers, expected.values()):
         assert np.abs(answer.scores - want).max() < 0.1 * np.abs(want).max()
 
@@ -146,7 +146,7 @@ def test_long_documents_are_read_as_the_base_reads_them(tiny_folders, tmp_path, 
     head = {"head": "random"} if kind is CrossEncoder else {}
     base = kind(str(tiny_folders["roberta"]), long=long, max_length=24, **head)
     expected = alone(base, "lora", 2, 0, tmp_path / "a")
-    answer, plain = Bank(base, FolderStore(tmp_path)).score([Job("a", QUERY, READ), Job(None, QUERY, READ)])
+    answer, plain = MixedEngine(base, FolderStore(tmp_path)).score([Job("a", QUERY, READ), Job(None, QUERY, READ)])
     agree(answer.scores, expected)
     agree(plain.scores, base.score(QUERY, READ))
     texts = [(QUERY, text) if kind is CrossEncoder else (text,) for text in READ]
@@ -157,7 +157,7 @@ def test_long_documents_are_read_as_the_base_reads_them(tiny_folders, tmp_path, 
 
 def test_truncation_and_tokens_are_counted(tiny_folders, tmp_path):
     base = CrossEncoder(str(tiny_folders["bert"]), max_length=40)
-    bank = Bank(base, FolderStore(tmp_path))
+    bank = MixedEngine(base, FolderStore(tmp_path))
     texts = [text for text in DOCUMENTS if text]
     answer, none = bank.score([Job(None, QUERY, texts), Job(None, QUERY, [])])
     assert answer.tokens == sum(
@@ -177,7 +177,7 @@ def test_a_model_that_cannot_tell_rows_apart_serves_adapters_in_turn(tiny_folder
     base = CrossEncoder(str(tiny_folders["bert"]), head="random")
     expected = {form: alone(base, form, 2, i, tmp_path / form) for i, form in enumerate(("lora", "dora"))}
     monkeypatch.setattr(Segments, "at", confused)
-    bank = Bank(base, FolderStore(tmp_path))
+    bank = MixedEngine(base, FolderStore(tmp_path))
     for _ in range(2):
         for answer, want in zip(bank.score([Job(form, QUERY, READ) for form in expected]), expected.values()):
             agree(answer.scores, want)
@@ -190,7 +190,7 @@ def test_answers_do_not_depend_on_the_order_of_jobs(tiny_folders, tmp_path):
     for i in range(3):
         alone(base, "lora", 2 + i, i, tmp_path / f"a{i}")
     jobs = [Job(f"a{i % 3}", QUERY, DOCUMENTS[i : i + 3]) for i in range(7)]
-    bank = Bank(base, FolderStore(Path(tmp_path)))
+    bank = MixedEngine(base, FolderStore(Path(tmp_path)))
     forth = bank.score(jobs)
     back = bank.score(jobs[::-1])[::-1]
     for one, other in zip(forth, back):

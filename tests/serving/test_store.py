@@ -16,7 +16,7 @@ from lorank import lowrank
 from lorank.errors import DataError, LorankError, UsageError
 from lorank.ranking.scorers import CrossEncoder
 from lorank.serving.adapters.store import FolderStore, RemoteStore, open_store
-from lorank.serving.forward.engine import Bank
+from lorank.serving.forward.engine import MixedEngine
 from lorank.serving.requests.engine import Job, Scored, UnknownAdapter
 from lorank.training.weights import new_modules
 from lorank.tuned.mix import Mix
@@ -60,7 +60,7 @@ def store(made, tmp_path):
 
 @pytest.fixture
 def bank(store, base_folder):
-    return Bank(CrossEncoder(str(base_folder), head="random"), FolderStore(store, recheck=0.0))
+    return MixedEngine(CrossEncoder(str(base_folder), head="random"), FolderStore(store, recheck=0.0))
 
 
 def ask(bank, *names):
@@ -291,7 +291,7 @@ def test_the_budget_holds_and_pinned_adapters_stay(store, base_folder, made):
     for i in range(12):
         shutil.copytree(store / "good", store / f"t{i}")
     base = CrossEncoder(str(base_folder), head="random")
-    small = Bank(base, FolderStore(store), memory=8_000, pinned=["other"])
+    small = MixedEngine(base, FolderStore(store), memory=8_000, pinned=["other"])
     close(ask(small, "other")[0], made[1]["other"])
     for i in [*range(12), *range(12)]:
         close(ask(small, f"t{i}")[0], made[1]["good"])
@@ -305,7 +305,7 @@ def test_the_budget_holds_and_pinned_adapters_stay(store, base_folder, made):
     small.unpin("other")
     ask(small, *(f"t{i}" for i in range(12)))
     assert "other" not in small.residents
-    tiny = Bank(base, FolderStore(store), memory=2_000)
+    tiny = MixedEngine(base, FolderStore(store), memory=2_000)
     answer, plain = ask(tiny, "good", None)
     assert isinstance(answer, LorankError)
     assert "memory budget" in str(answer)
@@ -358,7 +358,7 @@ def test_a_url_serves_what_the_folder_serves(store, base_folder, made):
     files.put(str(store), "/adapters", recursive=True)
     shelf = open_store("memory://adapters", recheck=0.0)
     assert isinstance(shelf, RemoteStore)
-    remote = Bank(CrossEncoder(str(base_folder), head="random"), shelf)
+    remote = MixedEngine(CrossEncoder(str(base_folder), head="random"), shelf)
     try:
         assert remote.adapters() == ["good", "other"]
         for answer, name in zip(ask(remote, "good", "other"), ("good", "other")):
@@ -391,4 +391,4 @@ def test_a_base_with_an_adapter_on_it_is_refused(base_folder, store):
     ranker = CrossEncoder(str(base_folder))
     lowrank.attach(ranker.module, rank=1, targets=["query"])
     with pytest.raises(UsageError, match="detach"):
-        Bank(ranker, FolderStore(store))
+        MixedEngine(ranker, FolderStore(store))

@@ -76,7 +76,7 @@ def run(name, folder, cut, resume):
             os.kill(os.getpid(), signal.SIGKILL)
     settings = OptimizerSettings(steps=30, batch_size=4, lr=1e-2, evaluations=3, checkpoint_seconds=1e9)
     train(ranker, inputs, weights, lists, loss("softmax"), settings, seed=0, folder=folder, hooks=[hook],
-          held_out=Given(1), evaluate=lambda: {"nDCG@10": 0.5}, listen=listen, resume=resume)
+          held_out=Given(1), evaluate=lambda: {"nDCG@10": 0.5}, on_progress=listen, resume=resume)
     save_file(weights.state(), folder / "end.safetensors")
 
 root = Path(sys.argv[1])

@@ -10,7 +10,7 @@ import torch
 from lorank.data import write_run
 from lorank.data.rows import read_rows, write_rows
 from lorank.errors import DataError, UsageError
-from lorank.ranking.losses import loss, wants_of
+from lorank.ranking.losses import loss, requirements_of
 from lorank.ranking.losses.core.registry import LOSSES
 from lorank.ranking.scorers import CrossEncoder, FeatureRanker
 from lorank.training import OptimizerSettings, Recipe, fit
@@ -31,7 +31,7 @@ def lists_of(collection, run=None, **options):
 
 
 def test_items_tell_pairs_apart_and_stay_over_epochs(rows):
-    lists = lists_of(rows, wants=EVERYTHING)
+    lists = lists_of(rows, requires=EVERYTHING)
     seen = []
     for epoch in (0, 3):
         batch = lists.collate(lists.epoch(epoch))
@@ -48,7 +48,7 @@ def test_items_tell_pairs_apart_and_stay_over_epochs(rows):
 
 def test_a_run_is_laid_out_as_the_documents_are(rows):
     run = {q: {d: float(i) for i, d in enumerate(row)} for q, row in rows.train.candidates.items()}
-    lists = lists_of(rows, run, wants=frozenset({"first_stage", "reference"}), reference=run)
+    lists = lists_of(rows, run, requires=frozenset({"first_stage", "reference"}), reference=run)
     batch = lists.collate(lists.epoch(0))
     names = rows.document_ids
     for row, each in enumerate(lists.epoch(0)):
@@ -103,7 +103,9 @@ def test_the_reference_is_the_ranker_as_it_was_head_included(rows, name):
     (after * reference).sum().backward()
 
 
-WANTING = sorted(name for name in LOSSES if wants_of(LOSSES[name]) and not wants_of(LOSSES[name]) & {"users"})
+WANTING = sorted(
+    name for name in LOSSES if requirements_of(LOSSES[name]) and not requirements_of(LOSSES[name]) & {"users"}
+)
 
 
 @pytest.mark.parametrize("name", WANTING)
@@ -131,7 +133,7 @@ def test_a_run_whose_loss_remembers_resumes_to_the_same_bits(rows, tmp_path, nam
             raise Killed
 
     with pytest.raises(Killed):
-        fit(FeatureRanker(hidden=(8,)), rows, out=tmp_path / "cut", recipe=recipe, listen=cut)
+        fit(FeatureRanker(hidden=(8,)), rows, out=tmp_path / "cut", recipe=recipe, on_progress=cut)
     resumed = fit(FeatureRanker(hidden=(8,)), rows, out=tmp_path / "cut", recipe=recipe, resume=True)
     for a, b in zip(tuned.ranker.module.parameters(), resumed.ranker.module.parameters()):
         assert torch.equal(a, b)
@@ -188,7 +190,9 @@ def test_lists_in_which_nothing_was_chosen_are_seen_by_the_loss_that_wants_them(
     rows = [{"query": f"q {i}", "docs": [f"a {i}", f"b {i}"], "labels": [i % 2, 0]} for i in range(8)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = read_rows(tmp_path / "rows.jsonl")
-    plain, choice = (lists_of(data, wants=wants_of(loss(name))) for name in ("softmax", "contextual-quality-rm"))
+    plain, choice = (
+        lists_of(data, requires=requirements_of(loss(name))) for name in ("softmax", "contextual-quality-rm")
+    )
     assert (len(plain.epoch(0)), len(choice.epoch(0))) == (4, 8)
     batch = choice.collate(choice.epoch(0))
     assert torch.equal(batch.extras["outside"], batch.labels.sum(1) == 0)

@@ -132,7 +132,7 @@ def test_a_chase_resumes_to_the_same_bits(pairs, tiny_causals, tmp_path):
 
     whole = tuned_by(tiny_causals["llama"], pairs, tmp_path / "whole", recipe=recipe)
     with pytest.raises(Killed):
-        tuned_by(tiny_causals["llama"], pairs, tmp_path / "cut", recipe=recipe, listen=cut)
+        tuned_by(tiny_causals["llama"], pairs, tmp_path / "cut", recipe=recipe, on_progress=cut)
     again = tuned_by(tiny_causals["llama"], pairs, tmp_path / "cut", recipe=recipe, resume=True)
     assert torch.equal(parameters(whole), parameters(again))
     for a, b in zip(whole.ranker.slow.__self__.slow, again.ranker.slow.__self__.slow):

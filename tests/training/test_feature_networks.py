@@ -9,7 +9,7 @@ from lorank.errors import UsageError
 from lorank.ranking.metrics.measures import mean_of
 from lorank.training import fit, load_ranker, rerank_run
 from lorank.training.settings import OptimizerSettings, Recipe
-from lorank.tuned.open_ranker import make_ranker
+from lorank.tuned.open_ranker import open_base
 
 QUICK = replace(Recipe(), training=OptimizerSettings(steps=60, batch_size=10, lr=2e-2, evaluations=2))
 
@@ -18,7 +18,7 @@ QUICK = replace(Recipe(), training=OptimizerSettings(steps=60, batch_size=10, lr
     ("model", "adapter"), [("linear", "full"), ("set-transformer", "full"), ("set-transformer", "lora")]
 )
 def test_a_network_is_named_as_base_and_trained_like_any_other(rows, tmp_path, model, adapter):
-    ranker = make_ranker(model, "features", rows, 0)
+    ranker = open_base(model, "features", rows, 0)
     tuned = fit(ranker, rows, adapter, "softmax", out=tmp_path / "run", recipe=QUICK)
     run = rerank_run(tuned, rows, rows.test.queries, rows.test.candidates)
     assert mean_of(run, rows.test.qrels, "nDCG@10") > 0.8
@@ -29,10 +29,10 @@ def test_a_network_is_named_as_base_and_trained_like_any_other(rows, tmp_path, m
 
 
 def test_without_a_base_rows_get_a_perceptron_and_other_names_are_refused(rows, texts):
-    assert make_ranker(None, None, rows, 0).model == "mlp"
+    assert open_base(None, None, rows, 0).model == "mlp"
     with pytest.raises(UsageError, match="did you mean 'linear'"):
-        make_ranker("linaer", None, rows, 0)
+        open_base("linaer", None, rows, 0)
     with pytest.raises(UsageError, match="holds texts"):
-        make_ranker("minilm", None, texts, 0, options={"trees": 3})
+        open_base("minilm", None, texts, 0, options={"trees": 3})
     with pytest.raises(UsageError, match="only a causal ranker has views"):
-        make_ranker("mlp", None, rows, 0, view="head")
+        open_base("mlp", None, rows, 0, view="head")

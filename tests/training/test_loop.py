@@ -43,7 +43,7 @@ def start(lists, dropout=0.3):
     return ranker, ranker.prepare([""], lists.rows), WholeWeights(ranker, AdapterSettings("full"), None)
 
 
-def run(folder, settings=SETTINGS, hooks=(), listen=lambda progress: None, resume=False, lists=None, dev=None):
+def run(folder, settings=SETTINGS, hooks=(), on_progress=lambda progress: None, resume=False, lists=None, dev=None):
     lists = lists or GivenLists()
     ranker, inputs, weights = start(lists)
     evaluate = dev(weights) if dev else None
@@ -58,7 +58,7 @@ def run(folder, settings=SETTINGS, hooks=(), listen=lambda progress: None, resum
         folder=folder,
         evaluate=evaluate,
         hooks=hooks,
-        listen=listen,
+        on_progress=on_progress,
         resume=resume,
     )
     return weights.state(), outcome
@@ -105,7 +105,7 @@ def test_a_run_cut_off_at_any_step_resumes_to_the_same_bits(tmp_path, at):
             raise Killed
 
     with pytest.raises(Killed):
-        run(tmp_path / "cut", listen=cut, dev=dev_by_norm)
+        run(tmp_path / "cut", on_progress=cut, dev=dev_by_norm)
     resumed, again = run(tmp_path / "cut", resume=True, dev=dev_by_norm)
     assert same(whole, resumed)
     assert (again.best, again.best_step) == (outcome.best, outcome.best_step)
@@ -173,7 +173,7 @@ def test_hooks_are_called_in_order_and_their_state_survives(tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        run(tmp_path, hooks=[recorder], listen=cut)
+        run(tmp_path, hooks=[recorder], on_progress=cut)
     assert recorder.calls[:4] == ["before", "penalty", "backward", "step"]
     assert recorder.calls[:12].count("epoch") == 0
     assert "epoch" in recorder.calls

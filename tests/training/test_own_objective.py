@@ -18,7 +18,7 @@ from lorank.training import Hook, Recipe, fit, load_ranker, rerank_run
 from lorank.training.recipe import RecipeFile, read_recipe, settings_said
 from lorank.training.self_fitting import changed_settings, own_options
 from lorank.training.settings import LossSettings, OptimizerSettings
-from lorank.tuned.open_ranker import make_ranker
+from lorank.tuned.open_ranker import open_base
 
 TREES = {"trees": 20, "leaves": 4, "leaf_rows": 3, "leaf_weight": 0.0}
 OPTIONS = {
@@ -34,7 +34,7 @@ OPTIONS = {
 def made(model, data, **more):
     if model in LIBRARIES:
         pytest.importorskip(LIBRARIES[model].module)
-    return make_ranker(model, "features", data, 0, options={**OPTIONS[model], **more})
+    return open_base(model, "features", data, 0, options={**OPTIONS[model], **more})
 
 
 def test_every_feature_model_is_of_one_sort_or_the_other():
@@ -139,18 +139,18 @@ def test_a_recipe_says_which_settings_it_states(tmp_path):
 )
 def test_options_are_checked(rows, options, says):
     with pytest.raises(UsageError, match=says):
-        make_ranker("lightgbm", None, rows, 0, options=options)
+        open_base("lightgbm", None, rows, 0, options=options)
 
 
 def test_a_descending_network_takes_options_of_its_build_only(rows):
-    ranker = make_ranker("mlp", None, rows, 0, options={"hidden": [8], "transform": "standardise"})
+    ranker = open_base("mlp", None, rows, 0, options={"hidden": [8], "transform": "standardise"})
     assert ranker.network_options["hidden"] == [8]
     with pytest.raises(UsageError, match="unknown option of feature model 'mlp'"):
-        make_ranker("mlp", None, rows, 0, options={"lr": 0.1})
+        open_base("mlp", None, rows, 0, options={"lr": 0.1})
 
 
 def test_text_rankers_descend_a_loss(tiny_folders):
-    assert CrossEncoder(tiny_folders["bert"]).descends_a_loss
+    assert CrossEncoder(tiny_folders["bert"]).trained_by_loop
 
 
 def test_rows_of_a_split_are_a_view_where_they_stand_together(rows, tmp_path):

@@ -16,7 +16,7 @@ from lorank.errors import UsageError
 from lorank.ranking.preferences import policy_accuracy
 from lorank.ranking.scorers import CausalRanker
 from lorank.training import AdapterSettings, OptimizerSettings, Recipe, fit, load_ranker
-from lorank.tuned.open_ranker import kind_of, make_ranker
+from lorank.tuned.open_ranker import kind_of, open_base
 
 WORDS = ["red", "blue", "green", "one", "two", "three"]
 QUICK = Recipe(
@@ -153,7 +153,7 @@ def test_a_run_with_log_ratios_resumes_to_the_same_bits(pairs, tiny_causals, tmp
 
     whole = run(tmp_path / "whole")
     with pytest.raises(Killed):
-        run(tmp_path / "cut", listen=cut)
+        run(tmp_path / "cut", on_progress=cut)
     again = run(tmp_path / "cut", resume=True)
     for a, b in zip(whole.adapter.parameters(), again.adapter.parameters()):
         assert torch.equal(a, b)
@@ -163,11 +163,11 @@ def test_the_kind_and_the_view_follow_from_base_and_loss(pairs, tiny_causals):
     data = read_rows(pairs)
     folder = str(tiny_causals["llama"])
     assert kind_of(folder) == "causal"
-    assert make_ranker(folder, None, data, 0, None, "lipo-lambda").view == "log-ratio"
-    assert make_ranker(folder, None, data, 0, None, "softmax").view == "yes-no"
-    assert make_ranker(folder, "causal", data, 0, "head", "dpo").view == "head"
+    assert open_base(folder, None, data, 0, None, "lipo-lambda").view == "log-ratio"
+    assert open_base(folder, None, data, 0, None, "softmax").view == "yes-no"
+    assert open_base(folder, "causal", data, 0, "head", "dpo").view == "head"
     with pytest.raises(UsageError, match="only a causal ranker has views"):
-        make_ranker("minilm", "bi-encoder", data, 0, "head")
+        open_base("minilm", "bi-encoder", data, 0, "head")
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from lorank.ranking import loss
 from lorank.ranking.scorers import BiEncoder, CrossEncoder
 from lorank.training import fit, load_ranker
 from lorank.training.hooks.hook import Hook, Progress
-from lorank.training.hooks.routing import Telling, preferred, sweeping
+from lorank.training.hooks.routing import RoutingContext, preferred, sweeping
 from lorank.training.hooks.rule import penalties
 from lorank.training.settings import AdapterSettings, ListSettings, OptimizerSettings, Recipe
 
@@ -59,14 +59,14 @@ def trained(name, hook, texts, tiny_folders, out, **options):
 
 
 def test_the_loop_tells_routers_the_task_and_the_preference_of_a_step(texts, tiny_folders, tmp_path):
-    corner = Telling(lambda step, steps: Conditions(preferences=torch.tensor([0.0, 1.0])))
+    corner = RoutingContext(lambda step, steps: Conditions(preferences=torch.tensor([0.0, 1.0])))
     values = trained("palora", corner, texts, tiny_folders, tmp_path / "palora", tasks=2)
     factors = [value for value in values if value.shape == (2, 32, 2)]
     assert len(factors) == 2
     for B in factors:
         assert B[0].abs().max() == 0
         assert B[1].abs().max() > 0
-    task = Telling(lambda step, steps: Conditions(tasks=step % 2))
+    task = RoutingContext(lambda step, steps: Conditions(tasks=step % 2))
     values = trained("mhr", task, texts, tiny_folders, tmp_path / "mhr", tasks=3, modules=2, heads=1)
     logits = [value for value in values if value.shape == (3, 1, 2)]
     assert len(logits) == 2

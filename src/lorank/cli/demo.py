@@ -5,7 +5,6 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorank.cli.progress import console, progress_bars
+from lorank.progress import StageCallback
 
 if TYPE_CHECKING:
     from lorank.data.collection import Collection
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from lorank.training.lists.candidates import Candidates
     from lorank.training.settings import Recipe
 
-Listen = Callable[[str, int, int], None]
 DEPTH = 100
 TOKENS = 128
 
@@ -47,8 +46,8 @@ def demo(
     started = time.monotonic()
     collection = lorank.load("pydocs")
     shutil.rmtree(out, ignore_errors=True)
-    with progress_bars() as listen:
-        ladder = _ladder(collection, demo_recipe(steps, seed), out, listen)
+    with progress_bars() as on_progress:
+        ladder = _ladder(collection, demo_recipe(steps, seed), out, on_progress)
     judged = _judged(ladder, collection, seed)
     write_text(out / "results.json", json.dumps(judged.to_dict(), indent=1) + "\n")
     names = list(ladder)
@@ -90,7 +89,7 @@ class _Rung:
     cost: dict[str, float] = field(default_factory=dict)
 
 
-def _ladder(collection: "Collection", recipe: "Recipe", out: Path, listen: Listen) -> dict[str, _Rung]:
+def _ladder(collection: "Collection", recipe: "Recipe", out: Path, on_progress: StageCallback) -> dict[str, _Rung]:
     from lorank.ranking.consensus.fusion import standardise_run
     from lorank.ranking.scorers import BiEncoder
     from lorank.training.fitting import fit
@@ -100,7 +99,7 @@ def _ladder(collection: "Collection", recipe: "Recipe", out: Path, listen: Liste
 
     ranker = BiEncoder("minilm", max_length=TOKENS, dtype="auto")
     test = collection.test.queries
-    rungs, candidates, fusion = _first_rungs(collection, ranker, listen)
+    rungs, candidates, fusion = _first_rungs(collection, ranker, on_progress)
     clock = time.monotonic()
     tuned = fit(
         ranker,
@@ -109,10 +108,10 @@ def _ladder(collection: "Collection", recipe: "Recipe", out: Path, listen: Liste
         recipe=recipe,
         candidates=candidates,
         command="lorank " + shlex.join(sys.argv[1:]),
-        listen=listen,
+        on_progress=on_progress,
     )
     train_seconds, clock = time.monotonic() - clock, time.monotonic()
-    learned = learned_run(tuned.learned, collection, test, fusion, partial(listen, "score the test candidates"))
+    learned = learned_run(tuned.learned, collection, test, fusion, partial(on_progress, "score the test candidates"))
     mixed = mixed_run(tuned.mix, standardise_run(fusion), learned)
     assert tuned.adapter is not None
     cost = {
@@ -133,7 +132,7 @@ def _ladder(collection: "Collection", recipe: "Recipe", out: Path, listen: Liste
 def _first_rungs(
     collection: "Collection",
     ranker: "BiEncoder",  # noqa: F821
-    listen: Listen,
+    on_progress: StageCallback,
 ) -> "tuple[dict[str, _Rung], Candidates, Run]":
     from lorank.data.free_queries import free_queries, targets
     from lorank.training.lists.candidates import fusion_candidates
@@ -142,12 +141,12 @@ def _first_rungs(
     free = free_queries(collection, "titles", exclude=targets(collection)).queries
     queries = {q: text for split in collection.splits.values() for q, text in split.queries.items()} | free
     clock = time.monotonic()
-    listen("BM25", 0, 1)
+    on_progress("BM25", 0, 1)
     index = bm25_index(collection)
     bm25 = index.search(queries, DEPTH)
-    listen("BM25", 1, 1)
+    on_progress("BM25", 1, 1)
     bm25_seconds, clock = time.monotonic() - clock, time.monotonic()
-    dense = dense_run(ranker, collection, queries, DEPTH, partial(listen, "encode the documents"))
+    dense = dense_run(ranker, collection, queries, DEPTH, partial(on_progress, "encode the documents"))
     dense_seconds = time.monotonic() - clock
     found, weights, fusion = fusion_candidates(collection, ranker, bm25, dense, index.statistics, DEPTH)
     test = collection.test.queries

@@ -89,8 +89,8 @@ def _scored(name: str, collection: "Collection", queries: dict[str, str], first:
 
     tuned = any((Path(name) / part).is_file() for part in ("lorank.json", "model/lorank.json"))
     model = load_ranker(name) if tuned else BiEncoder(name, dtype="auto")
-    with progress_bars() as listen:
-        return rerank_run(model, collection, queries, first, partial(listen, "score documents"))
+    with progress_bars() as on_progress:
+        return rerank_run(model, collection, queries, first, partial(on_progress, "score documents"))
 
 
 def _plain(study: "DepthStudy") -> dict[str, Any]:

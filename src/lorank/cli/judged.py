@@ -89,11 +89,11 @@ def judged_run(
 
     done = []
     try:
-        with progress_bars() as listen:
-            listen("rerank queries", 0, len(lists))
+        with progress_bars() as on_progress:
+            on_progress("rerank queries", 0, len(lists))
             for one in rerank_lists(lists, judge_of, manner, cache=cache, engine=engine):
                 done.append(one)
-                listen("rerank queries", len(done), len(lists))
+                on_progress("rerank queries", len(done), len(lists))
     except JudgeError as error:
         advice = (
             "the same command goes on from the answers in the cache"

@@ -54,7 +54,7 @@ def plan(
         rows = [asdict(row) for row in sorting_costs(documents, top, seed=seed)]
         print(json.dumps(rows, indent=1) if as_json else _sorts_table(rows))
         return
-    with progress_bars() as listen:
+    with progress_bars() as on_progress:
         forecasts = simulate(
             documents,
             top,
@@ -68,7 +68,7 @@ def plan(
             queries=queries,
             slack=slack,
             seed=seed,
-            listen=partial(listen, "simulate strategies"),
+            on_progress=partial(on_progress, "simulate strategies"),
         )
     rows = [asdict(row) for row in forecasts]
     print(json.dumps(rows, indent=1) if as_json else _forecast_table(rows, top))

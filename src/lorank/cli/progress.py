@@ -1,8 +1,7 @@
 """Progress on stderr: what is going on and how long is left."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
 
 from rich.console import Console
 from rich.progress import (
@@ -14,17 +13,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-Listen: TypeAlias = Callable[[str, int, int], None]
-"""Hears (what is going on, how many are done, of how many)."""
+from lorank.progress import StageCallback
 
 console = Console(stderr=True, highlight=False)
 
 
 @contextmanager
-def progress_bars() -> Iterator[Listen]:
+def progress_bars() -> Iterator[StageCallback]:
     """Yield a listener that draws one bar for each task it hears of; a plain log where stderr is no terminal."""
     if not console.is_terminal:
-        yield _Log().listen
+        yield _Log().on_progress
         return
     columns = (
         TextColumn("{task.description:34}"),
@@ -37,14 +35,14 @@ def progress_bars() -> Iterator[Listen]:
     with Progress(*columns, console=console, transient=False) as bars:
         tasks: dict[str, int] = {}
 
-        def listen(what: str, done: int, total: int) -> None:
+        def on_progress(what: str, done: int, total: int) -> None:
             name, _, detail = what.partition(" · ")
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=total)
             shown = f"{name}  {detail}" if detail else name
             bars.update(tasks[name], completed=done, total=total, description=shown)
 
-        yield listen
+        yield on_progress
 
 
 class _Log:
@@ -53,7 +51,7 @@ class _Log:
     def __init__(self) -> None:
         self.fifths: dict[str, int] = {}
 
-    def listen(self, what: str, done: int, total: int) -> None:
+    def on_progress(self, what: str, done: int, total: int) -> None:
         name = what.partition(" · ")[0]
         fifth = 5 * done // max(total, 1)
         if self.fifths.get(name) != fifth:

@@ -151,14 +151,14 @@ def _scored_on_ray(
 
     journal = out.with_name(f"{out.name}.shards.jsonl")
     console.print(f"shards that are done are kept in {journal}", soft_wrap=True, markup=False)
-    with progress_bars() as listen:
+    with progress_bars() as on_progress:
         return rerank_on_ray(
             folder,
             shards_of(collection, queries, candidates),
             journal,
             workers=workers,
             address=address,
-            listen=partial(listen, "score shards"),
+            on_progress=partial(on_progress, "score shards"),
         )
 
 
@@ -171,8 +171,8 @@ def _scored(
     model = load_ranker(folder)
     if path is not None:
         run_on(model, path)
-    with progress_bars() as listen:
-        return rerank_run(model, collection, queries, candidates, partial(listen, "score documents"))
+    with progress_bars() as on_progress:
+        return rerank_run(model, collection, queries, candidates, partial(on_progress, "score documents"))
 
 
 def _manner(

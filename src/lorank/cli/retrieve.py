@@ -45,14 +45,14 @@ def retrieve(
     queries = {q: text for name in chosen for q, text in collection.split(name).queries.items()}
     if fusion and ranker is None:
         raise UsageError("--fusion needs a bi-encoder; add --ranker minilm")
-    with progress_bars() as listen:
+    with progress_bars() as on_progress:
         if ranker is None:
             run = bm25_index(collection, index).search(queries, depth)
         else:
             tune = collection.dev.queries if fusion else {}
             encoder, adapter = _encoder(ranker)
             with merged(adapter):
-                run = dense_run(encoder, collection, queries | tune, depth, partial(listen, "encode documents"))
+                run = dense_run(encoder, collection, queries | tune, depth, partial(on_progress, "encode documents"))
             if fusion:
                 bm25 = bm25_index(collection, index).search(queries | tune, depth)
                 parts = [{q: each[q] for q in tune} for each in (bm25, run)]

@@ -77,7 +77,7 @@ def serve(
         raise UsageError(f"the server needs {error.name}: pip install 'lorank[serve]'") from error
     from lorank.serving.http.app import make_app
     from lorank.serving.http.server import Server
-    from lorank.serving.requests.keys import OpenHouse, open_keys
+    from lorank.serving.requests.keys import NoKeys, open_keys
     from lorank.serving.requests.limits import Limits
     from lorank.serving.start import open_engine
 
@@ -106,7 +106,7 @@ def serve(
             merged_share=merged_share,
             say=console.print,
         )
-    if isinstance(known, OpenHouse) and host not in ("127.0.0.1", "::1", "localhost"):
+    if isinstance(known, NoKeys) and host not in ("127.0.0.1", "::1", "localhost"):
         console.print(f"no keys: whoever reaches {host}:{port} may call every adapter; see `lorank key`")
     Server(make_app(engine, known, limits), host, port, say=partial(print, flush=True)).run()
 

@@ -110,7 +110,7 @@ def train(
     from lorank.training.fitting import fit
     from lorank.training.recipe import RecipeFile, read_recipe, settings_said
     from lorank.training.self_fitting import own_options
-    from lorank.tuned.open_ranker import make_ranker
+    from lorank.tuned.open_ranker import open_base
 
     given = {
         "data": data,
@@ -146,7 +146,7 @@ def train(
     collection = lorank.load(plan.data)
     plan = own_options(plan, [*(settings_said(recipe) if recipe else []), *given], collection)
     command = "lorank " + shlex.join(sys.argv[1:])
-    with progress_bars() as listen:
+    with progress_bars() as on_progress:
         if folds is not None:
             result = cross_validate(
                 collection,
@@ -157,10 +157,10 @@ def train(
                 command=command,
                 resume=resume,
                 overwrite=overwrite,
-                listen=listen,
+                on_progress=on_progress,
             )
         else:
-            ranker = make_ranker(plan.base, plan.kind, collection, plan.seed, plan.view, plan.loss.name, plan.options)
+            ranker = open_base(plan.base, plan.kind, collection, plan.seed, plan.view, plan.loss.name, plan.options)
             tuned = fit(
                 ranker,
                 collection,
@@ -169,7 +169,7 @@ def train(
                 resume=resume,
                 overwrite=overwrite,
                 command=command,
-                listen=listen,
+                on_progress=on_progress,
             )
     if folds is not None:
         from lorank.ranking.metrics.table import to_markdown

@@ -9,9 +9,9 @@ from lorank.errors import LorankError, UsageError, unknown_name
 from lorank.ranking.scorers import RANKERS
 from lorank.ranking.scorers.precision import Dtype
 from lorank.serving.adapters.package import READ_ALIKE
-from lorank.serving.adapters.source import AtHand, Source
+from lorank.serving.adapters.source import LocalSource, Source
 from lorank.serving.adapters.store import FolderStore, open_store
-from lorank.serving.forward.engine import Bank
+from lorank.serving.forward.engine import MixedEngine
 from lorank.serving.forward.path_choice import fastest_path
 from lorank.serving.requests.engine import Job
 from lorank.tuned.open_ranker import kind_of
@@ -31,14 +31,14 @@ def open_engine(
     path: str | None = None,
     merged_share: float | None = None,
     say: Callable[[str], None] = lambda line: None,
-) -> Bank:
+) -> MixedEngine:
     """Return a bank of the adapters at ``adapters`` on ``base``, which has scored a document to see that it works.
 
     The kind of ranker, and how it reads (its length, its pooling, ...), are by default those that the first tuned
     ranker among the adapters was made with; without one the kind is what the base was made for. ``path`` "auto" is
     decided by `lorank.serving.forward.path_choice`, which says what it found.
     """
-    source: Source = AtHand({}) if adapters is None else open_store(adapters)
+    source: Source = LocalSource({}) if adapters is None else open_store(adapters)
     about = first_card(source)
     kind = kind or about.get("kind") or kind_of(base)
     if kind not in RANKERS or kind in NOT_SERVED:
@@ -55,7 +55,7 @@ def open_engine(
     if path == "auto":
         path = fastest_path(ranker, say)
         ranker.dtype = "bfloat16" if "bfloat16" in path else ranker.dtype
-    bank = Bank(ranker, source, memory=memory_bytes, base_name=name, path=path, merged_share=merged_share)
+    bank = MixedEngine(ranker, source, memory=memory_bytes, base_name=name, path=path, merged_share=merged_share)
     found = bank.score([Job(None, "is it ready", ["yes"])])[0]
     if isinstance(found, LorankError):
         raise UsageError(f"{base} cannot score: {found}")

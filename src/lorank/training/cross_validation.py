@@ -1,7 +1,6 @@
 """Cross-validation: each judged query is scored by a model that never saw it."""
 
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -9,16 +8,15 @@ from lorank.data.collection import Collection
 from lorank.data.files import write_text
 from lorank.data.folds import cross_validation
 from lorank.data.trec import write_run
+from lorank.progress import StageCallback
 from lorank.ranking.metrics import evaluate
 from lorank.ranking.metrics.evaluation import Evaluation
 from lorank.ranking.types import Run
 from lorank.training.fitting import fit
 from lorank.training.lists.retrieval import bm25_index
 from lorank.training.recipe import RecipeFile
-from lorank.tuned.open_ranker import make_ranker
+from lorank.tuned.open_ranker import open_base
 from lorank.tuned.ranker import rerank_run
-
-Listen = Callable[[str, int, int], None]
 
 
 def cross_validate(
@@ -31,7 +29,7 @@ def cross_validate(
     command: str | None,
     resume: bool,
     overwrite: bool,
-    listen: Listen,
+    on_progress: StageCallback,
 ) -> Evaluation:
     """Train ``folds`` rankers, pool what each says of its held-out queries, and judge the pooled run.
 
@@ -45,9 +43,9 @@ def cross_validate(
         name = f"fold {number} of {folds}: "
 
         def tell(what: str, done: int, total: int, name: str = name) -> None:
-            listen(name + what, done, total)
+            on_progress(name + what, done, total)
 
-        ranker = make_ranker(plan.base, plan.kind, part, plan.seed, plan.view, plan.loss.name, plan.options)
+        ranker = open_base(plan.base, plan.kind, part, plan.seed, plan.view, plan.loss.name, plan.options)
         folder = out / f"fold-{number}"
         model = fit(
             ranker,
@@ -57,7 +55,7 @@ def cross_validate(
             resume=resume and folder.exists(),
             overwrite=overwrite,
             command=command,
-            listen=tell,
+            on_progress=tell,
         )
         queries = part.test.queries
         candidates = part.test.candidates or bm25_index(part).search(queries, plan.lists.depth)

@@ -18,6 +18,7 @@ from lorank.data.collection import Collection
 from lorank.data.folds import hold_out_dev
 from lorank.errors import UsageError
 from lorank.lowrank.budgets.core.settle import settle
+from lorank.progress import StageCallback
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.metrics.measures import mean_of
 from lorank.ranking.scorers.features.trees import TreeRanker
@@ -27,9 +28,9 @@ from lorank.training.hooks.hook import Hook, Progress
 from lorank.training.lists.candidates import Candidates
 from lorank.training.loop.loop import MAIN_MEASURE, Outcome, train
 from lorank.training.model_card import write_model_card
-from lorank.training.plan import Listen, Plan, decided, planned
+from lorank.training.plan import Plan, decided, planned
 from lorank.training.record import write_record
-from lorank.training.self_fitting import fit_by_own_objective, refuse_what_has_no_say
+from lorank.training.self_fitting import check_unused_settings, fit_by_own_objective
 from lorank.training.settings import AdapterSettings, Recipe
 from lorank.tuned.mix import ALONE, Mix, choose_mix
 from lorank.tuned.ranker import Learned, TunedRanker, learned_run
@@ -49,7 +50,7 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
     command: str | None = None,
-    listen: Listen = lambda what, done, total: None,
+    on_progress: StageCallback = lambda what, done, total: None,
 ) -> TunedRanker:
     """Train ``ranker`` on the training split of ``data`` and return it tuned, with ``out`` as its run folder.
 
@@ -60,8 +61,8 @@ def fit(
     """
     recipe = _with(recipe or Recipe(), adapter, loss, rank)
     data = _with_dev(data, recipe.seed)
-    if not ranker.descends_a_loss:
-        refuse_what_has_no_say(
+    if not ranker.trained_by_loop:
+        check_unused_settings(
             ranker,
             recipe,
             adapter=adapter,
@@ -72,11 +73,11 @@ def fit(
             resume=resume,
         )
         return fit_by_own_objective(
-            ranker, data, _run_folder(Path(out), False, overwrite), recipe, command=command, listen=listen
+            ranker, data, _run_folder(Path(out), False, overwrite), recipe, command=command, on_progress=on_progress
         )
     recipe, budget = decided(ranker, data, recipe)
     out = _run_folder(Path(out), resume, overwrite)
-    plan = planned(ranker, data, recipe, budget, out, candidates, listen)
+    plan = planned(ranker, data, recipe, budget, out, candidates, on_progress)
     dev = _DevMeasure(Learned(ranker, plan.weights.adapter), data, plan.found, plan.recipe)
     outcome = train(
         ranker,
@@ -92,11 +93,11 @@ def fit(
         hooks=plan.hooks(hooks),
         make_optimizer=plan.make_optimizer,
         resume=resume,
-        listen=partial(_tell, listen),
+        on_progress=partial(_tell, on_progress),
     )
     if plan.budget is not None:
         settle(plan.weights.adapter)
-    mix = dev.choose(listen)
+    mix = dev.choose(on_progress)
     return _written(ranker, plan, outcome, mix, out, command)
 
 
@@ -145,9 +146,9 @@ def _run_folder(out: Path, resume: bool, overwrite: bool) -> Path:
     return out
 
 
-def _tell(listen: Listen, progress: Progress) -> None:
+def _tell(on_progress: StageCallback, progress: Progress) -> None:
     dev = "" if progress.dev is None else f" · dev {progress.dev[MAIN_MEASURE]:.3f}"
-    listen(f"train · loss {progress.loss:.3f}{dev}", progress.step, progress.steps)
+    on_progress(f"train · loss {progress.loss:.3f}{dev}", progress.step, progress.steps)
 
 
 @dataclass
@@ -165,17 +166,17 @@ class _DevMeasure:
         mix, alone = self._best(queries, settings.evaluation_depth, None)
         return {MAIN_MEASURE: max(value for _, value in mix.curve), f"{MAIN_MEASURE} alone": alone}
 
-    def choose(self, listen: Listen) -> Mix:
+    def choose(self, on_progress: StageCallback) -> Mix:
         """Return the mix that serves all dev queries best."""
-        return self._best(list(self.data.dev.queries), None, partial(listen, "score dev"))[0]
+        return self._best(list(self.data.dev.queries), None, partial(on_progress, "score dev"))[0]
 
     def _best(
-        self, queries: list[str], depth: int | None, listen: Callable[[int, int], None] | None
+        self, queries: list[str], depth: int | None, on_progress: Callable[[int, int], None] | None
     ) -> tuple[Mix, float]:
         run = {q: _top(self.found.dev[q], depth) for q in queries if self.found.dev.get(q)}
         texts = {q: self.data.dev.queries[q] for q in run}
         qrels: Qrels = {q: self.data.dev.qrels.get(q, {}) for q in queries}
-        learned = learned_run(self.ranker, self.data, texts, run, listen)
+        learned = learned_run(self.ranker, self.data, texts, run, on_progress)
         alone = mean_of(learned, qrels, MAIN_MEASURE)
         if not self.found.offset:
             return replace(ALONE, curve=[(float("inf"), alone)]), alone

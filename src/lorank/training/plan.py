@@ -4,7 +4,7 @@ The order matters: a static budget and some starts read a calibration pass over 
 prepared texts come before the adapter, and what changes ranks or steps factors comes after it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,10 @@ from lorank.data.collection import Collection, Split
 from lorank.data.free_queries import free_queries, targets
 from lorank.lowrank import select_targets, statistics_needed
 from lorank.lowrank.starts import Statistics
+from lorank.progress import StageCallback
 from lorank.ranking import loss as named_loss
 from lorank.ranking.consensus.fusion import standardise_run
-from lorank.ranking.losses import wants_of
+from lorank.ranking.losses import requirements_of
 from lorank.ranking.scorers.features import FeatureRanker
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Run
@@ -41,8 +42,6 @@ from lorank.training.lists.loss_inputs import reference_run, remember_beginning
 from lorank.training.loop.loop import MakeOptimizer, adamw
 from lorank.training.settings import ListSettings, LossSettings, OptimizerSettings, Recipe
 from lorank.training.weights import WHOLE, AdapterWeights, WholeWeights, new_modules, resolved, trained_weights
-
-Listen = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def planned(
     budget: str,
     out: Path,
     candidates: Candidates | None,
-    listen: Listen,
+    on_progress: StageCallback,
 ) -> Plan:
     """Return the plan of a run on ``data``, which has a dev split, by what ``decided`` gave; the adapter is attached.
 
@@ -105,11 +104,11 @@ def planned(
     and adapter do not go together.
     """
     free = _free_split(data, recipe)
-    found = candidates or find_candidates(data, recipe, ranker, free, listen)
-    lists, held_out, inputs = _lists_and_inputs(ranker, data, free, found, recipe, listen)
+    found = candidates or find_candidates(data, recipe, ranker, free, on_progress)
+    lists, held_out, inputs = _lists_and_inputs(ranker, data, free, found, recipe, on_progress)
     loss = _named(recipe.loss)
     layers = _adapted_layers(ranker, recipe)
-    statistics = _statistics(ranker, inputs, lists, loss, recipe, layers, statistics_of_budget(budget), listen)
+    statistics = _statistics(ranker, inputs, lists, loss, recipe, layers, statistics_of_budget(budget), on_progress)
     ranks = shared_ranks(budget, recipe.budget, recipe.adapter, ranker.module, layers, statistics)
     weights = trained_weights(ranker, recipe.adapter, recipe.seed, recipe.training.head_lr, statistics, ranks)
     remember_beginning(ranker, [p for g in weights.parameter_groups() for p in g["params"]], weights.adapter, loss)
@@ -136,7 +135,12 @@ def _free_split(data: Collection, recipe: Recipe) -> Split | None:
 
 
 def _lists_and_inputs(
-    ranker: TrainableRanker, data: Collection, free: Split | None, found: Candidates, recipe: Recipe, listen: Listen
+    ranker: TrainableRanker,
+    data: Collection,
+    free: Split | None,
+    found: Candidates,
+    recipe: Recipe,
+    on_progress: StageCallback,
 ) -> tuple[CandidateLists, CandidateLists, Any]:
     """Return the training lists, the dev lists that are never trained on, and the texts of both, prepared."""
     split = data.train if free is None else _joined(data.train, free)
@@ -159,13 +163,13 @@ def _lists_and_inputs(
             share,
             recipe.seed,
             standardise_run(run) if offset else None,
-            wants_of(_named(recipe.loss)),
+            requirements_of(_named(recipe.loss)),
             reference,
         )
 
-    listen("prepare texts", 0, 1)
+    on_progress("prepare texts", 0, 1)
     inputs = ranker.prepare([texts[query] for query in names], data.documents)
-    listen("prepare texts", 1, 1)
+    on_progress("prepare texts", 1, 1)
     return lists_of(split, found.train), lists_of(data.dev, found.dev), inputs
 
 
@@ -184,7 +188,7 @@ def _statistics(
     recipe: Recipe,
     layers: dict[str, nn.Module],
     more: frozenset[str],
-    listen: Listen,
+    on_progress: StageCallback,
 ) -> dict[str, Statistics] | None:
     """Run the calibration pass where the adapter's start or the budget reads one."""
     adapter = recipe.adapter
@@ -201,7 +205,7 @@ def _statistics(
         kinds,
         batches=adapter.calibration_batches,
         seed=recipe.seed,
-        listen=partial(listen, "calibrate"),
+        on_progress=partial(on_progress, "calibrate"),
     )
 
 

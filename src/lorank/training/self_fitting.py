@@ -1,13 +1,12 @@
 """Training of rankers that learn by an objective of their own: trees, tours, pointers, boosted networks.
 
-Such a ranker says so (``descends_a_loss`` is False) and brings ``fit(train, dev)`` over lists of feature rows. Its run
+Such a ranker says so (``trained_by_loop`` is False) and brings ``fit(train, dev)`` over lists of feature rows. Its run
 has no steps that hooks, rules or checkpoints could enter: what asks for them is refused. All else is as in `fit`: dev
 decides how long it learns, and the run folder holds the model, its card, the dev curve and the record.
 """
 
 import json
 import time
-from collections.abc import Callable
 from collections.abc import Collection as Container
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
@@ -18,6 +17,7 @@ from lorank.data.collection import Collection, Split
 from lorank.data.files import write_text
 from lorank.data.letor import feature_rows
 from lorank.errors import UsageError
+from lorank.progress import StageCallback
 from lorank.ranking.losses import loss as named_loss
 from lorank.ranking.metrics.measures import mean_of
 from lorank.ranking.scorers.features import FeatureLists, feature_model, model_options
@@ -30,7 +30,6 @@ from lorank.training.settings import LossSettings, OptimizerSettings, Recipe
 from lorank.tuned.mix import ALONE
 from lorank.tuned.ranker import TunedRanker, learned_run
 
-Listen = Callable[[str, int, int], None]
 DEV = "nDCG@10 of gains 2^rel - 1"
 """What such rankers measure as they learn; the value that is reported at the end is trec_eval's, as everywhere."""
 
@@ -44,7 +43,7 @@ class OwnLearner(Protocol):
     dev_curve: list[tuple[int, float]]
 
     def fit(self, train: FeatureLists, dev: FeatureLists | None = None, **given: Any) -> Any:
-        """Learn; ``listen`` hears (done, total), ``loss`` is given where ``takes_loss``."""
+        """Learn; ``on_progress`` hears (done, total), ``loss`` is given where ``takes_loss``."""
         ...
 
     def options(self) -> dict[str, Any]:
@@ -57,18 +56,18 @@ class OwnLearner(Protocol):
 
 
 def fit_by_own_objective(
-    ranker: OwnLearner, data: Collection, out: Path, recipe: Recipe, *, command: str | None, listen: Listen
+    ranker: OwnLearner, data: Collection, out: Path, recipe: Recipe, *, command: str | None, on_progress: StageCallback
 ) -> TunedRanker:
     """Let ``ranker`` learn from the training lists of ``data``, and write the run folder ``out``."""
     if not data.has_features:
         raise UsageError(f"{ranker.model} learns from feature rows, and collection {data.name!r} holds texts")
     loss = {"loss": named_loss(recipe.loss.name, **recipe.loss.options)} if ranker.takes_loss else {}
     start = time.monotonic()
-    ranker.fit(lists_of(data, data.train), lists_of(data, data.dev), listen=partial(listen, "learn"), **loss)
+    ranker.fit(lists_of(data, data.train), lists_of(data, data.dev), on_progress=partial(on_progress, "learn"), **loss)
     seconds = time.monotonic() - start
     _write_curve(out / "metrics.jsonl", ranker.dev_curve, seconds)
     tuned = TunedRanker(ranker)
-    run = learned_run(tuned, data, data.dev.queries, data.dev.candidates or {}, partial(listen, "score dev"))
+    run = learned_run(tuned, data, data.dev.queries, data.dev.candidates or {}, partial(on_progress, "score dev"))
     dev = mean_of(run, data.dev.qrels, MAIN_MEASURE)
     tuned.mix = replace(ALONE, curve=[(float("inf"), dev)])
     tuned.save(out / "model")
@@ -83,7 +82,7 @@ def lists_of(data: Collection, split: Split) -> FeatureLists:
     return FeatureLists(rows.features, rows.labels, rows.offsets)
 
 
-def refuse_what_has_no_say(ranker: OwnLearner, recipe: Recipe, **asked: Any) -> None:
+def check_unused_settings(ranker: OwnLearner, recipe: Recipe, **asked: Any) -> None:
     """Raise UsageError where a recipe or an argument asks for what such a ranker does not take.
 
     ``asked`` are arguments of `fit`, of which any that is not empty is refused; the seed of the recipe is the
@@ -105,7 +104,7 @@ def own_options(plan: RecipeFile, said: Container[str], data: Collection) -> Rec
     settings that were stated, as section.key. Raises UsageError for one that has no say.
     """
     base = plan.base or "mlp"
-    if not data.has_features or feature_model(base).descends_a_loss:
+    if not data.has_features or feature_model(base).trained_by_loop:
         return plan
     known, options, takes_loss = model_options(base), dict(plan.options), feature_model(base).takes_loss
     for setting in said:

@@ -15,7 +15,7 @@ from lorank.ranking.scorers.ranker import TrainableRanker
 EMBEDDERS = ("minilm",)
 
 
-def make_ranker(
+def open_base(
     base: str | None,
     kind: str | None,
     data: Collection,

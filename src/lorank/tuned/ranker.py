@@ -9,7 +9,7 @@ Where none is (``score``, ``rank``: texts only), the folder's own statistics ser
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from lorank.data.collection import Collection
 from lorank.data.files import replaced_folder
 from lorank.errors import LorankError, UsageError
 from lorank.lowrank import Adapter
+from lorank.progress import ProgressCallback
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.features.trees import TreeRanker
@@ -29,8 +30,6 @@ from lorank.ranking.types import Run
 from lorank.tuned.first_stage import FirstStage
 from lorank.tuned.mix import ALONE, Mix, mixed_run
 from lorank.tuned.probe import Probe
-
-Listen = Callable[[int, int], None]
 
 
 @contextmanager
@@ -54,11 +53,15 @@ class Learned(Ranker):
     adapter: Adapter | None
 
     def score_pairs(
-        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+        self,
+        queries: Sequence[str],
+        documents: Documents,
+        pairs: np.ndarray,
+        on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
         """Return the adapted model's scores, with the adapter merged while it works."""
         with merged(self.adapter):
-            return self.ranker.score_pairs(queries, documents, pairs, listen=listen)
+            return self.ranker.score_pairs(queries, documents, pairs, on_progress=on_progress)
 
 
 @dataclass
@@ -91,7 +94,11 @@ class TunedRanker(Ranker):
             raise UsageError(f"path {path!r}: a {self.ranker.kind} has no choice of paths; only cross-encoders have")
 
     def score_pairs(
-        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+        self,
+        queries: Sequence[str],
+        documents: Documents,
+        pairs: np.ndarray,
+        on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
         """Return the mixed scores; the first-stage score comes from the folder's own statistics."""
         offset = None
@@ -99,7 +106,7 @@ class TunedRanker(Ranker):
             offset = self.first_stage.score_pairs(queries, documents, pairs)
         if self.mix.weight == 0.0 and offset is not None:
             return (self.mix.first_stage * offset).astype(np.float32)
-        learned = self.learned.score_pairs(queries, documents, pairs, listen=listen)
+        learned = self.learned.score_pairs(queries, documents, pairs, on_progress=on_progress)
         return self.mix.apply(offset, learned).astype(np.float32)
 
     def save(self, folder: str | Path) -> None:
@@ -157,7 +164,11 @@ def tuned_folder(folder: Path) -> Path:
 
 
 def learned_run(
-    ranker: Ranker, collection: Collection, queries: dict[str, str], candidates: Run, listen: Listen | None = None
+    ranker: Ranker,
+    collection: Collection,
+    queries: dict[str, str],
+    candidates: Run,
+    on_progress: ProgressCallback | None = None,
 ) -> Run:
     """Return the ranker's own scores for the candidates, as a run."""
     names = [q for q in queries if candidates.get(q)]
@@ -170,7 +181,7 @@ def learned_run(
         if isinstance(collection.documents, np.ndarray)
         else [collection.documents[i] for i in used]
     )
-    scores = ranker.score_pairs([queries[q] for q in names], documents, pairs, listen=listen)
+    scores = ranker.score_pairs([queries[q] for q in names], documents, pairs, on_progress=on_progress)
     run: Run = {query: {} for query in names}
     for (i, document), score in zip(listed, scores.tolist(), strict=True):
         run[names[i]][document] = score
@@ -178,17 +189,21 @@ def learned_run(
 
 
 def rerank_run(
-    ranker: Ranker, collection: Collection, queries: dict[str, str], candidates: Run, listen: Listen | None = None
+    ranker: Ranker,
+    collection: Collection,
+    queries: dict[str, str],
+    candidates: Run,
+    on_progress: ProgressCallback | None = None,
 ) -> Run:
     """Return the candidates reranked; a tuned ranker takes the run's own scores as its first stage."""
     if not isinstance(ranker, TunedRanker):
-        return learned_run(ranker, collection, queries, candidates, listen)
+        return learned_run(ranker, collection, queries, candidates, on_progress)
     known = {q: candidates[q] for q in queries if candidates.get(q)}
     if ranker.mix.first_stage == 0.0:
-        learned = learned_run(ranker.learned, collection, queries, known, listen)
+        learned = learned_run(ranker.learned, collection, queries, known, on_progress)
         return {q: {d: ranker.mix.weight * s for d, s in row.items()} for q, row in learned.items()}
     offset = standardise_run(known)
     if ranker.mix.weight == 0.0:
         return offset
-    learned = learned_run(ranker.learned, collection, queries, known, listen)
+    learned = learned_run(ranker.learned, collection, queries, known, on_progress)
     return mixed_run(ranker.mix, offset, learned)

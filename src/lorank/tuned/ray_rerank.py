@@ -9,7 +9,7 @@ where the workers have as many threads.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,9 @@ import torch
 
 from lorank.data.collection import Collection
 from lorank.errors import LorankError, UsageError
+from lorank.progress import ProgressCallback
 from lorank.ranking.types import Run
 from lorank.tuned import load_ranker, rerank_run
-
-Listen = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def rerank_on_ray(
     workers: int = 2,
     threads: int = 1,
     address: str | None = None,
-    listen: Listen = lambda done, total: None,
+    on_progress: ProgressCallback = lambda done, total: None,
 ) -> Run:
     """Score the shards on a Ray cluster.
 
@@ -83,7 +82,7 @@ def rerank_on_ray(
         workers: processes that hold the ranker.
         threads: cores that each of them uses.
         address: of the cluster; None starts one on this machine.
-        listen: hears how many shards are done.
+        on_progress: hears how many shards are done.
 
     Raises:
         UsageError: where Ray is not installed.
@@ -94,7 +93,7 @@ def rerank_on_ray(
     trim(journal)
     done = dict(read_journal(journal, ranker_digest))
     waiting = [shard for shard in shards if shard.digest not in done]
-    listen(len(shards) - len(waiting), len(shards))
+    on_progress(len(shards) - len(waiting), len(shards))
     if waiting:
         ours = not ray.is_initialized()
         if ours:
@@ -109,7 +108,7 @@ def rerank_on_ray(
             for shard, run in _scored(ray, str(Path(folder).resolve()), waiting, workers, threads):
                 done[shard.digest] = run
                 append(journal, ranker_digest, shard.digest, run)
-                listen(len(shards) - len(waiting) + sum(each.digest in done for each in waiting), len(shards))
+                on_progress(len(shards) - len(waiting) + sum(each.digest in done for each in waiting), len(shards))
         finally:
             if ours:
                 ray.shutdown()

@@ -318,7 +318,7 @@ class ByLength(Ranker):
     def __init__(self):
         self.scored = []
 
-    def score_pairs(self, queries, documents, pairs, listen=None):
+    def score_pairs(self, queries, documents, pairs, on_progress=None):
         self.scored += [documents[d] for _, d in pairs]
         return np.array([len(documents[d]) for _, d in pairs], np.float32)
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from lorank.errors import UsageError
-from lorank.ranking.losses import LOSSES, loss, wants_of
+from lorank.ranking.losses import LOSSES, loss, requirements_of
 from lorank.ranking.losses.core.derivatives import CURVATURES, derivatives, lightgbm_objective, xgboost_objective
 from lorank.ranking.losses.core.packed import packed
 from lorank.ranking.scorers.features.rows import FeatureLists, ndcg
 
-PLAIN = sorted(name for name in LOSSES if not wants_of(LOSSES[name]))
+PLAIN = sorted(name for name in LOSSES if not requirements_of(LOSSES[name]))
 OFFSETS = torch.tensor([0, 5, 8, 9, 14])
 
 

@@ -7,7 +7,7 @@ import torch
 
 from lorank.catalogue import METHODS
 from lorank.errors import UsageError
-from lorank.ranking.losses import ALIASES, LOSSES, loss, loss_options, wants_of
+from lorank.ranking.losses import ALIASES, LOSSES, loss, loss_options, requirements_of
 from lorank.ranking.losses.lambdaloss import WEIGHTINGS
 from lorank.ranking.losses.softmax import TARGETS
 
@@ -30,7 +30,7 @@ VARIANTS = [
     ("approxndcg", {"temperature": 0.3, "k": 2}),
     ("listmle", {"last_grade": False}),
 ]
-PLAIN = sorted(name for name in LOSSES if not wants_of(LOSSES[name]))
+PLAIN = sorted(name for name in LOSSES if not requirements_of(LOSSES[name]))
 """Losses of scores, labels, mask and weights alone; those that want more have a contract of their own."""
 EVERY = [*[(name, {}) for name in PLAIN], *VARIANTS]
 every_loss = pytest.mark.parametrize(("name", "options"), EVERY, ids=lambda part: str(part))

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from lorank.errors import UsageError
-from lorank.ranking.losses import EXTRAS, LOSSES, loss, loss_options, wants_of
+from lorank.ranking.losses import EXTRAS, LOSSES, loss, loss_options, requirements_of
 
-WANTING = sorted(name for name in LOSSES if wants_of(LOSSES[name]))
+WANTING = sorted(name for name in LOSSES if requirements_of(LOSSES[name]))
 REMEMBERING = [name for name in WANTING if hasattr(LOSSES[name], "state_dict")]
 every_wanting = pytest.mark.parametrize("name", WANTING)
 
@@ -35,13 +35,13 @@ def batch(seed=0):
 
 
 def wanted(name, extras):
-    return {want: extras[want] for want in wants_of(LOSSES[name])}
+    return {want: extras[want] for want in requirements_of(LOSSES[name])}
 
 
 def test_there_are_such_losses_and_they_want_what_the_loop_gives():
     assert {"answer-rerank-curriculum", "confidence-ranking-ctr", "data-diet", "elr", "finest"} <= set(WANTING)
-    assert all(wants_of(LOSSES[name]) <= EXTRAS.keys() for name in WANTING)
-    assert all(wants_of(loss(name)) == wants_of(LOSSES[name]) for name in WANTING)
+    assert all(requirements_of(LOSSES[name]) <= EXTRAS.keys() for name in WANTING)
+    assert all(requirements_of(loss(name)) == requirements_of(LOSSES[name]) for name in WANTING)
     assert not any(set(loss_options(name)) & set(EXTRAS) for name in WANTING)
 
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from lorank.errors import UsageError
-from lorank.ranking.losses import LOSSES, loss, wants_of
+from lorank.ranking.losses import LOSSES, loss, requirements_of
 from lorank.ranking.losses.core.packed import grids, packed
 
-PLAIN = sorted(name for name in LOSSES if not wants_of(LOSSES[name]))
+PLAIN = sorted(name for name in LOSSES if not requirements_of(LOSSES[name]))
 SIZES = {"alike": [5, 5, 5], "mixed": [3, 9, 1, 4, 0, 9, 2, 30]}
 
 

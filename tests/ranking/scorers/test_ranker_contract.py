@@ -154,7 +154,7 @@ def test_pairs_of_many_queries_equal_single_queries(ranker, candidates, query):
 def test_progress_is_heard_to_the_end(ranker, candidates, query):
     heard: list[tuple[int, int]] = []
     pairs = np.stack([np.zeros(len(candidates), np.int64), np.arange(len(candidates))], 1)
-    ranker.score_pairs([query], candidates, pairs, listen=lambda done, total: heard.append((done, total)))
+    ranker.score_pairs([query], candidates, pairs, on_progress=lambda done, total: heard.append((done, total)))
     assert heard[-1][0] == heard[-1][1] > 0
     assert heard == sorted(heard)
 

@@ -17,10 +17,10 @@ from lorank.ranking.losses.core.registry import (
     loss,
     loss_options,
     register_loss,
-    wants_of,
+    requirements_of,
 )
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["ALIASES", "EXTRAS", "LOSSES", "Loss", "loss", "loss_options", "register_loss", "wants_of"]
+__all__ = ["ALIASES", "EXTRAS", "LOSSES", "Loss", "loss", "loss_options", "register_loss", "requirements_of"]

@@ -33,7 +33,7 @@ SURROGATES: dict[str, Callable[[Tensor], Tensor]] = {"logistic": _logistic, "hin
 
 
 @register_loss(
-    "confidence-ranking-ctr", area="recsys", title="Confidence Ranking for CTR Prediction", wants=("reference",)
+    "confidence-ranking-ctr", area="recsys", title="Confidence Ranking for CTR Prediction", requires=("reference",)
 )
 def confidence_ranking(
     scores: Tensor,

@@ -108,7 +108,7 @@ def curriculum_weights(easiness: Tensor, epoch: float, epochs: float) -> Tensor:
 @register_loss(
     "answer-rerank-curriculum",
     title="Training Curricula for Open Domain Answer Re-Ranking",
-    wants=("epoch", "first_stage"),
+    requires=("epoch", "first_stage"),
 )
 class Curriculum:
     """Another loss, in which documents that look hard to the first stage weigh little at first.

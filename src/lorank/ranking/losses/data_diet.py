@@ -94,7 +94,7 @@ def keep_hardest(difficulty: Tensor, fraction: float, *, drop_extreme: float = 0
     "data-diet",
     area="active",
     title="Deep Learning on a Data Diet: Finding Important Examples Early in Training",
-    wants=("epoch", "lists"),
+    requires=("epoch", "lists"),
 )
 class DataDiet:
     """Another loss, on all lists at first and then on the hardest by EL2N; lists left out are as good as absent.

@@ -23,7 +23,7 @@ from lorank.ranking.losses.core.registry import register_loss
 from lorank.ranking.losses.softmax import softmax
 
 
-@register_loss("elr", title="Early-Learning Regularization Prevents Memorization of Noisy Labels", wants=("items",))
+@register_loss("elr", title="Early-Learning Regularization Prevents Memorization of Noisy Labels", requires=("items",))
 class EarlyLearning:
     """Softmax cross entropy with the early-learning term; remembers one number for every training document.
 

@@ -27,7 +27,7 @@ from lorank.ranking.losses.hinge import hinge
     "finest",
     area="robust",
     title="FINEST: Stabilizing Recommendations by Rank-Preserving Fine-Tuning",
-    wants=("epoch", "lists", "reference"),
+    requires=("epoch", "lists", "reference"),
 )
 class Finest:
     """A loss on labels that are perturbed anew each epoch, with the rank-preserving term.

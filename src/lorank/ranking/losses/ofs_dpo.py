@@ -29,7 +29,7 @@ EXTRAS["slow"] = torch.zeros(1, 2)
     "ofs-dpo",
     title="Online DPO: Online Direct Preference Optimization with Fast-Slow Chasing",
     area="losses.preference",
-    wants=("slow",),
+    requires=("slow",),
 )
 class FastSlowDPO:
     """DPO with a reward for staying ahead of the slow module; ``lead`` says by how much the last lists were.

@@ -23,7 +23,7 @@ from lorank.ranking.losses.softmax import cross_entropy
 @register_loss(
     "contextual-quality-rm",
     area="losses.preference",
-    wants=("outside",),
+    requires=("outside",),
     title="A Contextual Quality Reward Model for Reliable and Efficient Best-of-N Sampling",
 )
 def contextual_quality(

@@ -22,7 +22,7 @@ from lorank.ranking.losses.core.registry import register_loss
     "sft",
     title="Supervised fine-tuning: the likelihood of the chosen replies",
     area="losses.preference",
-    wants=("outside",),
+    requires=("outside",),
 )
 def sft(
     scores: Tensor,

@@ -18,13 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lorank.errors import UsageError
+from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.batching import batches_by_length
 from lorank.ranking.scorers.folders import write_json
 from lorank.ranking.scorers.packed import PackedEncoder, can_pack
 from lorank.ranking.scorers.pairs import used_texts
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.pretrained import load_pretrained, longest_input, read_json
-from lorank.ranking.scorers.ranker import Documents, Listen
+from lorank.ranking.scorers.ranker import Documents
 from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.scorers.text_ranker import Long, TextRanker, Truncation
 from lorank.ranking.scorers.tokens import Ragged, Span, TokenTable, tokenize, windows
@@ -137,14 +138,16 @@ class BiEncoder(TextRanker[TextInputs]):
         packed = PackedEncoder(self.module) if can_pack(self.module) else None
         return self.pool(batch, packed, torch.float32)[back]
 
-    def encode(self, texts: Sequence[str], *, query: bool = False, listen: Listen | None = None) -> np.ndarray:
+    def encode(
+        self, texts: Sequence[str], *, query: bool = False, on_progress: ProgressCallback | None = None
+    ) -> np.ndarray:
         """Return float32 vectors [texts, dim]; ``query=True`` puts the query's prefix in front."""
         prefix = self.query_prefix if query else self.document_prefix
         table = tokenize(self.tokenizer, texts, self.room, prefix=prefix)
         start, length = self.template.cut(table.lengths, self.room)
-        return self.encode_spans(table, Span(np.arange(len(table)), start, length), listen)
+        return self.encode_spans(table, Span(np.arange(len(table)), start, length), on_progress)
 
-    def encode_spans(self, table: TokenTable, span: Span, listen: Listen | None = None) -> np.ndarray:
+    def encode_spans(self, table: TokenTable, span: Span, on_progress: ProgressCallback | None = None) -> np.ndarray:
         """Return float32 vectors [spans, dim], batched by length."""
         vectors = np.zeros((len(span), self.module.config.hidden_size), np.float32)
         dtype = self.scoring_dtype()
@@ -156,8 +159,8 @@ class BiEncoder(TextRanker[TextInputs]):
                 batch = self.template.assemble_single(table, span[rows])
                 vectors[rows] = self.pool(batch, packed, dtype).cpu().numpy()
                 done += len(rows)
-                if listen is not None:
-                    listen(done, len(span))
+                if on_progress is not None:
+                    on_progress(done, len(span))
         return vectors
 
     def pool(self, batch: Ragged, packed: PackedEncoder | None, dtype: torch.dtype) -> Tensor:
@@ -173,11 +176,15 @@ class BiEncoder(TextRanker[TextInputs]):
         return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
 
     def score_pairs(
-        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+        self,
+        queries: Sequence[str],
+        documents: Documents,
+        pairs: np.ndarray,
+        on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
         """Return similarity / temperature of the pairs, float32 [n]; each text is encoded once.
 
-        ``listen`` hears how many of the passages are encoded.
+        ``on_progress`` hears how many of the passages are encoded.
         """
         if not len(pairs):
             return np.zeros(0, np.float32)
@@ -187,7 +194,7 @@ class BiEncoder(TextRanker[TextInputs]):
         start, length = self.template.cut(inputs.queries.lengths, self.room)
         q = self.encode_spans(inputs.queries, Span(np.arange(len(inputs.queries)), start, length))
         span = self.document_spans(inputs.documents)
-        d = self.encode_spans(inputs.documents, span, listen)
+        d = self.encode_spans(inputs.documents, span, on_progress)
         return aggregate(q, d, span.text, at[:, 0], at[:, 1], self.long) / np.float32(self.temperature)
 
     def document_spans(self, table: TokenTable) -> Span:

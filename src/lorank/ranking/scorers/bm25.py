@@ -35,7 +35,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from lorank.errors import DataError, UsageError, unknown_name
-from lorank.ranking.scorers.ranker import Documents, Listen, Ranker
+from lorank.progress import ProgressCallback
+from lorank.ranking.scorers.ranker import Documents, Ranker
 from lorank.ranking.types import Run
 
 STATISTICS_FILE = "bm25_statistics.json"
@@ -282,7 +283,11 @@ class BM25(Ranker):
         return {self.document_ids[i]: float(scores[i]) for i in order}
 
     def score_pairs(
-        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+        self,
+        queries: Sequence[str],
+        documents: Documents,
+        pairs: np.ndarray,
+        on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
         """Return float32 BM25 scores [n] of any texts, by the statistics of the indexed collection."""
         return self.statistics.score_pairs(queries, documents, pairs)

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from lorank.errors import UsageError
-from lorank.ranking.scorers.ranker import Documents, Listen, Ranker
+from lorank.progress import ProgressCallback
+from lorank.ranking.scorers.ranker import Documents, Ranker
 
 
 class BothWays(Ranker):
@@ -39,9 +40,13 @@ class BothWays(Ranker):
         self.ranker = ranker
 
     def score_pairs(
-        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+        self,
+        queries: Sequence[str],
+        documents: Documents,
+        pairs: np.ndarray,
+        on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
-        """Return the mean of the pairs' scores both ways, float32 [n]; ``listen`` hears what the ranker says.
+        """Return the mean of the pairs' scores both ways, float32 [n]; ``on_progress`` hears what the ranker says.
 
         Raises:
             UsageError: For documents that are rows of features: a query is a text and cannot take their place.
@@ -52,5 +57,5 @@ class BothWays(Ranker):
         texts, pairs = list(place), np.asarray(pairs)
         at = [np.array([place[text] for text in side], np.int64) for side in (queries, documents)]
         forth = np.stack([at[0][pairs[:, 0]], at[1][pairs[:, 1]]], 1)
-        scores = self.ranker.score_pairs(texts, texts, np.concatenate([forth, forth[:, ::-1]]), listen)
+        scores = self.ranker.score_pairs(texts, texts, np.concatenate([forth, forth[:, ::-1]]), on_progress)
         return (scores[: len(pairs)] + scores[len(pairs) :]) / np.float32(2)

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lorank.errors import LorankError, UsageError
+from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.batching import batches_by_length
 from lorank.ranking.scorers.causal_pretrained import applies_chat, load_causal
 from lorank.ranking.scorers.causal_prompt import Prompt, answer_token, question_text
@@ -33,7 +34,7 @@ from lorank.ranking.scorers.cross_encoder import PairInputs, PairSpans
 from lorank.ranking.scorers.pairs import GridPairs, used_texts
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.pretrained import longest_input
-from lorank.ranking.scorers.ranker import Documents, Listen
+from lorank.ranking.scorers.ranker import Documents
 from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.scorers.text_ranker import TextRanker, Truncation
 from lorank.ranking.scorers.tokens import Ragged, Span, interleave, share_room, tokenize
@@ -178,11 +179,15 @@ class CausalRanker(TextRanker[PairInputs]):
         return READERS[self.view](self, given, answers)
 
     def score_pairs(
-        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+        self,
+        queries: Sequence[str],
+        documents: Documents,
+        pairs: np.ndarray,
+        on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
         """Return scores of the pairs, float32 [n]; each text is tokenised once, each pair read once.
 
-        ``listen`` hears how many of the pairs are read.
+        ``on_progress`` hears how many of the pairs are read.
         """
         if not len(pairs):
             return np.zeros(0, np.float32)
@@ -191,13 +196,13 @@ class CausalRanker(TextRanker[PairInputs]):
         unique, back = np.unique(at, axis=0, return_inverse=True)
         spans = self.spans(inputs, unique)
         self.report_truncation(inputs.truncation(unique, self.room))
-        scores = self.score_spans(inputs, spans, listen)
+        scores = self.score_spans(inputs, spans, on_progress)
         if self.view == "log-ratio":
             with self.reference():
                 scores = scores - self.score_spans(inputs, spans, None)
         return scores[back.reshape(-1)]
 
-    def score_spans(self, inputs: PairInputs, spans: PairSpans, listen: Listen | None) -> np.ndarray:
+    def score_spans(self, inputs: PairInputs, spans: PairSpans, on_progress: ProgressCallback | None) -> np.ndarray:
         """Return float32 values [pairs] of the view, batched by length."""
         values, done, dtype = np.zeros(len(spans), np.float32), 0, self.scoring_dtype()
         lengths = spans.query.length + spans.document.length + self.template.cost
@@ -206,8 +211,8 @@ class CausalRanker(TextRanker[PairInputs]):
             for rows in batches_by_length(lengths, self.scoring_budget(), keys):
                 values[rows] = self.read(inputs, spans[rows]).cpu().numpy()
                 done += len(rows)
-                if listen is not None:
-                    listen(done, len(spans))
+                if on_progress is not None:
+                    on_progress(done, len(spans))
         return values
 
     def log_likelihoods(

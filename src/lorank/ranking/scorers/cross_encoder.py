@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.batching import batches_by_length
 from lorank.ranking.scorers.folders import write_json
 from lorank.ranking.scorers.packed import PackedEncoder, can_pack
 from lorank.ranking.scorers.pairs import GridPairs, used_texts
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.pretrained import load_pretrained, longest_input
-from lorank.ranking.scorers.ranker import Documents, Listen
+from lorank.ranking.scorers.ranker import Documents
 from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.scorers.text_ranker import Long, TextRanker, Truncation
 from lorank.ranking.scorers.tokens import Ragged, Span, TokenTable, share_room, tokenize, windows
@@ -166,11 +167,15 @@ class CrossEncoder(TextRanker[PairInputs]):
             return self.module(**padded).logits.squeeze(-1).float()
 
     def score_pairs(
-        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+        self,
+        queries: Sequence[str],
+        documents: Documents,
+        pairs: np.ndarray,
+        on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
         """Return logits of the pairs, float32 [n]; each text is tokenised once, each pair read once.
 
-        ``listen`` hears how many of the pairs (or passages of pairs) are read.
+        ``on_progress`` hears how many of the pairs (or passages of pairs) are read.
         """
         if not len(pairs):
             return np.zeros(0, np.float32)
@@ -180,12 +185,14 @@ class CrossEncoder(TextRanker[PairInputs]):
         self.report_truncation(inputs.truncation(unique, self.room))
         split = self.long in ("max", "mean")
         spans = (self.passage_spans if split else self.first_spans)(inputs, unique)
-        logits = self.score_spans(inputs, spans, listen)
+        logits = self.score_spans(inputs, spans, on_progress)
         if split:
             logits = gathered(logits, spans.owner, self.long)
         return logits[back.reshape(-1)]
 
-    def score_spans(self, inputs: PairInputs, spans: PairSpans, listen: Listen | None = None) -> np.ndarray:
+    def score_spans(
+        self, inputs: PairInputs, spans: PairSpans, on_progress: ProgressCallback | None = None
+    ) -> np.ndarray:
         """Return float32 logits [spans], batched by length."""
         scores = np.zeros(len(spans), np.float32)
         dtype, done = self.scoring_dtype(), 0
@@ -202,8 +209,8 @@ class CrossEncoder(TextRanker[PairInputs]):
                 batch = self.assemble(inputs, spans[rows])
                 scores[rows] = self.logits(batch, packed, dtype).cpu().numpy() if chosen is None else chosen(batch)
                 done += len(rows)
-                if listen is not None:
-                    listen(done, len(spans))
+                if on_progress is not None:
+                    on_progress(done, len(spans))
         return scores
 
     def truncation(self, queries: Sequence[str], documents: Sequence[str]) -> Truncation:

@@ -28,13 +28,14 @@ from torch import Tensor
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
+from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.batching import batches_by_length
 from lorank.ranking.scorers.cross_encoder import FIRST_TOKEN_HEADS
 from lorank.ranking.scorers.packed import Group, PackedEncoder, attention_groups, can_pack
 from lorank.ranking.scorers.pairs import GridPairs, used_texts
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.pretrained import load_pretrained, longest_input
-from lorank.ranking.scorers.ranker import Documents, Listen
+from lorank.ranking.scorers.ranker import Documents
 from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.scorers.summary import ENDS, query_weighted_summary
 from lorank.ranking.scorers.text_ranker import TextRanker, Truncation
@@ -202,7 +203,11 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
         return asked.grid(self.logits(batch, PackedEncoder(self.module.base_model)).float(), mask)
 
     def score_pairs(
-        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+        self,
+        queries: Sequence[str],
+        documents: Documents,
+        pairs: np.ndarray,
+        on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
         """Return logits of the pairs, float32 [n]; each text is tokenised once, each pair read once."""
         if not len(pairs):
@@ -226,8 +231,8 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
             for rows in batches_by_length(lengths, self.scoring_budget(), keys):
                 scores[rows] = self.logits(self.assemble(inputs, unique[rows]), encoder).cpu().numpy()
                 done += len(rows)
-                if listen is not None:
-                    listen(done, len(unique))
+                if on_progress is not None:
+                    on_progress(done, len(unique))
         return scores[back.reshape(-1)]
 
     def truncation(self, queries: Sequence[str], documents: Sequence[str]) -> Truncation:

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lorank.progress import ProgressCallback
+
 Documents = Sequence[str] | np.ndarray
 """Texts, or for feature rankers a float array [documents, features]."""
-
-Listen = Callable[[int, int], None]
-"""Hears of progress as (done, total)."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,16 @@ class Ranker(ABC):
 
     @abstractmethod
     def score_pairs(
-        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+        self,
+        queries: Sequence[str],
+        documents: Documents,
+        pairs: np.ndarray,
+        on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
         """Return float32 scores [n] of ``pairs`` int64 [n, 2] of positions in ``queries`` and ``documents``.
 
         Each query and document is prepared once, however many pairs it stands in; the result does not
-        depend on the order of the pairs. ``listen`` hears (done, total) while long work goes on.
+        depend on the order of the pairs. ``on_progress`` hears (done, total) while long work goes on.
         """
 
     def score(self, query: str, documents: Documents) -> np.ndarray:
@@ -73,7 +76,7 @@ class TrainableRanker(Ranker, Generic[Inputs]):
     """Opens a context within which the module computes as it did before it was adapted; set by whoever adapts it."""
 
     @property
-    def descends_a_loss(self) -> bool:
+    def trained_by_loop(self) -> bool:
         """Whether the training loop trains it by any loss of its scores; else its own ``fit(train, dev)`` does."""
         return True
 

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from lorank.errors import UsageError
+from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.batching import batches_by_length
 from lorank.ranking.scorers.causal import CausalRanker, constant, left_padded
 from lorank.ranking.scorers.causal_prompt import Prompt, answer_token
 from lorank.ranking.scorers.cross_encoder import PairInputs
 from lorank.ranking.scorers.precision import Dtype
-from lorank.ranking.scorers.ranker import Documents, Listen
+from lorank.ranking.scorers.ranker import Documents
 from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.scorers.text_ranker import Truncation
 from lorank.ranking.scorers.tokens import Span, TokenTable, interleave, tokenize
@@ -91,7 +92,11 @@ class ReplyRanker(CausalRanker):
         return self.module(**given, logits_to_keep=1, use_cache=False).logits[:, -1].float().log_softmax(1)
 
     def score_pairs(
-        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+        self,
+        queries: Sequence[str],
+        documents: Documents,
+        pairs: np.ndarray,
+        on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
         """Return log-probabilities of the pairs, float32 [n]; each prompt is read once."""
         if not len(pairs):
@@ -108,8 +113,8 @@ class ReplyRanker(CausalRanker):
                 place[rows] = np.arange(len(rows))
                 scores[mine] = logs[place[at[mine]], inputs.documents.ids[reply_at[mine]]]
                 done += len(rows)
-                if listen is not None:
-                    listen(done, len(used))
+                if on_progress is not None:
+                    on_progress(done, len(used))
         return scores
 
     def truncation(self, queries: Sequence[str], documents: Sequence[str]) -> Truncation:

@@ -112,7 +112,7 @@ def plan(
     slack: float = 0.01,
     seed: int = 0,
     compare: Sequence[Candidate] | None = None,
-    listen: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Forecast]:
     """Return what each strategy is expected to give and cost, the best first, one of them recommended.
 
@@ -133,7 +133,7 @@ def plan(
         slack: The nDCG that one gives up for a cheaper strategy.
         seed: Of everything drawn.
         compare: The strategies to compare, by default ``candidates``.
-        listen: Hears (strategies done, of how many).
+        on_progress: Hears (strategies done, of how many).
 
     >>> best = plan(20, 5, noise=0.0, queries=2, compare=[("pointwise", {}), ("full", {})])[0]
     >>> best.ndcg, best.recommended
@@ -148,8 +148,8 @@ def plan(
     simulated: list[tuple[Forecast, np.ndarray]] = []
     chosen = candidates(count, top, longest) if compare is None else compare
     for number, (name, options) in enumerate(chosen):
-        if listen is not None:
-            listen(number, len(chosen))
+        if on_progress is not None:
+            on_progress(number, len(chosen))
         judges = [
             Oracle(labels, noise, position_bias=position_bias, malformed=malformed, seed=seed + i, kinds=kinds)
             for i, labels in enumerate(drawn)
@@ -180,8 +180,8 @@ def plan(
                 quality,
             )
         )
-    if listen is not None:
-        listen(len(chosen), len(chosen))
+    if on_progress is not None:
+        on_progress(len(chosen), len(chosen))
     return _recommended(simulated, slack)
 
 

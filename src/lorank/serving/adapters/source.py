@@ -33,13 +33,13 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class AtHand:
+class LocalSource:
     """Adapters made in this process; the versions are those of the objects."""
 
     packages: Mapping[str, Callable[[], Package]]
 
     @classmethod
-    def of(cls, adapters: Mapping[str, Adapter]) -> "AtHand":
+    def of(cls, adapters: Mapping[str, Adapter]) -> "LocalSource":
         """Serve the adapters as they are; each is on a model of its own, a copy of the base."""
         return cls({name: lambda own=own: Package(contents_of(own), Path("memory")) for name, own in adapters.items()})
 

@@ -30,10 +30,10 @@ from lorank.lowrank.targets import linear_layers
 from lorank.ranking.judges.causal import CausalJudge
 from lorank.ranking.judges.question import Question, Reply
 from lorank.serving.adapters.package import Package
-from lorank.serving.forward.loaded_adapter import Opened, base_member, open_package
-from lorank.serving.forward.lru import NoRoom, Residents
+from lorank.serving.forward.loaded_adapter import LoadedAdapter, base_member, open_package
+from lorank.serving.forward.lru import LRU, NoRoom
 from lorank.serving.forward.mixed import Layout, MixedModel, Tables
-from lorank.serving.forward.page_pool import Pool, page_width
+from lorank.serving.forward.page_pool import PagePool, page_width
 from lorank.serving.forward.segments import Current, Runs, Segments
 from lorank.serving.requests.engine import UnknownAdapter
 
@@ -91,12 +91,12 @@ class ActivatedModel:
         self.model = model.requires_grad_(False).eval()
         self.mixed = MixedModel(self.model, self.current)
         layers = {path: BaseLinear(module) for path, module in linear_layers(self.model).items()}
-        self.pool = Pool(
+        self.pool = PagePool(
             memory, page_width([base.in_features for base in layers.values()]), next(model.parameters()).device
         )
         self.layout = Layout.of(layers, self.pool)
         self._base = base_member(self.layout)
-        self.residents: Residents[Any] = Residents(unload=self._unload)
+        self.residents: LRU[Any] = LRU(unload=self._unload)
 
     def logits(self, ids: Sequence[int], adapter: str | None = None, *, reuse: bool = True) -> Tensor:
         """Return the logits [vocabulary] after the last of ``ids``.
@@ -134,7 +134,7 @@ class ActivatedModel:
         self.usage.saved += len(ids) if known else 0
         return found
 
-    def run(self, members: Sequence[tuple[Opened, int]], ids: Sequence[int], past: Any = None) -> Any:
+    def run(self, members: Sequence[tuple[LoadedAdapter, int]], ids: Sequence[int], past: Any = None) -> Any:
         """Return the model's output for ``ids``, whose tokens belong to ``members`` in turn, each so many."""
         members = [(member, count) for member, count in members if count]
         opened = [member for member, _ in members]
@@ -145,12 +145,14 @@ class ActivatedModel:
         with self.current.batch(opened, plain, tables, Segments(Runs(bounds), Runs(bounds))):
             return self.mixed.module(input_ids=inputs, past_key_values=past, use_cache=True)
 
-    def open(self, name: str) -> Opened:
+    def open(self, name: str) -> LoadedAdapter:
         """Return an adapter in memory."""
         package = self._known(name).package
         return self.residents.get(name, lambda: open_package(name, "", package, self.model, self.layout))
 
-    def _continued(self, ids: Sequence[int], start: int, prefix: list[tuple[Tensor, Tensor]], on: Opened) -> Tensor:
+    def _continued(
+        self, ids: Sequence[int], start: int, prefix: list[tuple[Tensor, Tensor]], on: LoadedAdapter
+    ) -> Tensor:
         from transformers import DynamicCache
 
         past = DynamicCache()
@@ -170,7 +172,7 @@ class ActivatedModel:
         return list(zip(held[::2], held[1::2]))
 
     def _unload(self, thing: Any) -> None:
-        if isinstance(thing, Opened):
+        if isinstance(thing, LoadedAdapter):
             thing.close(self.pool)
         else:
             self.pool.release(tensor for pair in thing for tensor in pair)

@@ -21,12 +21,12 @@ from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.serving.adapters.package import Package
 from lorank.serving.adapters.source import Source
 from lorank.serving.forward.grouping import bands_of, by_adapter, parts_of
-from lorank.serving.forward.loaded_adapter import Opened, base_member
-from lorank.serving.forward.loader import Shelf
+from lorank.serving.forward.loaded_adapter import LoadedAdapter, base_member
+from lorank.serving.forward.loader import AdapterLoader
 from lorank.serving.forward.lru import NoRoom
 from lorank.serving.forward.merged_copy import MergedCopy, Traffic, checked_share, merge_copy
 from lorank.serving.forward.mixed import Layout, MixedModel, Tables
-from lorank.serving.forward.page_pool import Pool, page_width
+from lorank.serving.forward.page_pool import PagePool, page_width
 from lorank.serving.forward.rows import PathReader, Reader, Rows, empty_values, rows_of
 from lorank.serving.forward.segments import Current, Segments, Unmixable
 from lorank.serving.requests.engine import Job, Scored
@@ -64,12 +64,12 @@ class Run:
 
 
 @catalogued("s-lora", area="adapters.serve", title="S-LoRA: Serving Thousands of Concurrent LoRA Adapters")
-class Bank:
+class MixedEngine:
     """An ``Engine``: scores jobs of many adapters on one base.
 
     Args:
         ranker: the base, a cross- or bi-encoder without an adapter on it; its parameters are frozen.
-        source: where adapters come from: a ``Store``, or ``AtHand``.
+        source: where adapters come from: a ``Store``, or ``LocalSource``.
         memory: bytes that adapters may take together, heads and statistics included.
         pinned: names that stay in memory once they are read.
         base_name: what the base is called in requests; the ranker's by default.
@@ -105,10 +105,10 @@ class Bank:
         self.model = MixedModel(ranker.module.requires_grad_(False).eval(), self.current)
         layers = {path: BaseLinear(module) for path, module in linear_layers(ranker.module).items()}
         widths = [size for base in layers.values() for size in (base.in_features, base.out_features)]
-        self.pool = Pool(memory, page_width(widths), ranker.device)
+        self.pool = PagePool(memory, page_width(widths), ranker.device)
         self.layout = Layout.of(layers, self.pool)
         self.reader = Reader(ranker, self.model.module, self.model.project)
-        self.shelf = Shelf(ranker, source, self.layout, self.pool, self.model.wrap)
+        self.shelf = AdapterLoader(ranker, source, self.layout, self.pool, self.model.wrap)
         self.residents = self.shelf.residents
         self.residents.pinned.update(pinned)
         self.mixes = True
@@ -167,7 +167,7 @@ class Bank:
         self, rows: Rows, values: np.ndarray, adapters: Sequence[str | None], errors: dict[str | None, LorankError]
     ) -> None:
         """Compute the values of all rows; adapters that turn out broken are added to ``errors``."""
-        waiting: list[tuple[Run, Opened]] = []
+        waiting: list[tuple[Run, LoadedAdapter]] = []
         budget = room = self.ranker.scoring_budget()
         bands, costs = bands_of(rows.lengths, packs=self.reader.packs)
         for adapter, own in by_adapter(rows, adapters, bands, present=self.residents.__contains__):
@@ -228,11 +228,11 @@ class Bank:
     def acquire(
         self,
         adapter: str | None,
-        waiting: list[tuple[Run, Opened]],
+        waiting: list[tuple[Run, LoadedAdapter]],
         rows: Rows,
         values: np.ndarray,
         errors: dict[str | None, LorankError],
-    ) -> Opened | None:
+    ) -> LoadedAdapter | None:
         """Return the adapter in memory, flushing the rows that wait where it does not fit beside theirs."""
         if adapter is None:
             return self._base
@@ -252,7 +252,11 @@ class Bank:
         return opened
 
     def flush(
-        self, rows: Rows, values: np.ndarray, waiting: list[tuple[Run, Opened]], errors: dict[str | None, LorankError]
+        self,
+        rows: Rows,
+        values: np.ndarray,
+        waiting: list[tuple[Run, LoadedAdapter]],
+        errors: dict[str | None, LorankError],
     ) -> None:
         """Compute the rows that wait, in one forward, and let their adapters go."""
         if not waiting:
@@ -267,7 +271,7 @@ class Bank:
                     self.residents.let_go(run.adapter)
             waiting.clear()
 
-    def forward_together(self, rows: Rows, values: np.ndarray, waiting: list[tuple[Run, Opened]]) -> bool:
+    def forward_together(self, rows: Rows, values: np.ndarray, waiting: list[tuple[Run, LoadedAdapter]]) -> bool:
         """Compute the rows that wait in one forward; False where that fails, and each adapter must be tried alone."""
         try:
             self.forward(rows, values, waiting)
@@ -281,7 +285,7 @@ class Bank:
         return True
 
     def forward_alone(
-        self, rows: Rows, values: np.ndarray, one: tuple[Run, Opened], errors: dict[str | None, LorankError]
+        self, rows: Rows, values: np.ndarray, one: tuple[Run, LoadedAdapter], errors: dict[str | None, LorankError]
     ) -> None:
         """Compute the rows of one adapter; what it raises is its own error, the base's is everybody's."""
         name = one[0].adapter
@@ -294,7 +298,7 @@ class Bank:
             self.shelf.refuse(name, one[1].version, broken)
             errors[name] = broken
 
-    def forward(self, rows: Rows, values: np.ndarray, group: Sequence[tuple[Run, Opened]]) -> None:
+    def forward(self, rows: Rows, values: np.ndarray, group: Sequence[tuple[Run, LoadedAdapter]]) -> None:
         """Compute the rows of ``group`` in one forward."""
         group = sorted(group, key=lambda one: (bool(one[1].forms), -rows.lengths[one[0].rows].mean()))
         members = [opened for _, opened in group]

@@ -14,11 +14,11 @@ from lorank.lowrank.forms import Factors, Form
 from lorank.lowrank.scaling import scaling_rule
 from lorank.serving.adapters.package import Package
 from lorank.serving.forward.mixed import Layout
-from lorank.serving.forward.page_pool import Full, Pool
+from lorank.serving.forward.page_pool import Full, PagePool
 
 
 @dataclass
-class Opened:
+class LoadedAdapter:
     """One adapter as the layers read it; ``version`` is that of the files it was read from."""
 
     name: str
@@ -31,19 +31,21 @@ class Opened:
     heads: dict[str, nn.Module] = field(default_factory=dict)
     held: list[Tensor] = field(default_factory=list)
 
-    def close(self, pool: Pool) -> None:
+    def close(self, pool: PagePool) -> None:
         """Give back all pages."""
         pool.give(self.pages)
         pool.release(self.held)
         self.pages, self.held = self.pages[:0], []
 
 
-def base_member(layout: Layout) -> Opened:
+def base_member(layout: Layout) -> LoadedAdapter:
     """Return the member of a batch that changes nothing: the base itself."""
-    return Opened("", "", None, torch.zeros(0, layout.width, dtype=torch.int64), np.zeros(len(layout.place), np.int64))
+    return LoadedAdapter(
+        "", "", None, torch.zeros(0, layout.width, dtype=torch.int64), np.zeros(len(layout.place), np.int64)
+    )
 
 
-def open_package(name: str, version: str, package: Package, module: nn.Module, layout: Layout) -> Opened:
+def open_package(name: str, version: str, package: Package, module: nn.Module, layout: Layout) -> LoadedAdapter:
     """Put an adapter into the pool; ``Full`` leaves nothing taken."""
     forms: dict[str, Form] = {}
     factors = plain_factors(package.contents)
@@ -94,7 +96,7 @@ def as_plain(forms: Mapping[str, Form]) -> dict[str, Factors] | None:
     return factors
 
 
-def take_factors(opened: Opened, factors: Mapping[str, Factors], layout: Layout) -> None:
+def take_factors(opened: LoadedAdapter, factors: Mapping[str, Factors], layout: Layout) -> None:
     """Copy factors into pages, the scale into B, and note the pages in the adapter's table."""
     pool, lines = layout.pool, []
     for A, B, scaling in factors.values():
@@ -131,7 +133,7 @@ def own_head(module: nn.Module, path: str, tensors: Mapping[str, Tensor]) -> nn.
     return copy.deepcopy(base, instead).eval()
 
 
-def move_into(part: nn.Module, pool: Pool, held: list[Tensor]) -> None:
+def move_into(part: nn.Module, pool: PagePool, held: list[Tensor]) -> None:
     """Move every tensor of ``part``, saved or not, into the pool; one that several parts share moves once."""
     homes = {tensor.data_ptr() for tensor in held}
     for tensor in (*part.parameters(), *part.buffers()):

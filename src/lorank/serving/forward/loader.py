@@ -8,10 +8,10 @@ from lorank.errors import DataError, LorankError
 from lorank.ranking.scorers.bi_encoder import BiEncoder
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.serving.adapters.source import Source
-from lorank.serving.forward.loaded_adapter import Opened, open_package
-from lorank.serving.forward.lru import Residents
+from lorank.serving.forward.loaded_adapter import LoadedAdapter, open_package
+from lorank.serving.forward.lru import LRU
 from lorank.serving.forward.mixed import Layout
-from lorank.serving.forward.page_pool import Full, Pool
+from lorank.serving.forward.page_pool import Full, PagePool
 
 logger = logging.getLogger("lorank")
 
@@ -21,17 +21,17 @@ REMEMBERED = 10_000
 """Broken adapters that are remembered."""
 
 
-class Shelf:
+class AdapterLoader:
     """Opens adapters of ``source`` on ``ranker``'s base; what is opened lies in ``pool`` until others need the room.
 
     ``wrap`` is told the paths of modules that an adapter brings whole.
     """
 
     def __init__(
-        self, ranker: TrainableRanker, source: Source, layout: Layout, pool: Pool, wrap: Callable[[str], object]
+        self, ranker: TrainableRanker, source: Source, layout: Layout, pool: PagePool, wrap: Callable[[str], object]
     ) -> None:
         self.ranker, self.source, self.layout, self.pool, self.wrap = ranker, source, layout, pool, wrap
-        self.residents: Residents[Opened] = Residents(unload=lambda opened: opened.close(pool))
+        self.residents: LRU[LoadedAdapter] = LRU(unload=lambda opened: opened.close(pool))
         self._broken: dict[str, tuple[str, LorankError]] = {}
         self._versions: dict[str, str] = {}
 
@@ -56,7 +56,7 @@ class Shelf:
         known = self._broken.get(name)
         return known[1] if known is not None and known[0] == version else None
 
-    def open(self, name: str) -> Opened:
+    def open(self, name: str) -> LoadedAdapter:
         """Return the adapter called ``name``, read anew where its files have changed."""
         version = self.version(name)
         present = self.residents.peek(name)
@@ -64,7 +64,7 @@ class Shelf:
             self.residents.drop(name)
         return self.residents.get(name, lambda: self._load(name, version))
 
-    def _load(self, name: str, version: str) -> Opened:
+    def _load(self, name: str, version: str) -> LoadedAdapter:
         """Read an adapter and put it into the pool; what is wrong with it is remembered until its files change."""
         known = self._broken.get(name)
         if known is not None and known[0] == version:

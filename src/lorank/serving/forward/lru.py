@@ -26,7 +26,7 @@ class Counts:
 
 
 @dataclass
-class Residents(Generic[Thing]):
+class LRU(Generic[Thing]):
     """Things by key, in order of use; ``unload`` gives back the memory of one.
 
     >>> residents = Residents(unload=lambda thing: None)

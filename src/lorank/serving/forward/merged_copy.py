@@ -17,7 +17,7 @@ from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.layer import replace_module
 from lorank.serving.adapters.package import Package
-from lorank.serving.forward.loaded_adapter import Opened
+from lorank.serving.forward.loaded_adapter import LoadedAdapter
 from lorank.serving.forward.mixed import Layout, Tables
 from lorank.serving.forward.rows import PathReader, Reader
 
@@ -70,7 +70,7 @@ def checked_share(share: float | None) -> float | None:
 
 
 @torch.no_grad()
-def merge_copy(opened: Opened, ranker: object, layout: Layout, scored_by: str | None = None) -> MergedCopy:
+def merge_copy(opened: LoadedAdapter, ranker: object, layout: Layout, scored_by: str | None = None) -> MergedCopy:
     """Return a copy of the ranker's model with ``opened`` merged into it; the model itself is not touched.
 
     ``scored_by`` names the scoring path that reads it; None: the ranker's own way.
@@ -96,7 +96,7 @@ def merge_copy(opened: Opened, ranker: object, layout: Layout, scored_by: str | 
     return MergedCopy(opened.name, opened.version, opened.package, reader, size)
 
 
-def changes(opened: Opened, base: nn.Module, layout: Layout) -> list[tuple[str, Tensor]]:
+def changes(opened: LoadedAdapter, base: nn.Module, layout: Layout) -> list[tuple[str, Tensor]]:
     """Return dW [out, in] of each layer that the adapter changes."""
     if opened.forms:
         weights = ((path, BaseLinear(base.get_submodule(path)).weight) for path in opened.forms)

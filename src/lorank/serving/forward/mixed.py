@@ -22,7 +22,7 @@ from lorank.lowrank.forms import Form
 from lorank.lowrank.layer import Adapted, replace_module
 from lorank.lowrank.product import compute_dtype
 from lorank.lowrank.targets import linear_layers
-from lorank.serving.forward.page_pool import Pool
+from lorank.serving.forward.page_pool import PagePool
 from lorank.serving.forward.products import Stack, add_updates, folded, worth_folding
 from lorank.serving.forward.segments import Current
 
@@ -44,13 +44,13 @@ class Member(Protocol):
 class Layout:
     """Where the pages of each layer stand in an adapter's table: ``columns[path]`` is (begin, B's begin, end)."""
 
-    pool: Pool
+    pool: PagePool
     columns: dict[str, tuple[int, int, int]]
     place: dict[str, int]
     sizes: dict[str, tuple[int, int]]
 
     @classmethod
-    def of(cls, layers: dict[str, BaseLinear], pool: Pool) -> "Layout":
+    def of(cls, layers: dict[str, BaseLinear], pool: PagePool) -> "Layout":
         """Lay out the pages of ``layers`` by path."""
         columns, at = {}, 0
         for path, base in layers.items():

@@ -33,7 +33,7 @@ class Full(Exception):
     """The pool has not that many free pages, or none so many side by side."""
 
 
-class Pool:
+class PagePool:
     """Pages of ``width`` float32 numbers within ``limit`` bytes, on the model's device.
 
     >>> pool = Pool(limit=4 * 8 * 5, width=8)

@@ -14,10 +14,10 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from lorank import __version__
-from lorank.serving.http.middleware import ClientGone, Intake, fault, unless_gone
+from lorank.serving.http.middleware import ClientGone, RequestMiddleware, fault, unless_gone
 from lorank.serving.requests import answers
 from lorank.serving.requests.engine import Engine
-from lorank.serving.requests.keys import Keys, OpenHouse
+from lorank.serving.requests.keys import Keys, NoKeys
 from lorank.serving.requests.limits import Limits
 from lorank.serving.requests.metrics import Metrics
 from lorank.serving.requests.refusal import Refusal
@@ -41,7 +41,7 @@ STREAMED = {200: {"content": {NDJSON: {"schema": {"type": "string"}}}}}
 ROUTES = "POST /v1/rerank, /v2/rerank, /rerank and GET /v1/models, /health, /metrics"
 
 
-def make_app(engine: Engine, keys: Keys | OpenHouse | None = None, limits: Limits | None = None) -> Intake:
+def make_app(engine: Engine, keys: Keys | NoKeys | None = None, limits: Limits | None = None) -> RequestMiddleware:
     """Return the ASGI application that serves ``engine``; it starts and stops with its lifespan."""
     service = Service(engine, limits or Limits(), Metrics())
 
@@ -63,7 +63,7 @@ def make_app(engine: Engine, keys: Keys | OpenHouse | None = None, limits: Limit
     _add_reranking(app, service)
     _add_state(app, service)
     _add_refusals(app, service.metrics)
-    return Intake(app, service, keys or OpenHouse(), routes=frozenset(route.path for route in app.routes))
+    return RequestMiddleware(app, service, keys or NoKeys(), routes=frozenset(route.path for route in app.routes))
 
 
 def _add_reranking(app: FastAPI, service: Service) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lorank.serving.requests.keys import ANYBODY, Keys, OpenHouse
+from lorank.serving.requests.keys import ANYBODY, Keys, NoKeys
 from lorank.serving.requests.refusal import Refusal, shown
 from lorank.serving.requests.service import Service
 
@@ -28,13 +28,13 @@ DISCARD_S = 2.0
 """A client that sends too much is listened to so long, since many read no answer before they have sent all."""
 
 
-class Intake:
+class RequestMiddleware:
     """The layer around ``app``; metrics name the paths in ``routes``, and others together.
 
     ``active`` is the number of requests that are not answered yet, ``held`` the bytes of their bodies.
     """
 
-    def __init__(self, app: ASGIApp, service: Service, keys: Keys | OpenHouse, routes: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, service: Service, keys: Keys | NoKeys, routes: frozenset[str]) -> None:
         self.app, self.service, self.keys, self.routes = app, service, keys, routes
         self.limits, self.metrics = service.limits, service.metrics
         self.active = self.held = 0

@@ -15,7 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lorank.errors import LorankError
-from lorank.serving.http.middleware import Intake
+from lorank.serving.http.middleware import RequestMiddleware
 
 logger = logging.getLogger("lorank.serving")
 
@@ -26,7 +26,9 @@ HEADERS_S = 10.0
 class Server(uvicorn.Server):
     """A uvicorn server that drains before it stops; ``say`` hears its address once it listens."""
 
-    def __init__(self, application: Intake, host: str, port: int, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, application: RequestMiddleware, host: str, port: int, say: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.application, self.say, self.stop_at = application, say, float("inf")
         super().__init__(
             uvicorn.Config(

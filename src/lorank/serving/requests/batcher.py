@@ -18,7 +18,7 @@ from lorank.errors import LorankError
 from lorank.serving.requests.engine import Engine, Job, Scored, UnknownAdapter
 from lorank.serving.requests.limits import Limits
 from lorank.serving.requests.metrics import Metrics
-from lorank.serving.requests.queue import Queue, Slice, Waiting
+from lorank.serving.requests.queue import PendingList, Queue, Slice
 from lorank.serving.requests.refusal import Refusal, broken
 
 logger = logging.getLogger("lorank.serving")
@@ -59,7 +59,7 @@ class Batcher:
             Refusal: 404 no such adapter, 429 too much waits, 503 stopping or broken, 504 not in time.
         """
         self.admit(caller, int(costs.sum()))
-        request = Waiting(caller, job, costs, deadline)
+        request = PendingList(caller, job, costs, deadline)
         self.queue.add(request)
         self._arrived.set()
         try:
@@ -99,7 +99,7 @@ class Batcher:
             return FIRST_BATCH
         return int(min(max(self.speed * self.limits.latency_ms / 4000, LEAST_BATCH), MOST_BATCH))
 
-    async def _next(self, request: Waiting) -> Slice:
+    async def _next(self, request: PendingList) -> Slice:
         try:
             async with asyncio.timeout_at(request.deadline):
                 done = await request.done.get()
@@ -153,7 +153,7 @@ class Batcher:
                 return [error]
         return [answer for job in jobs for answer in self._score([job])]
 
-    def _deliver(self, request: Waiting, place: tuple[int, int], answer: Scored | Exception) -> None:
+    def _deliver(self, request: PendingList, place: tuple[int, int], answer: Scored | Exception) -> None:
         if request.gone:
             return
         if isinstance(answer, Exception):

@@ -45,7 +45,7 @@ class Caller:
 ANYBODY = Caller("")
 
 
-class OpenHouse:
+class NoKeys:
     """A server without keys: everybody may call everything."""
 
     def caller(self, authorization: str | None) -> Caller:
@@ -96,14 +96,14 @@ class KeyFile(Keys):
             logger.error("keys are kept as they were: %s", error)
 
 
-def open_keys(path: str | Path | None) -> Keys | OpenHouse:
+def open_keys(path: str | Path | None) -> Keys | NoKeys:
     """Return the keys of a file, else those of LORANK_API_KEYS, else none: everybody may call."""
     if path is not None:
         if not Path(path).is_file():
             raise LorankError(f"{path}: no such key file; make one with `lorank key NAME --keys {path}`")
         return KeyFile(path)
     told = os.environ.get(ENVIRONMENT)
-    return OpenHouse() if told is None else Keys(read_keys(told.replace(";", "\n"), ENVIRONMENT))
+    return NoKeys() if told is None else Keys(read_keys(told.replace(";", "\n"), ENVIRONMENT))
 
 
 def read_keys(text: str, source: str | Path) -> list[tuple[str, Caller]]:

@@ -26,7 +26,7 @@ LONG_SHARE = 8
 
 
 @dataclass(eq=False)
-class Waiting:
+class PendingList:
     """One list that waits.
 
     Args:
@@ -83,10 +83,10 @@ class Rings:
 
     def __init__(self) -> None:
         self.callers: deque[str] = deque()
-        self.requests: dict[str, deque[Waiting]] = {}
+        self.requests: dict[str, deque[PendingList]] = {}
         self.count = 0
 
-    def add(self, request: Waiting) -> None:
+    def add(self, request: PendingList) -> None:
         """Put a request at the end of its caller's ring."""
         if request.caller not in self.requests:
             self.requests[request.caller] = deque()
@@ -94,7 +94,7 @@ class Rings:
         self.requests[request.caller].append(request)
         self.count += 1
 
-    def remove(self, request: Waiting) -> bool:
+    def remove(self, request: PendingList) -> bool:
         """Take a request out, if it waits here; return whether it did."""
         ring = self.requests.get(request.caller)
         if ring is None or request not in ring:
@@ -103,9 +103,9 @@ class Rings:
         self._left(request.caller)
         return True
 
-    def take(self, batch_cost: int, slice_cost: int) -> dict[Waiting, tuple[int, int]]:
+    def take(self, batch_cost: int, slice_cost: int) -> dict[PendingList, tuple[int, int]]:
         """Return the ranges of the next batch, at least one document where any waits."""
-        batch: dict[Waiting, tuple[int, int]] = {}
+        batch: dict[PendingList, tuple[int, int]] = {}
         room = batch_cost
         while self.callers and (room > 0 or not batch):
             caller = self.callers[0]
@@ -125,7 +125,7 @@ class Rings:
         """Return how many requests of a caller wait."""
         return len(self.requests.get(caller, ()))
 
-    def __iter__(self) -> Iterator[Waiting]:
+    def __iter__(self) -> Iterator[PendingList]:
         return iter([request for ring in self.requests.values() for request in ring])
 
     def _left(self, caller: str) -> None:
@@ -146,19 +146,19 @@ class Queue:
         """How many requests wait."""
         return self.short.count + self.long.count
 
-    def add(self, request: Waiting) -> None:
+    def add(self, request: PendingList) -> None:
         """Put a newcomer at the end of its ring."""
         self.short.add(request)
 
-    def remove(self, request: Waiting) -> None:
+    def remove(self, request: PendingList) -> None:
         """Take a request out, if it still waits."""
         self.short.remove(request)
         self.long.remove(request)
 
-    def take(self, cost: int) -> dict[Waiting, tuple[int, int]]:
+    def take(self, cost: int) -> dict[PendingList, tuple[int, int]]:
         """Return the ranges of the next batch of about ``cost`` tokens; at least a document, where any waits."""
         slice_cost = math.ceil(cost / SLICES)
-        batch: dict[Waiting, tuple[int, int]] = {}
+        batch: dict[PendingList, tuple[int, int]] = {}
         for rings, full in ((self.long, math.ceil(cost / LONG_SHARE)), (self.short, cost), (self.long, cost // 2)):
             room = full - sum(int(r.ahead[stop] - r.ahead[start]) for r, (start, stop) in batch.items())
             if room > 0 or not batch:
@@ -177,5 +177,5 @@ class Queue:
         """Return how many requests of a caller wait."""
         return self.short.of(caller) + self.long.of(caller)
 
-    def __iter__(self) -> Iterator[Waiting]:
+    def __iter__(self) -> Iterator[PendingList]:
         return iter([*self.short, *self.long])

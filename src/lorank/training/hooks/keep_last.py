@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lorank.ranking.losses import Loss, wants_of
+from lorank.ranking.losses import Loss, requirements_of
 from lorank.training.hooks.hook import Hook, Progress
 
 
@@ -20,7 +20,7 @@ def keep_last(loss: Loss, held_out: Any) -> list[Hook]:
     Supervised fine-tuning is such a loss: a prompt's only reply is ranked first whatever the weights are, and the first
     of equals would be the weights before training.
     """
-    if held_out is None or "outside" not in wants_of(loss):
+    if held_out is None or "outside" not in requirements_of(loss):
         return []
     told_apart = any(each.labels.max() > each.labels.min() for each in held_out.epoch(0))
     return [] if told_apart else [KeepLast()]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lorank.errors import UsageError
-from lorank.ranking.losses import Loss, wants_of
+from lorank.ranking.losses import Loss, requirements_of
 from lorank.ranking.losses import loss as named_loss
 from lorank.ranking.losses.ofs_dpo import FastSlowDPO
 from lorank.ranking.scorers.ranker import TrainableRanker
@@ -105,7 +105,7 @@ class FastSlow(Hook):
 
 def fast_slow(loss: Loss, ranker: TrainableRanker, settings: OptimizerSettings) -> list[Hook]:
     """Return the hook that a loss with a slow module needs."""
-    return [FastSlow(loss, ranker, settings)] if "slow" in wants_of(loss) else []  # type: ignore[arg-type]
+    return [FastSlow(loss, ranker, settings)] if "slow" in requirements_of(loss) else []  # type: ignore[arg-type]
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:

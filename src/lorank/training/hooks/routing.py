@@ -12,7 +12,7 @@ from lorank.lowrank.routing import Conditions, conditions, context, preference_s
 from lorank.training.hooks.hook import Hook, Progress
 
 
-class Telling(Hook):
+class RoutingContext(Hook):
     """Sets the routers' context for each step; a hook of `train` or `fit`.
 
     ``what`` maps (step counted from 0, steps) to the step's conditions, and to nothing else: then a resumed run is the
@@ -33,9 +33,9 @@ class Telling(Hook):
         self._open.close()
 
 
-def sweeping(tasks: int, points: int = 5) -> Telling:
+def sweeping(tasks: int, points: int = 5) -> RoutingContext:
     """Return the hook that sweeps PaLoRA's preferences over the simplex of ``tasks``, from its middle outwards."""
-    return Telling(lambda step, steps: Conditions(preferences=preference_schedule(step, steps, tasks, points)))
+    return RoutingContext(lambda step, steps: Conditions(preferences=preference_schedule(step, steps, tasks, points)))
 
 
 def preferred(losses: Sequence[Callable[..., Tensor]]) -> Callable[..., Tensor]:

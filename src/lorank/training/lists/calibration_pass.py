@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from lorank.lowrank.starts import Statistics
+from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.training.lists.list_loss import Lists, Loss, batches_an_epoch, deterministic, list_loss, lists_at
 from lorank.training.settings import OptimizerSettings
 
 KINDS = ("inputs", "gradient", "fisher")
-Listen = Callable[[int, int], None]
 
 
 @dataclass
@@ -61,7 +61,7 @@ def calibrate(
     batches: int = 8,
     rows: int = 1024,
     seed: int = 0,
-    listen: Listen = lambda done, total: None,
+    on_progress: ProgressCallback = lambda done, total: None,
 ) -> dict[str, Statistics]:
     """Return statistics of ``kinds`` (``inputs``, ``gradient``, ``fisher``) by layer path.
 
@@ -90,7 +90,7 @@ def calibrate(
             if graded:
                 gradients = torch.autograd.grad(value, [layer.weight for layer in layers.values()], allow_unused=True)
                 _accumulate(sums, dict(zip(layers, gradients, strict=True)), count)
-            listen(index + 1, count)
+            on_progress(index + 1, count)
     found: dict[str, dict[str, Tensor]] = {path: {} for path in layers}
     for path in layers:
         if "inputs" in kinds and seen[path].rows:

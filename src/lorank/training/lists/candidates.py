@@ -1,6 +1,5 @@
 """First-stage candidates for training: found by BM25 or a fusion, taken from a run, or given with the data."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from lorank.data.candidates import from_run
 from lorank.data.collection import Collection, Split
 from lorank.data.trec import read_run
 from lorank.errors import UsageError
+from lorank.progress import StageCallback
 from lorank.ranking.scorers.bi_encoder import BiEncoder
 from lorank.ranking.scorers.bm25 import BM25Statistics
 from lorank.ranking.scorers.ranker import TrainableRanker
@@ -18,8 +18,6 @@ from lorank.ranking.types import Run
 from lorank.training.lists.retrieval import bm25_index, dense_run, fused, fusion_weights
 from lorank.training.settings import Recipe
 from lorank.tuned.first_stage import Component, FirstStage
-
-Listen = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Candidates:
 
 
 def find_candidates(
-    data: Collection, recipe: Recipe, ranker: TrainableRanker, free: Split | None, listen: Listen
+    data: Collection, recipe: Recipe, ranker: TrainableRanker, free: Split | None, on_progress: StageCallback
 ) -> Candidates:
     """Return candidates for the training (and free) queries and for dev, as ``recipe.offset`` says."""
     source = recipe.offset.source
@@ -50,8 +48,8 @@ def find_candidates(
         return _given(data, source)
     queries = data.train.queries | ({} if free is None else free.queries)
     if source in FINDERS:
-        return FINDERS[source](data, queries, recipe, ranker, listen)
-    return _from_file(data, queries, Path(source), recipe, ranker, listen)
+        return FINDERS[source](data, queries, recipe, ranker, on_progress)
+    return _from_file(data, queries, Path(source), recipe, ranker, on_progress)
 
 
 def _given(data: Collection, source: str) -> Candidates:
@@ -67,41 +65,41 @@ def _given(data: Collection, source: str) -> Candidates:
 
 
 def _given_or_bm25(
-    data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker, listen: Listen
+    data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker, on_progress: StageCallback
 ) -> Candidates:
     """Take the lists of training rows as they are; find candidates for texts that come without."""
     train, dev = data.train.candidates, data.dev.candidates
     if train is None or dev is None or len(queries) > len(data.train.queries):
-        return _bm25(data, queries, recipe, ranker, listen)
+        return _bm25(data, queries, recipe, ranker, on_progress)
     return Candidates(train, dev, whole=True)
 
 
 def _bm25(
-    data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker, listen: Listen
+    data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker, on_progress: StageCallback
 ) -> Candidates:
-    train, dev, statistics = _bm25_runs(data, queries, recipe, listen)
+    train, dev, statistics = _bm25_runs(data, queries, recipe, on_progress)
     first_stage = FirstStage("bm25", (Component("bm25"),), statistics)
     return Candidates(train, dev, fitted_on_dev(first_stage, data, dev), "BM25")
 
 
 def _none(
-    data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker, listen: Listen
+    data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker, on_progress: StageCallback
 ) -> Candidates:
-    train, dev, _ = _bm25_runs(data, queries, recipe, listen)
+    train, dev, _ = _bm25_runs(data, queries, recipe, on_progress)
     return Candidates(train, dev, None, "BM25, for candidates only")
 
 
 def _fusion(
-    data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker, listen: Listen
+    data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker, on_progress: StageCallback
 ) -> Candidates:
     """Fuse BM25 with the base as a bi-encoder, before it is adapted; weights chosen on dev."""
     encoder = ranker if isinstance(ranker, BiEncoder) else BiEncoder(ranker.base, dtype="auto")
     depth, both = recipe.lists.depth, queries | data.dev.queries
-    listen("BM25", 0, 1)
+    on_progress("BM25", 0, 1)
     index = bm25_index(data)
     bm25 = index.search(both, depth)
-    listen("BM25", 1, 1)
-    dense = dense_run(encoder, data, both, depth, partial(listen, "encode the documents"))
+    on_progress("BM25", 1, 1)
+    dense = dense_run(encoder, data, both, depth, partial(on_progress, "encode the documents"))
     return fusion_candidates(data, encoder, bm25, dense, index.statistics, depth)[0]
 
 
@@ -128,7 +126,12 @@ FINDERS = {"auto": _given_or_bm25, "bm25": _bm25, "none": _none, "fusion": _fusi
 
 
 def _from_file(
-    data: Collection, queries: dict[str, str], path: Path, recipe: Recipe, ranker: TrainableRanker, listen: Listen
+    data: Collection,
+    queries: dict[str, str],
+    path: Path,
+    recipe: Recipe,
+    ranker: TrainableRanker,
+    on_progress: StageCallback,
 ) -> Candidates:
     if not path.is_file():
         raise UsageError(f"--offset {path}: no such run file; give a run, or one of {', '.join(FINDERS)}")
@@ -149,13 +152,13 @@ def _from_file(
     return Candidates(train, dev, fitted_on_dev(first_stage, data, dev), f"run {path.name}")
 
 
-def _bm25_runs(data: Collection, queries: dict[str, str], recipe: Recipe, listen: Listen) -> tuple:
-    listen("BM25", 0, 2)
+def _bm25_runs(data: Collection, queries: dict[str, str], recipe: Recipe, on_progress: StageCallback) -> tuple:
+    on_progress("BM25", 0, 2)
     index = bm25_index(data)
-    listen("BM25", 1, 2)
+    on_progress("BM25", 1, 2)
     train = index.search(queries, recipe.lists.depth)
     dev = index.search(data.dev.queries, recipe.lists.depth)
-    listen("BM25", 2, 2)
+    on_progress("BM25", 2, 2)
     return train, dev, index.statistics
 
 

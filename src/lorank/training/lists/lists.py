@@ -19,7 +19,7 @@ class CandidateLists:
     """The training queries, each with its judged documents and drawn negatives.
 
     ``query_at`` maps query id to its position in the ranker's prepared inputs; ``offset`` holds
-    standardised first-stage scores where the correction is trained on top of them. ``wants`` is what the loss
+    standardised first-stage scores where the correction is trained on top of them. ``requires`` is what the loss
     takes beyond lists, and ``reference`` a run whose scores serve it as the reference.
     """
 
@@ -33,7 +33,7 @@ class CandidateLists:
     share: bool
     seed: int
     offset: Run | None = None
-    wants: frozenset[str] = frozenset()
+    requires: frozenset[str] = frozenset()
     reference: Run | None = None
     _drawn: tuple[int, list[TrainingList]] | None = field(default=None, init=False, repr=False)
     _relevant: dict[str, frozenset[int]] = field(default_factory=dict, init=False, repr=False)
@@ -54,7 +54,7 @@ class CandidateLists:
                 positives=self.positives,
                 negatives=self.negatives,
                 spare=self.spare,
-                empty="outside" in self.wants,
+                empty="outside" in self.requires,
                 rng=rng,
             )
             placed = [replace(each, first_stage=self._offset_of(each)) for each in drawn]
@@ -69,7 +69,9 @@ class CandidateLists:
         else:
             batch = padded(lists, self.query_at)
         epoch = 0 if self._drawn is None else self._drawn[0]
-        return replace(batch, weights=self._weights(lists), extras=made_extras(self.wants, self, lists, batch, epoch))
+        return replace(
+            batch, weights=self._weights(lists), extras=made_extras(self.requires, self, lists, batch, epoch)
+        )
 
     def _weights(self, lists: Sequence[TrainingList]) -> Tensor | None:
         weights = self.split.weights

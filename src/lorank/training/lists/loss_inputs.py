@@ -20,7 +20,7 @@ from lorank.data.collection import Collection, Split
 from lorank.data.trec import read_run
 from lorank.errors import DataError, UsageError
 from lorank.lowrank import Adapter
-from lorank.ranking.losses import Loss, wants_of
+from lorank.ranking.losses import Loss, requirements_of
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.types import Run
@@ -112,10 +112,10 @@ def reference_run(path: str, split: Split) -> Run | None:
 
 
 def made_extras(
-    wants: frozenset[str], source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int
+    requires: frozenset[str], source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int
 ) -> dict[str, Tensor]:
-    """Return what ``wants`` names of a batch, less what only the ranker can say."""
-    made = {want: MAKERS[want](source, lists, batch, epoch) for want in sorted(wants)}
+    """Return what ``requires`` names of a batch, less what only the ranker can say."""
+    made = {want: MAKERS[want](source, lists, batch, epoch) for want in sorted(requires)}
     return {want: value for want, value in made.items() if value is not None}
 
 
@@ -128,7 +128,7 @@ def extras_for(
 ) -> Mapping[str, Tensor]:
     """Return all that ``loss`` wants of a batch; call it before the ranker's own pass, whose graph it would break."""
     given = dict(batch.extras)
-    for want in OF_THE_RANKER & wants_of(loss) - given.keys():
+    for want in OF_THE_RANKER & requirements_of(loss) - given.keys():
         with getattr(ranker, want, nullcontext)(), scoring(ranker.module), precision():
             scores = ranker.forward(inputs, batch.queries, batch.documents, batch.mask).float()
         given[want] = scores.clone() if batch.first_stage is None else scores + batch.first_stage
@@ -175,5 +175,5 @@ def remember_beginning(
             "a log-ratio needs the model as it was before training: choose a low-rank adapter, which is "
             "switched off for that, or view='head'"
         )
-    if adapter is not None or "reference" in wants_of(loss):
+    if adapter is not None or "reference" in requirements_of(loss):
         ranker.reference = Beginning(trained, adapter).restored

@@ -1,20 +1,20 @@
 """First-stage runs over a collection: BM25, a bi-encoder, or their fusion with weights chosen on dev."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from lorank.data.collection import Collection, Split
 from lorank.errors import UsageError
+from lorank.progress import ProgressCallback
 from lorank.ranking.consensus.fusion import fuse, tune_weights
 from lorank.ranking.metrics.measures import mean_of
 from lorank.ranking.scorers.bi_encoder import BiEncoder
 from lorank.ranking.scorers.bm25 import BM25
 from lorank.ranking.types import Run
 
-Listen = Callable[[int, int], None]
 FUSION_GRID = 21
 
 
@@ -41,11 +41,15 @@ def require_texts(collection: Collection) -> None:
 
 
 def dense_run(
-    encoder: BiEncoder, collection: Collection, queries: Mapping[str, str], depth: int, listen: Listen | None = None
+    encoder: BiEncoder,
+    collection: Collection,
+    queries: Mapping[str, str],
+    depth: int,
+    on_progress: ProgressCallback | None = None,
 ) -> Run:
     """Return the ``depth`` documents nearest to each query, all documents searched exactly."""
     require_texts(collection)
-    documents = encoder.encode(collection.documents, listen=listen)
+    documents = encoder.encode(collection.documents, on_progress=on_progress)
     return nearest(
         encoder.encode(list(queries.values()), query=True), documents, list(queries), collection.document_ids, depth
     )

@@ -60,15 +60,15 @@ def train(
     hooks: Sequence[Hook] = (),
     held_out: Lists | None = None,
     make_optimizer: MakeOptimizer = adamw,
-    listen: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
     resume: bool = False,
 ) -> Outcome:
     """Train ``weights`` and leave the best ones (by dev nDCG@10) in place.
 
     ``inputs`` is what ``ranker.prepare`` gave; ``folder`` receives metrics.jsonl and checkpoints/;
     ``evaluate`` returns dev measures and is called ``settings.evaluations`` times; ``held_out`` are lists that
-    hooks may take a loss on and that are never trained on; ``make_optimizer`` gets the parameter groups; ``listen``
-    hears of every step. With ``resume`` the newest checkpoint is taken up, if there is one. Raises LorankError when
+    hooks may take a loss on and that are never trained on; ``make_optimizer`` gets the parameter groups;
+    ``on_progress`` is called at every step. With ``resume`` the newest checkpoint is taken up, if there is one. Raises LorankError when
     the loss is not finite.
     """
     accelerator = Accelerator()
@@ -100,12 +100,12 @@ def train(
         now = time.monotonic()
         run.progress.seconds += now - last_tick
         last_tick = now
-        listen(run.progress)
+        on_progress(run.progress)
         if run.progress.step in evaluations:
             journal.write(_training_line(run))
             if evaluate is not None:
                 _evaluate(run, evaluate, weights, journal, folder, settings, hooks)
-                listen(run.progress)
+                on_progress(run.progress)
             run.progress.seconds += time.monotonic() - last_tick
             last_tick = time.monotonic()
         due = time.monotonic() - last_saved >= settings.checkpoint_seconds

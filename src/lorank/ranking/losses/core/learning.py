@@ -22,7 +22,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from lorank.ranking.losses.core.registry import EXTRAS, LOSSES, loss, wants_of
+from lorank.ranking.losses.core.registry import EXTRAS, LOSSES, loss, requirements_of
 
 Learning = Literal["pointwise", "pairwise", "listwise"]
 LEARNING: tuple[str, ...] = get_args(Learning)
@@ -72,7 +72,7 @@ class _Gradients:
 
     def __init__(self, name: str, generator: torch.Generator) -> None:
         self.name, self.largest = name, 0.0
-        self.extras = {want: _for_list(EXTRAS[want], generator) for want in sorted(wants_of(LOSSES[name]))}
+        self.extras = {want: _for_list(EXTRAS[want], generator) for want in sorted(requirements_of(LOSSES[name]))}
 
     def __call__(self, scores: Tensor, labels: Tensor) -> Tensor:
         rows = scores.detach().clone().unsqueeze(0).requires_grad_()

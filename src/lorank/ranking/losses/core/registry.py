@@ -50,12 +50,12 @@ def register_loss(
     title: str,
     area: str = "losses.supervised",
     aliases: tuple[str, ...] = (),
-    wants: Iterable[str] = (),
+    requires: Iterable[str] = (),
 ) -> Callable[[Loss], Loss]:
     """Decorate a loss, or the class that makes one, to enter it in ``LOSSES`` and in the catalogue under ``name``."""
 
     def enter(function: Loss) -> Loss:
-        function.wants = frozenset(wants)  # type: ignore[attr-defined]
+        function.requires = frozenset(requires)  # type: ignore[attr-defined]
         LOSSES[name] = catalogued(name, area=area, title=title)(function)
         ALIASES.update(dict.fromkeys(aliases, name))
         return function
@@ -70,13 +70,15 @@ def loss_options(name: str) -> Mapping[str, Any]:
     {'sigma': 1.0}
     """
     parameters = inspect.signature(_find(name)).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in wants_of(_find(name))}
+    return {
+        p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in requirements_of(_find(name))
+    }
 
 
-def wants_of(loss: Loss) -> frozenset[str]:
+def requirements_of(loss: Loss) -> frozenset[str]:
     """Return the names in ``EXTRAS`` of what a loss takes as keywords.
 
-    >>> sorted(wants_of(loss("elr")))
+    >>> sorted(requirements_of(loss("elr")))
     ['items']
     """
     return getattr(loss.func if isinstance(loss, partial) else loss, "wants", frozenset())
@@ -90,7 +92,7 @@ def loss(name: str, **options: Any) -> Loss:
         options: The loss's own keyword arguments; names and values are checked here, not at the first batch.
 
     Returns:
-        A function of (scores, labels, mask, weights), and of what ``wants_of`` it names.
+        A function of (scores, labels, mask, weights), and of what ``requirements_of`` it names.
 
     Raises:
         UsageError: For an unknown loss, an unknown option, or a value that the loss refuses.
@@ -111,14 +113,14 @@ def loss(name: str, **options: Any) -> Loss:
         torch.zeros(1, 2),
         torch.tensor([[1.0, 0.0]]),
         torch.ones(1, 2, dtype=torch.bool),
-        **{want: EXTRAS[want] for want in wants_of(function)},
+        **{want: EXTRAS[want] for want in requirements_of(function)},
     )
     return configured
 
 
 def plain_loss(name: str) -> Loss:
     """Return the loss called ``name`` for another to build on; raise UsageError for one that wants more than lists."""
-    wanted = wants_of(_find(name))
+    wanted = requirements_of(_find(name))
     if wanted:
         raise UsageError(f"loss {name!r} cannot be built on: it takes {', '.join(sorted(wanted))} itself")
     return loss(name)

@@ -78,8 +78,8 @@ def grow(lesson: Lesson) -> None:
     best, since, kept = -np.inf, 0, module.stages
     for number in range(module.stages):
         grow_stage(module, number, rows, labels, offsets, function, lesson.seed)
-        if lesson.listen is not None:
-            lesson.listen(number + 1, module.stages)
+        if lesson.on_progress is not None:
+            lesson.on_progress(number + 1, module.stages)
         if lesson.dev is None:
             continue
         value = lesson.dev()

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.features.rows import FeatureLists
 from lorank.ranking.scorers.features.trees import LIBRARIES, Library, TreeRanker, required
-from lorank.ranking.scorers.ranker import Listen
 
 OBJECTIVES = {
     "YetiRank": "YetiRank",
@@ -20,7 +20,9 @@ STEP = 10
 """Trees between two measurements on the held-out lists."""
 
 
-def _grow(train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, listen: Listen | None) -> Any:
+def _grow(
+    train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, on_progress: ProgressCallback | None
+) -> Any:
     catboost = required("catboost")
     growth = ranker.growth
     model = catboost.CatBoost(
@@ -43,14 +45,14 @@ def _grow(train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, lis
 
     def pool(lists: FeatureLists) -> Any:
         at = np.repeat(np.arange(len(lists)), lists.sizes)
-        return catboost.Pool(
+        return catboost.PagePool(
             np.asarray(lists.rows, np.float32),
             np.asarray(lists.labels, np.float32),
             group_id=at,
             thread_count=growth.threads,
         )
 
-    callbacks = [_Listener(listen, growth.trees)] if listen is not None else None
+    callbacks = [_Listener(on_progress, growth.trees)] if on_progress is not None else None
     model.fit(pool(train), callbacks=callbacks)
     if dev is not None:
         model.shrink(_best_count(model, dev, ranker))
@@ -74,11 +76,11 @@ def _best_count(model: Any, dev: FeatureLists, ranker: TreeRanker) -> int:
 
 
 class _Listener:
-    def __init__(self, listen: Listen, trees: int) -> None:
-        self.listen, self.trees = listen, trees
+    def __init__(self, on_progress: ProgressCallback, trees: int) -> None:
+        self.on_progress, self.trees = on_progress, trees
 
     def after_iteration(self, info: Any) -> bool:
-        self.listen(info.iteration, self.trees)
+        self.on_progress(info.iteration, self.trees)
         return True
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from lorank.errors import LorankError, UsageError
+from lorank.progress import ProgressCallback
 from lorank.ranking.losses.core.lists import check_positive
 from lorank.ranking.scorers.features.rows import FeatureLists, ndcg
-from lorank.ranking.scorers.ranker import Listen
 
 Objective = Callable[[np.ndarray], Tensor]
 """From positions of training lists to the loss of that batch."""
@@ -75,7 +75,7 @@ def descend(
     *,
     seed: int,
     dev: Callable[[], float] | None = None,
-    listen: Listen | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> list[float]:
     """Train ``module`` in place and return the mean loss of every epoch that ran.
 
@@ -86,7 +86,7 @@ def descend(
         settings: Epochs, rates, patience.
         seed: Of the batches' order and of dropout; torch's own generator is left as it was.
         dev: Measures the module on held-out lists, higher is better.
-        listen: Hears (epochs done, epochs).
+        on_progress: Hears (epochs done, epochs).
     """
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
@@ -96,8 +96,8 @@ def descend(
         torch.manual_seed(seed)
         for epoch in range(settings.epochs):
             losses.append(_epoch(module, objective, order.permutation(lists), optimizer, settings))
-            if listen is not None:
-                listen(epoch + 1, settings.epochs)
+            if on_progress is not None:
+                on_progress(epoch + 1, settings.epochs)
             if dev is None:
                 continue
             value = dev()

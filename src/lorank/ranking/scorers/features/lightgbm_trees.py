@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from lorank.progress import ProgressCallback
 from lorank.ranking.losses.core.derivatives import lightgbm_objective
 from lorank.ranking.scorers.features.rows import FeatureLists
 from lorank.ranking.scorers.features.trees import LIBRARIES, Library, TreeRanker, own_loss, required
-from lorank.ranking.scorers.ranker import Listen
 
 
-def _grow(train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, listen: Listen | None) -> Any:
+def _grow(
+    train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, on_progress: ProgressCallback | None
+) -> Any:
     lightgbm = required("lightgbm")
     growth, function = ranker.growth, own_loss(ranker)
     settings = {
@@ -43,8 +45,8 @@ def _grow(train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, lis
             ),
         }
         calls.append(lightgbm.early_stopping(growth.patience, verbose=False))
-    if listen is not None:
-        calls.append(lambda state: listen(state.iteration + 1, growth.trees))
+    if on_progress is not None:
+        calls.append(lambda state: on_progress(state.iteration + 1, growth.trees))
     return lightgbm.train(settings, data, growth.trees, callbacks=calls, **watch)
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from lorank.errors import UsageError, unknown_name
+from lorank.progress import ProgressCallback
 from lorank.ranking.losses.core.registry import Loss
 from lorank.ranking.scorers.features.descent import Descent, descend, informative
 from lorank.ranking.scorers.features.rows import FeatureLists, grid_of
-from lorank.ranking.scorers.ranker import Listen
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Lesson:
     settings: Descent
     seed: int
     dev: Callable[[], float] | None
-    listen: Listen | None
+    on_progress: ProgressCallback | None
 
     def grid(self, chosen: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Return rows [batch, list, features], labels [batch, list] and the mask of the chosen lists."""
@@ -50,7 +50,7 @@ class Lesson:
             self.settings,
             seed=self.seed,
             dev=self.dev,
-            listen=self.listen,
+            on_progress=self.on_progress,
         )
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lorank.errors import LorankError, UsageError
+from lorank.progress import ProgressCallback
 from lorank.ranking.losses import Loss
 from lorank.ranking.losses import loss as named_loss
 from lorank.ranking.losses.core.lists import choose
@@ -31,7 +32,7 @@ from lorank.ranking.scorers.features.rows import (
 )
 from lorank.ranking.scorers.features.transforms import TRANSFORMS
 from lorank.ranking.scorers.folders import check_same_scores, read_card, write_card, written_whole
-from lorank.ranking.scorers.ranker import Documents, Listen, TrainableRanker
+from lorank.ranking.scorers.ranker import Documents, TrainableRanker
 from lorank.ranking.scorers.scoring_mode import scoring
 
 WEIGHTS = "model.safetensors"
@@ -114,7 +115,7 @@ class FeatureRanker(TrainableRanker[Tensor]):
         return self._features if self.module is not None else 0
 
     @property
-    def descends_a_loss(self) -> bool:
+    def trained_by_loop(self) -> bool:
         """Whether the network learns by any loss of its scores; else ``fit`` is the one way to train it."""
         return self._network.learn is None
 
@@ -163,7 +164,7 @@ class FeatureRanker(TrainableRanker[Tensor]):
         *,
         loss: str | Loss | None = None,
         settings: Descent | None = None,
-        listen: Listen | None = None,
+        on_progress: ProgressCallback | None = None,
         **changes: Any,
     ) -> Self:
         """Learn from packed lists in memory, and return the ranker itself.
@@ -173,7 +174,7 @@ class FeatureRanker(TrainableRanker[Tensor]):
             dev: Lists on which nDCG@10 decides when to stop.
             loss: A name in ``LOSSES``, or a loss with its options set; ``softmax`` where left out.
             settings: Epochs, rates, patience; the ranker's own where left out.
-            listen: Hears (epochs done, epochs).
+            on_progress: Hears (epochs done, epochs).
             changes: Fields of ``settings`` to change.
         """
         function = named_loss(loss) if isinstance(loss, str) else loss
@@ -189,7 +190,7 @@ class FeatureRanker(TrainableRanker[Tensor]):
             replace(settings or self.settings, **changes),
             self.seed,
             held_out,
-            listen,
+            on_progress,
         )
         (self._network.learn or self._descend)(lesson)
         return self
@@ -212,7 +213,11 @@ class FeatureRanker(TrainableRanker[Tensor]):
         return self.score_pairs([""] * len(lists), lists.rows, np.stack([at, np.arange(len(at))], 1))
 
     def score_pairs(
-        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+        self,
+        queries: Sequence[str],
+        documents: Documents,
+        pairs: np.ndarray,
+        on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
         """Return scores of the pairs, float32 [n]; where the model looks across, a query's pairs are its list."""
         if not len(pairs):
@@ -221,21 +226,21 @@ class FeatureRanker(TrainableRanker[Tensor]):
         inputs = self.prepare(queries, np.asarray(documents)[used])
         at = at.reshape(-1)
         return (
-            self._score_lists(inputs, np.stack([pairs[:, 0], at], 1), listen)
+            self._score_lists(inputs, np.stack([pairs[:, 0], at], 1), on_progress)
             if self.looks_across
-            else (self._score_rows(inputs, listen)[at])
+            else (self._score_rows(inputs, on_progress)[at])
         )
 
-    def _score_rows(self, inputs: Tensor, listen: Listen | None) -> np.ndarray:
+    def _score_rows(self, inputs: Tensor, on_progress: ProgressCallback | None) -> np.ndarray:
         parts = []
         with scoring(self.module):
             for part in inputs.split(ROWS_AT_ONCE):
                 parts.append(self.module(part).squeeze(-1))
-                if listen is not None:
-                    listen(min(len(parts) * ROWS_AT_ONCE, len(inputs)), len(inputs))
+                if on_progress is not None:
+                    on_progress(min(len(parts) * ROWS_AT_ONCE, len(inputs)), len(inputs))
         return torch.cat(parts).cpu().numpy()
 
-    def _score_lists(self, inputs: Tensor, pairs: np.ndarray, listen: Listen | None) -> np.ndarray:
+    def _score_lists(self, inputs: Tensor, pairs: np.ndarray, on_progress: ProgressCallback | None) -> np.ndarray:
         whole, at = np.unique(pairs, axis=0, return_inverse=True)
         _, sizes = np.unique(whole[:, 0], return_counts=True)
         offsets = np.concatenate([[0], np.cumsum(sizes)])
@@ -246,8 +251,8 @@ class FeatureRanker(TrainableRanker[Tensor]):
                 documents = torch.from_numpy(whole[:, 1])[places]
                 scores[places[mask].numpy()] = self.forward(inputs, places[:, 0], documents, mask)[mask].cpu().numpy()
                 done += int(mask.sum())
-                if listen is not None:
-                    listen(done, len(whole))
+                if on_progress is not None:
+                    on_progress(done, len(whole))
         return scores[at.reshape(-1)]
 
     def head_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:

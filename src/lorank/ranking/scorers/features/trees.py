@@ -27,12 +27,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from lorank.errors import LorankError, UsageError, unknown_name
+from lorank.progress import ProgressCallback
 from lorank.ranking.losses.core.lists import check_positive, choose
 from lorank.ranking.losses.core.registry import ALIASES, LOSSES
 from lorank.ranking.scorers.features.descent import informative, main_measure
 from lorank.ranking.scorers.features.rows import FeatureLists, checked_rows
 from lorank.ranking.scorers.folders import check_same_scores, read_card, write_card, written_whole
-from lorank.ranking.scorers.ranker import Documents, Listen, Ranker
+from lorank.ranking.scorers.ranker import Documents, Ranker
 
 PROBE_ROWS = 64
 
@@ -68,7 +69,7 @@ class Growth:
 class Library:
     """What lorank needs of a library of trees.
 
-    ``grow(train, dev, objective, growth, seed, listen)`` returns its booster, already cut to the best number of
+    ``grow(train, dev, objective, growth, seed, on_progress)`` returns its booster, already cut to the best number of
     trees; ``predict(booster, rows)`` scores rows; ``write`` and ``read`` are its own file format.
     """
 
@@ -110,7 +111,7 @@ class TreeRanker(Ranker):
 
     kind: ClassVar[str] = "trees"
     score_scale: ClassVar[str] = "logit"
-    descends_a_loss: ClassVar[bool] = False
+    trained_by_loop: ClassVar[bool] = False
     takes_loss: ClassVar[bool] = False
     """Its objective is given when it is made."""
 
@@ -151,20 +152,22 @@ class TreeRanker(Ranker):
             raise UsageError("this TreeRanker has grown no trees yet; call fit(lists)")
         return self._booster
 
-    def fit(self, train: FeatureLists, dev: FeatureLists | None = None, *, listen: Listen | None = None) -> Self:
+    def fit(
+        self, train: FeatureLists, dev: FeatureLists | None = None, *, on_progress: ProgressCallback | None = None
+    ) -> Self:
         """Grow trees on the training lists, and return the ranker itself.
 
         Args:
             train: Lists to learn from.
             dev: Lists on which nDCG@10 decides how many trees are kept; None keeps all.
-            listen: Hears (trees, most trees).
+            on_progress: Hears (trees, most trees).
         """
         required(self._library.module)
         informative(train)
         self.dev_curve = []
         self.features = train.rows.shape[1]
         self._booster = self._library.grow(
-            _without_empty(train), None if dev is None else _without_empty(dev), self, listen
+            _without_empty(train), None if dev is None else _without_empty(dev), self, on_progress
         )
         return self
 
@@ -178,7 +181,11 @@ class TreeRanker(Ranker):
         return self._library.predict(self.booster, checked_rows(lists.rows, self.features)).astype(np.float32)
 
     def score_pairs(
-        self, queries: Sequence[str], documents: Documents, pairs: np.ndarray, listen: Listen | None = None
+        self,
+        queries: Sequence[str],
+        documents: Documents,
+        pairs: np.ndarray,
+        on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
         """Return scores of the pairs, float32 [n]; each row is scored once."""
         if not len(pairs):
@@ -186,8 +193,8 @@ class TreeRanker(Ranker):
         used, at = np.unique(pairs[:, 1], return_inverse=True)
         rows = checked_rows(np.asarray(documents)[used], self.features)
         scores = self._library.predict(self.booster, rows).astype(np.float32)
-        if listen is not None:
-            listen(len(rows), len(rows))
+        if on_progress is not None:
+            on_progress(len(rows), len(rows))
         return scores[at.reshape(-1)]
 
     def options(self) -> dict[str, Any]:

@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from lorank.progress import ProgressCallback
 from lorank.ranking.losses.core.derivatives import xgboost_objective
 from lorank.ranking.scorers.features.rows import FeatureLists
 from lorank.ranking.scorers.features.trees import LIBRARIES, Library, TreeRanker, own_loss, required
-from lorank.ranking.scorers.ranker import Listen
 
 
-def _grow(train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, listen: Listen | None) -> Any:
+def _grow(
+    train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, on_progress: ProgressCallback | None
+) -> Any:
     xgboost = required("xgboost")
     growth, function = ranker.growth, own_loss(ranker)
     settings = {
@@ -51,18 +53,18 @@ def _grow(train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, lis
                 rounds=growth.patience, metric_name="nDCG@10", data_name="dev", maximize=True, save_best=True
             )
         )
-    if listen is not None:
-        calls.append(_Listener(listen, growth.trees))
+    if on_progress is not None:
+        calls.append(_Listener(on_progress, growth.trees))
     custom = None if function is None else xgboost_objective(function, hessian=ranker.hessian)
     return xgboost.train(settings, data, growth.trees, obj=custom, callbacks=calls, **watch)
 
 
-def _Listener(listen: Listen, trees: int) -> Any:
+def _Listener(on_progress: ProgressCallback, trees: int) -> Any:
     base = required("xgboost").callback.TrainingCallback
 
     class Listener(base):
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-            listen(epoch + 1, trees)
+            on_progress(epoch + 1, trees)
             return False
 
     return Listener()

@@ -46,7 +46,7 @@ def self_test(
     names: Sequence[str] | None = None,
     least_tau: float = 0.98,
     rounds: int = 3,
-    listen: Callable[[str], None] = lambda name: None,
+    on_progress: Callable[[str], None] = lambda name: None,
 ) -> list[PathTested]:
     """Return what was found of every path of ``names`` (default: all), fastest first.
 
@@ -61,7 +61,7 @@ def self_test(
         if why is not None:
             found[name] = PathTested(name, why_not=why)
             continue
-        listen(name)
+        on_progress(name)
         opened[name] = PATHS[name].open(ranker)
     scores = {name: _scores(ranker, logits, inputs, spans) for name, logits in opened.items()}
     seconds: dict[str, list[float]] = {name: [] for name in opened}
