@@ -68,8 +68,8 @@ def train(
     ``inputs`` is what ``ranker.prepare`` gave; ``folder`` receives metrics.jsonl and checkpoints/;
     ``evaluate`` returns dev measures and is called ``settings.evaluations`` times; ``held_out`` are lists that
     hooks may take a loss on and that are never trained on; ``make_optimizer`` gets the parameter groups;
-    ``on_progress`` is called at every step. With ``resume`` the newest checkpoint is taken up, if there is one. Raises LorankError when
-    the loss is not finite.
+    ``on_progress`` is called at every step. With ``resume`` the newest checkpoint is taken up, if there is one.
+    Raises LorankError when the loss is not finite.
     """
     accelerator = Accelerator()
     ranker.module.to(accelerator.device)
