@@ -34,8 +34,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lorank.lowrank.adapter_files import CONFIG, Contents, write
 from lorank.lowrank.base import BaseLinear
-from lorank.lowrank.folder import CONFIG, Contents, write
 from lorank.lowrank.settings import LayerPlan, Settings
 from lorank.lowrank.targets import select_targets
 from lorank.ranking.scorers import CrossEncoder

@@ -1,6 +1,7 @@
 """Folders appear whole or not at all, and one that does not fit is refused with a reason."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 from lorank import lowrank
 from lorank.errors import DataError, LorankError
+from lorank.lowrank import adapter_files
 from lorank.lowrank import folder as folders
 from lorank.lowrank.staging import staged
 
@@ -39,7 +41,7 @@ def test_a_loaded_adapter_can_be_frozen_or_trained_on(tower, shake, tmp_path):
 
 def test_layers_of_rank_0_vanish_from_the_tensors_and_come_back(tower, shake, tmp_path):
     model, _, _ = saved(tower, shake, tmp_path / "a", ranks={"narrow": 0})
-    tensors = folders.read_tensors(tmp_path / "a" / "adapter_model.safetensors")
+    tensors = adapter_files.read_tensors(tmp_path / "a" / "adapter_model.safetensors")
     assert not any("narrow" in key for key in tensors)
     again = tower()
     assert lowrank.load(again, tmp_path / "a").forms["narrow"].rank == 0
@@ -53,7 +55,7 @@ def test_a_new_module_that_is_not_listed_is_found_by_the_probe(tmp_path, make_sc
 
     def forgetful(adapter):
         contents = original(adapter)
-        return folders.replace(contents, trained={"classifier": contents.trained["classifier"]})
+        return replace(contents, trained={"classifier": contents.trained["classifier"]})
 
     monkeypatch.setattr(folders, "contents_of", forgetful)
     with pytest.raises(LorankError, match="scores differently"):
@@ -63,13 +65,13 @@ def test_a_new_module_that_is_not_listed_is_found_by_the_probe(tmp_path, make_sc
 
 def test_a_write_that_loses_a_bit_is_found(tower, shake, tmp_path, monkeypatch):
     adapter = lowrank.attach(tower())
-    real = folders.save_file
+    real = adapter_files.save_file
 
     def careless(tensors, path, metadata):
         first = next(iter(tensors))
         real(tensors | {first: tensors[first] * (1 + 1e-7)}, path, metadata=metadata)
 
-    monkeypatch.setattr(folders, "save_file", careless)
+    monkeypatch.setattr(adapter_files, "save_file", careless)
     with pytest.raises(LorankError, match="were not written as they are"):
         adapter.save(tmp_path / "a")
     assert list(tmp_path.iterdir()) == []

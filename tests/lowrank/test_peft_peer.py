@@ -104,7 +104,7 @@ def test_our_portable_export_is_a_plain_peft_folder_and_the_head_lies_beside_it(
     assert config["r"] == config["lora_alpha"] == 8
     assert not {"rank_pattern", "alpha_pattern", "use_rslora", "use_dora"} & config.keys()
     bare, _ = make_scorer(architecture)
-    head = lowrank.folder.read_tensors(tmp_path / "portable" / "head.safetensors")
+    head = lowrank.adapter_files.read_tensors(tmp_path / "portable" / "head.safetensors")
     assert bare.load_state_dict(head, strict=False).unexpected_keys == []
     peer = peft.PeftModel.from_pretrained(bare, tmp_path / "portable")
     np.testing.assert_allclose(scores(peer, probe), scores(model, probe), atol=1e-6)

@@ -10,9 +10,10 @@ from torch import nn
 
 from lorank.errors import LorankError, UsageError, unknown_name
 from lorank.lowrank.adapter import Adapter
+from lorank.lowrank.adapter_files import write
 from lorank.lowrank.agreement import Probe, ScoreChange, compare_scores, probe_scores
 from lorank.lowrank.algebra.factors import plain_lora
-from lorank.lowrank.folder import contents_of, reopened_scores, write
+from lorank.lowrank.folder import contents_of, reopened_scores
 from lorank.lowrank.forms import Factors, Form
 from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.layer import Adapted, replace_module

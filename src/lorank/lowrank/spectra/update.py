@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorank.lowrank.folder import read
+from lorank.lowrank.adapter_files import read
 from lorank.lowrank.scaling import scaling_rule
 
 

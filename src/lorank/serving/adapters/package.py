@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from lorank.errors import DataError
-from lorank.lowrank import folder as folders
+from lorank.lowrank import adapter_files
 from lorank.lowrank.base import BaseLinear
+from lorank.lowrank.folder import check_fit
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.serving.adapters.platt import read_calibration
 from lorank.tuned.first_stage import FirstStage
@@ -47,7 +48,7 @@ class Package:
     ``beside`` is the size in bytes of what is kept beside tensors: the first stage's statistics.
     """
 
-    contents: folders.Contents
+    contents: adapter_files.Contents
     folder: Path
     mix: Mix = ALONE
     first_stage: FirstStage | None = None
@@ -65,7 +66,7 @@ def read_package(folder: Path, ranker: TrainableRanker) -> Package:
         contents = checked(folder, ranker)
         return Package(contents, folder, calibration=read_calibration(folder / "lorank.json"))
     card = folder / "lorank.json"
-    about = folders.read_json(card)
+    about = adapter_files.read_json(card)
     try:
         check_alike(about["kind"], about["base"], about["options"], ranker, card)
         curve = [tuple(point) for point in about["mix"]["curve"]]
@@ -97,11 +98,11 @@ def check_alike(kind: str, base: object, options: Mapping[str, Any], ranker: Tra
             )
 
 
-def checked(folder: Path, ranker: TrainableRanker) -> folders.Contents:
+def checked(folder: Path, ranker: TrainableRanker) -> adapter_files.Contents:
     """Return an adapter's contents; every layer, shape and number fits the base."""
     check_patterns(folder)
-    contents = folders.read(folder)
-    file = folder / folders.TENSORS
+    contents = adapter_files.read(folder)
+    file = folder / adapter_files.TENSORS
     for path, layer in contents.plan.items():
         if not 0 <= layer.rank <= MOST_RANK:
             raise DataError(
@@ -110,7 +111,7 @@ def checked(folder: Path, ranker: TrainableRanker) -> folders.Contents:
                 f"layer {path} has rank {layer.rank}, not 0 to {MOST_RANK}",
                 "train it again with a smaller rank",
             )
-    folders.check_fit(contents, ranker.module, folder)
+    check_fit(contents, ranker.module, folder)
     if contents.settings.form == "lora":
         check_factors(contents, ranker, file)
     for group in (contents.updates, contents.trained):
@@ -123,8 +124,8 @@ def checked(folder: Path, ranker: TrainableRanker) -> folders.Contents:
 
 def check_patterns(folder: Path) -> None:
     """Raise DataError for a rank or alpha pattern that could take for ever to match: a regular expression of others."""
-    card = folder / folders.CONFIG
-    config = folders.read_json(card) if card.is_file() else {}
+    card = folder / adapter_files.CONFIG
+    config = adapter_files.read_json(card) if card.is_file() else {}
     for option in ("rank_pattern", "alpha_pattern"):
         patterns = config.get(option) or {}
         if not isinstance(patterns, dict):
@@ -140,7 +141,7 @@ def check_patterns(folder: Path) -> None:
                 )
 
 
-def check_factors(contents: folders.Contents, ranker: TrainableRanker, file: Path) -> None:
+def check_factors(contents: adapter_files.Contents, ranker: TrainableRanker, file: Path) -> None:
     """Raise DataError unless each layer has an A [r, in] and a B [out, r] of its rank, or of twice that (PiSSA)."""
     for path, layer in contents.plan.items():
         own = contents.updates.get(path, {})

@@ -23,8 +23,7 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.lowrank import folder as folders
-from lorank.lowrank import peft_config
+from lorank.lowrank import adapter_files, peft_config
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.targets import linear_layers
 from lorank.ranking.judges.causal import CausalJudge
@@ -57,12 +56,14 @@ class Activated:
 def read_activated(folder: str | Path) -> Activated:
     """Read a LoRA folder written by PEFT with ``alora_invocation_tokens``."""
     folder = Path(folder)
-    config = folders.read_json(folder / folders.CONFIG)
+    config = adapter_files.read_json(folder / adapter_files.CONFIG)
     invocation = config.pop("alora_invocation_tokens", None)
     if not isinstance(invocation, list) or not invocation or not all(type(token) is int for token in invocation):
         raise UsageError(f"{folder}: adapter_config.json has no alora_invocation_tokens; give the folder of an aLoRA")
-    tensors = folders.read_tensors(folder / folders.TENSORS)
-    return Activated(Package(folders.Contents(*peft_config.parse(config, tensors, folder)), folder), tuple(invocation))
+    tensors = adapter_files.read_tensors(folder / adapter_files.TENSORS)
+    return Activated(
+        Package(adapter_files.Contents(*peft_config.parse(config, tensors, folder)), folder), tuple(invocation)
+    )
 
 
 def invocation_start(ids: Sequence[int], invocation: Sequence[int]) -> int | None:

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lorank.lowrank import folder as folders
+from lorank.lowrank.adapter_files import Contents
+from lorank.lowrank.folder import open_forms
 from lorank.lowrank.forms import Factors, Form
 from lorank.lowrank.scaling import scaling_rule
 from lorank.serving.adapters.package import Package
@@ -50,7 +51,7 @@ def open_package(name: str, version: str, package: Package, module: nn.Module, l
     forms: dict[str, Form] = {}
     factors = plain_factors(package.contents)
     if factors is None:
-        forms = folders.open_forms(package.contents, module, package.folder)
+        forms = open_forms(package.contents, module, package.folder)
         factors = as_plain(forms)
         forms = {} if factors is not None else forms
     opened = base_member(layout)
@@ -71,7 +72,7 @@ def open_package(name: str, version: str, package: Package, module: nn.Module, l
     return opened
 
 
-def plain_factors(contents: folders.Contents) -> dict[str, Factors] | None:
+def plain_factors(contents: Contents) -> dict[str, Factors] | None:
     """Return the factors of a LoRA folder as they lie in the file, without building its forms; None for others."""
     if contents.settings.form != "lora":
         return None

@@ -1,0 +1,194 @@
+"""The adapter folder: PEFT's two files, and beside them what PEFT has no place for.
+
+    adapter_config.json         PEFT's configuration, for forms that PEFT has
+    adapter_model.safetensors   the updates, unscaled, and the modules trained whole, under PEFT's names
+    lorank.json                 method, start, seed, rank and alpha of every layer, number of labels
+
+Always against the model's original weights. Layers of rank 0 are in lorank.json alone, but
+for DoRA's, whose magnitude is written beside factors of rank 1 that are 0.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lorank import __version__
+from lorank.errors import DataError, LorankError
+from lorank.lowrank import peft_config
+from lorank.lowrank.forms import form_type
+from lorank.lowrank.forms.peft_form import PeftForm
+from lorank.lowrank.settings import LayerPlan, Settings
+
+CONFIG, TENSORS, OWN, HEAD = "adapter_config.json", "adapter_model.safetensors", "lorank.json", "head.safetensors"
+PREFIX = "base_model.model."
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a folder holds: how it was made, each layer's rank, alpha and tensors, each whole module's tensors."""
+
+    settings: Settings
+    plan: Mapping[str, LayerPlan]
+    updates: Mapping[str, Tensors]
+    trained: Mapping[str, Tensors]
+
+
+def read(folder: Path) -> Contents:
+    """Return the contents of an adapter folder."""
+    if (folder / OWN).is_file():
+        return _read_own(folder)
+    if (folder / CONFIG).is_file():
+        config = read_json(folder / CONFIG)
+        return Contents(*peft_config.parse(config, read_tensors(folder / TENSORS), folder))
+    raise DataError(folder, None, f"no adapter here: neither {OWN} nor {CONFIG}", "give a folder that `save` wrote")
+
+
+def write(
+    contents: Contents,
+    model: nn.Module,
+    folder: Path,
+    *,
+    base_name: str | None,
+    task_type: str | None,
+    head_beside: bool = False,
+) -> None:
+    """Write ``contents`` into ``folder``, open the files again and compare every tensor."""
+    task_type = task_type or _task_type(model)
+    updates = {
+        f"{PREFIX}{path}.{key}": tensor for path, tensors in contents.updates.items() for key, tensor in tensors.items()
+    }
+    heads = {f"{path}.{key}": tensor for path, tensors in contents.trained.items() for key, tensor in tensors.items()}
+    if head_beside:
+        _write_tensors(updates, folder / TENSORS)
+        if heads:
+            _write_tensors(heads, folder / HEAD)
+    else:
+        _write_tensors(updates | {PREFIX + key: tensor for key, tensor in heads.items()}, folder / TENSORS)
+    if issubclass(form_type(contents.settings.form), PeftForm) and updates:
+        trained = [] if head_beside else list(contents.trained)
+        config = peft_config.build(
+            contents.settings,
+            contents.plan,
+            contents.updates,
+            trained,
+            model,
+            base_name,
+            None if head_beside else task_type,
+        )
+        _write_json(config, folder / CONFIG)
+    _write_json(_description(contents, model, base_name, task_type), folder / OWN)
+
+
+def read_tensors(path: Path) -> Tensors:
+    """Return the tensors of a safetensors file."""
+    if not path.is_file():
+        pickled = path.with_suffix(".bin")
+        if pickled.is_file():
+            raise DataError(
+                pickled, None, "pickled tensors are not read", "save the adapter again with safe_serialization=True"
+            )
+        raise DataError(path, None, "the file is missing", "give a folder with a complete adapter")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise DataError(path, None, f"not a whole safetensors file ({error})", "copy or save it again") from error
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """Return the object in a JSON file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            path, getattr(error, "lineno", None), f"not JSON ({error})", "save the adapter again"
+        ) from error
+    if not isinstance(value, dict):
+        raise DataError(path, 1, "not a JSON object", "save the adapter again")
+    return value
+
+
+def _read_own(folder: Path) -> Contents:
+    about = read_json(folder / OWN)
+    try:
+        layers = about["layers"]
+        settings = Settings(**about["settings"])
+        plan = {path: LayerPlan(int(layer["rank"]), float(layer["alpha"])) for path, layer in layers.items()}
+        heads = list(about["trained"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(folder / OWN, None, f"not what lorank writes ({error!r})", "save the adapter again") from error
+    tensors = {_unprefixed(key, folder): tensor for key, tensor in read_tensors(folder / TENSORS).items()}
+    if (folder / HEAD).is_file():
+        tensors |= read_tensors(folder / HEAD)
+    updates: dict[str, Tensors] = {}
+    trained: dict[str, Tensors] = {path: {} for path in heads}
+    owners = sorted([*plan, *heads], key=len, reverse=True)
+    for key, tensor in tensors.items():
+        owner = next((path for path in owners if key.startswith(path + ".")), None)
+        if owner is None:
+            raise DataError(
+                folder / TENSORS, None, f"{key} belongs to no layer named in {OWN}", "save the adapter again"
+            )
+        place = trained if owner in trained else updates
+        place.setdefault(owner, {})[key[len(owner) + 1 :]] = tensor
+    return Contents(settings, plan, updates, trained)
+
+
+def _unprefixed(key: str, folder: Path) -> str:
+    if not key.startswith(PREFIX):
+        raise DataError(folder / TENSORS, None, f"key {key!r} does not start with {PREFIX!r}", "save the adapter again")
+    return key[len(PREFIX) :]
+
+
+def _description(
+    contents: Contents, model: nn.Module, base_name: str | None, task_type: str | None
+) -> dict[str, object]:
+    config = getattr(model, "config", None)
+    settings = asdict(replace(contents.settings, options=dict(contents.settings.options)))
+    return {
+        "lorank": __version__,
+        "settings": settings,
+        "layers": {path: asdict(layer) for path, layer in contents.plan.items()},
+        "trained": list(contents.trained),
+        "base": base_name,
+        "architecture": type(model).__name__,
+        "task_type": task_type,
+        "num_labels": getattr(config, "num_labels", None),
+    }
+
+
+def _task_type(model: nn.Module) -> str | None:
+    return "SEQ_CLS" if type(model).__name__.endswith("ForSequenceClassification") else None
+
+
+def _write_tensors(tensors: Tensors, path: Path) -> None:
+    plain = torch.contiguous_format
+    copies = {key: tensor.detach().cpu().clone(memory_format=plain) for key, tensor in tensors.items()}
+    save_file(copies, path, metadata={"format": "pt"})
+    again = read_tensors(path)
+    changed = [
+        key
+        for key, tensor in copies.items()
+        if key not in again or again[key].dtype != tensor.dtype or not _bit_equal(again[key], tensor)
+    ]
+    if changed or len(again) != len(copies):
+        raise LorankError(
+            f"{path.name}: {changed[:3]} were not written as they are; nothing was kept, is the disk full?"
+        )
+
+
+def _bit_equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(
+        a.reshape(-1).contiguous().view(torch.uint8), b.reshape(-1).contiguous().view(torch.uint8)
+    )
+
+
+def _write_json(value: dict[str, object], path: Path) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
