@@ -81,7 +81,7 @@ def requirements_of(loss: Loss) -> frozenset[str]:
     >>> sorted(requirements_of(loss("elr")))
     ['items']
     """
-    return getattr(loss.func if isinstance(loss, partial) else loss, "wants", frozenset())
+    return getattr(loss.func if isinstance(loss, partial) else loss, "requires", frozenset())
 
 
 def loss(name: str, **options: Any) -> Loss:
