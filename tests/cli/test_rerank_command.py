@@ -185,7 +185,7 @@ def test_an_oracle_as_judge_and_what_it_cost(texts, given, tmp_path):
         [
             *given,
             "--judge",
-            "oracle:noise=2,malformed=1",
+            "oracle:noise=2,malformed=0.5",
             "--strategy",
             "full",
             "--seed",
@@ -196,6 +196,32 @@ def test_an_oracle_as_judge_and_what_it_cost(texts, given, tmp_path):
     )
     assert "malformed answers" in erring.stderr
     assert {q: set(row) for q, row in read_run(tmp_path / "e.run").items()} == {q: set(r) for q, r in before.items()}
+
+
+def test_a_judge_whose_every_answer_is_malformed_fails_with_a_sample_and_again_from_its_cache(given, tmp_path):
+    kept = ["--cache", tmp_path / "kept.jsonl", "--strategy", "prp", "--top", 2]
+    for _ in range(2):
+        done = run([*given, "--judge", "oracle:malformed=1", *kept, "--out", tmp_path / "m.run"])
+        assert isinstance(done.exception, JudgeError)
+        assert re.search(
+            r"(\d+) of the judge's \1 answers \(100%\) were malformed.*question answered by", str(done.exception)
+        )
+        assert not (tmp_path / "m.run").exists()
+    taken = run([*given, "--judge", "oracle:malformed=1", *kept, "--accept-malformed", "--out", tmp_path / "m.run"])
+    assert taken.exit_code == 0
+    assert "warning: " in taken.stderr
+    assert (tmp_path / "m.run").exists()
+
+
+def test_documents_below_the_depth_stay_below_in_their_order(given, tmp_path):
+    done = run([*given, "--judge", "oracle", "--strategy", "full", "--depth", 3, "--out", tmp_path / "d.run"])
+    assert done.exit_code == 0, done.output
+    before, after = read_run(tmp_path / "first.run"), read_run(tmp_path / "d.run")
+    for query, row in after.items():
+        first = ordered(before[query])
+        assert len(first) > 3
+        assert set(ordered(row)[:3]) == set(first[:3])
+        assert ordered(row)[3:] == first[3:]
 
 
 def test_a_ranker_alone_and_as_the_judge_of_a_strategy_agree(tiny_folders, given, tmp_path):

@@ -11,7 +11,7 @@ from lorank.errors import UsageError
 if TYPE_CHECKING:
     from lorank.data.collection import Collection
     from lorank.ranking.judges import Cache, Judge
-    from lorank.ranking.judges.opening import Asking
+    from lorank.ranking.judges.prompts import Asking
     from lorank.ranking.strategies.runs import CandidateList, JudgeOf, Manner
     from lorank.ranking.types import Qrels, Run
 
@@ -80,11 +80,19 @@ def opened_cache(cache: Path | None, judge: str | None, out: Path) -> "Cache | N
 
 
 def judged_run(
-    lists: "list[CandidateList]", judge_of: "JudgeOf", manner: "Manner", cache: "Cache | None", engine: str
+    lists: "list[CandidateList]",
+    judge_of: "JudgeOf",
+    manner: "Manner",
+    cache: "Cache | None",
+    engine: str,
+    accept_malformed: bool = False,
 ) -> "Run":
-    """Return the lists reranked, as a run; what it cost goes to stderr, also when the judge fails."""
+    """Return the lists reranked, as a run; what it cost goes to stderr, also when the judge fails.
+
+    Raises JudgeError where every answer was malformed, unless ``accept_malformed``.
+    """
     from lorank.cli.usage_table import usage_table
-    from lorank.ranking.judges import JudgeError
+    from lorank.ranking.judges import JudgeError, Malformed, check_malformed
     from lorank.ranking.strategies.runs import rerank_lists, run_scores
 
     done = []
@@ -106,4 +114,9 @@ def judged_run(
             cache.close()
         if done:
             console.print(usage_table(done), soft_wrap=True, markup=False)
+    malformed = sum((one.malformed for one in done), Malformed())
+    if not accept_malformed:
+        check_malformed(malformed)
+    if malformed.many:
+        console.print(f"warning: {malformed.described()}", soft_wrap=True, markup=False)
     return {given.query_id: run_scores(given, one) for given, one in zip(lists, done, strict=True)}

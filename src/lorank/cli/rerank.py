@@ -12,7 +12,7 @@ from lorank.errors import UsageError
 
 if TYPE_CHECKING:
     from lorank.data.collection import Collection, Split
-    from lorank.ranking.judges.opening import Asking
+    from lorank.ranking.judges.prompts import Asking
     from lorank.ranking.strategies.runs import Manner
     from lorank.ranking.types import Run
 
@@ -62,6 +62,12 @@ def rerank(
     prompts: Annotated[Path | None, typer.Option(help="Folder of prompts in place of the packaged ones.")] = None,
     words: Annotated[int | None, typer.Option(min=1, help="Words of a document that a prompt shows.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="The most tokens of a written reply.")] = None,
+    accept_malformed: Annotated[
+        bool,
+        typer.Option(
+            "--accept-malformed", help="Write the run even where every answer of the judge was malformed or repaired."
+        ),
+    ] = False,
     timeout: Annotated[float, typer.Option(help="Seconds that an endpoint may take to answer.")] = 120.0,
     path: Annotated[
         str | None,
@@ -78,7 +84,12 @@ def rerank(
         str | None, typer.Option(help="With ray: the cluster's address. [default: this machine]")
     ] = None,
     split: Annotated[str, typer.Option(help="train, dev, test, or all.")] = "test",
-    depth: Annotated[int, typer.Option(min=1, help="Documents of each query of --run that are reordered.")] = 100,
+    depth: Annotated[
+        int,
+        typer.Option(
+            min=1, help="How many of a query's documents are reordered; the rest of --run stays below, in order."
+        ),
+    ] = 100,
     seed: Annotated[int, typer.Option(help="For strategies that draw lots, and an oracle that errs.")] = 0,
 ) -> None:
     """Write the documents of a run in a better order: scored by a ranker, or sorted by a judge's answers.
@@ -101,6 +112,7 @@ def rerank(
     from lorank.cli.judged import candidate_lists, judged_run, named_judge, opened_cache
     from lorank.data import from_run, read_run, write_run
     from lorank.data.collection import Split
+    from lorank.ranking.strategies.runs import with_tail
 
     if ranker is None and judge in (None, "ranker"):
         raise UsageError("nothing to rerank with: give --ranker, or --judge openai:URL, causal:BASE or oracle")
@@ -123,9 +135,13 @@ def rerank(
         qrels = {query: row for part in chosen for query, row in part.qrels.items()}
         judge_of = named_judge(judge or "ranker", ranker, asking, qrels, seed)
         lists = candidate_lists(collection, queries, candidates)
-        reranked = judged_run(lists, judge_of, manner, opened_cache(cache, judge, out), engine)
+        reranked = judged_run(lists, judge_of, manner, opened_cache(cache, judge, out), engine, accept_malformed)
+    kept = sum(map(len, reranked.values()))
+    reranked = with_tail(reranked, given)
     write_run(reranked, out, "lorank" if manner is None else f"lorank-{manner.strategy}")
-    console.print(f"{len(reranked)} queries, {sum(map(len, reranked.values()))} documents")
+    below = sum(map(len, reranked.values())) - kept
+    said = f", {below} below --depth {depth} in the order in which they came" if below else ""
+    console.print(f"{len(reranked)} queries, {kept} documents reranked{said}", soft_wrap=True)
     print(out)
 
 
@@ -193,6 +209,6 @@ def _manner(
 
 def _asking(prompts: Path | None, words: int | None, max_tokens: int | None, timeout: float) -> "Asking":
     from lorank.ranking.judges import Prompts
-    from lorank.ranking.judges.opening import Asking
+    from lorank.ranking.judges.prompts import Asking
 
     return Asking(Prompts.load(prompts, words), max_tokens, timeout)

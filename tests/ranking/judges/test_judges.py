@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -89,6 +90,54 @@ def test_a_checked_answer_is_well_formed_and_stays_so(kind, value, size):
 )
 def test_repairs(kind, value, answer, malformed):
     assert checked(question(kind), value) == (answer, malformed)
+
+
+AS_GIVEN = {
+    "numpy scalars": (np.float32, lambda values: [np.float64(v) for v in values]),
+    "numpy integers": (lambda v: np.int64(v) if float(v).is_integer() else np.float64(v), np.array),
+    "arrays of one element": (lambda v: np.array([v]), lambda values: np.array(values, np.float64)),
+    "tensors": (torch.tensor, torch.tensor),
+    "half tensors": (lambda v: torch.tensor([v], dtype=torch.bfloat16), lambda v: torch.tensor(v, dtype=torch.float16)),
+    "trained tensors": (
+        lambda v: torch.tensor(float(v), requires_grad=True),
+        lambda v: torch.tensor(v, dtype=torch.float64, requires_grad=True),
+    ),
+    "fractions": (lambda v: Fraction(v), tuple),
+}
+
+
+@pytest.mark.parametrize("form", sorted(AS_GIVEN))
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_numbers_of_numpy_and_torch_are_answers_like_pythons(kind, form):
+    one, many = AS_GIVEN[form]
+    asked = question(kind)
+    (reply,) = Oracle([1.0, 3.0, 0.0, 2.0], threshold=1.5).answer("q", ["d"] * 4, [asked])
+    given = many(reply.value) if isinstance(reply.value, list) else one(reply.value)
+    assert checked(asked, given) == checked(asked, reply.value)
+    assert checked(asked, given)[1] is False
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (math.nan, "NaN"),
+        (np.float32("nan"), "NaN"),
+        (torch.tensor([math.nan]), "NaN"),
+        (np.inf, "infinite"),
+        (10**400, "1000"),
+        (None, "nothing"),
+        ("yes", "'yes'"),
+    ],
+)
+def test_what_is_no_number_is_malformed_and_called_by_name(value, said):
+    class Says(Judge):
+        def answer(self, query, documents, questions):
+            return [Reply(value) for _ in questions]
+
+    done = rerank("q", ["a", "b"], Says(), "pointwise")
+    assert done.malformed.all
+    assert done.order == (0, 1)
+    assert said in done.malformed.sample
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -6,7 +6,8 @@ import pytest
 
 from lorank.ranking import rerank
 from lorank.ranking.judges import Prompts
-from lorank.ranking.judges.opening import Asking, judge_of
+from lorank.ranking.judges.opening import judge_of
+from lorank.ranking.judges.prompts import Asking
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,6 +8,7 @@ from lorank.ranking.judges.budget import Budget
 from lorank.ranking.judges.cache import Cache
 from lorank.ranking.judges.endpoint import Endpoint
 from lorank.ranking.judges.judge import Judge, JudgeError
+from lorank.ranking.judges.malformed import Malformed, check_malformed
 from lorank.ranking.judges.oracle import Oracle
 from lorank.ranking.judges.prompts import Prompts
 from lorank.ranking.judges.question import KINDS, Question, Reply
@@ -21,10 +22,12 @@ __all__ = [
     "Endpoint",
     "Judge",
     "JudgeError",
+    "Malformed",
     "Oracle",
     "Prompts",
     "Question",
     "Reply",
     "Session",
     "Usage",
+    "check_malformed",
 ]

@@ -1,6 +1,7 @@
 """Answers kept, in memory or on disk as JSON lines, so that no question is paid for twice.
 
-Each answer is one line, ``{"key", "kind", "answer", "malformed", "tokens_in", "tokens_out"}``, appended and flushed
+Each answer is one line, ``{"key", "kind", "answer", "malformed", "tokens_in", "tokens_out"}``, and a ``"sample"`` of
+what was malformed, appended and flushed
 as it arrives. A process that is killed loses at most the line it was writing: a torn last line is cut off when the
 file is opened again. Minus infinity (no score) is written as null.
 """
@@ -15,12 +16,16 @@ from lorank.ranking.judges.question import KINDS, Answer
 
 
 class Kept(NamedTuple):
-    """One answer as the cache holds it: checked, whether it had been malformed, and the tokens it cost."""
+    """One answer as the cache holds it: checked, whether it had been malformed, and the tokens it cost.
+
+    ``sample`` shows what a malformed answer looked like.
+    """
 
     answer: Answer
     malformed: bool
     tokens_in: int = 0
     tokens_out: int = 0
+    sample: str = ""
 
 
 class Cache:
@@ -70,6 +75,8 @@ class Cache:
                 "tokens_in": kept.tokens_in,
                 "tokens_out": kept.tokens_out,
             }
+            if kept.sample:
+                row["sample"] = kept.sample
             self._file.write(json.dumps(row).encode() + b"\n")
             self._file.flush()
 
@@ -93,7 +100,11 @@ def _read(path: Path, number: int, line: bytes) -> tuple[str, Kept]:
         if row["kind"] not in KINDS:
             raise ValueError(row["kind"])
         return str(row["key"]), Kept(
-            _restored(row["answer"]), bool(row["malformed"]), int(row["tokens_in"]), int(row["tokens_out"])
+            _restored(row["answer"]),
+            bool(row["malformed"]),
+            int(row["tokens_in"]),
+            int(row["tokens_out"]),
+            str(row.get("sample", "")),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(

@@ -187,7 +187,7 @@ class CausalJudge(Judge):
         for question, prompt, ids in zip(questions, prompts, written[:, width:].tolist()):
             ended = ids.index(self.tokenizer.eos_token_id) + 1 if self.tokenizer.eos_token_id in ids else len(ids)
             text = self.tokenizer.decode(ids[:ended], skip_special_tokens=True)
-            replies.append(Reply(read_reply(question, text), len(prompt), ended))
+            replies.append(Reply(read_reply(question, text), len(prompt), ended, text=text))
         return replies
 
 

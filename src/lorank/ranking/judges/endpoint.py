@@ -21,8 +21,7 @@ from typing import Any
 
 from lorank.errors import UsageError
 from lorank.ranking.judges.judge import Judge, JudgeError, digest
-from lorank.ranking.judges.opening import Asking
-from lorank.ranking.judges.prompts import Prompts
+from lorank.ranking.judges.prompts import Asking, Prompts
 from lorank.ranking.judges.question import KINDS, Question, Reply
 from lorank.ranking.judges.reading import read_reply
 
@@ -107,8 +106,8 @@ class Endpoint(Judge):
             usage = answered.get("usage") or {}
             spent = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
         except (KeyError, IndexError, TypeError, AttributeError, ValueError):
-            return Reply(None, malformed=True)
-        return Reply(read_reply(question, text), *spent)
+            return Reply(None, malformed=True, text=json.dumps(answered)[:1000])
+        return Reply(read_reply(question, text), *spent, text=text)
 
     def _only_model(self) -> str:
         listed = self._send("/models", None)

@@ -66,4 +66,4 @@ def tokens_out(question: Question) -> int:
 
 def digest(*parts: object) -> str:
     """Return the SHA-256 of JSON-ready parts, as hexadecimal digits."""
-    return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()

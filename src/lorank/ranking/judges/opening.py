@@ -1,25 +1,11 @@
 """What may be given where a judge is wanted: a judge, a ranker, or the name of one."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from lorank.errors import UsageError
 from lorank.ranking.judges.judge import Judge
-from lorank.ranking.judges.prompts import Prompts
+from lorank.ranking.judges.prompts import Asking
 from lorank.ranking.scorers.ranker import Ranker
-
-
-@dataclass(frozen=True)
-class Asking:
-    """How a language model is asked: its ``prompts``, the most tokens of a reply, and an endpoint's patience.
-
-    None stands for what the judge itself takes.
-    """
-
-    prompts: Prompts | None = None
-    max_tokens: int | None = None
-    timeout_s: float = 120.0
-    retries: int = 4
 
 
 def _endpoint(place: str, asking: Asking) -> Judge:

@@ -74,6 +74,19 @@ class Prompts:
         return " ".join(words if self.words is None else words[: self.words])
 
 
+@dataclass(frozen=True)
+class Asking:
+    """How a language model is asked: its ``prompts``, the most tokens of a reply, and an endpoint's patience.
+
+    None stands for what the judge itself takes.
+    """
+
+    prompts: Prompts | None = None
+    max_tokens: int | None = None
+    timeout_s: float = 120.0
+    retries: int = 4
+
+
 def _own(folder: Path) -> dict[str, str]:
     if not folder.is_dir():
         raise UsageError(f"no folder of prompts at {folder}; give one with files such as listwise.txt")

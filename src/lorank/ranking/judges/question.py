@@ -18,8 +18,14 @@ kind           asks                                                  answer
 """
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+_SHOWN = 200
+"""The most characters of an answer that a message shows."""
 
 Answer: TypeAlias = float | int | tuple[float, ...] | tuple[int, ...]
 """A checked answer, in the form that its kind of question asks for."""
@@ -35,7 +41,9 @@ class Question(NamedTuple):
 class Reply(NamedTuple):
     """What a judge said: the ``value`` as it came (unchecked, None when nothing was understood) and its cost.
 
-    A ``failure`` says that this question could not be put; it is raised once the rest of the batch is kept.
+    Numbers may be Python's, numpy's or tensors of one element, and lists may be arrays or tensors. A ``failure`` says
+    that this question could not be put; it is raised once the rest of the batch is kept. ``text`` is what a language
+    model wrote, to be shown where nothing in it can be read.
     """
 
     value: Any
@@ -43,6 +51,24 @@ class Reply(NamedTuple):
     tokens_out: int = 0
     malformed: bool = False
     failure: Exception | None = None
+    text: str | None = None
+
+    def described(self) -> str:
+        """Return in a few words what was said, for messages about answers that could not be read.
+
+        >>> Reply(float("nan")).described(), Reply(None, text="I cannot\\nsay.").described()
+        ('NaN', "'I cannot say.'")
+        """
+        if self.text is not None:
+            shown = " ".join(self.text.split())
+            return repr(shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}...")
+        if self.value is None:
+            return "nothing"
+        number = _real(self.value)
+        if number is not None and not math.isfinite(number):
+            return "NaN" if math.isnan(number) else "an infinite number"
+        shown = repr(self.value)
+        return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
 
 
 def neutral(question: Question) -> Answer:
@@ -68,35 +94,71 @@ def checked(question: Question, value: Any) -> tuple[Answer, bool]:
     return _CHECKS[question.kind](question, value)
 
 
-def is_number(value: Any) -> bool:
-    """Return whether ``value`` is a finite real number (booleans are not)."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _real(value: Any) -> float | None:
+    """Return the real number that ``value`` is, None where it is none (booleans and texts are not)."""
+    if isinstance(value, str | bytes | bool | np.bool_):
+        return None
+    if not isinstance(value, numbers.Real):
+        one = getattr(value, "item", None)
+        if one is None or math.prod(getattr(value, "shape", (0,))) != 1:
+            return None
+        value = one()
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            return None
+    try:
+        return float(value)
+    except (OverflowError, ValueError, TypeError):
+        return None
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+def as_number(value: Any) -> float | None:
+    """Return ``value`` as a finite number: of Python, of numpy, or a tensor of one element; None for anything else.
+
+    >>> as_number(np.float32(0.5)), as_number(np.array([2])), as_number(float("nan")), as_number(True), as_number("1")
+    (0.5, 2.0, None, None, None)
+    """
+    number = _real(value)
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _items(value: Any) -> Sequence[Any] | None:
+    """Return the entries of a list, a tuple, or an array or tensor of one dimension; None for anything else."""
+    if isinstance(value, Sequence):
+        return None if isinstance(value, str | bytes) else value
+    if len(getattr(value, "shape", ())) == 1 and hasattr(value, "tolist"):
+        return list(value.tolist())
+    return None
 
 
 def _number(question: Question, value: Any) -> tuple[Answer, bool]:
-    return (float(value), False) if is_number(value) else (neutral(question), True)
+    number = as_number(value)
+    return (number, False) if number is not None else (neutral(question), True)
 
 
 def _share(question: Question, value: Any) -> tuple[Answer, bool]:
-    return (float(value), False) if is_number(value) and 0 <= value <= 1 else (neutral(question), True)
+    number = as_number(value)
+    return (number, False) if number is not None and 0 <= number <= 1 else (neutral(question), True)
+
+
+def _as_place(question: Question, value: Any) -> int | None:
+    number = as_number(value)
+    fits = number is not None and number.is_integer() and 0 <= number < len(question.documents)
+    return int(number) if fits else None  # type: ignore[arg-type]
 
 
 def _place(question: Question, value: Any) -> tuple[Answer, bool]:
-    fits = is_number(value) and value == int(value) and 0 <= value < len(question.documents)
-    return (int(value), False) if fits else (neutral(question), True)
+    place = _as_place(question, value)
+    return (place, False) if place is not None else (neutral(question), True)
 
 
 def _numbers(question: Question, value: Any) -> tuple[Answer, bool]:
-    if not _is_list(value) or len(value) != len(question.documents):
+    entries = _items(value)
+    if entries is None or len(entries) != len(question.documents):
         return neutral(question), True
-    good = [is_number(v) for v in value]
-    if not any(good) and good:
+    read = [as_number(entry) for entry in entries]
+    if read and all(number is None for number in read):
         return neutral(question), True
-    return tuple(float(v) if fine else -math.inf for v, fine in zip(value, good)), not all(good)
+    return tuple(-math.inf if number is None else number for number in read), None in read
 
 
 def _order(question: Question, value: Any) -> tuple[Answer, bool]:
@@ -107,15 +169,16 @@ def _order(question: Question, value: Any) -> tuple[Answer, bool]:
 
 
 def _selection(question: Question, value: Any) -> tuple[Answer, bool]:
-    return _named_places(question, value) if _is_list(value) else (neutral(question), True)
+    return (neutral(question), True) if _items(value) is None else _named_places(question, value)
 
 
 def _named_places(question: Question, value: Any) -> tuple[tuple[int, ...], bool]:
-    if not _is_list(value):
+    entries = _items(value)
+    if entries is None:
         return (), True
-    fitting = [int(v) for v in value if is_number(v) and v == int(v) and 0 <= v < len(question.documents)]
-    named = tuple(dict.fromkeys(fitting))
-    return named, len(named) != len(value)
+    places = [place for entry in entries if (place := _as_place(question, entry)) is not None]
+    named = tuple(dict.fromkeys(places))
+    return named, len(named) != len(entries)
 
 
 _CHECKS: dict[str, Callable[[Question, Any], tuple[Answer, bool]]] = {

@@ -14,6 +14,7 @@ from lorank.errors import UsageError
 from lorank.ranking.judges.budget import Budget
 from lorank.ranking.judges.cache import Cache, Kept
 from lorank.ranking.judges.judge import Judge, JudgeError
+from lorank.ranking.judges.malformed import Malformed
 from lorank.ranking.judges.question import Answer, Question, Reply, checked, neutral
 from lorank.ranking.judges.usage import Usage
 
@@ -48,6 +49,7 @@ class Session:
         self.cache, self.budget, self.batch_size = cache, budget or Budget(), batch_size
         self.usage = Usage()
         self.spent = False
+        self.malformed = Malformed()
         self._charged = Usage()
         self._known: set[str] = set()
 
@@ -156,6 +158,8 @@ class Session:
 
     def _charge(self, key: str, kept: Kept) -> None:
         self._known.add(key)
+        sample = kept.sample if kept.malformed else ""
+        self.malformed += Malformed(int(kept.malformed), 1, sample)
         self._charged.calls += 1
         self._charged.tokens_in += kept.tokens_in
         self._charged.tokens_out += kept.tokens_out
@@ -214,7 +218,8 @@ class Session:
         self.usage.tokens_in += reply.tokens_in
         self.usage.tokens_out += reply.tokens_out
         self.usage.malformed += malformed
-        kept = Kept(answer, malformed, reply.tokens_in, reply.tokens_out)
+        sample = f"{question.kind} question answered by {reply.described()}" if malformed else ""
+        kept = Kept(answer, malformed, reply.tokens_in, reply.tokens_out, sample)
         self._charge(key, kept)
         if self.cache is not None:
             self.cache.put(key, question.kind, kept)

@@ -1,7 +1,8 @@
 """One face for every strategy: documents in, an order, scores and the bill out."""
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import numpy as np
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.ranking.judges import Budget, Cache, Judge, Session, Usage
+from lorank.ranking.judges.malformed import Malformed
 from lorank.ranking.judges.opening import judge_of
 from lorank.ranking.scorers.ranker import Ranker
 from lorank.ranking.strategies.registry import Standing, find_strategy
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Reranked:
         usage: What was asked and what it cost.
         selected: How many documents, from the top, the judge chose to keep; None where it was not asked to choose.
         complete: False if the budget ran out and this is the best order so far.
+        malformed: How many of the judge's answers were malformed, and one of them.
     """
 
     order: tuple[int, ...]
@@ -32,6 +37,7 @@ class Reranked:
     usage: Usage
     selected: int | None = None
     complete: bool = True
+    malformed: Malformed = field(default_factory=Malformed)
 
 
 @catalogued(
@@ -68,7 +74,7 @@ def rerank(
         options: The strategy's own keyword arguments.
 
     Returns:
-        The order, the scores and the usage.
+        The order, the scores, the usage, and how many answers were malformed.
 
     Raises:
         UsageError: For an unknown strategy or option, or a judge that does not answer its kind of question.
@@ -79,6 +85,37 @@ def rerank(
     >>> done.order, done.usage.calls
     ((2, 3, 0, 1), 1)
     """
+    done = rerank_documents(
+        query,
+        documents,
+        judge,
+        strategy,
+        top=top,
+        cache=cache,
+        budget=budget,
+        batch_size=batch_size,
+        seed=seed,
+        **options,
+    )
+    if done.malformed.all:
+        logger.warning("%s; the documents keep the order in which they came", done.malformed.described())
+    return done
+
+
+def rerank_documents(
+    query: str,
+    documents: Sequence[str],
+    judge: Judge | Ranker | str,
+    strategy: str,
+    *,
+    top: int,
+    cache: Cache | str | Path | None,
+    budget: Budget | str | None,
+    batch_size: int | None,
+    seed: int,
+    **options: Any,
+) -> Reranked:
+    """Do what ``rerank`` does without a warning, for callers who look at many lists together."""
     if top < 1:
         raise UsageError(f"top must be 1 or above, got {top}")
     run = find_strategy(strategy, options)
@@ -104,4 +141,4 @@ def _reranked(standing: Standing, session: Session) -> Reranked:
         scores[list(order)] = np.arange(session.count, 0, -1)
     else:
         scores = np.asarray(standing.scores, dtype=np.float64)
-    return Reranked(order, scores, session.usage, standing.selected, not session.spent)
+    return Reranked(order, scores, session.usage, standing.selected, not session.spent, session.malformed)

@@ -14,7 +14,8 @@ import numpy as np
 from lorank.errors import unknown_name
 from lorank.ranking.judges import Budget, Cache, Judge
 from lorank.ranking.strategies.registry import find_strategy
-from lorank.ranking.strategies.reranking import Reranked, rerank
+from lorank.ranking.strategies.reranking import Reranked, rerank_documents
+from lorank.ranking.types import Run
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ Engine = Callable[[Work, Sequence[CandidateList]], Iterator[Reranked]]
 
 def rerank_list(given: CandidateList, judge_of: JudgeOf, manner: Manner, cache: Cache | None = None) -> Reranked:
     """Return one list reranked."""
-    return rerank(
+    return rerank_documents(
         given.query,
         given.texts,
         judge_of(given),
@@ -115,3 +116,21 @@ def run_scores(given: CandidateList, done: Reranked) -> dict[str, float]:
     strict = bool(np.isfinite(along).all() and (np.diff(along) < 0).all())
     scores = along if strict else np.arange(len(along), 0, -1)
     return {given.ids[d]: float(score) for d, score in zip(done.order, scores, strict=True)}
+
+
+def with_tail(reranked: Run, first_stage: Run) -> Run:
+    """Return ``reranked`` with the documents that ``first_stage`` lists beyond it below, in their first-stage order.
+
+    Their scores go down from the lowest of the reranked ones in steps that 32 bits can tell apart.
+
+    >>> with_tail({"q": {"b": 0.5, "a": 0.25}}, {"q": {"a": 9.0, "b": 8.0, "c": 6.0, "d": 7.0}})
+    {'q': {'b': 0.5, 'a': 0.25, 'd': -0.75, 'c': -1.75}}
+    """
+    whole: Run = {}
+    for query, row in reranked.items():
+        listed = first_stage.get(query, {})
+        tail = sorted((d for d in listed if d not in row), key=lambda d: (listed[d], d), reverse=True)
+        lowest = min(row.values(), default=0.0)
+        step = max(1.0, (abs(lowest) + len(tail)) * 2.0**-20)
+        whole[query] = row | {d: lowest - step * place for place, d in enumerate(tail, start=1)}
+    return whole
