@@ -26,7 +26,7 @@ from lorank.lowrank.budgets import make_budget
 from lorank.lowrank.budgets.dylora import truncate
 from lorank.ranking import loss as named_loss
 from lorank.training.hooks.budget import Budgeting
-from lorank.training.loop.loop import train
+from lorank.training.loop.loop import Session, train
 from lorank.training.settings import AdapterSettings
 from lorank.training.weights import trained_weights
 
@@ -46,7 +46,7 @@ def one_run(setting: Setting, trial: Trial, ranks: Sequence[int]) -> dict[str, A
     budget = make_budget("dylora", weights.adapter.forms, seed=trial.seed)
     with TemporaryDirectory() as folder:
         hook = Budgeting(budget, Path(folder) / "budget.jsonl", named_loss("lambda"))
-        train(
+        session = Session(
             ranker,
             setting.inputs,
             weights,
@@ -58,6 +58,7 @@ def one_run(setting: Setting, trial: Trial, ranks: Sequence[int]) -> dict[str, A
             hooks=[hook],
             held_out=setting.held_out,
         )
+        train(session)
     spent = time.process_time() - begun
     by_rank = {}
     for rank in ranks:

@@ -37,7 +37,7 @@ from lorank.ranking.scorers.taxonomy import place
 from lorank.ranking.types import Run
 from lorank.training.lists.lists import CandidateLists
 from lorank.training.lists.retrieval import bm25_index
-from lorank.training.loop.loop import train
+from lorank.training.loop.loop import Session, train
 from lorank.training.settings import AdapterSettings, OptimizerSettings
 from lorank.training.weights import trained_weights
 
@@ -126,7 +126,7 @@ class Setting:
             checkpoint_seconds=float("inf"),
         )
         with TemporaryDirectory() as folder:
-            train(ranker, inputs, weights, lists, named_loss(loss), settings, seed=0, folder=Path(folder))
+            train(Session(ranker, inputs, weights, lists, named_loss(loss), settings, seed=0, folder=Path(folder)))
         weights.adapter.merge()
         return ranker, time.process_time() - begun
 

@@ -35,7 +35,7 @@ from lorank.training.hooks.hook import Hook
 from lorank.training.lists.calibration_pass import calibrate
 from lorank.training.lists.lists import CandidateLists
 from lorank.training.lists.retrieval import bm25_index
-from lorank.training.loop.loop import MakeOptimizer, adamw, train
+from lorank.training.loop.loop import MakeOptimizer, Session, adamw, train
 from lorank.training.settings import AdapterSettings, OffsetSettings, OptimizerSettings
 from lorank.training.weights import WHOLE, AdapterWeights, WholeWeights, trained_weights
 from lorank.tuned.mix import choose_mix, mixed_run
@@ -180,7 +180,7 @@ def run_trial(
     hooks, make_optimizer = wire(weights, setting, trial)
     lists = replace(setting.lists, seed=trial.seed)
     with TemporaryDirectory() as folder:
-        train(
+        session = Session(
             ranker,
             setting.inputs,
             weights,
@@ -194,6 +194,7 @@ def run_trial(
             make_optimizer=make_optimizer,
             evaluate=None,
         )
+        train(session)
     spent = time.process_time() - begun
     line = judged(setting, setting.scores(ranker, weights, ["dev", "test"]))
     parameters = sum(p.numel() for group in weights.parameter_groups() for p in group["params"])

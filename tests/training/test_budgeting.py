@@ -46,7 +46,7 @@ from lorank.ranking import loss
 from lorank.ranking.scorers import FeatureRanker
 from lorank.training.lists.batches import epoch_order, padded
 from lorank.training.hooks.budget import Budgeting
-from lorank.training.loop.loop import train
+from lorank.training.loop.loop import Session, train
 from lorank.training.settings import AdapterSettings, OptimizerSettings
 from lorank.training.weights import AdapterWeights
 from lorank.lowrank.budgets import make_budget
@@ -71,12 +71,13 @@ def run(name, folder, cut, resume):
     budget = make_budget(name, weights.adapter.forms, seed=0, every=4)
     folder.mkdir(exist_ok=True)
     hook = Budgeting(budget, folder / "budget.jsonl", loss("lambda"))
-    def listen(progress):
+    def kill(progress):
         if cut and progress.step == 14:
             os.kill(os.getpid(), signal.SIGKILL)
     settings = OptimizerSettings(steps=30, batch_size=4, lr=1e-2, evaluations=3, checkpoint_seconds=1e9)
-    train(ranker, inputs, weights, lists, loss("softmax"), settings, seed=0, folder=folder, hooks=[hook],
-          held_out=Given(1), evaluate=lambda: {"nDCG@10": 0.5}, on_progress=listen, resume=resume)
+    session = Session(ranker, inputs, weights, lists, loss("softmax"), settings, seed=0, folder=folder, hooks=[hook],
+                      held_out=Given(1), evaluate=lambda: {"nDCG@10": 0.5})
+    train(session, on_progress=kill, resume=resume)
     save_file(weights.state(), folder / "end.safetensors")
 
 root = Path(sys.argv[1])

@@ -12,7 +12,7 @@ from lorank.ranking import loss
 from lorank.ranking.scorers import FeatureRanker
 from lorank.training.hooks.hook import Hook
 from lorank.training.lists.batches import epoch_order, padded
-from lorank.training.loop.loop import train
+from lorank.training.loop.loop import Session, train
 from lorank.training.settings import AdapterSettings, OptimizerSettings
 from lorank.training.weights import WholeWeights
 
@@ -47,20 +47,8 @@ def run(folder, settings=SETTINGS, hooks=(), on_progress=lambda progress: None, 
     lists = lists or GivenLists()
     ranker, inputs, weights = start(lists)
     evaluate = dev(weights) if dev else None
-    outcome = train(
-        ranker,
-        inputs,
-        weights,
-        lists,
-        loss("softmax"),
-        settings,
-        seed=0,
-        folder=folder,
-        evaluate=evaluate,
-        hooks=hooks,
-        on_progress=on_progress,
-        resume=resume,
-    )
+    session = Session(ranker, inputs, weights, lists, loss("softmax"), settings, 0, folder, evaluate, hooks=hooks)
+    outcome = train(session, on_progress=on_progress, resume=resume)
     return weights.state(), outcome
 
 
@@ -194,7 +182,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(tmp_path):
     lists = GivenLists()
     ranker, inputs, weights = start(lists)
     with pytest.raises(LorankError, match="lower the learning rate"):
-        train(ranker, inputs, weights, lists, lambda s, y, m: s.sum() * float("nan"), SETTINGS, seed=0, folder=tmp_path)
+        train(Session(ranker, inputs, weights, lists, lambda s, y, m: s.sum() * float("nan"), SETTINGS, 0, tmp_path))
 
 
 def test_resuming_with_other_settings_is_refused(tmp_path):

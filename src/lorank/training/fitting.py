@@ -28,7 +28,7 @@ from lorank.training.hooks.hook import Hook, Progress
 from lorank.training.lists.candidates import Candidates
 from lorank.training.loop.loop import MAIN_MEASURE, Outcome, train
 from lorank.training.model_card import write_model_card
-from lorank.training.plan import Plan, decided, planned
+from lorank.training.plan import Plan, build_plan, resolve_recipe
 from lorank.training.record import write_record
 from lorank.training.self_fitting import check_unused_settings, fit_by_own_objective
 from lorank.training.settings import AdapterSettings, Recipe
@@ -75,33 +75,18 @@ def fit(
         return fit_by_own_objective(
             ranker, data, _run_folder(Path(out), False, overwrite), recipe, command=command, on_progress=on_progress
         )
-    recipe, budget = decided(ranker, data, recipe)
+    recipe, budget = resolve_recipe(ranker, data, recipe)
     out = _run_folder(Path(out), resume, overwrite)
-    plan = planned(ranker, data, recipe, budget, out, candidates, on_progress)
+    plan = build_plan(ranker, data, recipe, budget, out, candidates, on_progress)
     dev = _DevMeasure(Learned(ranker, plan.weights.adapter), data, plan.found, plan.recipe)
-    outcome = train(
-        ranker,
-        plan.inputs,
-        plan.weights,
-        plan.lists,
-        plan.loss,
-        plan.settings,
-        seed=recipe.seed,
-        folder=out,
-        evaluate=dev,
-        held_out=plan.held_out,
-        hooks=plan.hooks(hooks),
-        make_optimizer=plan.make_optimizer,
-        resume=resume,
-        on_progress=partial(_tell, on_progress),
-    )
+    outcome = train(plan.session(out, dev, hooks), on_progress=partial(_report_step, on_progress), resume=resume)
     if plan.budget is not None:
         settle(plan.weights.adapter)
     mix = dev.choose(on_progress)
-    return _written(ranker, plan, outcome, mix, out, command)
+    return _write(ranker, plan, outcome, mix, out, command)
 
 
-def _written(
+def _write(
     ranker: TrainableRanker, plan: Plan, outcome: Outcome, mix: Mix, out: Path, command: str | None
 ) -> TunedRanker:
     """Return the tuned ranker, with its model folder, card and record written under ``out``."""
@@ -146,7 +131,7 @@ def _run_folder(out: Path, resume: bool, overwrite: bool) -> Path:
     return out
 
 
-def _tell(on_progress: StageCallback, progress: Progress) -> None:
+def _report_step(on_progress: StageCallback, progress: Progress) -> None:
     dev = "" if progress.dev is None else f" · dev {progress.dev[MAIN_MEASURE]:.3f}"
     on_progress(f"train · loss {progress.loss:.3f}{dev}", progress.step, progress.steps)
 

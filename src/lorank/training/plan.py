@@ -4,7 +4,7 @@ The order matters: a static budget and some starts read a calibration pass over 
 prepared texts come before the adapter, and what changes ranks or steps factors comes after it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,8 +39,8 @@ from lorank.training.lists.candidates import Candidates, find_candidates
 from lorank.training.lists.list_loss import Loss
 from lorank.training.lists.lists import CandidateLists
 from lorank.training.lists.loss_inputs import reference_run, remember_beginning
-from lorank.training.loop.loop import MakeOptimizer, adamw
-from lorank.training.settings import ListSettings, LossSettings, OptimizerSettings, Recipe
+from lorank.training.loop.session import MakeOptimizer, Session, adamw
+from lorank.training.settings import ListSettings, OptimizerSettings, Recipe
 from lorank.training.weights import WHOLE, AdapterWeights, WholeWeights, new_modules, resolved, trained_weights
 
 
@@ -52,6 +52,7 @@ class Plan:
     moves ranks during the run and ``rule`` steps the factors, None where ranks stay and AdamW steps.
     """
 
+    ranker: TrainableRanker
     recipe: Recipe
     data: Collection
     found: Candidates
@@ -73,12 +74,29 @@ class Plan:
         """The rule's optimizer, or AdamW."""
         return self.rule.make_optimizer if self.rule else adamw
 
+    def session(self, folder: Path, evaluate: Callable[[], dict[str, float]], more: Sequence[Hook] = ()) -> Session:
+        """Return what the loop trains, with ``more`` hooks behind the plan's own."""
+        return Session(
+            self.ranker,
+            self.inputs,
+            self.weights,
+            self.lists,
+            self.loss,
+            self.settings,
+            self.recipe.seed,
+            folder,
+            evaluate,
+            self.held_out,
+            self.hooks(more),
+            self.make_optimizer,
+        )
+
     def hooks(self, more: Sequence[Hook] = ()) -> list[Hook]:
         """Return the hooks of the rule, the budget and the forms' penalties, and ``more`` after them."""
         return [*filter(None, (self.rule, self.budget)), *penalties(self.weights.adapter), *more]
 
 
-def decided(ranker: TrainableRanker, data: Collection, recipe: Recipe) -> tuple[Recipe, str]:
+def resolve_recipe(ranker: TrainableRanker, data: Collection, recipe: Recipe) -> tuple[Recipe, str]:
     """Return the recipe with "auto" decided, and the budget's name; a feature ranker sees its training rows.
 
     Raises UsageError where adapter and budget do not go together.
@@ -89,7 +107,7 @@ def decided(ranker: TrainableRanker, data: Collection, recipe: Recipe) -> tuple[
     return replace(recipe, adapter=budget.adapter), budget.name
 
 
-def planned(
+def build_plan(
     ranker: TrainableRanker,
     data: Collection,
     recipe: Recipe,
@@ -98,27 +116,32 @@ def planned(
     candidates: Candidates | None,
     on_progress: StageCallback,
 ) -> Plan:
-    """Return the plan of a run on ``data``, which has a dev split, by what ``decided`` gave; the adapter is attached.
+    """Return the plan of a run, with the adapter attached to the ranker.
 
-    ``candidates`` saves finding them; ``out`` is where a budget keeps its journal. Raises UsageError where rule, loss
-    and adapter do not go together.
+    Args:
+        ranker: The ranker that will learn.
+        data: The collection; it has a dev split.
+        recipe: The recipe that `resolve_recipe` returned.
+        budget: The budget's name that `resolve_recipe` returned.
+        out: The run folder, where a budget writes its journal.
+        candidates: First-stage candidates, where the caller has them already.
+        on_progress: Called as stages proceed.
+
+    Raises:
+        UsageError: Where rule, loss and adapter do not go together.
     """
     free = _free_split(data, recipe)
     found = candidates or find_candidates(data, recipe, ranker, free, on_progress)
-    lists, held_out, inputs = _lists_and_inputs(ranker, data, free, found, recipe, on_progress)
-    loss = _named(recipe.loss)
+    loss = named_loss(recipe.loss.name, **recipe.loss.options)
+    lists, held_out, inputs = _lists_and_inputs(ranker, data, free, found, recipe, loss, on_progress)
     layers = _adapted_layers(ranker, recipe)
     statistics = _statistics(ranker, inputs, lists, loss, recipe, layers, statistics_of_budget(budget), on_progress)
     ranks = shared_ranks(budget, recipe.budget, recipe.adapter, ranker.module, layers, statistics)
     weights = trained_weights(ranker, recipe.adapter, recipe.seed, recipe.training.head_lr, statistics, ranks)
     remember_beginning(ranker, [p for g in weights.parameter_groups() for p in g["params"]], weights.adapter, loss)
-    moving = budgeting(budget, recipe.budget, weights.adapter, out / JOURNAL, recipe.seed, named_loss("lambda"))
+    moving = budgeting(budget, recipe.budget, weights.adapter, out / JOURNAL, recipe.seed)
     steps_by = stepping(recipe.rule, weights.adapter, recipe.adapter.name)
-    return Plan(recipe, data, found, lists, held_out, inputs, loss, weights, moving, steps_by)
-
-
-def _named(settings: LossSettings) -> Loss:
-    return named_loss(settings.name, **settings.options)
+    return Plan(ranker, recipe, data, found, lists, held_out, inputs, loss, weights, moving, steps_by)
 
 
 def _training_rows(data: Collection) -> np.ndarray:
@@ -140,6 +163,7 @@ def _lists_and_inputs(
     free: Split | None,
     found: Candidates,
     recipe: Recipe,
+    loss: Loss,
     on_progress: StageCallback,
 ) -> tuple[CandidateLists, CandidateLists, Any]:
     """Return the training lists, the dev lists that are never trained on, and the texts of both, prepared."""
@@ -163,7 +187,7 @@ def _lists_and_inputs(
             share,
             recipe.seed,
             standardise_run(run) if offset else None,
-            requirements_of(_named(recipe.loss)),
+            requirements_of(loss),
             reference,
         )
 

@@ -22,6 +22,7 @@ from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, make_budget, share_r
 from lorank.lowrank.presets import preset
 from lorank.lowrank.scaling import default_alpha
 from lorank.lowrank.starts import Statistics
+from lorank.ranking import loss as named_loss
 from lorank.training.hooks.hook import Access, Hook, Progress
 from lorank.training.settings import AdapterSettings, BudgetSettings
 from lorank.training.weights import WHOLE
@@ -34,12 +35,12 @@ class Budgeting(Hook):
     """One dynamic budget in one run.
 
     Args:
-        budget: over the forms of the run's adapter.
-        journal: the file to write ranks to.
-        metric_loss: the loss whose gradient follows the metric, for budgets that are led by it.
+        budget: The budget over the forms of the run's adapter.
+        journal: The file that receives the ranks.
+        metric_loss: The loss whose gradient follows the metric, for a budget that reads it.
     """
 
-    def __init__(self, budget: Budget, journal: Path, metric_loss: Callable[..., Tensor]) -> None:
+    def __init__(self, budget: Budget, journal: Path, metric_loss: Callable[..., Tensor] | None = None) -> None:
         self.budget, self.journal, self.metric_loss = budget, journal, metric_loss
         self._begun, self._step = False, 0
 
@@ -149,13 +150,12 @@ def budgeting(
     adapter: Adapter | None,
     journal: Path,
     seed: int,
-    metric_loss: Callable[..., Tensor],
 ) -> Budgeting | None:
     """Return what runs the dynamic budget ``name``, or None where it is static or there is none."""
     if name not in DYNAMIC or adapter is None:
         return None
     budget = make_budget(name, adapter.forms, settings.total, seed=seed, **settings.options)
-    return Budgeting(budget, journal, metric_loss)
+    return Budgeting(budget, journal, named_loss("lambda") if budget.metric_loss else None)
 
 
 def statistics_of_budget(name: str) -> frozenset[str]:

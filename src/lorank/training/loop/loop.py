@@ -8,8 +8,8 @@ Several processes (``accelerate launch``) each score their share of a batch's li
 """
 
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,8 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from lorank.errors import LorankError
-from lorank.ranking.scorers.ranker import TrainableRanker
-from lorank.training.hooks.hook import Access, Hook, Progress
+from lorank.training.hooks.hook import Access, Progress
 from lorank.training.hooks.keep_last import keep_last
 from lorank.training.hooks.loss_memory import memory_of
 from lorank.training.hooks.ofs_dpo import fast_slow
@@ -34,124 +33,156 @@ from lorank.training.lists.list_loss import (
 from lorank.training.loop.checkpoints import newest_checkpoint, read_checkpoint, write_checkpoint
 from lorank.training.loop.run_state import Journal, Outcome, Run, best_name, restore_run, save_run
 from lorank.training.loop.schedule import rate_factor
-from lorank.training.settings import OptimizerSettings
-from lorank.training.weights import Weights
+from lorank.training.loop.session import MakeOptimizer, Session, adamw
 
 MAIN_MEASURE = "nDCG@10"
-MakeOptimizer = Callable[[list[dict[str, Any]], OptimizerSettings], torch.optim.Optimizer]
-
-
-def adamw(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """Return AdamW over parameter groups, which may state a rate ``lr`` of their own."""
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
 
 
 def train(
-    ranker: TrainableRanker,
-    inputs: Any,
-    weights: Weights,
-    lists: Lists,
-    loss: Loss,
-    settings: OptimizerSettings,
-    *,
-    seed: int,
-    folder: Path,
-    evaluate: Callable[[], dict[str, float]] | None = None,
-    hooks: Sequence[Hook] = (),
-    held_out: Lists | None = None,
-    make_optimizer: MakeOptimizer = adamw,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-    resume: bool = False,
+    session: Session, *, on_progress: Callable[[Progress], None] = lambda progress: None, resume: bool = False
 ) -> Outcome:
-    """Train ``weights`` and leave the best ones (by dev nDCG@10) in place.
+    """Train the weights of ``session`` and leave the best ones (by dev nDCG@10) in place.
 
-    ``inputs`` is what ``ranker.prepare`` gave; ``folder`` receives metrics.jsonl and checkpoints/;
-    ``evaluate`` returns dev measures and is called ``settings.evaluations`` times; ``held_out`` are lists that
-    hooks may take a loss on and that are never trained on; ``make_optimizer`` gets the parameter groups;
-    ``on_progress`` is called at every step. With ``resume`` the newest checkpoint is taken up, if there is one.
-    Raises LorankError when the loss is not finite.
+    Args:
+        session: What learns, from what, and how.
+        on_progress: Called after every step and every evaluation.
+        resume: Continue from the newest checkpoint in the session's folder, if there is one.
+
+    Raises:
+        LorankError: When the loss is not finite.
     """
-    accelerator = Accelerator()
-    ranker.module.to(accelerator.device)
-    hooks = (*hooks, *memory_of(loss), *fast_slow(loss, ranker, settings), *keep_last(loss, held_out))
-    optimizer = make_optimizer(weights.parameter_groups(), settings)
-    for group in optimizer.param_groups:
-        group["base_lr"] = group["lr"]
-    per_epoch = batches_an_epoch(lists, settings.batch_size)
-    steps = settings.steps or max(1, round(settings.epochs * per_epoch / settings.accumulate))
-    run = Run(Progress(step=0, steps=steps, epoch=0))
-    saved = newest_checkpoint(folder / "checkpoints") if resume else None
-    journal = Journal(folder / "metrics.jsonl", keep=saved is not None)
-    access = _access(
-        ranker, inputs, lists, held_out, loss, settings, seed, optimizer, evaluate, accelerator.device, steps
-    )
-    for hook in hooks:
-        hook.begin(access)
-    if saved is not None:
-        restore_run(saved, run, weights, optimizer, hooks, journal)
-    elif evaluate is not None:
-        _evaluate(run, evaluate, weights, journal, folder, settings, hooks)
-    weights.advance(run.progress.step, steps)
-    evaluations = _evaluation_steps(steps, settings.evaluations)
-    last_saved = last_tick = time.monotonic()
-    while run.progress.step < steps and not run.outcome.stopped_early:
-        with deterministic(accelerator.device):
-            _step(run, ranker, inputs, weights, lists, loss, optimizer, settings, seed, hooks, per_epoch, accelerator)
-        now = time.monotonic()
-        run.progress.seconds += now - last_tick
-        last_tick = now
-        on_progress(run.progress)
-        if run.progress.step in evaluations:
-            journal.write(_training_line(run))
-            if evaluate is not None:
-                _evaluate(run, evaluate, weights, journal, folder, settings, hooks)
-                on_progress(run.progress)
-            run.progress.seconds += time.monotonic() - last_tick
-            last_tick = time.monotonic()
-        due = time.monotonic() - last_saved >= settings.checkpoint_seconds
-        if accelerator.is_main_process and (due or run.progress.step in evaluations):
-            save_run(folder, run, weights, optimizer, hooks, journal)
-            last_saved = time.monotonic()
-    return _finish(run, weights, folder, evaluate is not None)
+    return Trainer(session, resume).run(on_progress)
 
 
-def _step(
-    run: Run,
-    ranker: TrainableRanker,
-    inputs: Any,
-    weights: Weights,
-    lists: Lists,
-    loss: Loss,
-    optimizer: torch.optim.Optimizer,
-    settings: OptimizerSettings,
-    seed: int,
-    hooks: Sequence[Hook],
-    per_epoch: int,
-    accelerator: Accelerator,
-) -> None:
-    progress = run.progress
-    factor = rate_factor(progress.step, progress.steps, settings.warmup, settings.decay)
-    for group in optimizer.param_groups:
-        group["lr"] = group["base_lr"] * factor
-    progress.lr = optimizer.param_groups[0]["lr"]
-    for hook in hooks:
-        hook.before_step(progress, optimizer)
-    weights.set_training_mode()
-    total = 0.0
-    for part in range(settings.accumulate):
-        chosen = lists_at(lists, progress.step * settings.accumulate + part, settings.batch_size, per_epoch)
-        run.examples += len(chosen)
-        mine = chosen[accelerator.process_index :: accelerator.num_processes]
-        value = list_loss(
-            ranker,
-            inputs,
-            lists.collate(mine or chosen[:1]),
-            loss,
-            settings,
-            seed_of(seed, progress.step, part, accelerator.process_index),
-            accelerator.device,
+class Trainer:
+    """The loop's state: the session, its optimizer, where the run stands, and its journal."""
+
+    def __init__(self, session: Session, resume: bool) -> None:
+        self.accelerator = Accelerator()
+        session.ranker.module.to(self.accelerator.device)
+        more = (
+            *memory_of(session.loss),
+            *fast_slow(session.loss, session.ranker, session.settings),
+            *keep_last(session.loss, session.held_out),
         )
+        self.session = session = replace(session, hooks=(*session.hooks, *more))
+        self.optimizer = session.make_optimizer(session.weights.parameter_groups(), session.settings)
+        for group in self.optimizer.param_groups:
+            group["base_lr"] = group["lr"]
+        self.per_epoch = batches_an_epoch(session.lists, session.settings.batch_size)
+        self.state = Run(Progress(step=0, steps=self._count_steps(), epoch=0))
+        saved = newest_checkpoint(session.folder / "checkpoints") if resume else None
+        self.journal = Journal(session.folder / "metrics.jsonl", keep=saved is not None)
+        access = self._access()
+        for hook in session.hooks:
+            hook.begin(access)
+        if saved is not None:
+            restore_run(saved, self.state, session.weights, self.optimizer, session.hooks, self.journal)
+        elif session.evaluate is not None:
+            self.evaluate()
+        session.weights.advance(self.progress.step, self.progress.steps)
+
+    @property
+    def progress(self) -> Progress:
+        """Where the run stands."""
+        return self.state.progress
+
+    def run(self, on_progress: Callable[[Progress], None]) -> Outcome:
+        """Take the steps that are left, evaluating and saving on the way."""
+        settings, progress = self.session.settings, self.progress
+        evaluations = _evaluation_steps(progress.steps, settings.evaluations)
+        last_saved = last_tick = time.monotonic()
+        while progress.step < progress.steps and not self.state.outcome.stopped_early:
+            with deterministic(self.accelerator.device):
+                self.step()
+            now = time.monotonic()
+            progress.seconds += now - last_tick
+            last_tick = now
+            on_progress(progress)
+            if progress.step in evaluations:
+                self.journal.write(self._training_line())
+                if self.session.evaluate is not None:
+                    self.evaluate()
+                    on_progress(progress)
+                progress.seconds += time.monotonic() - last_tick
+                last_tick = time.monotonic()
+            due = time.monotonic() - last_saved >= settings.checkpoint_seconds
+            if self.accelerator.is_main_process and (due or progress.step in evaluations):
+                self.save()
+                last_saved = time.monotonic()
+        return self._finish()
+
+    def step(self) -> None:
+        """Take one step: a forward and a backward pass for each part of the batch, then the optimizer's step."""
+        session, progress, optimizer, hooks = self.session, self.progress, self.optimizer, self.session.hooks
+        factor = rate_factor(progress.step, progress.steps, session.settings.warmup, session.settings.decay)
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        progress.lr = optimizer.param_groups[0]["lr"]
         for hook in hooks:
+            hook.before_step(progress, optimizer)
+        session.weights.set_training_mode()
+        progress.loss = sum(self._backward(part) for part in range(session.settings.accumulate))
+        self._average_gradients()
+        for hook in hooks:
+            hook.after_backward(progress, optimizer)
+        if session.settings.clip is not None:
+            torch.nn.utils.clip_grad_norm_(_parameters(optimizer), session.settings.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        progress.step += 1
+        session.weights.advance(progress.step, progress.steps)
+        self.state.losses.append(progress.loss)
+        for hook in hooks:
+            hook.after_step(progress, optimizer)
+        epoch = progress.step * session.settings.accumulate // self.per_epoch
+        if epoch > progress.epoch:
+            progress.epoch = epoch
+            for hook in hooks:
+                hook.at_epoch_end(progress)
+
+    def evaluate(self) -> None:
+        """Measure on dev, keep the weights where they are the best so far, and stop where patience ends."""
+        session, progress, outcome = self.session, self.progress, self.state.outcome
+        if session.evaluate is None:
+            return
+        dev = session.evaluate()
+        progress.dev = dev
+        seconds = round(progress.seconds, 2)
+        self.journal.write({"step": progress.step, "epoch": progress.epoch, "seconds": seconds, "dev": dev})
+        for hook in session.hooks:
+            hook.after_evaluation(progress)
+        if not all(hook.settled(progress) for hook in session.hooks):
+            return
+        if dev[MAIN_MEASURE] > outcome.best:
+            outcome.best, outcome.best_step, self.state.since_best = dev[MAIN_MEASURE], progress.step, 0
+            write_checkpoint(session.folder / "checkpoints", best_name(progress.step), session.weights.state(), {})
+        else:
+            self.state.since_best += 1
+            patience = session.settings.patience
+            outcome.stopped_early = patience is not None and self.state.since_best >= patience
+
+    def save(self) -> None:
+        """Write a checkpoint of the run as it stands."""
+        session = self.session
+        save_run(session.folder, self.state, session.weights, self.optimizer, session.hooks, self.journal)
+
+    def _count_steps(self) -> int:
+        settings = self.session.settings
+        return settings.steps or max(1, round(settings.epochs * self.per_epoch / settings.accumulate))
+
+    def _backward(self, part: int) -> float:
+        """Add the gradients of one part of the step's batch, and return its share of the loss."""
+        session, progress, settings = self.session, self.progress, self.session.settings
+        chosen = lists_at(
+            session.lists, progress.step * settings.accumulate + part, settings.batch_size, self.per_epoch
+        )
+        self.state.examples += len(chosen)
+        mine = chosen[self.accelerator.process_index :: self.accelerator.num_processes] or chosen[:1]
+        seed = seed_of(session.seed, progress.step, part, self.accelerator.process_index)
+        batch = session.lists.collate(mine)
+        value = list_loss(session.ranker, session.inputs, batch, session.loss, settings, seed, self.accelerator.device)
+        for hook in session.hooks:
             extra = hook.penalty(progress)
             value = value if extra is None else value + extra
         if not torch.isfinite(value):
@@ -159,130 +190,74 @@ def _step(
                 f"the loss is {value.item()} at step {progress.step + 1}; lower the learning rate "
                 f"(now {progress.lr:.2g}) or clip gradients harder (now {settings.clip})"
             )
-        accelerator.backward(value / settings.accumulate)
-        total += value.item() / settings.accumulate
-    _average_gradients(optimizer, accelerator)
-    progress.loss = total
-    for hook in hooks:
-        hook.after_backward(progress, optimizer)
-    if settings.clip is not None:
-        torch.nn.utils.clip_grad_norm_(_parameters(optimizer), settings.clip)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    progress.step += 1
-    weights.advance(progress.step, progress.steps)
-    run.losses.append(total)
-    for hook in hooks:
-        hook.after_step(progress, optimizer)
-    epoch = progress.step * settings.accumulate // per_epoch
-    if epoch > progress.epoch:
-        progress.epoch = epoch
-        for hook in hooks:
-            hook.at_epoch_end(progress)
+        self.accelerator.backward(value / settings.accumulate)
+        return value.item() / settings.accumulate
 
+    def _average_gradients(self) -> None:
+        if self.accelerator.num_processes > 1:
+            for parameter in _parameters(self.optimizer):
+                if parameter.grad is not None:
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
 
-def _access(
-    ranker: TrainableRanker,
-    inputs: Any,
-    lists: Lists,
-    held_out: Lists | None,
-    loss: Loss,
-    settings: OptimizerSettings,
-    seed: int,
-    optimizer: torch.optim.Optimizer,
-    evaluate: Callable[[], dict[str, float]] | None,
-    device: torch.device,
-    steps: int,
-) -> Access:
-    own = loss
+    def _access(self) -> Access:
+        session, evaluate = self.session, self.session.evaluate
+        training = self._loss_over(session.lists, 0)
+        return Access(
+            self.optimizer,
+            lambda step, loss=None: training(step * session.settings.accumulate, loss),
+            None if session.held_out is None else self._loss_over(session.held_out, session.settings.accumulate),
+            None if evaluate is None else lambda: evaluate()[MAIN_MEASURE],
+            self.progress.steps,
+        )
 
-    def loss_over(source: Lists, part: int) -> Callable[..., Tensor]:
+    def _loss_over(self, source: Lists, part: int) -> Callable[..., Tensor]:
+        session, settings, device = self.session, self.session.settings, self.accelerator.device
         per_epoch = batches_an_epoch(source, settings.batch_size)
 
         def value(index: int, loss: Loss | None = None) -> Tensor:
             batch = source.collate(lists_at(source, index, settings.batch_size, per_epoch))
-            return list_loss(ranker, inputs, batch, loss or own, settings, seed_of(seed, index, part, 0), device)
+            seed = seed_of(session.seed, index, part, 0)
+            return list_loss(session.ranker, session.inputs, batch, loss or session.loss, settings, seed, device)
 
         return value
 
-    training = loss_over(lists, 0)
-    return Access(
-        optimizer,
-        lambda step, loss=None: training(step * settings.accumulate, loss),
-        None if held_out is None else loss_over(held_out, settings.accumulate),
-        None if evaluate is None else lambda: evaluate()[MAIN_MEASURE],
-        steps,
-    )
+    def _training_line(self) -> dict[str, Any]:
+        progress, losses = self.progress, self.state.losses
+        mean = sum(losses) / len(losses)
+        losses.clear()
+        return {
+            "step": progress.step,
+            "epoch": progress.epoch,
+            "loss": mean,
+            "lr": progress.lr,
+            "seconds": round(progress.seconds, 2),
+            "examples": self.state.examples,
+        }
+
+    def _finish(self) -> Outcome:
+        outcome, progress, session = self.state.outcome, self.progress, self.session
+        outcome.steps, outcome.seconds = progress.step, progress.seconds
+        if session.evaluate is not None and outcome.best_step != progress.step:
+            session.weights.load_state(
+                read_checkpoint(session.folder / "checkpoints" / best_name(outcome.best_step))[0]
+            )
+        return outcome
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def _average_gradients(optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> None:
-    if accelerator.num_processes > 1:
-        for parameter in _parameters(optimizer):
-            if parameter.grad is not None:
-                parameter.grad = accelerator.reduce(parameter.grad, "mean")
-
-
 def _evaluation_steps(steps: int, evaluations: int) -> set[int]:
     return {round(steps * (i + 1) / evaluations) for i in range(evaluations)} if evaluations else {steps}
-
-
-def _evaluate(
-    run: Run,
-    evaluate: Callable[[], dict[str, float]],
-    weights: Weights,
-    journal: Journal,
-    folder: Path,
-    settings: OptimizerSettings,
-    hooks: Sequence[Hook],
-) -> None:
-    dev = evaluate()
-    run.progress.dev = dev
-    journal.write(
-        {"step": run.progress.step, "epoch": run.progress.epoch, "seconds": round(run.progress.seconds, 2), "dev": dev}
-    )
-    for hook in hooks:
-        hook.after_evaluation(run.progress)
-    outcome = run.outcome
-    if not all(hook.settled(run.progress) for hook in hooks):
-        return
-    if dev[MAIN_MEASURE] > outcome.best:
-        outcome.best, outcome.best_step, run.since_best = dev[MAIN_MEASURE], run.progress.step, 0
-        write_checkpoint(folder / "checkpoints", best_name(outcome.best_step), weights.state(), {})
-    else:
-        run.since_best += 1
-        outcome.stopped_early = settings.patience is not None and run.since_best >= settings.patience
-
-
-def _training_line(run: Run) -> dict[str, Any]:
-    progress = run.progress
-    mean = sum(run.losses) / len(run.losses)
-    run.losses.clear()
-    return {
-        "step": progress.step,
-        "epoch": progress.epoch,
-        "loss": mean,
-        "lr": progress.lr,
-        "seconds": round(progress.seconds, 2),
-        "examples": run.examples,
-    }
-
-
-def _finish(run: Run, weights: Weights, folder: Path, evaluated: bool) -> Outcome:
-    outcome = run.outcome
-    outcome.steps, outcome.seconds = run.progress.step, run.progress.seconds
-    if evaluated and outcome.best_step != run.progress.step:
-        weights.load_state(read_checkpoint(folder / "checkpoints" / best_name(outcome.best_step))[0])
-    return outcome
 
 
 __all__ = [
     "MAIN_MEASURE",
     "MakeOptimizer",
     "Outcome",
+    "Session",
+    "Trainer",
     "adamw",
     "batches_an_epoch",
     "list_loss",

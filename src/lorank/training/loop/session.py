@@ -1,0 +1,55 @@
+"""What one training run works with, as one object that the loop and its steps share."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lorank.ranking.losses import Loss
+from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.training.hooks.hook import Hook
+from lorank.training.lists.list_loss import Lists
+from lorank.training.settings import OptimizerSettings
+from lorank.training.weights import Weights
+
+MakeOptimizer = Callable[[list[dict[str, Any]], OptimizerSettings], torch.optim.Optimizer]
+
+
+def adamw(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """Return AdamW over parameter groups, which may state a rate ``lr`` of their own."""
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A training run: what learns, from which lists, by which loss, under which settings.
+
+    Attributes:
+        ranker: The ranker that learns.
+        inputs: What ``ranker.prepare`` returned for the queries and documents of all lists.
+        weights: The weights that are trained, saved and restored.
+        lists: The training lists.
+        loss: The loss of a batch of lists.
+        settings: Steps, rates, stopping, checkpoints.
+        seed: The seed of every random number of the run.
+        folder: The folder that receives metrics.jsonl and checkpoints/.
+        evaluate: Returns dev measures; it is called ``settings.evaluations`` times.
+        held_out: Lists that hooks may take a loss on and that are never trained on.
+        hooks: Callbacks of the loop, in the order in which they are called.
+        make_optimizer: Makes the optimizer of the parameter groups.
+    """
+
+    ranker: TrainableRanker
+    inputs: Any
+    weights: Weights
+    lists: Lists
+    loss: Loss
+    settings: OptimizerSettings
+    seed: int
+    folder: Path
+    evaluate: Callable[[], dict[str, float]] | None = None
+    held_out: Lists | None = None
+    hooks: Sequence[Hook] = ()
+    make_optimizer: MakeOptimizer = adamw
