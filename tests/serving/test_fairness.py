@@ -4,110 +4,12 @@ import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 
-import numpy as np
 import pytest
 import requests
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from lorank.serving.requests.engine import Job
 from lorank.serving.requests.limits import Limits
-from lorank.serving.requests.queue import SLICES, PendingList, Queue, Rings
 from word_engine import WordEngine, live
-
-
-def waiting(caller, costs, name="q"):
-    return PendingList(caller, Job(None, name, ["d"] * len(costs)), np.array(costs, np.int64), float("inf"))
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 50), min_size=1, max_size=30)), max_size=12),
-    st.integers(1, 200),
-    st.integers(1, 60),
-)
-@settings(max_examples=60, deadline=None)
-def test_every_document_is_taken_once_in_order_and_batches_keep_their_cost(lists, batch_cost, slice_cost):
-    rings = Rings()
-    requests_ = [waiting(caller, costs) for caller, costs in lists]
-    for request in requests_:
-        rings.add(request)
-    taken = {request: [] for request in requests_}
-    while rings.count:
-        batch = rings.take(batch_cost, slice_cost)
-        assert batch
-        spent = 0
-        for request, (start, stop) in batch.items():
-            taken[request].append((start, stop))
-            spent += int(request.costs[start:stop].sum())
-        assert spent <= batch_cost + 50  # one document may run over
-    for request, ranges in taken.items():
-        assert ranges[0][0] == 0
-        assert ranges[-1][1] == len(request.costs)
-        assert all(one[1] == other[0] for one, other in pairwise(ranges))
-    assert not rings.callers
-    assert not rings.requests
-
-
-def test_turns_go_to_callers_first_then_to_their_requests():
-    rings = Rings()
-    busy = [waiting("busy", [1] * 10) for _ in range(5)]
-    quiet = waiting("quiet", [1] * 10)
-    for request in (*busy, quiet):
-        rings.add(request)
-    batch = rings.take(40, 10)
-    assert batch[quiet] == (0, 10)
-    assert [request in batch for request in busy] == [True, True, True, False, False]
-
-
-def test_a_long_list_gets_a_slice_of_every_batch_and_half_of_what_nobody_else_wants():
-    queue, long = Queue(), waiting("long", [10] * 1000)
-    queue.add(long)
-    assert queue.take(100)[long] == (0, 10)
-    assert long in queue.long  # it has had a batch
-    for i in range(30):  # more short lists than a batch holds
-        queue.add(waiting(f"short{i}", [10] * 2))
-    for _ in range(7):
-        before = long.had
-        batch = queue.take(100)
-        assert long.had - before == 20  # an eighth of a batch, 13, rounded up to whole documents
-        assert len(batch) == 5
-    while queue.short.count:
-        queue.take(100)
-    for costs, left in (([10], 40), ([10] * 7, 20), ([], 50)):  # half a batch less the short list, at least a share
-        before, short = long.had, waiting("last", costs)
-        if costs:
-            queue.add(short)
-        assert (short in queue.take(100)) == bool(costs)
-        assert not short.left
-        assert long.had - before == left
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 50), min_size=1, max_size=30)), max_size=12),
-    st.integers(1, 200),
-)
-@settings(max_examples=60, deadline=None)
-def test_the_queue_takes_every_document_once_in_order_and_serves_whoever_is_new(lists, cost):
-    queue, taken = Queue(), {}
-    newcomers = [waiting(caller, costs) for caller, costs in lists]
-    while queue.count or newcomers:
-        if newcomers:
-            taken[newcomers[-1]] = []
-            queue.add(newcomers.pop())
-        batch = queue.take(cost)
-        assert batch
-        for request, place in batch.items():
-            taken[request].append(place)
-        assert sum(int(r.costs[start:stop].sum()) for r, (start, stop) in batch.items()) <= cost + 100
-    for request, ranges in taken.items():
-        assert ranges[0][0] == 0
-        assert ranges[-1][1] == len(request.costs)
-        assert all(one[1] == other[0] for one, other in pairwise(ranges))
-    assert queue.of("a") == 0
-    assert not list(queue)
-    assert SLICES > 1
 
 
 def test_a_list_ten_times_too_long_does_not_stall_short_ones():

@@ -116,6 +116,11 @@ class MixedEngine:
         self._packages: dict[str | None, Package | None] = {}
         self._forwards = self._mixed = self._tokens = 0
 
+    @property
+    def reads(self) -> int | None:
+        """The most tokens that are read of a row; None where long documents are read in passages."""
+        return None if self.ranker.long in ("max", "mean") else self.ranker.max_length
+
     def score(self, jobs: Sequence[Job]) -> list[Scored | LorankError]:
         """Return one answer a job, in order; an unknown or broken adapter is the error of its jobs alone."""
         self.shelf.look_again()
@@ -132,7 +137,7 @@ class MixedEngine:
 
     def answers(self, jobs: Sequence[Job], errors: dict[str | None, LorankError]) -> list[Scored | LorankError]:
         """Return the answers of jobs whose adapters may be served; those that turn out broken go to ``errors``."""
-        rows = rows_of(self.ranker, jobs)
+        rows = rows_of(self.ranker, jobs, self.reads)
         values = empty_values(rows)
         self.fill(rows, values, [job.adapter for job in jobs], errors)
         if self.merged_share is not None:

@@ -6,7 +6,7 @@ bi-encoder. All texts of a batch of jobs are tokenised in one call.
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from lorank.ranking.scorers.packed import PackedEncoder, Project, can_pack
 from lorank.ranking.scorers.paths import open_path
 from lorank.ranking.scorers.tokens import Ragged, Span, TokenTable
 from lorank.serving.requests.engine import Job
+from lorank.serving.requests.limits import CHARACTERS_A_TOKEN, cut_text
 
 
 @dataclass(frozen=True)
@@ -179,11 +180,25 @@ class PathReader:
 ROWS: dict[str, Callable[[Any, Sequence[Job]], Rows]] = {"cross-encoder": PairRows.of, "bi-encoder": TextRows.of}
 
 
-def rows_of(ranker: Any, jobs: Sequence[Job]) -> Rows:
-    """Return the rows of ``jobs`` for a ranker of either kind."""
+def rows_of(ranker: Any, jobs: Sequence[Job], reads: int | None = None) -> Rows:
+    """Return the rows of ``jobs`` for a ranker of either kind.
+
+    ``reads`` is the most tokens that the model reads of a row: what lies far beyond is not even tokenised.
+    """
     if ranker.kind not in ROWS:
         raise UsageError(f"a {ranker.kind} ranker serves no adapters in batches; give one of {', '.join(ROWS)}")
-    return ROWS[ranker.kind](ranker, jobs)
+    rows = ROWS[ranker.kind](ranker, [cut_job(job, reads) for job in jobs])
+    if reads is not None:
+        for cut, job in zip(rows.cut, jobs, strict=True):
+            cut |= np.array([len(text) > reads * CHARACTERS_A_TOKEN for text in job.documents], bool)
+    return rows
+
+
+def cut_job(job: Job, reads: int | None) -> Job:
+    """Return a job whose texts are cut far beyond what a model that reads ``reads`` tokens of a row can see."""
+    if reads is None:
+        return job
+    return replace(job, query=cut_text(job.query, reads), documents=[cut_text(text, reads) for text in job.documents])
 
 
 def empty_values(rows: Rows) -> np.ndarray:

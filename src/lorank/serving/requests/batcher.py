@@ -25,6 +25,8 @@ logger = logging.getLogger("lorank.serving")
 
 FIRST_BATCH, LEAST_BATCH, MOST_BATCH = 512, 64, 65536
 """Estimated tokens of a batch: before the speed is known, and the bounds afterwards."""
+PROBE, PROBE_S = "\0probe", 5.0
+"""The tenant of the probe that an idle scorer is asked, if it has scored nothing for so many seconds."""
 
 
 class Batcher:
@@ -36,6 +38,9 @@ class Batcher:
     def __init__(self, engine: Engine, limits: Limits, metrics: Metrics) -> None:
         self.engine, self.limits, self.metrics = engine, limits, metrics
         self.queue, self.speed, self.stopping = Queue(), None, False
+        self.began: float | None = None
+        self.scored_at = float("-inf")
+        self._probe: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
 
     def start(self) -> None:
@@ -59,7 +64,7 @@ class Batcher:
             Refusal: 404 no such adapter, 429 too much waits, 503 stopping or broken, 504 not in time.
         """
         self.admit(caller, int(costs.sum()))
-        request = PendingList(caller, job, costs, deadline)
+        request = PendingList(caller, job, costs, deadline, added=asyncio.get_running_loop().time())
         self.queue.add(request)
         self._arrived.set()
         try:
@@ -73,17 +78,12 @@ class Batcher:
             self.queue.remove(request)
 
     def admit(self, caller: str, cost: int) -> None:
-        """Refuse a newcomer where too much waits already, or the server stops."""
+        """Refuse a newcomer where too much of its own waits, or the server stops; where the queue is full, the tenant
+        that has the most in it gives up its newest list."""
         if self.stopping:
             raise self._stopped()
-        seconds = self.queue.ahead_of(cost) / self.speed if self.speed else 0.0
-        if self.queue.count >= self.limits.waiting or seconds > self.limits.backlog_s:
-            raise Refusal(
-                429,
-                "busy",
-                f"{self.queue.count} requests wait already; try again after Retry-After seconds",
-                seconds / 2,
-            )
+        ahead = self.queue.ahead_of(caller, cost)
+        seconds = ahead / self.speed if self.speed else 0.0
         if self.queue.of(caller) >= self.limits.waiting_of_one:
             raise Refusal(
                 429,
@@ -92,6 +92,51 @@ class Batcher:
                 "fewer under way at the same time, or put more documents in one",
                 seconds / 2,
             )
+        if seconds > self.limits.backlog_s:
+            raise self._busy(f"your requests that wait take about {seconds:.0f} s", seconds / 2)
+        if self.queue.count >= self.limits.waiting:
+            self._make_room(caller)
+
+    def _make_room(self, caller: str) -> None:
+        """Put the newest list of the heaviest tenant out of a full queue; refuse where that is the caller."""
+        last = self.queue.newest_of_heaviest(caller)
+        refusal = self._busy(f"{self.queue.count} requests wait already", self.limits.backlog_s / 2)
+        if last is None:
+            raise refusal
+        self.queue.remove(last)
+        last.gone = True
+        last.done.put_nowait(refusal)
+
+    def _busy(self, why: str, retry_s: float) -> Refusal:
+        return Refusal(429, "busy", f"{why}; try again after Retry-After seconds", retry_s)
+
+    async def is_ready(self) -> bool:
+        """Return True where the scorer answers within its deadline: the batch under way, the last one, or a probe."""
+        now = asyncio.get_running_loop().time()
+        if self.stopping:
+            return False
+        if self.began is not None:
+            return now - self.began < self.limits.ready_s
+        if now - self.scored_at < PROBE_S:
+            return True
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.get_running_loop().create_task(self._score_probe())
+        done, _ = await asyncio.wait({self._probe}, timeout=self.limits.ready_s)
+        return bool(done) and self.scored_at >= now
+
+    async def _score_probe(self) -> None:
+        """Score one document by the base, as the queue's only entry of a tenant of its own."""
+        deadline = asyncio.get_running_loop().time() + self.limits.ready_s
+        request = PendingList(PROBE, Job(None, "is it ready", ["yes"]), np.array([8], np.int64), deadline)
+        self.queue.add(request)
+        self._arrived.set()
+        try:
+            await self._next(request)
+        except Refusal:
+            logger.warning("the scorer does not answer a probe")
+        finally:
+            request.gone = True
+            self.queue.remove(request)
 
     def batch_cost(self) -> int:
         """Return the estimated tokens of a batch that takes a quarter of the latency target."""
@@ -127,14 +172,17 @@ class Batcher:
             if not batch:
                 continue
             jobs = [replace(r.job, documents=r.job.documents[start:stop]) for r, (start, stop) in batch.items()]
-            spent = sum(int(r.ahead[stop] - r.ahead[start]) for r, (start, stop) in batch.items())
-            began = time.perf_counter()
+            spent = sum(request.cost(*place) for request, place in batch.items())
+            began, self.began = time.perf_counter(), loop.time()
+            queued = [self.began - request.added for request in batch]
             answers = await loop.run_in_executor(self._thread, self._score, jobs)
-            seconds = time.perf_counter() - began
+            seconds, self.began = time.perf_counter() - began, None
+            if not all(isinstance(answer, Exception) for answer in answers):
+                self.scored_at = loop.time()
             self._learn_speed(spent, cost, seconds)
             self.metrics.batch(len(jobs), sum(len(job.documents) for job in jobs), seconds)
-            for (request, place), answer in zip(batch.items(), answers, strict=True):
-                self._deliver(request, place, answer)
+            for (request, place), answer, queue_s in zip(batch.items(), answers, queued, strict=True):
+                self._deliver(request, place, answer, queue_s, seconds)
 
     def _learn_speed(self, spent: int, cost: int, seconds: float) -> None:
         """Follow the speed; a small batch says little of it, being mostly overhead, unless it took too long."""
@@ -153,7 +201,14 @@ class Batcher:
                 return [error]
         return [answer for job in jobs for answer in self._score([job])]
 
-    def _deliver(self, request: PendingList, place: tuple[int, int], answer: Scored | Exception) -> None:
+    def _deliver(
+        self,
+        request: PendingList,
+        place: tuple[int, int],
+        answer: Scored | Exception,
+        queue_s: float,
+        score_s: float,
+    ) -> None:
         if request.gone:
             return
         if isinstance(answer, Exception):
@@ -173,7 +228,16 @@ class Batcher:
         self.metrics.tokens.inc(answer.tokens)
         self.metrics.truncated.inc(answer.truncated)
         request.done.put_nowait(
-            Slice(*place, answer.scores, answer.probabilities, answer.cut, answer.truncated, answer.tokens)
+            Slice(
+                *place,
+                answer.scores,
+                answer.probabilities,
+                answer.cut,
+                answer.truncated,
+                answer.tokens,
+                queue_s,
+                score_s,
+            )
         )
 
     def _refusal(self, job: Job, error: Exception) -> Refusal:

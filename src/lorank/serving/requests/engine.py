@@ -42,7 +42,10 @@ class UnknownAdapter(LorankError):
 
 
 class Engine(Protocol):
-    """Scores jobs of many adapters on one base; one batch at a time, from one thread at a time."""
+    """Scores jobs of many adapters on one base; one batch at a time, from one thread at a time.
+
+    An engine may also have ``reads``, see `tokens_read`, and ``occupancy``, the counts that the metrics show.
+    """
 
     base_name: str
     """What the base model is called in requests."""
@@ -66,3 +69,8 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give up what is held: adapters in memory, files, threads."""
         ...
+
+
+def tokens_read(engine: Engine) -> int | None:
+    """Return the most tokens of query and document together that an engine reads of a row; None where it reads all."""
+    return getattr(engine, "reads", None)

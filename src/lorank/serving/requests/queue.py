@@ -1,15 +1,22 @@
-"""The queue: lists that wait to be scored, served in turn, a slice at a time, short lists first.
+"""The queue: lists that wait to be scored, a fair share of every batch for each tenant, short lists first.
 
-A ring of callers, and a ring of requests for each: a turn takes one slice from one request, then both rings move on,
-until the batch is full. So a caller with a hundred requests gets no more than one with a single request. There are two
-such rings. Lists begin in that of the short ones; one that has had a whole batch goes to that of the long ones, which
-get one slice of every batch, and what room the short ones leave in its first half: half batches keep newcomers waiting
-for half as long. So a list of 50,000 documents advances in every batch, takes what nobody else wants, and holds nobody
-up. (Multi-level feedback, Corbato et al. 1962, with two levels and a share for the lower.) All of it happens on the
-event loop; there are no locks.
+Tenants share by start-time fair queueing (Goyal, Vin and Cheng 1996). Each tenant carries a start tag S, in tokens of
+service; the virtual time V is the tag of whoever was served last. A turn goes to the tenant with the smallest tag,
+takes one slice of cost c (at least one document) from one of its lists, and moves its tag:
+
+    S <- S + c;      S of a tenant that returns <- max(V, S where it left)
+
+So a tenant with a thousand lists gets what a tenant with one gets; one whose document costs more than its slice pays
+for it in later turns, also if it leaves meanwhile; and a newcomer waits for at most one slice of each other tenant. A
+slice is a quarter of a batch, or less where more than four tenants wait, so that each has a share of every batch.
+
+A tenant's own lists are parted in short and long ones, those that have had a whole batch. The two share the tenant's
+turns by the same rule, 7 to 1; within each, lists take turns. Where only long lists wait, batches are half as large, so
+that a newcomer waits for half as long. All of it happens on the event loop; there are no locks, and no clock.
 """
 
 import asyncio
+import heapq
 import math
 from collections import deque
 from collections.abc import Iterator
@@ -20,9 +27,9 @@ import numpy as np
 from lorank.serving.requests.engine import Job
 
 SLICES = 4
-"""A request takes at most this part of a batch in a turn."""
-LONG_SHARE = 8
-"""Long lists together get at least this part of every batch."""
+"""A turn takes at most this part of a batch."""
+SHORT_WEIGHT = 7
+"""What a tenant's short lists get of its turns for each part that its long ones get."""
 
 
 @dataclass(eq=False)
@@ -30,11 +37,12 @@ class PendingList:
     """One list that waits.
 
     Args:
-        caller: Whose turn it takes.
+        caller: Whose turn it takes: the tenant.
         job: What is to be scored.
         costs: Estimated tokens of each document, query included.
         deadline: By the event loop's clock.
         done: Slices scored, or the exception that ends the request.
+        added: When it was added, by the event loop's clock.
     """
 
     caller: str
@@ -42,8 +50,10 @@ class PendingList:
     costs: np.ndarray
     deadline: float
     done: "asyncio.Queue[Slice | Exception]" = field(default_factory=asyncio.Queue)
+    added: float = 0.0
     at: int = 0
     gone: bool = False
+    is_long: bool = False
 
     def __post_init__(self) -> None:
         self.ahead = np.concatenate([[0], np.cumsum(self.costs)])
@@ -64,10 +74,14 @@ class PendingList:
         self.at = max(start + 1, int(np.searchsorted(self.ahead, self.ahead[start] + most, side="right")) - 1)
         return start, self.at
 
+    def cost(self, start: int, stop: int) -> int:
+        """Return the estimated tokens of a range."""
+        return int(self.ahead[stop] - self.ahead[start])
+
 
 @dataclass(frozen=True)
 class Slice:
-    """Documents ``start`` to ``stop`` of one waiting list, in a batch or scored."""
+    """Documents ``start`` to ``stop`` of one list, scored: they waited ``queue_s`` and their batch took ``score_s``."""
 
     start: int
     stop: int
@@ -76,106 +90,161 @@ class Slice:
     cut: np.ndarray | None = None
     truncated: int = 0
     tokens: int = 0
+    queue_s: float = 0.0
+    score_s: float = 0.0
 
 
-class Rings:
-    """A ring of callers, and a ring of requests for each."""
+@dataclass(eq=False)
+class Tenant:
+    """The lists of one tenant and its start tag; ``served`` counts the weighted tokens of its short and long lists."""
 
-    def __init__(self) -> None:
-        self.callers: deque[str] = deque()
-        self.requests: dict[str, deque[PendingList]] = {}
-        self.count = 0
-
-    def add(self, request: PendingList) -> None:
-        """Put a request at the end of its caller's ring."""
-        if request.caller not in self.requests:
-            self.requests[request.caller] = deque()
-            self.callers.append(request.caller)
-        self.requests[request.caller].append(request)
-        self.count += 1
-
-    def remove(self, request: PendingList) -> bool:
-        """Take a request out, if it waits here; return whether it did."""
-        ring = self.requests.get(request.caller)
-        if ring is None or request not in ring:
-            return False
-        ring.remove(request)
-        self._left(request.caller)
-        return True
-
-    def take(self, batch_cost: int, slice_cost: int) -> dict[PendingList, tuple[int, int]]:
-        """Return the ranges of the next batch, at least one document where any waits."""
-        batch: dict[PendingList, tuple[int, int]] = {}
-        room = batch_cost
-        while self.callers and (room > 0 or not batch):
-            caller = self.callers[0]
-            self.callers.rotate(-1)
-            ring = self.requests[caller]
-            request = ring[0]
-            ring.rotate(-1)
-            before = request.left
-            start, stop = request.take(max(min(slice_cost, room), 1))
-            room -= before - request.left
-            batch[request] = (batch.get(request, (start, stop))[0], stop)
-            if not request.left:
-                self.remove(request)
-        return batch
-
-    def of(self, caller: str) -> int:
-        """Return how many requests of a caller wait."""
-        return len(self.requests.get(caller, ()))
-
-    def __iter__(self) -> Iterator[PendingList]:
-        return iter([request for ring in self.requests.values() for request in ring])
-
-    def _left(self, caller: str) -> None:
-        self.count -= 1
-        if not self.requests[caller]:
-            del self.requests[caller]
-            self.callers.remove(caller)
-
-
-class Queue:
-    """All that waits: the rings of short lists and of long ones."""
-
-    def __init__(self) -> None:
-        self.short, self.long = Rings(), Rings()
+    name: str
+    start: float
+    short: deque[PendingList] = field(default_factory=deque)
+    long: deque[PendingList] = field(default_factory=deque)
+    short_tag: float = 0.0
+    long_tag: float = 0.0
 
     @property
     def count(self) -> int:
-        """How many requests wait."""
-        return self.short.count + self.long.count
+        """How many lists wait."""
+        return len(self.short) + len(self.long)
+
+    @property
+    def left(self) -> int:
+        """Estimated tokens that wait."""
+        return sum(request.left for request in self)
 
     def add(self, request: PendingList) -> None:
-        """Put a newcomer at the end of its ring."""
-        self.short.add(request)
+        """Put a list at the end of its ring; a ring that was empty has no claim on turns that are past."""
+        ring = self.long if request.is_long else self.short
+        if not ring:
+            if request.is_long:
+                self.long_tag = max(self.long_tag, self.short_tag)
+            else:
+                self.short_tag = max(self.short_tag, self.long_tag)
+        ring.append(request)
 
-    def remove(self, request: PendingList) -> None:
-        """Take a request out, if it still waits."""
-        self.short.remove(request)
-        self.long.remove(request)
+    def remove(self, request: PendingList) -> bool:
+        """Take a list out, if it waits here; return whether it did."""
+        ring = self.long if request.is_long else self.short
+        if request not in ring:
+            return False
+        ring.remove(request)
+        return True
+
+    def take(self, most: int) -> tuple[PendingList, int, int]:
+        """Take a slice from the list whose turn it is; return the list and the range."""
+        is_long = not self.short or (bool(self.long) and self.long_tag < self.short_tag)
+        ring = self.long if is_long else self.short
+        request = ring[0]
+        ring.rotate(-1)
+        start, stop = request.take(most)
+        if is_long:
+            self.long_tag += request.cost(start, stop)
+        else:
+            self.short_tag += request.cost(start, stop) / SHORT_WEIGHT
+        return request, start, stop
+
+    def __iter__(self) -> Iterator[PendingList]:
+        yield from self.short
+        yield from self.long
+
+
+class Queue:
+    """All that waits, by tenant."""
+
+    def __init__(self) -> None:
+        self.tenants: dict[str, Tenant] = {}
+        self.count = self.shorts = 0
+        self._now = 0.0
+        self._left_with: dict[str, float] = {}
+
+    def add(self, request: PendingList) -> None:
+        """Put a newcomer at the end of its tenant's ring."""
+        tenant = self.tenants.get(request.caller)
+        if tenant is None:
+            if not self.tenants:
+                self._left_with.clear()
+            start = max(self._now, self._left_with.pop(request.caller, 0.0))
+            tenant = self.tenants[request.caller] = Tenant(request.caller, start)
+        tenant.add(request)
+        self.count += 1
+        self.shorts += not request.is_long
+
+    def remove(self, request: PendingList) -> bool:
+        """Take a list out, if it still waits; return whether it did."""
+        tenant = self.tenants.get(request.caller)
+        if tenant is None or not tenant.remove(request):
+            return False
+        self.count -= 1
+        self.shorts -= not request.is_long
+        if not tenant.count:
+            del self.tenants[request.caller]
+            self._remember(tenant)
+        return True
 
     def take(self, cost: int) -> dict[PendingList, tuple[int, int]]:
         """Return the ranges of the next batch of about ``cost`` tokens; at least a document, where any waits."""
-        slice_cost = math.ceil(cost / SLICES)
         batch: dict[PendingList, tuple[int, int]] = {}
-        for rings, full in ((self.long, math.ceil(cost / LONG_SHARE)), (self.short, cost), (self.long, cost // 2)):
-            room = full - sum(int(r.ahead[stop] - r.ahead[start]) for r, (start, stop) in batch.items())
-            if room > 0 or not batch:
-                for request, (start, stop) in rings.take(room, slice_cost).items():
-                    batch[request] = (batch.get(request, (start, stop))[0], stop)
-        for request in batch:
-            if request.left and request.had >= cost and self.short.remove(request):
-                self.long.add(request)
+        most = math.ceil(cost / max(SLICES, len(self.tenants)))
+        order = [(tenant.start, place, tenant) for place, tenant in enumerate(self.tenants.values())]
+        heapq.heapify(order)
+        spent = 0
+        while order and (not batch or spent < (cost if self.shorts else cost // 2)):
+            _, place, tenant = order[0]
+            self._now = tenant.start
+            request, start, stop = tenant.take(max(min(most, cost - spent), 1))
+            spent += request.cost(start, stop)
+            tenant.start += request.cost(start, stop)
+            batch[request] = (batch.get(request, (start, stop))[0], stop)
+            if not request.left:
+                self.remove(request)
+            elif not request.is_long and request.had >= cost:
+                self._lengthen(tenant, request)
+            if tenant.count:
+                heapq.heapreplace(order, (tenant.start, place, tenant))
+            else:
+                heapq.heappop(order)
         return batch
 
-    def ahead_of(self, cost: int) -> int:
-        """Return the tokens that are scored before a newcomer of ``cost`` is through: at most as many of each list."""
-        return sum(min(request.left, cost) for request in self)
+    def ahead_of(self, caller: str, cost: int) -> int:
+        """Return the tokens that are scored before the turn of a newcomer of ``cost`` comes: its tenant's own, at most
+        as many of each list, and at most as many of each other tenant."""
+        own = self.tenants.get(caller)
+        if own is None:
+            return 0
+        before = sum(min(request.left, cost) for request in own)
+        return before + sum(min(tenant.left, before) for tenant in self.tenants.values() if tenant is not own)
+
+    def newest_of_heaviest(self, caller: str) -> PendingList | None:
+        """Return the list that makes room for a newcomer of ``caller``: the newest of the tenant with most lists.
+
+        Lists of which nothing was scored go first. None where the caller itself has the most: its newcomer is the
+        newest.
+        """
+        heaviest = max(self.tenants.values(), key=lambda tenant: tenant.count, default=None)
+        if heaviest is None or self.of(caller) + 1 >= heaviest.count:
+            return None
+        waiting = list(heaviest)
+        return max((one for one in waiting if not one.at), key=lambda one: one.added, default=waiting[-1])
 
     def of(self, caller: str) -> int:
-        """Return how many requests of a caller wait."""
-        return self.short.of(caller) + self.long.of(caller)
+        """Return how many lists of a tenant wait."""
+        return self.tenants[caller].count if caller in self.tenants else 0
 
     def __iter__(self) -> Iterator[PendingList]:
-        return iter([*self.short, *self.long])
+        return iter([request for tenant in self.tenants.values() for request in tenant])
+
+    def _lengthen(self, tenant: Tenant, request: PendingList) -> None:
+        tenant.remove(request)
+        request.is_long = True
+        self.shorts -= 1
+        tenant.add(request)
+
+    def _remember(self, tenant: Tenant) -> None:
+        """Keep the tag of a tenant that leaves ahead of its time, so that leaving pays no debt."""
+        if tenant.start > self._now:
+            self._left_with[tenant.name] = tenant.start
+        if len(self._left_with) > 4096:
+            self._left_with = {name: start for name, start in self._left_with.items() if start > self._now}

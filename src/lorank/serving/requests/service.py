@@ -10,9 +10,9 @@ import numpy as np
 from lorank.errors import LorankError
 from lorank.serving.requests.answers import Reranked
 from lorank.serving.requests.batcher import Batcher
-from lorank.serving.requests.engine import Engine, Job, UnknownAdapter
+from lorank.serving.requests.engine import Engine, Job, UnknownAdapter, tokens_read
 from lorank.serving.requests.keys import Caller
-from lorank.serving.requests.limits import Limits, estimated_tokens
+from lorank.serving.requests.limits import Limits, estimated_tokens, row_cost
 from lorank.serving.requests.metrics import Metrics
 from lorank.serving.requests.queue import Slice
 from lorank.serving.requests.refusal import Refusal, broken, shown
@@ -141,8 +141,8 @@ class Service:
                 f"{limits.document_characters} are taken: split it into passages",
             )
         try:
-            query = estimated_tokens(asked.query)
-            costs = np.array([query + estimated_tokens(text) for text in asked.documents], np.int64)
+            query, reads = estimated_tokens(asked.query), tokens_read(self.engine)
+            costs = np.array([row_cost(query, estimated_tokens(text), reads) for text in asked.documents], np.int64)
         except UnicodeEncodeError:
             raise Refusal(
                 400,
