@@ -47,10 +47,23 @@ def test_bad_run_frames_are_refused(frame, problem):
         run_from_frame(pandas.DataFrame(frame))
 
 
-@pytest.mark.parametrize("relevance", [-1, 0.5, float("nan")])
+def judged(relevance):
+    return pandas.DataFrame({"query_id": ["q"], "doc_id": ["d"], "relevance": [relevance]})
+
+
+@pytest.mark.parametrize("relevance", [float("nan"), float("inf"), "1", None])
 def test_bad_relevance_is_refused(relevance):
-    with pytest.raises(UsageError, match="is not a whole number from 0 up"):
-        qrels_from_frame(pandas.DataFrame({"query_id": ["q"], "doc_id": ["d"], "relevance": [relevance]}))
+    with pytest.raises(UsageError, match="query 'q', document 'd': the relevance .* is not"):
+        qrels_from_frame(judged(relevance))
+
+
+def test_real_and_negative_relevance_is_read_as_asked():
+    assert qrels_from_frame(judged(0.5)) == {"q": {"d": 0.5}}
+    with pytest.raises(UsageError, match="the relevance -1 is below 0"):
+        qrels_from_frame(judged(-1))
+    assert qrels_from_frame(judged(-1.5), negative="zero") == {"q": {"d": 0}}
+    assert qrels_from_frame(judged(-1.5), negative="keep") == {"q": {"d": -1.5}}
+    assert qrels_from_frame(judged(-1.5), negative="skip") == {"q": {}}
 
 
 def test_importing_the_data_room_imports_nothing_heavy():

@@ -10,49 +10,20 @@ Reading takes any frame with ``columns`` and ``frame[column]`` (pandas, polars);
 
 import importlib
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+from lorank.data.numbers import Negative, check_negative, whole
 from lorank.data.trec import ordered
 from lorank.errors import UsageError
+from lorank.ranking.in_memory import STYLES, is_frame, read_qrels_in_memory, read_run_in_memory
 from lorank.ranking.types import Qrels, Run
 
 Style = Literal["ir_measures", "pyterrier"]
 
 
-class _Columns(NamedTuple):
-    query: str
-    document: str
-    relevance: str
-
-
-STYLES = {"ir_measures": _Columns("query_id", "doc_id", "relevance"), "pyterrier": _Columns("qid", "docno", "label")}
-
-
-def _triples(frame: Any, value: str | None) -> list[tuple[str, str, Any]]:
-    """Return (query, document, value) rows; ``value`` None means the style's relevance column."""
-    there = list(frame.columns)
-    for columns in STYLES.values():
-        wanted = (columns.query, columns.document, value or columns.relevance)
-        if all(column in there for column in wanted):
-            queries, documents, values = (list(frame[column]) for column in wanted)
-            return list(zip(map(str, queries), map(str, documents), values))
-    known = " or ".join(f"{c.query}, {c.document}, {value or c.relevance}" for c in STYLES.values())
-    raise UsageError(f"the frame has the columns {', '.join(map(str, there))}; it needs {known}")
-
-
-def _nested(triples: list[tuple[str, str, Any]]) -> dict[str, dict[str, Any]]:
-    nested: dict[str, dict[str, Any]] = {}
-    for query, document, value in triples:
-        row = nested.setdefault(query, {})
-        if document in row:
-            raise UsageError(f"the frame has document {document!r} twice for query {query!r}; keep one row")
-        row[document] = value
-    return nested
-
-
 def run_from_frame(frame: Any) -> Run:
     """Return the run in a frame; raise UsageError for other columns, duplicates and scores that are not finite."""
-    run = _nested([(query, document, float(score)) for query, document, score in _triples(frame, "score")])
+    run = read_run_in_memory(_frame(frame), "the run")
     for query, row in run.items():
         for document, score in row.items():
             if not math.isfinite(score):
@@ -60,17 +31,30 @@ def run_from_frame(frame: Any) -> Run:
     return run
 
 
-def qrels_from_frame(frame: Any) -> Qrels:
-    """Return the judgments in a frame; raise UsageError for a relevance that is no whole number from 0 up."""
-    qrels = _nested(_triples(frame, None))
-    for query, row in qrels.items():
-        for document, relevance in row.items():
-            if not (relevance >= 0 and float(relevance).is_integer()):
+def qrels_from_frame(frame: Any, *, negative: Negative = "error") -> Qrels:
+    """Return the judgments in a frame; ``negative`` says what a grade below 0 is (:mod:`lorank.data.numbers`).
+
+    Raises UsageError for other columns, duplicates and a relevance that is no finite number.
+    """
+    check_negative(negative)
+    qrels: Qrels = {}
+    for query, row in read_qrels_in_memory(_frame(frame), "the judgments").items():
+        qrels[query] = {}
+        for document, grade in row.items():
+            if grade < 0 and negative == "error":
                 raise UsageError(
-                    f"query {query!r}, document {document!r}: the relevance {relevance} is not a whole number from 0 up"
+                    f"query {query!r}, document {document!r}: the relevance {whole(grade)} is below 0; "
+                    "say what it means with negative='zero', 'skip' or 'keep'"
                 )
-            row[document] = int(relevance)
+            if grade >= 0 or negative in ("zero", "keep"):
+                qrels[query][document] = 0 if grade < 0 and negative == "zero" else whole(grade)
     return qrels
+
+
+def _frame(frame: Any) -> Any:
+    if not is_frame(frame):
+        raise UsageError(f"a {type(frame).__name__} is no data frame; give one with columns and frame[column]")
+    return frame
 
 
 def _pandas() -> Any:

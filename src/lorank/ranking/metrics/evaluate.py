@@ -1,5 +1,6 @@
 """Judge several runs on the same queries: means, intervals, paired tests, what is unjudged, and the ceiling."""
 
+import numbers
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -7,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lorank.errors import UsageError, unknown_name
+from lorank.ranking.in_memory import is_frame, read_qrels_in_memory, read_run_in_memory
 from lorank.ranking.metrics.ceiling import ndcg_ceiling, recall_ceiling
 from lorank.ranking.metrics.compare import PAIRS, TIE, Design, compare_systems
 from lorank.ranking.metrics.evaluation import Evaluation, SystemResult
@@ -20,8 +22,8 @@ JUDGED = "Judged@10"
 
 
 def evaluate(
-    runs: Mapping[str, Run],
-    qrels: Qrels,
+    runs: Mapping[str, Any],
+    qrels: Any,
     measures: Sequence[str] = ("nDCG@10", "RR@10", "R@100"),
     *,
     baseline: str | None = None,
@@ -44,8 +46,9 @@ def evaluate(
     measure. All resampling starts from ``seed`` anew, so a pair's numbers do not depend on the other runs.
 
     Args:
-        runs: Name to ``{query: {document: score}}``, at least one.
-        qrels: ``{query: {document: relevance}}``.
+        runs: Name to ``{query: {document: score}}``, at least one; or to a frame or rows, as
+            :mod:`lorank.ranking.in_memory` says. Ids may be texts or whole numbers.
+        qrels: ``{query: {document: relevance}}``, or a frame or rows; any finite grades, below 0 for not judged.
         measures: Names as ir_measures writes them; ``nDCG`` has trec_eval's linear gain.
         baseline: The run that the others are compared with; None means the first.
         pairs: ``baseline`` (every run against it), ``baseline+best`` (and the best run of the measure against
@@ -63,13 +66,15 @@ def evaluate(
         split: Name of the split, for the record.
 
     Raises:
-        UsageError: For no runs or queries, unknown queries, and unknown names of options or measures.
+        UsageError: For no runs or queries, unknown queries, unknown names of options or measures, and for runs or
+            judgments of another shape, or with scores or grades that are no finite numbers.
 
     >>> runs = {"old": {"q": {"a": 2.0, "b": 1.0}}, "new": {"q": {"a": 1.0, "b": 2.0}}}
     >>> judged = evaluate(runs, {"q": {"b": 1}}, ["RR@10"], resamples=10)
     >>> judged.systems["new"].mean, judged.comparisons[0].difference
     ({'RR@10': 1.0}, 0.5)
     """
+    runs, qrels = _read(runs, qrels)
     design = Design(test, interval, seed, resamples, confidence, pairs)
     _check(runs, qrels, measures, baseline, design, unknown)
     if groups is not None and (test, interval) != ("randomization", "percentile"):
@@ -89,7 +94,8 @@ def evaluate(
         for measure, columns in values.items()
     }
     systems = {
-        name: _system(i, values, resampled, judged[name], design, set(runs[name])) for i, name in enumerate(runs)
+        name: _system(i, values, resampled, judged[name], design, {query for query, row in runs[name].items() if row})
+        for i, name in enumerate(runs)
     }
     comparisons = [
         row
@@ -109,6 +115,17 @@ def evaluate(
         settings=_settings(design, runs, queries, measures, baseline, no_relevant)
         | ({} if groups is None else {"groups": int(member.max()) + 1}),
     )
+
+
+def _read(runs: Any, qrels: Any) -> tuple[dict[str, Run], Qrels]:
+    """Return the runs by name, and the judgments, as nested dictionaries with ids as texts."""
+    if is_frame(runs) or not isinstance(runs, Mapping):
+        raise UsageError(f"the runs are a {type(runs).__name__}; name each: {{'bm25': run, 'tuned': other}}")
+    for name, run in runs.items():
+        if isinstance(run, Mapping) and any(isinstance(value, numbers.Real) for value in run.values()):
+            raise UsageError(f"the runs look like one run (query {name!r} has scores); name it: {{'mine': run}}")
+    named = {str(name): read_run_in_memory(run, f"run {str(name)!r}") for name, run in runs.items()}
+    return named, read_qrels_in_memory(qrels)
 
 
 def _check(

@@ -9,10 +9,12 @@ so they are given the finished order rather than the scores.
 
 *Deviations*: ``IPrec@r`` is computed by the trec_eval release inside pytrec_eval; against the outputs that trec_eval
 ships with, 2 of 33 of its values differ on one of the runs, for a reason
-we have not established; a relevance below 0 is unjudged, as in trec_eval.
+we have not established; a relevance below 0 is unjudged, as in trec_eval, for
+``Judged`` too. trec_eval takes whole grades only and fails on large ones; nDCG of others, and with the gain
+2^rel - 1, is computed here by its rules, and a binary measure asks whether the grade, whole or not, reaches ``rel``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import ir_measures
@@ -22,10 +24,18 @@ from ir_measures.measures import Measure
 from ir_measures.providers.base import NOT_PROVIDED
 
 from lorank.errors import UsageError, unknown_name
+from lorank.ranking.grades import Grades, as_grade, judged_only, levels, read_grades
+from lorank.ranking.metrics.ndcg import ndcg
 from lorank.ranking.types import Qrels, Run
 
 PROVIDERS = ("pytrec_eval", "judged", "msmarco")
 """ir_measures' providers that run within this process and need nothing installed."""
+
+_LARGEST_LEVEL = 255
+"""Grades up to here go to trec_eval's own nDCG, whose memory grows with the largest grade."""
+
+_MOST = 2**31 - 1
+"""The largest cutoff and threshold that fit in trec_eval's numbers."""
 
 Missing = Literal["zero", "skip"]
 NoRelevant = Literal["zero", "one", "skip"]
@@ -42,16 +52,33 @@ def parse_measure(name: str) -> Measure:
     """
     try:
         measure = ir_measures.parse_measure(name)
+        runs = measure.NAME == "nDCG" or _provider(measure) is not None
     except NameError:
         raise unknown_name("measure", name.split("@")[0].split("(")[0], ir_measures.measures.registry) from None
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, SyntaxError, TypeError, AssertionError, AttributeError) as error:
         raise UsageError(f"cannot read the measure {name!r}: {error}; write it as nDCG@10 or AP(rel=2)") from None
-    if _provider(_executable(measure)) is None:
+    _check_parameters(name, measure)
+    if not runs:
         raise UsageError(
             f"measure {name!r} needs a provider of ir_measures that lorank does not run "
             f"(it runs {', '.join(PROVIDERS)})"
         )
     return measure
+
+
+def _check_parameters(name: str, measure: Measure) -> None:
+    """Raise UsageError for parameters that the providers' code does not survive."""
+    for parameter in ("cutoff", "rel"):
+        value = _given(measure, parameter, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
+            raise UsageError(f"measure {name!r}: {parameter} is {value!r}; it takes whole numbers from 1 up")
+    recall = _given(measure, "recall", 0.5)
+    if not 0 <= recall <= 1:
+        raise UsageError(f"measure {name!r}: recall is {recall!r}; it takes a share from 0 to 1")
+    gains = _given(measure, "gains", None) or {}
+    for grade, gain in gains.items():
+        if as_grade(gain) is None or gain < 0:
+            raise UsageError(f"measure {name!r}: the gain of {grade!r} is {gain!r}; it takes numbers from 0 up")
 
 
 def gain_of(name: str) -> str | None:
@@ -88,7 +115,7 @@ def per_query(
 
     Args:
         run: ``{query: {document: score}}``; queries that ``qrels`` lacks are left out, as trec_eval does.
-        qrels: ``{query: {document: relevance}}``, relevance 0 and up.
+        qrels: ``{query: {document: relevance}}``, any finite numbers; below 0 stands for not judged.
         measures: Names as ir_measures writes them.
         missing: What a query of ``qrels`` without results counts as: ``zero`` (trec_eval -c) or left out
             (``skip``, trec_eval without -c).
@@ -99,7 +126,8 @@ def per_query(
         ``{measure: {query: value}}``, queries in the order of ``qrels``.
 
     Raises:
-        UsageError: For a measure that is unknown, an option value that is, or a score that is NaN.
+        UsageError: For a measure that is unknown, an option value that is, a score that is NaN, or a relevance that
+            is no finite number.
 
     >>> run, qrels = {"q": {"a": 2.0, "b": 1.0}}, {"q": {"b": 1}, "r": {"a": 1}}
     >>> per_query(run, qrels, ["RR@10", "P@1"])
@@ -108,11 +136,12 @@ def per_query(
     _check(missing, ("zero", "skip"), "missing")
     _check(no_relevant, ("zero", "one", "skip"), "no_relevant")
     wanted = {name: parse_measure(name) for name in measures}
-    ordered = _ordered(run, qrels)
-    computed = _calculate(ordered, qrels, wanted)
-    without = {query for query, judged in qrels.items() if max(judged.values(), default=0) <= 0}
+    grades = read_grades(qrels)
+    rankings = _rankings(run, grades)
+    computed = _calculate(rankings, grades, wanted)
+    without = {query for query, judged in grades.items() if max(judged.values(), default=0) <= 0}
     return {
-        name: _settle(computed[name], qrels, measure, set(ordered), without, missing, no_relevant)
+        name: _settle(computed[name], qrels, measure, set(rankings), without, missing, no_relevant)
         for name, measure in wanted.items()
     }
 
@@ -132,27 +161,18 @@ def _check(value: str, known: tuple[str, ...], option: str) -> None:
         raise unknown_name(option, value, known)
 
 
-def _ordered(run: Run, qrels: Qrels) -> Run:
-    """Replace scores by n, n-1, ..., 1 in trec_eval's order, so that no provider meets a tie."""
-    ordered: Run = {}
-    for query in qrels:
+def _rankings(run: Run, queries: Iterable[str]) -> dict[str, list[str]]:
+    """Return trec_eval's order of every query that has results, so that no provider meets a tie."""
+    rankings: dict[str, list[str]] = {}
+    for query in queries:
         documents = run.get(query)
         if not documents:
             continue
         if any(score != score for score in documents.values()):
             bad = next(document for document, score in documents.items() if score != score)
             raise UsageError(f"query {query!r}, document {bad!r}: the score is NaN")
-        ranking = ranking_of(documents)
-        ordered[query] = {document: float(len(ranking) - i) for i, document in enumerate(ranking)}
-    return ordered
-
-
-def _executable(measure: Measure) -> Measure:
-    """Return the measure that a provider runs: nDCG with exponential gain is linear nDCG on 2^rel - 1."""
-    if measure.NAME == "nDCG" and measure["dcg"] == "exp-log2":
-        linear = ir_measures.nDCG(judged_only=measure["judged_only"])
-        return linear if measure["cutoff"] is NOT_PROVIDED else linear @ measure["cutoff"]
-    return measure
+        rankings[query] = ranking_of(documents)
+    return rankings
 
 
 def _provider(measure: Measure) -> providers.Provider | None:
@@ -160,26 +180,76 @@ def _provider(measure: Measure) -> providers.Provider | None:
     return next((provider for provider in able if provider.supports(measure)), None)
 
 
-def _calculate(run: Run, qrels: Qrels, wanted: dict[str, Measure]) -> dict[str, dict[str, float]]:
-    """Evaluate in as few passes as possible: one for each provider and gain."""
-    passes: dict[tuple[str, bool], dict[str, list[str]]] = {}
-    for name, measure in wanted.items():
-        runnable = _executable(measure)
-        key = (_provider(runnable).NAME, runnable is not measure)  # type: ignore[union-attr]
-        passes.setdefault(key, {}).setdefault(str(runnable), []).append(name)
+def _given(measure: Measure, parameter: str, otherwise: Any) -> Any:
+    """Return a parameter of a measure, ``otherwise`` where the measure has none or nobody gave it."""
+    if parameter not in measure.SUPPORTED_PARAMS:
+        return otherwise
+    value = measure[parameter]
+    return otherwise if value is NOT_PROVIDED else value
+
+
+def _calculate(
+    rankings: dict[str, list[str]], grades: Grades, wanted: dict[str, Measure]
+) -> dict[str, dict[str, float]]:
+    """Return ``{name: {query: value}}`` of the queries with results."""
+    judged = judged_only(grades)
+    small = all(type(g) is int and g <= _LARGEST_LEVEL for row in judged.values() for g in row.values())
     values: dict[str, dict[str, float]] = {name: {} for name in wanted}
-    for (provider, exponential), names in passes.items():
-        graded = qrels
-        if exponential:
-            graded = {
-                query: {document: 2 ** max(relevance, 0) - 1 for document, relevance in judged.items()}
-                for query, judged in qrels.items()
-            }
-        runnable = [_executable(wanted[same[0]]) for same in names.values()]
-        for metric in providers.registry[provider].iter_calc(runnable, graded, run):
-            for name in names[str(metric.measure)]:
-                values[name][metric.query_id] = float(metric.value)
+    passes: dict[str, dict[str, Measure]] = {}
+    for name, measure in wanted.items():
+        if measure.NAME == "nDCG" and (not small or not _as_trec_eval(measure)):
+            values[name] = {query: _ndcg(measure, row, judged[query]) for query, row in rankings.items()}
+            continue
+        kind = "infAP" if measure.NAME == "infAP" else "graded" if measure.NAME == "nDCG" else "binary"
+        passes.setdefault(f"{_provider(measure).NAME} {kind}", {})[name] = measure  # type: ignore[union-attr]
+    for key, together in passes.items():
+        provider, kind = key.split()
+        for name, query, value in _run_provider(provider, kind, rankings, grades, together):
+            values[name][query] = value
     return values
+
+
+def _as_trec_eval(measure: Measure) -> bool:
+    return measure["dcg"] != "exp-log2" and _given(measure, "gains", None) is None
+
+
+def _ndcg(measure: Measure, ranking: list[str], judged: dict[str, float]) -> float:
+    gains = _given(measure, "gains", None)
+    if gains is not None:
+        judged = {document: gains.get(grade, grade) for document, grade in judged.items()}
+    only = bool(_given(measure, "judged_only", False))
+    return ndcg(ranking, judged, _given(measure, "cutoff", None), dcg=measure["dcg"], judged_only=only)
+
+
+def _run_provider(
+    provider: str, kind: str, rankings: dict[str, list[str]], grades: Grades, together: dict[str, Measure]
+) -> Iterator[tuple[str, str, float]]:
+    """Yield (name, query, value) of measures that one provider computes in one pass.
+
+    The provider sees numbers for ids, since trec_eval's code takes an id for a C string, and whole small grades. A
+    query without a judged document gets one that is not relevant and that no run has, since that code reads beyond an
+    empty list.
+    """
+    cap = max((_given(measure, "rel", 1) for measure in together.values()), default=1)
+    cap = _LARGEST_LEVEL if kind == "graded" else max(1, cap)
+    queries = list(rankings)
+    run: Run = {}
+    qrels: Qrels = {}
+    for number, query in enumerate(queries):
+        ranking = rankings[query]
+        index = {document: str(place) for place, document in enumerate([*dict.fromkeys([*ranking, *grades[query]])])}
+        run[str(number)] = {index[document]: float(len(ranking) - place) for place, document in enumerate(ranking)}
+        graded = levels(grades[query], cap, pooled=kind == "infAP")
+        qrels[str(number)] = {index[document]: grade for document, grade in graded.items()}
+        if provider != "judged" and max(graded.values(), default=-1) < 0:
+            qrels[str(number)]["none"] = 0
+    names: dict[str, list[str]] = {}
+    for name, measure in together.items():
+        names.setdefault(str(measure), []).append(name)
+    runnable = [together[same[0]] for same in names.values()]
+    for metric in providers.registry[provider].iter_calc(runnable, qrels, run):
+        for name in names[str(metric.measure)]:
+            yield name, queries[int(metric.query_id)], float(metric.value)
 
 
 def _settle(
