@@ -31,9 +31,10 @@ def rank(
 
 def _texts(source: str) -> list[str]:
     from lorank.data.files import open_text
+    from lorank.ranking.scorers.texts import well_formed
 
     lines = sys.stdin if source == "-" else open_text(source)
-    return [_text_of(source, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    return [well_formed(_text_of(source, number, line)) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def _text_of(source: str, number: int, line: str) -> str:

@@ -101,7 +101,7 @@ def test_tokenizing_undoes_a_tokenizers_own_truncation(tiny_folders):
 
 def test_only_strings_are_tokenised(tiny_folders):
     tokenizer = AutoTokenizer.from_pretrained(tiny_folders["bert"])
-    with pytest.raises(UsageError, match="must be strings, not int"):
+    with pytest.raises(UsageError, match="document 1 is of type int, not a string"):
         tokenize(tokenizer, ["a", 3], 5)
 
 

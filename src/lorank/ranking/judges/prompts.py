@@ -15,6 +15,7 @@ from string import Template
 
 from lorank.errors import DataError, UsageError
 from lorank.ranking.judges.question import KINDS, Question
+from lorank.ranking.scorers.texts import well_formed
 
 TEMPLATES = (*sorted(KINDS), "yes-no")
 """The names of all templates."""
@@ -66,11 +67,11 @@ class Prompts:
         )
         first, second = names[:2] if letters else [f"[{name}]" for name in names[:2]]
         return self.templates[template or question.kind].substitute(
-            query=query, documents=listed, count=len(shown), first=first, second=second
+            query=well_formed(query), documents=listed, count=len(shown), first=first, second=second
         )
 
     def _cut(self, text: str) -> str:
-        words = text.split()
+        words = well_formed(text).split()
         return " ".join(words if self.words is None else words[: self.words])
 
 

@@ -111,7 +111,7 @@ class BiEncoder(TextRanker[TextInputs]):
     def prepare(self, queries: Sequence[str], documents: Documents) -> TextInputs:
         """Tokenise queries and documents once."""
         return TextInputs(
-            tokenize(self.tokenizer, queries, self.room, prefix=self.query_prefix),
+            tokenize(self.tokenizer, queries, self.room, prefix=self.query_prefix, what="query"),
             tokenize(self.tokenizer, documents, self.room, prefix=self.document_prefix),
         )
 
@@ -186,9 +186,9 @@ class BiEncoder(TextRanker[TextInputs]):
 
         ``on_progress`` hears how many of the passages are encoded.
         """
-        if not len(pairs):
-            return np.zeros(0, np.float32)
         texts, read, at = used_texts(queries, documents, pairs)
+        if not len(at):
+            return np.zeros(0, np.float32)
         inputs = self.prepare(texts, read)
         self.report_truncation(counted(inputs.documents))
         start, length = self.template.cut(inputs.queries.lengths, self.room)

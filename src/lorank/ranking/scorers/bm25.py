@@ -37,6 +37,7 @@ from safetensors.numpy import load_file, save_file
 from lorank.errors import DataError, UsageError, unknown_name
 from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.ranker import Documents, Ranker
+from lorank.ranking.scorers.texts import checked_pairs, checked_texts
 from lorank.ranking.types import Run
 
 STATISTICS_FILE = "bm25_statistics.json"
@@ -72,7 +73,7 @@ def terms_of(texts: Iterable[str], language: str | None = "english") -> list[lis
     stemmer = None if language is None else Stemmer.Stemmer(language)
     known: dict[str, str | None] = dict.fromkeys(STOP_WORDS[language]) if language is not None else {}
     rows = []
-    for text in texts:
+    for text in checked_texts(texts, "document"):
         words = _TERM.findall(text.lower())
         for word in words:
             if word not in known:
@@ -151,12 +152,17 @@ class BM25Statistics:
 
     def score_pairs(self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray) -> np.ndarray:
         """Return float32 scores [n] of ``pairs`` int64 [n, 2]; 0 where query and document share no term."""
-        asked = self.known_terms(queries)
+        pairs = checked_pairs(queries, documents, pairs)
+        asked = self.known_terms(checked_texts(queries, "query"))
         wanted = {term for terms in asked for term in terms}
         used = np.unique(pairs[:, 1]).tolist()
         weights = {
             i: self._weights(terms, wanted)
-            for i, terms in zip(used, terms_of([documents[i] for i in used], self.language), strict=True)
+            for i, terms in zip(
+                used,
+                terms_of(checked_texts((documents[i] for i in used), "document", used), self.language),
+                strict=True,
+            )
         }
         scores = np.zeros(len(pairs), np.float32)
         nothing = np.float32(0)

@@ -19,6 +19,7 @@ import numpy as np
 from lorank.errors import UsageError
 from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.ranker import Documents, Ranker
+from lorank.ranking.scorers.texts import checked_pairs, checked_texts
 
 
 class BothWays(Ranker):
@@ -53,8 +54,10 @@ class BothWays(Ranker):
         """
         if isinstance(documents, np.ndarray):
             raise UsageError("documents are rows of features, which cannot change places with a query; score texts")
+        pairs = checked_pairs(queries, documents, pairs)
+        queries, documents = checked_texts(queries, "query"), checked_texts(documents, "document")
         place = {text: i for i, text in enumerate(dict.fromkeys([*queries, *documents]))}
-        texts, pairs = list(place), np.asarray(pairs)
+        texts = list(place)
         at = [np.array([place[text] for text in side], np.int64) for side in (queries, documents)]
         forth = np.stack([at[0][pairs[:, 0]], at[1][pairs[:, 1]]], 1)
         scores = self.ranker.score_pairs(texts, texts, np.concatenate([forth, forth[:, ::-1]]), on_progress)

@@ -136,7 +136,9 @@ class CausalRanker(TextRanker[PairInputs]):
     def prepare(self, queries: Sequence[str], documents: Documents) -> PairInputs:
         """Tokenise queries and documents once, apart from each other and from the prompt."""
         return PairInputs(
-            tokenize(self.tokenizer, queries, self.room, prefix=" " if self.template.spaced_query else ""),
+            tokenize(
+                self.tokenizer, queries, self.room, prefix=" " if self.template.spaced_query else "", what="query"
+            ),
             tokenize(self.tokenizer, documents, self.room, prefix=" " if self.template.spaced_document else ""),
         )
 
@@ -189,9 +191,9 @@ class CausalRanker(TextRanker[PairInputs]):
 
         ``on_progress`` hears how many of the pairs are read.
         """
-        if not len(pairs):
-            return np.zeros(0, np.float32)
         texts, read, at = used_texts(queries, documents, pairs)
+        if not len(at):
+            return np.zeros(0, np.float32)
         inputs = self.prepare(texts, read)
         unique, back = np.unique(at, axis=0, return_inverse=True)
         spans = self.spans(inputs, unique)

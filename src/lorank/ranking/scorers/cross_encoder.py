@@ -119,7 +119,9 @@ class CrossEncoder(TextRanker[PairInputs]):
 
     def prepare(self, queries: Sequence[str], documents: Documents) -> PairInputs:
         """Tokenise queries and documents once, apart from each other."""
-        return PairInputs(tokenize(self.tokenizer, queries, self.room), tokenize(self.tokenizer, documents, self.room))
+        return PairInputs(
+            tokenize(self.tokenizer, queries, self.room, what="query"), tokenize(self.tokenizer, documents, self.room)
+        )
 
     def forward(self, inputs: PairInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
         """Return scores [batch, list]; a pair that stands in several places is read once."""
@@ -177,9 +179,9 @@ class CrossEncoder(TextRanker[PairInputs]):
 
         ``on_progress`` hears how many of the pairs (or passages of pairs) are read.
         """
-        if not len(pairs):
-            return np.zeros(0, np.float32)
         texts, read, at = used_texts(queries, documents, pairs)
+        if not len(at):
+            return np.zeros(0, np.float32)
         inputs = self.prepare(texts, read)
         unique, back = np.unique(at, axis=0, return_inverse=True)
         self.report_truncation(inputs.truncation(unique, self.room))

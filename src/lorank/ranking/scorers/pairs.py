@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lorank.ranking.scorers.ranker import Documents
+from lorank.ranking.scorers.texts import checked_pairs, checked_texts
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,15 @@ def used_texts(
 ) -> tuple[list[str], list[str], np.ndarray]:
     """Return the queries and the documents that stand in ``pairs`` [n, 2], and the pairs of positions in those.
 
+    Raises UsageError for what is no string, by its position, and for positions that do not exist.
+
     >>> used_texts(["a", "b"], ["x", "y", "z"], np.array([[1, 2], [1, 0]]))
     (['b'], ['x', 'z'], array([[0, 1],
            [0, 0]]))
     """
+    pairs = checked_pairs(queries, documents, pairs)
     used_queries, query_at = np.unique(pairs[:, 0], return_inverse=True)
     used_documents, document_at = np.unique(pairs[:, 1], return_inverse=True)
     at = np.stack([query_at.reshape(-1), document_at.reshape(-1)], 1)
-    return [queries[i] for i in used_queries], [documents[i] for i in used_documents], at
+    asked = checked_texts((queries[i] for i in used_queries), "query", used_queries)
+    return asked, checked_texts((documents[i] for i in used_documents), "document", used_documents), at

@@ -39,6 +39,7 @@ from lorank.ranking.scorers.ranker import Documents
 from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.scorers.summary import ENDS, query_weighted_summary
 from lorank.ranking.scorers.text_ranker import TextRanker, Truncation
+from lorank.ranking.scorers.texts import checked_texts
 from lorank.ranking.scorers.tokens import Ragged, TokenTable, share_room, tokenize
 
 
@@ -136,11 +137,11 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
 
     def prepare(self, queries: Sequence[str], documents: Documents) -> PyramidInputs:
         """Tokenise queries, first lines and the rest of the documents once; a document of one line has no title."""
-        if any(not isinstance(text, str) for text in documents):
-            raise UsageError("a pyramid reads texts; documents must be strings")
-        cut = [text.partition("\n") if "\n" in text else ("", "", text) for text in documents]
+        cut = [
+            text.partition("\n") if "\n" in text else ("", "", text) for text in checked_texts(documents, "document")
+        ]
         return PyramidInputs(
-            tokenize(self.tokenizer, queries, self.room),
+            tokenize(self.tokenizer, queries, self.room, what="query"),
             tokenize(self.tokenizer, [title for title, _, _ in cut], self.room),
             tokenize(self.tokenizer, [body for _, _, body in cut], self.summary),
         )
@@ -210,9 +211,9 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
         on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
         """Return logits of the pairs, float32 [n]; each text is tokenised once, each pair read once."""
-        if not len(pairs):
-            return np.zeros(0, np.float32)
         texts, read, at = used_texts(queries, documents, pairs)
+        if not len(at):
+            return np.zeros(0, np.float32)
         inputs = self.prepare(texts, read)
         unique, back = np.unique(at, axis=0, return_inverse=True)
         scores, done = np.zeros(len(unique), np.float32), 0

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lorank.progress import ProgressCallback
+from lorank.ranking.scorers.texts import check_query, checked_documents
 
 Documents = Sequence[str] | np.ndarray
 """Texts, or for feature rankers a float array [documents, features]."""
@@ -44,13 +45,19 @@ class Ranker(ABC):
         """
 
     def score(self, query: str, documents: Documents) -> np.ndarray:
-        """Return one float32 score a document, in the order given; higher is more relevant."""
+        """Return one float32 score a document, in the order given; higher is more relevant.
+
+        Raises UsageError where ``query`` is not one string, or ``documents`` are one string in place of a list.
+        """
+        check_query(query)
+        documents = checked_documents(documents)
         count = len(documents)
         pairs = np.stack([np.zeros(count, np.int64), np.arange(count)], axis=1)
         return self.score_pairs([query], documents, pairs)
 
     def rank(self, query: str, documents: Sequence[str], top: int | None = None) -> list[Ranked]:
         """Return the documents best first (ties in the order given), at most ``top`` of them."""
+        documents = checked_documents(documents)
         scores = self.score(query, documents)
         order = np.argsort(-scores, kind="stable")[:top]
         return [Ranked(int(i), float(scores[i]), documents[i]) for i in order]

@@ -25,6 +25,7 @@ from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.ranker import Documents
 from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.scorers.text_ranker import Truncation
+from lorank.ranking.scorers.texts import checked_pairs, checked_texts
 from lorank.ranking.scorers.tokens import Span, TokenTable, interleave, tokenize
 
 
@@ -62,13 +63,16 @@ class ReplyRanker(CausalRanker):
 
     def prepare(self, queries: Sequence[str], documents: Documents) -> PairInputs:
         """Tokenise the prompts; look up the token of each reply."""
-        prompts = tokenize(self.tokenizer, queries, self.room, prefix=" " if self.template.spaced_query else "")
+        prompts = tokenize(
+            self.tokenizer, queries, self.room, prefix=" " if self.template.spaced_query else "", what="query"
+        )
         if prompts.truncated:
             longest = int(prompts.lengths.max())
             raise UsageError(
                 f"a prompt has {longest} tokens, more than the {self.room} that fit; show fewer documents "
                 "or fewer words of each, or raise max_length"
             )
+        documents = checked_texts(documents, "reply")
         known = {reply: answer_token(self.tokenizer, reply, self.with_template) for reply in dict.fromkeys(documents)}
         ids = np.array([known[reply] for reply in documents], np.int32)
         return PairInputs(prompts, TokenTable(ids, np.arange(len(ids) + 1), 1))
@@ -99,6 +103,7 @@ class ReplyRanker(CausalRanker):
         on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
         """Return log-probabilities of the pairs, float32 [n]; each prompt is read once."""
+        pairs = checked_pairs(queries, documents, pairs)
         if not len(pairs):
             return np.zeros(0, np.float32)
         used, at = np.unique(pairs[:, 0], return_inverse=True)

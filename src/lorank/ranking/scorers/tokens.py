@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lorank.errors import UsageError
 from lorank.ranking.scorers.batching import content_keys
+from lorank.ranking.scorers.texts import checked_texts
 
 
 @dataclass(frozen=True)
@@ -53,24 +54,24 @@ class TokenTable:
         return self.ids[self.offsets[text] : self.offsets[text + 1]]
 
 
-def tokenize(tokenizer: Any, texts: Sequence[str], limit: int, prefix: str = "") -> TokenTable:
+def tokenize(tokenizer: Any, texts: Sequence[str], limit: int, prefix: str = "", what: str = "document") -> TokenTable:
     """Tokenise each text once, ``prefix`` in front, without special tokens and without cutting anything.
+
+    ``what`` each text is stands in the error for one that is no string. Lone surrogates are read as U+FFFD.
 
     The Rust tokenizer's batch call is used directly where there is one; it skips the offsets and the Python
     objects that the general call makes.
     """
-    if any(not isinstance(text, str) for text in texts):
-        wrong = next(text for text in texts if not isinstance(text, str))
-        raise UsageError(f"documents and queries must be strings, not {type(wrong).__name__}")
+    texts = checked_texts(texts, what)
     if prefix:
         texts = [prefix + text for text in texts]
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         backend.no_truncation()
         backend.no_padding()
-        rows = [e.ids for e in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        rows = [e.ids for e in backend.encode_batch_fast(texts, add_special_tokens=False)]
     else:
-        rows = tokenizer(list(texts), add_special_tokens=False, truncation=False)["input_ids"] if texts else []
+        rows = tokenizer(texts, add_special_tokens=False, truncation=False)["input_ids"] if texts else []
     offsets = np.zeros(len(rows) + 1, np.int64)
     np.cumsum([len(row) for row in rows], out=offsets[1:])
     ids = np.fromiter((i for row in rows for i in row), np.int32, int(offsets[-1]))

@@ -34,6 +34,7 @@ from lorank.ranking.scorers.features.transforms import TRANSFORMS
 from lorank.ranking.scorers.folders import check_same_scores, read_card, write_card, written_whole
 from lorank.ranking.scorers.ranker import Documents, TrainableRanker
 from lorank.ranking.scorers.scoring_mode import scoring
+from lorank.ranking.scorers.texts import checked_pairs
 
 WEIGHTS = "model.safetensors"
 PROBE_ROWS = 16
@@ -220,6 +221,7 @@ class FeatureRanker(TrainableRanker[Tensor]):
         on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
         """Return scores of the pairs, float32 [n]; where the model looks across, a query's pairs are its list."""
+        pairs = checked_pairs(queries, documents, pairs)
         if not len(pairs):
             return np.zeros(0, np.float32)
         used, at = np.unique(pairs[:, 1], return_inverse=True)

@@ -34,6 +34,7 @@ from lorank.ranking.scorers.features.descent import informative, main_measure
 from lorank.ranking.scorers.features.rows import FeatureLists, checked_rows
 from lorank.ranking.scorers.folders import check_same_scores, read_card, write_card, written_whole
 from lorank.ranking.scorers.ranker import Documents, Ranker
+from lorank.ranking.scorers.texts import checked_pairs
 
 PROBE_ROWS = 64
 
@@ -188,6 +189,7 @@ class TreeRanker(Ranker):
         on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
         """Return scores of the pairs, float32 [n]; each row is scored once."""
+        pairs = checked_pairs(queries, documents, pairs)
         if not len(pairs):
             return np.zeros(0, np.float32)
         used, at = np.unique(pairs[:, 1], return_inverse=True)
