@@ -172,8 +172,8 @@ def test_request_ids_are_echoed_or_made_and_never_let_through_raw(address):
     [
         ({}, ["query: Field required", "documents: Field required"]),
         ({"query": 3, "documents": []}, ["query", "string"]),
-        ({"query": "q", "documents": ["a", 7]}, ["documents.1", "string", "dictionary"]),
-        ({"query": "q", "documents": "text"}, ["documents", "list"]),
+        ({"query": "q", "documents": ["a", 7]}, ["documents.1", "string", "object"]),
+        ({"query": "q", "documents": "text"}, ["documents", "array"]),
         ({"query": "q", "documents": ["a"], "top_n": 0}, ["top_n", "greater than or equal to 1"]),
         ({"query": "q", "documents": ["a"], "top_n": 10**30}, ["top_n"]),
         ({"query": "q", "documents": ["a"], "top_n": True}, ["top_n", "integer"]),
@@ -328,7 +328,7 @@ def test_metrics_count_what_happened():
     assert found["lorank_refusals_total", "unknown_model"] == 1
     assert found["lorank_documents_total",] == 2 * len(TEXTS)
     assert found["lorank_tokens_total",] == sum(len(text.split()) for text in TEXTS)
-    assert found["lorank_cache_hits",] == len(TEXTS)
+    assert found["lorank_cache_hits_total",] == len(TEXTS)
     assert found["lorank_failures_total",] == 0
     assert found["lorank_adapters",] == 4
 

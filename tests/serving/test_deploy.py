@@ -8,13 +8,15 @@ import yaml
 from typer.main import get_command
 
 from lorank.cli.app import app
-from lorank.serving.requests.metrics import Metrics
+from lorank.serving.http.app import make_app
+from word_engine import WordEngine
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 
 
 def test_the_board_asks_for_metrics_that_the_server_gives():
-    metrics = Metrics()
+    application = make_app(WordEngine())
+    metrics = application.metrics
     metrics.requests.labels("/v1/rerank", "200").inc()
     metrics.refusals.labels("busy").inc()
     metrics.seconds.labels("/v1/rerank").observe(0.1)

@@ -173,10 +173,9 @@ def test_a_stream_whose_deadline_passes_ends_with_a_line_that_says_so():
     assert 0 < len(rows) < 2000
 
 
-def test_slow_clients_stall_nobody_and_silent_ones_are_sent_away(monkeypatch):
-    monkeypatch.setattr("lorank.serving.http.server.HEADERS_S", 0.5)
+def test_slow_clients_stall_nobody_and_silent_ones_are_sent_away():
     head = b"POST /v1/rerank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
-    with live(WordEngine(), limits=Limits(body_s=30, collect_ms=0)) as (address, application):
+    with live(WordEngine(), limits=Limits(body_s=30, headers_s=0.5, collect_ms=0)) as (address, application):
         host, port = address.removeprefix("http://").split(":")
         slow = [socket.create_connection((host, int(port))) for _ in range(40)]
         silent = socket.create_connection((host, int(port)))

@@ -1,7 +1,6 @@
 """`lorank serve`: one base model and many adapters behind the rerank API."""
 
-import logging
-import sys
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,13 @@ import typer
 
 from lorank.cli.progress import console
 from lorank.errors import UsageError
+
+
+class LogStyle(StrEnum):
+    """How the log is written."""
+
+    text = "text"
+    json = "json"
 
 
 def serve(
@@ -62,6 +68,9 @@ def serve(
         float, typer.Option(help="MiB of adapters in memory; least recently used leave first.")
     ] = 256.0,
     drain_s: Annotated[float, typer.Option(help="Seconds for accepted requests after SIGTERM.")] = 30.0,
+    log_format: Annotated[
+        LogStyle, typer.Option(help="json: one object a line, with request id, tenant, rows, queue and score time.")
+    ] = LogStyle.text,
     quiet: Annotated[bool, typer.Option("--quiet", help="Log only what went wrong, not every request.")] = False,
     seed: Annotated[int, typer.Option(help="Accepted for uniformity; scoring is deterministic.")] = 0,
 ) -> None:
@@ -76,6 +85,7 @@ def serve(
     except ImportError as error:
         raise UsageError(f"the server needs {error.name}: pip install 'lorank[serve]'") from error
     from lorank.serving.http.app import make_app
+    from lorank.serving.http.logs import open_log
     from lorank.serving.http.server import Server
     from lorank.serving.requests.keys import NoKeys, open_keys
     from lorank.serving.requests.limits import Limits
@@ -90,10 +100,7 @@ def serve(
         drain_s=drain_s,
     )
     known = open_keys(keys)
-    logging.basicConfig(
-        stream=sys.stderr, format="%(asctime)s %(message)s", level=logging.WARNING if quiet else logging.INFO
-    )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    open_log(log_format, quiet=quiet)
     with console.status(f"opening {base}"):
         engine = open_engine(
             base,

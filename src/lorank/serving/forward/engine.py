@@ -361,6 +361,17 @@ class MixedEngine:
             )
         )
 
+    def occupancy(self) -> dict[str, int]:
+        """Return how many adapters are in memory, their bytes, and counts since the start; looks into no store."""
+        counts = self.residents.counts
+        return {
+            "resident": len(self.residents),
+            "memory_bytes": self.pool.used_bytes,
+            "memory_limit_bytes": self.pool.pages.numel() * 4,
+            "loads": counts.loads,
+            "evictions": counts.evictions,
+        }
+
     def close(self) -> None:
         """Send all adapters out and remove what the source kept on disk."""
         self.merged = None

@@ -2,26 +2,28 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Annotated, Any
+from typing import TypeVar
 
-from fastapi import Body, FastAPI, Request, Response, Security
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi import FastAPI, Request, Response, Security
+from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from starlette.exceptions import HTTPException
 
 from lorank import __version__
 from lorank.serving.http.middleware import ClientGone, RequestMiddleware, fault, unless_gone
+from lorank.serving.http.openapi import add_schemas, body_of
+from lorank.serving.http.state import add_state
+from lorank.serving.http.tracing import Tracer
 from lorank.serving.requests import answers
 from lorank.serving.requests.engine import Engine
 from lorank.serving.requests.keys import Keys, NoKeys
 from lorank.serving.requests.limits import Limits
 from lorank.serving.requests.metrics import Metrics
 from lorank.serving.requests.refusal import Refusal
-from lorank.serving.requests.schemas import Asked, CohereRequest, EitherRequest, JinaRequest, TeiRequest
+from lorank.serving.requests.schemas import COHERE, EITHER, JINA, Asked, CohereRequest, JinaRequest, TeiRequest
 from lorank.serving.requests.service import Part, Service
 
 
@@ -36,20 +38,39 @@ class Problem(BaseModel):
 
 
 PROBLEMS = {status: {"model": Problem} for status in (400, 401, 404, 408, 413, 415, 429, 503, 504)}
+Request_ = TypeVar("Request_", bound=BaseModel)
 NDJSON = "application/x-ndjson"
 STREAMED = {200: {"content": {NDJSON: {"schema": {"type": "string"}}}}}
-ROUTES = "POST /v1/rerank, /v2/rerank, /rerank and GET /v1/models, /health, /metrics"
+ROUTES = "POST /v1/rerank, /v2/rerank, /rerank and GET /v1/models, /v1/usage, /health, /health/ready, /metrics"
 
 
-def make_app(engine: Engine, keys: Keys | NoKeys | None = None, limits: Limits | None = None) -> RequestMiddleware:
-    """Return the ASGI application that serves ``engine``; it starts and stops with its lifespan."""
-    service = Service(engine, limits or Limits(), Metrics())
+def make_app(
+    engine: Engine,
+    keys: Keys | NoKeys | None = None,
+    limits: Limits | None = None,
+    *,
+    aliases: Mapping[str, str] | None = None,
+    names_in_metrics: bool = False,
+    tracer: Tracer | None = None,
+    share: float = 1.0,
+) -> RequestMiddleware:
+    """Return the ASGI application that serves ``engine``; it starts and stops with its lifespan.
+
+    Args:
+        aliases: Further names of models, see `Service`.
+        names_in_metrics: Whether /metrics may name keys and adapters.
+        tracer: Takes note of every request.
+        share: The part of the keys' rates that this process gives, where several serve together.
+    """
+    service = Service(engine, limits or Limits(), Metrics(), aliases, share)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.batcher.start()
         yield
-        await service.batcher.stop()
+        await service.stop()
+        if tracer is not None:
+            tracer.close()
 
     app = FastAPI(
         title="lorank",
@@ -61,33 +82,50 @@ def make_app(engine: Engine, keys: Keys | NoKeys | None = None, limits: Limits |
         docs_url=None,
     )
     _add_reranking(app, service)
-    _add_state(app, service)
+    add_state(app, service, names_in_metrics=names_in_metrics)
+    add_schemas(app, JinaRequest, CohereRequest, TeiRequest)
     _add_refusals(app, service.metrics)
-    return RequestMiddleware(app, service, keys or NoKeys(), routes=frozenset(route.path for route in app.routes))
+    routes = frozenset(route.path for route in app.routes)
+    return RequestMiddleware(app, service, keys or NoKeys(), routes, tracer)
 
 
 def _add_reranking(app: FastAPI, service: Service) -> None:
     bearer = [Security(HTTPBearer(auto_error=False))]
 
-    @app.post("/v1/rerank", response_model=answers.JinaAnswer, responses=STREAMED, dependencies=bearer)
-    async def jina(body: JinaRequest, request: Request) -> Response:
+    @app.post(
+        "/v1/rerank",
+        response_model=answers.JinaAnswer,
+        responses=STREAMED,
+        dependencies=bearer,
+        openapi_extra=body_of(JinaRequest),
+    )
+    async def jina(request: Request) -> Response:
         """Rerank, in the shape of Jina and vLLM; with `stream` the answer is JSON lines."""
+        body = await _body(service, JINA, request)
         return await _jina(service, body.asked(), request)
 
     @app.post(
-        "/rerank", response_model=answers.JinaAnswer | list[answers.TeiResult], responses=STREAMED, dependencies=bearer
+        "/rerank",
+        response_model=answers.JinaAnswer | list[answers.TeiResult],
+        responses=STREAMED,
+        dependencies=bearer,
+        openapi_extra=body_of(JinaRequest, TeiRequest),
     )
-    async def either(body: Annotated[EitherRequest, Body()], request: Request) -> Response:
+    async def either(request: Request) -> Response:
         """Rerank, in the shape of Jina or, where the body has `texts`, of text-embeddings-inference."""
+        body = await _body(service, EITHER, request)
         asked = body.asked()
         if not isinstance(body, TeiRequest):
             return await _jina(service, asked, request)
         reranked, headers, _ = await _whole(service, asked, request)
         return JSONResponse(answers.tei(asked, reranked), headers=headers)
 
-    @app.post("/v2/rerank", response_model=answers.CohereAnswer, dependencies=bearer)
-    async def cohere(body: CohereRequest, request: Request) -> Response:
+    @app.post(
+        "/v2/rerank", response_model=answers.CohereAnswer, dependencies=bearer, openapi_extra=body_of(CohereRequest)
+    )
+    async def cohere(request: Request) -> Response:
         """Rerank, in the shape of Cohere's version 2."""
+        body = await _body(service, COHERE, request)
         asked = body.asked()
         reranked, headers, model = await _whole(service, asked, request)
         warnings = (
@@ -102,6 +140,11 @@ def _add_reranking(app: FastAPI, service: Service) -> None:
         return JSONResponse(answers.cohere(asked, reranked, model, request.state.request_id, warnings), headers=headers)
 
 
+async def _body(service: Service, schema: TypeAdapter[Request_], request: Request) -> Request_:
+    """Return what the body holds, read where it harms nobody."""
+    return await service.read(schema, await request.body(), request.state.tenant)
+
+
 async def _jina(service: Service, asked: Asked, request: Request) -> Response:
     if asked.stream:
         return await _streamed(service, asked, request)
@@ -113,7 +156,8 @@ async def _whole(service: Service, asked: Asked, request: Request) -> tuple[answ
     """Return the scores, the headers that speak of them, and the model's name."""
     deadline = _deadline(request, service.limits.timeout_s)
     adapter = service.adapter_of(asked.model, request.state.caller)
-    reranked = await unless_gone(request.receive, service.rerank(asked, request.state.caller, deadline))
+    state = request.state
+    reranked = await unless_gone(request.receive, service.rerank(asked, state.caller, deadline, state.record))
     service.metrics.documents.inc(len(asked.documents))
     headers = {"X-Score-Scale": reranked.scale(asked), "X-Truncated-Documents": str(reranked.truncated)}
     return reranked, headers, service.model_name(adapter)
@@ -124,7 +168,7 @@ async def _streamed(service: Service, asked: Asked, request: Request) -> Respons
     caller, deadline = request.state.caller, _deadline(request, service.limits.streamed_timeout_s)
     adapter = service.adapter_of(asked.model, caller)
     prepared = await asyncio.to_thread(service.prepare, asked, adapter, caller)
-    parts = service.parts(asked, adapter, caller, prepared, deadline)
+    parts = service.parts(asked, adapter, caller, prepared, deadline, request.state.record)
     try:
         first = [await unless_gone(request.receive, anext(parts))] if asked.documents else []
     except BaseException:
@@ -179,61 +223,18 @@ def _deadline(request: Request, most_s: float) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-def _add_state(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/models", dependencies=[Security(HTTPBearer(auto_error=False))])
-    async def models(request: Request) -> dict[str, Any]:
-        """List the base and the adapters that the caller may call."""
-        adapters = await asyncio.to_thread(service.adapters, request.state.caller)
-        base = service.engine.base_name
-        rows = [
-            {
-                "id": service.model_name(name),
-                "object": "model",
-                "created": 0,
-                "owned_by": "lorank",
-                "root": base,
-                "parent": None if name is None else base,
-            }
-            for name in (None, *adapters)
-        ]
-        return {"object": "list", "data": rows}
-
-    @app.get("/health")
-    async def health() -> JSONResponse:
-        """Tell whether requests are taken: 200, or 503 where the server is about to stop."""
-        stopping = service.batcher.stopping
-        return JSONResponse({"status": "stopping" if stopping else "ok"}, 503 if stopping else 200)
-
-    @app.get("/metrics", response_class=PlainTextResponse)
-    async def metrics() -> Response:
-        """Give the counters in Prometheus' text format; they name no caller and no adapter."""
-        gauges, cache = service.metrics, service.cache
-        gauges.waiting.set(service.batcher.queue.count)
-        gauges.speed.set(service.batcher.speed or 0.0)
-        gauges.cache_hits.set(cache.hits)
-        gauges.cache_misses.set(cache.misses)
-        gauges.cache_entries.set(len(cache))
-        gauges.adapters.set(len(await asyncio.to_thread(service.engine.adapters)))
-        return Response(gauges.text(), media_type="text/plain; version=0.0.4")
-
-
 def _add_refusals(app: FastAPI, metrics: Metrics) -> None:
     def answer(request: Request, refusal: Refusal) -> Response:
         metrics.refusals.labels(refusal.code).inc()
+        request.state.record.refused = refusal.code
         return refusal.response(request.state.request_id)
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> Response:
         return answer(request, refusal)
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return answer(request, _invalid(error))
-
     @app.exception_handler(HTTPException)
     async def unroutable(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 400:
-            return answer(request, Refusal(400, "not_json", "the body cannot be read as JSON"))
         response = answer(request, Refusal(error.status_code, "no_such_route", f"{error.detail}; there are {ROUTES}"))
         response.headers.update(error.headers or {})
         return response
@@ -245,18 +246,3 @@ def _add_refusals(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
         return answer(request, fault())
-
-
-def _invalid(error: RequestValidationError) -> Refusal:
-    """Return a message that names the fields and never repeats their contents."""
-    told: dict[str, list[str]] = {}
-    for problem in error.errors():
-        if problem["type"] == "json_invalid":
-            return Refusal(
-                400, "not_json", f"the body is not JSON: {problem['ctx']['error']}, at character {problem['loc'][-1]}"
-            )
-        place = ".".join(str(part) for part in problem["loc"][1:] if part not in ("jina", "tei", "str", "Text"))
-        told.setdefault(place or "the body", []).append(problem["msg"])
-    text = "; ".join(f"{place}: {', or: '.join(said)}" for place, said in list(told.items())[:3])
-    more = f" (and {len(told) - 3} more)" if len(told) > 3 else ""
-    return Refusal(400, "invalid", text.encode("ascii", "backslashreplace").decode() + more)

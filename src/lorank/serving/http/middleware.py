@@ -15,15 +15,20 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lorank.serving.http.tracing import Tracer
 from lorank.serving.requests.keys import ANYBODY, Keys, NoKeys
+from lorank.serving.requests.record import RequestRecord
 from lorank.serving.requests.refusal import Refusal, shown
 from lorank.serving.requests.service import Service
 
 logger = logging.getLogger("lorank.serving")
 
-OPEN_PATHS = frozenset({"/health", "/metrics", "/openapi.json"})
+OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/metrics", "/openapi.json"})
 """Paths that ask for no key; none of them names a caller or an adapter."""
 OWN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
+PIECE = 64 << 10
+"""Bytes of an answer that are handed to the connection at a time."""
 DISCARD_S = 2.0
 """A client that sends too much is listened to so long, since many read no answer before they have sent all."""
 
@@ -31,99 +36,96 @@ DISCARD_S = 2.0
 class RequestMiddleware:
     """The layer around ``app``; metrics name the paths in ``routes``, and others together.
 
-    ``active`` is the number of requests that are not answered yet, ``held`` the bytes of their bodies.
+    ``active`` is the number of requests that are not answered yet, ``held`` the bytes of their bodies and answers.
     """
 
-    def __init__(self, app: ASGIApp, service: Service, keys: Keys | NoKeys, routes: frozenset[str]) -> None:
-        self.app, self.service, self.keys, self.routes = app, service, keys, routes
+    def __init__(
+        self,
+        app: ASGIApp,
+        service: Service,
+        keys: Keys | NoKeys,
+        routes: frozenset[str],
+        tracer: Tracer | None = None,
+    ) -> None:
+        self.app, self.service, self.keys, self.routes, self.tracer = app, service, keys, routes, tracer
         self.limits, self.metrics = service.limits, service.metrics
-        self.active = self.held = 0
+        self.active = 0
+        self.memory = Shares(self.limits.held_bytes)
 
     @property
     def stopping(self) -> bool:
         """True where the server is about to stop."""
         return self.service.batcher.stopping
 
+    @property
+    def held(self) -> int:
+        """Bytes of all bodies and answers that are held now."""
+        return self.memory.held
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers, began, sent = Headers(scope=scope), time.perf_counter(), {"status": 0}
-        given = headers.get("x-request-id", "")
-        scope["state"]["request_id"] = request_id = given if OWN_ID.fullmatch(given) else uuid.uuid4().hex
-        scope["state"]["caller"] = ANYBODY
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                sent["status"] = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
-                if self.stopping:
-                    MutableHeaders(scope=message)["Connection"] = "close"
-            await send(message)
-
+        exchange = Exchange(scope, receive, send, self)
         self.active += 1
         try:
-            await self._admitted(scope, headers, receive, send_with_id)
+            await self._admitted(exchange)
         except Refusal as refusal:
             self.metrics.refusals.labels(refusal.code).inc()
-            response = refusal.response(request_id)
+            exchange.record.refused = refusal.code
+            response = refusal.response(exchange.request_id)
             response.headers["Connection"] = "close"  # there may be more of the body to come, which nobody reads
-            await response(scope, receive, send_with_id)
+            await response(scope, receive, exchange.send)
         except ClientGone:
-            sent["status"] = 499
+            exchange.status = 499
         except Exception:
             self.metrics.failures.inc()
-            logger.exception("request %s failed", request_id)
-            if not sent["status"]:
-                await fault().response(request_id)(scope, receive, send_with_id)
+            logger.exception("request %s failed", exchange.request_id)
+            if not exchange.status:
+                await fault().response(exchange.request_id)(scope, receive, exchange.send)
         finally:
             self.active -= 1
-            self._note(scope, sent["status"], time.perf_counter() - began)
+            self.memory.give(exchange.tenant, exchange.held)
+            self._note(exchange)
 
-    async def _admitted(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+    async def _admitted(self, exchange: "Exchange") -> None:
+        scope, headers = exchange.scope, exchange.headers
         if scope["path"] not in OPEN_PATHS:
-            scope["state"]["caller"] = self.keys.caller(headers.get("authorization"))
+            caller = scope["state"]["caller"] = self.keys.caller(headers.get("authorization"))
+            exchange.tenant = caller.name or exchange.tenant
+            exchange.known = not isinstance(self.keys, NoKeys)
+            self.service.rates.take_request(caller)
+        scope["state"]["tenant"] = exchange.tenant
         if scope["method"] != "POST":
-            await self.app(scope, receive, send)
+            await self.app(scope, exchange.receive, exchange.send)
             return
         if self.stopping:
             raise Refusal(
                 503, "stopping", "this server is about to stop; send the request again, to another one or in a while", 2
             )
         check_type(headers)
-        body = bytearray()
-        try:
-            await self._read(headers, receive, body)
-            await self.app(scope, replayed(bytes(body), receive), send)
-        finally:
-            self.held -= len(body)
+        body = await self._read(exchange)
+        await self.app(scope, replayed(body, exchange.receive), exchange.send)
 
-    async def _read(self, headers: Headers, receive: Receive, body: bytearray) -> None:
-        most = self.limits.body_bytes
+    async def _read(self, exchange: "Exchange") -> bytes:
+        most, body = self.limits.body_bytes, bytearray()
         try:
             async with asyncio.timeout(self.limits.body_s):
-                told = headers.get("content-length", "")
-                if told.isdigit() and int(told) > most:
+                told = exchange.headers.get("content-length", "")
+                if told.isdigit() and int(told[:20]) > most:
                     raise TooLarge
                 while True:
-                    message = await receive()
+                    message = await exchange.receive()
                     if message["type"] == "http.disconnect":
                         raise ClientGone
                     chunk = message.get("body", b"")
                     if len(body) + len(chunk) > most:
                         raise TooLarge
-                    if self.held + len(chunk) > self.limits.held_bytes:
-                        raise Refusal(
-                            429,
-                            "memory",
-                            "the server holds too many large requests; try again after Retry-After seconds",
-                            2,
-                        )
+                    exchange.hold(len(chunk))
                     body += chunk
-                    self.held += len(chunk)
                     if not message.get("more_body"):
-                        return
+                        return bytes(body)
         except TimeoutError:
             raise Refusal(
                 408,
@@ -131,25 +133,129 @@ class RequestMiddleware:
                 f"the body did not arrive within {self.limits.body_s:g} s; send fewer documents at a time",
             ) from None
         except TooLarge:
-            await discard(receive, 4 * most)
+            await discard(exchange.receive, 4 * most)
             raise Refusal(
                 413, "body_too_large", f"the body has more than {most} bytes; send fewer documents at a time"
             ) from None
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+    def _note(self, exchange: "Exchange") -> None:
+        scope, record, status = exchange.scope, exchange.record, exchange.status
         route = scope["path"] if scope["path"] in self.routes else "other"
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        seconds = time.perf_counter() - exchange.began
+        caller = scope["state"]["caller"]
         self.metrics.requests.labels(route, str(status)).inc()
         self.metrics.seconds.labels(route).observe(seconds)
-        state = scope["state"]
+        if record.queued is not None:
+            self.metrics.queue_seconds.observe(record.queue_s)
+        if route not in OPEN_PATHS and route != "other":
+            self.service.usage.count(caller, record, status)
+        fields = {
+            "request_id": exchange.request_id,
+            "tenant": caller.name or None,
+            "method": method,
+            "route": route,
+            "status": status,
+            "model": record.model or None,
+            "rows": record.rows,
+            "cached": record.cached,
+            "tokens": record.tokens,
+            "total_ms": round(1000 * seconds, 1),
+            "queue_ms": round(1000 * record.queue_s, 1),
+            "score_ms": round(1000 * record.score_s, 1),
+            "refused": record.refused or None,
+        }
         logger.info(
             "%s %s %d %.1f ms caller=%s id=%s",
-            scope["method"][:16],
+            method,
             shown(scope["path"]),
             status,
             1000 * seconds,
-            state["caller"].name or "-",
-            state["request_id"],
+            caller.name or "-",
+            exchange.request_id,
+            extra={"fields": fields, "bucket": ("requests", caller.name), "keyed": exchange.known},
         )
+        if self.tracer is not None:
+            self.tracer.record(exchange.headers, fields, record, seconds)
+
+
+class Exchange:
+    """One request and its answer on their way through: what is known of them, and the bytes that they hold."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, owner: RequestMiddleware) -> None:
+        self.scope, self.receive, self._send, self.owner = scope, receive, send, owner
+        self.headers, self.began, self.status = Headers(scope=scope), time.perf_counter(), 0
+        self.record = RequestRecord()
+        self.held, self.known = 0, False
+        self.tenant = str((scope.get("client") or ("",))[0])
+        given = self.headers.get("x-request-id", "")
+        self.request_id = given if OWN_ID.fullmatch(given) else uuid.uuid4().hex
+        scope["state"].update(request_id=self.request_id, caller=ANYBODY, record=self.record, tenant=self.tenant)
+
+    def hold(self, count: int) -> None:
+        """Count bytes that this request holds; Refusal where its tenant has its share of the memory already."""
+        if not self.owner.memory.take(self.tenant, count):
+            raise Refusal(
+                429,
+                "memory",
+                "the server holds too many large requests of yours; try again after Retry-After seconds",
+                2,
+            )
+        self.held += count
+
+    async def send(self, message: Message) -> None:
+        """Send on; large bodies in pieces: what a client does not read stays here, is counted, and has an end."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self.request_id
+            if self.owner.stopping:
+                headers["Connection"] = "close"
+        body = message.get("body", b"")
+        if len(body) <= PIECE:
+            await self._send(message)
+            return
+        self.owner.memory.add(self.tenant, len(body))
+        self.held += len(body)
+        for start in range(0, len(body), PIECE):
+            more = start + PIECE < len(body) or message.get("more_body", False)
+            await self._send({**message, "body": body[start : start + PIECE], "more_body": more})
+
+
+class Shares:
+    """Memory that tenants share: each may hold as much as is free for the others (Choudhury and Hahne 1998).
+
+    So one tenant gets half at most, two a third each, and a newcomer always finds some.
+
+    >>> memory = Shares(100)
+    >>> [memory.take("a", 40), memory.take("a", 20), memory.take("b", 25), memory.held]
+    [True, False, True, 65]
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self.held = most, 0
+        self.by_tenant: dict[str, int] = {}
+
+    def take(self, tenant: str, count: int) -> bool:
+        """Hold ``count`` more bytes for a tenant, if they are within its share; return whether they are."""
+        if count and self.by_tenant.get(tenant, 0) + count > self.most - self.held - count:
+            return False
+        self.add(tenant, count)
+        return True
+
+    def add(self, tenant: str, count: int) -> None:
+        """Hold ``count`` more bytes for a tenant, whatever its share."""
+        self.held += count
+        self.by_tenant[tenant] = self.by_tenant.get(tenant, 0) + count
+
+    def give(self, tenant: str, count: int) -> None:
+        """Give bytes back."""
+        self.held -= count
+        left = self.by_tenant.get(tenant, 0) - count
+        if left > 0:
+            self.by_tenant[tenant] = left
+        else:
+            self.by_tenant.pop(tenant, None)
 
 
 class ClientGone(Exception):

@@ -9,18 +9,21 @@ import logging
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lorank.errors import LorankError
+from lorank.serving.http.connections import Connections
 from lorank.serving.http.middleware import RequestMiddleware
+from lorank.serving.http.protocol import DeadlineProtocol
 
 logger = logging.getLogger("lorank.serving")
 
-HEADERS_S = 10.0
-"""A connection that has sent no whole request line and headers in this time is closed."""
+BACKLOG = 256
+"""Connections that the system keeps until they are accepted; asyncio accepts as many in one go."""
 
 
 class Server(uvicorn.Server):
@@ -30,6 +33,8 @@ class Server(uvicorn.Server):
         self, application: RequestMiddleware, host: str, port: int, say: Callable[[str], None] = lambda _: None
     ) -> None:
         self.application, self.say, self.stop_at = application, say, float("inf")
+        limits = application.limits
+        self.open_connections = application.service.connections = Connections.of(limits)
         super().__init__(
             uvicorn.Config(
                 application,
@@ -37,11 +42,14 @@ class Server(uvicorn.Server):
                 port=port,
                 log_config=None,
                 access_log=False,
-                http=Impatient,
+                http=partial(  # type: ignore[arg-type]  it is called as the class would be
+                    DeadlineProtocol, limits=limits, open_connections=self.open_connections
+                ),
+                backlog=BACKLOG,
                 ws="none",
                 server_header=False,
                 date_header=True,
-                timeout_keep_alive=30,
+                timeout_keep_alive=limits.idle_s,  # type: ignore[arg-type]  fractions work as well
                 timeout_graceful_shutdown=5,
                 lifespan="on",
             )
@@ -53,6 +61,7 @@ class Server(uvicorn.Server):
         Raises:
             LorankError: the address is taken or not this machine's.
         """
+        asyncio.get_running_loop().set_exception_handler(log_loop_error)
         try:
             await super().startup(sockets)
         except SystemExit as ended:
@@ -80,14 +89,6 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-class Impatient(H11Protocol):
-    """A connection that is closed where no request begins in time; what is under way has other limits."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """Start the clock."""
-        super().connection_made(transport)
-        self.loop.call_later(HEADERS_S, self._close_if_silent)
-
-    def _close_if_silent(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
-            self.transport.close()
+def log_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log in one line what went wrong beside all requests, such as an accept() for which no file is left."""
+    logger.error("%s: %r", context.get("message", "the event loop reports an error"), context.get("exception"))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag, TypeAdapter
 
 from lorank.serving.requests.refusal import Refusal
 
@@ -22,6 +22,10 @@ class Text(BaseModel):
     text: str
 
 
+Documents = Annotated[list[str | Text], FailFast()]
+Texts = Annotated[list[str], FailFast()]
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(strict=True)
 
@@ -32,7 +36,7 @@ class JinaRequest(_Request):
     """The shape of Jina, vLLM and llama.cpp."""
 
     model: Model | None = None
-    documents: list[str | Text]
+    documents: Documents
     top_n: TopN | None = None
     return_documents: bool | None = Field(None, description="Repeat the texts; default true, false when streamed.")
     raw_scores: Raw = False
@@ -56,7 +60,7 @@ class CohereRequest(_Request):
     """The shape of Cohere's version 2."""
 
     model: Model | None = None
-    documents: list[str | Text]
+    documents: Documents
     top_n: TopN | None = None
     max_tokens_per_doc: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Documents are cut where this model's own limit lies; a warning says so."
@@ -73,7 +77,7 @@ class TeiRequest(_Request):
     """The shape of text-embeddings-inference, told by `texts`; `model` is an addition."""
 
     model: Model | None = None
-    texts: list[str]
+    texts: Texts
     raw_scores: Raw = False
     return_text: bool = False
     truncate: bool | None = Field(None, description="False refuses lists with a text that is too long.")
@@ -107,6 +111,10 @@ def shape_of(body: Any) -> str:
 EitherRequest = Annotated[
     Annotated[JinaRequest, Tag("jina")] | Annotated[TeiRequest, Tag("tei")], Discriminator(shape_of)
 ]
+
+JINA: TypeAdapter[JinaRequest] = TypeAdapter(JinaRequest)
+COHERE: TypeAdapter[CohereRequest] = TypeAdapter(CohereRequest)
+EITHER: TypeAdapter[JinaRequest | TeiRequest] = TypeAdapter(EitherRequest)
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,45 @@
 """What a request goes through, whatever its shape: model, limits, cache, queue; and what comes out of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from lorank.errors import LorankError
 from lorank.serving.requests.answers import Reranked
 from lorank.serving.requests.batcher import Batcher
+from lorank.serving.requests.body import not_unicode, read_request
 from lorank.serving.requests.engine import Engine, Job, UnknownAdapter, tokens_read
 from lorank.serving.requests.keys import Caller
 from lorank.serving.requests.limits import Limits, estimated_tokens, row_cost
 from lorank.serving.requests.metrics import Metrics
 from lorank.serving.requests.queue import Slice
+from lorank.serving.requests.record import RequestRecord
 from lorank.serving.requests.refusal import Refusal, broken, shown
 from lorank.serving.requests.schemas import Asked
 from lorank.serving.requests.score_cache import Known, ScoreCache, keys_of
+from lorank.serving.requests.usage import Rates, Usage
+
+LISTED_S = 1.0
+"""A listing of the adapters is used for so many seconds, by everybody who asks meanwhile."""
+SMALL_BODY = 32 << 10
+"""Bodies of at most so many bytes are read on the event loop: a few milliseconds at most."""
+
+
+class Connections(Protocol):
+    """What the metrics show of the server's connections: how many are open, and how many were not let be."""
+
+    count: int
+    refused: int
+    dropped: int
+    late: int
 
 
 @dataclass(frozen=True)
@@ -42,12 +64,46 @@ class Part:
 
 
 class Service:
-    """Reranks for callers; knows nothing of HTTP but its refusals."""
+    """Reranks for callers; knows nothing of HTTP but its refusals.
 
-    def __init__(self, engine: Engine, limits: Limits, metrics: Metrics) -> None:
+    Args:
+        aliases: Further names of models, by which clients that know no others may ask: the name of an adapter, or ""
+            for what a request without a model gets.
+        share: The part of the keys' rates that this process gives, where several serve together.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits,
+        metrics: Metrics,
+        aliases: Mapping[str, str] | None = None,
+        share: float = 1.0,
+    ) -> None:
         self.engine, self.limits, self.metrics = engine, limits, metrics
+        self.aliases = dict(aliases or {})
         self.cache = ScoreCache(limits.cache_bytes)
         self.batcher = Batcher(engine, limits, metrics)
+        self.connections: Connections | None = None
+        self.usage, self.rates = Usage(), Rates(share)
+        self.readers = ThreadPoolExecutor(2, thread_name_prefix="bodies")
+        self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._listing: asyncio.Future[list[str]] | None = None
+        self._listed_at = 0.0
+
+    async def stop(self) -> None:
+        """Stop scoring and give up the threads."""
+        await self.batcher.stop()
+        self.readers.shutdown(wait=False, cancel_futures=True)
+
+    async def read(self, schema: TypeAdapter[Any], body: bytes, tenant: str) -> Any:
+        """Return the request that a body holds; large ones are read by threads, one of each tenant at a time."""
+        if len(body) <= SMALL_BODY:
+            return read_request(schema, body, self.limits)
+        lock = self._reading.setdefault(tenant, asyncio.Lock())
+        async with lock:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self.readers, read_request, schema, body, self.limits)
 
     def adapter_of(self, model: str | None, caller: Caller) -> str | None:
         """Return the adapter that ``base``, ``base:adapter`` or ``adapter`` names; None is the base.
@@ -55,6 +111,8 @@ class Service:
         A request that names no model gets the only adapter of its key, or else the base. Another's adapter and one
         that does not exist are refused alike, so that nobody learns who else is served.
         """
+        if model in self.aliases:
+            model = self.aliases[model]
         if not model:
             return next(iter(caller.adapters)) if caller.adapters and len(caller.adapters) == 1 else None
         if not model.isprintable():
@@ -69,16 +127,23 @@ class Service:
         """Return what a model is called in answers: ``base`` or ``base:adapter``."""
         return self.engine.base_name if adapter is None else f"{self.engine.base_name}:{adapter}"
 
-    def adapters(self, caller: Caller) -> list[str]:
-        """Return the adapters that a caller may call and see."""
-        return [adapter for adapter in self.engine.adapters() if caller.may(adapter)]
+    async def adapters(self, caller: Caller) -> list[str]:
+        """Return the adapters that a caller may call and see, as the store was within the last second."""
+        return [adapter for adapter in await self.listed() if caller.may(adapter)]
 
-    async def rerank(self, asked: Asked, caller: Caller, deadline: float) -> Reranked:
+    async def listed(self, within_s: float = LISTED_S) -> list[str]:
+        """Return all adapters as the store was within so many seconds; those who ask at once share one look."""
+        now = time.monotonic()
+        if self._listing is None or (self._listing.done() and now - self._listed_at > within_s):
+            self._listing, self._listed_at = asyncio.ensure_future(asyncio.to_thread(self.engine.adapters)), now
+        return await asyncio.shield(self._listing)
+
+    async def rerank(self, asked: Asked, caller: Caller, deadline: float, record: RequestRecord) -> Reranked:
         """Return all the scores; a list in whose middle the adapter's files changed is scored again."""
         adapter = self.adapter_of(asked.model, caller)
         for _ in range(2):
             prepared = await asyncio.to_thread(self.prepare, asked, adapter, caller)
-            async with aclosing(self.parts(asked, adapter, caller, prepared, deadline)) as parts:
+            async with aclosing(self.parts(asked, adapter, caller, prepared, deadline, record)) as parts:
                 reranked = gathered([part async for part in parts], len(asked.documents))
             if await asyncio.to_thread(self._version, adapter, asked.model) == prepared.version:
                 break
@@ -92,19 +157,30 @@ class Service:
         return reranked
 
     async def parts(
-        self, asked: Asked, adapter: str | None, caller: Caller, prepared: Prepared, deadline: float
+        self,
+        asked: Asked,
+        adapter: str | None,
+        caller: Caller,
+        prepared: Prepared,
+        deadline: float,
+        record: RequestRecord,
     ) -> AsyncIterator[Part]:
         """Yield the scores in parts: first what the cache knows, then each slice as it is done."""
+        record.model, record.rows = self.model_name(adapter), len(asked.documents)
         hits = np.array([i for i, known in enumerate(prepared.known) if known is not None], np.int64)
+        record.cached = len(hits)
         if len(hits):
             yield part_of(hits, [prepared.known[i] for i in hits])
         misses = np.array([i for i, known in enumerate(prepared.known) if known is None], np.int64)
         if not len(misses):
             return
         job = Job(adapter, asked.query, [asked.documents[i] for i in misses])
+        self.rates.take_tokens(caller, int(prepared.costs[misses].sum()))
+        record.queued = time.time()
         whose = caller.name or adapter or ""
         async with aclosing(self.batcher.submit(whose, job, prepared.costs[misses], deadline)) as slices:
             async for done in slices:
+                record.note_slice(done.queue_s, done.score_s, done.tokens)
                 part = Part(
                     misses[done.start : done.stop], done.scores, done.probabilities, done.truncated, done.tokens
                 )
@@ -144,11 +220,7 @@ class Service:
             query, reads = estimated_tokens(asked.query), tokens_read(self.engine)
             costs = np.array([row_cost(query, estimated_tokens(text), reads) for text in asked.documents], np.int64)
         except UnicodeEncodeError:
-            raise Refusal(
-                400,
-                "not_unicode",
-                "a text holds half of a surrogate pair (\\ud800 to \\udfff alone), which is no character; take it out",
-            ) from None
+            raise not_unicode() from None
         if costs.sum() > limits.tokens:
             raise Refusal(
                 413,
