@@ -11,12 +11,15 @@ from lorank.errors import UsageError
 def _read_linear(module: nn.Module) -> Tensor:
     """W of an ``nn.Linear``; torchao quantises by putting a tensor of its own class there."""
     weight = module.weight
-    return weight.dequantize() if _is_torchao(weight) else weight
+    return weight if type(weight) in DENSE or not _is_torchao(weight) else weight.dequantize()
 
 
 def _is_torchao(weight: object) -> bool:
     return type(weight).__module__.startswith("torchao.")
 
+
+DENSE = (nn.Parameter, Tensor)
+"""The classes of weights that hold every value; libraries that quantise put tensors of their own class there."""
 
 Reader = Callable[[nn.Module], Tensor]
 
@@ -112,6 +115,10 @@ class BaseLinear:
         """The layer's bias [out], or None."""
         return self.module.bias
 
+    def tensors(self) -> list[Tensor]:
+        """The layer's own parameters and buffers: what ``weight`` is read from, without reading it."""
+        return [*self.module.parameters(), *self.module.buffers()]
+
     @property
     def transposed(self) -> bool:
         """True where the layer stores its weight [in, out] (PEFT's ``fan_in_fan_out``)."""
@@ -121,7 +128,7 @@ class BaseLinear:
     def plain(self) -> bool:
         """True where W is a frozen dense tensor and nothing hooks the layer, so that its product can be fused."""
         module = self.module
-        if not (self.transposed or (type(module) is nn.Linear and not _is_torchao(module.weight))):
+        if not (self.transposed or type(module) is nn.Linear) or type(module.weight) not in DENSE:
             return False
         trained = module.weight.requires_grad or (module.bias is not None and module.bias.requires_grad)
         return not (trained or module._forward_hooks or module._forward_pre_hooks)

@@ -3,7 +3,8 @@ r"""BoRA: the update of a weight's direction by a LoRA, and of its magnitude by 
     V = W + s B A    V1 = V diag(c),  c = m_in / ||V||_column    W + dW = diag(g) V1,  g = m_out / ||V1||_row
 
 m_in [in] and m_out [out] trained, starting at the norms of W's columns and rows; A, B, s as in LoRA; both norms
-are constants for the gradient, as in DoRA. y = g * ((c * x) V^T) + b, so W itself is needed; matrices of its size
+are constants for the gradient, as in DoRA, and in evaluation kept while nothing they are made of changes.
+y = g * ((c * x) V^T) + b, so W itself is needed; matrices of its size
 are made in either pass and none is kept. Trained values: (r + 1) (in + out).
 Rank of dW: min(in, out). With m_out held at ||V1||_row it is DoRA over columns.
 
@@ -20,6 +21,8 @@ from lorank.catalogue import catalogued
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.basis import uniform
 from lorank.lowrank.forms.form import Form, Site, form
+from lorank.lowrank.forms.remembered import Remembered
+from lorank.lowrank.linalg import widened
 from lorank.lowrank.product import compute_dtype
 
 TINY = 1e-24
@@ -42,38 +45,45 @@ class BoRA(Form):
         self.A = nn.Parameter(uniform((site.rank, self.in_features), site.generator("A")).to(site.device, site.dtype))
         self.B = nn.Parameter(torch.zeros(self.out_features, site.rank, device=site.device, dtype=site.dtype))
         squares = site.base.weight.detach().to(site.dtype).square()
-        self.register_buffer("column_squares", squares.sum(0), persistent=False)
-        self.magnitude_in = nn.Parameter(self.column_squares.sqrt())
+        self.magnitude_in = nn.Parameter(squares.sum(0).sqrt())
         self.magnitude_out = nn.Parameter(squares.sum(1).sqrt())
+        self._norms: Remembered[tuple[Tensor, Tensor]] = Remembered()
 
     @torch.no_grad()
     def norms(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return ||V||_column [in] and ||V diag(c)||_row [out], constants for the gradient and never 0."""
-        A, B, s = self.A, self.B, self.scaling
+        s = self.scaling
         with torch.autocast(weight.device.type, enabled=False):
-            W = weight.to(A.dtype)
+            W, A, B, magnitude = widened(weight, self.A, self.B, self.magnitude_in)
             cross = ((W.t() @ B) * A.t()).sum(1)
             square = ((A.t() @ (B.t() @ B)) * A.t()).sum(1)
-            columns = (self.column_squares + 2 * s * cross + s * s * square).clamp_min(TINY).sqrt()
-            c = self.magnitude_in / columns
+            columns = (W.square().sum(0) + 2 * s * cross + s * s * square).clamp_min(TINY).sqrt()
+            c = magnitude / columns
             scaled, narrow = W * c, A * c
             cross = ((scaled @ narrow.t()) * B).sum(1)
             square = ((B @ (narrow @ narrow.t())) * B).sum(1)
             rows = scaled.square().sum(1) + 2 * s * cross + s * s * square
         return columns, rows.clamp_min(TINY).sqrt()
 
+    def norms_on(self, base: BaseLinear) -> tuple[Tensor, Tensor]:
+        """Return ``norms`` of the layer's weight; in evaluation they are kept."""
+        if self.training:
+            return self.norms(base.weight)
+        tensors = [*base.tensors(), self.A, self.B, self.magnitude_in]
+        return self._norms.of(tensors, lambda: self.norms(base.weight))
+
     def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
-        columns, rows = self.norms(base.weight)
+        columns, rows = self.norms_on(base)
         fits = base.plain and base.weight.dtype == compute_dtype(x) == self.A.dtype
         if fits and not (self.training and self.dropout):
-            magnitudes = (self.magnitude_in, self.magnitude_out)
-            return _TwoSided.apply(x, base.weight, base.bias, self.A, self.B, *magnitudes, columns, rows, self.scaling)
+            magnitudes, norms = (self.magnitude_in, self.magnitude_out), (columns.to(x.dtype), rows.to(x.dtype))
+            return _TwoSided.apply(x, base.weight, base.bias, self.A, self.B, *magnitudes, *norms, self.scaling)
         y = self._product(x.to(compute_dtype(x)), base.weight, columns, rows)
         return y if base.bias is None else y + base.bias.to(y.dtype)
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
         plain = output if base.bias is None else output - base.bias
-        return self._product(x.to(compute_dtype(x)), base.weight, *self.norms(base.weight)) - plain
+        return self._product(x.to(compute_dtype(x)), base.weight, *self.norms_on(base)) - plain
 
     def _product(self, x: Tensor, weight: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
         c, g = (self.magnitude_in / columns).to(x.dtype), (self.magnitude_out / rows).to(x.dtype)
@@ -84,9 +94,9 @@ class BoRA(Form):
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
         columns, rows = self.norms(weight)
-        c, g = self.magnitude_in / columns, (self.magnitude_out / rows).unsqueeze(1)
-        W = weight.to(c.dtype)
-        return g * ((W + self.scaling * (self.B @ self.A)) * c) - W
+        W, A, B, m_in, m_out = widened(weight, self.A, self.B, self.magnitude_in, self.magnitude_out)
+        c, g = m_in / columns, (m_out / rows).unsqueeze(1)
+        return g * ((W + self.scaling * (B @ A)) * c) - W
 
     def parameter_count(self) -> int:
         return (self.rank + 1) * (self.in_features + self.out_features)

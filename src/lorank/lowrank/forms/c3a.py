@@ -27,6 +27,7 @@ from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.dense import Dense
 from lorank.lowrank.forms.form import Form, Site, form
+from lorank.lowrank.linalg import working_dtype
 
 
 @form("c3a")
@@ -66,12 +67,12 @@ class C3A(Dense):
         return super().forward(x, base) if many else Form.forward(self, x, base)
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        z = self.entering(x).to(self.kernel.dtype)
+        z = self.entering(x).to(working_dtype(self.kernel))
         if not self.rank or not z.numel():
-            return z @ self.matrix(None).t()
+            return z @ self.matrix(None).t().to(z.dtype)
         with torch.autocast(z.device.type, enabled=False):
             waves = torch.fft.rfft(z.reshape(-1, self.in_features // self.block, self.block))
-            kernels = torch.fft.rfft(self.kernel)
+            kernels = torch.fft.rfft(self.kernel.to(z.dtype))
             mixed = torch.einsum("tjf,ijf->tif", waves, kernels)
             y = torch.fft.irfft(mixed, n=self.block).reshape(*z.shape[:-1], self.out_features)
         return self.scaling / self.in_features * y

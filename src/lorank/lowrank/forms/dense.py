@@ -15,6 +15,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Form
+from lorank.lowrank.linalg import working_dtype
 from lorank.lowrank.product import compute_dtype
 
 
@@ -43,7 +44,8 @@ class Dense(Form):
 
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
-        return self.matrix(weight)
+        delta = self.matrix(weight)
+        return delta.to(working_dtype(delta))
 
 
 def dense_linear(
@@ -67,6 +69,8 @@ def dense_linear(
     >>> y.sum().backward(); y.tolist(), scale.grad.item()
     ([[3.0, 3.0]], 2.0)
     """
+    if torch.compiler.is_compiling():  # the compiler decides by itself what is kept and what is written again
+        return torch.nn.functional.linear(x, _total(weight, make(), x.dtype), bias)
     return _DenseLinear.apply(x, weight, bias, make, *parameters)
 
 

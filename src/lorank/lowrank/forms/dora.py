@@ -7,7 +7,8 @@ paper's section 4.3). The norms come from the factors alone,
 
     ||V_o||^2 = ||W_o||^2 + 2 s (W A^T)_o . B_o + s^2 B_o (A A^T) B_o^T
 
-so no dense V is formed in the forward pass. Trained values: r (in + out) + out. Rank of dW: min(in, out),
+so no dense V is formed in the forward pass; in evaluation they are kept until W or a factor changes.
+Trained values: r (in + out) + out. Rank of dW: min(in, out),
 since m moves every row on its own; min(r, in, out) at most until m moves.
 
 Liu et al., DoRA: Weight-Decomposed Low-Rank Adaptation, 2024, arXiv:2402.09353.
@@ -27,6 +28,8 @@ from lorank.catalogue import catalogued
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Factors, Site, form
 from lorank.lowrank.forms.lora import LoRA
+from lorank.lowrank.forms.remembered import Remembered
+from lorank.lowrank.linalg import widened, working_dtype
 from lorank.lowrank.product import low_rank_linear
 
 
@@ -45,18 +48,30 @@ class DoRA(LoRA):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        squares = _row_squares(site.base.weight.detach().to(site.dtype))
-        self.register_buffer("weight_squares", squares, persistent=False)
-        self.magnitude = nn.Parameter(squares.sqrt())
+        self.magnitude = nn.Parameter(_row_squares(site.base.weight.detach().to(site.dtype)).sqrt())
+        self._squares: Remembered[Tensor] = Remembered()
+        self._norm: Remembered[Tensor] = Remembered()
 
     @torch.no_grad()
-    def norm(self, weight: Tensor) -> Tensor:
-        """Return ||W + s B A||_row [out], a constant for the gradient; never 0."""
+    def norm(self, weight: Tensor, squares: Tensor | None = None) -> Tensor:
+        """Return ||W + s B A||_row [out], a constant for the gradient; never 0. ``squares`` [out] are W's rows'."""
         A, B, s = self.factors()
         with torch.autocast(weight.device.type, enabled=False):
-            cross = ((weight.to(A.dtype) @ A.t()) * B).sum(1)
+            W, A, B = widened(weight, A, B)
+            cross = ((W @ A.t()) * B).sum(1)
             square = ((B @ (A @ A.t())) * B).sum(1)
-        return (self.weight_squares + 2 * s * cross + s * s * square).clamp_min(1e-24).sqrt()
+        squares = _row_squares(W) if squares is None else squares
+        return (squares + 2 * s * cross + s * s * square).clamp_min(1e-24).sqrt()
+
+    def norm_on(self, base: BaseLinear) -> Tensor:
+        """Return ``norm`` of the layer's weight: in training the squares of W are kept, in evaluation all of it."""
+        frozen, factors = base.tensors(), [self.A, self.B, *(self.frozen or ())]
+
+        def norm() -> Tensor:
+            weight = base.weight
+            return self.norm(weight, self._squares.of(frozen, lambda: _row_squares(*widened(weight))))
+
+        return norm() if self.training else self._norm.of([*frozen, *factors], norm)
 
     def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
         if not base.plain:
@@ -73,16 +88,16 @@ class DoRA(LoRA):
             dropped=self.dropped(x),
             frozen=self.frozen,
             magnitude=self.magnitude,
-            norm=self.norm(weight),
+            norm=self.norm_on(base),
         )
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        gain = self.magnitude / self.norm(base.weight)
+        gain = self.magnitude / self.norm_on(base)
         plain = output if base.bias is None else output - base.bias
         return (gain - 1) * plain + gain * super().update(x, base, output)
 
     def delta(self, weight: Tensor) -> Tensor:
-        gain = (self.magnitude.detach() / self.norm(weight)).unsqueeze(1)
+        gain = (self.magnitude.detach().to(working_dtype(weight)) / self.norm(weight)).unsqueeze(1)
         return (gain - 1) * weight.to(gain.dtype) + gain * super().delta(weight)
 
     def parameter_count(self) -> int:
@@ -109,4 +124,4 @@ class DoRA(LoRA):
 
 
 def _row_squares(weight: Tensor) -> Tensor:
-    return weight.square().sum(1)
+    return torch.linalg.vector_norm(weight, dim=1).square()

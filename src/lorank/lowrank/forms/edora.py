@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from lorank.catalogue import catalogued
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Form, Site, form
+from lorank.lowrank.forms.remembered import Remembered
 from lorank.lowrank.forms.spectral import principal
+from lorank.lowrank.linalg import widened
 from lorank.lowrank.product import low_rank_linear
 
 
@@ -47,13 +49,19 @@ class EDoRA(Form):
         k = len(sigma)
         self.R = nn.Parameter(torch.zeros(k, k, device=site.device, dtype=site.dtype))
         self.magnitude = nn.Parameter(squares.sqrt())
+        self._norm: Remembered[Tensor] = Remembered()
 
     @torch.no_grad()
     def norm(self) -> Tensor:
-        """Return ||V||_row [out], a constant for the gradient and never 0."""
-        with torch.autocast(self.B.device.type, enabled=False):
-            moved = self.scaling * (self.B @ self.R)
-        return (self.row_squares + (2 * self.B * moved + moved * moved).sum(1)).clamp_min(1e-24).sqrt()
+        """Return ||V||_row [out], a constant for the gradient and never 0; in evaluation until a factor changes."""
+
+        def norm() -> Tensor:
+            with torch.autocast(self.B.device.type, enabled=False):
+                B, R, squares = widened(self.B, self.R, self.row_squares)
+                moved = self.scaling * (B @ R)
+            return (squares + (2 * B * moved + moved * moved).sum(1)).clamp_min(1e-24).sqrt()
+
+        return norm() if self.training else self._norm.of([self.B, self.R, self.row_squares], norm)
 
     def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
         if not base.plain:
@@ -79,8 +87,9 @@ class EDoRA(Form):
 
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
-        gain = (self.magnitude / self.norm()).unsqueeze(1)
-        return (gain - 1) * weight.to(gain.dtype) + gain * self.scaling * (self.B @ self.R @ self.A)
+        A, B, R, magnitude = widened(self.A, self.B, self.R, self.magnitude)
+        gain = (magnitude / self.norm()).unsqueeze(1)
+        return (gain - 1) * weight.to(gain.dtype) + gain * self.scaling * (B @ R @ A)
 
     def parameter_count(self) -> int:
         return len(self.R) ** 2 + self.out_features

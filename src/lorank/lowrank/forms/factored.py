@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Factors, Form
+from lorank.lowrank.linalg import widened
 from lorank.lowrank.product import low_rank_linear
 
 
@@ -35,7 +36,7 @@ class Factored(Form):
 
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
-        A, B = self.pair()
+        A, B = widened(*self.pair())
         return self.scaling * (B @ A)
 
     @torch.no_grad()

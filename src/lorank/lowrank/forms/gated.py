@@ -5,7 +5,8 @@ r"""Gated: dW is a sum of rank-1 components that can be switched on, off, grown 
 A [R, in] and B [out, R] trained, g [R] the gates, m [R] the mask: 0 where a component is off, else 1 (budgets that
 rescale use other factors). R = round(capacity r) components are there from the start, so that no event of a budget
 makes, drops or reshapes a tensor: the optimizer's groups and moments stay what they are. Products run over the
-components that are on. s = alpha / r is a constant.
+components that are on, or over all of them in a compiled graph, whose shapes must not depend on values. s = alpha / r
+is a constant.
 
 Zero start: gates "zero": g = 0, A and B normal with rows and columns of length about 1; gates "one" or "normal":
 B = 0 and A as in LoRA. Trained values: R (in + out + 1), or R (in + out) with constant gates. Rank of dW: the number
@@ -107,7 +108,7 @@ class Gated(Factored):
 
     def pair(self) -> tuple[Tensor, Tensor]:
         A, B, gate = self.A, self.B, self.effective()
-        if not self.through and self.active_rank() < self.components:
+        if not (self.through or torch.compiler.is_compiling()) and self.active_rank() < self.components:
             index = self.mask.nonzero().squeeze(1)
             A, B, gate = A[index], B[:, index], gate[index]
         return A, B * gate

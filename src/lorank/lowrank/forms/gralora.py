@@ -24,6 +24,7 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Factors, Form, Site, form
+from lorank.lowrank.linalg import widened
 from lorank.lowrank.product import WIDE, low_rank_linear
 
 
@@ -94,7 +95,8 @@ class GraLoRA(Form):
 
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
-        return self.scaling * (self._wide_B() @ self._wide_A())
+        A, B = widened(self._wide_A(), self._wide_B())
+        return self.scaling * (B @ A)
 
     @torch.no_grad()
     def as_lora(self) -> Factors | None:

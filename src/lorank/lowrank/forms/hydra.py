@@ -20,6 +20,7 @@ from lorank.catalogue import catalogued
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.basis import uniform
 from lorank.lowrank.forms.form import Form, Site, form
+from lorank.lowrank.linalg import widened
 from lorank.lowrank.product import low_rank_linear
 
 
@@ -65,8 +66,8 @@ class Hydra(Form):
 
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
-        behind = self.B_behind @ (self.A_behind @ weight.to(self.B.dtype))
-        return self.scaling * (behind + self.B @ self.A)
+        W, A, B, A_s, B_s = widened(weight, self.A, self.B, self.A_behind, self.B_behind)
+        return self.scaling * (B_s @ (A_s @ W) + B @ A)
 
     def parameter_count(self) -> int:
         return self.rank * (self.in_features + 3 * self.out_features)

@@ -22,6 +22,7 @@ from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Factors, Site, form
 from lorank.lowrank.forms.peft_form import PeftForm
+from lorank.lowrank.linalg import widened
 from lorank.lowrank.product import compute_dtype, low_rank_linear
 
 
@@ -108,6 +109,7 @@ class LoRA(PeftForm):
 
     def delta(self, weight: Tensor) -> Tensor:
         A, B, scaling = self.factors()
+        A, B = widened(A, B)
         return scaling * (B @ A)
 
     def parameter_count(self) -> int:

@@ -26,6 +26,7 @@ from lorank.errors import unknown_name
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.basis import uniform
 from lorank.lowrank.forms.form import Form, Site, form
+from lorank.lowrank.linalg import widened, working_dtype
 from lorank.lowrank.product import low_rank_linear
 
 KINDS = ("plus", "permutation")
@@ -79,24 +80,29 @@ class LoRMA(Form):
         """(P(B A) - P(B0 A0)) h for ``h`` [..., out]."""
         if not h.numel() or not self.rank:
             return h * self.A.sum() * self.B.sum()
+        dtype = working_dtype(self.A)  # transforms take no half precision
         with torch.autocast(h.device.type, enabled=False):
-            waves = torch.fft.rfft(h.to(self.A.dtype)).unsqueeze(-2)
+            waves = torch.fft.rfft(h.to(dtype)).unsqueeze(-2)
 
             def product(A: Tensor, B: Tensor) -> Tensor:
-                correlated = torch.fft.irfft(waves * torch.fft.rfft(A).conj(), n=self.out_features)
-                return (correlated * B.t()).sum(-2)
+                correlated = torch.fft.irfft(waves * torch.fft.rfft(A.to(dtype)).conj(), n=self.out_features)
+                return (correlated * B.t().to(dtype)).sum(-2)
 
             return product(self.A, self.B) - product(self.A0, self.B0)
 
     @torch.no_grad()
     def factor(self) -> Tensor:
         """Return what W is multiplied by, less I: [out, out], for merging."""
+        A, B = widened(self.A, self.B)
         if not self.inflated:
-            return self.scaling * (self.B @ self.A)
-        return self.scaling * (inflate(self.B @ self.A) - inflate(self.B0 @ self.A0))
+            return self.scaling * (B @ A)
+        A0, B0 = widened(self.A0, self.B0)
+        return self.scaling * (inflate(B @ A) - inflate(B0 @ A0))
 
+    @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
-        return self.factor() @ weight.to(self.A.dtype)
+        factor = self.factor()
+        return factor @ weight.to(factor.dtype)
 
     def parameter_count(self) -> int:
         return 2 * self.rank * self.out_features

@@ -29,6 +29,7 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Form, Site, form
+from lorank.lowrank.linalg import working_dtype
 
 
 def subnet(importance: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
@@ -156,9 +157,9 @@ class LoSiA(Form):
 
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
-        dense = self.P.new_zeros(self.out_features, self.in_features)
+        dense = self.P.new_zeros(self.out_features, self.in_features, dtype=working_dtype(self.P))
         for rows, columns, P in self._parts():
-            dense[rows.unsqueeze(1), columns] += P
+            dense[rows.unsqueeze(1), columns] += P.to(dense.dtype)
         return dense
 
     def parameter_count(self) -> int:

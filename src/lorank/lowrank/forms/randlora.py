@@ -61,7 +61,7 @@ class RandLoRA(Dense):
 
     def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
         wide = self.in_features > self.out_features and self.lambdas.numel() < self.in_features
-        if not wide or not self.fits(x, base):
+        if not wide or torch.compiler.is_compiling() or not self.fits(x, base):
             return super().forward(x, base)
         B, parameters = self.B.value.flatten(1), (self.lambdas, self.gamma)
         return _Narrowed.apply(x, base.weight, base.bias, B, self._scaled, *parameters)

@@ -1,0 +1,72 @@
+"""torch.compile takes adapted models whole: one graph, the same outputs and gradients, with and without the merge."""
+
+import pytest
+import torch
+
+from adapter_methods import VARIANTS, attach, label
+from lorank.lowrank.forms.form import FORMS, ROUTED
+
+TOLD = {"palora", "mhr"}
+"""Forms that read what was told to ``lowrank.context``: a context variable, which no graph can hold."""
+AUCTION = {"base-layers"}
+"""Forms whose training solves an assignment, step by step."""
+COMPILED = [
+    *((name, None, {}) for name in sorted({*FORMS, *ROUTED} - TOLD)),
+    *((name, None, options) for name, options in VARIANTS.items()),
+    ("lora", "svd", {}),
+    ("dora", "olora", {}),
+]
+
+
+@pytest.fixture(autouse=True)
+def forget_graphs():
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("point", COMPILED, ids=label)
+def test_one_graph_computes_what_the_model_does(point, tower, shake):
+    model = tower()
+    adapter = attach(model, point)
+    shake(adapter)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    x = torch.randn(4, 3, 6, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(compiled.eval()(x), model(x))
+    if point[0] not in AUCTION:
+        parameters = list(adapter.parameters())
+        ours = torch.autograd.grad(compiled.train()(x).square().sum(), parameters)
+        theirs = torch.autograd.grad(model(x).square().sum(), parameters)
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other)
+    if adapter.mergeable:
+        expected = model.eval()(x)
+        adapter.merge()
+        torch.testing.assert_close(torch.compile(model, backend="eager", fullgraph=True)(x), expected)
+
+
+@pytest.mark.parametrize("name", ["lora", "dora", "c3a", "gated"])
+def test_the_backward_graph_is_whole_too_and_follows_the_factors(name, tower, shake):
+    model = tower()
+    adapter = attach(model, (name, None, {}))
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    optimizer = torch.optim.SGD(adapter.parameters(), lr=0.05)
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    for _ in range(3):
+        optimizer.zero_grad()
+        compiled(x).square().mean().backward()
+        optimizer.step()
+        torch.testing.assert_close(compiled(x), model(x))
+        compiled.eval()
+        torch.testing.assert_close(compiled(x), model(x))
+        compiled.train()
+    with adapter.disabled():
+        torch.testing.assert_close(compiled(x), model(x))
+
+
+@pytest.mark.parametrize("name", sorted(TOLD))
+def test_told_forms_compile_with_breaks(name, tower, shake):
+    model = tower()
+    adapter = attach(model, (name, None, {}))
+    shake(adapter)
+    x = torch.randn(4, 3, 6, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(torch.compile(model, backend="eager")(x), model(x))
