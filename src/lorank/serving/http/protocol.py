@@ -87,6 +87,10 @@ class DeadlineProtocol(H11Protocol):
             self.open_connections.late += 1
         self.transport.abort()
 
+    def _should_upgrade(self) -> bool:
+        """Return False: no other protocol is spoken here, and one that asks for one is not worth a line of the log."""
+        return False
+
     def _watch(self, begun: bool) -> None:
         """Set the clock for what the connection does now."""
         if self.transport.is_closing() or self.stage is not Stage.SILENT:
