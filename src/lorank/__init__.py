@@ -4,9 +4,12 @@ Nothing heavy is imported here: torch and the wings load when a name is first us
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorank import moved
+
+if TYPE_CHECKING:
+    from lorank.catalogue import Method
 
 __version__ = "0.1.0"
 
@@ -25,6 +28,19 @@ _HOME_OF = {
     "load_ranker": "lorank.tuned",
 }
 
+_DECORATORS = (
+    "form",
+    "start",
+    "budget",
+    "rule",
+    "loss",
+    "strategy",
+    "consensus",
+    "scorer",
+    "feature_model",
+)
+"""One decorator per family of methods, see `lorank.plugins`."""
+
 __all__ = [
     "BM25",
     "BiEncoder",
@@ -37,8 +53,22 @@ __all__ = [
     "load",
     "load_ranker",
     "lowrank",
+    "methods",
     "ranking",
+    *_DECORATORS,
 ]
+
+
+def methods(area: str | None = None) -> "list[Method]":
+    """Return every catalogued method, plugins included, of one area or of all; the rooms are imported for it.
+
+    >>> [method.id for method in methods("adapters.optim")][:3]
+    ['allora', 'altlora', 'bilora']
+    """
+    from lorank import catalogue
+
+    catalogue.load_all()
+    return catalogue.methods(area)
 
 
 def __getattr__(name: str) -> Any:
@@ -46,6 +76,11 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"lorank.{name}")
     if name in _HOME_OF:
         return getattr(importlib.import_module(_HOME_OF[name]), name)
+    if name in _DECORATORS:
+        from lorank import plugins
+
+        globals()[name] = plugins.decorator(name)
+        return globals()[name]
     raise AttributeError(f"module 'lorank' has no attribute {name!r}")
 
 

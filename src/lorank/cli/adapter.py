@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lorank import index
 from lorank.cli.adapter_list import adapters
 from lorank.cli.progress import console
 from lorank.errors import LorankError, UsageError
@@ -113,6 +114,7 @@ def average(
 
     Example: `lorank adapter average runs/a runs/b --weights 0.7,0.3 --rank 8 --out runs/both`
     """
+    index.check("combination", method, "--method")
     _rewrite(rankers, out, weights=_numbers(weights), method=method, rank=rank, density=density, limit=limit, seed=seed)
 
 
@@ -151,6 +153,7 @@ def _told(change: "ScoreChange") -> str:
 
 
 def _export(ranker: str, out: Path, format: str, limit: float, rank: int | None, overwrite: bool) -> None:
+    index.check("export", format, "--format")
     from lorank.training import load_ranker
     from lorank.tuned.export import export as write
 

@@ -49,6 +49,12 @@ def adapters(
 
     Example: `lorank adapter list --axis initialization`
     """
+    from lorank import index
+    from lorank.errors import unknown_name
+
+    axes = index.words("lowrank/taxonomy.py", "AXES")
+    if axis is not None and axis not in axes:
+        raise unknown_name("axis", axis, axes)
     from lorank.lowrank import taxonomy
 
     if markdown:
@@ -84,9 +90,6 @@ def cells(variant: "Variant") -> tuple[str, ...]:
 
 def page() -> str:
     """Return the text of docs/adapters.md."""
-    import lorank.serving.forward.activated
-    import lorank.serving.forward.engine
-    import lorank.training.methods.trans_lora  # noqa: F401  (importing a family fills the catalogue)
     from lorank.lowrank import families, taxonomy
     from lorank.lowrank.families import ABSENT
 
@@ -101,11 +104,12 @@ def page() -> str:
 
 def _link(name: str) -> str:
     """Return the name, linked to the file of the method where the catalogue knows one."""
-    from lorank.catalogue import METHODS
+    from lorank import index
 
-    if name not in METHODS:
+    known = {method.id: method.location for method in index.methods()}
+    if name not in known:
         return name
-    module = METHODS[name].location.partition(":")[0]
+    module = known[name].partition(":")[0]
     return f"[{name}](../src/{module.replace('.', '/')}.py)"
 
 

@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lorank import index
 from lorank.cli.options import key_value
 from lorank.cli.progress import console
 from lorank.errors import UsageError
+
+if TYPE_CHECKING:
+    from lorank.ranking.consensus import Consensus
 
 
 def aggregate(
@@ -70,6 +74,8 @@ def aggregate(
     ]
     if len(given) != 1:
         raise UsageError(f"give one of --run, --rankings, --table and --duels; got {' and '.join(given) or 'none'}")
+    if method:
+        index.check("consensus", method, "--method")
     options = dict(key_value(text, "--option") for text in option or [])
     if run:
         _merge_runs(run, out, method or "rrf", missing or "last", options)
@@ -110,7 +116,7 @@ def _merge_runs(paths: list[Path], out: Path | None, method: str, missing: str, 
     print(out)
 
 
-def _show(merged: "Consensus", as_json: bool) -> None:  # noqa: F821
+def _show(merged: "Consensus", as_json: bool) -> None:
     scores = list(merged.scores.values())
     rows = [
         {"rank": 1 + sum(score > merged.scores[item] for score in scores), "item": item, "score": merged.scores[item]}

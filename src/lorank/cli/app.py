@@ -1,12 +1,16 @@
 """The command-line application: collects the commands, and imports what they need only when they run."""
 
+from typing import Annotated
+
 import typer
 
+from lorank import plugins
 from lorank.cli.adapter import adapter
 from lorank.cli.aggregate import aggregate
 from lorank.cli.demo import demo
 from lorank.cli.depth import depth
 from lorank.cli.evaluate import evaluate
+from lorank.cli.imports import OPTION, with_imports
 from lorank.cli.inspect import inspect
 from lorank.cli.methods import methods
 from lorank.cli.plan import plan
@@ -44,11 +48,17 @@ for command in (
     methods,
 ):
     app.command()(command)
+for registered in (*app.registered_commands, *adapter.registered_commands):
+    registered.callback = with_imports(registered.callback)  # type: ignore[arg-type]
 app.add_typer(adapter, name="adapter")
 
 
 @app.callback(invoke_without_command=True)
-def version(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+def version(
+    version: bool = typer.Option(False, "--version", help="Print the version and stop."),
+    imports: Annotated[list[str] | None, OPTION] = None,
+) -> None:
+    plugins.use(imports or [])
     if version:
         from lorank import __version__
 

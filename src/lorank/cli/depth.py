@@ -42,13 +42,18 @@ def depth(
     Example: `lorank depth --data pydocs --run bm25-1000.run --ranker runs/first --plot depth.png`
     """
     import lorank
-    from lorank.data import from_run, read_run
-    from lorank.ranking.metrics.depth import depth_study, phantom_hits
-    from lorank.ranking.scorers.bm25 import STOP_WORDS
+    from lorank import index
 
     wanted = _depths(depths)
     if (ranker is None) == (scores is None):
         raise UsageError("give either --ranker or --scores")
+    index.check_data(data, "--data")
+    if ranker is not None:
+        index.check_base(ranker, "--ranker")
+    from lorank.data import from_run, read_run
+    from lorank.ranking.metrics.depth import depth_study, phantom_hits
+    from lorank.ranking.scorers.bm25 import STOP_WORDS
+
     collection = lorank.load(data)
     judged = collection.split(split)
     first = from_run(read_run(run), collection, judged, max(wanted), path=run)

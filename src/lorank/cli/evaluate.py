@@ -37,20 +37,29 @@ def evaluate(
         lorank evaluate --qrels qrels.txt --run a.run --run b.run --measures "nDCG@10 AP(rel=2)" --json
     """
     import lorank
-    from lorank.data import read_qrels, read_run
-    from lorank.data.files import write_text
+    from lorank import index
     from lorank.errors import UsageError, unknown_name
-    from lorank.ranking.metrics.groups import tied_by_relevant
-    from lorank.ranking.metrics.table import to_markdown
 
     if (data is None) == (qrels is None):
         raise UsageError("give either --data or --qrels")
+    if groups not in ("none", "relevant"):
+        raise unknown_name("--groups", groups, ("none", "relevant"))
+    if unknown not in ("error", "ignore"):
+        raise unknown_name("--unknown", unknown, ("error", "ignore"))
+    if data is not None:
+        index.check_data(data, "--data")
+    from lorank.data import read_qrels, read_run
+    from lorank.data.files import write_text
+    from lorank.ranking.metrics.groups import tied_by_relevant
+    from lorank.ranking.metrics.measures import parse_measure
+    from lorank.ranking.metrics.table import to_markdown
+
+    wanted = [m for group in measures or ["nDCG@10 RR@10 R@100"] for m in group.split()]
+    for measure in wanted:
+        parse_measure(measure)
     judgments = lorank.load(data).split(split).qrels if data else read_qrels(qrels)
     names = _names(run)
     runs = {name: read_run(path) for name, path in zip(names, run, strict=True)}
-    wanted = [m for group in measures or ["nDCG@10 RR@10 R@100"] for m in group.split()]
-    if groups not in ("none", "relevant"):
-        raise unknown_name("--groups", groups, ("none", "relevant"))
     tied = tied_by_relevant(judgments) if groups == "relevant" else None
     judged = lorank.evaluate(
         runs,

@@ -109,13 +109,23 @@ def rerank(
         lorank rerank --ranker runs/first --engine ray --workers 8 --data big/ --run bm25.run --out tuned.run
     """
     import lorank
+    from lorank import index
+
+    if ranker is None and judge in (None, "ranker"):
+        raise UsageError("nothing to rerank with: give --ranker, or --judge openai:URL, causal:BASE or oracle")
+    if strategy is not None:
+        index.check("strategy", strategy, "--strategy")
+    if judge is not None:
+        index.check("judge", judge.partition(":")[0], "--judge", also=("ranker", "oracle"))
+    if path is not None:
+        index.check("path", path, "--path", also=("auto",))
+    index.check("engine", engine, "--engine", also=("ray",))
+    index.check_data(data, "--data")
     from lorank.cli.judged import candidate_lists, judged_run, named_judge, opened_cache
     from lorank.data import from_run, read_run, write_run
     from lorank.data.collection import Split
     from lorank.ranking.strategies.runs import with_tail
 
-    if ranker is None and judge in (None, "ranker"):
-        raise UsageError("nothing to rerank with: give --ranker, or --judge openai:URL, causal:BASE or oracle")
     manner = None if judge is None and strategy is None else _manner(strategy, option, top, budget, batch_size, seed)
     if manner is None and (option or budget or cache):
         raise UsageError("--option, --budget and --cache belong to a strategy; add --strategy, or leave them out")
@@ -195,16 +205,12 @@ def _manner(
     strategy: str | None, option: list[str] | None, top: int, budget: str | None, batch_size: int | None, seed: int
 ) -> "Manner":
     from lorank.ranking.judges import Budget
+    from lorank.ranking.strategies.registry import find_strategy
     from lorank.ranking.strategies.runs import Manner
 
-    return Manner(
-        strategy or "jointrank",
-        top,
-        Budget.parse(budget) if budget else None,
-        batch_size,
-        seed,
-        dict(key_value(text, "--option") for text in option or []),
-    )
+    name, options = strategy or "jointrank", dict(key_value(text, "--option") for text in option or [])
+    find_strategy(name, options)
+    return Manner(name, top, Budget.parse(budget) if budget else None, batch_size, seed, options)
 
 
 def _asking(prompts: Path | None, words: int | None, max_tokens: int | None, timeout: float) -> "Asking":

@@ -36,6 +36,13 @@ def retrieve(
         lorank retrieve --data pydocs --ranker minilm --fusion --split all --out fusion.run
     """
     import lorank
+    from lorank import index as names
+
+    if fusion and ranker is None:
+        raise UsageError("--fusion needs a bi-encoder; add --ranker minilm")
+    names.check_data(data, "--data")
+    if ranker is not None:
+        names.check_base(ranker, "--ranker")
     from lorank.data import write_run
     from lorank.training.lists.retrieval import bm25_index, dense_run, fused, fusion_weights
     from lorank.tuned.ranker import merged
@@ -43,8 +50,6 @@ def retrieve(
     collection = lorank.load(data)
     chosen = list(collection.splits) if split == "all" else [split]
     queries = {q: text for name in chosen for q, text in collection.split(name).queries.items()}
-    if fusion and ranker is None:
-        raise UsageError("--fusion needs a bi-encoder; add --ranker minilm")
     with progress_bars() as on_progress:
         if ranker is None:
             run = bm25_index(collection, index).search(queries, depth)

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from lorank import index
 from lorank.cli.progress import console
-from lorank.errors import UsageError
+from lorank.errors import UsageError, unknown_name
 
 
 class LogStyle(StrEnum):
@@ -78,6 +79,13 @@ def serve(
 
     Example: `lorank serve --base minilm --adapters adapters/ --port 8080`
     """
+    index.check_base(base, "--base")
+    if kind is not None:
+        index.check("kind", kind, "--kind")
+    if path is not None:
+        index.check("path", path, "--path", also=("auto",))
+    if dtype not in ("float32", "bfloat16", "auto"):
+        raise unknown_name("--dtype", dtype, ("float32", "bfloat16", "auto"))
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401

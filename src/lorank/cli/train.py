@@ -65,8 +65,11 @@ def train(
     ] = None,
     loss: Annotated[str | None, typer.Option(help="softmax, lambda, ranknet, bce, ...")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to write.")] = None,
-    offset: Annotated[
-        str | None, typer.Option(help="First-stage score to stand on: bm25, fusion, none, or a run file.")
+    first_stage: Annotated[
+        str | None,
+        typer.Option(
+            "--first-stage", "--offset", help="First-stage score to build on: bm25, fusion, none, or a run file."
+        ),
     ] = None,
     free_queries: Annotated[
         str | None, typer.Option(help="Extra training queries from the documents: none, titles or first-sentences.")
@@ -106,11 +109,8 @@ def train(
         lorank train recipe.toml --resume
     """
     import lorank
-    from lorank.training.cross_validation import cross_validate
-    from lorank.training.fitting import fit
+    from lorank.training.checks import check_names, check_options
     from lorank.training.recipe import RecipeFile, read_recipe, settings_said
-    from lorank.training.self_fitting import own_options
-    from lorank.tuned.open_ranker import open_base
 
     given = {
         "data": data,
@@ -126,7 +126,7 @@ def train(
         "budget.name": budget,
         "rule.name": rule,
         "loss.name": loss,
-        "offset.source": offset,
+        "offset.source": first_stage,
         "lists.negatives": negatives,
         "lists.free_queries": free_queries,
         "training.epochs": epochs,
@@ -143,6 +143,13 @@ def train(
         raise UsageError("no data; give --data, or `data = ...` in the recipe")
     if plan.out is None:
         raise UsageError("no run folder; give --out runs/NAME")
+    check_names(plan, given, recipe)
+    from lorank.training.cross_validation import cross_validate
+    from lorank.training.fitting import fit
+    from lorank.training.self_fitting import own_options
+    from lorank.tuned.open_ranker import open_base
+
+    check_options(plan)
     collection = lorank.load(plan.data)
     plan = own_options(plan, [*(settings_said(recipe) if recipe else []), *given], collection)
     command = "lorank " + shlex.join(sys.argv[1:])

@@ -1,6 +1,6 @@
 """The low-rank wing: how a weight is changed with few numbers. It knows nothing about ranking."""
 
-from lorank import catalogue
+from lorank import catalogue, plugins
 from lorank.lowrank import algebra
 from lorank.lowrank.adapter import Adapter
 from lorank.lowrank.agreement import Probe, ScoreChange, compare_scores
@@ -26,6 +26,8 @@ from lorank.lowrank.starts import STARTS, Start
 from lorank.lowrank.sweep import Swept, sweep, within_noise
 from lorank.lowrank.targets import select_targets
 from lorank.lowrank.taxonomy import Variant, taxonomy
+
+plugins.load()
 
 
 def methods(area: str | None = None) -> list[catalogue.Method]:

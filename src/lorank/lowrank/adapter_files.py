@@ -9,6 +9,7 @@ for DoRA's, whose magnitude is written beside factors of rank 1 that are 0.
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lorank import __version__
-from lorank.errors import DataError, LorankError
+from lorank import __version__, plugins
+from lorank.errors import DataError, LorankError, UsageError
 from lorank.lowrank import peft_config
 from lorank.lowrank.forms import form_type
 from lorank.lowrank.forms.peft_form import PeftForm
@@ -117,6 +118,9 @@ def read_json(path: Path) -> dict[str, object]:
 
 def _read_own(folder: Path) -> Contents:
     about = read_json(folder / OWN)
+    for module, source in dict(about.get("imports") or {}).items():  # type: ignore[call-overload]
+        if module not in sys.modules:
+            raise UsageError(plugins.needed(str(module), str(source), folder))
     try:
         layers = about["layers"]
         settings = Settings(**about["settings"])
@@ -152,6 +156,7 @@ def _description(
 ) -> dict[str, object]:
     config = getattr(model, "config", None)
     settings = asdict(replace(contents.settings, options=dict(contents.settings.options)))
+    imports = plugins.modules_of(form_type(contents.settings.form))
     return {
         "lorank": __version__,
         "settings": settings,
@@ -161,6 +166,7 @@ def _description(
         "architecture": type(model).__name__,
         "task_type": task_type,
         "num_labels": getattr(config, "num_labels", None),
+        **({"imports": imports} if imports else {}),
     }
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from lorank.errors import UsageError
 from lorank.lowrank.adapter import Adapter
 from lorank.lowrank.base import BaseLinear
-from lorank.lowrank.budgets import STATIC, share_ranks_of
+from lorank.lowrank.budgets import DYNAMIC, STATIC, share_ranks_of
 from lorank.lowrank.forms import Site, form_type
 from lorank.lowrank.layer import Adapted, replace_module
 from lorank.lowrank.presets import PRESETS
@@ -171,7 +171,8 @@ def _store_in_few_bits(model: nn.Module, method: str, paths: Iterable[str]) -> N
     """Quantise the layers at ``paths`` that are dense and without updates, where the method wants them so."""
     from lorank.lowrank.quantised import QuantisedLinear
 
-    scheme = PRESETS[method].base if method in PRESETS else None
+    brings = PRESETS.get(method) or DYNAMIC.get(method)
+    scheme = None if brings is None else brings.base
     if scheme is None:
         return
     for path in paths:

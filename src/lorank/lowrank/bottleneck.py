@@ -94,6 +94,10 @@ class WithBottlenecks(nn.Module):
     "scattered-connected-iaa",
     area="adapters.form",
     title="Scattered or Connected? An Optimized Parameter-efficient Tuning Approach for Information Retrieval",
+    reach=(
+        "Python alone: its modules stand between layers and change no weight, so recipes, exports and "
+        "the adapter commands cannot hold them"
+    ),
 )
 def attach_bottlenecks(
     model: nn.Module,

@@ -145,6 +145,7 @@ ABSENT = {
     "lora-review",
     area="adapters.form",
     title="Low-Rank Adaptation for Foundation Models: A Comprehensive Review",
+    reach="`lorank adapter list --markdown`, and Python: an overview of methods has no place in a recipe",
 )
 def families(method: str | None = None) -> list[Family]:
     """Return the families that lorank has methods of; those of one ``method`` where it is given.

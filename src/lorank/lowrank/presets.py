@@ -51,11 +51,6 @@ PRESETS: dict[str, Preset] = {
 }
 """Every method that ``attach`` knows by name; a form without an entry is a preset of its own."""
 
-PRESETS.update(
-    {name: Preset("gated", budget=name, options=kind.form_options, base=kind.base) for name, kind in DYNAMIC.items()}
-)
-PRESETS.update({name: Preset("lora", budget=name) for name in STATIC if name not in PRESETS})
-
 
 def preset(name: str) -> Preset:
     """Return the preset called ``name``.
@@ -67,7 +62,11 @@ def preset(name: str) -> Preset:
         return PRESETS[name]
     if name in FORMS or name in ROUTED:
         return Preset(name)
-    raise unknown_name("adapter", name, {*PRESETS, *FORMS, *ROUTED})
+    if name in DYNAMIC:
+        return Preset("gated", budget=name, options=DYNAMIC[name].form_options, base=DYNAMIC[name].base)
+    if name in STATIC:
+        return Preset("lora", budget=name)
+    raise unknown_name("adapter", name, {*PRESETS, *FORMS, *ROUTED, *DYNAMIC, *STATIC})
 
 
 def statistics_needed(method: str, start: str | None = None) -> frozenset[str]:
@@ -79,3 +78,6 @@ def statistics_needed(method: str, start: str | None = None) -> frozenset[str]:
     chosen = preset(method)
     needs = start_named(start or chosen.start).needs
     return needs | STATIC[chosen.budget].needs if chosen.budget in STATIC else needs
+
+
+PRESETS.update({name: preset(name) for name in (*DYNAMIC, *STATIC) if name not in PRESETS})

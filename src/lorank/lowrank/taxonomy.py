@@ -96,6 +96,7 @@ AXES: dict[str, Callable[[Preset], bool]] = {
     "lorafactory",
     area="adapters.form",
     title="A Unified Study of LoRA Variants: Taxonomy, Review, Codebase, and Empirical Evaluation",
+    reach="`lorank adapter list`, and Python: an overview of methods has no place in a recipe",
 )
 def taxonomy(axis: str | None = None) -> list[Variant]:
     """Return every method that ``attach`` knows, by name; those on one ``axis`` where it is given.

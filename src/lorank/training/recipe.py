@@ -10,13 +10,20 @@ lr = 5e-4
 """
 
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from lorank.errors import DataError, UsageError
+from lorank.training.checks import nearest
 from lorank.training.settings import Option, Recipe
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+
+class RecipeError(DataError, UsageError):
+    """A recipe with a key or a value that cannot be: bad data, and wrong use of the command (exit code 2)."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +61,39 @@ def _content(path: str | Path) -> dict:
         raise DataError(path, None, f"not valid TOML: {error}", "see `lorank train --help` for an example") from error
 
 
+def check_keys(path: str | Path, content: dict[str, Any]) -> None:
+    """Raise RecipeError for a section or key that recipes do not have, with the nearest that they have."""
+    empty = RecipeFile()
+    known = [field.name for field in fields(RecipeFile)]
+    for key, value in content.items():
+        if key not in known:
+            remedy = f"{nearest(key, known)}top-level keys and sections are: {', '.join(known)}"
+            raise RecipeError(path, None, f"{key}: there is no such key", remedy)
+        part = getattr(empty, key)
+        if not (is_dataclass(part) and isinstance(value, dict)):
+            continue
+        inner = [field.name for field in fields(part)]
+        for name in value:
+            if name not in inner:
+                remedy = f"{nearest(name, inner)}the keys of [{key}] are: {', '.join(inner)}"
+                raise RecipeError(path, None, f"{key}.{name}: there is no such key", remedy)
+
+
 def _validated(path: str | Path, content: dict) -> RecipeFile:
+    from pydantic import ValidationError
+
+    check_keys(path, content)
     try:
         return _adapter().validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(field.name for field in fields(RecipeFile))
-        raise DataError(path, None, f"{key}: {first['msg']}", f"top-level keys and sections are: {known}") from error
+        raise RecipeError(path, None, f"{key}: {first['msg']}", "see the recipe reference in docs/") from error
 
 
-def _adapter() -> TypeAdapter[RecipeFile]:
+def _adapter() -> "TypeAdapter[RecipeFile]":
+    from pydantic import ConfigDict, TypeAdapter
+
     from lorank.training import settings
 
     for part in (

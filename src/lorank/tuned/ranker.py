@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lorank import lowrank
+from lorank import lowrank, plugins
 from lorank.data.collection import Collection
 from lorank.data.files import replaced_folder
 from lorank.errors import LorankError, UsageError
@@ -24,6 +24,7 @@ from lorank.lowrank import Adapter
 from lorank.progress import ProgressCallback
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
+from lorank.ranking.scorers.features.networks import NETWORKS
 from lorank.ranking.scorers.features.trees import TreeRanker
 from lorank.ranking.scorers.ranker import Documents, Ranker, TrainableRanker
 from lorank.ranking.types import Run
@@ -130,7 +131,16 @@ class TunedRanker(Ranker):
                 "mix": asdict(self.mix),
                 "scale": "logit",
             }
+            imports = self._modules_of_plugins()
+            if imports:
+                description["imports"] = imports
             (partial / "lorank.json").write_text(json.dumps(description, indent=1) + "\n")
+
+    def _modules_of_plugins(self) -> dict[str, str]:
+        """Return the modules outside lorank that this ranker's class, network and forms come from."""
+        network = NETWORKS.get(getattr(self.ranker, "model", ""))
+        forms = [] if self.adapter is None else [type(form) for form in self.adapter.forms.values()]
+        return plugins.modules_of(type(self.ranker), *([] if network is None else [network.build]), *forms)
 
     @classmethod
     def load(cls, folder: str | Path) -> "TunedRanker":
@@ -139,6 +149,7 @@ class TunedRanker(Ranker):
 
         home = tuned_folder(Path(folder))
         description = json.loads((home / "lorank.json").read_text())
+        plugins.import_named(description.get("imports", {}), home)
         kind = RANKERS[description["kind"]]
         adapter = None
         if description["base"] is None:

@@ -50,7 +50,12 @@ def list_entropy(scores: Tensor, mask: Tensor) -> Tensor:
     return -(log_p.exp() * log_p.masked_fill(~mask, 0.0)).sum(-1).mean()
 
 
-@catalogued("adarank-merge", area="adapters.merge", title="AdaRank: Adaptive Rank Pruning for Enhanced Model Merging")
+@catalogued(
+    "adarank-merge",
+    area="adapters.merge",
+    title="AdaRank: Adaptive Rank Pruning for Enhanced Model Merging",
+    reach="Python alone: it takes an objective over unlabelled inputs as a function",
+)
 def adarank(
     model: nn.Module,
     sets: Sequence[FactorSet],

@@ -46,7 +46,12 @@ def sufficient_rank(weights: Sequence[Tensor], target: Tensor) -> int:
     return -(-rank // len(weights))
 
 
-@catalogued("lora-expressive-power", area="adapters.form", title="The Expressive Power of Low-Rank Adaptation")
+@catalogued(
+    "lora-expressive-power",
+    area="adapters.form",
+    title="The Expressive Power of Low-Rank Adaptation",
+    reach="Python alone: it computes with given weight matrices, which no run or command holds",
+)
 def reach(weights: Sequence[Tensor], target: Tensor, rank: int) -> list[Factors]:
     """Return updates of at most ``rank`` with which the frozen layers come as near to ``target`` as any can.
 

@@ -61,7 +61,12 @@ class _Generator(nn.Module):
         return c + self.decoder(torch.cat([z, c], -1))
 
 
-@catalogued("sg-lora", area="adapters.merge", title="Semantic-guided LoRA Parameters Generation")
+@catalogued(
+    "sg-lora",
+    area="adapters.merge",
+    title="Semantic-guided LoRA Parameters Generation",
+    reach="Python alone: it learns from a library of adapters with the embeddings of their tasks",
+)
 class AdapterGenerator:
     """A conditional variational autoencoder of a library of adapters.
 

@@ -90,6 +90,7 @@ def _cut(base: BaseLinear, kept: Kept) -> nn.Linear:
     "loram",
     area="adapters.merge",
     title="Train Small, Infer Large: Memory-Efficient LoRA Training for Large Language Models",
+    reach="Python alone: it takes the pruned and the whole model together",
 )
 def recover(factors: FactorSet, kept: Mapping[str, Kept]) -> dict[str, Factors]:
     """Return the factors of updates trained on the pruned model, at the full model's shapes.

@@ -25,7 +25,12 @@ from lorank.lowrank.algebra.stacked import gated, spread, stack_sets
 from lorank.lowrank.forms.form import Factors
 
 
-@catalogued("psec", area="adapters.merge", title="Skill Expansion and Composition in Parameter Space")
+@catalogued(
+    "psec",
+    area="adapters.merge",
+    title="Skill Expansion and Composition in Parameter Space",
+    reach="Python alone: a library of skills is composed and searched by the caller's own function",
+)
 class SkillLibrary:
     """Skills by name, in the order in which they were added.
 

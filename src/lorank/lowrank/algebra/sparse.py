@@ -36,6 +36,7 @@ Entries = tuple[Tensor, Tensor]
     "pe-clir-reranking",
     area="adapters.merge",
     title="Parameter-Efficient Neural Reranking for Cross-Lingual and Multilingual Retrieval",
+    reach="Python alone: its updates are sparse, and folders and commands hold low-rank ones",
 )
 class SparseUpdate:
     """A few entries of some parameters and what is added to each.

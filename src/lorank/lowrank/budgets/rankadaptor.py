@@ -71,6 +71,7 @@ class Search:
     "rankadaptor",
     area="adapters.rank",
     title="RankAdaptor: Hierarchical Dynamic Low-Rank Adaptation for Structural Pruned LLMs",
+    reach="Python alone: it calls the caller's own function for the quality of each rank vector",
 )
 def rankadaptor(
     paths: Sequence[str],

@@ -7,6 +7,7 @@ are full. A rule takes a ``Profile`` and returns a score for each item; ties, we
 import importlib
 import pkgutil
 
+from lorank import plugins
 from lorank.ranking.consensus.profile import Profile, from_counts, from_duels, from_rankings, from_table
 from lorank.ranking.consensus.rules import (
     ALIASES,
@@ -21,6 +22,7 @@ from lorank.ranking.consensus.rules import (
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
+plugins.load()
 
 __all__ = [
     "ALIASES",

@@ -13,7 +13,14 @@ from lorank.errors import UsageError
 from lorank.ranking.consensus.profile import Floats, Integers
 
 
-@catalogued("loki-frechet", area="aggregate", title="Geometry-Aware Adaptation for Pretrained Models")
+@catalogued(
+    "loki-frechet",
+    area="aggregate",
+    title="Geometry-Aware Adaptation for Pretrained Models",
+    reach=(
+        "Python alone: it takes probabilities over labels and distances between them, which no run or ranking holds"
+    ),
+)
 def frechet_mean(probabilities: Floats, distances: Floats, *, power: float = 2.0) -> Integers:
     """Return the index of the label nearest to all, int64 [...]; the first of several.
 

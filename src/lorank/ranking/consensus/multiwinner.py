@@ -42,6 +42,7 @@ class Committee:
     area="fair",
     title="Subset Selection Based On Multiple Rankings in the Presence "
     "of Bias: Effectiveness of Fairness Constraints for Multiwinner Voting Score Functions",
+    reach="Python alone: it selects a committee; `lorank aggregate` orders all items",
 )
 def select(
     profile: Profile,

@@ -47,7 +47,10 @@ class OpenEndedRatings:
 
 
 @catalogued(
-    "open-ended-eval-game", area="aggregate", title="Re-evaluating Open-ended Evaluation of Large Language Models"
+    "open-ended-eval-game",
+    area="aggregate",
+    title="Re-evaluating Open-ended Evaluation of Large Language Models",
+    reach=("Python alone: it takes a table of prompts by models by models, which no file format of the command holds"),
 )
 def open_ended_ratings(better: Floats) -> OpenEndedRatings:
     """Return the equilibrium ratings of u = ``better`` [prompts, models, models]; copies share their play evenly.

@@ -21,6 +21,7 @@ from lorank.ranking.consensus.profile import Floats
     "random-rank-mechanism",
     area="aggregate",
     title="Random Rank: The One and Only Strategyproof and Proportionally Fair Randomized Facility Location Mechanism",
+    reach="Python alone: it draws one number out of reports; `lorank aggregate` orders items",
 )
 def random_rank(reports: Floats, generator: np.random.Generator) -> float:
     """Return the k-th highest of the reports [n], k drawn uniformly from 1 .. n.

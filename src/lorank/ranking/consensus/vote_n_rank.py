@@ -26,7 +26,14 @@ CARDINAL = ("mean", "optimality-gap")
 SCORING = ("plurality", "dowdall", "borda", "condorcet")
 
 
-@catalogued("vote-n-rank", area="aggregate", title="Vote'n'Rank: Revision of Benchmarking with Social Choice Theory")
+@catalogued(
+    "vote-n-rank",
+    area="aggregate",
+    title="Vote'n'Rank: Revision of Benchmarking with Social Choice Theory",
+    reach=(
+        "Python alone: it answers with one order per rule; `lorank aggregate --table` gives each of them by --method"
+    ),
+)
 def vote_n_rank(profile: Profile, rules: Sequence[str] | None = None) -> dict[str, Consensus]:
     """Return the consensus of a leaderboard under each rule; None takes all that its input allows.
 

@@ -71,6 +71,7 @@ def group_relative_loss(
     "prorank",
     area="rerank",
     title="ProRank: Prompt Warmup via Reinforcement Learning for Small Language Models Reranking",
+    reach="Python alone: it takes rewards of written replies as functions",
 )
 def warm_up(
     policy: Callable[[], Tensor],

@@ -9,6 +9,7 @@ carry signal (see :mod:`lorank.ranking.losses.core.lists`).
 import importlib
 import pkgutil
 
+from lorank import plugins
 from lorank.ranking.losses.core.registry import (
     ALIASES,
     EXTRAS,
@@ -22,5 +23,6 @@ from lorank.ranking.losses.core.registry import (
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
+plugins.load()
 
 __all__ = ["ALIASES", "EXTRAS", "LOSSES", "Loss", "loss", "loss_options", "register_loss", "requirements_of"]

@@ -72,4 +72,5 @@ enter_method(
     area="rerank",
     title="Rank-R1: Enhancing Reasoning in LLM-based Document Rerankers via Reinforcement Learning",
     location=f"{__name__}:grpo_loss",
+    reach="Python alone: its loss takes the tokens of drawn replies, which a run over lists does not have",
 )

@@ -32,6 +32,7 @@ from lorank.ranking.losses.core.lists import check_positive
     "preference-ranking-accuracy",
     area="losses.preference",
     title="Preference Learning Algorithms Do Not Learn Preference Rankings",
+    reach="Python alone: it measures likelihoods that the caller has computed",
 )
 def ranking_accuracy(
     chosen: Tensor, rejected: Tensor, *, chosen_lengths: Tensor | None = None, rejected_lengths: Tensor | None = None

@@ -62,7 +62,12 @@ def rank_biased_overlap(first: Sequence[int], second: Sequence[int], persistence
     return float(weights @ shared / weights.sum()) if len(first) else 1.0
 
 
-@catalogued("reasonrank", area="rerank", title="ReasonRank: Empowering Passage Ranking with Strong Reasoning Ability")
+@catalogued(
+    "reasonrank",
+    area="rerank",
+    title="ReasonRank: Empowering Passage Ranking with Strong Reasoning Ability",
+    reach="Python alone: it is a reward of written replies, which a run over lists does not have",
+)
 def listwise_reward(text: str, labels: Sequence[float], *, k: int = 10, phi: float = 0.1, gamma: float = 0.1) -> float:
     """Return ReasonRank's reward of a reply to a listwise question over documents with ``labels``.
 
@@ -96,6 +101,7 @@ def consistent_lists(
     "erank",
     area="rerank",
     title="ERank: Fusing Supervised Fine-Tuning and Reinforcement Learning for Effective and Efficient Text Reranking",
+    reach="Python alone: it is a reward of written replies, which a run over lists does not have",
 )
 def expected_score(logits: Sequence[float], scores: Sequence[float] = range(11)) -> float:
     """Return ERank's score, sum_s s softmax(logits)_s, of the logits of the integer ``scores``.

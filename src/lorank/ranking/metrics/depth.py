@@ -87,7 +87,10 @@ class PhantomHit:
 
 
 @catalogued(
-    "drowning-in-documents", area="evaluate", title="Drowning in Documents: Consequences of Scaling Reranker Inference"
+    "drowning-in-documents",
+    area="evaluate",
+    title="Drowning in Documents: Consequences of Scaling Reranker Inference",
+    reach="`lorank depth`, and Python: a measurement has no recipe",
 )
 def depth_study(
     first_stage: Run,

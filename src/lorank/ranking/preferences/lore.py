@@ -25,7 +25,12 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 
 
-@catalogued("lore-reward", area="losses.preference", title="LoRe: Personalizing LLMs via Low-Rank Reward Modeling")
+@catalogued(
+    "lore-reward",
+    area="losses.preference",
+    title="LoRe: Personalizing LLMs via Low-Rank Reward Modeling",
+    reach="Python alone: it learns from users' pairs of answers, given as feature tensors",
+)
 @dataclass(frozen=True)
 class PersonalRewards:
     """Shared rewards ``basis`` [k, d] and each user's mixture ``mixtures`` [users, k].

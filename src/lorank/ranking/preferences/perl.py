@@ -28,7 +28,10 @@ Reward = Callable[[str, Sequence[str]], Sequence[float]]
 
 
 @catalogued(
-    "perl", area="losses.preference", title="PERL: Parameter Efficient Reinforcement Learning from Human Feedback"
+    "perl",
+    area="losses.preference",
+    title="PERL: Parameter Efficient Reinforcement Learning from Human Feedback",
+    reach="Python alone: it takes the reward of written replies as a function",
 )
 def tune_policy(
     policy: CausalRanker,

@@ -23,7 +23,12 @@ from lorank.errors import DataError, UsageError
 from lorank.ranking.scorers.folders import CARD, written_whole
 
 
-@catalogued("warm", area="losses.preference", title="WARM: On the Benefits of Weight Averaged Reward Models")
+@catalogued(
+    "warm",
+    area="losses.preference",
+    title="WARM: On the Benefits of Weight Averaged Reward Models",
+    reach=("Python alone: it averages the tensors of whole models; `lorank adapter average` averages adapters"),
+)
 def average_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Return the mean of several models' tensors, added in float64; integer tensors must be equal.
 

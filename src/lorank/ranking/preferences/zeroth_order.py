@@ -68,6 +68,7 @@ def ranked_direction(
     "zo-ranksgd",
     area="losses.preference",
     title="Zeroth-Order Optimization Meets Human Feedback: Provable Learning via Ranking Oracles",
+    reach="Python alone: it asks the caller's own function to rank points",
 )
 def ranked_descent(
     oracle: Oracle,

@@ -1,8 +1,10 @@
 """Scorers: (query, documents) -> scores. BM25, features, bi-encoder, cross-encoder, causal LM."""
 
 import importlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from lorank import plugins
 from lorank.ranking.scorers.ranker import Documents, Ranked, Ranker, TrainableRanker
 
 if TYPE_CHECKING:
@@ -56,11 +58,24 @@ __all__ = [
 ]
 
 
+def enter_scorer(name: str) -> Callable[[type], type]:
+    """Decorate a TrainableRanker to enter it in ``RANKERS`` under ``name``, which becomes its ``kind``."""
+
+    def enter(ranker: type) -> type:
+        ranker.kind = name  # type: ignore[attr-defined]
+        __getattr__("RANKERS")[name] = ranker
+        return ranker
+
+    return enter
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOME_OF:
         return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
     if name == "RANKERS":
-        globals()[name] = {kind: __getattr__(owner) for kind, owner in _KINDS.items()}
+        if name not in globals():
+            globals()[name] = {kind: __getattr__(owner) for kind, owner in _KINDS.items()}
+            plugins.load()
         return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

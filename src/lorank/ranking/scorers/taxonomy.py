@@ -191,7 +191,12 @@ def _in_float32(ranker: Ranker) -> Iterator[None]:
         ranker.dtype = asked
 
 
-@catalogued("deep-look-nrm", area="models", title="A Deep Look into Neural Ranking Models for Information Retrieval")
+@catalogued(
+    "deep-look-nrm",
+    area="models",
+    title="A Deep Look into Neural Ranking Models for Information Retrieval",
+    reach="Python alone: it places scorers in a table and trains none",
+)
 def taxonomy(bases: Mapping[str, str | Path]) -> dict[str, Place]:
     """Return where every scorer of ``SCORERS`` stands whose base is given, by name.
 

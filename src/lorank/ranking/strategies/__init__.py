@@ -6,6 +6,7 @@ Importing the package registers them all.
 import importlib
 import pkgutil
 
+from lorank import plugins
 from lorank.ranking.strategies.registry import (
     ALIASES,
     STRATEGIES,
@@ -18,6 +19,7 @@ from lorank.ranking.strategies.reranking import Reranked, rerank
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
+plugins.load()
 
 __all__ = [
     "ALIASES",

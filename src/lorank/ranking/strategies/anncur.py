@@ -40,6 +40,7 @@ class Found:
     "anncur",
     area="retrieve",
     title="Efficient Nearest Neighbor Search for Cross-Encoder Models using Matrix Factorization",
+    reach="Python alone: its index takes a matrix of a cross-encoder's scores for anchor queries",
 )
 class CurIndex:
     """An index of items by a cross-encoder's scores with anchor queries.

@@ -45,6 +45,9 @@ class Rescored:
     "e2rank",
     area="rerank",
     title="E^2Rank: Your Text Embedding can Also be an Effective and Efficient Listwise Reranker",
+    reach=(
+        "Python alone: it takes an embedding model beside the documents; a strategy of `lorank rerank` asks a judge"
+    ),
 )
 def e2rank(
     query: str,

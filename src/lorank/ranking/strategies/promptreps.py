@@ -47,6 +47,9 @@ class Representations:
     area="retrieve",
     title="PromptReps: Prompting Large Language Models to Generate Dense and "
     "Sparse Representations for Zero-Shot Document Retrieval",
+    reach=(
+        "Python alone: it represents texts by a causal model, and `lorank retrieve` searches by bi-encoders and BM25"
+    ),
 )
 class PromptReps:
     """Represents texts by a transformers causal LM.

@@ -44,8 +44,18 @@ def register_strategy(
     """Decorate a strategy to enter it in ``STRATEGIES``, and in the catalogue if ``published``, or under that id."""
 
     def enter(function: Strategy) -> Strategy:
-        id = published if isinstance(published, str) else name
-        STRATEGIES[name] = catalogued(id, area="rerank", title=title)(function) if published else function
+        if published:
+            catalogued(published if isinstance(published, str) else name, area="rerank", title=title)(function)
+        return enter_strategy(name, aliases=aliases)(function)
+
+    return enter
+
+
+def enter_strategy(name: str, *, aliases: tuple[str, ...] = ()) -> Callable[[Strategy], Strategy]:
+    """Decorate a strategy to enter it in ``STRATEGIES`` alone."""
+
+    def enter(function: Strategy) -> Strategy:
+        STRATEGIES[name] = function
         ALIASES.update(dict.fromkeys(aliases, name))
         return function
 

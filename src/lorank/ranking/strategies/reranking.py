@@ -44,6 +44,7 @@ class Reranked:
     "rankify",
     area="rerank",
     title="Rankify: A Comprehensive Python Toolkit for Retrieval, Re-Ranking, and Retrieval-Augmented Generation",
+    reach="`lorank rerank`, and Python: reranking has no recipe",
 )
 def rerank(
     query: str,

@@ -42,6 +42,7 @@ class SortingCost:
     area="rerank",
     title="Are Optimal Algorithms Still Optimal? Rethinking Sorting in "
     "LLM-Based Pairwise Ranking with Batching and Caching",
+    reach="`lorank plan --sorts`, and Python: a simulation has no recipe",
 )
 def sorting_costs(
     count: int = 100,

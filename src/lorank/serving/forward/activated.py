@@ -77,7 +77,12 @@ def invocation_start(ids: Sequence[int], invocation: Sequence[int]) -> int | Non
     return next((at for at in starts if list(ids[at : at + size]) == list(invocation)), None)
 
 
-@catalogued("alora-activated", area="adapters.serve", title="Activated LoRA: Fine-tuned LLMs for Intrinsics")
+@catalogued(
+    "alora-activated",
+    area="adapters.serve",
+    title="Activated LoRA: Fine-tuned LLMs for Intrinsics",
+    reach=("Python alone: it keeps prefixes cached between calls of one process; the server scores without a cache"),
+)
 class ActivatedModel:
     """A causal model under adapters that act from their invocation on; prefixes are cached once for all.
 

@@ -63,7 +63,12 @@ class Run:
     rows: np.ndarray
 
 
-@catalogued("s-lora", area="adapters.serve", title="S-LoRA: Serving Thousands of Concurrent LoRA Adapters")
+@catalogued(
+    "s-lora",
+    area="adapters.serve",
+    title="S-LoRA: Serving Thousands of Concurrent LoRA Adapters",
+    reach="`lorank serve --adapters`, and Python: a server has no recipe",
+)
 class MixedEngine:
     """An ``Engine``: scores jobs of many adapters on one base.
 

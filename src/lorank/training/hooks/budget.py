@@ -4,9 +4,10 @@ budget.jsonl in the run folder has a line for the start and for every event that
 ranks, and the rank of each layer. A resumed run cuts it back to its checkpoint.
 """
 
+import inspect
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorank.errors import UsageError
+from lorank.errors import UsageError, unknown_name
 from lorank.lowrank import Adapter, LayerPlan, Settings
 from lorank.lowrank.attaching import make_sites
-from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, make_budget, share_ranks_of
+from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, Timetable, make_budget, share_ranks_of
 from lorank.lowrank.presets import preset
 from lorank.lowrank.scaling import default_alpha
 from lorank.lowrank.starts import Statistics
@@ -138,10 +139,20 @@ def chosen_budget(budget: BudgetSettings, adapter: AdapterSettings) -> Chosen:
             )
         return Chosen(name, replace(adapter, name=name))
     if name not in DYNAMIC and name not in STATIC:
-        from lorank.errors import unknown_name
-
         raise unknown_name("budget", name, {*DYNAMIC, *STATIC, NONE})
     return Chosen(name, adapter)
+
+
+def check_budget_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise UsageError for options that the budget called ``name`` does not have."""
+    own: list[str] = []
+    if name in DYNAMIC:
+        given = list(inspect.signature(DYNAMIC[name]).parameters.values())[3:]
+        own = [field.name for field in fields(Timetable)]
+        own += [each.name for each in given if each.kind is each.KEYWORD_ONLY and each.name != "seed"]
+    for option in options:
+        if option not in own:
+            raise unknown_name(f"option of budget {name!r}:", option, own)
 
 
 def budgeting(

@@ -42,7 +42,12 @@ class Continuation:
     negatives: tuple[tuple[str, str], ...]
 
 
-@catalogued("rankgen", area="models", title="RankGen: Improving Text Generation with Large Ranking Models")
+@catalogued(
+    "rankgen",
+    area="models",
+    title="RankGen: Improving Text Generation with Large Ranking Models",
+    reach="Python alone: it makes training rows out of books; a file of them is --data of `lorank train`",
+)
 class ContinuationSampler:
     """Draws prefixes, true continuations and negatives of both sorts from documents.
 

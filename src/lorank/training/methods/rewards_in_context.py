@@ -77,6 +77,7 @@ class ConditionedPolicy:
     "rewards-in-context",
     area="losses.preference",
     title="Rewards-in-Context: Multi-objective Alignment of Foundation Models with Dynamic Preference Adjustment",
+    reach="Python alone: it takes the rewards as functions",
 )
 def condition_on_rewards(
     base: str | Path,

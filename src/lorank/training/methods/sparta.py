@@ -45,6 +45,7 @@ def asked_for_a_score(number: int, model: CausalRanker) -> Judge:
     "sparta",
     area="losses.preference",
     title="SPARTA ALIGNMENT: Collectively Aligning Multiple Language Models through Combat",
+    reach="Python alone: it takes several bases and prompts, where a recipe has one base and a collection",
 )
 def align_by_combat(
     bases: Sequence[str | Path],

@@ -100,6 +100,7 @@ def keep_likely(queries: Sequence[str], discriminator: Judge, share: float, aske
     "trans-lora",
     area="adapters.merge",
     title="Trans-LoRA: towards data-free Transferable Parameter Efficient Finetuning",
+    reach="Python alone: it takes two rankers, a writer of texts and a discriminator together",
 )
 def transfer(
     teacher: Ranker,

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -241,6 +241,15 @@ def dynamic_budget(name: str) -> Callable[[BudgetType], BudgetType]:
     def enter(cls: BudgetType) -> BudgetType:
         DYNAMIC[name] = cls
         return cls
+
+    return enter
+
+
+def budget(name: str, needs: Sequence[str] = ()) -> Callable[[Any], Any]:
+    """Decorate a Budget or a function to register it under ``name``: see ``dynamic_budget`` and ``static_budget``."""
+
+    def enter(member: Any) -> Any:
+        return dynamic_budget(name)(member) if isinstance(member, type) else static_budget(name, needs)(member)
 
     return enter
 

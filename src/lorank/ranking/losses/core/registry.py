@@ -55,8 +55,18 @@ def register_loss(
     """Decorate a loss, or the class that makes one, to enter it in ``LOSSES`` and in the catalogue under ``name``."""
 
     def enter(function: Loss) -> Loss:
+        catalogued(name, area=area, title=title)(function)
+        return enter_loss(name, aliases=aliases, requires=requires)(function)
+
+    return enter
+
+
+def enter_loss(name: str, *, aliases: tuple[str, ...] = (), requires: Iterable[str] = ()) -> Callable[[Loss], Loss]:
+    """Decorate a loss, or the class that makes one, to enter it in ``LOSSES`` alone."""
+
+    def enter(function: Loss) -> Loss:
         function.requires = frozenset(requires)  # type: ignore[attr-defined]
-        LOSSES[name] = catalogued(name, area=area, title=title)(function)
+        LOSSES[name] = function
         ALIASES.update(dict.fromkeys(aliases, name))
         return function
 

@@ -1,0 +1,145 @@
+"""Checks of a training run that need no data: every name first, without torch; then names with their options.
+
+A slip of the pen is thus found before a collection is read or a model is opened.
+"""
+
+import difflib
+from collections.abc import Collection as Container
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from lorank import index
+from lorank.errors import UsageError, unknown_name
+from lorank.training.settings import Recipe
+
+NAMES = {
+    "adapter.name": ("adapter", ("auto", "full", "head")),
+    "adapter.start": ("start", ()),
+    "adapter.scaling": ("scaling", ()),
+    "budget.name": ("budget", ("auto", "none")),
+    "rule.name": ("rule", ("auto",)),
+    "loss.name": ("loss", ()),
+    "kind": ("kind", ()),
+    "view": ("view", ()),
+}
+"""Settings that name a method: the family of `lorank.index`, and the words that are legal beside its names."""
+
+FLAGS = {
+    "adapter.name": "adapter",
+    "budget.name": "budget",
+    "rule.name": "rule",
+    "loss.name": "loss",
+    "offset.source": "first-stage",
+}
+"""Settings whose option on the command line is not called like their key."""
+
+TREES = ("lightgbm", "xgboost", "catboost")
+"""Feature models that take an objective of their own library by the name of a loss."""
+
+
+def flag_of(setting: str) -> str:
+    """Return the option of `lorank train` that gives a setting.
+
+    >>> flag_of("loss.name"), flag_of("training.batch_size")
+    ('--loss', '--batch-size')
+    """
+    return "--" + FLAGS.get(setting, setting.rpartition(".")[2].replace("_", "-"))
+
+
+def check_names(recipe: Recipe, said: Container[str] = (), recipe_file: Path | None = None) -> None:
+    """Raise UsageError for the first setting that names nothing; torch is not needed for it.
+
+    Args:
+        recipe: the run, or a `lorank.training.recipe.RecipeFile`.
+        said: the settings that options gave, as section.key; all others are blamed on the recipe file.
+        recipe_file: the recipe's file, for messages.
+    """
+
+    def place(setting: str) -> str:
+        return flag_of(setting) if setting in said or recipe_file is None else f"{recipe_file}: {setting}"
+
+    base, data = getattr(recipe, "base", None), getattr(recipe, "data", None)
+    for setting, (family, also) in NAMES.items():
+        value = _value(recipe, setting)
+        if value is None or (setting == "loss.name" and base in TREES):
+            continue
+        index.check(family, value, place(setting), also=also)
+    for setting, value, choices in _choices(recipe):
+        if value not in choices:
+            raise unknown_name(place(setting), str(value), [str(choice) for choice in choices])
+    source = recipe.offset.source
+    if not Path(source).exists():
+        index.check("first-stage", source, place("offset.source"), also=("<run file>",))
+    if base is not None:
+        index.check_base(base, place("base"))
+    if data is not None:
+        index.check_data(data, place("data"))
+
+
+def check_options(recipe: Recipe) -> None:
+    """Raise UsageError for options that their methods do not have, and for methods that do not go together."""
+    from lorank.lowrank import STARTS, make_rule
+    from lorank.lowrank.forms import form_type
+    from lorank.lowrank.presets import preset
+    from lorank.ranking.losses import loss
+    from lorank.training.hooks.budget import AUTO, check_budget_options, chosen_budget
+    from lorank.training.hooks.rule import rule_name
+    from lorank.training.weights import WHOLE
+
+    base, adapter = getattr(recipe, "base", None), recipe.adapter
+    _check_model_options(base, getattr(recipe, "options", {}))
+    if base not in TREES:
+        loss(recipe.loss.name, **recipe.loss.options)
+    if adapter.name == AUTO:
+        adapter = replace(adapter, name="lora")
+    chosen = chosen_budget(recipe.budget, adapter)
+    check_budget_options(chosen.name, recipe.budget.options)
+    make_rule(rule_name(recipe.rule, adapter.name), **recipe.rule.options)
+    if adapter.name in WHOLE:
+        return
+    form = preset(chosen.adapter.name).form
+    if adapter.start is not None and not STARTS[adapter.start].suits(form_type(form)):
+        raise UsageError(f"start {adapter.start!r} does not suit adapter {adapter.name!r} (form {form!r})")
+
+
+def nearest(name: str, known: Container[str]) -> str:
+    """Return "did you mean ...? " for a name that resembles a known one, or nothing.
+
+    >>> nearest("rnak", ["rank", "alpha"])
+    "did you mean 'rank'? "
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
+def _check_model_options(base: str | None, options: dict[str, Any]) -> None:
+    if not options:
+        return
+    if base is not None and base not in index.names("feature-model"):
+        from lorank import plugins
+
+        if base not in plugins.names("feature-model"):
+            raise UsageError(f"option {next(iter(options))}: only feature models take options, and {base!r} is none")
+    from lorank.ranking.scorers.features import model_options
+
+    known = model_options(base or "mlp")
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of feature model {base or 'mlp'!r}:", option, known)
+
+
+def _value(recipe: Recipe, setting: str) -> Any:
+    section, _, key = setting.rpartition(".")
+    return getattr(getattr(recipe, section) if section else recipe, key, None)
+
+
+def _choices(recipe: Recipe) -> list[tuple[str, Any, tuple[Any, ...]]]:
+    """Return (setting, value, choices) of every setting whose type is a list of words."""
+    found = []
+    for section in fields(recipe):
+        part = getattr(recipe, section.name)
+        for key, kind in get_type_hints(type(part)).items() if is_dataclass(part) else ():
+            if get_origin(kind) is Literal:
+                found.append((f"{section.name}.{key}", getattr(part, key), get_args(kind)))
+    return found
