@@ -27,6 +27,25 @@ class DataError(LorankError):
         super().__init__(f"{place}: {problem}" + (f"; {remedy}" if remedy else ""))
 
 
+class WriteError(LorankError, OSError):
+    """A file or folder that cannot be written, as the disk is full or forbids it; what stood there is unchanged."""
+
+    @classmethod
+    def of(cls, path: str | Path, number: int | None, reason: str | None) -> "WriteError":
+        """Return the error for ``path``, with the system's number and words.
+
+        >>> str(WriteError.of("model", 28, "No space left on device"))
+        'model cannot be written (No space left on device); what stood there is unchanged, make room and save again'
+        """
+        remedy = "what stood there is unchanged, make room and save again"
+        error = cls(f"{path} cannot be written ({reason}); {remedy}")
+        error.errno, error.filename = number, str(path)
+        return error
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
 def unknown_name(kind: str, name: str, known: object) -> UsageError:
     """Return the error for a name that no registry holds, with the nearest known names.
 

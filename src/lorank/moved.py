@@ -83,6 +83,7 @@ MOVED = {
     "ranking.losses.order_likelihood": "ranking.losses.core.order_likelihood",
     "ranking.losses.learning": "ranking.losses.core.learning",
     "ranking.losses.noise": "ranking.losses.core.noise",
+    "lowrank.staging": "files",
     "lowrank.budgets.budget": "lowrank.budgets.core.budget",
     "lowrank.budgets.growing": "lowrank.budgets.core.growing",
     "lowrank.budgets.layer_gates": "lowrank.budgets.core.layer_gates",

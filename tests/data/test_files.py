@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorank.data.files import json_lines, lines, open_text, replaced_folder, write_json_lines, write_text, writing
+from lorank.data.files import json_lines, lines, open_text, write_json_lines, write_text, writing
 from lorank.errors import DataError
 
 TEXTS = st.lists(
@@ -82,20 +82,3 @@ def test_equal_content_gives_equal_bytes(tmp_path):
     for name in ("one.gz", "two.gz"):
         write_text(tmp_path / name, "same\n")
     assert (tmp_path / "one.gz").read_bytes() == (tmp_path / "two.gz").read_bytes()
-
-
-def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
-    folder = tmp_path / "model"
-    for text in ("first", "second"):
-        with replaced_folder(folder) as partial:
-            (partial / "weights").write_text(text)
-
-    def failing() -> None:
-        with replaced_folder(folder) as partial:
-            (partial / "weights").write_text("third")
-            raise RuntimeError("disk")
-
-    with pytest.raises(RuntimeError, match="disk"):
-        failing()
-    assert (folder / "weights").read_text() == "second"
-    assert list(tmp_path.iterdir()) == [folder]

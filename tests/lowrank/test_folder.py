@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +9,9 @@ from torch import nn
 
 from lorank import lowrank
 from lorank.errors import DataError, LorankError
+from lorank.files import replaced_folder
 from lorank.lowrank import adapter_files
 from lorank.lowrank import folder as folders
-from lorank.lowrank.staging import staged
 
 
 def saved(tower, shake, path, **keywords):
@@ -97,7 +96,7 @@ def test_a_folder_that_exists_keeps_its_other_files(tower, shake, tmp_path):
 
 def test_a_file_in_the_way(tmp_path):
     (tmp_path / "a").write_text("")
-    with pytest.raises(LorankError, match="is a file"), staged(tmp_path / "a"):
+    with pytest.raises(LorankError, match="is a file"), replaced_folder(tmp_path / "a"):
         pass
 
 
@@ -109,7 +108,7 @@ def corrupt(path):
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda folder: corrupt(folder / "adapter_model.safetensors"), "not a whole safetensors file"),
+        (lambda folder: corrupt(folder / "adapter_model.safetensors"), "not whole"),
         (lambda folder: (folder / "adapter_model.safetensors").unlink(), "the file is missing"),
         (lambda folder: (folder / "lorank.json").write_text("{"), "not JSON"),
         (lambda folder: (folder / "lorank.json").write_text("[]"), "not a JSON object"),
@@ -144,25 +143,3 @@ def test_another_model(change, message, tower, shake, tmp_path):
         lowrank.load(model, tmp_path / "a")
     assert not any(isinstance(module, lowrank.Adapted) for module in model.modules())
     assert all(parameter.requires_grad for parameter in model.parameters())
-
-
-def test_a_whole_folder_is_replaced_or_comes_back(tmp_path, monkeypatch):
-    target = tmp_path / "a"
-    target.mkdir()
-    (target / "old").write_text("1")
-    rename = Path.rename
-
-    def full(path, to):
-        if path.name.startswith(".a."):
-            raise OSError("no space left")
-        return rename(path, to)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", full)
-        with pytest.raises(OSError, match="no space"), staged(target, whole=True) as stage:
-            (stage / "new").write_text("2")
-    assert [path.name for path in target.iterdir()] == ["old"]
-    with staged(target, whole=True) as stage:
-        (stage / "new").write_text("2")
-    assert [path.name for path in target.iterdir()] == ["new"]
-    assert list(tmp_path.iterdir()) == [target]

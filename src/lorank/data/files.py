@@ -2,9 +2,6 @@
 
 import gzip
 import json
-import os
-import secrets
-import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from lorank.errors import DataError
+from lorank.files import replaced_file
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -90,27 +88,16 @@ def json_lines(path: str | Path, expected: str) -> Iterator[tuple[int, dict[str,
 
 @contextmanager
 def writing_bytes(path: str | Path) -> Iterator[BinaryIO]:
-    """Open ``path`` for writing bytes, all or nothing; compressed where the name ends in ``.gz``.
+    """Open ``path`` for writing bytes, all or nothing (see `lorank.files`); compressed where its name ends in ``.gz``.
 
-    What is written goes to a hidden temporary file in the same folder, which takes the name ``path`` when
-    the block ends and is removed when the block raises; an older file at ``path`` stays until then. Equal
-    content gives equal bytes: the gzip header carries neither name nor time.
+    Equal content gives equal bytes: the gzip header carries neither name nor time.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as raw:
-            if path.suffix == ".gz":
-                with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file:
-                    yield file  # type: ignore[misc]
-            else:
-                yield raw
-            raw.flush()
-            os.fsync(raw.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced_file(path) as stage, stage.open("wb") as raw:
+        if Path(path).suffix == ".gz":
+            with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file:
+                yield file  # type: ignore[misc]
+        else:
+            yield raw
 
 
 class _Utf8Writer:
@@ -150,27 +137,3 @@ def open_text(path: str | Path) -> Iterator[str]:
         for number, raw in enumerate(file, start=1):
             text = decode(raw, path, number).rstrip("\r\n")
             yield text.removeprefix("\ufeff") if number == 1 else text
-
-
-@contextmanager
-def replaced_folder(path: str | Path) -> Iterator[Path]:
-    """Yield a new empty folder beside ``path`` that takes its place when the block ends.
-
-    A block that raises leaves ``path`` as it was and nothing beside it. An older folder at ``path`` is moved
-    aside first and removed last, so that at every moment one of the two is there whole.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mark = secrets.token_hex(4)
-    partial, old = (path.with_name(f".{path.name}.{mark}.{end}") for end in ("tmp", "old"))
-    partial.mkdir()
-    try:
-        yield partial
-        if path.exists():
-            path.rename(old)
-        partial.rename(path)
-    finally:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        for rest in (partial, old):
-            shutil.rmtree(rest, ignore_errors=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from lorank import __version__, plugins
@@ -25,8 +25,11 @@ from lorank.lowrank import peft_config
 from lorank.lowrank.forms import form_type
 from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.settings import LayerPlan, Settings
+from lorank.manifest import add_manifest, check_manifest, read_bytes, read_unchanged
 
 CONFIG, TENSORS, OWN, HEAD = "adapter_config.json", "adapter_model.safetensors", "lorank.json", "head.safetensors"
+FILES = (CONFIG, TENSORS, OWN, HEAD)
+"""The files of an adapter folder."""
 PREFIX = "base_model.model."
 
 Tensors = dict[str, Tensor]
@@ -43,8 +46,13 @@ class Contents:
 
 
 def read(folder: Path) -> Contents:
-    """Return the contents of an adapter folder."""
+    """Return the contents of an adapter folder: of one save, whatever happens to the folder meanwhile."""
+    return read_unchanged(folder, _read)
+
+
+def _read(folder: Path) -> Contents:
     if (folder / OWN).is_file():
+        check_manifest(folder, read_json(folder / OWN).get("files"), folder / OWN)
         return _read_own(folder)
     if (folder / CONFIG).is_file():
         config = read_json(folder / CONFIG)
@@ -86,6 +94,7 @@ def write(
         )
         _write_json(config, folder / CONFIG)
     _write_json(_description(contents, model, base_name, task_type), folder / OWN)
+    add_manifest(folder, OWN)
 
 
 def read_tensors(path: Path) -> Tensors:
@@ -98,7 +107,7 @@ def read_tensors(path: Path) -> Tensors:
             )
         raise DataError(path, None, "the file is missing", "give a folder with a complete adapter")
     try:
-        return load_file(path)
+        return load(read_bytes(path))
     except SafetensorError as error:
         raise DataError(path, None, f"not a whole safetensors file ({error})", "copy or save it again") from error
 

@@ -32,12 +32,13 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.errors import DataError, UsageError
+from lorank.files import replaced_folder
 from lorank.lowrank.forms.basis import uniform
 from lorank.lowrank.forms.form import seeded
 from lorank.lowrank.layer import replace_module
 from lorank.lowrank.linalg import working_dtype
-from lorank.lowrank.staging import staged
 from lorank.lowrank.targets import resolve_modules
+from lorank.manifest import add_manifest, check_manifest, read_unchanged
 
 
 class Pathway:
@@ -216,12 +217,13 @@ class BottleneckAdapter:
     def save(self, folder: str | Path) -> None:
         """Write bottlenecks.json and bottlenecks.safetensors, the modules trained whole included."""
         about = {**self.settings, "targets": list(self.modules), "trained": list(self.trained)}
-        with staged(folder) as stage:
+        with replaced_folder(folder, keep_others=True) as stage:
             save_file(
                 {key: value.cpu().contiguous() for key, value in self.state().items()},
                 stage / "bottlenecks.safetensors",
             )
             (stage / "bottlenecks.json").write_text(json.dumps(about, indent=1) + "\n")
+            add_manifest(stage, "bottlenecks.json")
 
 
 def load_bottlenecks(model: nn.Module, folder: str | Path, *, name: str = "default") -> BottleneckAdapter:
@@ -229,9 +231,15 @@ def load_bottlenecks(model: nn.Module, folder: str | Path, *, name: str = "defau
     file = Path(folder) / "bottlenecks.json"
     if not file.is_file():
         raise DataError(file, None, "no bottlenecks here", "give a folder that BottleneckAdapter.save wrote")
-    about = json.loads(file.read_text())
+
+    def read(folder: Path) -> tuple[dict[str, object], dict[str, Tensor]]:
+        about = json.loads(file.read_text())
+        check_manifest(folder, about.pop("files", None), file)
+        return about, load_file(folder / "bottlenecks.safetensors")
+
+    about, state = read_unchanged(Path(folder), read)
     adapter = attach_bottlenecks(model, about.pop("targets"), name=name, **about)
-    adapter.load_state(load_file(Path(folder) / "bottlenecks.safetensors"))
+    adapter.load_state(state)
     return adapter
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from lorank.errors import LorankError, UsageError, unknown_name
+from lorank.files import replaced_folder
 from lorank.lowrank.adapter import Adapter
-from lorank.lowrank.adapter_files import write
+from lorank.lowrank.adapter_files import FILES, write
 from lorank.lowrank.agreement import Probe, ScoreChange, compare_scores, probe_scores
 from lorank.lowrank.algebra.factors import plain_lora
 from lorank.lowrank.folder import contents_of, reopened_scores
@@ -18,7 +19,6 @@ from lorank.lowrank.forms import Factors, Form
 from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.layer import Adapted, replace_module
 from lorank.lowrank.settings import LayerPlan, Settings
-from lorank.lowrank.staging import staged
 
 
 @dataclass(frozen=True)
@@ -99,25 +99,37 @@ def export(
     Raises:
         LorankError: where a score moves by more than ``limit``; nothing is left behind.
     """
+    check_exportable(adapter, format)
+    options = options or ExportOptions()
+    with replaced_folder(folder, keep_others=True, own=FILES) as stage:
+        report = export_into(adapter, stage, format, probe=probe, limit=limit, options=options)
+    return replace(report, files=[Path(folder) / path.relative_to(stage) for path in report.files])
+
+
+def check_exportable(adapter: Adapter, format: str) -> None:
+    """Raise UsageError for an unknown format, and for an adapter that is merged."""
     if format not in EXPORTS:
         raise unknown_name("export format", format, EXPORTS)
     if adapter.merged:
         raise UsageError("the adapter is merged; unmerge it before exporting")
-    options = options or ExportOptions()
+
+
+def export_into(
+    adapter: Adapter, folder: Path, format: str, *, probe: Probe | None, limit: float | None, options: ExportOptions
+) -> ExportReport:
+    """Write ``adapter`` into an empty ``folder``; see ``export``."""
     writer, reader = EXPORTS[format]
-    with staged(folder) as stage:
-        writer(adapter, stage, options)
-        change = None
-        if probe is not None:
-            change = compare_scores(probe_scores(probe, adapter.model), reader(adapter, stage, probe))
-            if limit is not None and not change.largest <= limit:
-                raise LorankError(
-                    f"the {format} export moves a score by {change.largest:.3g}, above the limit of {limit:.3g} "
-                    f"(Kendall tau {change.kendall_tau:.4f}, {change.flipped_pairs} of {change.pairs} pairs flipped)"
-                    "; nothing was written. Allow more with `limit`, or export at a higher rank or in float32"
-                )
-        names = sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
-    return ExportReport(format, [Path(folder) / name for name in names], change)
+    writer(adapter, folder, options)
+    change = None
+    if probe is not None:
+        change = compare_scores(probe_scores(probe, adapter.model), reader(adapter, folder, probe))
+        if limit is not None and not change.largest <= limit:
+            raise LorankError(
+                f"the {format} export moves a score by {change.largest:.3g}, above the limit of {limit:.3g} "
+                f"(Kendall tau {change.kendall_tau:.4f}, {change.flipped_pairs} of {change.pairs} pairs flipped)"
+                "; nothing was written. Allow more with `limit`, or export at a higher rank or in float32"
+            )
+    return ExportReport(format, sorted(path for path in folder.rglob("*") if path.is_file()), change)
 
 
 @export_format("peft", reopened_scores)
@@ -196,4 +208,4 @@ def _padded(factors: Factors, rank: int) -> dict[str, torch.Tensor]:
     }
 
 
-__all__ = ["EXPORTS", "ExportOptions", "ExportReport", "export", "export_format"]
+__all__ = ["EXPORTS", "ExportOptions", "ExportReport", "check_exportable", "export", "export_format", "export_into"]

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from lorank.errors import DataError, LorankError
+from lorank.files import replaced_folder
 from lorank.lowrank.adapter import Adapter, copy_tensors, named_tensors
-from lorank.lowrank.adapter_files import TENSORS, Contents, read, write
+from lorank.lowrank.adapter_files import FILES, TENSORS, Contents, read, write
 from lorank.lowrank.agreement import Probe, compare_scores, probe_scores
 from lorank.lowrank.attaching import install, make_sites
 from lorank.lowrank.base import weight_reader
@@ -17,7 +18,6 @@ from lorank.lowrank.forms import Form, form_type
 from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.layer import Adapted
 from lorank.lowrank.settings import LayerPlan
-from lorank.lowrank.staging import staged
 
 SAME_SCORES = 1e-6
 
@@ -36,7 +36,7 @@ def save(
     ``probe`` a fresh copy of the base, its trained modules blanked, must score as the model does.
 
     Args:
-        folder: made if need be; see ``staging.staged``.
+        folder: made if need be; other files in it stay.
         base_name: the base model's name, for ``base_model_name_or_path``.
         task_type: PEFT's task type; None takes SEQ_CLS for a sequence classifier.
         probe: scores a fixed set of inputs with the model it is given.
@@ -48,7 +48,7 @@ def save(
         LorankError: where what was read back differs; nothing is left behind then.
     """
     contents = contents_of(adapter)
-    with staged(folder) as stage:
+    with replaced_folder(folder, keep_others=True, own=FILES) as stage:
         write(contents, adapter.model, stage, base_name=base_name, task_type=task_type)
         if probe is not None:
             change = compare_scores(probe_scores(probe, adapter.model), reopened_scores(adapter, stage, probe))

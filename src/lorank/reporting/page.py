@@ -2,8 +2,6 @@
 
 import base64
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 import lorank
+from lorank.files import write_bytes
 from lorank.reporting import numbers, sections
 from lorank.reporting.run_folder import RunCard, RunFolder, read_run_folder
 from lorank.reporting.verdict import LEVEL, OUTCOME_WORDS, verdict
@@ -46,16 +45,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     folder = Path(folder)
     out = folder / "report.html" if out is None else Path(out)
     page = render(read_run_folder(folder)).encode("utf-8", "replace")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(page)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(out)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_bytes(out, page)
     return out
 
 

@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from lorank.errors import LorankError, UsageError
+from lorank.files import replaced_folder
 from lorank.lowrank import ExportReport
-from lorank.lowrank.staging import staged
+from lorank.lowrank.export import ExportOptions, check_exportable, export_into
+from lorank.manifest import add_manifest
 from lorank.ranking.scorers.folders import write_card
 from lorank.tuned.probe import Probe
 from lorank.tuned.ranker import TunedRanker
@@ -43,20 +45,19 @@ def export(
         raise UsageError("this ranker was trained whole and has no adapter; its model/ folder is ready for others")
     out, ranker = Path(out), tuned.ranker
     _check_free(out, overwrite)
-    with staged(out, whole=True) as stage:
-        report = tuned.adapter.export(
-            stage,
-            format,
-            probe=Probe(ranker),
-            limit=limit,
-            rank=rank,
+    check_exportable(tuned.adapter, format)
+    with replaced_folder(out) as stage:
+        options = ExportOptions(
             base_name=str(ranker.base),
             task_type=TASK_TYPES.get(ranker.kind),
+            rank=rank,
             tokenizer=getattr(ranker, "tokenizer", None),
         )
+        report = export_into(tuned.adapter, stage, format, probe=Probe(ranker), limit=limit, options=options)
         if format == "merged":
             ranker.write_peer_files(stage)
             write_card(stage, ranker.kind, ranker.options(), ranker.score_scale)
+            add_manifest(stage)
         names = sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
     return replace(report, files=[out / name for name in names])
 

@@ -18,9 +18,10 @@ import numpy as np
 
 from lorank import lowrank, plugins
 from lorank.data.collection import Collection
-from lorank.data.files import replaced_folder
 from lorank.errors import LorankError, UsageError
+from lorank.files import replaced_folder
 from lorank.lowrank import Adapter
+from lorank.manifest import CARD, add_manifest, check_manifest, read_unchanged
 from lorank.progress import ProgressCallback
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
@@ -134,7 +135,8 @@ class TunedRanker(Ranker):
             imports = self._modules_of_plugins()
             if imports:
                 description["imports"] = imports
-            (partial / "lorank.json").write_text(json.dumps(description, indent=1) + "\n")
+            (partial / CARD).write_text(json.dumps(description, indent=1) + "\n")
+            add_manifest(partial)
 
     def _modules_of_plugins(self) -> dict[str, str]:
         """Return the modules outside lorank that this ranker's class, network and forms come from."""
@@ -144,11 +146,18 @@ class TunedRanker(Ranker):
 
     @classmethod
     def load(cls, folder: str | Path) -> "TunedRanker":
-        """Read a folder that ``save`` wrote, or a run folder that holds one as ``model/``."""
+        """Read a folder that ``save`` wrote, or a run folder that holds one as ``model/``.
+
+        Raises DataError where its files are not those of one save.
+        """
+        return read_unchanged(Path(folder), lambda folder: read_unchanged(tuned_folder(folder), cls._load))
+
+    @classmethod
+    def _load(cls, home: Path) -> "TunedRanker":
         from lorank.ranking.scorers import RANKERS
 
-        home = tuned_folder(Path(folder))
-        description = json.loads((home / "lorank.json").read_text())
+        description = json.loads((home / CARD).read_text())
+        check_manifest(home, description.get("files"), home / CARD)
         plugins.import_named(description.get("imports", {}), home)
         kind = RANKERS[description["kind"]]
         adapter = None

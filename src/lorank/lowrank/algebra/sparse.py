@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.errors import DataError, UsageError
-from lorank.lowrank.staging import staged_file
+from lorank.files import replaced_file
 
 Entries = tuple[Tensor, Tensor]
 """Flat places [n], ascending, and what is added there [n]."""
@@ -89,7 +89,7 @@ class SparseUpdate:
         tensors = {}
         for name, (places, values) in self.entries.items():
             tensors |= {f"{name}:places": places.contiguous(), f"{name}:values": values.contiguous()}
-        with staged_file(path) as stage:
+        with replaced_file(path) as stage:
             save_file(tensors, stage)
 
     @classmethod

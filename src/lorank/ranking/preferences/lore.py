@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
+from lorank.files import replaced_file
 
 
 @catalogued(
@@ -58,7 +59,8 @@ class PersonalRewards:
 
     def save(self, path: str | Path) -> None:
         """Write both matrices as safetensors."""
-        save_file({"basis": self.basis.contiguous(), "mixtures": self.mixtures.contiguous()}, path)
+        with replaced_file(path) as stage:
+            save_file({"basis": self.basis.contiguous(), "mixtures": self.mixtures.contiguous()}, stage)
 
     @classmethod
     def load(cls, path: str | Path) -> "PersonalRewards":

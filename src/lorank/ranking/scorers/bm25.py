@@ -16,9 +16,7 @@ here, as in Robertson's formula.
 
 import json
 import math
-import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -35,6 +33,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from lorank.errors import DataError, UsageError, unknown_name
+from lorank.files import replaced_folder, write_text
+from lorank.manifest import add_manifest, check_manifest, read_unchanged
 from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.ranker import Documents, Ranker
 from lorank.ranking.scorers.texts import checked_pairs, checked_texts
@@ -307,27 +307,23 @@ class BM25(Ranker):
         folder = Path(folder)
         if folder.exists() and not (folder / INDEX_FILE).is_file() and any(folder.iterdir()):
             raise DataError(folder, None, "the folder holds something other than a BM25 index", "name another folder")
-        new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("new", "old"))
-        new.mkdir(parents=True)
-        try:
+        with replaced_folder(folder) as new:
             self.statistics.save(new)
             save_file({name: self._index.scores[name] for name in ("data", "indices", "indptr")}, new / POSTINGS_FILE)
             _write_json(
                 new / INDEX_FILE, {"format": FORMAT, "fingerprint": self.fingerprint, "document_ids": self.document_ids}
             )
-            if folder.exists():
-                folder.rename(old)
-            new.rename(folder)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+            add_manifest(new, INDEX_FILE)
 
     @classmethod
     def load(
         cls, folder: str | Path, document_ids: Sequence[str] | None = None, documents: Sequence[str] | None = None
     ) -> Self:
         """Read a saved index; where the documents are given, raise DataError if it was made of others."""
-        folder = Path(folder)
+        return read_unchanged(Path(folder), lambda folder: cls._load(folder, document_ids, documents))
+
+    @classmethod
+    def _load(cls, folder: Path, document_ids: Sequence[str] | None, documents: Sequence[str] | None) -> Self:
         described = _read_json(folder / INDEX_FILE, "BM25 index")
         if described.get("format") != FORMAT:
             raise DataError(
@@ -336,6 +332,7 @@ class BM25(Ranker):
                 f"index format {described.get('format')!r} is not {FORMAT}",
                 "remove the folder and index again",
             )
+        check_manifest(folder, described.get("files"), folder / INDEX_FILE)
         statistics = BM25Statistics.load(folder)
         if document_ids is not None and documents is not None:
             expected = fingerprint(document_ids, documents, statistics.k1, statistics.b, statistics.language)
@@ -381,9 +378,7 @@ def _check_ids(document_ids: Sequence[str], documents: Sequence[str]) -> None:
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(data, ensure_ascii=False) + "\n", "utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(data, ensure_ascii=False) + "\n")
 
 
 def _read_json(path: Path, what: str) -> dict[str, Any]:

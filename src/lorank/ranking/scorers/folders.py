@@ -2,18 +2,18 @@
 
 import contextlib
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from lorank import __version__
 from lorank.errors import DataError, LorankError
+from lorank.files import replaced_folder
+from lorank.manifest import CARD, add_manifest, check_manifest, read_unchanged
 
-CARD = "lorank.json"
+Value = TypeVar("Value")
 PROBE_QUERIES = ("how are lists sorted", "what is low-rank adaptation?")
 PROBE_DOCUMENTS = (
     "sorted() returns a new list in ascending order.",
@@ -25,23 +25,19 @@ PROBE_DOCUMENTS = (
 
 @contextlib.contextmanager
 def written_whole(folder: str | Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``folder``; on success its files move there, lorank.json last.
+    """Yield an empty folder that takes the place of ``folder`` on success, lorank.json with the list of its files.
 
-    Other files that ``folder`` holds stay. A folder without lorank.json was not finished.
+    Files of ``folder`` that are not of an earlier save stay.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with replaced_folder(folder, keep_others=True, own=(CARD,)) as draft:
         yield draft
-        (folder / CARD).unlink(missing_ok=True)
-        files = sorted((p for p in draft.rglob("*") if p.is_file()), key=lambda p: (p.name == CARD, str(p)))
-        for path in files:
-            target = folder / path.relative_to(draft)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        if (draft / CARD).is_file():
+            add_manifest(draft)
+
+
+def read_whole(folder: str | Path, kind: str, build: Callable[[Path, dict[str, Any]], Value]) -> Value:
+    """Return ``build(folder, card)`` of a saved ranker of ``kind``, all of it from one save."""
+    return read_unchanged(Path(folder), lambda folder: build(folder, read_card(folder, kind)))
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -56,7 +52,7 @@ def write_card(folder: Path, kind: str, options: dict[str, Any], score: str) -> 
 
 
 def read_card(folder: str | Path, kind: str | None = None) -> dict[str, Any]:
-    """Return lorank.json of a saved ranker; raise DataError when it is missing or of another kind."""
+    """Return lorank.json of a saved ranker; raise DataError when it is missing, of another kind, or of another save."""
     path = Path(folder) / CARD
     if not path.is_file():
         raise DataError(
@@ -69,8 +65,11 @@ def read_card(folder: str | Path, kind: str | None = None) -> dict[str, Any]:
         card = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise DataError(path, error.lineno, f"not JSON: {error.msg}", "save the ranker again") from error
+    if not isinstance(card, dict):
+        raise DataError(path, 1, "not a JSON object", "save the ranker again")
     if kind is not None and card.get("kind") != kind:
         raise DataError(path, None, f"kind is {card.get('kind')!r}, not {kind!r}", "open it as what it is")
+    check_manifest(Path(folder), card.get("files"), path)
     return card
 
 

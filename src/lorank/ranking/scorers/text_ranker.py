@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from lorank.ranking.scorers.folders import (
     PROBE_DOCUMENTS,
     PROBE_QUERIES,
     check_same_scores,
-    read_card,
+    read_whole,
     write_card,
     written_whole,
 )
@@ -133,7 +133,10 @@ class TextRanker(TrainableRanker[Inputs]):
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Read a folder that ``save`` wrote; raise when its checkpoint is not complete."""
-        card = read_card(folder, cls.kind)
+        return read_whole(folder, cls.kind, cls._from_card)
+
+    @classmethod
+    def _from_card(cls, folder: Path, card: dict[str, Any]) -> Self:
         ranker = cls(str(folder), **card["options"])
         if list(ranker.head_parameters()):
             raise LorankError(f"{folder} lacks weights, such as {ranker.new_parameters[0]}; save the ranker again")

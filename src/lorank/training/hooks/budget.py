@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lorank.errors import UsageError, unknown_name
+from lorank.files import write_text
 from lorank.lowrank import Adapter, LayerPlan, Settings
 from lorank.lowrank.attaching import make_sites
 from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, Timetable, make_budget, share_ranks_of
@@ -63,7 +64,7 @@ class Budgeting(Hook):
         """Pass it on; before the first step the journal begins."""
         if not self._begun:
             self._begun = True
-            self.journal.write_text("")
+            write_text(self.journal, "")
             self._write(0)
         self.budget.before_step(progress.step, progress.steps)
 
@@ -96,7 +97,7 @@ class Budgeting(Hook):
         self.budget.load_state({key.removeprefix("budget."): t for key, t in state.items() if key != "step"})
         lines = self.journal.read_text().splitlines(keepends=True) if self.journal.exists() else []
         whole = [line for line in lines if line.endswith("\n")]
-        self.journal.write_text("".join(line for line in whole if json.loads(line)["step"] <= self._step))
+        write_text(self.journal, "".join(line for line in whole if json.loads(line)["step"] <= self._step))
 
     def _write(self, step: int) -> None:
         ranks = self.budget.ranks()

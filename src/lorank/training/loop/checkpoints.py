@@ -1,11 +1,10 @@
 """Checkpoints that are never torn: a folder is complete or it is not there.
 
-A checkpoint is written beside its final name, forced to disk, and renamed. Tensors go to safetensors and
-numbers to JSON; nothing is pickled.
+A checkpoint is written beside its final name, forced to disk, and renamed (`lorank.files`). Tensors go to
+safetensors and numbers to JSON; nothing is pickled.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,24 +15,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lorank.errors import LorankError
+from lorank.files import replaced_folder
 
+OURS = ("step-", "best-", ".step-", ".best-", ".partial-")
+"""How the names of checkpoints begin, and those of what a crash left half-written (.partial- in 0.1)."""
 TENSORS, NUMBERS = "state.safetensors", "state.json"
 
 
 def write_checkpoint(folder: Path, name: str, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> Path:
     """Write the checkpoint ``folder/name`` in one atomic step and return its path; one of that name stays."""
-    final, partial = folder / name, folder / f".partial-{name}"
+    final = folder / name
     if final.exists():
         return final
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    save_file({k: t.detach().contiguous().cpu() for k, t in tensors.items()}, partial / TENSORS)
-    (partial / NUMBERS).write_text(json.dumps(numbers))
-    for path in (partial / TENSORS, partial / NUMBERS, partial):
-        _force_to_disk(path)
-    partial.rename(final)
-    _force_to_disk(folder)
+    with replaced_folder(final) as partial:
+        save_file({k: t.detach().contiguous().cpu() for k, t in tensors.items()}, partial / TENSORS)
+        (partial / NUMBERS).write_text(json.dumps(dict(numbers)))
     return final
 
 
@@ -54,13 +50,5 @@ def newest_checkpoint(folder: Path) -> Path | None:
 def drop_old_checkpoints(folder: Path, keep: set[str]) -> None:
     """Remove all checkpoints but those named in ``keep``, and what a crash left half-written."""
     for path in folder.iterdir():
-        if path.name not in keep and path.name.startswith(("step-", "best-", ".partial-")):
+        if path.name not in keep and path.name.startswith(OURS):
             shutil.rmtree(path)
-
-
-def _force_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,6 +16,7 @@ import numpy as np
 from lorank.catalogue import catalogued
 from lorank.data.rows import read_rows
 from lorank.errors import UsageError
+from lorank.files import write_text
 from lorank.ranking.preferences.perl import Reward, draw_replies
 from lorank.ranking.preferences.rewards_in_context import RewardScale, conditioned, near_front
 from lorank.ranking.scorers.causal import CausalRanker
@@ -153,11 +154,11 @@ def _learned(
 ) -> TunedRanker:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "rows.jsonl"
-    path.write_text(
+    write_text(
+        path,
         "".join(
             json.dumps({"query": conditioned(prompt, own), "docs": [reply], "labels": [1]}) + "\n"
             for (prompt, reply), own in zip(rows, rewards.tolist(), strict=True)
         ),
-        encoding="utf-8",
     )
     return fit(CausalRanker(base, view="log-ratio", beta=1.0), read_rows(path), out=out, recipe=recipe)

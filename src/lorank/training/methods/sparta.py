@@ -14,6 +14,7 @@ import numpy as np
 from lorank.catalogue import catalogued
 from lorank.data.rows import read_rows
 from lorank.errors import LorankError, UsageError
+from lorank.files import write_text
 from lorank.ranking.judges import Judge
 from lorank.ranking.judges.causal import CausalJudge
 from lorank.ranking.preferences.sparta import Duel, Policy, Reputations, duels
@@ -119,6 +120,5 @@ def write_pairs(fought: Sequence[Duel], path: Path) -> Path:
             f"none of {len(fought)} duels has a winner: every vote was even, or the replies alike; give "
             "more duels, longer replies, or judges that tell replies apart"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     return path

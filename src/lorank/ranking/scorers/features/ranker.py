@@ -31,7 +31,7 @@ from lorank.ranking.scorers.features.rows import (
     grid_of,
 )
 from lorank.ranking.scorers.features.transforms import TRANSFORMS
-from lorank.ranking.scorers.folders import check_same_scores, read_card, write_card, written_whole
+from lorank.ranking.scorers.folders import check_same_scores, read_whole, write_card, written_whole
 from lorank.ranking.scorers.ranker import Documents, TrainableRanker
 from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.scorers.texts import checked_pairs
@@ -285,12 +285,16 @@ class FeatureRanker(TrainableRanker[Tensor]):
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Read a folder that ``save`` wrote."""
-        ranker = cls(**read_card(folder, cls.kind)["options"])
+        return read_whole(folder, cls.kind, cls._from_card)
+
+    @classmethod
+    def _from_card(cls, folder: Path, card: dict[str, Any]) -> Self:
+        ranker = cls(**card["options"])
         try:
-            ranker.module.load_state_dict(load_file(Path(folder) / WEIGHTS))
+            ranker.module.load_state_dict(load_file(folder / WEIGHTS))
         except RuntimeError as error:
             raise LorankError(
-                f"{Path(folder) / WEIGHTS} does not hold this ranker's weights ({error}); an adapter "
+                f"{folder / WEIGHTS} does not hold this ranker's weights ({error}); an adapter "
                 "must be merged or detached before saving"
             ) from error
         return ranker

@@ -32,7 +32,7 @@ from lorank.ranking.losses.core.lists import check_positive, choose
 from lorank.ranking.losses.core.registry import ALIASES, LOSSES
 from lorank.ranking.scorers.features.descent import informative, main_measure
 from lorank.ranking.scorers.features.rows import FeatureLists, checked_rows
-from lorank.ranking.scorers.folders import check_same_scores, read_card, write_card, written_whole
+from lorank.ranking.scorers.folders import check_same_scores, read_whole, write_card, written_whole
 from lorank.ranking.scorers.ranker import Documents, Ranker
 from lorank.ranking.scorers.texts import checked_pairs
 
@@ -222,9 +222,13 @@ class TreeRanker(Ranker):
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Read a folder that ``save`` wrote."""
-        ranker = cls(**read_card(folder, cls.kind)["options"])
+        return read_whole(folder, cls.kind, cls._from_card)
+
+    @classmethod
+    def _from_card(cls, folder: Path, card: dict[str, Any]) -> Self:
+        ranker = cls(**card["options"])
         required(ranker._library.module)
-        ranker._booster = ranker._library.read(Path(folder) / ranker._library.file)
+        ranker._booster = ranker._library.read(folder / ranker._library.file)
         return ranker
 
 
