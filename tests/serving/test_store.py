@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from lorank import lowrank
 from lorank.errors import DataError, LorankError, UsageError
+from lorank.manifest import add_manifest
 from lorank.ranking.scorers import CrossEncoder
 from lorank.serving.adapters.store import FolderStore, RemoteStore, open_store
 from lorank.serving.forward.engine import MixedEngine
@@ -73,7 +74,14 @@ def close(answer, scores):
 
 
 def spoil(folder: Path, how: str) -> None:
-    """Break a copy of a good adapter."""
+    """Break a copy of a good adapter, whose list of files says that it is as it was saved."""
+    break_files(folder, how)
+    if how not in ("not json", "a list", "deep json", "large json", "hostile pattern", "truncated"):
+        add_manifest(folder)
+
+
+def break_files(folder: Path, how: str) -> None:
+    """Break the files of an adapter."""
     file = folder / WEIGHTS
     tensors = load_file(file)
     first = next(key for key in tensors if key.endswith("lora_A.weight"))
@@ -347,6 +355,7 @@ def test_a_first_stage_scores_with_no_model_but_the_base(store, base_folder, ban
     close(ask(bank, "mixed")[0], stage.score_pairs([QUERY], TEXTS, pairs) + 0.5 * alone)
     described = store / "mixed" / "first_stage" / "first_stage.json"
     described.write_text(json.dumps(json.loads(described.read_text()) | {"base": "/etc/model"}))
+    add_manifest(store / "mixed")
     refused = ask(bank, "mixed")[0]
     assert isinstance(refused, DataError)
     assert "/etc/model" in str(refused)
@@ -364,7 +373,8 @@ def test_a_url_serves_what_the_folder_serves(store, base_folder, made):
         for answer, name in zip(ask(remote, "good", "other"), ("good", "other")):
             close(answer, made[1][name])
         before = remote.version("good")
-        files.put_file(str(store / "other" / WEIGHTS), "/adapters/good/" + WEIGHTS)
+        for file in (WEIGHTS, "lorank.json"):
+            files.put_file(str(store / "other" / file), "/adapters/good/" + file)
         assert remote.version("good") != before
         close(ask(remote, "good")[0], made[1]["other"])
         files.pipe_file("/adapters/bad/lorank.json", b"{")
