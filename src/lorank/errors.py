@@ -46,6 +46,10 @@ class WriteError(LorankError, OSError):
         return str(self.args[0]) if self.args else ""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in a run that was saved first; the message says where, and how to go on (exit code 130)."""
+
+
 def unknown_name(kind: str, name: str, known: object) -> UsageError:
     """Return the error for a name that no registry holds, with the nearest known names.
 

@@ -174,6 +174,26 @@ def test_trees_and_tours_train_by_the_same_command_and_need_no_first_stage(loran
     assert "lightgbm" in page
 
 
+def test_ctrl_c_exits_with_130_and_says_how_to_go_on(environment, folder, bert, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f'data = "{folder}"\nbase = "{bert}"\nkind = "bi-encoder"\n[lists]\nnegatives = 3\n'
+        "[training]\nsteps = 4000\nbatch_size = 4\ncheckpoint_seconds = 0.0\nevaluations = 4\n"
+    )
+    process = subprocess.Popen(
+        [*LORANK, "train", recipe, "--out", tmp_path / "run"], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not list((tmp_path / "run/checkpoints").glob("step-*")):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "interrupted after step" in said
+    assert "--resume" in said
+    assert "Traceback" not in said
+    assert list((tmp_path / "run/checkpoints").glob("step-*"))
+
+
 def test_a_killed_run_resumes_to_the_same_bits(environment, folder, bert, tmp_path):
     environment = {**environment, "OMP_NUM_THREADS": "2"}
     recipe = tmp_path / "recipe.toml"

@@ -1,13 +1,14 @@
 """The loop on a small perceptron: it learns, it stops early, and a killed run resumed is the same run."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
 import torch
 
 from lorank.data.candidates import TrainingList
-from lorank.errors import LorankError
+from lorank.errors import Interrupted, LorankError
 from lorank.ranking import loss
 from lorank.ranking.scorers import FeatureRanker
 from lorank.training.hooks.hook import Hook
@@ -168,6 +169,56 @@ def test_hooks_are_called_in_order_and_their_state_survives(tmp_path):
     again = Recorder()
     run(tmp_path, hooks=[again], resume=True)
     assert again.count == SETTINGS.steps
+
+
+def test_hooks_are_found_by_name_whatever_their_order(tmp_path):
+    class Other(Recorder):
+        def state(self):
+            return {"count": self.count + 100}
+
+    class Third(Recorder):
+        pass
+
+    def cut(progress):
+        if progress.step == 7:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path, hooks=[Recorder(), Other(), Recorder()], on_progress=cut)
+    hooks = [Other(), Recorder(), Recorder()]
+    for hook in hooks:
+        hook.load_state = lambda state, hook=hook: setattr(hook, "count", state["count"].clone())
+    run(tmp_path, hooks=hooks, resume=True)
+    assert [int(hook.count) for hook in hooks] == [SETTINGS.steps + 100, SETTINGS.steps, SETTINGS.steps]
+    for others in ([Recorder()], [Third(), Other(), Recorder()], []):
+        with pytest.raises(LorankError, match=r"hooks Other, Recorder, Recorder 2, this run has .*start anew"):
+            run(tmp_path, hooks=others, resume=True)
+
+
+@pytest.mark.parametrize("at", [1, 5])
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, at):
+    whole, _ = run(tmp_path / "whole", dev=dev_by_norm)
+
+    def press(progress):
+        if progress.step == at:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted, match=rf"after step {at} of 12; a checkpoint is in .*resume"):
+        run(tmp_path / "cut", on_progress=press, dev=dev_by_norm)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert [path.name for path in (tmp_path / "cut/checkpoints").glob("step-*")] == [f"step-{at:08d}"]
+    resumed, _ = run(tmp_path / "cut", resume=True, dev=dev_by_norm)
+    assert same(whole, resumed)
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    def press_twice(progress):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt) as found:
+        run(tmp_path, on_progress=press_twice)
+    assert not isinstance(found.value, Interrupted)
 
 
 def test_accumulated_parts_make_one_step(tmp_path):

@@ -153,31 +153,35 @@ def train(
     collection = lorank.load(plan.data)
     plan = own_options(plan, [*(settings_said(recipe) if recipe else []), *given], collection)
     command = "lorank " + shlex.join(sys.argv[1:])
-    with progress_bars() as on_progress:
-        if folds is not None:
-            result = cross_validate(
-                collection,
-                plan,
-                folds,
-                split,
-                Path(plan.out),
-                command=command,
-                resume=resume,
-                overwrite=overwrite,
-                on_progress=on_progress,
-            )
-        else:
-            ranker = open_base(plan.base, plan.kind, collection, plan.seed, plan.view, plan.loss.name, plan.options)
-            tuned = fit(
-                ranker,
-                collection,
-                out=plan.out,
-                recipe=plan,
-                resume=resume,
-                overwrite=overwrite,
-                command=command,
-                on_progress=on_progress,
-            )
+    try:
+        with progress_bars() as on_progress:
+            if folds is not None:
+                result = cross_validate(
+                    collection,
+                    plan,
+                    folds,
+                    split,
+                    Path(plan.out),
+                    command=command,
+                    resume=resume,
+                    overwrite=overwrite,
+                    on_progress=on_progress,
+                )
+            else:
+                ranker = open_base(plan.base, plan.kind, collection, plan.seed, plan.view, plan.loss.name, plan.options)
+                tuned = fit(
+                    ranker,
+                    collection,
+                    out=plan.out,
+                    recipe=plan,
+                    resume=resume,
+                    overwrite=overwrite,
+                    command=command,
+                    on_progress=on_progress,
+                )
+    except KeyboardInterrupt as interrupted:
+        console.print(interruption_message(str(interrupted), Path(plan.out)))
+        raise typer.Exit(130) from interrupted
     if folds is not None:
         from lorank.ranking.metrics.table import to_markdown
 
@@ -201,3 +205,14 @@ def _over(plan: "RecipeFile", given: dict[str, Any]) -> "RecipeFile":
             plan, **({key: value} if not section else {section: replace(getattr(plan, section), **{key: value})})
         )
     return plan
+
+
+def interruption_message(said: str, out: Path) -> str:
+    """Return what Ctrl-C left, and the words that go on from there."""
+    if not said:
+        kept = any(out.rglob("checkpoints/step-*"))
+        said = "interrupted; the last checkpoint is kept" if kept else "interrupted before there was a checkpoint"
+        if not kept:
+            return f"{said}; start again with the same command and --overwrite"
+    command = [part for part in sys.argv[1:] if part not in ("--resume", "--overwrite")]
+    return f"{said}\ngo on with: {shlex.join(['lorank', *command, '--resume'])}"

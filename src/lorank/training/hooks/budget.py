@@ -46,6 +46,11 @@ class Budgeting(Hook):
         self.budget, self.journal, self.metric_loss = budget, journal, metric_loss
         self._begun, self._step = False, 0
 
+    @property
+    def name(self) -> str:
+        """Name the budget, since the state is its own."""
+        return f"{type(self).__name__} {type(self.budget).__name__}"
+
     def begin(self, access: Access) -> None:
         """Hand the budget what it may use."""
         held_out = access.held_out_loss

@@ -47,6 +47,11 @@ class Hook:
     ``load_state``; then a resumed run is the same run.
     """
 
+    @property
+    def name(self) -> str:
+        """What a checkpoint calls this hook's state; a resumed run must have hooks of the same names."""
+        return type(self).__name__
+
     def begin(self, access: Access) -> None:
         """Run before the first step, or before a checkpoint is taken up."""
 

@@ -28,6 +28,11 @@ class Stepping(Hook):
         rates = Rates(settings.lr, settings.betas, weight_decay=settings.weight_decay)
         return self.rule.optimizer(groups, self.adapter, rates)
 
+    @property
+    def name(self) -> str:
+        """Name the rule, since the state is its own."""
+        return f"{type(self).__name__} {type(self.rule).__name__}"
+
     def begin(self, access: Access) -> None:
         """Hand the rule what it may use."""
         losses = Losses(access.training_loss, access.held_out_loss)

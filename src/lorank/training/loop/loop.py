@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from lorank.errors import LorankError
+from lorank.errors import Interrupted, LorankError
 from lorank.training.hooks.hook import Access, Progress
 from lorank.training.hooks.keep_last import keep_last
 from lorank.training.hooks.loss_memory import memory_of
@@ -31,6 +31,7 @@ from lorank.training.lists.list_loss import (
     seed_of,
 )
 from lorank.training.loop.checkpoints import newest_checkpoint, read_checkpoint, write_checkpoint
+from lorank.training.loop.interruption import noted_interruption
 from lorank.training.loop.run_state import Journal, Outcome, Run, best_name, restore_run, save_run
 from lorank.training.loop.schedule import rate_factor
 from lorank.training.loop.session import MakeOptimizer, Session, adamw
@@ -88,28 +89,38 @@ class Trainer:
         return self.state.progress
 
     def run(self, on_progress: Callable[[Progress], None]) -> Outcome:
-        """Take the steps that are left, evaluating and saving on the way."""
+        """Take the steps that are left, evaluating and saving on the way.
+
+        Raises:
+            Interrupted: Ctrl-C was pressed; the step under way was finished and a checkpoint written.
+        """
         settings, progress = self.session.settings, self.progress
         evaluations = _evaluation_steps(progress.steps, settings.evaluations)
         last_saved = last_tick = time.monotonic()
-        while progress.step < progress.steps and not self.state.outcome.stopped_early:
-            with deterministic(self.accelerator.device):
-                self.step()
-            now = time.monotonic()
-            progress.seconds += now - last_tick
-            last_tick = now
-            on_progress(progress)
-            if progress.step in evaluations:
-                self.journal.write(self._training_line())
-                if self.session.evaluate is not None:
-                    self.evaluate()
-                    on_progress(progress)
-                progress.seconds += time.monotonic() - last_tick
-                last_tick = time.monotonic()
-            due = time.monotonic() - last_saved >= settings.checkpoint_seconds
-            if self.accelerator.is_main_process and (due or progress.step in evaluations):
-                self.save()
-                last_saved = time.monotonic()
+        with noted_interruption() as interruption:
+            while progress.step < progress.steps and not self.state.outcome.stopped_early:
+                with deterministic(self.accelerator.device):
+                    self.step()
+                now = time.monotonic()
+                progress.seconds += now - last_tick
+                last_tick = now
+                on_progress(progress)
+                if progress.step in evaluations:
+                    self.journal.write(self._training_line())
+                    if self.session.evaluate is not None:
+                        self.evaluate()
+                        on_progress(progress)
+                    progress.seconds += time.monotonic() - last_tick
+                    last_tick = time.monotonic()
+                due = interruption.asked or time.monotonic() - last_saved >= settings.checkpoint_seconds
+                if self.accelerator.is_main_process and (due or progress.step in evaluations):
+                    self.save()
+                    last_saved = time.monotonic()
+                if interruption.asked:
+                    raise Interrupted(
+                        f"interrupted after step {progress.step} of {progress.steps}; a checkpoint is in "
+                        f"{self.session.folder / 'checkpoints'}: resume=True, or --resume, goes on from it"
+                    )
         return self._finish()
 
     def step(self) -> None:

@@ -6,7 +6,7 @@ on with the same bits, as each step's randomness comes from its number.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,8 @@ def save_run(
     tensors = {f"weights.{k}": v for k, v in weights.state().items()}
     for index, entry in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in entry.items()}
-    for index, hook in enumerate(hooks):
-        tensors |= {f"hook.{index}.{k}": v for k, v in hook.state().items()}
+    for name, hook in named_hooks(hooks).items():
+        tensors |= {f"hook/{name}/{k}": v for k, v in hook.state().items()}
     progress, outcome = run.progress, run.outcome
     numbers = {
         "step": progress.step,
@@ -95,6 +95,7 @@ def save_run(
         "losses": run.losses,
         "examples": run.examples,
         "journal": journal.size(),
+        "hooks": list(named_hooks(hooks)),
     }
     name = f"step-{progress.step:08d}"
     write_checkpoint(folder / "checkpoints", name, tensors, numbers)
@@ -106,7 +107,7 @@ def restore_run(
 ) -> None:
     """Put the run, its weights, its optimizer, its hooks and its journal back to the checkpoint ``path``.
 
-    Raises LorankError where the checkpoint is of a run of another length.
+    Raises LorankError where the checkpoint is of a run of another length, or with other hooks.
     """
     tensors, numbers = read_checkpoint(path)
     if numbers["steps"] != run.progress.steps:
@@ -114,14 +115,20 @@ def restore_run(
             f"{path}: the checkpoint is of a run of {numbers['steps']} steps, this one has "
             f"{run.progress.steps}; resume with the same data and settings, or start anew"
         )
+    named = named_hooks(hooks)
+    if "hooks" in numbers and set(numbers["hooks"]) != set(named):
+        raise LorankError(
+            f"{path}: the checkpoint was written with the hooks {_words(numbers['hooks'])}, this run has "
+            f"{_words(named)}; resume with the same adapter, budget, rule, loss and hooks, or start anew"
+        )
     weights.load_state(_under("weights.", tensors))
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in _under("optimizer.", tensors).items():
         index, name = key.split(".", 1)
         moments.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    for index, hook in enumerate(hooks):
-        hook.load_state(_under(f"hook.{index}.", tensors))
+    for index, (name, hook) in enumerate(named.items()):
+        hook.load_state(_under(f"hook/{name}/" if "hooks" in numbers else f"hook.{index}.", tensors))
     progress, outcome = run.progress, run.outcome
     progress.step, progress.epoch, progress.seconds = numbers["step"], numbers["epoch"], numbers["seconds"]
     progress.dev = numbers["dev"]
@@ -129,6 +136,22 @@ def restore_run(
     outcome.best_step, outcome.stopped_early = numbers["best_step"], numbers["stopped_early"]
     run.since_best, run.losses, run.examples = numbers["since_best"], numbers["losses"], numbers["examples"]
     journal.cut(numbers["journal"])
+
+
+def named_hooks(hooks: Sequence[Hook]) -> dict[str, Hook]:
+    """Return the hooks by name; of several with one name, the second is called ``name 2``, and so on."""
+    named: dict[str, Hook] = {}
+    for hook in hooks:
+        name, number = hook.name, 1
+        while name in named:
+            number += 1
+            name = f"{hook.name} {number}"
+        named[name] = hook
+    return named
+
+
+def _words(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "(none)"
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
