@@ -37,8 +37,9 @@ def test_where_more_candidates_help_and_where_they_harm(given, tmp_path):
     assert "* best at 5; 5 cannot be told from it; from 40 on more candidates harm" in done.stdout
     assert (tmp_path / "depth.png").read_bytes().startswith(b"\x89PNG")
     (study,) = json.loads(run([*command, "--json"]).stdout)["studies"]
-    assert [(point["depth"], point["mean"]) for point in study["points"]] == [(3, 0.0), (5, 1.0), (40, 0.5)]
-    assert study["ceiling"] == [0.0, 1.0, 1.0]
+    assert [point["depth"] for point in study["points"]] == [3, 5, 40]
+    assert [point["mean"] for point in study["points"]] == pytest.approx([0.0, 1.0, 0.5])
+    assert study["ceiling"] == pytest.approx([0.0, 1.0, 1.0])
 
 
 def test_a_bi_encoder_scores_the_run(given, tiny_folders):

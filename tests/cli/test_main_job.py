@@ -165,7 +165,7 @@ def test_trees_and_tours_train_by_the_same_command_and_need_no_first_stage(loran
     done = lorank("train", "recipe.toml", "--option", "trees=20", "--lr", 5e-4, "--out", "runs/trees")
     assert "dev nDCG@10" in done.stderr
     card = json.loads((tmp_path / "runs/trees/model/model/lorank.json").read_text())["options"]
-    assert (card["trees"], card["lr"], card["leaf_rows"]) == (20, 5e-4, 3)
+    assert (card["trees"], card["lr"], card["leaf_rows"]) == (20, 5e-4, 3)  # exact: an option, copied
     lorank("train", "--data", "Fold1", "--base", "tsprank", "--epochs", 4, "--option", "width=8", "--out", "runs/tours")
     for name in ("trees", "tours"):
         lorank("rerank", "--ranker", f"runs/{name}", "--data", "Fold1", "--out", f"{name}.run")

@@ -20,7 +20,7 @@ def test_a_folder_gives_its_splits_over_one_matrix(tmp_path):
     collection = read_letor(tmp_path / "data")
     assert list(collection.splits) == ["train", "dev", "test"]
     assert collection.documents.dtype == np.float32
-    np.testing.assert_array_equal(
+    np.testing.assert_array_equal(  # exact: read, not computed
         collection.documents,
         np.array([[0.5, 0, 0], [0.25, 0, 0], [0.5, 0, 0], [0, 0.25, 0], [0.5, 0, 0], [0, 0, 0.25]], np.float32),
     )

@@ -124,7 +124,7 @@ def test_what_is_written_is_read_again(tmp_path, name):
     write_rows(sample(), path, layout="pos-neg")
     assert [(row.query, row.documents, row.labels, row.scores) for _, row in training_rows(path)] == [
         ("a", ["x", "z", "y"], [1, 1, 0], [3.0, 1.5, 1.5])
-    ]
+    ]  # exact: read, not computed
     write_rows(sample(), path, layout="pairs")
     assert [row.documents for _, row in training_rows(path)] == [["x", "y"], ["x", "z"], ["z", "y"]]
 
@@ -155,7 +155,7 @@ def test_users_and_weights_come_along_and_go_back(tmp_path):
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     split = read_rows(tmp_path / "p.jsonl").train
     assert split.users == {"q1": "ann", "q2": "bob"}
-    assert split.weights == {"q1": 0.5}
+    assert split.weights == {"q1": 0.5}  # exact: read, not computed
     assert split.qrels["q2"] == {"d1": 0, "d3": 0}
     write_rows(read_rows(tmp_path / "p.jsonl"), tmp_path / "again.jsonl")
     again = read_rows(tmp_path / "again.jsonl").train

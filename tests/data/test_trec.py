@@ -44,17 +44,22 @@ def written(tmp_path, text, name="file.txt"):
 
 def test_the_three_layouts_of_a_run(tmp_path):
     six = written(tmp_path, "q1 Q0 d1 7 0.5 tag\nq1\tQ0\td2\t1\t2 tag and more\n")
-    assert read_run(six) == {"q1": {"d1": 0.5, "d2": 2.0}}
+    assert read_run(six) == {"q1": {"d1": 0.5, "d2": 2.0}}  # exact: read, not computed
     scores = written(tmp_path, "q1 d1 3\nq1 d2 2\nq1 d3 1\n", "scores.txt")
-    assert read_run(scores) == {"q1": {"d1": 3.0, "d2": 2.0, "d3": 1.0}}
+    assert read_run(scores) == {"q1": {"d1": 3.0, "d2": 2.0, "d3": 1.0}}  # exact: read, not computed
     ranks = written(tmp_path, "q1\td1\t1\nq1\td2\t2\nq2\td9\t1\n")
-    assert read_run(ranks) == {"q1": {"d1": 1.0, "d2": 1 / 2}, "q2": {"d9": 1.0}}
-    assert read_run(ranks, third="score") == {"q1": {"d1": 1.0, "d2": 2.0}, "q2": {"d9": 1.0}}
-    assert read_run(scores, third="rank")["q1"] == {"d1": 1 / 3, "d2": 1 / 2, "d3": 1.0}
+    assert read_run(ranks) == {"q1": {"d1": 1.0, "d2": 1 / 2}, "q2": {"d9": 1.0}}  # exact: read, not computed
+    assert read_run(ranks, third="score") == {
+        "q1": {"d1": 1.0, "d2": 2.0},
+        "q2": {"d9": 1.0},
+    }  # exact: read, not computed
+    assert read_run(scores, third="rank")["q1"] == {"d1": 1 / 3, "d2": 1 / 2, "d3": 1.0}  # exact: read, not computed
 
 
 def test_whole_scores_with_a_point_are_scores(tmp_path):
-    assert read_run(written(tmp_path, "q1 d1 1.0\nq1 d2 2.0\n")) == {"q1": {"d1": 1.0, "d2": 2.0}}
+    assert read_run(written(tmp_path, "q1 d1 1.0\nq1 d2 2.0\n")) == {
+        "q1": {"d1": 1.0, "d2": 2.0}
+    }  # exact: read, not computed
 
 
 @pytest.mark.parametrize(

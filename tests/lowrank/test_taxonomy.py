@@ -155,7 +155,7 @@ def test_lorafactory_a_sweep_of_learning_rates_finds_plain_lora_within_noise_of_
 def test_a_sweep_chooses_by_development_data_and_passes_over_what_diverged():
     losses = {0.1: (1.0, 5.0), 1.0: (float("nan"), 0.0), 10.0: (2.0, 1.0)}
     swept = lowrank.sweep(["lora"], list(losses), [0, 1], lambda method, rate, seed: losses[rate])["lora"]
-    assert (swept.rate, swept.losses, swept.loss) == (0.1, (5.0, 5.0), 5.0)
+    assert (swept.rate, *swept.losses, swept.loss) == pytest.approx((0.1, 5.0, 5.0, 5.0))
     for rates, seeds in (([], [0, 1]), ([0.1], [0])):
         with pytest.raises(UsageError, match="two seeds"):
             lowrank.sweep(["lora"], rates, seeds, lambda *_: (0.0, 0.0))

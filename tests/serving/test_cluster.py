@@ -48,7 +48,7 @@ def test_a_journal_cut_short_by_a_crash_keeps_its_whole_lines(tmp_path):
     journal = tmp_path / "journal"
     journal.write_text(json.dumps({"ranker": "r", "shard": "s", "run": {"q": {"d": 0.1}}}) + '\n{"ranker": "r", "sha')
     trim(journal)
-    assert list(read_journal(journal, "r")) == [("s", {"q": {"d": 0.1}})]
+    assert list(read_journal(journal, "r")) == [("s", {"q": {"d": 0.1}})]  # exact: read, not computed
     assert list(read_journal(journal, "another")) == []
 
 

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from lorank.data.candidates import TrainingList
@@ -18,7 +19,7 @@ def test_padding_is_masked_and_the_rest_stands_in_order():
     assert batch.queries.tolist() == [0, 1]
     assert batch.mask.tolist() == [[True, True, False], [True, True, True]]
     assert batch.documents[0, :2].tolist() == [5, 2]
-    assert batch.labels.tolist() == [[1.0, 0.0, 0.0], [2.0, 0.0, 0.0]]
+    assert batch.labels.tolist() == pytest.approx(np.array([[1.0, 0.0, 0.0], [2.0, 0.0, 0.0]]))
     assert batch.first_stage is None
 
 
@@ -26,7 +27,7 @@ def test_first_stage_scores_follow_their_documents():
     with_offset = [
         TrainingList("p", np.array([4, 9]), np.array([0.0, 1.0], np.float32), np.array([0.5, -0.5], np.float32))
     ]
-    assert padded(with_offset, AT).first_stage.tolist() == [[0.5, -0.5]]
+    assert padded(with_offset, AT).first_stage.tolist() == pytest.approx(np.array([[0.5, -0.5]]))
 
 
 def test_shared_lists_hold_every_document_once():

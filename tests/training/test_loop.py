@@ -112,7 +112,7 @@ def test_the_best_weights_by_dev_are_kept(tmp_path):
         return measure
 
     final, outcome = run(tmp_path, dev=dev)
-    assert outcome.best == 0.9
+    assert outcome.best == pytest.approx(0.9)
     assert outcome.best_step == 3
     assert same(final, seen[1])
 

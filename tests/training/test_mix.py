@@ -16,9 +16,9 @@ def top(run):
 
 def test_zero_weight_is_the_first_stage_and_infinity_the_ranker_alone():
     wants_a = choose_mix(FIRST, LEARNED, GRID, lambda run: float(top(run) == {"q": "a"}))
-    assert (wants_a.first_stage, wants_a.weight) == (1.0, 0.0)
+    assert (wants_a.first_stage, wants_a.weight) == pytest.approx((1.0, 0.0))
     alone = choose_mix(FIRST, LEARNED, (float("inf"),), lambda run: 0.0)
-    assert (alone.first_stage, alone.weight) == (0.0, 1.0)
+    assert (alone.first_stage, alone.weight) == pytest.approx((0.0, 1.0))
     assert mixed_run(alone, FIRST, LEARNED) == LEARNED
 
 
@@ -34,7 +34,7 @@ def test_the_unit_of_the_grid_is_the_spread_of_the_learned_scores():
 
 
 def test_a_constant_ranker_has_spread_one():
-    assert spread({"q": {"a": 3.0, "b": 3.0}}) == 1.0
+    assert spread({"q": {"a": 3.0, "b": 3.0}}) == pytest.approx(1.0)
 
 
 def test_the_curve_holds_every_weight_that_was_tried():

@@ -78,7 +78,7 @@ def test_preference_ranking_accuracy_of_a_trained_policy(pairs, tiny_causals, tm
     assert after.policy > before.policy
     assert after.turned == after.policy  # ranked rightly exactly where the loss is below its turning value
     assert after.implied > 0.9
-    assert after.idealised == 1.0
+    assert after.idealised == pytest.approx(1.0)
     tuned = load_ranker(tmp_path / "run").ranker
     again = policy_accuracy(tuned, queries, chosen, rejected)
     assert again.policy == pytest.approx(after.policy, abs=0.02)

@@ -29,8 +29,12 @@ def written(tmp_path, text):
 def test_a_recipe_names_what_it_changes_and_keeps_the_defaults(tmp_path):
     recipe = read_recipe(written(tmp_path, GOOD))
     assert (recipe.data, recipe.base, recipe.seed) == ("pydocs", "minilm", 3)
-    assert (recipe.adapter.name, recipe.adapter.rank, recipe.loss.options) == ("dora", 4, {"sigma": 2.0})
-    assert (recipe.training.lr, recipe.training.steps) == (1e-3, 10)
+    assert (recipe.adapter.name, recipe.adapter.rank, recipe.loss.options) == (
+        "dora",
+        4,
+        {"sigma": 2.0},
+    )  # exact: read, not computed
+    assert (recipe.training.lr, recipe.training.steps) == (1e-3, 10)  # exact: read, not computed
     assert recipe.training.batch_size == Recipe().training.batch_size
 
 

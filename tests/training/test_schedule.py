@@ -12,7 +12,7 @@ def test_warm_up_rises_evenly_to_one(decay):
 
 
 def test_linear_decay_is_a_line_to_zero():
-    assert rate_factor(10, 110, 10 / 110, "linear") == 1.0
+    assert rate_factor(10, 110, 10 / 110, "linear") == pytest.approx(1.0)
     assert rate_factor(60, 110, 10 / 110, "linear") == pytest.approx(0.5)
 
 
@@ -21,4 +21,4 @@ def test_cosine_is_at_half_in_the_middle():
 
 
 def test_a_run_of_one_step_does_step():
-    assert rate_factor(0, 1, 0.1, "linear") == 1.0
+    assert rate_factor(0, 1, 0.1, "linear") == pytest.approx(1.0)

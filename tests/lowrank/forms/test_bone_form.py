@@ -1,5 +1,6 @@
 """Bone and MiSS: 2x3 examples worked by hand, W in the update and not, and PEFT's updates."""
 
+import numpy as np
 import peft
 import pytest
 import torch
@@ -15,12 +16,14 @@ def test_bone_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[1.0, 2.0, 3.0], [0.0, 1.0, -1.0]], "bone", rank=1)
     set_tensors(form, D=[2.0, 10.0])
     # dW[i, j] = W[i, j] D_i + D_i
-    assert form.delta(model["layer"].weight).tolist() == [[4.0, 6.0, 8.0], [10.0, 20.0, 0.0]]
+    assert form.delta(model["layer"].weight).tolist() == pytest.approx(np.array([[4.0, 6.0, 8.0], [10.0, 20.0, 0.0]]))
     x = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
     y = model["layer"](x)
-    assert y.tolist() == [[5.0, 10.0]]
+    assert y.tolist() == pytest.approx(np.array([[5.0, 10.0]]))
     y.sum().backward()
-    assert form.D.grad.flatten().tolist() == [2.0, 1.0]  # (W[i, 0] + 1) x_0: the weight is in the gradient
+    assert form.D.grad.flatten().tolist() == pytest.approx(
+        [2.0, 1.0]
+    )  # (W[i, 0] + 1) x_0: the weight is in the gradient
 
 
 @pytest.mark.by_hand("miss")
@@ -28,8 +31,10 @@ def test_miss_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[0.0] * 3, [0.0] * 3], "miss", rank=2)
     set_tensors(form, D=[[1.0, 2.0], [10.0, 20.0]])
     # blocks (x_0, x_1), (x_2, 0): their sum (x_0 + x_2, x_1), times D
-    assert model["layer"](torch.tensor([[1.0, 2.0, 4.0]], dtype=torch.float64)).tolist() == [[25.0, 50.0]]
-    assert form.delta(model["layer"].weight).tolist() == [[1.0, 10.0, 1.0], [2.0, 20.0, 2.0]]
+    assert model["layer"](torch.tensor([[1.0, 2.0, 4.0]], dtype=torch.float64)).tolist() == pytest.approx(
+        np.array([[25.0, 50.0]])
+    )
+    assert form.delta(model["layer"].weight).tolist() == pytest.approx(np.array([[1.0, 10.0, 1.0], [2.0, 20.0, 2.0]]))
 
 
 def test_bone_without_d_is_the_base_and_counts_b_d():

@@ -1,5 +1,6 @@
 """Hydra: a 2x3 example worked by hand, merging, and its limits: LoRA and a sequential adapter."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,8 +13,8 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     set_tensors(form, A=[1.0, 0.0, 0.0], B=[1.0, 0.0], A_behind=[1.0, 1.0], B_behind=[0.0, 3.0])
     x = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)
     # W x = (7, 2); beside: 2 * 1 * (1, 0); behind: 2 * (7 + 2) * (0, 3)
-    assert model["layer"](x).tolist() == [[9.0, 56.0]]
-    assert form.delta(model["layer"].weight).tolist() == [[2.0, 0.0, 0.0], [6.0, 6.0, 12.0]]
+    assert model["layer"](x).tolist() == pytest.approx(np.array([[9.0, 56.0]]))
+    assert form.delta(model["layer"].weight).tolist() == pytest.approx(np.array([[2.0, 0.0, 0.0], [6.0, 6.0, 12.0]]))
 
 
 def test_hydra_merges_to_both_branches(tower, shake):

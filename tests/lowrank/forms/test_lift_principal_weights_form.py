@@ -1,5 +1,6 @@
 """LIFT: a 2x3 example worked by hand, the mask, the state of its size, and masks that move."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -33,9 +34,9 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[4.0, 0.0, 0.0], [0.0, 0.0, 5.0]], NAME, options=options)
     assert form.places.tolist() == [5]
     set_tensors(form, v=[2.0])
-    assert form.delta(model["layer"].weight).tolist() == [[0.0] * 3, [0.0, 0.0, 2.0]]
+    assert form.delta(model["layer"].weight).tolist() == pytest.approx(np.array([[0.0] * 3, [0.0, 0.0, 2.0]]))
     model["layer"](torch.tensor([[1.0, 2.0, 3.0]]).double()).sum().backward()
-    assert form.v.grad.tolist() == [3.0]
+    assert form.v.grad.tolist() == pytest.approx([3.0])
 
 
 def test_lift_moves_exactly_the_share_and_its_state_has_the_masks_size():

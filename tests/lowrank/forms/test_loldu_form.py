@@ -1,5 +1,6 @@
 """LoLDU: a 2x3 example worked by hand, frozen triangles, a saved factor, and pivots of zero."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,14 +11,14 @@ from lorank import lowrank
 def test_two_by_three_by_hand(one_layer, set_tensors):
     # rows swapped: W = P L diag(2, 3) U with L = [[1, 0], [0.5, 1]], U = [[1, 2, 0], [0, 1, 1]]
     model, form = one_layer([[1.0, 5.0, 3.0], [2.0, 4.0, 0.0]], "loldu", rank=2)
-    assert form.z.tolist() == [2.0, 3.0]
-    assert form.c.tolist() == [1.0]
-    assert form.A.tolist() == [[1.0, 2.0, 0.0], [0.0, 1.0, 1.0]]
-    assert form.B.tolist() == [[0.5, 1.0], [1.0, 0.0]]
+    assert form.z.tolist() == pytest.approx([2.0, 3.0])
+    assert form.c.tolist() == pytest.approx([1.0])
+    assert form.A.tolist() == pytest.approx(np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 1.0]]))
+    assert form.B.tolist() == pytest.approx(np.array([[0.5, 1.0], [1.0, 0.0]]))
     set_tensors(form, z=[4.0, 1.0], c=[2.0])
     # the diagonal becomes (8, 2): rows 8 (1, 2, 0) below, 0.5 * 8 (1, 2, 0) + 2 (0, 1, 1) above
     W = model["layer"].weight
-    assert (W + form.delta(W)).tolist() == [[4.0, 10.0, 2.0], [8.0, 16.0, 0.0]]
+    assert (W + form.delta(W)).tolist() == pytest.approx(np.array([[4.0, 10.0, 2.0], [8.0, 16.0, 0.0]]))
 
 
 def test_loldu_trains_r_values_and_a_factor_which_is_saved(tower, shake, tmp_path):

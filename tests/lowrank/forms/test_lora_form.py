@@ -1,5 +1,6 @@
 """LoRA: a 2x3 example worked by hand, its parts, and its limits."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -29,15 +30,17 @@ def test_two_by_three_by_hand():
     x = torch.tensor([[1.0, 0.0, -1.0]], requires_grad=True)
     # W x + b = (1 - 2 + 0.5, 0 + 1 - 0.5) = (-0.5, 0.5); A x = 1 - 3 = -2; s = 2 / 1; s B A x = (-4, 4)
     y = model["layer"](x)
-    assert y.tolist() == [[-4.5, 4.5]]
+    assert y.tolist() == pytest.approx(np.array([[-4.5, 4.5]]))
     # s B A = 2 [[1, 2, 3], [-1, -2, -3]]
-    assert adapter.forms["layer"].delta(model["layer"].weight).tolist() == [[2.0, 4.0, 6.0], [-2.0, -4.0, -6.0]]
+    assert adapter.forms["layer"].delta(model["layer"].weight).tolist() == pytest.approx(
+        np.array([[2.0, 4.0, 6.0], [-2.0, -4.0, -6.0]])
+    )
     y.backward(torch.tensor([[1.0, 2.0]]))
     # dA = s B^T dy x^T = 2 (1 - 2) x^T; dB = s dy (A x)^T; dx = W^T dy + A^T (s B^T dy)
     form = adapter.forms["layer"]
-    assert form.A.grad.tolist() == [[-2.0, 0.0, 2.0]]
-    assert form.B.grad.tolist() == [[-4.0], [-8.0]]
-    assert x.grad.tolist() == [[1.0 - 2.0, 2.0 - 4.0, 0.0 - 6.0]]
+    assert form.A.grad.tolist() == pytest.approx(np.array([[-2.0, 0.0, 2.0]]))
+    assert form.B.grad.tolist() == pytest.approx(np.array([[-4.0], [-8.0]]))
+    assert x.grad.tolist() == pytest.approx(np.array([[1.0 - 2.0, 2.0 - 4.0, 0.0 - 6.0]]))
 
 
 def test_the_start_is_he_uniform_and_zero():

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,8 +16,10 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     # k = floor(sqrt(5)) = 2; x in blocks (x_0, x_1), (x_2, 0), summed; the output is one block
     model, form = one_layer([[0.0] * 3, [0.0] * 3], "mora-square", rank=1, options={"kind": "sharing"})
     set_tensors(form, M=[[1.0, 10.0], [2.0, 20.0]])
-    assert model["layer"](torch.tensor([[1.0, 2.0, 4.0]], dtype=torch.float64)).tolist() == [[25.0, 50.0]]
-    assert form.delta(model["layer"].weight).tolist() == [[1.0, 10.0, 1.0], [2.0, 20.0, 2.0]]
+    assert model["layer"](torch.tensor([[1.0, 2.0, 4.0]], dtype=torch.float64)).tolist() == pytest.approx(
+        np.array([[25.0, 50.0]])
+    )
+    assert form.delta(model["layer"].weight).tolist() == pytest.approx(np.array([[1.0, 10.0, 1.0], [2.0, 20.0, 2.0]]))
 
 
 def test_the_second_block_is_turned_by_one_radian(one_layer, set_tensors):

@@ -1,5 +1,6 @@
 """MoS: a 2x3 example worked by hand, one pool whatever the number of layers, and LoRA as its limit."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -18,16 +19,16 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[0.0] * 3, [0.0] * 3], "mos-shards", rank=1, options={"vectors": 2, "shards": 1})
     set_tensors(form, pools__A=[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], pools__B=[[1.0, 0.0], [0.0, 1.0]])
     set_tensors(form, choice_A=[1], choice_B=[0])
-    assert form.delta(model["layer"].weight).tolist() == [[4.0, 5.0, 6.0], [0.0, 0.0, 0.0]]
+    assert form.delta(model["layer"].weight).tolist() == pytest.approx(np.array([[4.0, 5.0, 6.0], [0.0, 0.0, 0.0]]))
     model["layer"](torch.ones(1, 3, dtype=torch.float64)).sum().backward()
-    assert form.pools.A.grad.tolist() == [[0.0] * 3, [1.0] * 3]
-    assert form.pools.B.grad.tolist() == [[15.0, 15.0], [0.0, 0.0]]
+    assert form.pools.A.grad.tolist() == pytest.approx([[0.0] * 3, [1.0] * 3])
+    assert form.pools.B.grad.tolist() == pytest.approx(np.array([[15.0, 15.0], [0.0, 0.0]]))
 
 
 def test_a_vector_is_put_together_from_its_shards(one_layer, set_tensors):
     _, form = one_layer([[0.0] * 4] * 2, "mos-shards", rank=1, options={"vectors": 2, "shards": 2})
     set_tensors(form, pools__A=[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]], choice_A=[3, 0])
-    assert form.pair()[0].tolist() == [[7.0, 8.0, 1.0, 2.0]]
+    assert form.pair()[0].tolist() == pytest.approx(np.array([[7.0, 8.0, 1.0, 2.0]]))
 
 
 @pytest.mark.parametrize("layers", [1, 2, 7])

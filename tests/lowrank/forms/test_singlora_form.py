@@ -1,5 +1,6 @@
 """SingLoRA: a 2x3 example worked by hand, symmetry, the ramp, and invariance to rotations."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,8 +22,10 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     set_tensors(form, A=[1.0, 2.0, 3.0])
     form.advance(1, 4)  # half of the ramp of two steps
     # s u A_out A_in^T = 2 * 0.5 (1, 2) (1, 2, 3)^T
-    assert form.delta(model["layer"].weight).tolist() == [[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]]
-    assert model["layer"](torch.eye(3).double()).T.tolist() == [[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]]
+    assert form.delta(model["layer"].weight).tolist() == pytest.approx(np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]]))
+    assert model["layer"](torch.eye(3).double()).T.tolist() == pytest.approx(
+        np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]])
+    )
 
 
 def test_singlora_is_symmetric_and_positive_with_half_of_loras_values(shake):

@@ -14,7 +14,7 @@ from lorank.lowrank.routing import conditions, context
 def test_an_inner_block_changes_only_what_it_says():
     with context(tasks=1, preferences=[0.5, 0.5]), context(tasks=[0, 2]):
         assert conditions().tasks.tolist() == [0, 2]
-        assert conditions().preferences.tolist() == [0.5, 0.5]
+        assert conditions().preferences.tolist() == pytest.approx([0.5, 0.5])
     assert conditions().tasks is None
 
 

@@ -1,5 +1,6 @@
 """FlyLoRA: nearly orthogonal projections, gradients for k columns a token, balance, and sums that interfere less."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -100,6 +101,8 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[0.0] * 3, [0.0] * 3], "flylora", rank=2, options={"top": 1})
     set_tensors(form, A=[[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]], B=[[1.0, 10.0], [2.0, 20.0]])
     x = torch.tensor([[3.0, 1.0, 5.0]], dtype=torch.float64)
-    assert model["layer"](x).tolist() == [[3.0, 6.0]]  # A x = (3, 2): rank 0
+    assert model["layer"](x).tolist() == pytest.approx(np.array([[3.0, 6.0]]))  # A x = (3, 2): rank 0
     set_tensors(form, bias=[0.0, 2.0])
-    assert model["layer"](x).tolist() == [[20.0, 40.0]]  # A x + d = (3, 4): rank 1, whose share is still 2
+    assert model["layer"](x).tolist() == pytest.approx(
+        np.array([[20.0, 40.0]])
+    )  # A x + d = (3, 4): rank 1, whose share is still 2

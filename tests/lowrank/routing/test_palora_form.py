@@ -1,5 +1,6 @@
 """PaLoRA: a corner of the simplex is one task's adapter, and one model holds the front of two losses."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -101,5 +102,7 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     set_tensors(form, A=[[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]], B=[[1.0, 0.0], [0.0, 4.0]])
     with context(preferences=[0.25, 0.75]):
         # 1/4 (1, 0)^T (1, 0, 2) + 3/4 (0, 4)^T (0, 1, 0)
-        assert form.delta(model["layer"].weight).tolist() == [[0.25, 0.0, 0.5], [0.0, 3.0, 0.0]]
-        assert model["layer"](torch.ones(1, 3).double()).tolist() == [[0.75, 3.0]]
+        assert form.delta(model["layer"].weight).tolist() == pytest.approx(
+            np.array([[0.25, 0.0, 0.5], [0.0, 3.0, 0.0]])
+        )
+        assert model["layer"](torch.ones(1, 3).double()).tolist() == pytest.approx(np.array([[0.75, 3.0]]))

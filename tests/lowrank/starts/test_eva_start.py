@@ -35,7 +35,7 @@ def test_a_is_pca_and_ranks_sum_to_the_budget():
         directions = np.linalg.eigh(covariance)[1][:, ::-1][:, : form.rank].T
         np.testing.assert_allclose(np.abs(np.sum(directions * form.A.detach().numpy(), axis=1)), 1, atol=1e-9)
         assert form.delta(model[path].base.weight).abs().max() == 0
-        assert form.scaling == 1.0
+        assert form.scaling == pytest.approx(1.0)
 
 
 def planted(method):

@@ -106,14 +106,16 @@ def test_leaderboard_cells(tmp_path):
         (profile.names[b], profile.items[i]): s
         for b, i, s in zip(profile.ballot, profile.item, profile.score, strict=True)
     }
-    assert scores == {
-        ("T1", "x (line 2)"): (93.9 + 91.8) / 2,
-        ("T1", "y"): 90.5,
-        ("T2", "x (line 2)"): 80,
-        ("T2", "x (line 4)"): 70,
-        ("Loss", "x (line 2)"): -0.5,
-        ("Loss", "y"): -0.4,
-    }
+    assert scores == pytest.approx(
+        {
+            ("T1", "x (line 2)"): (93.9 + 91.8) / 2,
+            ("T1", "y"): 90.5,
+            ("T2", "x (line 2)"): 80,
+            ("T2", "x (line 4)"): 70,
+            ("Loss", "x (line 2)"): -0.5,
+            ("Loss", "y"): -0.4,
+        }
+    )
     split = read_leaderboard(path, tasks=["T1"], parts="split")
     assert split.names == ("T1/1", "T1/2")
     assert len(split.ballot) == 5

@@ -209,7 +209,7 @@ def test_runs_are_merged_query_by_query():
         assert set(merged["q"]) == set("abcd")
         assert set(merged["only first"]) == {"x"}
         assert merged["empty"] == {}
-    assert aggregate_runs([first], "borda")["q"] == {"a": 2.0, "b": 1.0, "c": 0.0}
+    assert aggregate_runs([first], "borda")["q"] == pytest.approx({"a": 2.0, "b": 1.0, "c": 0.0})
 
 
 def test_names_and_options_are_checked():
@@ -224,7 +224,7 @@ def test_names_and_options_are_checked():
             aggregate(empty, "borda")
     with pytest.raises(UsageError, match="no run"):
         aggregate_runs([])
-    assert dict(rule_options("newman-bt"))["prior"] == 1.0
+    assert dict(rule_options("newman-bt"))["prior"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_pairs_of_large_and_many_ballots_are_counted_in_parts(monkeypatch):
     whole = from_rankings(orders).preferences()
     monkeypatch.setattr("lorank.ranking.consensus.profile._PAIRS_AT_ONCE", 500)
     assert (from_rankings(orders).preferences() == whole).all()
-    assert (whole + whole.T)[np.triu_indices(30, 1)].tolist() == [20.0] * 435
+    assert (whole + whole.T)[np.triu_indices(30, 1)].tolist() == pytest.approx([20.0] * 435)
 
 
 def test_what_is_said_is_recognised():
@@ -64,16 +64,16 @@ def test_lower_is_better_and_weights_by_name():
         weights={"loss": 2.0},
         lower_is_better=["loss"],
     )
-    assert profile.weight.tolist() == [1.0, 2.0]
-    assert profile.preferences().tolist() == [[0.0, 1.0], [2.0, 0.0]]
-    assert sorted(profile.score.tolist()) == [-3.0, -2.0, 0.8, 0.9]
+    assert profile.weight.tolist() == pytest.approx([1.0, 2.0])
+    assert profile.preferences().tolist() == pytest.approx(np.array([[0.0, 1.0], [2.0, 0.0]]))
+    assert sorted(profile.score.tolist()) == pytest.approx([-3.0, -2.0, 0.8, 0.9])
 
 
 def test_missing_last_ties_below_and_takes_the_lowest_score():
     profile = from_table({"t": {"x": 5.0, "y": 1.0}, "u": {"z": 2.0}}).with_missing_last()
     assert profile.sizes().tolist() == [3, 3]
     assert profile.level.tolist() == [0, 1, 2, 0, 1, 1]
-    assert profile.score.tolist() == [5.0, 1.0, 1.0, 2.0, 2.0, 2.0]
+    assert profile.score.tolist() == pytest.approx([5.0, 1.0, 1.0, 2.0, 2.0, 2.0])
 
 
 @pytest.mark.parametrize(

@@ -155,14 +155,14 @@ def test_erank_reward_is_the_measure_of_the_induced_list():
 def test_iranker_rewards_removing_the_less_relevant():
     pool = [3, 0, 2, 1, 1]
     rewards = [elimination_reward(pool, place) for place in range(5)]
-    assert rewards == [0.0, 1.0, 0.25, (2 + 0.5) / 4, (2 + 0.5) / 4]
-    assert elimination_reward([1], 0) == 1.0
+    assert rewards == pytest.approx([0.0, 1.0, 0.25, (2 + 0.5) / 4, (2 + 0.5) / 4])
+    assert elimination_reward([1], 0) == pytest.approx(1.0)
 
 
 def test_grouprank_reward_by_hand():
     scores, labels = [8.0, 2.0], [10.0, 0.0]
     assert groupwise_reward(scores, labels, distribution=0.25) == pytest.approx(0.75 * 1 + 0.25 * (1 - 0.2))
-    assert groupwise_reward(scores, labels, distribution=0.0) == 1.0
+    assert groupwise_reward(scores, labels, distribution=0.0) == pytest.approx(1.0)
     with pytest.raises(UsageError, match="distribution must be"):
         groupwise_reward(scores, labels, distribution=2)
 

@@ -112,7 +112,7 @@ def test_opponents_are_near_in_reputation():
 
 def test_a_policy_asks_its_judge_for_scores():
     policy = Policy(model=None, judging=Oracle([2.0, 0.0]))
-    assert list(policy.judge("p", ["good", "bad"])) == [2.0, 0.0]
+    assert list(policy.judge("p", ["good", "bad"])) == pytest.approx([2.0, 0.0])
 
 
 def test_wrong_use_is_refused():

@@ -109,15 +109,15 @@ def test_prp_asks_both_orders_and_calls_contradictions_a_tie():
     first_wins = Oracle(np.arange(12.0), position_bias=100.0)
     done = rerank("q", ["d"] * 12, first_wins, "prp", method="all-pairs")
     assert done.order == tuple(range(12))
-    assert done.scores.tolist() == [5.5] * 12
+    assert done.scores.tolist() == pytest.approx([5.5] * 12)
     mild = rerank("q", ["d"] * 12, Oracle(np.arange(12.0), position_bias=1.5), "prp", method="all-pairs")
     assert mild.order[0] in (11, 10)
-    assert mild.scores[11] == 10.5
+    assert mild.scores[11] == pytest.approx(10.5)
 
 
 def test_prp_all_pairs_counts_wins():
     done = rerank("q", ["d"] * 4, Oracle([1, 3, 3, 0]), "prp", method="all-pairs")
-    assert done.scores.tolist() == [1.0, 2.5, 2.5, 0.0]
+    assert done.scores.tolist() == pytest.approx([1.0, 2.5, 2.5, 0.0])
 
 
 @pytest.mark.parametrize("c", [1, 2, 3, 9])
@@ -283,9 +283,9 @@ def test_sparse_pairwise_with_a_third_of_the_pairs(sampling):
 
 def test_tallies_of_a_hand_counted_table():
     games = Comparisons(3, np.array([0, 0, 1]), np.array([1, 2, 2]), np.array([1.0, 0.5, 1.0]))
-    assert games.wins().tolist() == [1.5, 1.0, 0.5]
-    assert TALLIES["additive"](games).tolist() == [1.0, 0.0, -1.0]
-    assert TALLIES["winrate"](games).tolist() == [0.75, 0.5, 0.25]
+    assert games.wins().tolist() == pytest.approx([1.5, 1.0, 0.5])
+    assert TALLIES["additive"](games).tolist() == pytest.approx([1.0, 0.0, -1.0])
+    assert TALLIES["winrate"](games).tolist() == pytest.approx([0.75, 0.5, 0.25])
 
 
 def test_greedy_takes_the_best_of_what_is_left():

@@ -140,7 +140,7 @@ def reciprocal_rank_fusion(runs: Sequence[Run], k: float = 60.0) -> Run:
     """Return sum_i 1 / (k + rank_i(d)) over the runs that list the document (Cormack et al. 2009, SIGIR).
 
     >>> reciprocal_rank_fusion([{"q": {"a": 9.0, "b": 1.0}}, {"q": {"b": 3.0}}], k=1)
-    {'q': {'a': 0.5, 'b': 0.8333333333333333}}
+    {'q': {'a': 0.5, 'b': 0.8333...}}
     """
     if not runs:
         raise UsageError("there is no run to fuse; give at least one")

@@ -106,8 +106,8 @@ def maxent_equilibrium(payoffs: Floats) -> Floats:
     ``payoffs`` [rows, columns] are paid to the row player by the column player.
 
     >>> rock_paper_scissors = np.array([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]])
-    >>> maxent_equilibrium(rock_paper_scissors).round(6).tolist()
-    [0.333333, 0.333333, 0.333333]
+    >>> maxent_equilibrium(rock_paper_scissors).round(4).tolist()
+    [0.3333, 0.3333, 0.3333]
     """
     antisymmetric = payoffs.shape[0] == payoffs.shape[1] and np.array_equal(payoffs, -payoffs.T)
     over = payoffs - (0.0 if antisymmetric else game_value(payoffs))

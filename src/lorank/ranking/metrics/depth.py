@@ -200,7 +200,7 @@ def _words(text: str, stop_words: Collection[str]) -> set[str]:
 def predicted_recall(depth: int, top: int, noise: float, points: int = 400) -> float:
     """Return the equation's recall of one relevant document in the first ``top`` of ``depth``.
 
-    >>> predicted_recall(1, 1, 0.5), round(predicted_recall(2, 1, 1.0), 4)   # Phi(1 / sqrt(2))
+    >>> round(predicted_recall(1, 1, 0.5), 4), round(predicted_recall(2, 1, 1.0), 4)   # 1 and Phi(1 / sqrt(2))
     (1.0, 0.7602)
     """
     from scipy.special import ndtr

@@ -1,0 +1,19 @@
+"""What tests and doctests share: the number of threads, and numbers in doctests that are compared up to rounding."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = os.environ.get("LORANK_TEST_THREADS", "1")  # for the processes that tests start, too
+
+import pytest
+import torch
+
+from rounded_doctests import RoundedOutputChecker
+
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let every doctest compare its numbers as `rounded_doctests` says."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.runner._checker = RoundedOutputChecker()
