@@ -18,8 +18,9 @@ demo: venv
 	$(BIN)/lorank demo --out runs/demo
 
 lint: venv
-	$(BIN)/ruff check src tests tools benchmarks examples
-	$(BIN)/ruff format --check --quiet src tests tools benchmarks examples
+	$(BIN)/ruff check conftest.py src tests tools benchmarks examples
+	$(BIN)/ruff format --check --quiet conftest.py src tests tools benchmarks examples
+	$(BIN)/python tools/lint_floats.py
 	$(BIN)/lint-imports
 
 test: lint

@@ -58,11 +58,11 @@ def test_bad_relevance_is_refused(relevance):
 
 
 def test_real_and_negative_relevance_is_read_as_asked():
-    assert qrels_from_frame(judged(0.5)) == {"q": {"d": 0.5}}
+    assert qrels_from_frame(judged(0.5)) == {"q": {"d": 0.5}}  # exact: read, not computed
     with pytest.raises(UsageError, match="the relevance -1 is below 0"):
         qrels_from_frame(judged(-1))
     assert qrels_from_frame(judged(-1.5), negative="zero") == {"q": {"d": 0}}
-    assert qrels_from_frame(judged(-1.5), negative="keep") == {"q": {"d": -1.5}}
+    assert qrels_from_frame(judged(-1.5), negative="keep") == {"q": {"d": -1.5}}  # exact: read, not computed
     assert qrels_from_frame(judged(-1.5), negative="skip") == {"q": {}}
 
 
