@@ -4,7 +4,7 @@ BIN := .venv/bin
 # One process a core, one thread a process: tests run in parallel without fighting for cores.
 WORKERS ?= 2
 
-.PHONY: venv demo test test-all lint clean
+.PHONY: venv demo test test-all test-portable lint clean
 
 venv: .venv/.installed
 
@@ -28,6 +28,10 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+# Other kernels, vector widths, threads and load: `make test-portable TESTS=tests/ranking PASSES="--pass oldest"` for a part.
+test-portable: venv
+	$(BIN)/python tools/portable_passes.py --workers $(WORKERS) $(PASSES) $(TESTS)
 
 clean:
 	rm -rf .venv runs build dist

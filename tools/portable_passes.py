@@ -5,8 +5,8 @@
 Each pass is one run of pytest over all tests that are not slow (or over the given paths), with the libraries told to
 use less than this processor has, so that sums run in another order and end in other digits:
 
-    oldest    no vector kernels: torch's plain ones, oneDNN and XLA at SSE4, MKL's compatible branch, OpenBLAS's Nehalem,
-              numpy and the C library without AVX2 and FMA; one thread
+    oldest    no vector kernels: torch's plain ones, oneDNN and XLA at SSE4, MKL's compatible branch, OpenBLAS's
+              Nehalem, numpy and the C library without AVX2 and FMA; one thread
     avx2      256-bit kernels everywhere, OpenBLAS's Haswell; two threads, and every core busy with something else
 
 A variable that is already set stays as it is: the machine may need it. The exit code is 1 when a pass failed.

@@ -7,14 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lint_floats
+import portable_passes
 import pytest
+
 from rounded_doctests import RoundedOutputChecker, numbers_agree
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import lint_floats
-import portable_passes
 
 
 def lines(source):
