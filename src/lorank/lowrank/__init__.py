@@ -2,7 +2,7 @@
 
 from lorank import catalogue, plugins
 from lorank.lowrank import algebra
-from lorank.lowrank.adapter import Adapter
+from lorank.lowrank.adapter import Adapter, load
 from lorank.lowrank.agreement import Probe, ScoreChange, compare_scores
 from lorank.lowrank.algebra import attach_factors, combine, factors_of, squeeze
 from lorank.lowrank.attaching import attach
@@ -11,7 +11,6 @@ from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, make_budget
 from lorank.lowrank.budgets.core.settle import settle
 from lorank.lowrank.export import EXPORTS, ExportReport
 from lorank.lowrank.families import Family, families
-from lorank.lowrank.folder import load
 from lorank.lowrank.forms import FORMS, Factors, Form, Site
 from lorank.lowrank.heads import new_head_modules
 from lorank.lowrank.layer import Adapted

@@ -1,21 +1,21 @@
 """Put low-rank updates on a model: which layers, at which rank and scale, filled by which start."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from torch import nn
 
 from lorank.errors import UsageError
 from lorank.lowrank.adapter import Adapter
-from lorank.lowrank.base import BaseLinear
-from lorank.lowrank.budgets import DYNAMIC, STATIC, share_ranks_of
-from lorank.lowrank.forms import Site, form_type
-from lorank.lowrank.layer import Adapted, replace_module
-from lorank.lowrank.presets import PRESETS
+from lorank.lowrank.budgets import STATIC, share_ranks_of
+from lorank.lowrank.forms import form_type
+from lorank.lowrank.installing import Place, find_places, prepare
+from lorank.lowrank.module_tree import unwrap_model
 from lorank.lowrank.presets import preset as preset_named
 from lorank.lowrank.scaling import default_alpha, scaling_rule
 from lorank.lowrank.settings import LayerPlan, Settings
 from lorank.lowrank.starts import Statistics, start_named
-from lorank.lowrank.targets import ALL_LINEAR, check_patterns, pattern_value, resolve_modules, select_targets
+from lorank.lowrank.targets import ALL_LINEAR, check_patterns, pattern_value, select_targets
 
 
 def attach(
@@ -62,13 +62,15 @@ def attach(
         The adapter; the model itself now computes with it.
 
     Raises:
-        UsageError: for names that fit nothing, and options that cannot work together.
+        UsageError: for names that fit nothing, options that cannot work together, and layers that cannot carry
+            an update. The model is then as it was.
 
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1))
     >>> adapter = attach(model, "lora", rank=2, targets=["0"], trained=["1"])
     >>> sorted(adapter.layers), adapter.num_parameters()
     (['0'], 18)
     """
+    model = unwrap_model(model)
     chosen = preset_named(method)
     settings = Settings(
         method,
@@ -93,17 +95,28 @@ def attach(
         lacking = filling.needs - set(statistics.get(path, {}))
         if lacking:
             raise UsageError(f"start {settings.start!r} needs statistics of layer {path}: {', '.join(sorted(lacking))}")
-    redistributed = filling.ranks(make_sites(model, settings, plan), statistics)
+    places = find_places(model, settings, plan)
+    redistributed = filling.ranks([place.site for place in places], statistics)
     if redistributed is not None:
         plan = {path: _plan_layer(path, settings, redistributed, alphas) for path in plan}
     if chosen.budget in STATIC:
         total = sum(layer.rank for layer in plan.values())
-        shared = share_ranks_of(chosen.budget, make_sites(model, settings, plan), statistics, total)
+        sites = [place.site for place in at_ranks(places, plan, settings)]
+        shared = share_ranks_of(chosen.budget, sites, statistics, total)
         plan = {path: rescaled(layer, shared[path], settings.scaling) for path, layer in plan.items()}
-    adapter = install(model, settings, plan, trained, name)
-    for site in make_sites(model, settings, plan):
-        filling.fill(adapter.forms[site.path], site, statistics.get(site.path, {}))
-    return adapter
+    prepared = prepare(model, settings, plan, trained, name, at_ranks(places, plan, settings))
+    for place, form in zip(prepared.places, prepared.forms, strict=True):
+        filling.fill(form, place.site, statistics.get(place.site.path, {}))
+    return prepared.put_on(Adapter)
+
+
+def at_ranks(places: Sequence[Place], plan: Mapping[str, LayerPlan], settings: Settings) -> list[Place]:
+    """Return ``places`` with the ranks and alphas of ``plan``."""
+    rule, found = scaling_rule(settings.scaling), []
+    for place in places:
+        rank, alpha = plan[place.site.path].rank, plan[place.site.path].alpha
+        found.append(replace(place, site=replace(place.site, rank=rank, alpha=alpha, scaling=rule(alpha, rank))))
+    return found
 
 
 def _plan_layer(
@@ -124,58 +137,3 @@ def rescaled(layer: LayerPlan, rank: int, scaling: str) -> LayerPlan:
     if not (rank and layer.rank):
         return LayerPlan(rank, default_alpha(scaling, rank))
     return LayerPlan(rank, layer.alpha * rule(1.0, layer.rank) / rule(1.0, rank))
-
-
-def make_sites(model: nn.Module, settings: Settings, plan: Mapping[str, LayerPlan]) -> list[Site]:
-    """Return the site of each planned layer of ``model``."""
-    rule = scaling_rule(settings.scaling)
-    sites = []
-    for path, layer in plan.items():
-        module = model.get_submodule(path)
-        base = module.frozen if isinstance(module, Adapted) else BaseLinear(module)
-        scaling = rule(layer.alpha, layer.rank)
-        sites.append(Site(path, base, layer.rank, layer.alpha, scaling, settings.dropout, settings.seed))
-    return sites
-
-
-def install(
-    model: nn.Module, settings: Settings, plan: Mapping[str, LayerPlan], trained: Iterable[str], name: str
-) -> Adapter:
-    """Put forms at their zero start on the planned layers and freeze the rest of ``model``."""
-    if not name or "." in name:
-        raise UsageError(f"adapter name {name!r} is empty or holds a dot")
-    heads = resolve_modules(model, trained)
-    _store_in_few_bits(model, settings.method, plan)
-    sites = make_sites(model, settings, plan)
-    for site in sites:
-        module = model.get_submodule(site.path)
-        if isinstance(module, Adapted) and name in module.forms:
-            raise UsageError(f"the model already has an adapter called {name!r}; choose another name")
-    forms = form_type(settings.form).build(sites, **settings.options)
-    was_trained = {id(parameter): parameter.requires_grad for parameter in model.parameters()}
-    model.requires_grad_(False)
-    layers = {}
-    for site, form in zip(sites, forms, strict=True):
-        module = model.get_submodule(site.path)
-        if not isinstance(module, Adapted):
-            module = Adapted(module, site.path)
-            replace_module(model, site.path, module)
-        module.add(name, form)
-        layers[site.path] = module
-    for head in heads.values():
-        head.requires_grad_(True)
-    return Adapter(model, name, settings, layers, heads, was_trained)
-
-
-def _store_in_few_bits(model: nn.Module, method: str, paths: Iterable[str]) -> None:
-    """Quantise the layers at ``paths`` that are dense and without updates, where the method wants them so."""
-    from lorank.lowrank.quantised import QuantisedLinear
-
-    brings = PRESETS.get(method) or DYNAMIC.get(method)
-    scheme = None if brings is None else brings.base
-    if scheme is None:
-        return
-    for path in paths:
-        module = model.get_submodule(path)
-        if not isinstance(module, Adapted) and not BaseLinear.quantises(module):
-            replace_module(model, path, QuantisedLinear.of(module, scheme))

@@ -4,14 +4,30 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from lorank.errors import UsageError
+from lorank.lowrank.offload import bring_in, is_hooked, refuse_offloaded
 
 
 def _read_linear(module: nn.Module) -> Tensor:
     """W of an ``nn.Linear``; torchao quantises by putting a tensor of its own class there."""
+    if parametrize.is_parametrized(module, "weight"):
+        return _read_parametrized(module)
     weight = module.weight
     return weight if type(weight) in DENSE or not _is_torchao(weight) else weight.dequantize()
+
+
+def _read_parametrized(module: nn.Module) -> Tensor:
+    """W as it is computed now; a spectral norm must not take a step of its iteration because somebody looked."""
+    parts = module.parametrizations.weight
+    training = [(part, part.training) for part in parts.modules()]
+    parts.eval()
+    try:
+        return module.weight
+    finally:
+        for part, was in training:
+            part.training = was
 
 
 def _is_torchao(weight: object) -> bool:
@@ -79,12 +95,45 @@ def weight_reader(module: nn.Module) -> Reader | None:
     return next((WEIGHT_OF[kind] for kind in type(module).__mro__ if kind in WEIGHT_OF), None)
 
 
+class Added(nn.Module):
+    """The last of a layer's parametrizations while its update is merged: W becomes W + dW."""
+
+    delta: Tensor
+
+    def __init__(self, delta: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("delta", delta)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return W + dW, added in the dtype of dW."""
+        return (weight.to(self.delta.dtype) + self.delta).to(weight.dtype)
+
+
+def find_obstacle(module: nn.Module) -> str | None:
+    """Return why no update can stand on ``module``, and what to do about it; None where one can."""
+    weight = getattr(module, "weight", None)
+    if isinstance(weight, nn.parameter.UninitializedTensorMixin):
+        return "it does not know its width yet: run one batch through the model first"
+    if type(weight).__name__ == "DTensor":
+        return "its weight is a DTensor, cut up over processes: put the adapter on before the model is sharded"
+    computed = "weight" not in module._parameters and not parametrize.is_parametrized(module, "weight")
+    if computed and isinstance(module, nn.Linear) and "weight" in module.__dict__ and module._forward_pre_hooks:
+        return (
+            "a hook computes its weight before each call (the old weight_norm, spectral_norm or prune of "
+            "torch.nn.utils): remove it, or use torch.nn.utils.parametrizations"
+        )
+    return None
+
+
 class BaseLinear:
     """A linear layer that updates are applied to: ``base(x)`` is x W^T + b.
 
     Args:
         module: ``nn.Linear``, a subclass of it, transformers' ``Conv1D``, whose weight is stored [in, out], or a
             layer whose weight is quantised: lorank's, bitsandbytes' or torchao's.
+
+    Raises:
+        UsageError: where no update can stand on the module.
 
     >>> base = BaseLinear(nn.Linear(3, 2))
     >>> base.out_features, base.in_features, base.plain
@@ -98,8 +147,16 @@ class BaseLinear:
         reader = weight_reader(module)
         if reader is None:
             raise UsageError(f"a {type(module).__name__} is not a linear layer and cannot be adapted")
+        obstacle = find_obstacle(module)
+        if obstacle is not None:
+            raise UsageError(f"a {type(module).__name__} cannot be adapted as it is; {obstacle}")
         self.module, self._read = module, reader
-        self.out_features, self.in_features = reader(module).shape
+        self.out_features, self.in_features = self._present_weight().shape
+
+    def rebase(self, module: nn.Module) -> None:
+        """Stand for ``module`` from now on, a linear layer of the same shape."""
+        other = BaseLinear(module)
+        self.module, self._read = module, other._read
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return x W^T + b."""
@@ -107,7 +164,13 @@ class BaseLinear:
 
     @property
     def weight(self) -> Tensor:
-        """W [out, in]: a view where the layer stores it densely."""
+        """W [out, in]: a view where the layer stores it densely, a copy where it is offloaded or computed."""
+        return self._present_weight()
+
+    def _present_weight(self) -> Tensor:
+        if is_hooked(self.module):
+            with bring_in(self.module):
+                return self._read(self.module)
         return self._read(self.module)
 
     @property
@@ -126,12 +189,15 @@ class BaseLinear:
 
     @property
     def plain(self) -> bool:
-        """True where W is a frozen dense tensor and nothing hooks the layer, so that its product can be fused."""
+        """True where W is a frozen dense tensor and the layer's call is linear's own, so that it can be fused."""
         module = self.module
+        if "forward" in module.__dict__:
+            return False
         if not (self.transposed or type(module) is nn.Linear) or type(module.weight) not in DENSE:
             return False
         trained = module.weight.requires_grad or (module.bias is not None and module.bias.requires_grad)
-        return not (trained or module._forward_hooks or module._forward_pre_hooks)
+        hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+        return not (trained or any(hooks))
 
     @property
     def quantised(self) -> bool:
@@ -144,12 +210,33 @@ class BaseLinear:
         reader = weight_reader(module)
         return reader is not None and (type(module) in QUANTISED or _is_torchao(getattr(module, "weight", None)))
 
-    def write(self, weight: Tensor) -> None:
-        """Copy ``weight`` [out, in] into the layer's own storage, cast to its dtype; UsageError if quantised."""
+    def check_mergeable(self, path: str) -> None:
+        """Raise UsageError where nothing can be put into this layer, which stands at ``path``."""
         if self.quantised:
             raise UsageError(
-                f"W + dW does not fit the few bits of a {type(self.module).__name__}; make the base dense with "
-                "lorank.lowrank.dequantise(model), then merge"
+                f"layer {path}: W + dW does not fit the few bits of a {type(self.module).__name__}; make the base "
+                "dense with lorank.lowrank.dequantise(model), then merge"
             )
-        with torch.no_grad():
-            self.weight.copy_(weight)
+        refuse_offloaded(path, self.module, "merged")
+
+    def put(self, delta: Tensor) -> tuple[nn.Parameter, ...]:
+        """Make the layer's weight W + ``delta`` [out, in], added in float32 or better; return what ``put_back`` takes.
+
+        The layer gets a parameter of its own, so that modules which share the old one keep it. Where W is computed
+        (``torch.nn.utils.parametrize``), ``delta`` becomes the last step of the computation.
+        """
+        if parametrize.is_parametrized(self.module, "weight"):
+            parametrize.register_parametrization(self.module, "weight", Added(delta), unsafe=True)
+            return ()
+        old = self.module.weight
+        merged = (self.weight.detach().to(delta.dtype) + delta).to(old.dtype)
+        own = merged.t().contiguous() if self.transposed else merged
+        self.module.weight = nn.Parameter(own, requires_grad=old.requires_grad)
+        return (old,)
+
+    def put_back(self, held: tuple[nn.Parameter, ...]) -> None:
+        """Give the layer the weight that it had before ``put``."""
+        if held:
+            self.module.weight = held[0]
+        else:
+            del self.module.parametrizations.weight[-1]

@@ -35,8 +35,8 @@ from lorank.errors import DataError, UsageError
 from lorank.files import replaced_folder
 from lorank.lowrank.forms.basis import uniform
 from lorank.lowrank.forms.form import seeded
-from lorank.lowrank.layer import replace_module
 from lorank.lowrank.linalg import working_dtype
+from lorank.lowrank.module_tree import replace_module
 from lorank.lowrank.targets import resolve_modules
 from lorank.manifest import add_manifest, check_manifest, read_unchanged
 

@@ -10,15 +10,16 @@ from torch import nn
 
 from lorank.errors import LorankError, UsageError, unknown_name
 from lorank.files import replaced_folder
-from lorank.lowrank.adapter import Adapter
 from lorank.lowrank.adapter_files import FILES, write
 from lorank.lowrank.agreement import Probe, ScoreChange, compare_scores, probe_scores
 from lorank.lowrank.algebra.factors import plain_lora
 from lorank.lowrank.folder import contents_of, reopened_scores
 from lorank.lowrank.forms import Factors, Form
 from lorank.lowrank.forms.peft_form import PeftForm
-from lorank.lowrank.layer import Adapted, replace_module
+from lorank.lowrank.layer import Adapted
+from lorank.lowrank.module_tree import replace_module
 from lorank.lowrank.settings import LayerPlan, Settings
+from lorank.lowrank.updates import Updates
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class ExportOptions:
     tokenizer: object | None = None
 
 
-Writer = Callable[[Adapter, Path, ExportOptions], None]
-Reader = Callable[[Adapter, Path, Probe], object]
+Writer = Callable[[Updates, Path, ExportOptions], None]
+Reader = Callable[[Updates, Path, Probe], object]
 
 EXPORTS: dict[str, tuple[Writer, Reader]] = {}
 """Every format: how it is written, and how a probe's scores come out of what was written."""
@@ -75,7 +76,7 @@ def export_format(name: str, reader: Reader) -> Callable[[Writer], Writer]:
 
 
 def export(
-    adapter: Adapter,
+    adapter: Updates,
     folder: str | Path,
     format: str = "peft",
     *,
@@ -106,7 +107,7 @@ def export(
     return replace(report, files=[Path(folder) / path.relative_to(stage) for path in report.files])
 
 
-def check_exportable(adapter: Adapter, format: str) -> None:
+def check_exportable(adapter: Updates, format: str) -> None:
     """Raise UsageError for an unknown format, and for an adapter that is merged."""
     if format not in EXPORTS:
         raise unknown_name("export format", format, EXPORTS)
@@ -115,7 +116,7 @@ def check_exportable(adapter: Adapter, format: str) -> None:
 
 
 def export_into(
-    adapter: Adapter, folder: Path, format: str, *, probe: Probe | None, limit: float | None, options: ExportOptions
+    adapter: Updates, folder: Path, format: str, *, probe: Probe | None, limit: float | None, options: ExportOptions
 ) -> ExportReport:
     """Write ``adapter`` into an empty ``folder``; see ``export``."""
     writer, reader = EXPORTS[format]
@@ -133,7 +134,7 @@ def export_into(
 
 
 @export_format("peft", reopened_scores)
-def write_peft(adapter: Adapter, folder: Path, options: ExportOptions) -> None:
+def write_peft(adapter: Updates, folder: Path, options: ExportOptions) -> None:
     """Write the folder that PEFT loads."""
     contents = contents_of(adapter)
     if not any(isinstance(form, PeftForm) for form in adapter.forms.values()):
@@ -144,7 +145,7 @@ def write_peft(adapter: Adapter, folder: Path, options: ExportOptions) -> None:
 
 
 @export_format("portable", reopened_scores)
-def write_portable(adapter: Adapter, folder: Path, options: ExportOptions) -> None:
+def write_portable(adapter: Updates, folder: Path, options: ExportOptions) -> None:
     """Write plain LoRA of one rank and scale 1, with the whole modules beside it."""
     factors = {path: _plain_lora(path, adapter.layers[path], form, options) for path, form in adapter.forms.items()}
     rank = max(factor.A.shape[0] for factor in factors.values())
@@ -161,13 +162,13 @@ def write_portable(adapter: Adapter, folder: Path, options: ExportOptions) -> No
     write(contents, adapter.model, folder, base_name=options.base_name, task_type=options.task_type, head_beside=True)
 
 
-def _merged_scores(adapter: Adapter, folder: Path, probe: Probe) -> object:
+def _merged_scores(adapter: Updates, folder: Path, probe: Probe) -> object:
     kept = next(adapter.model.parameters())
     return probe_scores(probe, type(adapter.model).from_pretrained(folder).to(kept.device, kept.dtype))
 
 
 @export_format("merged", _merged_scores)
-def write_merged(adapter: Adapter, folder: Path, options: ExportOptions) -> None:
+def write_merged(adapter: Updates, folder: Path, options: ExportOptions) -> None:
     """Write the whole model, transformers' layout, with W + dW as its weights."""
     model = adapter.model
     if not hasattr(model, "save_pretrained"):

@@ -9,21 +9,23 @@ from torch import nn
 
 from lorank.errors import DataError, LorankError
 from lorank.files import replaced_folder
-from lorank.lowrank.adapter import Adapter, copy_tensors, named_tensors
 from lorank.lowrank.adapter_files import FILES, TENSORS, Contents, read, write
 from lorank.lowrank.agreement import Probe, compare_scores, probe_scores
-from lorank.lowrank.attaching import install, make_sites
 from lorank.lowrank.base import weight_reader
 from lorank.lowrank.forms import Form, form_type
 from lorank.lowrank.forms.peft_form import PeftForm
+from lorank.lowrank.installing import Kind, make_sites, prepare
 from lorank.lowrank.layer import Adapted
+from lorank.lowrank.module_tree import unwrap_model
+from lorank.lowrank.offload import refuse_offloaded
 from lorank.lowrank.settings import LayerPlan
+from lorank.lowrank.updates import Updates, copy_tensors, named_tensors
 
 SAME_SCORES = 1e-6
 
 
 def save(
-    adapter: Adapter,
+    adapter: Updates,
     folder: str | Path,
     *,
     base_name: str | None = None,
@@ -61,39 +63,28 @@ def save(
     return [Path(folder) / name for name in names]
 
 
-def load(model: nn.Module, folder: str | Path, *, name: str = "default", trainable: bool = True) -> Adapter:
-    """Put the adapter in ``folder``, written by lorank or by PEFT (type LORA), on ``model``.
-
-    Args:
-        model: the original base, with the number of labels that the adapter was trained for.
-        folder: an adapter folder; safetensors only.
-        name: of the adapter on this model.
-        trainable: whether its parameters may be trained on, or are frozen.
-
-    Returns:
-        The adapter, active. Modules trained whole are overwritten by the folder's.
-
-    Raises:
-        DataError: for a folder that does not fit the model; UsageError: for PEFT types and options that
-        lorank does not know.
-    """
-    contents = read(Path(folder))
-    check_fit(contents, model, Path(folder))
-    adapter = install(model, contents.settings, contents.plan, contents.trained, name)
-    try:
-        _fill(adapter, contents, Path(folder))
-    except BaseException:  # whatever stopped it, the model goes back as it came
-        adapter.detach()
-        raise
+def restore(model: nn.Module, folder: Path, kind: type[Kind], *, name: str, trainable: bool = True) -> Kind:
+    """Put the adapter in ``folder`` on ``model`` and return it as ``kind``; see ``adapter.load``."""
+    model = unwrap_model(model)
+    contents = read(folder)
+    check_fit(contents, model, folder)
+    prepared = prepare(model, contents.settings, contents.plan, contents.trained, name)
+    named = {place.site.path: form for place, form in zip(prepared.places, prepared.forms, strict=True)}
+    _fill_forms(named, contents, folder)
+    updates = prepared.put_on(kind)
+    for path, module in updates.trained.items():
+        module.load_state_dict(contents.trained[path])
     if not trainable:
-        for parameter in adapter.parameters():
+        for parameter in updates.parameters():
             parameter.requires_grad_(False)
-    return adapter
+    return updates
 
 
-def contents_of(adapter: Adapter) -> Contents:
+def contents_of(adapter: Updates) -> Contents:
     """Return what a folder of ``adapter`` holds; the tensors are the live ones."""
     forms = adapter.forms
+    for path, form in forms.items():
+        refuse_offloaded(path, form, "saved")
     plan = {path: LayerPlan(form.rank, form.alpha) for path, form in forms.items()}
     shared = {path: form for path, form in forms.items() if isinstance(form, PeftForm)}
     updates = {path: form.peft_tensors() for path, form in shared.items() if holds_values(form)}
@@ -113,7 +104,7 @@ def holds_values(form: Form) -> bool:
     return any(parameter.numel() for parameter in form.parameters())
 
 
-def reopened_scores(adapter: Adapter, folder: Path, probe: Probe) -> object:
+def reopened_scores(adapter: Updates, folder: Path, probe: Probe) -> object:
     """Return the probe's scores of a copy of the base that only ``folder`` has filled."""
     twin = copy.deepcopy(adapter)
     model = twin.detach()
@@ -122,7 +113,7 @@ def reopened_scores(adapter: Adapter, folder: Path, probe: Probe) -> object:
             for tensor in head.state_dict().values():
                 if tensor.is_floating_point():
                     tensor.fill_(float("nan"))
-    load(model, folder, name=adapter.name)
+    restore(model, folder, Updates, name=adapter.name)
     return probe_scores(probe, model)
 
 
@@ -137,7 +128,7 @@ def open_forms(contents: Contents, model: nn.Module, folder: Path) -> dict[str, 
 
 def check_fit(contents: Contents, model: nn.Module, folder: Path) -> None:
     """Raise DataError where ``model`` lacks a layer or a whole module that ``contents`` brings, or its shape."""
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
     for path in contents.plan:
         module = modules.get(path)
         if module is None or not (isinstance(module, Adapted) or weight_reader(module)):
@@ -166,12 +157,6 @@ def check_fit(contents: Contents, model: nn.Module, folder: Path) -> None:
                     f"{path}.{key} has shape {tuple(tensor.shape)}, the model has {tuple(own[key].shape)}",
                     "make the base model with the number of labels that the adapter was trained for",
                 )
-
-
-def _fill(adapter: Adapter, contents: Contents, folder: Path) -> None:
-    _fill_forms(adapter.forms, contents, folder)
-    for path, module in adapter.trained.items():
-        module.load_state_dict(contents.trained[path])
 
 
 @torch.no_grad()

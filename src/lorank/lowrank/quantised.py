@@ -26,9 +26,11 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from lorank.errors import UsageError, unknown_name
 from lorank.lowrank.base import QUANTISED, WEIGHT_OF, BaseLinear
-from lorank.lowrank.layer import Adapted, replace_module
+from lorank.lowrank.layer import Adapted
+from lorank.lowrank.module_tree import replace_module, unwrap_model
 from lorank.lowrank.product import compute_dtype
 from lorank.lowrank.targets import ALL_LINEAR, select_targets
+from lorank.lowrank.wrapped import move_hooks
 
 
 def normal_levels() -> Tensor:
@@ -207,13 +209,25 @@ def quantise(
     >>> model[0]
     QuantisedLinear(in_features=4, out_features=3, int8, block=4)
     """
+    model = unwrap_model(model)
     chosen = select_targets(model, targets, exclude, ())
+    quantised = {path: quantise_layer(path, module, scheme, block) for path, module in chosen.items()}
     for path, module in chosen.items():
-        if isinstance(module, Adapted):
-            raise UsageError(f"layer {path} has an adapter; quantise the model before attaching")
-    for path, module in chosen.items():
-        replace_module(model, path, QuantisedLinear.of(module, scheme, block))
+        move_hooks(module, quantised[path])
+        replace_module(model, path, quantised[path])
     return list(chosen)
+
+
+def quantise_layer(path: str, module: nn.Module, scheme: str, block: int | None = None) -> QuantisedLinear:
+    """Return the layer at ``path``, quantised; UsageError where more than its weight would be lost."""
+    if isinstance(module, Adapted):
+        raise UsageError(f"layer {path} has an adapter; quantise the model before attaching")
+    if "forward" in module.__dict__:
+        raise UsageError(
+            f"layer {path} has had its forward replaced, which a quantised layer would lose; take back what replaced "
+            "it (accelerate.hooks.remove_hook_from_module for accelerate), or quantise the model before"
+        )
+    return QuantisedLinear.of(module, scheme, block)
 
 
 def dequantise(model: nn.Module) -> list[str]:
@@ -225,6 +239,7 @@ def dequantise(model: nn.Module) -> list[str]:
     >>> dequantise(model), torch.equal(model[0].weight, kept)
     (['0'], True)
     """
+    model = unwrap_model(model)
     found = {path: module for path, module in model.named_modules() if BaseLinear.quantises(module)}
     owners = {id(module.base): module for module in model.modules() if isinstance(module, Adapted)}
     for path, module in found.items():
@@ -232,6 +247,7 @@ def dequantise(model: nn.Module) -> list[str]:
         if id(module) in owners:
             owners[id(module)].rebase(dense)
         else:
+            move_hooks(module, dense)
             replace_module(model, path, dense)
     return list(found)
 

@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from lorank.errors import UsageError
 from lorank.lowrank.base import weight_reader
 from lorank.lowrank.layer import Adapted
+from lorank.lowrank.module_tree import find_paths
 
 T = TypeVar("T")
 
@@ -39,6 +41,8 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     inside: set[int] = set()
     for path, module in model.named_modules():
+        if parametrize.is_parametrized(module):
+            inside.update(id(part) for part in module.parametrizations.modules())
         if isinstance(module, Adapted):
             inside.update(id(part) for part in module.modules() if part is not module)
             found[path] = module
@@ -49,10 +53,12 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 def resolve_modules(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
     """Return the modules called ``names`` (paths or suffixes) by path; a name that fits none is an error."""
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
+    first = {id(module): path for path, module in model.named_modules()}
     found: dict[str, nn.Module] = {}
     for name in names:
-        fitting = {path: module for path, module in modules.items() if path and is_named(path, name)}
+        named = (module for path, module in modules.items() if path and is_named(path, name))
+        fitting = {first[id(module)]: module for module in named}
         if not fitting:
             raise UsageError(f"the model has no module called {name!r}; its top level is {_children(model)}")
         found.update(fitting)
@@ -78,23 +84,26 @@ def select_targets(
         exclude: names of modules that are left alone with all they hold.
         trained: names of modules that are trained whole, left alone as well.
 
+    A layer that stands at several paths is one layer: any of its paths names it, and its first is the key.
+
     Raises:
         UsageError: where a name or the expression fits no linear layer.
     """
     exclude, trained = list(exclude), list(trained)
     layers = linear_layers(model)
     barred = [*resolve_modules(model, trained)]
+    places = find_paths(model)
     free = {
         path: layer
         for path, layer in layers.items()
-        if not any(path == head or path.startswith(head + ".") for head in barred)
-        and not any(is_within(path, name) for name in exclude)
+        if not any(place == head or place.startswith(head + ".") for head in barred for place in places[path])
+        and not any(is_within(place, name) for name in exclude for place in places[path])
     }
     if isinstance(targets, str):
         chosen = (
-            _body(model, free)
+            _body(model, free, places)
             if targets == ALL_LINEAR
-            else {path: layer for path, layer in free.items() if re.fullmatch(targets, path)}
+            else {path: own for path, own in free.items() if any(re.fullmatch(targets, at) for at in places[path])}
         )
         if not chosen:
             raise UsageError(
@@ -104,7 +113,7 @@ def select_targets(
         return chosen
     chosen = {}
     for name in targets:
-        fitting = {path: layer for path, layer in free.items() if is_named(path, name)}
+        fitting = {path: own for path, own in free.items() if any(is_named(at, name) for at in places[path])}
         if not fitting:
             raise UsageError(
                 f"target {name!r} names no linear layer that is not trained whole or excluded; "
@@ -137,14 +146,18 @@ def check_patterns(option: str, patterns: Mapping[str, object] | None, paths: It
             raise UsageError(f"{option}: {key!r} matches none of the {len(paths)} adapted layers, e.g. {paths[0]!r}")
 
 
-def _body(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, nn.Module]:
+def _body(
+    model: nn.Module, layers: dict[str, nn.Module], places: Mapping[str, tuple[str, ...]]
+) -> dict[str, nn.Module]:
     prefix = getattr(model, "base_model_prefix", "")
     head = getattr(model, "get_output_embeddings", lambda: None)()
     inside = prefix + "." if prefix and hasattr(model, prefix) else ""
     return {
         path: layer
         for path, layer in layers.items()
-        if path.startswith(inside) and getattr(layer, "base", layer) is not head
+        if any(place.startswith(inside) for place in places[path])
+        and layer is not head
+        and getattr(layer, "base", layer) is not head
     }
 
 

@@ -46,7 +46,7 @@ def test_a_layer_that_is_out_computes_with_its_base_and_gets_no_step(tower, shak
     assert torch.equal(model.wide(x), model.wide.base(x)) == ("wide" not in active)
     rule.after_step(1, 1000)
     run.go(1)
-    assert all(layer.enabled for layer in adapter.layers.values())
+    assert all(layer.running for layer in adapter.layers.values())
     for key, tensor in adapter.state().items():
         assert torch.equal(tensor, before[key]) == (key.split(".")[0] not in active)
 
@@ -62,8 +62,8 @@ def test_layers_of_a_block_come_in_together():
     rule.begin(adapter, None, 10, None)
     rule.before_step(0, 10)
     for block in range(5):
-        assert adapter.layers[f"layer.{block}.a"].enabled == adapter.layers[f"layer.{block}.b"].enabled
-    assert sum(layer.enabled for layer in adapter.layers.values()) in (2, 4)
+        assert adapter.layers[f"layer.{block}.a"].running == adapter.layers[f"layer.{block}.b"].running
+    assert sum(bool(layer.running) for layer in adapter.layers.values()) in (2, 4)
 
 
 class Deep(nn.Module):
@@ -104,9 +104,9 @@ def test_the_line_between_two_coto_runs_is_flatter_and_pruning_layers_hurts_less
         ends = (value() + other()) / 2
         losses = []
         for layer in one.layers.values():
-            layer.enabled = False
+            layer.switch(one.name, False)
             losses.append(value())
-            layer.enabled = True
+            layer.switch(one.name, True)
         pruned[name] = sum(losses) / len(losses) - value()
         a, b = ({key: tensor.clone() for key, tensor in run.state().items()} for run in (one, two))
         one.load_state({key: (a[key] + b[key]) / 2 for key in a})

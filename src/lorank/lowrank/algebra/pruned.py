@@ -26,7 +26,7 @@ from lorank.errors import UsageError
 from lorank.lowrank.algebra.sets import FactorSet
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Factors
-from lorank.lowrank.layer import replace_module
+from lorank.lowrank.module_tree import replace_module
 
 
 class Kept(NamedTuple):

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from lorank.errors import UsageError
 from lorank.lowrank.adapter import Adapter
 from lorank.lowrank.algebra.factors import folded, plain_lora
-from lorank.lowrank.attaching import install
 from lorank.lowrank.forms.form import Factors
 from lorank.lowrank.forms.lora import LoRA
+from lorank.lowrank.installing import prepare
+from lorank.lowrank.module_tree import unwrap_model
 from lorank.lowrank.settings import LayerPlan, Settings
 
 FactorSet = Mapping[str, Factors]
@@ -79,12 +80,13 @@ def attach_factors(
     most = max(ranks.values())
     settings = Settings("lora", "lora", "zero", "lora", most, None, seed=seed)
     plan = {path: LayerPlan(rank, float(rank)) for path, rank in ranks.items()}
-    adapter = install(model, settings, plan, heads or {}, name)
-    for path, form in adapter.forms.items():
+    prepared = prepare(unwrap_model(model), settings, plan, heads or {}, name)
+    for path, form in zip(plan, prepared.forms, strict=True):
         assert isinstance(form, LoRA)
         if ranks[path]:
             A, B, _ = folded(factors[path])
             form.set_factors(A, B)
+    adapter = prepared.put_on(Adapter)
     for path, tensors in (heads or {}).items():
         adapter.trained[path].load_state_dict(dict(tensors))
     return adapter

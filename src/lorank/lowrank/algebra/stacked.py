@@ -18,7 +18,8 @@ from lorank.lowrank.algebra.sets import FactorSet
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.factored import Factored
 from lorank.lowrank.forms.form import Factors, Site
-from lorank.lowrank.layer import Adapted, replace_module
+from lorank.lowrank.layer import Adapted
+from lorank.lowrank.module_tree import replace_module
 
 Gates = Callable[[str], Tensor]
 """path -> g: [k], or [batch, k] for gates of every input of a batch."""
@@ -87,7 +88,7 @@ def gated(model: nn.Module, factors: FactorSet, gates: Gates) -> Iterator[nn.Mod
         yield model
     finally:
         for path, layer in layers.items():
-            replace_module(model, path, layer.base)
+            replace_module(model, path, layer.give_back())
         for parameter in trainable:
             parameter.requires_grad_(True)
 

@@ -53,6 +53,7 @@ class CoTo(Rule):
     groups: Literal["block", "layer"] = "block"
     _members: dict[str, list[Adapted]] = field(default_factory=dict, init=False, repr=False)
     _seed: int = field(default=0, init=False, repr=False)
+    _name: str = field(default="", init=False, repr=False)
 
     optimizes = False
 
@@ -63,7 +64,7 @@ class CoTo(Rule):
             raise unknown_name("kind of group", self.groups, ("block", "layer"))
 
     def begin(self, adapter: Adapter, optimizer: torch.optim.Optimizer, steps: int, losses: Losses | None) -> None:
-        self._members, self._seed = {}, adapter.settings.seed
+        self._members, self._seed, self._name = {}, adapter.settings.seed, adapter.name
         for path, layer in adapter.layers.items():
             self._members.setdefault(block_of(path) if self.groups == "block" else path, []).append(layer)
 
@@ -87,9 +88,9 @@ class CoTo(Rule):
         chosen = self.active(step, steps)
         for name, layers in self._members.items():
             for layer in layers:
-                layer.enabled = name in chosen
+                layer.switch(self._name, name in chosen)
 
     def after_step(self, step: int, steps: int) -> None:
         for layers in self._members.values():
             for layer in layers:
-                layer.enabled = True
+                layer.switch(self._name, True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
-from lorank.lowrank.layer import replace_module
+from lorank.lowrank.module_tree import replace_module
 from lorank.serving.adapters.package import Package
 from lorank.serving.forward.loaded_adapter import LoadedAdapter
 from lorank.serving.forward.mixed import Layout, Tables

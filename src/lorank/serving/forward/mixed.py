@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms import Form
-from lorank.lowrank.layer import Adapted, replace_module
+from lorank.lowrank.layer import Adapted
+from lorank.lowrank.module_tree import replace_module
 from lorank.lowrank.product import compute_dtype
 from lorank.lowrank.targets import linear_layers
 from lorank.serving.forward.page_pool import PagePool

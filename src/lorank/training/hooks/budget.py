@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from lorank.errors import UsageError, unknown_name
 from lorank.files import write_text
 from lorank.lowrank import Adapter, LayerPlan, Settings
-from lorank.lowrank.attaching import make_sites
 from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, Timetable, make_budget, share_ranks_of
+from lorank.lowrank.installing import make_sites
 from lorank.lowrank.presets import preset
 from lorank.lowrank.scaling import default_alpha
 from lorank.lowrank.starts import Statistics
