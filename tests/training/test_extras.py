@@ -14,8 +14,9 @@ from lorank.ranking.losses import loss, requirements_of
 from lorank.ranking.losses.core.registry import LOSSES
 from lorank.ranking.scorers import CrossEncoder, FeatureRanker
 from lorank.training import OptimizerSettings, Recipe, fit
+from lorank.training.beginning import Beginning
 from lorank.training.lists.lists import CandidateLists
-from lorank.training.lists.loss_inputs import extras_for, remember_beginning
+from lorank.training.lists.loss_inputs import extras_for, set_reference
 from lorank.training.settings import AdapterSettings, LossSettings
 from lorank.training.weights import AdapterWeights, WholeWeights
 
@@ -87,7 +88,7 @@ def start(rows, name):
 def test_the_reference_is_the_ranker_as_it_was_head_included(rows, name):
     ranker, weights = start(rows, name)
     trained = [p for group in weights.parameter_groups() for p in group["params"]]
-    remember_beginning(ranker, trained, weights.adapter, loss("finest"))
+    set_reference(ranker, Beginning(trained, weights.adapter), loss("finest"))
     inputs, lists = ranker.prepare([], rows.documents), lists_of(rows)
     batch = lists.collate(lists.epoch(0)[:4])
     before = ranker.forward(inputs, batch.queries, batch.documents, batch.mask).detach()

@@ -18,9 +18,10 @@ def evaluate(
     groups: Annotated[
         str,
         typer.Option(
-            help="none, or relevant: queries that share relevant documents are resampled and tested together."
+            help="relevant: queries that share relevant documents are resampled and tested together; none: each query "
+            "counts as independent."
         ),
-    ] = "none",
+    ] = "relevant",
     unknown: Annotated[str, typer.Option(help="A run's queries without judgments: error, or ignore.")] = "error",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Also write results.json into this run folder.")] = None,
@@ -32,7 +33,7 @@ def evaluate(
 
         lorank evaluate --data pydocs --run bm25.run --run tuned.run
 
-        lorank evaluate --data pydocs --run bm25.run --run tuned.run --groups relevant
+        lorank evaluate --data pydocs --run bm25.run --run tuned.run --groups none
 
         lorank evaluate --qrels qrels.txt --run a.run --run b.run --measures "nDCG@10 AP(rel=2)" --json
     """
@@ -50,7 +51,6 @@ def evaluate(
         index.check_data(data, "--data")
     from lorank.data import read_qrels, read_run
     from lorank.data.files import write_text
-    from lorank.ranking.metrics.groups import tied_by_relevant
     from lorank.ranking.metrics.measures import parse_measure
     from lorank.ranking.metrics.table import to_markdown
 
@@ -60,14 +60,13 @@ def evaluate(
     judgments = lorank.load(data).split(split).qrels if data else read_qrels(qrels)
     names = _names(run)
     runs = {name: read_run(path) for name, path in zip(names, run, strict=True)}
-    tied = tied_by_relevant(judgments) if groups == "relevant" else None
     judged = lorank.evaluate(
         runs,
         judgments,
         measures=wanted,
         seed=seed,
         unknown=unknown,
-        groups=tied,
+        groups="auto" if groups == "relevant" else None,
         collection=data or str(qrels),
         split=split,
     )

@@ -189,12 +189,10 @@ def train(
         return
     best = max(value for _, value in tuned.mix.curve)
     start = next((value for g, value in tuned.mix.curve if g == 0), None)
-    gain = (
-        ""
-        if start is None
-        else (f" (first stage alone {start:.4f}); the weight of the learned score is {tuned.mix.weight:.3g}")
-    )
-    console.print(f"dev nDCG@10 {best:.4f}{gain}")
+    before = "" if start is None else f" (first stage alone {start:.4f})"
+    console.print(f"dev nDCG@10 {best:.4f}{before}; mix weight {tuned.mix.relative_weight:.3g} of the learned score")
+    for gain in tuned.gain:
+        console.print(gain["sentence"], soft_wrap=True)
     print(Path(plan.out) / "model")
 
 

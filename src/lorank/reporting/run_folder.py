@@ -24,11 +24,13 @@ class Part(BaseModel):
 
 
 class AdaptedLayer(Part):
-    """One adapted weight: its dotted ``path``, its ``rank`` and its ``shape`` [out, in]."""
+    """One adapted weight: its dotted ``path``, its ``rank``, its ``shape`` [out, in], norms of update and weight."""
 
     path: str
     rank: NonNegativeInt
     shape: list[NonNegativeInt] = []
+    update_norm: float | None = None
+    weight_norm: float | None = None
 
 
 class AdapterCard(Part):
@@ -40,6 +42,7 @@ class AdapterCard(Part):
     trained_parameters: NonNegativeInt | None = None
     total_parameters: NonNegativeInt | None = None
     bytes: NonNegativeInt | None = None
+    moved: float | None = None
     layers: list[AdaptedLayer] = []
 
 
@@ -61,6 +64,22 @@ class Mix(Part):
     dev_curve: list[tuple[float, float]] = []
 
 
+class GainCard(Part):
+    """What training gained on one split over the untuned base in the same mix, in numbers and as a sentence."""
+
+    split: str
+    queries: NonNegativeInt | None = None
+    groups: NonNegativeInt | None = None
+    first_stage: float | None = None
+    untuned: float | None = None
+    tuned: float | None = None
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    p: float | None = None
+    outcome: str = ""
+    sentence: str = ""
+
+
 class RunCard(Part):
     """Everything needed to run it again; every part may be absent."""
 
@@ -74,6 +93,7 @@ class RunCard(Part):
     collection: CollectionCard | None = None
     packages: dict[str, str] = {}
     mix: Mix | None = None
+    gain: list[GainCard] = []
 
 
 class TrainingStep(Part):

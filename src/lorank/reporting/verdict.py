@@ -60,15 +60,18 @@ def comparisons_of(evaluation: Evaluation, system: str, measure: str) -> list[Co
 def verdict(evaluation: Evaluation) -> Verdict | None:
     """Return what the evaluation says of the last rung of its ladder, on its first measure.
 
-    The last rung is held against the strongest other system; where that pair was not tested, against the
-    strongest one that was, and the sentence says so. None where there is no system or no measure.
+    A tuned ranker is held against its untuned base, for only that difference is what training gained. Any other last
+    rung is held against the strongest other system; where that pair was not tested, against the strongest one that
+    was, and the sentence says so. None where there is no system or no measure.
     """
     if not evaluation.systems or not evaluation.measures:
         return None
     measure, system = evaluation.measures[0], list(evaluation.systems)[-1]
     mean = {name: result.mean[measure] for name, result in evaluation.systems.items()}
     others = sorted((name for name in mean if name != system and known(mean[name])), key=mean.__getitem__)
-    where = f"the {evaluation.queries} {evaluation.split} queries of {evaluation.collection}"
+    groups = evaluation.settings.get("groups")
+    counted = f"{evaluation.queries} {evaluation.split} queries"
+    where = f"the {counted}{'' if groups is None else f' ({groups} independent groups)'} of {evaluation.collection}"
     if not others:
         text = f"{system} reaches {measure} {decimal(mean[system])} on {where}; there is nothing to compare it with."
         return Verdict(text, "alone", system, None, measure)
@@ -79,8 +82,34 @@ def verdict(evaluation: Evaluation) -> Verdict | None:
             f"{decimal(mean[strongest])}; no paired test was made, so neither is shown to be better."
         )
         return Verdict(text, "untested", system, strongest, measure)
+    untuned = _untuned_pair(evaluation, system, tested)
+    if untuned is not None:
+        return Verdict(_gain_sentence(untuned, mean, where), outcome(untuned), system, untuned.baseline, measure)
     pair = max(tested, key=lambda c: mean[c.baseline])
     return Verdict(_sentence(pair, mean, where, strongest), outcome(pair), system, pair.baseline, measure)
+
+
+def _untuned_pair(evaluation: Evaluation, system: str, tested: list[Comparison]) -> Comparison | None:
+    """Return the comparison of a tuned system with the untuned base, where the ladder has both."""
+    if evaluation.systems[system].role != "tuned":
+        return None
+    return next((c for c in tested if evaluation.systems[c.baseline].role == "untuned"), None)
+
+
+def _gain_sentence(pair: Comparison, mean: dict[str, float], where: str) -> str:
+    found = outcome(pair)
+    said = {
+        "better": "training gained",
+        "worse": "training lost",
+        "tie": "training gained nothing that can be told from chance",
+        "untested": "the gain of training is not tested",
+    }[found if pair.difference else "tie"]
+    numbers = (
+        f"{pair.measure} {decimal(mean[pair.system])} against {decimal(mean[pair.baseline])} of the untuned base in "
+        f"the same mix, difference {signed(pair.difference)} {interval(pair.interval, sign=True)}"
+    )
+    test = f"Holm-corrected {p_clause(pair.p_holm)}" if known(pair.p_holm) else "no p-value is defined"
+    return f"On {where}, {said}: {numbers}, {test}."
 
 
 def _sentence(pair: Comparison, mean: dict[str, float], where: str, strongest: str) -> str:

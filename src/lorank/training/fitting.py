@@ -2,28 +2,29 @@
 
 1. first-stage candidates for the training and dev queries; 2. texts are prepared once; 3. the adapter is
 attached, after a calibration pass where its start reads one; 4. the loop runs, dev nDCG@10 deciding which weights
-are kept; 5. dev decides how much of the learned score is added to the first stage's; 6. the model folder is written
-and re-opened.
+are kept; 5. dev decides how much of the learned score is added to the first stage's, for the tuned ranker and for the
+untuned base; where training gained nothing on dev, the untuned base is kept; 6. first stage, untuned base and tuned
+ranker are judged on test, where there is one; 7. the model folder is written and re-opened.
 """
 
+import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from lorank.data.collection import Collection
+from lorank.data.files import write_text
 from lorank.data.folds import hold_out_dev
 from lorank.errors import UsageError
 from lorank.lowrank.budgets.core.settle import settle
 from lorank.progress import StageCallback
-from lorank.ranking.consensus.fusion import standardise_run
-from lorank.ranking.metrics.measures import mean_of
+from lorank.ranking.metrics.evaluation import Evaluation
 from lorank.ranking.scorers.features.trees import TreeRanker
 from lorank.ranking.scorers.ranker import TrainableRanker
-from lorank.ranking.types import Qrels
+from lorank.training.dev import DevMeasure
+from lorank.training.gain import Gain, as_record, gain_of, judge_dev, judge_test
 from lorank.training.hooks.hook import Hook, Progress
 from lorank.training.lists.candidates import Candidates
 from lorank.training.loop.loop import MAIN_MEASURE, Outcome, train
@@ -32,8 +33,8 @@ from lorank.training.plan import Plan, build_plan, resolve_recipe
 from lorank.training.record import write_record
 from lorank.training.self_fitting import check_unused_settings, fit_by_own_objective
 from lorank.training.settings import AdapterSettings, Recipe
-from lorank.tuned.mix import ALONE, Mix, choose_mix
-from lorank.tuned.ranker import Learned, TunedRanker, learned_run
+from lorank.tuned.mix import Mix
+from lorank.tuned.ranker import Learned, TunedRanker
 
 
 def fit(
@@ -78,23 +79,42 @@ def fit(
     recipe, budget = resolve_recipe(ranker, data, recipe)
     out = _run_folder(Path(out), resume, overwrite)
     plan = build_plan(ranker, data, recipe, budget, out, candidates, on_progress)
-    dev = _DevMeasure(Learned(ranker, plan.weights.adapter), data, plan.found, plan.recipe)
+    dev = DevMeasure(Learned(ranker, plan.weights.adapter), data, plan.found, plan.recipe)
     outcome = train(plan.session(out, dev, hooks), on_progress=partial(_report_step, on_progress), resume=resume)
     if plan.budget is not None:
         settle(plan.weights.adapter)
-    mix = dev.choose(on_progress)
-    return _write(ranker, plan, outcome, mix, out, command)
+    result = dev.choose(partial(on_progress, "score dev"))
+    if not plan.has_untuned:
+        return _write(plan, outcome, result.mix, None, None, out, command)
+    with plan.beginning.restored():
+        untuned = dev.choose(partial(on_progress, "score dev with the untuned base"), ranker)
+    gain = judge_dev(data, plan.found, untuned, result, recipe.seed)
+    trained = gain.difference > 0
+    if not trained:
+        plan.go_back()
+        outcome.best_step, result = 0, untuned
+    judged = judge_test(plan, untuned.mix, result.mix, trained, on_progress)
+    return _write(plan, outcome, result.mix, gain, judged, out, command)
 
 
 def _write(
-    ranker: TrainableRanker, plan: Plan, outcome: Outcome, mix: Mix, out: Path, command: str | None
+    plan: Plan,
+    outcome: Outcome,
+    mix: Mix,
+    gain: Gain | None,
+    judged: Evaluation | None,
+    out: Path,
+    command: str | None,
 ) -> TunedRanker:
-    """Return the tuned ranker, with its model folder, card and record written under ``out``."""
-    found, adapter = plan.found, plan.weights.adapter
-    tuned = TunedRanker(ranker, adapter, found.first_stage if mix.first_stage else None, mix)
+    """Return the tuned ranker, with its model folder, card, record and judgement written under ``out``."""
+    gains = [each for each in (gain, None if judged is None else gain_of(judged)) if each is not None]
+    first_stage = plan.found.first_stage if mix.first_stage else None
+    tuned = TunedRanker(plan.ranker, plan.weights.adapter, first_stage, mix, [as_record(each) for each in gains])
     tuned.save(out / "model")
-    write_model_card(out / "model", plan.recipe, plan.data, ranker, mix, found.source)
-    write_record(out, plan.recipe, plan.data, ranker, plan.weights, outcome, mix, found, command)
+    write_model_card(out / "model", plan.recipe, plan.data, plan.ranker, mix, plan.found.source, gains)
+    write_record(out, plan, outcome, mix, gains, command)
+    if judged is not None:
+        write_text(out / "results.json", json.dumps(judged.to_dict(), indent=1) + "\n")
     return tuned
 
 
@@ -134,50 +154,6 @@ def _run_folder(out: Path, resume: bool, overwrite: bool) -> Path:
 def _report_step(on_progress: StageCallback, progress: Progress) -> None:
     dev = "" if progress.dev is None else f" · dev {progress.dev[MAIN_MEASURE]:.3f}"
     on_progress(f"train · loss {progress.loss:.3f}{dev}", progress.step, progress.steps)
-
-
-@dataclass
-class _DevMeasure:
-    """Dev nDCG@10 of the best mix over a sample of dev queries during training, and over all at the end."""
-
-    ranker: Learned
-    data: Collection
-    found: Candidates
-    recipe: Recipe
-
-    def __call__(self) -> dict[str, float]:
-        settings = self.recipe.training
-        queries = _sample(list(self.data.dev.queries), settings.evaluation_queries, self.recipe.seed)
-        mix, alone = self._best(queries, settings.evaluation_depth, None)
-        return {MAIN_MEASURE: max(value for _, value in mix.curve), f"{MAIN_MEASURE} alone": alone}
-
-    def choose(self, on_progress: StageCallback) -> Mix:
-        """Return the mix that serves all dev queries best."""
-        return self._best(list(self.data.dev.queries), None, partial(on_progress, "score dev"))[0]
-
-    def _best(
-        self, queries: list[str], depth: int | None, on_progress: Callable[[int, int], None] | None
-    ) -> tuple[Mix, float]:
-        run = {q: _top(self.found.dev[q], depth) for q in queries if self.found.dev.get(q)}
-        texts = {q: self.data.dev.queries[q] for q in run}
-        qrels: Qrels = {q: self.data.dev.qrels.get(q, {}) for q in queries}
-        learned = learned_run(self.ranker, self.data, texts, run, on_progress)
-        alone = mean_of(learned, qrels, MAIN_MEASURE)
-        if not self.found.offset:
-            return replace(ALONE, curve=[(float("inf"), alone)]), alone
-        measure = partial(mean_of, qrels=qrels, measure=MAIN_MEASURE)
-        return choose_mix(standardise_run(run), learned, self.recipe.offset.grid, measure), alone
-
-
-def _sample(queries: list[str], count: int | None, seed: int) -> list[str]:
-    if count is None or count >= len(queries):
-        return queries
-    chosen = np.random.default_rng([seed, 2]).choice(len(queries), count, replace=False)
-    return [queries[i] for i in sorted(chosen)]
-
-
-def _top(row: dict[str, float], depth: int | None) -> dict[str, float]:
-    return dict(sorted(row.items(), key=lambda item: (item[1], item[0]), reverse=True)[:depth])
 
 
 __all__ = ["Outcome", "fit"]

@@ -5,6 +5,7 @@ score means and how to use the folder.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lorank import __version__
 from lorank.data.collection import Collection
 from lorank.data.files import write_text
 from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.training.gain import Gain
 from lorank.training.loop.loop import MAIN_MEASURE
 from lorank.training.settings import Recipe
 from lorank.tuned.mix import Mix
@@ -27,7 +29,7 @@ lorank rank --ranker {folder} --query "..." --documents documents.jsonl --top 3
 lorank rerank --ranker {folder} --data {collection} --run first-stage.run --out tuned.run
 ```
 ```python
-from lorank.training import load_ranker
+from lorank import load_ranker
 
 load_ranker("{folder}").rank("a query", ["a document", "another"], top=1)
 ```
@@ -37,8 +39,8 @@ The learned score is a {scale}, {mix} It orders the documents of one query; it i
 suggested.
 
 ## How it was judged
-Dev chose the steps and the mix: {measure} {dev:.4f} on {queries} dev queries{before}. Dev values are optimistic;
-judge on test with `lorank evaluate`.
+Dev chose the steps and the mix: {measure} {dev:.4f} on {queries} dev queries{before}. Dev values are optimistic.
+{gains}
 """
 
 ROWS_TEXT = """
@@ -51,7 +53,7 @@ ROWS_TEXT = """
 lorank rerank --ranker {folder} --data {collection} --out tuned.run
 ```
 ```python
-from lorank.training import load_ranker
+from lorank import load_ranker
 
 load_ranker("{folder}").score("", rows)      # rows: float [documents, {features}], the whole list of one query
 ```
@@ -65,12 +67,21 @@ with `lorank evaluate`.
 """
 
 
-def model_card(folder: Path, recipe: Recipe, data: Collection, ranker: TrainableRanker, mix: Mix, source: str) -> str:
+def model_card(
+    folder: Path,
+    recipe: Recipe,
+    data: Collection,
+    ranker: TrainableRanker,
+    mix: Mix,
+    source: str,
+    gains: Sequence[Gain] = (),
+) -> str:
     """Return the card of the tuned ranker in ``folder``; ``source`` names the first stage."""
     curve = dict(mix.curve)
     best, start = max(curve.values()), curve.get(0.0)
     mixed = (
-        f"added with weight {mix.weight:.3g} to the standardised score of the first stage ({source})."
+        f"added with weight {mix.relative_weight:.3g}, in units of its spread, to the standardised score of the first "
+        f"stage ({source})."
         if mix.first_stage
         else "which stands alone."
     )
@@ -90,6 +101,7 @@ def model_card(folder: Path, recipe: Recipe, data: Collection, ranker: Trainable
         dev=best,
         queries=len(data.dev),
         before="" if start is None else f" (first stage alone {start:.4f})",
+        gains="\n".join(f"- {gain.describe()}" for gain in gains) or "Judge on test with `lorank evaluate`.",
     )
     return f"---\n{front_matter(recipe, data, ranker, best)}---\n{text}"
 
@@ -118,10 +130,16 @@ def _yaml(data: Collection, dev: float, tags: list[str], base: str | None) -> st
 
 
 def write_model_card(
-    folder: Path, recipe: Recipe, data: Collection, ranker: TrainableRanker, mix: Mix, source: str
+    folder: Path,
+    recipe: Recipe,
+    data: Collection,
+    ranker: TrainableRanker,
+    mix: Mix,
+    source: str,
+    gains: Sequence[Gain] = (),
 ) -> None:
     """Write ``folder``/README.md."""
-    write_text(folder / "README.md", model_card(folder, recipe, data, ranker, mix, source))
+    write_text(folder / "README.md", model_card(folder, recipe, data, ranker, mix, source, gains))
 
 
 def write_rows_card(folder: Path, data: Collection, ranker: Any, model: str, dev: float) -> None:

@@ -24,6 +24,7 @@ from lorank.ranking.losses import requirements_of
 from lorank.ranking.scorers.features import FeatureRanker
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Run
+from lorank.training.beginning import Beginning
 from lorank.training.hooks.budget import (
     JOURNAL,
     Budgeting,
@@ -38,10 +39,18 @@ from lorank.training.lists.calibration_pass import calibrate
 from lorank.training.lists.candidates import Candidates, find_candidates
 from lorank.training.lists.list_loss import Loss
 from lorank.training.lists.lists import CandidateLists
-from lorank.training.lists.loss_inputs import reference_run, remember_beginning
+from lorank.training.lists.loss_inputs import reference_run, set_reference
 from lorank.training.loop.session import MakeOptimizer, Session, adamw
 from lorank.training.settings import ListSettings, OptimizerSettings, Recipe
-from lorank.training.weights import WHOLE, AdapterWeights, WholeWeights, new_modules, resolved, trained_weights
+from lorank.training.weights import (
+    WHOLE,
+    AdapterWeights,
+    WholeWeights,
+    new_modules,
+    resolved,
+    starts_from_nothing,
+    trained_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,8 @@ class Plan:
     """A run before its first step.
 
     ``inputs`` are the texts as the ranker prepared them; ``held_out`` are lists that are never trained on; ``budget``
-    moves ranks during the run and ``rule`` steps the factors, None where ranks stay and AdamW steps.
+    moves ranks during the run and ``rule`` steps the factors, None where ranks stay and AdamW steps; ``beginning`` is
+    the ranker before training.
     """
 
     ranker: TrainableRanker
@@ -63,6 +73,7 @@ class Plan:
     weights: AdapterWeights | WholeWeights
     budget: Budgeting | None
     rule: Stepping | None
+    beginning: Beginning
 
     @property
     def settings(self) -> OptimizerSettings:
@@ -73,6 +84,16 @@ class Plan:
     def make_optimizer(self) -> MakeOptimizer:
         """The rule's optimizer, or AdamW."""
         return self.rule.make_optimizer if self.rule else adamw
+
+    @property
+    def has_untuned(self) -> bool:
+        """Whether the ranker could rank before training: one that starts from nothing could not."""
+        return not starts_from_nothing(self.ranker)
+
+    def go_back(self) -> None:
+        """Make the ranker what it was before training."""
+        self.weights.restart()
+        self.beginning.put_back()
 
     def session(self, folder: Path, evaluate: Callable[[], dict[str, float]], more: Sequence[Hook] = ()) -> Session:
         """Return what the loop trains, with ``more`` hooks behind the plan's own."""
@@ -138,10 +159,11 @@ def build_plan(
     statistics = _statistics(ranker, inputs, lists, loss, recipe, layers, statistics_of_budget(budget), on_progress)
     ranks = shared_ranks(budget, recipe.budget, recipe.adapter, ranker.module, layers, statistics)
     weights = trained_weights(ranker, recipe.adapter, recipe.seed, recipe.training.head_lr, statistics, ranks)
-    remember_beginning(ranker, [p for g in weights.parameter_groups() for p in g["params"]], weights.adapter, loss)
+    beginning = Beginning([p for g in weights.parameter_groups() for p in g["params"]], weights.adapter)
+    set_reference(ranker, beginning, loss)
     moving = budgeting(budget, recipe.budget, weights.adapter, out / JOURNAL, recipe.seed)
     steps_by = stepping(recipe.rule, weights.adapter, recipe.adapter.name)
-    return Plan(ranker, recipe, data, found, lists, held_out, inputs, loss, weights, moving, steps_by)
+    return Plan(ranker, recipe, data, found, lists, held_out, inputs, loss, weights, moving, steps_by, beginning)
 
 
 def _training_rows(data: Collection) -> np.ndarray:

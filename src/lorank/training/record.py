@@ -1,9 +1,11 @@
 """run.json: everything needed to understand a run and to run it again."""
 
 import json
+import math
 import os
 import platform
 import time
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ import torch
 from lorank import __version__
 from lorank.data.collection import Collection
 from lorank.data.files import write_text
+from lorank.lowrank import Adapter
 from lorank.ranking.scorers.ranker import TrainableRanker
-from lorank.training.lists.candidates import Candidates
+from lorank.training.gain import Gain, as_record
 from lorank.training.loop.run_state import Outcome
+from lorank.training.plan import Plan
 from lorank.training.settings import Recipe, as_plain
 from lorank.training.weights import AdapterWeights, WholeWeights
 from lorank.tuned.mix import Mix
@@ -23,32 +27,25 @@ from lorank.tuned.mix import Mix
 PACKAGES = ("torch", "transformers", "safetensors", "accelerate", "bm25s", "ir-measures", "numpy", "scipy")
 
 
-def write_record(
-    out: Path,
-    recipe: Recipe,
-    data: Collection,
-    ranker: TrainableRanker,
-    weights: AdapterWeights | WholeWeights,
-    outcome: Outcome,
-    mix: Mix,
-    found: Candidates,
-    command: str | None,
-) -> None:
+def write_record(out: Path, plan: Plan, outcome: Outcome, mix: Mix, gains: Sequence[Gain], command: str | None) -> None:
     """Write ``out/run.json``."""
+    ranker, recipe = plan.ranker, plan.recipe
     record = {
-        **_circumstances(data, recipe.seed, command),
+        **_circumstances(plan.data, recipe.seed, command),
         "settings": {"ranker": {"kind": ranker.kind, "base": ranker.base, **ranker.options()}, **as_plain(recipe)},
-        "adapter": adapter_record(ranker, weights, recipe, out / "model"),
+        "adapter": adapter_record(ranker, plan.weights, recipe, out / "model"),
         "outcome": {
             "steps": outcome.steps,
             "best_step": outcome.best_step,
             "train_seconds": outcome.seconds,
             "stopped_early": outcome.stopped_early,
         },
+        "gain": [as_record(gain) for gain in gains],
         "mix": {
-            "first_stage": found.source,
+            "first_stage": plan.found.source,
             "first_stage_weight": mix.first_stage,
             "weight": mix.weight,
+            "relative_weight": "inf" if math.isinf(mix.relative_weight) else mix.relative_weight,
             "dev_curve": [["inf" if g == float("inf") else g, value] for g, value in mix.curve],
         },
     }
@@ -115,11 +112,38 @@ def adapter_record(
         "bytes": folder_bytes(folder),
     }
     if weights.adapter is not None:
+        norms = update_norms(weights.adapter)
         record["layers"] = [
-            {"path": path, "rank": form.rank, "shape": [form.out_features, form.in_features]}
+            {"path": path, "rank": form.rank, "shape": [form.out_features, form.in_features], **norms.get(path, {})}
             for path, form in weights.adapter.forms.items()
         ]
+        record["moved"] = relative_movement(norms)
     return record
+
+
+@torch.no_grad()
+def update_norms(adapter: Adapter) -> dict[str, dict[str, float]]:
+    """Return the Frobenius norms of each layer's update and weight, where one matrix stands for the update."""
+    if not adapter.mergeable:
+        return {}
+    adapter.unmerge()
+    norms = {}
+    for path, layer in adapter.layers.items():
+        update, weight = layer.delta(), layer.frozen.weight
+        norms[path] = {"update_norm": float(update.norm()), "weight_norm": float(weight.float().norm())}
+    return norms
+
+
+def relative_movement(norms: Mapping[str, Mapping[str, float]]) -> float | None:
+    """Return how far the adapted layers moved together, sqrt(sum |dW|^2 / sum |W|^2); None where it is not known.
+
+    >>> round(relative_movement({"a": {"update_norm": 3.0, "weight_norm": 30.0}}), 3)
+    0.1
+    """
+    if not norms:
+        return None
+    squares = [sum(each[key] ** 2 for each in norms.values()) for key in ("update_norm", "weight_norm")]
+    return math.sqrt(squares[0] / squares[1]) if squares[1] > 0 else None
 
 
 def folder_bytes(folder: Path) -> int:

@@ -127,7 +127,11 @@ class OffsetSettings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training run: adapter, budget, rule, loss, lists, loop, first stage and seed."""
+    """A whole training run: adapter, budget, rule, loss, lists, loop, first stage and seed.
+
+    With ``judge_test`` the first stage, the untuned base and the tuned ranker are judged on the test split at the
+    end, where the collection has one; nothing is chosen by it.
+    """
 
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
     budget: BudgetSettings = field(default_factory=BudgetSettings)
@@ -137,6 +141,7 @@ class Recipe:
     training: OptimizerSettings = field(default_factory=OptimizerSettings)
     offset: OffsetSettings = field(default_factory=OffsetSettings)
     seed: int = 0
+    judge_test: bool = True
 
 
 def as_plain(settings: Any) -> dict[str, Any]:

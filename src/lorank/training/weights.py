@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -54,7 +55,8 @@ class AdapterWeights:
         ranks: Mapping[str, int] | None = None,
     ) -> None:
         self.ranker, self.head_lr, self.base_dropout = ranker, head_lr, settings.base_dropout
-        self.adapter = lowrank.attach(
+        self._attach = partial(
+            lowrank.attach,
             ranker.module,
             settings.name,
             rank=settings.rank,
@@ -71,6 +73,12 @@ class AdapterWeights:
             ranks=ranks,
             alphas=_alphas(settings, ranks),
         )
+        self.adapter = self._attach()
+
+    def restart(self) -> None:
+        """Attach the adapter anew, as it was before the first step; modules trained whole keep their values."""
+        self.adapter.detach()
+        self.adapter = self._attach()
 
     def set_training_mode(self) -> None:
         """Put the updates in training mode, and the base too where its dropout is kept."""
@@ -133,6 +141,9 @@ class WholeWeights:
             for name, parameter in self._trained().items():
                 parameter.copy_(state[name])
 
+    def restart(self) -> None:
+        """Do nothing: whole weights are put back by what remembers them."""
+
     def _trained(self) -> dict[str, nn.Parameter]:
         return {n: p for n, p in self.ranker.module.named_parameters() if p.requires_grad}
 
@@ -149,6 +160,9 @@ def trained_weights(
 
     ``statistics`` by layer path are for starts that read them, ``ranks`` by layer path come from a budget.
     """
+    for module in ranker.module.modules():
+        if isinstance(module, lowrank.Adapted):
+            module.unmerge()
     if settings.name in WHOLE:
         return WholeWeights(ranker, settings, head_lr)
     return AdapterWeights(ranker, settings, seed, head_lr, statistics, ranks)

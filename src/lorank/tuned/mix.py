@@ -11,6 +11,7 @@ this way never falls below it on dev.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,15 @@ class Mix:
     weight: float
     curve: list[tuple[float, float]] = field(default_factory=list)
 
+    @property
+    def relative_weight(self) -> float:
+        """The chosen g, the weight in units of the learned score's spread: 0 is the first stage alone, inf the ranker.
+
+        >>> Mix(1.0, 4.0, [(0.0, 0.5), (2.0, 0.7), (3.0, 0.7)]).relative_weight
+        2.0
+        """
+        return max(self.curve, key=lambda point: point[1])[0] if self.curve else math.inf
+
     def apply(self, first_stage: np.ndarray | None, learned: np.ndarray) -> np.ndarray:
         """Return a z + w c; ``first_stage`` may be None only where a is 0.
 
@@ -37,6 +47,21 @@ class Mix:
 
 ALONE = Mix(first_stage=0.0, weight=1.0)
 """The learned score as it is: what a ranker without a first stage uses."""
+
+
+def mix_as_json(mix: Mix) -> dict[str, Any]:
+    """Return a mix as JSON data; an infinite g is the string "inf", for JSON has no infinity.
+
+    >>> mix_as_json(Mix(0.0, 1.0, [(math.inf, 0.5)]))
+    {'first_stage': 0.0, 'weight': 1.0, 'curve': [['inf', 0.5]]}
+    """
+    curve = [["inf" if math.isinf(g) else g, value] for g, value in mix.curve]
+    return {"first_stage": mix.first_stage, "weight": mix.weight, "curve": curve}
+
+
+def mix_from_json(data: Mapping[str, Any]) -> Mix:
+    """Return the mix that ``mix_as_json`` described; folders of 0.1 wrote a bare Infinity, which is read too."""
+    return Mix(data["first_stage"], data["weight"], [(float(g), float(value)) for g, value in data.get("curve", [])])
 
 
 def spread(run: Run) -> float:

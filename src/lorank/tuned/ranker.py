@@ -11,8 +11,9 @@ Where none is (``score``, ``rank``: texts only), the folder's own statistics ser
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from lorank.ranking.scorers.features.trees import TreeRanker
 from lorank.ranking.scorers.ranker import Documents, Ranker, TrainableRanker
 from lorank.ranking.types import Run
 from lorank.tuned.first_stage import FirstStage
-from lorank.tuned.mix import ALONE, Mix, mixed_run
+from lorank.tuned.mix import ALONE, Mix, mix_as_json, mix_from_json, mixed_run
 from lorank.tuned.probe import Probe
 
 
@@ -74,6 +75,8 @@ class TunedRanker(Ranker):
     adapter: Adapter | None = None
     first_stage: FirstStage | None = None
     mix: Mix = ALONE
+    gain: list[dict[str, Any]] = field(default_factory=list)
+    """What training gained on dev and test over the untuned base, as `lorank.training.gain` records it."""
 
     @property
     def learned(self) -> Learned:
@@ -86,9 +89,21 @@ class TunedRanker(Ranker):
         Raises UsageError for rankers that are no cross-encoders, and for paths that are not to be had here.
         """
         self.check_paths(path)
-        if self.adapter is not None:
-            self.adapter.merge()
+        self.merge()
         self.ranker.run_on(path)
+
+    def merge(self) -> None:
+        """Write the update into the weights, where one matrix stands for it; scoring is then as fast as the base's.
+
+        Scoring does this at its first call and leaves it so. `unmerge` puts the base's own weights back, bit by bit.
+        """
+        if self.adapter is not None and self.adapter.mergeable and not self.adapter.merged:
+            self.adapter.merge()
+
+    def unmerge(self) -> None:
+        """Put the base's own weights back, so that the adapter can be trained, saved or combined."""
+        if self.adapter is not None:
+            self.adapter.unmerge()
 
     def check_paths(self, path: str) -> None:
         """Raise UsageError where this ranker has no choice of paths."""
@@ -103,6 +118,7 @@ class TunedRanker(Ranker):
         on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
         """Return the mixed scores; the first-stage score comes from the folder's own statistics."""
+        self.merge()
         offset = None
         if self.mix.first_stage != 0.0 and self.first_stage is not None:
             offset = self.first_stage.score_pairs(queries, documents, pairs)
@@ -113,6 +129,7 @@ class TunedRanker(Ranker):
 
     def save(self, folder: str | Path) -> None:
         """Write the folder in one step, re-open what was written, and compare it."""
+        self.unmerge()
         with replaced_folder(Path(folder)) as partial:
             if self.adapter is None:
                 self.ranker.save(partial / "model")
@@ -129,13 +146,14 @@ class TunedRanker(Ranker):
                 "kind": self.ranker.kind,
                 "base": None if self.adapter is None else self.ranker.base,
                 "options": {} if self.adapter is None else self.ranker.options(),
-                "mix": asdict(self.mix),
+                "mix": mix_as_json(self.mix),
+                "gain": self.gain,
                 "scale": "logit",
             }
             imports = self._modules_of_plugins()
             if imports:
                 description["imports"] = imports
-            (partial / CARD).write_text(json.dumps(description, indent=1) + "\n")
+            (partial / CARD).write_text(json.dumps(description, indent=1, allow_nan=False) + "\n")
             add_manifest(partial)
 
     def _modules_of_plugins(self) -> dict[str, str]:
@@ -168,8 +186,7 @@ class TunedRanker(Ranker):
             adapter = lowrank.load(ranker.module, home / "adapter")
             ranker.reference = adapter.disabled
         first_stage = FirstStage.load(home / "first_stage") if (home / "first_stage").is_dir() else None
-        curve = [tuple(point) for point in description["mix"]["curve"]]
-        return cls(ranker, adapter, first_stage, Mix(**{**description["mix"], "curve": curve}))
+        return cls(ranker, adapter, first_stage, mix_from_json(description["mix"]), description.get("gain", []))
 
 
 def tuned_folder(folder: Path) -> Path:

@@ -104,6 +104,7 @@ def _fresh(out: str | Path) -> Path:
 def _adapter_of(tuned: TunedRanker) -> Adapter:
     if tuned.adapter is None:
         raise UsageError("this ranker was trained whole and has no adapter")
+    tuned.unmerge()
     return tuned.adapter
 
 

@@ -12,7 +12,7 @@ from lorank.ranking.in_memory import is_frame, read_qrels_in_memory, read_run_in
 from lorank.ranking.metrics.ceiling import ndcg_ceiling, recall_ceiling
 from lorank.ranking.metrics.compare import PAIRS, TIE, Design, compare_systems
 from lorank.ranking.metrics.evaluation import Evaluation, SystemResult
-from lorank.ranking.metrics.groups import Groups, grouped_bootstrap_means, membership
+from lorank.ranking.metrics.groups import Groups, grouped_bootstrap_means, membership, tied_by_relevant
 from lorank.ranking.metrics.intervals import INTERVALS, bootstrap_means
 from lorank.ranking.metrics.measures import NoRelevant, gain_of, per_query
 from lorank.ranking.metrics.significance import TESTS
@@ -35,7 +35,7 @@ def evaluate(
     confidence: float = 0.95,
     no_relevant: NoRelevant = "zero",
     unknown: Literal["error", "ignore"] = "error",
-    groups: Groups | None = None,
+    groups: Groups | Literal["auto"] | None = "auto",
     collection: str = "",
     split: str = "test",
 ) -> Evaluation:
@@ -60,8 +60,9 @@ def evaluate(
         confidence: Of the intervals, between 0 and 1.
         no_relevant: What a query without any relevant document counts as: ``zero``, ``one`` or ``skip``.
         unknown: What to do with a run's queries that ``qrels`` lacks: refuse them or leave them out.
-        groups: Query to group, where queries are not independent of each other (``tied_by_relevant``): groups are
-            then resampled and tested as wholes.
+        groups: Query to group, where queries are not independent of each other: groups are then resampled and
+            tested as wholes. ``auto`` ties queries that share relevant documents (``tied_by_relevant``) where the
+            test and the interval can take groups; None takes each query as independent.
         collection: Name of the collection, for the record.
         split: Name of the split, for the record.
 
@@ -77,8 +78,7 @@ def evaluate(
     runs, qrels = _read(runs, qrels)
     design = Design(test, interval, seed, resamples, confidence, pairs)
     _check(runs, qrels, measures, baseline, design, unknown)
-    if groups is not None and (test, interval) != ("randomization", "percentile"):
-        raise UsageError("groups go with test='randomization' and interval='percentile'")
+    groups = _resolve_groups(groups, qrels, design)
     judged = {name: per_query(run, qrels, [*measures, JUDGED], no_relevant=no_relevant) for name, run in runs.items()}
     queries = list(next(iter(judged.values()))[JUDGED])
     if not queries:
@@ -126,6 +126,19 @@ def _read(runs: Any, qrels: Any) -> tuple[dict[str, Run], Qrels]:
             raise UsageError(f"the runs look like one run (query {name!r} has scores); name it: {{'mine': run}}")
     named = {str(name): read_run_in_memory(run, f"run {str(name)!r}") for name, run in runs.items()}
     return named, read_qrels_in_memory(qrels)
+
+
+def _resolve_groups(groups: Groups | Literal["auto"] | None, qrels: Qrels, design: Design) -> Groups | None:
+    """Return the groups to resample, None where every query stands for itself."""
+    fits = (design.test, design.interval) == ("randomization", "percentile")
+    if groups == "auto":
+        tied = tied_by_relevant(qrels) if fits else {}
+        return tied if len(set(tied.values())) < len(tied) else None
+    if groups is not None and not fits:
+        raise UsageError("groups go with test='randomization' and interval='percentile'")
+    if isinstance(groups, str):
+        raise UsageError(f"groups is {groups!r}; give a mapping of query to group, 'auto', or None")
+    return groups
 
 
 def _check(

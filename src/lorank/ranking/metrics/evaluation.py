@@ -16,6 +16,8 @@ class SystemResult:
     description: str = ""
     cost: dict[str, float] = field(default_factory=dict)
     """What the system cost, e.g. train_seconds, score_seconds, trained_parameters, bytes."""
+    role: str = ""
+    """Its place in a ladder, where it has one: first-stage, untuned or tuned."""
 
 
 @dataclass(frozen=True)

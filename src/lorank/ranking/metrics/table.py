@@ -69,8 +69,10 @@ def markdown(rows: Sequence[Row]) -> str:
 def to_markdown(evaluation: Evaluation) -> str:
     """Return the whole evaluation as Markdown: what was judged, the systems, the comparisons, the settings."""
     title = " ".join(part for part in (evaluation.collection, evaluation.split) if part)
+    groups = evaluation.settings.get("groups")
+    counted = f"{evaluation.queries} queries" + ("" if groups is None else f" in {groups} independent groups")
     parts = [
-        f"{title}: {evaluation.queries} queries" if title else f"{evaluation.queries} queries",
+        f"{title}: {counted}" if title else counted,
         markdown(system_rows(evaluation)),
     ]
     if evaluation.comparisons:

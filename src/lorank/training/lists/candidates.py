@@ -24,7 +24,8 @@ from lorank.tuned.first_stage import Component, FirstStage
 class Candidates:
     """Candidate lists with first-stage scores; ``offset`` says whether rankers stand on those scores.
 
-    ``whole`` lists came with the data and are trained on as they are.
+    ``whole`` lists came with the data and are trained on as they are. ``test`` is there where the collection has a
+    judged test split and the recipe asks for it to be judged at the end.
     """
 
     train: Run
@@ -32,6 +33,7 @@ class Candidates:
     first_stage: FirstStage | None = None
     source: str = "given with the data"
     whole: bool = False
+    test: Run | None = None
 
     @property
     def offset(self) -> bool:
@@ -45,14 +47,15 @@ def find_candidates(
     """Return candidates for the training (and free) queries and for dev, as ``recipe.offset`` says."""
     source = recipe.offset.source
     if data.has_features:
-        return _given(data, source)
+        return _given(data, recipe)
     queries = data.train.queries | ({} if free is None else free.queries)
     if source in FINDERS:
         return FINDERS[source](data, queries, recipe, ranker, on_progress)
     return _from_file(data, queries, Path(source), recipe, ranker, on_progress)
 
 
-def _given(data: Collection, source: str) -> Candidates:
+def _given(data: Collection, recipe: Recipe) -> Candidates:
+    source = recipe.offset.source
     if source not in ("auto", "none"):
         raise UsageError(
             f"--offset {source}: feature data carries no first-stage score; use --offset none "
@@ -61,32 +64,55 @@ def _given(data: Collection, source: str) -> Candidates:
     train, dev = data.train.candidates, data.dev.candidates
     assert train is not None
     assert dev is not None
-    return Candidates(train, dev, whole=True)
+    return Candidates(train, dev, whole=True, test=_given_test(data, recipe))
 
 
 def _given_or_bm25(
     data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker, on_progress: StageCallback
 ) -> Candidates:
-    """Take the lists of training rows as they are; find candidates for texts that come without."""
+    """Take the lists of training rows as they are; find candidates for texts that come without, or without contrast."""
     train, dev = data.train.candidates, data.dev.candidates
     if train is None or dev is None or len(queries) > len(data.train.queries):
         return _bm25(data, queries, recipe, ranker, on_progress)
-    return Candidates(train, dev, whole=True)
+    if not holds_contrast(data.train, train) or not holds_contrast(data.dev, dev):
+        return _bm25(data, queries, recipe, ranker, on_progress)
+    return Candidates(train, dev, whole=True, test=_given_test(data, recipe))
+
+
+def holds_contrast(split: Split, candidates: Run) -> bool:
+    """Return whether any list of the split has a candidate that is relevant and one that is not.
+
+    Rows that give positives only have none: their negatives must be found among the documents of the other rows.
+    """
+    return any(
+        len({split.qrels.get(query, {}).get(document, 0) > 0 for document in row}) == 2
+        for query, row in candidates.items()
+    )
+
+
+def _given_test(data: Collection, recipe: Recipe) -> Run | None:
+    return data.test.candidates if test_queries(data, recipe) else None
+
+
+def test_queries(data: Collection, recipe: Recipe) -> dict[str, str]:
+    """Return the test queries that are judged at the end of a run; none where there is no judged test split."""
+    judged = recipe.judge_test and "test" in data.splits and any(data.test.qrels.values())
+    return data.test.queries if judged else {}
 
 
 def _bm25(
     data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker, on_progress: StageCallback
 ) -> Candidates:
-    train, dev, statistics = _bm25_runs(data, queries, recipe, on_progress)
+    train, dev, test, statistics = _bm25_runs(data, queries, recipe, on_progress)
     first_stage = FirstStage("bm25", (Component("bm25"),), statistics)
-    return Candidates(train, dev, fitted_on_dev(first_stage, data, dev), "BM25")
+    return Candidates(train, dev, fitted_on_dev(first_stage, data, dev), "BM25", test=test)
 
 
 def _none(
     data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker, on_progress: StageCallback
 ) -> Candidates:
-    train, dev, _ = _bm25_runs(data, queries, recipe, on_progress)
-    return Candidates(train, dev, None, "BM25, for candidates only")
+    train, dev, test, _ = _bm25_runs(data, queries, recipe, on_progress)
+    return Candidates(train, dev, None, "BM25, for candidates only", test=test)
 
 
 def _fusion(
@@ -94,7 +120,7 @@ def _fusion(
 ) -> Candidates:
     """Fuse BM25 with the base as a bi-encoder, before it is adapted; weights chosen on dev."""
     encoder = ranker if isinstance(ranker, BiEncoder) else BiEncoder(ranker.base, dtype="auto")
-    depth, both = recipe.lists.depth, queries | data.dev.queries
+    depth, both = recipe.lists.depth, queries | data.dev.queries | test_queries(data, recipe)
     on_progress("BM25", 0, 1)
     index = bm25_index(data)
     bm25 = index.search(both, depth)
@@ -108,17 +134,17 @@ def fusion_candidates(
 ) -> tuple[Candidates, np.ndarray, Run]:
     """Return the candidates of the fusion whose weights serve dev best, the weights, and the whole fused run.
 
-    Both runs hold the dev queries; every other query is taken for a training query.
+    Both runs hold the dev queries; every other query that is not of the test split is taken for a training query.
     """
     weights = fusion_weights([{q: run[q] for q in data.dev.queries} for run in (bm25, dense)], data.dev)
     whole = fused([bm25, dense], weights, depth)
     dev = {q: whole[q] for q in data.dev.queries}
+    test = {q: whole[q] for q in (data.test.queries if "test" in data.splits else {}) if q in whole}
     components = (Component("bm25", float(weights[0])), Component("bi-encoder", float(weights[1])))
     first_stage = FirstStage("fusion", components, statistics, str(encoder.base))
     source = f"fusion of BM25 ({weights[0]:.2f}) and {encoder.base} ({weights[1]:.2f})"
-    found = Candidates(
-        {q: row for q, row in whole.items() if q not in dev}, dev, fitted_on_dev(first_stage, data, dev), source
-    )
+    train = {q: row for q, row in whole.items() if q not in dev and q not in test}
+    found = Candidates(train, dev, fitted_on_dev(first_stage, data, dev), source, test=test or None)
     return found, weights, whole
 
 
@@ -149,17 +175,22 @@ def _from_file(
     train |= index.search(free, depth)
     dev = from_run({q: run[q] for q in data.dev.queries}, data, data.dev, depth)
     first_stage = FirstStage(path.name, (Component("bm25"),), index.statistics)
-    return Candidates(train, dev, fitted_on_dev(first_stage, data, dev), f"run {path.name}")
+    covered = {q: run[q] for q in test_queries(data, recipe) if q in run}
+    test = from_run(covered, data, data.test, depth) if covered else None
+    return Candidates(train, dev, fitted_on_dev(first_stage, data, dev), f"run {path.name}", test=test)
 
 
-def _bm25_runs(data: Collection, queries: dict[str, str], recipe: Recipe, on_progress: StageCallback) -> tuple:
+def _bm25_runs(
+    data: Collection, queries: dict[str, str], recipe: Recipe, on_progress: StageCallback
+) -> tuple[Run, Run, Run | None, BM25Statistics]:
     on_progress("BM25", 0, 2)
     index = bm25_index(data)
     on_progress("BM25", 1, 2)
     train = index.search(queries, recipe.lists.depth)
     dev = index.search(data.dev.queries, recipe.lists.depth)
+    test = test_queries(data, recipe)
     on_progress("BM25", 2, 2)
-    return train, dev, index.statistics
+    return train, dev, index.search(test, recipe.lists.depth) if test else None, index.statistics
 
 
 def fitted_on_dev(
@@ -167,6 +198,11 @@ def fitted_on_dev(
 ) -> FirstStage:
     """Return the first stage with its scales taken from candidates of dev: evenly spread places of some queries."""
     names = [q for q in dev if dev[q]]
+    if not names:
+        raise UsageError(
+            f"{first_stage.source} finds no document for any of the {len(dev)} dev queries, so there is nothing to "
+            "rerank: queries and documents share no word; use --offset fusion, or give a run that finds them"
+        )
     names = names[:: max(1, len(names) // queries)]
     dev = {q: dict(list(dev[q].items())[:: max(1, len(dev[q]) // depth)]) for q in names}
     used = sorted({data.position[d] for q in names for d in dev[q]})

@@ -7,23 +7,23 @@ where it began; a first-stage score that the ranker stands on is in it too. So a
 :mod:`lorank.training.hooks.ofs_dpo` trains beside the run.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lorank.data.candidates import TrainingList
 from lorank.data.collection import Collection, Split
 from lorank.data.trec import read_run
 from lorank.errors import DataError, UsageError
-from lorank.lowrank import Adapter
 from lorank.ranking.losses import Loss, requirements_of
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.types import Run
+from lorank.training.beginning import Beginning
 from lorank.training.lists.batches import ListBatch
 
 
@@ -135,45 +135,15 @@ def extras_for(
     return given
 
 
-class Beginning:
-    """What is trained whole, as it was when this was made, and the adapter that can be switched off.
-
-    ``trained`` are all parameters that training changes; those that belong to the adapter's updates are left alone.
-    """
-
-    def __init__(self, trained: Sequence[nn.Parameter], adapter: Adapter | None) -> None:
-        updates = set() if adapter is None else {id(p) for f in adapter.forms.values() for p in f.parameters()}
-        self.adapter, self.whole = adapter, [p for p in trained if id(p) not in updates]
-        self.began = [p.detach().clone() for p in self.whole]
-
-    @contextmanager
-    def restored(self) -> Iterator[None]:
-        """Within it the ranker computes as it did then."""
-        now = [p.detach().clone() for p in self.whole]
-        self._put(self.began)
-        try:
-            with nullcontext() if self.adapter is None else self.adapter.disabled():
-                yield
-        finally:
-            self._put(now)
-
-    @torch.no_grad()
-    def _put(self, values: Sequence[Tensor]) -> None:
-        for parameter, value in zip(self.whole, values, strict=True):
-            parameter.copy_(value)
-
-
-def remember_beginning(
-    ranker: TrainableRanker, trained: Sequence[nn.Parameter], adapter: Adapter | None, loss: Loss
-) -> None:
-    """Let ``ranker.reference`` be the ranker as it is now; a copy of every weight is kept only where the loss asks.
+def set_reference(ranker: TrainableRanker, beginning: Beginning, loss: Loss) -> None:
+    """Let ``ranker.reference`` be the ranker as it was before training.
 
     Raises UsageError for a score that is relative to a reference where no adapter can be switched off.
     """
-    if adapter is None and getattr(ranker, "view", None) == "log-ratio":
+    if beginning.adapter is None and getattr(ranker, "view", None) == "log-ratio":
         raise UsageError(
             "a log-ratio needs the model as it was before training: choose a low-rank adapter, which is "
             "switched off for that, or view='head'"
         )
-    if adapter is not None or "reference" in requirements_of(loss):
-        ranker.reference = Beginning(trained, adapter).restored
+    if beginning.adapter is not None or "reference" in requirements_of(loss):
+        ranker.reference = beginning.restored

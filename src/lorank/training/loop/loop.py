@@ -37,6 +37,8 @@ from lorank.training.loop.schedule import rate_factor
 from lorank.training.loop.session import MakeOptimizer, Session, adamw
 
 MAIN_MEASURE = "nDCG@10"
+ALL_ZERO_STEPS = 10
+"""A run whose loss is exactly 0 at this many first steps, or at all of a shorter one, is stopped with an error."""
 
 
 def train(
@@ -142,6 +144,7 @@ class Trainer:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         progress.step += 1
+        self._check_that_something_is_learned()
         session.weights.advance(progress.step, progress.steps)
         self.state.losses.append(progress.loss)
         for hook in hooks:
@@ -203,6 +206,16 @@ class Trainer:
             )
         self.accelerator.backward(value / settings.accumulate)
         return value.item() / settings.accumulate
+
+    def _check_that_something_is_learned(self) -> None:
+        """Raise LorankError where the loss was exactly 0 at every one of the first steps: no list holds a contrast."""
+        self.state.zeros = self.state.zeros + 1 if self.progress.loss == 0 else 0
+        if self.state.zeros == self.progress.step == min(ALL_ZERO_STEPS, self.progress.steps):
+            raise LorankError(
+                f"the loss was 0 at every one of the first {self.progress.step} steps, so nothing is learned: no list "
+                "holds documents of different labels. Give negatives ('neg'), labels that differ, or --negatives with "
+                "a first stage (--offset bm25) that finds some"
+            )
 
     def _average_gradients(self) -> None:
         if self.accelerator.num_processes > 1:

@@ -40,6 +40,7 @@ class Run:
     since_best: int = 0
     losses: list[float] = field(default_factory=list)
     examples: int = 0
+    zeros: int = 0
 
 
 class Journal:
