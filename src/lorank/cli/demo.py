@@ -77,6 +77,7 @@ def demo_recipe(steps: int | None, seed: int) -> "Recipe":
         ),
         offset=settings.OffsetSettings("fusion"),
         seed=seed,
+        judge_test=False,
     )
 
 
@@ -87,6 +88,7 @@ class _Rung:
     run: "Run"
     description: str
     cost: dict[str, float] = field(default_factory=dict)
+    role: str = ""
 
 
 def _ladder(collection: "Collection", recipe: "Recipe", out: Path, on_progress: StageCallback) -> dict[str, _Rung]:
@@ -123,8 +125,9 @@ def _ladder(collection: "Collection", recipe: "Recipe", out: Path, on_progress: 
     rungs["MiniLM + LoRA"] = _Rung(learned, "the adapted MiniLM alone, on the fusion's 100 best", cost)
     rungs["fusion + LoRA"] = _Rung(
         mixed,
-        f"the adapted MiniLM added to the fusion, weight {tuned.mix.weight:.2g} chosen on dev",
+        f"the adapted MiniLM added to the fusion, mix weight {tuned.mix.relative_weight:.2g} chosen on dev",
         cost | {"score_seconds": cost["score_seconds"] + rungs["BM25 + MiniLM"].cost["score_seconds"]},
+        "tuned",
     )
     return rungs
 
@@ -164,6 +167,7 @@ def _first_rungs(
                 _only(fusion, test),
                 f"weights chosen on dev: {weights[0]:.2f} and {weights[1]:.2f}",
                 {"score_seconds": bm25_seconds + dense_seconds},
+                "untuned",
             ),
         },
         found,
@@ -184,7 +188,7 @@ def _judged(ladder: dict[str, _Rung], collection: "Collection", seed: int) -> "E
     return replace(
         judged,
         systems={
-            name: replace(system, description=ladder[name].description, cost=ladder[name].cost)
+            name: replace(system, description=ladder[name].description, cost=ladder[name].cost, role=ladder[name].role)
             for name, system in judged.systems.items()
         },
     )

@@ -90,6 +90,13 @@ def train(
         typer.Option(min=2, help="Cross-validate over the judged queries, for collections without a training split."),
     ] = None,
     split: Annotated[str, typer.Option(help="With --folds: the judged split that is divided.")] = "test",
+    test: Annotated[
+        bool | None,
+        typer.Option(
+            "--test/--no-test",
+            help="Judge first stage, untuned base and tuned ranker on the test split at the end, where there is one.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Take up the run in --out where it stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
@@ -119,6 +126,7 @@ def train(
         "view": view,
         "out": str(out) if out else None,
         "seed": seed,
+        "judge_test": test,
         "adapter.name": adapter,
         "adapter.rank": rank,
         "adapter.start": start,

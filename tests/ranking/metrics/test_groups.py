@@ -45,10 +45,22 @@ def test_the_test_flips_whole_groups():
     qrels = {q: {"r": 1} for q in queries}
     runs = runs_of(dict.fromkeys(queries, False), dict.fromkeys(queries, True))
     grouped = evaluate(runs, qrels, ["P@1"], groups=groups, resamples=50).comparisons[0]
-    alone = evaluate(runs, qrels, ["P@1"], resamples=50).comparisons[0]
+    alone = evaluate(runs, qrels, ["P@1"], groups=None, resamples=50).comparisons[0]
     assert grouped.p == pytest.approx(2 / 2**3)
     assert alone.p == pytest.approx(2 / 2**6)
     assert grouped.difference == alone.difference
+
+
+def test_queries_that_share_relevant_documents_are_tied_by_default():
+    qrels = {q: {shared: 1} for q, shared in zip("abcdef", "xyyzzz", strict=True)}
+    runs = {
+        "old": {q: {"o": 1.0} for q in qrels},
+        "new": {q: {document: 1.0 for document in row} for q, row in qrels.items()},
+    }
+    tied = evaluate(runs, qrels, ["P@1"], resamples=50)
+    assert tied.settings["groups"] == 3
+    assert tied.comparisons[0].p == pytest.approx(2 / 2**3)
+    assert "groups" not in evaluate(runs, {q: {q: 1} for q in qrels}, ["P@1"], resamples=50).settings
 
 
 def test_p_over_groups_is_the_share_of_sign_patterns_of_the_sums():
