@@ -55,7 +55,7 @@ def test_queries_that_share_relevant_documents_are_tied_by_default():
     qrels = {q: {shared: 1} for q, shared in zip("abcdef", "xyyzzz", strict=True)}
     runs = {
         "old": {q: {"o": 1.0} for q in qrels},
-        "new": {q: {document: 1.0 for document in row} for q, row in qrels.items()},
+        "new": {q: dict.fromkeys(row, 1.0) for q, row in qrels.items()},
     }
     tied = evaluate(runs, qrels, ["P@1"], resamples=50)
     assert tied.settings["groups"] == 3
