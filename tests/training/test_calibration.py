@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lorank.data.candidates import TrainingList
+from lorank.errors import UsageError
 from lorank.lowrank import select_targets
 from lorank.ranking import loss
 from lorank.ranking.scorers import BiEncoder, CrossEncoder
@@ -92,7 +93,7 @@ def test_the_pass_changes_neither_weights_nor_what_asks_for_gradients_nor_the_ra
     assert not ranker.module._forward_pre_hooks
 
 
-@pytest.mark.parametrize("method", ["eva", "gora", "lora-ga", "lora-sb"])
+@pytest.mark.parametrize("method", ["eva", "gora", "lora-ga", "lora-sb", "loku"])
 def test_calibrated_starts_train_and_load_in_the_one_loop(texts, bert, tmp_path, method):
     recipe = replace(QUICK, adapter=AdapterSettings(method, rank=2))
     tuned = fit(BiEncoder(bert), texts, out=tmp_path / "run", recipe=recipe)
@@ -119,3 +120,32 @@ def test_hooks_reach_the_losses_and_the_measure_of_their_run(texts, bert, tmp_pa
     assert hook.held_out.requires_grad
     assert 0 <= hook.dev <= 1
     assert hook.access.optimizer.param_groups
+
+
+def test_the_masked_gradient_start_of_lors_is_calibrated_in_training(texts, bert, tmp_path):
+    recipe = replace(QUICK, adapter=AdapterSettings("lors", rank=2, start="lors"))
+    fit(BiEncoder(bert), texts, out=tmp_path / "run", recipe=recipe)
+
+
+def test_loku_reads_the_training_lists_to_forget_and_the_dev_lists_to_retain(texts, bert, tmp_path, monkeypatch):
+    from lorank.training import plan
+
+    seen, calibrated = [], plan.calibrate
+
+    def watched(ranker, inputs, lists, loss, settings, layers, kinds, **keywords):
+        seen.append((lists, set(kinds)))
+        return calibrated(ranker, inputs, lists, loss, settings, layers, kinds, **keywords)
+
+    monkeypatch.setattr(plan, "calibrate", watched)
+    fit(BiEncoder(bert), texts, out=tmp_path / "run", recipe=replace(QUICK, adapter=AdapterSettings("loku", rank=2)))
+    (forget, one), (retain, other) = seen
+    assert one == other == {"fisher"}
+    assert forget.split is texts.train
+    assert retain.split is texts.dev
+
+
+def test_statistics_that_no_pass_sees_are_refused_before_it(bert):
+    ranker = BiEncoder(bert)
+    ranker.module.register_forward_pre_hook(lambda *_: pytest.fail("the pass began"))
+    with pytest.raises(UsageError, match="moments"):
+        pass_over(ranker, {"inputs", "moments"})

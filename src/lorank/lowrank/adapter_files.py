@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lorank import __version__, plugins
 from lorank.errors import DataError, LorankError, UsageError
 from lorank.lowrank import peft_config
-from lorank.lowrank.forms import form_type
+from lorank.lowrank.forms.form import default_option, form_type
 from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.settings import LayerPlan, Settings
 from lorank.manifest import add_manifest, check_manifest, read_bytes, read_unchanged
@@ -132,7 +132,7 @@ def _read_own(folder: Path) -> Contents:
             raise UsageError(plugins.needed(str(module), str(source), folder))
     try:
         layers = about["layers"]
-        settings = Settings(**about["settings"])
+        settings = _with_earlier_defaults(Settings(**about["settings"]))
         plan = {path: LayerPlan(int(layer["rank"]), float(layer["alpha"])) for path, layer in layers.items()}
         heads = list(about["trained"])
     except (KeyError, TypeError, AttributeError) as error:
@@ -154,6 +154,12 @@ def _read_own(folder: Path) -> Contents:
     return Contents(settings, plan, updates, trained)
 
 
+def _with_earlier_defaults(settings: Settings) -> Settings:
+    """Return the settings with the options that a folder without them was written under."""
+    earlier = {**form_type(settings.form).earlier_options}
+    return replace(settings, options={**earlier, **settings.options}) if earlier else settings
+
+
 def _unprefixed(key: str, folder: Path) -> str:
     if not key.startswith(PREFIX):
         raise DataError(folder / TENSORS, None, f"key {key!r} does not start with {PREFIX!r}", "save the adapter again")
@@ -164,8 +170,10 @@ def _description(
     contents: Contents, model: nn.Module, base_name: str | None, task_type: str | None
 ) -> dict[str, object]:
     config = getattr(model, "config", None)
-    settings = asdict(replace(contents.settings, options=dict(contents.settings.options)))
-    imports = plugins.modules_of(form_type(contents.settings.form))
+    kind = form_type(contents.settings.form)
+    defaults = {name: default_option(kind, name) for name in kind.earlier_options}
+    settings = asdict(replace(contents.settings, options=defaults | dict(contents.settings.options)))
+    imports = plugins.modules_of(kind)
     return {
         "lorank": __version__,
         "settings": settings,

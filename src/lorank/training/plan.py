@@ -52,6 +52,8 @@ from lorank.training.weights import (
     trained_weights,
 )
 
+FORGET, RETAIN = "fisher_forget", "fisher_retain"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -156,7 +158,8 @@ def build_plan(
     loss = named_loss(recipe.loss.name, **recipe.loss.options)
     lists, held_out, inputs = _lists_and_inputs(ranker, data, free, found, recipe, loss, on_progress)
     layers = _adapted_layers(ranker, recipe)
-    statistics = _statistics(ranker, inputs, lists, loss, recipe, layers, statistics_of_budget(budget), on_progress)
+    more = statistics_of_budget(budget)
+    statistics = _statistics(ranker, inputs, lists, held_out, loss, recipe, layers, more, on_progress)
     ranks = shared_ranks(budget, recipe.budget, recipe.adapter, ranker.module, layers, statistics)
     weights = trained_weights(ranker, recipe.adapter, recipe.seed, recipe.training.head_lr, statistics, ranks)
     beginning = Beginning([p for g in weights.parameter_groups() for p in g["params"]], weights.adapter)
@@ -230,29 +233,43 @@ def _statistics(
     ranker: TrainableRanker,
     inputs: Any,
     lists: CandidateLists,
+    held_out: CandidateLists,
     loss: Loss,
     recipe: Recipe,
     layers: dict[str, nn.Module],
     more: frozenset[str],
     on_progress: StageCallback,
 ) -> dict[str, Statistics] | None:
-    """Run the calibration pass where the adapter's start or the budget reads one."""
+    """Run the calibration pass where the adapter's start or the budget reads one.
+
+    What a start wants to know of data to forget is seen on the training lists, of data to retain on the dev lists.
+    """
     adapter = recipe.adapter
     kinds = more if adapter.name in WHOLE else statistics_needed(adapter.name, adapter.start) | more
+
+    def seen_on(source: CandidateLists, wanted: frozenset[str]) -> dict[str, Statistics]:
+        return calibrate(
+            ranker,
+            inputs,
+            source,
+            loss,
+            recipe.training,
+            layers,
+            wanted,
+            batches=adapter.calibration_batches,
+            seed=recipe.seed,
+            on_progress=partial(on_progress, "calibrate"),
+        )
+
     if not kinds:
         return None
-    return calibrate(
-        ranker,
-        inputs,
-        lists,
-        loss,
-        recipe.training,
-        layers,
-        kinds,
-        batches=adapter.calibration_batches,
-        seed=recipe.seed,
-        on_progress=partial(on_progress, "calibrate"),
-    )
+    plain = kinds - {FORGET, RETAIN}
+    found = {path: dict(own) for path, own in seen_on(lists, plain).items()} if plain else {path: {} for path in layers}
+    for kind, source in ((FORGET, lists), (RETAIN, held_out)):
+        if kind in kinds:
+            for path, own in seen_on(source, frozenset({"fisher"})).items():
+                found[path][kind] = own["fisher"]
+    return found
 
 
 def _list_sizes(settings: ListSettings, whole: bool, share: bool) -> tuple[int | None, int | None]:

@@ -88,8 +88,7 @@ class AdapterWeights:
 
     def advance(self, step: int, steps: int) -> None:
         """Tell forms that follow a schedule how far training is."""
-        for form in self.adapter.forms.values():
-            form.advance(step, steps)
+        self.adapter.advance(step, steps)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the factors and, where its rate differs, the head as a group of its own."""

@@ -69,3 +69,22 @@ def test_less_is_kept_for_the_backward_pass_than_by_a_masked_product():
     ours = kept(lambda: model["layer"](x))
     masked = kept(lambda: x @ ((W + form.B @ form.A) * (W != 0)).T)
     assert ours < 64 * 48 < masked
+
+
+def test_the_start_takes_the_directions_of_the_masked_gradient(shake):
+    model, _, x = sparse(shake)
+    base = model["layer"].base
+    gradient = torch.randn(9, 12, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    plain = nn.ModuleDict({"layer": nn.Linear(12, 9, dtype=torch.float64)})
+    with torch.no_grad():
+        plain["layer"].weight.copy_(base.weight)
+    before = plain["layer"](x)
+    statistics = {"layer": {"gradient": gradient}}
+    form = lowrank.attach(plain, "lors", rank=2, start="lors", statistics=statistics).forms["layer"]
+    assert torch.equal(plain["layer"](x), before)
+    masked = gradient * (base.weight != 0)
+    # B = -G A^T is the first step down the gradient: what it makes of A is the best two ranks of the masked gradient
+    U, sigma, Vh = torch.linalg.svd(masked)
+    best = (U[:, :2] * sigma[:2]) @ Vh[:2]
+    torch.testing.assert_close(3 * masked @ form.A.t() @ form.A, best)
+    torch.testing.assert_close(form.A.norm(dim=1), torch.full((2,), 3**-0.5, dtype=torch.float64))

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
+from lorank import lowrank
 
 
 @pytest.mark.by_hand("eigenlorax")
@@ -39,3 +42,13 @@ def test_lora_core_two_by_three_by_hand(one_layer, set_tensors):
     # B R A without a scale: R's rows change places
     assert form.delta(model["layer"].weight).tolist() == pytest.approx(np.array([[3.0, 0.0, 4.0], [1.0, 0.0, 2.0]]))
     assert model["layer"](torch.ones(1, 3).double()).tolist() == pytest.approx(np.array([[8.0, 4.0]]))
+
+
+def test_without_a_library_eigenlorax_works_in_the_principal_directions_of_the_weight():
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"layer": nn.Linear(9, 7)})
+    adapter = lowrank.attach(model, "eigenlorax", rank=2, options={"components": 3})
+    form = adapter.forms["layer"]
+    U, _, Vh = torch.linalg.svd(model["layer"].weight)
+    torch.testing.assert_close(form.V.t() @ form.V, Vh[:3].t() @ Vh[:3], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(form.U @ form.U.t(), U[:, :3] @ U[:, :3].t(), atol=1e-5, rtol=1e-5)

@@ -2,11 +2,10 @@ r"""BoRA: the update of a weight's direction by a LoRA, and of its magnitude by 
 
     V = W + s B A    V1 = V diag(c),  c = m_in / ||V||_column    W + dW = diag(g) V1,  g = m_out / ||V1||_row
 
-m_in [in] and m_out [out] trained, starting at the norms of W's columns and rows; A, B, s as in LoRA; both norms
-are constants for the gradient, as in DoRA, and in evaluation kept while nothing they are made of changes.
-y = g * ((c * x) V^T) + b, so W itself is needed; matrices of its size
-are made in either pass and none is kept. Trained values: (r + 1) (in + out).
-Rank of dW: min(in, out). With m_out held at ||V1||_row it is DoRA over columns.
+m_in [in] and m_out [out] trained, starting at the norms of W's columns and rows; A, B, s as in LoRA; both norms are
+constants for the gradient, as in DoRA, and in evaluation kept while nothing they are made of changes. y = g * ((c *
+x) V^T) + b, so W itself is needed; matrices of its size are made in either pass and none is kept. Trained values: (r
++ 1) (in + out). Rank of dW: min(in, out). With m_out held at ||V1||_row it is DoRA over columns.
 
 Wang et al., BoRA: Bi-dimensional Weight-Decomposed Low-Rank Adaptation, 2024, arXiv:2412.06441.
 

@@ -2,15 +2,15 @@ r"""EigenLoRAx: trained coefficients on frozen orthonormal directions.
 
     dW = s (U_B c_B) (c_A V_A),    V_A [K, in] and U_B [out, K] orthonormal and frozen,  c_A [r, K],  c_B [K, r]
 
-The directions are those that a library of adapters shares (`lorank.lowrank.algebra.subspaces`); without a
-library they are random. They are saved, since a library need not be at hand where the adapter is loaded.
-Zero start: c_A uniform as LoRA's A on K inputs, c_B = 0. Trained values: 2 r K, K at most min(in, out): K
-coefficients a row of A and a column of B. Rank of dW: min(r, K).
+The directions are those that a library of adapters shares (`lorank.lowrank.algebra.subspaces.recycle`); until it is
+given one, they are the principal directions of W itself. They are saved, since a library need not be at hand where
+the adapter is loaded. Zero start: c_A uniform as LoRA's A on K inputs, c_B = 0. Trained values: 2 r K, K at most
+min(in, out): K coefficients a row of A and a column of B. Rank of dW: min(r, K).
 
 Kaushik et al., EigenLoRAx: Recycling Adapters to Find Principal Subspaces for Resource-Efficient Adaptation and
 Inference, 2025, arXiv:2502.04700.
 
-*Deviations*: see `lorank.lowrank.algebra.subspaces`.
+*Deviations*: see `lorank.lowrank.algebra.subspaces`. The paper has no directions without a library of adapters.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ from lorank.errors import UsageError
 from lorank.lowrank.forms.basis import uniform
 from lorank.lowrank.forms.factored import Factored
 from lorank.lowrank.forms.form import Factors, Site, form
+from lorank.lowrank.forms.spectral import principal
 
 
 @form("eigenlorax")
@@ -50,13 +51,9 @@ class EigenLoRA(Factored):
         if components < 1:
             raise UsageError(f"components {components!r} is not an integer from 1 up")
         self.components = K = min(components, self.in_features, self.out_features)
-
-        def orthonormal(rows: int, purpose: str) -> Tensor:
-            draw = torch.randn(rows, K, generator=site.generator(purpose), dtype=torch.float64)
-            return torch.linalg.qr(draw).Q.to(site.device, site.dtype)
-
-        self.register_buffer("V", orthonormal(self.in_features, "V").t().contiguous())
-        self.register_buffer("U", orthonormal(self.out_features, "U"))
+        U, _, Vh = principal(site, K)
+        self.register_buffer("V", Vh.contiguous())
+        self.register_buffer("U", U.contiguous())
         self.c_A = nn.Parameter(uniform((site.rank, K), site.generator("c")).to(site.device, site.dtype))
         self.c_B = nn.Parameter(torch.zeros(K, site.rank, device=site.device, dtype=site.dtype))
 

@@ -1,8 +1,9 @@
 """The contract of every form: how an update of one weight W [out, in] is written, applied and counted."""
 
 import hashlib
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Self, TypeVar
 
@@ -82,6 +83,15 @@ class Form(nn.Module, ABC):
     needs_weight: ClassVar[bool] = False
     """True where ``forward`` reads W itself, not only W's output: a quantised base is dequantised for it."""
 
+    unattended_effect: ClassVar[str] = ""
+    """What a scheduled form does where nothing calls ``advance``, as it ends the sentence "each layer ..."."""
+
+    earlier_options: ClassVar[Mapping[str, object]] = {}
+    """Options whose defaults have changed since, as folders mean them that do not name them."""
+
+    advanced: bool = False
+    """True once ``advance`` was called."""
+
     mergeable: ClassVar[bool] = True
     """False where dW depends on the input, so that no one matrix stands for it: routers of tokens."""
 
@@ -125,8 +135,27 @@ class Form(nn.Module, ABC):
         """Return the factors where dW is exactly s B A, else None."""
         return None
 
+    @property
+    def scheduled(self) -> bool:
+        """Whether this form follows a schedule, and so is to be told how far training is."""
+        return type(self).follow is not Form.follow
+
     def advance(self, step: int, total: int) -> None:
-        """Hear that ``step`` of ``total`` optimizer steps are done; forms with a schedule follow it."""
+        """Tell the form that ``step`` of ``total`` optimizer steps are done; one with a schedule follows it."""
+        self.advanced = True
+        self.follow(step, total)
+
+    def follow(self, step: int, total: int) -> None:
+        """Act as the schedule says after ``step`` of ``total`` optimizer steps; forms with one override this."""
+
+    def unattended(self, step: int) -> None:
+        """Act after ``step`` steps of a training loop that never called ``advance``."""
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        from lorank.lowrank.forms.schedule import watch_steps
+
+        super().__setstate__(state)
+        watch_steps(self)  # copies of parameters have no hooks
 
     def penalty(self) -> Tensor | None:
         """Return what this form adds to the loss of the last forward pass, such as a router's balance, or None."""
@@ -161,6 +190,11 @@ def form(name: str) -> Callable[[FormType], FormType]:
         return cls
 
     return enter
+
+
+def default_option(kind: type[Form], option: str) -> object:
+    """Return what ``option`` of a form is where it is not given."""
+    return inspect.signature(kind.build).parameters[option].default
 
 
 def form_type(name: str) -> type[Form]:

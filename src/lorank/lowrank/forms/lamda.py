@@ -2,10 +2,11 @@ r"""LaMDA: a trained square between a frozen spectral factor and one that is fro
 
     dW = s P S A,    A = V_r^T [r, in] frozen,  S [r, r] trained,  P [out, r] trained, then frozen group by group
 
-Zero start: S = 0 and P = U_r of W's top singular triplets. P's rows are cut into groups, which stop one after
-the other in the first part of training (``advance``); S alone is left, so the trained values fall from
-r (r + out) to r^2. A is computed from W again wherever the adapter is loaded and not saved. r is at most
-min(in, out). Rank of dW: r.
+Zero start: S = 0 and P = U_r of W's top singular triplets. P's rows are cut into groups, which stop one after the
+other in the first part of training (``advance``); S alone is left, so the trained values fall from r (r + out) to
+r^2. Where processes train together, stopped rows stay among the parameters, with gradient 0 and put back after each
+step, since wrappers such as DistributedDataParallel wait for the gradients they have seen first. A is computed from W
+again wherever the adapter is loaded and not saved. r is at most min(in, out). Rank of dW: r.
 
 Azizi, Kundu and Pedram, LaMDA: Large Model Fine-Tuning via Spectrally Decomposed Low-Dimensional Adaptation,
 2024, arXiv:2406.12832.
@@ -26,6 +27,7 @@ from lorank.errors import UsageError
 from lorank.lowrank.forms.factored import Factored
 from lorank.lowrank.forms.form import Site, form
 from lorank.lowrank.forms.spectral import principal
+from lorank.lowrank.replicas import is_distributed
 
 
 @form("lamda")
@@ -48,11 +50,14 @@ class LaMDA(Factored):
     (20, 4)
     """
 
+    unattended_effect = "trains its outer factor to the end"
+
     def __init__(self, site: Site, early: float = 0.3, groups: int = 4) -> None:
         super().__init__(site)
         if not 0 < early <= 1 or groups < 1:
             raise UsageError(f"early {early!r} is not in (0, 1], or groups {groups!r} not from 1 up")
         self.early = early
+        self._stopped: list[Tensor] = []
         U, sigma, Vh = principal(site, site.rank)
         self.register_buffer("A", Vh, persistent=False)
         k = len(sigma)
@@ -63,14 +68,20 @@ class LaMDA(Factored):
     def build(cls, sites: Sequence[Site], early: float = 0.3, groups: int = 4) -> list[Self]:
         return [cls(site, early, groups) for site in sites]
 
-    def advance(self, step: int, total: int) -> None:
+    @torch.no_grad()
+    def follow(self, step: int, total: int) -> None:
         share = min(step / (self.early * max(total, 1)), 1.0)
-        for part in list(self.P)[: int(share * len(self.P))]:
-            part.requires_grad_(False)
+        for part, held in zip(self.P, self._stopped, strict=False):
+            part.copy_(held)  # weight decay and momentum go on where the part could not leave the optimizer
+        for part in list(self.P)[len(self._stopped) : int(share * len(self.P))]:
+            self._stopped.append(part.detach().clone())
+            part.requires_grad_(is_distributed())
             part.grad = None
 
     def pair(self) -> tuple[Tensor, Tensor]:
-        return self.A, torch.cat(list(self.P)) @ self.S
+        stopped = len(self._stopped)
+        parts = [part.detach() + 0 * part if i < stopped else part for i, part in enumerate(self.P)]
+        return self.A, torch.cat(parts) @ self.S
 
     def parameter_count(self) -> int:
         rows = sum(len(part) for part in self.P if part.requires_grad)

@@ -60,6 +60,8 @@ class LIFT(Dense):
     10
     """
 
+    unattended_effect = "trains the entries that it chose first"
+
     def __init__(
         self, site: Site, share: float | None = None, filter_rank: int | None = None, refreshes: int = 3
     ) -> None:
@@ -91,7 +93,11 @@ class LIFT(Dense):
         flat = flat.scatter_add(0, self.left.flatten(), self.learned.flatten()).scatter_add(0, self.places, self.v)
         return flat.view(self.out_features, self.in_features)
 
-    def advance(self, step: int, total: int) -> None:
+    @property
+    def scheduled(self) -> bool:
+        return self.refreshes > 0
+
+    def follow(self, step: int, total: int) -> None:
         due = min(int(step / max(total, 1) * (self.refreshes + 1)), self.refreshes)
         while due > int(self.done):
             self.refresh()

@@ -11,7 +11,8 @@ a mask can raise it to min(in, out).
 
 Hu et al., LoRS: Efficient Low-Rank Adaptation for Sparse Large Language Model, 2025, arXiv:2501.08582.
 
-*Deviations*: none in the update; the paper's start from gradients is a start of its own, here the zero start.
+*Deviations*: none in the update. The paper's start from gradients is the start ``lors``
+(``attach(model, "lors", start="lors", statistics=...)``, or ``--start lors`` in training); without it A is random.
 """
 
 import torch

@@ -3,11 +3,10 @@ r"""LoSiA: a sub-matrix of W between the inputs and outputs that matter most is 
     dW[rows, columns] = P,    P [p out, p in] trained,    p = min(sqrt(r (in + out) / (in out)), 1)
 
 so that P has as many values as a LoRA of rank r. Rows and columns are chosen greedily by an importance of W's
-entries: |W| at the zero start, |(W + dW) * G| with the gradient G where it moves. Only the sub-matrix's own
-gradient dy[rows]^T x[columns] is formed. With ``relocations`` it moves that many times in training, at equal
-distances, the layers in turn (``advance``); G is formed in the one step before. What P had learned before a
-relocation is put aside and stays in dW. The choice is saved. Zero start: P = 0. Trained values: P's. Rank of
-dW: its smaller side, times the relocations.
+entries: |W| at the zero start, |(W + dW) * G| with the gradient G where it moves. Only the sub-matrix's own gradient
+dy[rows]^T x[columns] is formed. It moves ``relocations`` times in training, at equal distances, the layers in turn
+(``advance``); G is formed in the one step before. What P had learned before a relocation is put aside and stays in
+dW. The choice is saved. Zero start: P = 0. Trained values: P's. Rank of dW: its smaller side, times the relocations.
 
 Wang et al., LoSiA: Efficient High-Rank Fine-Tuning via Subnet Localization and Optimization, 2025,
 arXiv:2507.04487.
@@ -17,9 +16,9 @@ run that is taken up moves alike. The optimizer's moments of P stay when P moves
 paper's Pro variant.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import sqrt
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +29,7 @@ from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Form, Site, form
 from lorank.lowrank.linalg import working_dtype
+from lorank.lowrank.replicas import is_distributed, sum_over_replicas
 
 
 def subnet(importance: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
@@ -97,7 +97,10 @@ class LoSiA(Form):
     24
     """
 
-    def __init__(self, site: Site, share: float | None = None, relocations: int = 0, phase: float = 0.5) -> None:
+    unattended_effect = "keeps the sub-matrix that it chose first"
+    earlier_options: ClassVar[Mapping[str, object]] = {"relocations": 0}
+
+    def __init__(self, site: Site, share: float | None = None, relocations: int = 3, phase: float = 0.5) -> None:
         super().__init__(site)
         if (share is not None and not 0 < share <= 1) or relocations < 0:
             raise UsageError(f"share {share!r} is not in (0, 1], or relocations {relocations!r} not from 0 up")
@@ -116,13 +119,20 @@ class LoSiA(Form):
         self.register_buffer("learned", self.P.detach().new_zeros(relocations, rows, columns))
 
     @classmethod
-    def build(cls, sites: Sequence[Site], share: float | None = None, relocations: int = 0) -> list[Self]:
+    def build(cls, sites: Sequence[Site], share: float | None = None, relocations: int = 3) -> list[Self]:
         return [cls(site, share, relocations, index / len(sites)) for index, site in enumerate(sites)]
 
-    def advance(self, step: int, total: int) -> None:
+    @property
+    def scheduled(self) -> bool:
+        return self.relocations > 0
+
+    def follow(self, step: int, total: int) -> None:
         moments = relocation_steps(self.relocations, self.phase, total)
-        if step in moments and self._seen is not None:
-            self.relocate(self._seen)
+        if step in moments and (self._seen is not None or is_distributed()):
+            nothing = self.learned.new_zeros(self.out_features, self.in_features)
+            seen = sum_over_replicas(nothing if self._seen is None else self._seen)
+            if seen.any():
+                self.relocate(seen)
         self.watching, self._seen = step + 1 in moments, None
 
     @torch.no_grad()

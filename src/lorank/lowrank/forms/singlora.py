@@ -2,10 +2,10 @@ r"""SingLoRA: one matrix times its own transpose, ramped in.
 
     dW = s u A_out A_in^T,    A [max(in, out), r] trained, A_out its first out rows, A_in its first in rows
 
-u = min(t / T, 1) after t optimizer steps, T a share of all steps (``advance``). Zero start: A normal with
-variance 1 / in, u = 0: the first step's gradient is 0 by design. dW stays the same for A Q with Q orthogonal,
-and is symmetric and positive semi-definite for square W and s > 0. Trained values: r max(in, out).
-Rank of dW: min(r, in, out).
+u = min(t / T, 1) after t optimizer steps, T a share of all steps (``advance``), or 10 where none is told. Zero start:
+A normal with variance 1 / in, u = 0: the first step's gradient is 0 by design. dW stays the same for A Q with Q
+orthogonal, and is symmetric and positive semi-definite for square W and s > 0. Trained values: r max(in, out). Rank
+of dW: min(r, in, out).
 
 Bensaid et al., SingLoRA: Low Rank Adaptation Using a Single Matrix, 2025, arXiv:2507.05566.
 """
@@ -21,6 +21,9 @@ from lorank.errors import UsageError
 from lorank.lowrank.forms.basis import normal
 from lorank.lowrank.forms.factored import Factored
 from lorank.lowrank.forms.form import Site, form
+
+UNATTENDED_RAMP = 10
+"""T of a training loop that does not tell how many steps there are."""
 
 
 @form("singlora")
@@ -38,6 +41,8 @@ class SingLoRA(Factored):
     (3, 0.5)
     """
 
+    unattended_effect = f"ramps in over its first {UNATTENDED_RAMP} steps"
+
     def __init__(self, site: Site, ramp: float = 0.01) -> None:
         super().__init__(site)
         if not 0 < ramp <= 1:
@@ -51,8 +56,12 @@ class SingLoRA(Factored):
     def build(cls, sites: Sequence[Site], ramp: float = 0.01) -> list[Self]:
         return [cls(site, ramp) for site in sites]
 
-    def advance(self, step: int, total: int) -> None:
+    def follow(self, step: int, total: int) -> None:
         self.u.fill_(min(step / (self.ramp * max(total, 1)), 1.0))
+
+    @torch.no_grad()
+    def unattended(self, step: int) -> None:
+        self.u = torch.full_like(self.u, step / UNATTENDED_RAMP).clamp_max(1.0).maximum(self.u)
 
     def pair(self) -> tuple[Tensor, Tensor]:
         return self.A[: self.in_features].t(), self.u * self.A[: self.out_features]

@@ -59,6 +59,8 @@ class Squeezed(Factored):
     (8, None, 2)
     """
 
+    unattended_effect = "keeps its first rank"
+
     def __init__(self, site: Site, target: int | None = None, stages: int = 3) -> None:
         super().__init__(site)
         target = -(-site.rank // 4) if target is None else target
@@ -83,7 +85,7 @@ class Squeezed(Factored):
         k = self.kept
         return self.A[:k], self.B[:, :k]
 
-    def advance(self, step: int, total: int) -> None:
+    def follow(self, step: int, total: int) -> None:
         stages = len(self.ranks) - 1
         due = min(int(1.5 * step / max(total, 1) * stages), stages)
         if due > int(self.stage):

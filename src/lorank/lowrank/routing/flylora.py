@@ -25,6 +25,7 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Site, form
+from lorank.lowrank.replicas import sum_over_replicas
 from lorank.lowrank.routing.token_routed import TokenRouted
 
 
@@ -62,7 +63,7 @@ class FlyLoRA(TokenRouted):
         A = torch.zeros(site.rank, self.in_features).scatter_(1, places, values)
         self.register_buffer("A", A.to(**like), persistent=False)
         self.register_buffer("bias", torch.zeros(site.rank, **like))
-        self.register_buffer("chosen", torch.zeros(site.rank, **like), persistent=False)
+        self.chosen = torch.zeros(site.rank, device=site.device)  # counts of this process, so it is no buffer
         self.B = nn.Parameter(torch.zeros(self.out_features, site.rank, **like))
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
@@ -74,17 +75,21 @@ class FlyLoRA(TokenRouted):
                 best = (h + self.bias.to(h.dtype)).abs().topk(self.top, dim=-1).indices
                 mask = torch.zeros_like(h).scatter_(-1, best, 1.0)
                 if counts:
-                    self.chosen += mask.flatten(0, -2).sum(0) if mask.dim() > 1 else mask
+                    self.chosen = self.chosen.to(h.device) + mask.reshape(-1, self.rank).sum(0, dtype=torch.float32)
             h = h * mask
         return self.scaling * (h @ self.B.t().to(z.dtype))
 
     @torch.no_grad()
-    def advance(self, step: int, total: int) -> None:
-        """Move the bias by how often each rank was chosen since the last step."""
-        tokens = self.chosen.sum() / max(self.top, 1)
+    def follow(self, step: int, total: int) -> None:
+        """Move the bias by how often each rank was chosen since the last step, in all processes together."""
+        chosen = sum_over_replicas(self.chosen.to(self.bias.device))
+        tokens = chosen.sum() / max(self.top, 1)
         if tokens > 0:
-            self.bias += self.balance * (self.top / self.rank - self.chosen / tokens).sign()
+            self.bias += (self.balance * (self.top / self.rank - chosen / tokens).sign()).to(self.bias.dtype)
             self.chosen.zero_()
+
+    def unattended(self, step: int) -> None:
+        self.follow(step, 0)
 
     @torch.no_grad()
     def dense(self) -> Tensor:

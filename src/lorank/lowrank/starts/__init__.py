@@ -1,6 +1,6 @@
 """Where the factors of a form start: zero, the principal part of W, activations and gradients."""
 
-from lorank.lowrank.starts import eva, gora, init_dynamics, loku, lora_ga, lora_sb, olora, spectrum_ranks
+from lorank.lowrank.starts import eva, gora, init_dynamics, loku, lora_ga, lora_sb, lors, olora, spectrum_ranks
 from lorank.lowrank.starts.start import STARTS, Start, Statistics, start, start_named
 from lorank.lowrank.starts.svd import Principal
 from lorank.lowrank.starts.zero import Zero
@@ -17,6 +17,7 @@ __all__ = [
     "loku",
     "lora_ga",
     "lora_sb",
+    "lors",
     "olora",
     "spectrum_ranks",
     "start",

@@ -8,7 +8,8 @@ loss on data to forget, ``statistics["fisher_forget"]`` [out, in], and on data t
 The factors are the best low-rank approximation of W under the row weights d, so their span is where forgetting
 costs little. W_res is kept as in ``svd``: the model starts unchanged and W is not written to.
 
-The loss that goes with it is `lorank.ranking.losses.inverted_hinge`.
+The loss that goes with it is `lorank.ranking.losses.inverted_hinge`. In a training run what is to be forgotten are the
+training lists, and what is to be retained the dev lists, which also decide which weights are kept.
 
 Cha et al., Towards Robust and Parameter-Efficient Knowledge Unlearning for LLMs, 2024, arXiv:2408.06621.
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lorank.errors import UsageError
 from lorank.lowrank.starts import Statistics
 from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.ranker import TrainableRanker
@@ -69,6 +70,11 @@ def calibrate(
     and of each layer's inputs at most ``rows`` are kept.
     """
     kinds = set(kinds)
+    if unknown := kinds - set(KINDS):
+        raise UsageError(
+            f"a calibration pass sees {', '.join(KINDS)}, not {', '.join(sorted(unknown))}; hand them to "
+            "lorank.lowrank.attach as `statistics`"
+        )
     seen = {path: _Seen() for path in layers}
     graded = bool(kinds & {"gradient", "fisher"})
     sums = {
