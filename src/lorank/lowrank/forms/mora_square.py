@@ -104,12 +104,13 @@ class MoRA(Dense):
         return self.scaling * self._expand(self._compress(z) @ self.M.t().to(z.dtype))
 
     def _compress(self, x: Tensor) -> Tensor:
-        """Return the sums [..., n k] of turned blocks; one class after the other."""
+        """Return the sum of each class's turned blocks: [..., k], or [..., n, k] where there are several."""
         ins, n, k = self.blocks[1], self.classes, self.side
         padded = nn.functional.pad(x, (0, ins * k - self.in_features))
         turned = self._turn(padded.reshape(*x.shape[:-1], ins, k), 1.0)
         turned = nn.functional.pad(turned, (0, 0, 0, -ins % n))
-        return turned.reshape(*x.shape[:-1], -1, n, k).sum(-3).reshape(*x.shape[:-1], *((n,) if n > 1 else ()), k)
+        sums = turned.reshape(*x.shape[:-1], -(-ins // n), n, k).sum(-3)
+        return sums if n > 1 else sums.squeeze(-2)
 
     def _expand(self, y: Tensor) -> Tensor:
         """Return the output [..., out] whose blocks repeat the classes of ``y`` [..., k] or [..., n, k]."""
