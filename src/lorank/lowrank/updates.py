@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lorank.errors import LorankError, UsageError
 from lorank.lowrank.forms import Form
+from lorank.lowrank.forms.schedule import watch_steps
 from lorank.lowrank.freeze import Freeze
 from lorank.lowrank.layer import Adapted
 from lorank.lowrank.module_tree import replace_modules
@@ -62,6 +63,8 @@ class Updates:
         self.model, self.name, self.settings = model, name, settings
         self.layers, self.trained = layers, trained
         self.freeze = freeze
+        for form in self.forms.values():
+            watch_steps(form)
 
     @property
     def forms(self) -> dict[str, Form]:
@@ -85,6 +88,20 @@ class Updates:
     def num_parameters(self) -> int:
         """Return how many values are trained, whole modules included."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    def advance(self, step: int, total: int) -> None:
+        """Tell the updates that ``step`` of ``total`` optimizer steps are done: forms with a schedule follow it.
+
+        A training loop calls it with step 0 before its first step and after each optimizer step. Forms without a
+        schedule need none of it. Data-parallel processes must all call it at the same steps.
+
+        >>> from lorank import lowrank
+        >>> adapter = lowrank.attach(nn.Sequential(nn.Linear(3, 2)), "singlora", rank=1)
+        >>> adapter.advance(5, 1000); round(adapter.forms["0"].u.item(), 6)
+        0.5
+        """
+        for form in self.forms.values():
+            form.advance(step, total)
 
     def state(self) -> dict[str, Tensor]:
         """Return every tensor of the adapter under its path: live ones, detached; clone to keep.
