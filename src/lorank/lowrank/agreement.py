@@ -54,13 +54,14 @@ def compare_scores(before: Tensor | np.ndarray, after: Tensor | np.ndarray) -> S
 
 @torch.no_grad()
 def probe_scores(probe: Probe, model: nn.Module) -> np.ndarray:
-    """Return the probe's scores [n] of ``model`` in evaluation mode; the mode is put back."""
-    training = model.training
+    """Return the probe's scores [n] of ``model`` in evaluation mode; each module's mode is put back."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         return _flat(probe(model))
     finally:
-        model.train(training)
+        for module, training in modes:
+            module.training = training
 
 
 def _flat(scores: Tensor | np.ndarray) -> np.ndarray:

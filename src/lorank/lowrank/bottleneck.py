@@ -35,17 +35,13 @@ from lorank.errors import DataError, UsageError
 from lorank.files import replaced_folder
 from lorank.lowrank.forms.basis import uniform
 from lorank.lowrank.forms.form import seeded
+from lorank.lowrank.freeze import Freeze
 from lorank.lowrank.linalg import working_dtype
-from lorank.lowrank.module_tree import replace_module
+from lorank.lowrank.module_tree import find_paths, replace_modules, unwrap_model
+from lorank.lowrank.pathway import Pathway
 from lorank.lowrank.targets import resolve_modules
+from lorank.lowrank.wrapped import Wrapped, freezes_of, move_hooks
 from lorank.manifest import add_manifest, check_manifest, read_unchanged
-
-
-class Pathway:
-    """What one forward pass carries along a path of connected bottlenecks."""
-
-    def __init__(self) -> None:
-        self.state: Tensor | None = None
 
 
 class Bottleneck(nn.Module):
@@ -65,21 +61,18 @@ class Bottleneck(nn.Module):
         """Return h' [..., n]."""
         inner = nn.functional.linear(h.to(self.D.dtype), self.D, self.d)
         if self.path is not None and self.place:
-            if self.path.state is None or self.path.state.shape != inner.shape:
-                raise UsageError("a module of the path ran before those below it; connect modules in their order")
-            inner = inner + nn.functional.linear(self.path.state, self.C)
+            inner = inner + nn.functional.linear(self.path.read(self.place, h), self.C)
         state = nn.functional.gelu(inner)
         if self.path is not None:
-            self.path.state = state
+            self.path.write(self.place, state)
         return h + nn.functional.linear(state, self.U).to(h.dtype)
 
 
-class WithBottlenecks(nn.Module):
+class WithBottlenecks(Wrapped):
     """A frozen module and the bottlenecks behind it; the active ones run one after another."""
 
     def __init__(self, base: nn.Module) -> None:
-        super().__init__()
-        self.base = base
+        super().__init__(base)
         self.bottlenecks = nn.ModuleDict()
         self.active: tuple[str, ...] = ()
 
@@ -128,24 +121,44 @@ def attach_bottlenecks(
     """
     if width < 1 or not name or "." in name:
         raise UsageError(f"width {width!r} is not from 1 up, or name {name!r} is empty or holds a dot")
+    model = unwrap_model(model)
     found = _targets(model, targets)
     heads = resolve_modules(model, trained)
-    model.requires_grad_(False)
-    path = Pathway() if connected else None
-    modules = {}
+    path = Pathway(len(found)) if connected else None
+    made = {}
     for place, (where, module) in enumerate(found.items()):
-        holder = module if isinstance(module, WithBottlenecks) else WithBottlenecks(module)
-        if name in holder.bottlenecks:
+        if name in getattr(module, "bottlenecks", ()):
             raise UsageError(f"the model already has bottlenecks called {name!r}; choose another name")
-        own = Bottleneck(_like(where, holder.base), width, path, place, seeded(seed, where, "bottleneck"))
-        holder.bottlenecks[name] = own
+        refuse_unread(model, where)
+        base = module.base if isinstance(module, WithBottlenecks) else module
+        made[where] = Bottleneck(_like(where, base), width, path, place, seeded(seed, where, "bottleneck"))
+    freeze = Freeze(model)
+    model.requires_grad_(False)
+    modules = {}
+    for where, module in found.items():
+        holder = module if isinstance(module, WithBottlenecks) else WithBottlenecks(module)
+        holder.bottlenecks[name] = made[where].train(module.training)
         holder.active = (*holder.active, name)
-        holder.train(module.training)
-        replace_module(model, where, holder)
+        holder.freezes[name] = freeze
         modules[where] = holder
+    replace_modules(model, [(module, modules[where]) for where, module in found.items()])
     for head in heads.values():
         head.requires_grad_(True)
-    return BottleneckAdapter(model, name, modules, heads, {"width": width, "connected": connected, "seed": seed})
+    settings = {"width": width, "connected": connected, "seed": seed}
+    return BottleneckAdapter(model, name, modules, heads, settings, freeze)
+
+
+def refuse_unread(model: nn.Module, where: str) -> None:
+    """Raise UsageError where the module's holder reads its weight instead of calling it, or calls it twice a pass."""
+    places = find_paths(model)[where]
+    if len(places) > 1:
+        raise UsageError(f"{places[0]} and {places[1]} are one module; bottlenecks stand behind modules that run once")
+    holder = model.get_submodule(where.rpartition(".")[0])
+    if isinstance(holder, nn.MultiheadAttention | nn.TransformerEncoderLayer):
+        raise UsageError(
+            f"{where} lies in a {type(holder).__name__}, which reads the weights of its layers without calling them; "
+            "put the bottleneck behind another module, or use an adapter of lowrank.attach"
+        )
 
 
 class BottleneckAdapter:
@@ -158,7 +171,9 @@ class BottleneckAdapter:
         modules: dict[str, WithBottlenecks],
         trained: dict[str, nn.Module],
         settings: Mapping[str, object],
+        freeze: Freeze,
     ) -> None:
+        self.freeze = freeze
         self.model, self.name, self.modules, self.trained, self.settings = model, name, modules, trained, settings
 
     def _parts(self) -> Iterator[tuple[str, nn.Module]]:
@@ -206,12 +221,18 @@ class BottleneckAdapter:
             holder.active = tuple(name for name in chosen if name in holder.bottlenecks)
 
     def detach(self) -> nn.Module:
-        """Take the bottlenecks off the model and return it."""
-        for path, holder in self.modules.items():
+        """Take the bottlenecks off the model and return it; parameters are trainable as they were before."""
+        if any(self.name not in holder.bottlenecks for holder in self.modules.values()):
+            raise UsageError(f"bottlenecks {self.name!r} are not on the model any more")
+        for holder in self.modules.values():
             del holder.bottlenecks[self.name]
+            holder.freezes.pop(self.name, None)
             holder.active = tuple(name for name in holder.active if name != self.name)
-            if not holder.bottlenecks:
-                replace_module(self.model, path, holder.base)
+        bare = [holder for holder in self.modules.values() if not holder.bottlenecks]
+        for holder in bare:
+            move_hooks(holder, holder.base)
+        replace_modules(self.model, [(holder, holder.base) for holder in bare])
+        self.freeze.undo(freezes_of(self.model))
         return self.model
 
     def save(self, folder: str | Path) -> None:

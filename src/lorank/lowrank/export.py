@@ -1,12 +1,14 @@
 """Export an adapter for others to load, open what was written, and say what became of the scores."""
 
 import copy
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from lorank.errors import LorankError, UsageError, unknown_name
 from lorank.files import replaced_folder
@@ -57,6 +59,9 @@ class ExportOptions:
     dtype: torch.dtype = torch.float32
     tokenizer: object | None = None
 
+
+UNTIED = 1e-3
+"""How far an output may move, relative to the largest, where a weight that was shared is written twice."""
 
 Writer = Callable[[Updates, Path, ExportOptions], None]
 Reader = Callable[[Updates, Path, Probe], object]
@@ -174,11 +179,18 @@ def write_merged(adapter: Updates, folder: Path, options: ExportOptions) -> None
     if not hasattr(model, "save_pretrained"):
         raise UsageError(f"a {type(model).__name__} has no save_pretrained; merge() it and save its state_dict")
     adapted = {path: layer for path, layer in model.named_modules() if isinstance(layer, Adapted)}
+    for path, layer in adapted.items():
+        if parametrize.is_parametrized(layer.base):
+            raise UsageError(
+                f"layer {path} computes its weight (torch.nn.utils.parametrize), which the merged files have no place "
+                "for; call torch.nn.utils.parametrize.remove_parametrizations on it before the adapter is attached"
+            )
+    untied = find_tied(model, adapted)
     try:
         for path, layer in adapted.items():
             layer.merge()
             replace_module(model, path, layer.base)
-        _save_model(model, folder, options.dtype)
+        _save_model(model, folder, options.dtype, untied)
     finally:
         for path, layer in adapted.items():
             replace_module(model, path, layer)
@@ -187,10 +199,53 @@ def write_merged(adapter: Updates, folder: Path, options: ExportOptions) -> None
         options.tokenizer.save_pretrained(folder)
 
 
-def _save_model(model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
+def find_tied(model: nn.Module, layers: Mapping[str, Adapted]) -> list[str]:
+    """Return the paths of those ``layers`` whose weight another module of ``model`` holds as well.
+
+    >>> model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)); model[1].weight = model[0].weight
+    >>> layer = Adapted(model[1], "1"); model[1] = layer; find_tied(model, {"1": layer})
+    ['1']
+    """
+    holders = Counter(id(own) for part in model.modules() for own in part._parameters.values() if own is not None)
+    return [path for path, layer in layers.items() if holders[id(layer.base._parameters.get("weight"))] > 1]
+
+
+def _save_model(model: nn.Module, folder: Path, dtype: torch.dtype, untied: Sequence[str]) -> None:
+    """Write ``model`` as ``dtype``; where merging has given the ``untied`` layers weights of their own, check it."""
     if next(model.parameters()).dtype != dtype:
         model = copy.deepcopy(model).to(dtype)
-    model.save_pretrained(folder)
+    if not untied:
+        model.save_pretrained(folder)
+        return
+    config = model.config
+    configs = list({id(own): own for own in (config, config.get_text_config(decoder=True))}.values())
+    tied = [(own, own.tie_word_embeddings) for own in configs if hasattr(own, "tie_word_embeddings")]
+    try:
+        for own, _ in tied:
+            own.tie_word_embeddings = False
+        model.save_pretrained(folder)
+    finally:
+        for own, was in tied:
+            own.tie_word_embeddings = was
+    if not _reopens_alike(model, folder):
+        raise LorankError(
+            f"{', '.join(untied)} shares its weight with another module, and a {type(model).__name__} cannot be saved "
+            "with the update on one of the two alone; nothing was written. Leave it out when attaching "
+            f"(exclude={list(untied)}), or export as 'peft' or 'portable'"
+        )
+
+
+@torch.no_grad()
+def _reopens_alike(model: nn.Module, folder: Path) -> bool:
+    """Return whether what lies in ``folder`` opens with the weights of ``model``, and computes as it does."""
+    device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
+    again = type(model).from_pretrained(folder).to(device, dtype)
+    own, other = dict(model.named_parameters()), dict(again.named_parameters())
+    if own.keys() != other.keys() or not all(torch.equal(tensor, other[key]) for key, tensor in own.items()):
+        return False
+    inputs = {key: value.to(device) for key, value in model.dummy_inputs.items()}
+    before, after = (probe_scores(lambda one: one(**inputs)[0], own) for own in (model, again))
+    return compare_scores(before, after).largest <= UNTIED * max(1.0, float(abs(before).max()))
 
 
 def _plain_lora(path: str, layer: Adapted, form: Form, options: ExportOptions) -> Factors:

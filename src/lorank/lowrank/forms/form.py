@@ -161,6 +161,11 @@ class Form(nn.Module, ABC):
         """Return what this form adds to the loss of the last forward pass, such as a router's balance, or None."""
         return None
 
+    def __getstate__(self) -> dict[str, object]:
+        """Return what a copy or a pickle holds: no tensor that still hangs in the graph of a forward pass."""
+        state = self.__dict__.items()
+        return {key: None if isinstance(own, Tensor) and not own.is_leaf else own for key, own in state}
+
     def entering(self, x: Tensor) -> Tensor:
         """Return ``x`` as the update reads it: after dropout, in the dtype that products with ``x`` run in."""
         dropped = self.dropped(x)

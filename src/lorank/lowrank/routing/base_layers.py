@@ -51,7 +51,7 @@ class BaseLayers(TokenRouted):
 
     def assign(self, affinity: Tensor) -> Tensor:
         """Return the expert [tokens] of each row of ``affinity`` [tokens, experts]."""
-        if self.training and torch.is_grad_enabled():
+        if self.training:  # whether or not gradients flow: a checkpointed block runs twice and must choose alike
             return balanced_assignment(affinity)
         return affinity.argmax(1)
 

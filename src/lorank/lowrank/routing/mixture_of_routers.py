@@ -21,6 +21,7 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Site, form
+from lorank.lowrank.pathway import in_backward_pass
 from lorank.lowrank.routing.token_routed import TokenRouted
 
 
@@ -62,15 +63,28 @@ class MixtureOfRouters(TokenRouted):
         _, scores = self.votes(z)
         best = scores.topk(self.top, dim=-1)
         gates = torch.zeros_like(scores).scatter(-1, best.indices, best.values / best.values.sum(-1, keepdim=True))
-        if self.training and torch.is_grad_enabled():
+        if self.training:
             share = (gates > 0).to(scores.dtype).flatten(0, -2).mean(0) / self.top
-            self._balance = self.experts * (share * scores.flatten(0, -2).mean(0)).sum()
+            balance = self.experts * (share * scores.flatten(0, -2).mean(0)).sum()
+            if not in_backward_pass():  # a checkpointed block that runs again has told its balance already
+                self._balance = balance
         inner = torch.einsum("...i,eri->...er", z, self.A.to(z.dtype)) * gates.unsqueeze(-1)
         return self.scaling * torch.einsum("...er,eor->...o", inner, self.B.to(z.dtype))
 
     def penalty(self) -> Tensor | None:
-        """Return ``balance`` times Switch's balance of the last forward pass, once."""
+        """Return ``balance`` times Switch's balance of the last forward pass, once.
+
+        Raises:
+            UsageError: where gradients are asked for, and that pass ran without them.
+        """
         value, self._balance = self._balance, None
+        trained = self.main_router.requires_grad or self.sub_routers.requires_grad
+        if value is not None and self.balance and trained and torch.is_grad_enabled() and not value.requires_grad:
+            raise UsageError(
+                "mixture-of-routers has lost the gradient of its balance: the forward pass ran without gradients, as "
+                "under reentrant checkpointing; use use_reentrant=False "
+                '(gradient_checkpointing_kwargs={"use_reentrant": False}), or balance=0'
+            )
         return None if value is None or not self.balance else self.balance * value
 
     def parameter_count(self) -> int:
