@@ -25,9 +25,10 @@ class Adapter(Updates):
         base_name: str | None = None,
         task_type: str | None = None,
         probe: Probe | None = None,
+        factors: bool = False,
     ) -> list[Path]:
         """Write the adapter folder; see ``folder.save``."""
-        return folder_of.save(self, folder, base_name=base_name, task_type=task_type, probe=probe)
+        return folder_of.save(self, folder, base_name=base_name, task_type=task_type, probe=probe, factors=factors)
 
     def export(
         self,

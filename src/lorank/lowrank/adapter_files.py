@@ -11,7 +11,7 @@ for DoRA's, whose magnitude is written beside factors of rank 1 that are 0.
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from lorank import __version__, plugins
 from lorank.errors import DataError, LorankError, UsageError
 from lorank.lowrank import peft_config
+from lorank.lowrank.derived import Sketch
 from lorank.lowrank.forms.form import default_option, form_type
 from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.settings import LayerPlan, Settings
@@ -43,6 +44,8 @@ class Contents:
     plan: Mapping[str, LayerPlan]
     updates: Mapping[str, Tensors]
     trained: Mapping[str, Tensors]
+    sketches: Mapping[str, Sketch] = field(default_factory=dict)
+    """Of updates whose factors are computed from W; see ``derived``."""
 
 
 def read(folder: Path) -> Contents:
@@ -134,7 +137,7 @@ def _read_own(folder: Path) -> Contents:
         layers = about["layers"]
         settings = _with_earlier_defaults(Settings(**about["settings"]))
         plan = {path: LayerPlan(int(layer["rank"]), float(layer["alpha"])) for path, layer in layers.items()}
-        heads = list(about["trained"])
+        heads, sketches = list(about["trained"]), dict(about.get("sketches") or {})
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(folder / OWN, None, f"not what lorank writes ({error!r})", "save the adapter again") from error
     tensors = {_unprefixed(key, folder): tensor for key, tensor in read_tensors(folder / TENSORS).items()}
@@ -151,7 +154,7 @@ def _read_own(folder: Path) -> Contents:
             )
         place = trained if owner in trained else updates
         place.setdefault(owner, {})[key[len(owner) + 1 :]] = tensor
-    return Contents(settings, plan, updates, trained)
+    return Contents(settings, plan, updates, trained, sketches)
 
 
 def _with_earlier_defaults(settings: Settings) -> Settings:
@@ -184,6 +187,7 @@ def _description(
         "task_type": task_type,
         "num_labels": getattr(config, "num_labels", None),
         **({"imports": imports} if imports else {}),
+        **({"sketches": dict(contents.sketches)} if kind.derived else {}),
     }
 
 

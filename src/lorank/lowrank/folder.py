@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,9 +10,10 @@ from torch import nn
 
 from lorank.errors import DataError, LorankError
 from lorank.files import replaced_folder
-from lorank.lowrank.adapter_files import FILES, TENSORS, Contents, read, write
+from lorank.lowrank.adapter_files import FILES, TENSORS, Contents, Tensors, read, write
 from lorank.lowrank.agreement import Probe, compare_scores, probe_scores
-from lorank.lowrank.base import weight_reader
+from lorank.lowrank.base import BaseLinear, weight_reader
+from lorank.lowrank.derived import Sketch, check_sketches, factors_of, sketches, take_factors
 from lorank.lowrank.forms import Form, form_type
 from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.installing import Kind, make_sites, prepare
@@ -31,6 +33,7 @@ def save(
     base_name: str | None = None,
     task_type: str | None = None,
     probe: Probe | None = None,
+    factors: bool = False,
 ) -> list[Path]:
     """Write ``adapter`` as a folder that lorank and, where it has the form, PEFT load on the original base.
 
@@ -42,6 +45,8 @@ def save(
         base_name: the base model's name, for ``base_model_name_or_path``.
         task_type: PEFT's task type; None takes SEQ_CLS for a sequence classifier.
         probe: scores a fixed set of inputs with the model it is given.
+        factors: whether to write what forms compute from the base's weights too, so that the folder fits copies of
+            the base in other dtypes; of quantised layers it is always written.
 
     Returns:
         The files written.
@@ -50,6 +55,8 @@ def save(
         LorankError: where what was read back differs; nothing is left behind then.
     """
     contents = contents_of(adapter)
+    if factors:
+        contents = replace(contents, updates=_with_factors(contents.updates, adapter.forms))
     with replaced_folder(folder, keep_others=True, own=FILES) as stage:
         write(contents, adapter.model, stage, base_name=base_name, task_type=task_type)
         if probe is not None:
@@ -70,7 +77,7 @@ def restore(model: nn.Module, folder: Path, kind: type[Kind], *, name: str, trai
     check_fit(contents, model, folder)
     prepared = prepare(model, contents.settings, contents.plan, contents.trained, name)
     named = {place.site.path: form for place, form in zip(prepared.places, prepared.forms, strict=True)}
-    _fill_forms(named, contents, folder)
+    _fill_forms(named, {place.site.path: place.site.base for place in prepared.places}, contents, folder)
     updates = prepared.put_on(kind)
     for path, module in updates.trained.items():
         module.load_state_dict(contents.trained[path])
@@ -95,8 +102,28 @@ def contents_of(adapter: Updates) -> Contents:
             owner = next((path for path in owners if key.startswith(path + ".")), None)
             if owner is not None:
                 updates[owner][key[len(owner) + 1 :]] = tensor
+    updates = _with_factors(
+        updates, {path: forms[path] for path, layer in adapter.layers.items() if layer.frozen.quantised}
+    )
     trained = {path: dict(module.state_dict()) for path, module in adapter.trained.items()}
-    return Contents(adapter.settings, plan, updates, trained)
+    return Contents(adapter.settings, plan, updates, trained, _sketches(adapter))
+
+
+def _with_factors(updates: Mapping[str, Tensors], forms: Mapping[str, Form]) -> dict[str, Tensors]:
+    """Return ``updates`` with what ``forms`` computed from the base's weights."""
+    return {path: {**own, **(factors_of(forms[path]) if path in forms else {})} for path, own in updates.items()}
+
+
+def _sketches(adapter: Updates) -> dict[str, Sketch]:
+    if not any(form.derived for form in adapter.forms.values()):
+        return {}
+    merged = adapter.merged
+    adapter.unmerge()  # a sketch is of the update of the base's own W
+    try:
+        return sketches(adapter.forms, {path: layer.frozen for path, layer in adapter.layers.items()})
+    finally:
+        if merged:
+            adapter.merge()
 
 
 def holds_values(form: Form) -> bool:
@@ -122,7 +149,7 @@ def open_forms(contents: Contents, model: nn.Module, folder: Path) -> dict[str, 
     sites = make_sites(model, contents.settings, contents.plan)
     forms = form_type(contents.settings.form).build(sites, **contents.settings.options)
     named = {site.path: form.eval() for site, form in zip(sites, forms, strict=True)}
-    _fill_forms(named, contents, folder)
+    _fill_forms(named, {site.path: site.base for site in sites}, contents, folder)
     return named
 
 
@@ -160,11 +187,15 @@ def check_fit(contents: Contents, model: nn.Module, folder: Path) -> None:
 
 
 @torch.no_grad()
-def _fill_forms(forms: Mapping[str, Form], contents: Contents, folder: Path) -> None:
+def _fill_forms(forms: Mapping[str, Form], bases: Mapping[str, BaseLinear], contents: Contents, folder: Path) -> None:
     shared = {path: form for path, form in forms.items() if isinstance(form, PeftForm)}
     if not shared:
-        state = {f"{path}.{key}": tensor for path, own in contents.updates.items() for key, tensor in own.items()}
+        saved = {path: dict(own) for path, own in contents.updates.items()}
+        brought = {path for path, own in saved.items() if path in forms and take_factors(forms[path], own)}
+        state = {f"{path}.{key}": tensor for path, own in saved.items() for key, tensor in own.items()}
         copy_tensors(named_tensors(forms), state)
+        expected = {path: own for path, own in contents.sketches.items() if path not in brought}
+        check_sketches(forms, bases, expected, folder / TENSORS)
     for path, form in shared.items():
         if holds_values(form):
             try:

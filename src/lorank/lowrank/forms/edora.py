@@ -39,6 +39,8 @@ class EDoRA(Form):
     8
     """
 
+    derived = ("A", "B", "row_squares")
+
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         U, sigma, Vh = principal(site, site.rank)

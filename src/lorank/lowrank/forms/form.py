@@ -89,6 +89,9 @@ class Form(nn.Module, ABC):
     earlier_options: ClassVar[Mapping[str, object]] = {}
     """Options whose defaults have changed since, as folders mean them that do not name them."""
 
+    derived: ClassVar[tuple[str, ...]] = ()
+    """The buffers that are computed from W and not saved: on another W they are others; see ``lowrank.derived``."""
+
     advanced: bool = False
     """True once ``advance`` was called."""
 

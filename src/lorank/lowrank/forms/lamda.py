@@ -50,6 +50,7 @@ class LaMDA(Factored):
     (20, 4)
     """
 
+    derived = ("A",)
     unattended_effect = "trains its outer factor to the end"
 
     def __init__(self, site: Site, early: float = 0.3, groups: int = 4) -> None:

@@ -35,6 +35,8 @@ class LoLDU(Factored):
     9
     """
 
+    derived = ("A", "B", "held")
+
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self.scaling, start = 1.0, site.scaling

@@ -34,6 +34,8 @@ class LoRAXS(Factored):
     4
     """
 
+    derived = ("A", "B")
+
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         U, sigma, Vh = principal(site, site.rank)

@@ -32,6 +32,8 @@ class PMSS(Factored):
     9
     """
 
+    derived = ("C", "R")
+
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         weight = site.base.weight.detach()

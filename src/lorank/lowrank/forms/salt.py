@@ -41,6 +41,8 @@ class SALT(Factored):
     11
     """
 
+    derived = ("U", "sigma", "Vh")
+
     def __init__(self, site: Site, top: int | None = None) -> None:
         super().__init__(site)
         if top is not None and top < 0:

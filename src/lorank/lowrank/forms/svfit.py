@@ -35,6 +35,8 @@ class SVFit(Factored):
     8
     """
 
+    derived = ("A", "B")
+
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self.scaling = 1.0
