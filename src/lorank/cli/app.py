@@ -12,13 +12,14 @@ from lorank.cli.depth import depth
 from lorank.cli.evaluate import evaluate
 from lorank.cli.imports import OPTION, with_imports
 from lorank.cli.inspect import inspect
+from lorank.cli.key import key, keys
 from lorank.cli.methods import methods
 from lorank.cli.plan import plan
 from lorank.cli.rank import rank
 from lorank.cli.report import report
 from lorank.cli.rerank import rerank
 from lorank.cli.retrieve import retrieve
-from lorank.cli.serve import key, serve
+from lorank.cli.serve import serve
 from lorank.cli.train import train
 
 app = typer.Typer(
@@ -51,6 +52,7 @@ for command in (
 for registered in (*app.registered_commands, *adapter.registered_commands):
     registered.callback = with_imports(registered.callback)  # type: ignore[arg-type]
 app.add_typer(adapter, name="adapter")
+app.add_typer(keys, name="keys")
 
 
 @app.callback(invoke_without_command=True)

@@ -124,29 +124,3 @@ def serve(
     if isinstance(known, NoKeys) and host not in ("127.0.0.1", "::1", "localhost"):
         console.print(f"no keys: whoever reaches {host}:{port} may call every adapter; see `lorank key`")
     Server(make_app(engine, known, limits), host, port, say=partial(print, flush=True)).run()
-
-
-def key(
-    name: Annotated[str, typer.Argument(help="Whose key it is: letters, digits, . _ -")],
-    keys: Annotated[Path, typer.Option(help="Key file to add it to; made where it is missing.")],
-    adapters: Annotated[
-        str, typer.Option(help="Adapters that it opens, parted by commas; * for all. Default: NAME.")
-    ] = "",
-    seed: Annotated[int, typer.Option(help="Accepted for uniformity; keys come from the system's random source.")] = 0,
-) -> None:
-    """Draw an API key, print it once, and add its hash to a key file.
-
-    Example: `lorank key acme --keys keys.txt --adapters acme-en,acme-fr`
-    """
-    from lorank.serving.requests.keys import hashed, new_key, read_keys
-
-    drawn = new_key()
-    row = f"{name} {hashed(drawn)} {adapters or name}\n"
-    read_keys(row, "this key")
-    held = keys.read_text() if keys.exists() else "# name, SHA-256 of the key, adapters\n"
-    draft = keys.with_name(keys.name + ".partial")
-    draft.touch(mode=0o600)
-    draft.write_text(held + ("" if held.endswith("\n") else "\n") + row)
-    draft.replace(keys)
-    console.print(f"added to {keys}; the key is shown this once")
-    print(drawn)

@@ -29,7 +29,7 @@ logger = logging.getLogger("lorank.serving")
 
 ENVIRONMENT = "LORANK_API_KEYS"
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-ADAPTERS = re.compile(r"[A-Za-z0-9._,*-]{1,100000}")
+ADAPTERS = re.compile(r"\*|[A-Za-z0-9._,-]+")
 REMEDY = "write NAME SHA256 ADAPTERS, as `lorank key` prints it"
 
 
@@ -149,6 +149,10 @@ def read_row(parts: Sequence[str], source: str | Path, number: int) -> tuple[str
         )
     if not re.fullmatch(r"[0-9a-f]{64}", parts[1]):
         raise DataError(source, number, "the second word is not a SHA-256 in hex (keys are never stored plain)", REMEDY)
+    if not ADAPTERS.fullmatch(parts[2]):
+        raise DataError(
+            source, number, "the third word is no list of adapters: letters, digits, ._- and commas", REMEDY
+        )
     adapters = None if parts[2] == "*" else frozenset(filter(None, parts[2].split(",")))
     options: dict[str, float] = {}
     for word in parts[3:]:
