@@ -4,7 +4,7 @@ BIN := .venv/bin
 # One process a core, one thread a process: tests run in parallel without fighting for cores.
 WORKERS ?= 2
 
-.PHONY: venv demo test test-all test-portable lint clean
+.PHONY: venv demo docs test test-all test-portable lint clean
 
 venv: .venv/.installed
 
@@ -22,6 +22,10 @@ lint: venv
 	$(BIN)/ruff format --check --quiet conftest.py src tests tools benchmarks examples
 	$(BIN)/python tools/lint_floats.py
 	$(BIN)/lint-imports
+
+docs: venv
+	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
