@@ -1,5 +1,6 @@
 """The site: its links, its generated pages, its strict build, and the tutorials as written."""
 
+import importlib
 import importlib.util
 import json
 import os
@@ -65,6 +66,13 @@ def test_relative_links_lead_somewhere(written):
                 continue
             place = os.path.normpath(str(Path(path).parent / target))
             assert place in written or (DOCS / place).exists(), f"{path}: {target}"
+
+
+def test_every_object_of_the_api_page_is_there():
+    for address in re.findall(r"^::: (\S+)", (DOCS / "reference" / "api.md").read_text(), flags=re.MULTILINE):
+        module, _, name = address.rpartition(".")
+        owner = importlib.import_module(module)
+        assert hasattr(owner, name) or importlib.util.find_spec(address), address
 
 
 @pytest.mark.slow
