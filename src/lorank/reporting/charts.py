@@ -7,6 +7,7 @@ text at one size, and carries a description for readers who do not see it.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
@@ -140,7 +141,7 @@ def difference_bars(differences: Sequence[tuple[str, float]], measure: str, widt
     return drawing(width, height, said, parts)
 
 
-def even_groups(items: Sequence, most: int) -> list[Sequence]:
+def even_groups(items: Sequence[Any], most: int) -> list[Sequence[Any]]:
     """Return at most ``most`` runs of neighbours of nearly equal length.
 
     >>> even_groups([1, 2, 3, 4, 5], 2)

@@ -2,13 +2,14 @@
 
 import math
 from datetime import datetime
+from typing import TypeGuard
 
 ABSENT = "–"
 MINUS = "−"
 THIN_SPACE = "\u202f"
 
 
-def known(value: float | None) -> bool:
+def known(value: float | None) -> TypeGuard[float]:
     """True where ``value`` is a finite number."""
     return value is not None and math.isfinite(value)
 

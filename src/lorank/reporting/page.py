@@ -13,11 +13,11 @@ import lorank
 from lorank.files import write_bytes
 from lorank.reporting import numbers, sections
 from lorank.reporting.run_folder import RunCard, RunFolder, read_run_folder
-from lorank.reporting.verdict import LEVEL, OUTCOME_WORDS, verdict
+from lorank.reporting.verdict import LEVEL, OUTCOME_WORDS, Verdict, verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-FILTERS: dict[str, Callable] = {
+FILTERS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         numbers.decimal,
@@ -74,9 +74,7 @@ def _context(run_folder: RunFolder) -> dict[str, Any]:
         "level": LEVEL,
         "version": lorank.__version__,
         "outcome_words": OUTCOME_WORDS,
-        "ladder": sections.ladder(evaluation, said) if said else None,
-        "comparisons": sections.comparisons(evaluation, said) if said and evaluation.comparisons else None,
-        "changes": sections.changes(evaluation, said, run_folder.examples) if said else None,
+        **_judged_sections(run_folder, said),
         "learning": sections.learning(run_folder.training),
         "trained": sections.trained(run),
         "rank_budget": sections.rank_budget(run_folder.budget),
@@ -90,6 +88,17 @@ def _context(run_folder: RunFolder) -> dict[str, Any]:
         "script": Markup(script),
         "style_hash": _hash(style),
         "script_hash": _hash(script),
+    }
+
+
+def _judged_sections(run_folder: RunFolder, said: Verdict | None) -> dict[str, Any]:
+    evaluation = run_folder.evaluation
+    if evaluation is None or said is None:
+        return {"ladder": None, "comparisons": None, "changes": None}
+    return {
+        "ladder": sections.ladder(evaluation, said),
+        "comparisons": sections.comparisons(evaluation, said) if evaluation.comparisons else None,
+        "changes": sections.changes(evaluation, said, run_folder.examples),
     }
 
 

@@ -184,15 +184,15 @@ class Learning:
 
 def learning(training: list[TrainingStep]) -> Learning | None:
     """Return the learning curves; None where nothing was trained."""
-    losses = [(float(t.step), t.loss) for t in training if known(t.loss)]
-    judged = [t for t in training if t.dev]
-    name = next(iter(judged[0].dev)) if judged else ""
-    judged = [t for t in judged if known(t.dev.get(name))]
+    losses = [(float(t.step), loss) for t in training if known(loss := t.loss)]
+    evaluated = [(t, t.dev) for t in training if t.dev]
+    name = next(iter(evaluated[0][1])) if evaluated else ""
+    judged = [(t, value) for t, dev in evaluated if known(value := dev.get(name))]
     if not losses and not judged:
         return None
-    best = max(judged, key=lambda t: t.dev[name], default=None)
-    dev_points = [(float(t.step), t.dev[name]) for t in judged]
-    marked = (float(best.step), best.dev[name]) if best else None
+    best, best_value = max(judged, key=lambda pair: pair[1], default=(None, math.nan))
+    dev_points = [(float(t.step), value) for t, value in judged]
+    marked = (float(best.step), best_value) if best else None
     steps = max(t.step for t in training)
     loss_chart = both_widths(lambda w: curve_chart(losses, w, x_name="step", y_name="training loss", x_end=steps))
     dev_chart = both_widths(
@@ -207,8 +207,9 @@ def learning(training: list[TrainingStep]) -> Learning | None:
             marked_as=f"best, step {best.step}" if best else "",
         )
     )
-    spent = max((t.seconds for t in training if known(t.seconds)), default=None)
-    return Learning(loss_chart if losses else None, dev_chart if best else None, name, judged, best, steps, spent)
+    spent = max((seconds for t in training if known(seconds := t.seconds)), default=None)
+    lines = [t for t, _ in judged]
+    return Learning(loss_chart if losses else None, dev_chart if best else None, name, lines, best, steps, spent)
 
 
 @dataclass(frozen=True)
@@ -225,8 +226,9 @@ def trained(run: RunCard) -> Trained | None:
     if run.adapter is None:
         return None
     card = run.adapter
-    counted = card.trained_parameters is not None and card.total_parameters
-    share = card.trained_parameters / card.total_parameters if counted else None
+    share = None
+    if card.trained_parameters is not None and card.total_parameters:
+        share = card.trained_parameters / card.total_parameters
     layers = [(layer.path, layer.rank, layer.shape) for layer in card.layers]
     return Trained(card, share, rank_picture(layers) if layers else None)
 
@@ -282,7 +284,9 @@ def mixing(mix: Mix | None, measure: str) -> Mixing | None:
     The curve's weights are relative: 1 gives both scores equal say. The chosen one is the smallest that is
     best on dev, as the mix is defined, unless the run says that it left the first stage out.
     """
-    curve = sorted((p for p in mix.dev_curve if known(p[1])), key=lambda p: (-p[1], p[0])) if mix else []
+    if mix is None:
+        return None
+    curve = sorted((p for p in mix.dev_curve if known(p[1])), key=lambda p: (-p[1], p[0]))
     points = sorted(p for p in curve if known(p[0]))
     if not points:
         return None

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from lorank.data.collection import Collection
 from lorank.data.files import write_text
@@ -21,8 +22,7 @@ from lorank.errors import UsageError
 from lorank.lowrank.budgets.core.settle import settle
 from lorank.progress import StageCallback
 from lorank.ranking.metrics.evaluation import Evaluation
-from lorank.ranking.scorers.features.trees import TreeRanker
-from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.ranking.scorers.ranker import FittedRanker, TrainableRanker
 from lorank.training.dev import DevMeasure
 from lorank.training.gain import Gain, as_record, gain_of, judge_dev, judge_test
 from lorank.training.hooks.hook import Hook, Progress
@@ -31,14 +31,14 @@ from lorank.training.loop.loop import MAIN_MEASURE, Outcome, train
 from lorank.training.model_card import write_model_card
 from lorank.training.plan import Plan, build_plan, resolve_recipe
 from lorank.training.record import write_record
-from lorank.training.self_fitting import check_unused_settings, fit_by_own_objective
+from lorank.training.self_fitting import OwnLearner, check_unused_settings, fit_by_own_objective
 from lorank.training.settings import AdapterSettings, Recipe
 from lorank.tuned.mix import Mix
 from lorank.tuned.ranker import Learned, TunedRanker
 
 
 def fit(
-    ranker: TrainableRanker | TreeRanker,
+    ranker: FittedRanker,
     data: Collection,
     adapter: str | None = None,
     loss: str | None = None,
@@ -62,26 +62,27 @@ def fit(
     """
     recipe = _with(recipe or Recipe(), adapter, loss, rank)
     data = _with_dev(data, recipe.seed)
-    if not ranker.trained_by_loop:
+    if not ranker.trained_by_loop or not isinstance(ranker, TrainableRanker):
+        learner = cast(OwnLearner, ranker)
         check_unused_settings(
-            ranker,
+            learner,
             recipe,
             adapter=adapter,
-            loss=None if ranker.takes_loss else loss,
+            loss=None if getattr(ranker, "takes_loss", False) else loss,
             rank=rank,
             candidates=candidates,
             hooks=hooks,
             resume=resume,
         )
         return fit_by_own_objective(
-            ranker, data, _run_folder(Path(out), False, overwrite), recipe, command=command, on_progress=on_progress
+            learner, data, _run_folder(Path(out), False, overwrite), recipe, command=command, on_progress=on_progress
         )
     recipe, budget = resolve_recipe(ranker, data, recipe)
     out = _run_folder(Path(out), resume, overwrite)
     plan = build_plan(ranker, data, recipe, budget, out, candidates, on_progress)
     dev = DevMeasure(Learned(ranker, plan.weights.adapter), data, plan.found, plan.recipe)
     outcome = train(plan.session(out, dev, hooks), on_progress=partial(_report_step, on_progress), resume=resume)
-    if plan.budget is not None:
+    if plan.budget is not None and plan.weights.adapter is not None:
         settle(plan.weights.adapter)
     result = dev.choose(partial(on_progress, "score dev"))
     if not plan.has_untuned:

@@ -269,7 +269,7 @@ def _statistics(
         if kind in kinds:
             for path, own in seen_on(source, frozenset({"fisher"})).items():
                 found[path][kind] = own["fisher"]
-    return found
+    return dict(found)
 
 
 def _list_sizes(settings: ListSettings, whole: bool, share: bool) -> tuple[int | None, int | None]:

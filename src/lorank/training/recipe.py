@@ -52,7 +52,7 @@ def settings_said(path: str | Path) -> list[str]:
     ]
 
 
-def _content(path: str | Path) -> dict:
+def _content(path: str | Path) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -79,7 +79,7 @@ def check_keys(path: str | Path, content: dict[str, Any]) -> None:
                 raise RecipeError(path, None, f"{key}.{name}: there is no such key", remedy)
 
 
-def _validated(path: str | Path, content: dict) -> RecipeFile:
+def _validated(path: str | Path, content: dict[str, Any]) -> RecipeFile:
     from pydantic import ValidationError
 
     check_keys(path, content)
@@ -96,7 +96,7 @@ def _adapter() -> "TypeAdapter[RecipeFile]":
 
     from lorank.training import settings
 
-    for part in (
+    parts: tuple[Any, ...] = (
         RecipeFile,
         settings.AdapterSettings,
         settings.BudgetSettings,
@@ -105,6 +105,7 @@ def _adapter() -> "TypeAdapter[RecipeFile]":
         settings.ListSettings,
         settings.OptimizerSettings,
         settings.OffsetSettings,
-    ):
-        part.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+    )
+    for part in parts:
+        part.__pydantic_config__ = ConfigDict(extra="forbid")
     return TypeAdapter(RecipeFile)

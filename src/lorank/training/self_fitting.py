@@ -11,7 +11,7 @@ from collections.abc import Collection as Container
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from lorank.data.collection import Collection, Split
 from lorank.data.files import write_text
@@ -21,7 +21,7 @@ from lorank.progress import StageCallback
 from lorank.ranking.losses import loss as named_loss
 from lorank.ranking.metrics.measures import mean_of
 from lorank.ranking.scorers.features import FeatureLists, feature_model, model_options
-from lorank.ranking.scorers.ranker import Documents
+from lorank.ranking.scorers.ranker import Documents, FittedRanker
 from lorank.training.loop.loop import MAIN_MEASURE
 from lorank.training.model_card import write_rows_card
 from lorank.training.recipe import RecipeFile
@@ -35,9 +35,8 @@ DEV = "nDCG@10 of gains 2^rel - 1"
 
 
 class OwnLearner(Protocol):
-    """What a ranker brings that learns by its own objective."""
+    """What a fitted ranker brings beside its contract that learns by its own objective."""
 
-    kind: str
     model: str
     takes_loss: bool
     dev_curve: list[tuple[int, float]]
@@ -66,7 +65,7 @@ def fit_by_own_objective(
     ranker.fit(lists_of(data, data.train), lists_of(data, data.dev), on_progress=partial(on_progress, "learn"), **loss)
     seconds = time.monotonic() - start
     _write_curve(out / "metrics.jsonl", ranker.dev_curve, seconds)
-    tuned = TunedRanker(ranker)
+    tuned = TunedRanker(cast(FittedRanker, ranker))
     run = learned_run(tuned, data, data.dev.queries, data.dev.candidates or {}, partial(on_progress, "score dev"))
     dev = mean_of(run, data.dev.qrels, MAIN_MEASURE)
     tuned.mix = replace(ALONE, curve=[(float("inf"), dev)])
@@ -89,7 +88,9 @@ def check_unused_settings(ranker: OwnLearner, recipe: Recipe, **asked: Any) -> N
     ranker's own.
     """
     wanted = [name for name, value in asked.items() if value]
-    wanted += [name for name in changed_settings(recipe) if name != "seed" and not _taken(name, ranker)]
+    wanted += [
+        name for name in changed_settings(recipe) if name not in ("seed", "judge_test") and not _taken(name, ranker)
+    ]
     if wanted:
         raise UsageError(
             f"{ranker.model} learns by its own objective, in which {wanted[0]} has no say; leave it out, "

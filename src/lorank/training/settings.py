@@ -159,4 +159,5 @@ def as_plain(settings: Any) -> dict[str, Any]:
             return [plain(v) for v in value]
         return "inf" if value == float("inf") else value
 
-    return plain(asdict(settings))
+    made: dict[str, Any] = plain(asdict(settings))
+    return made

@@ -44,7 +44,7 @@ def export(
     if tuned.adapter is None:
         raise UsageError("this ranker was trained whole and has no adapter; its model/ folder is ready for others")
     tuned.unmerge()
-    out, ranker = Path(out), tuned.ranker
+    out, ranker = Path(out), tuned.trainable
     _check_free(out, overwrite)
     check_exportable(tuned.adapter, format)
     with replaced_folder(out) as stage:

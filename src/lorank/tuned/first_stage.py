@@ -84,7 +84,7 @@ class FirstStage:
             return self.encoder.score_pairs(queries, documents, pairs).astype(np.float64)
         mass = np.array([self.statistics.query_mass(query) for query in queries])
         scores = self.statistics.score_pairs(queries, documents, pairs).astype(np.float64)
-        return scores / np.maximum(mass, 1e-9)[pairs[:, 0]]
+        return np.asarray(scores / np.maximum(mass, 1e-9)[pairs[:, 0]])
 
     def save(self, folder: Path) -> None:
         """Write the statistics and a description; the bi-encoder is named, not copied."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from lorank.errors import UsageError
 from lorank.ranking.types import Run
 
 
@@ -35,14 +36,18 @@ class Mix:
         """
         return max(self.curve, key=lambda point: point[1])[0] if self.curve else math.inf
 
-    def apply(self, first_stage: np.ndarray | None, learned: np.ndarray) -> np.ndarray:
-        """Return a z + w c; ``first_stage`` may be None only where a is 0.
+    def apply(self, first_stage: np.ndarray | float | None, learned: np.ndarray | float) -> Any:
+        """Return a z + w c, an array or a number; ``first_stage`` may be None only where a is 0.
 
         >>> Mix(1.0, 0.5).apply(np.array([1.0, -1.0]), np.array([0.0, 4.0])).tolist()
         [1.0, 1.0]
         """
         mixed = self.weight * learned
-        return mixed if self.first_stage == 0.0 else self.first_stage * first_stage + mixed
+        if self.first_stage == 0.0:
+            return mixed
+        if first_stage is None:
+            raise UsageError("this mix adds the first stage's score, and none was given")
+        return self.first_stage * first_stage + mixed
 
 
 ALONE = Mix(first_stage=0.0, weight=1.0)

@@ -9,8 +9,7 @@ from lorank.data.collection import Collection
 from lorank.errors import UsageError, unknown_name
 from lorank.ranking.scorers import RANKERS
 from lorank.ranking.scorers.features import feature_model
-from lorank.ranking.scorers.features.trees import TreeRanker
-from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.ranking.scorers.ranker import FittedRanker
 
 EMBEDDERS = ("minilm",)
 
@@ -23,7 +22,7 @@ def open_base(
     view: str | None = None,
     loss: str = "softmax",
     options: Mapping[str, Any] | None = None,
-) -> TrainableRanker | TreeRanker:
+) -> FittedRanker:
     """Return the ranker that ``base`` and ``kind`` name; the kind defaults to what the base was made for.
 
     Where the data holds feature rows, ``base`` names a feature model: ``mlp`` (the default), ``set-transformer``,
@@ -38,7 +37,8 @@ def open_base(
             raise UsageError(
                 f"--view {view}: only a causal ranker has views, and collection {data.name!r} holds feature rows"
             )
-        return feature_model(base or "mlp", seed=seed, **(options or {}))
+        model: FittedRanker = feature_model(base or "mlp", seed=seed, **(options or {}))
+        return model
     if options:
         raise UsageError(
             f"option {next(iter(options))}: only feature models take options, and collection {data.name!r} holds texts"
@@ -52,7 +52,8 @@ def open_base(
         raise UsageError(f"--kind {kind}: collection {data.name!r} holds texts; use bi-encoder or cross-encoder")
     if view is not None and kind != "causal":
         raise UsageError(f"--view {view}: only a causal ranker has views, this is a {kind}")
-    return RANKERS[kind](base, **_options(kind, seed, view, loss))
+    made: FittedRanker = RANKERS[kind](base, **_options(kind, seed, view, loss))
+    return made
 
 
 def _options(kind: str, seed: int, view: str | None, loss: str) -> dict[str, Any]:

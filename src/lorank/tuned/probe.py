@@ -19,4 +19,4 @@ class Probe:
         """Return float32 scores [n]."""
         ranker: Any = copy.copy(self.ranker)
         ranker.module = module
-        return ranker.probe()
+        return np.asarray(ranker.probe())

@@ -27,8 +27,7 @@ from lorank.progress import ProgressCallback
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.features.networks import NETWORKS
-from lorank.ranking.scorers.features.trees import TreeRanker
-from lorank.ranking.scorers.ranker import Documents, Ranker, TrainableRanker
+from lorank.ranking.scorers.ranker import Documents, FittedRanker, Ranker, TrainableRanker
 from lorank.ranking.types import Run
 from lorank.tuned.first_stage import FirstStage
 from lorank.tuned.mix import ALONE, Mix, mix_as_json, mix_from_json, mixed_run
@@ -52,7 +51,7 @@ def merged(adapter: Adapter | None) -> Iterator[None]:
 class Learned(Ranker):
     """The learned part of a tuned ranker: the adapted model's own scores, without the first stage."""
 
-    ranker: TrainableRanker | TreeRanker
+    ranker: FittedRanker
     adapter: Adapter | None
 
     def score_pairs(
@@ -71,7 +70,7 @@ class Learned(Ranker):
 class TunedRanker(Ranker):
     """A trained ranker that scores new data; see the module's text for what its scores are."""
 
-    ranker: TrainableRanker | TreeRanker
+    ranker: FittedRanker
     adapter: Adapter | None = None
     first_stage: FirstStage | None = None
     mix: Mix = ALONE
@@ -91,6 +90,13 @@ class TunedRanker(Ranker):
         self.check_paths(path)
         self.merge()
         self.ranker.run_on(path)
+
+    @property
+    def trainable(self) -> TrainableRanker:
+        """The ranker with a torch module that the training loop drives; UsageError where it is of another kind."""
+        if isinstance(self.ranker, TrainableRanker):
+            return self.ranker
+        raise UsageError(f"a ranker of {self.ranker.kind} has no torch module to adapt or export")
 
     def merge(self) -> None:
         """Write the update into the weights, where one matrix stands for it; scoring is then as fast as the base's.
@@ -121,11 +127,11 @@ class TunedRanker(Ranker):
         self.merge()
         offset = None
         if self.mix.first_stage != 0.0 and self.first_stage is not None:
-            offset = self.first_stage.score_pairs(queries, documents, pairs)
+            offset = self.first_stage.score_pairs(queries, list(documents), pairs)
         if self.mix.weight == 0.0 and offset is not None:
             return (self.mix.first_stage * offset).astype(np.float32)
         learned = self.learned.score_pairs(queries, documents, pairs, on_progress=on_progress)
-        return self.mix.apply(offset, learned).astype(np.float32)
+        return np.asarray(self.mix.apply(offset, learned), np.float32)
 
     def save(self, folder: str | Path) -> None:
         """Write the folder in one step, re-open what was written, and compare it."""
@@ -137,7 +143,7 @@ class TunedRanker(Ranker):
                 self.adapter.save(
                     partial / "adapter",
                     base_name=str(self.ranker.base),
-                    probe=Probe(self.ranker) if hasattr(self.ranker, "probe") else None,
+                    probe=Probe(self.trainable) if hasattr(self.ranker, "probe") else None,
                 )
             if self.first_stage is not None:
                 self.first_stage.save(partial / "first_stage")

@@ -54,7 +54,8 @@ def shards_of(collection: Collection, queries: Mapping[str, str], candidates: Ru
 def score_shard(ranker: Any, shard: Shard) -> Run:
     """Return the shard's candidates with the ranker's scores."""
     collection = Collection("shard", list(shard.documents), list(shard.documents.values()), {})
-    return rerank_run(ranker, collection, shard.queries, shard.candidates)
+    run: Run = rerank_run(ranker, collection, shard.queries, shard.candidates)
+    return run
 
 
 def one_process(folder: str | Path, shards: Sequence[Shard]) -> Run:
@@ -138,7 +139,8 @@ def _scored(ray: Any, folder: str, shards: Sequence[Shard], workers: int, thread
     """Yield each shard with its scores as it is done; every worker has one shard at a time."""
     actor = ray.remote(num_cpus=threads, max_restarts=8, max_task_retries=8)(_Scorer)
     idle = [actor.remote(folder, threads) for _ in range(min(workers, len(shards)))]
-    waiting, running = list(reversed(shards)), {}
+    waiting = list(reversed(shards))
+    running: dict[Any, tuple[Shard, Any]] = {}
     while waiting or running:
         while waiting and idle:
             shard, worker = waiting.pop(), idle.pop()

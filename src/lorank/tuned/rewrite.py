@@ -109,7 +109,7 @@ def _adapter_of(tuned: TunedRanker) -> Adapter:
 
 
 def _scores(tuned: TunedRanker) -> np.ndarray:
-    return probe_scores(Probe(tuned.ranker), _adapter_of(tuned).model)
+    return probe_scores(Probe(tuned.trainable), _adapter_of(tuned).model)
 
 
 def _size(adapter: Adapter) -> tuple[int, int]:

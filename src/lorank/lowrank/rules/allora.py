@@ -55,4 +55,5 @@ class ALLoRA(Rule):
 
     def begin(self, adapter: Adapter, optimizer: torch.optim.Optimizer, steps: int, losses: Losses | None) -> None:
         for form in adapter.forms.values():
-            form.row_cap = self.eta
+            if isinstance(form, LoRA):
+                form.row_cap = self.eta

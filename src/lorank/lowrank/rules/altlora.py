@@ -37,12 +37,13 @@ class AltLoRAOptimizer(FactorOptimizer):
 
     def step_pair(self, pair: Pair, group: Group) -> None:
         A, B, beta = pair.A, pair.B, group["betas"][0]
+        grad_A, grad_B = pair.gradients()
         a, b = self.state[A], self.state[B]
         if not a:
             a["step"], a["momentum"], b["momentum"] = torch.zeros(()), torch.zeros_like(A), torch.zeros_like(B)
         if int(a["step"]) % 2 == 0:
             inverse = damped_inverse(gram(A), self.damping).to(A)
-            b["momentum"].lerp_(B.grad @ inverse / pair.scaling**2, 1 - beta)
+            b["momentum"].lerp_(grad_B @ inverse / pair.scaling**2, 1 - beta)
             old = B.clone()
             decay(B, group)
             B.sub_(b["momentum"], alpha=group["lr"])
@@ -50,7 +51,7 @@ class AltLoRAOptimizer(FactorOptimizer):
             a["momentum"].copy_(back @ ((B.t() @ old) @ a["momentum"]))
         else:
             inverse = damped_inverse(gram(B.t()), self.damping).to(B)
-            a["momentum"].lerp_(inverse @ A.grad / pair.scaling**2, 1 - beta)
+            a["momentum"].lerp_(inverse @ grad_A / pair.scaling**2, 1 - beta)
             old = A.clone()
             decay(A, group)
             A.sub_(a["momentum"], alpha=group["lr"])

@@ -21,7 +21,7 @@ import torch
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.lowrank.adapter import Adapter
-from lorank.lowrank.forms.form import seeded
+from lorank.lowrank.forms.form import Form, seeded
 from lorank.lowrank.forms.lora import LoRA
 from lorank.lowrank.rules.rule import Losses, Rule, needed_pairs, rule
 
@@ -75,7 +75,7 @@ class ChainOfLoRA(Rule):
         pairs = needed_pairs(adapter, "chain-of-lora")
         self._adapter, self._optimizer = adapter, optimizer
         for pair in pairs:
-            form = adapter.forms[pair.path]
+            form = _as_lora(adapter.forms[pair.path])
             self._begins[pair.path] = reserve(form, (self.links - 1) * form.rank)
 
     def merges(self, steps: int) -> list[int]:
@@ -93,7 +93,13 @@ class ChainOfLoRA(Rule):
         assert self._optimizer is not None
         link = self.merges(steps).index(step)
         for path, begin in self._begins.items():
-            form = self._adapter.forms[path]
+            form = _as_lora(self._adapter.forms[path])
             merge_link(form, begin + link * form.rank, seeded(self._adapter.settings.seed, path, f"link {link + 1}"))
             for factor in (form.A, form.B):
                 self._optimizer.state.pop(factor, None)
+
+
+def _as_lora(form: Form) -> LoRA:
+    if not isinstance(form, LoRA):
+        raise UsageError(f"chain-of-lora merges links of plain LoRA, and this adapter has a {type(form).__name__}")
+    return form

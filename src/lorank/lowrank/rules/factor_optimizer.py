@@ -37,7 +37,7 @@ class FactorOptimizer(torch.optim.Optimizer, ABC):
         """Step A and B in place; both have gradients, and autograd is off."""
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
         """Make one step."""
         loss = None
         if closure is not None:

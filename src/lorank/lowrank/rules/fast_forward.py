@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
@@ -36,7 +36,7 @@ class FastForward(Rule):
     most: int = 100
     repeated: int = field(default=0, init=False)
     tries: int = field(default=0, init=False)
-    _parameters: list[nn.Parameter] = field(default_factory=list, init=False, repr=False)
+    _parameters: list[Tensor] = field(default_factory=list, init=False, repr=False)
     _before: list[Tensor] = field(default_factory=list, init=False, repr=False)
     _losses: Losses | None = field(default=None, init=False, repr=False)
 

@@ -22,6 +22,7 @@ the factor that steps, so the update, not W. Clipping is by the norm of the proj
 leaves what is no factor alone.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -73,7 +74,7 @@ class LoFTOptimizer(FactorOptimizer):
         self._inverses: dict[str, tuple[Tensor, Tensor]] = {}
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
         """Make one step."""
         loss = None
         if closure is not None:
@@ -85,13 +86,14 @@ class LoFTOptimizer(FactorOptimizer):
             for path, A, B, _ in ready
         }
         if self.clip is not None:
-            norm = sum(self._projected_square(pair) for pair in ready) ** 0.5
+            norm = math.sqrt(sum(self._projected_square(pair) for pair in ready))
             self._shrink = min(1.0, self.clip / max(norm, 1e-12))
         super().step()
         return loss
 
     def step_pair(self, pair: Pair, group: Group) -> None:
         A, B = pair.A, pair.B
+        grad_A, grad_B = pair.gradients()
         a, b = self.state[A], self.state[B]
         if not a:
             a["step"] = torch.zeros(())
@@ -99,8 +101,8 @@ class LoFTOptimizer(FactorOptimizer):
                 state["first"] = torch.zeros_like(side, memory_format=torch.contiguous_format)
                 state["second"] = side.new_zeros(len(side), side.shape[1] * (side.shape[1] + 1) // 2)
         inverse_A, inverse_B = self._inverses[pair.path]
-        remember(b, B.grad @ inverse_A * (self._shrink / pair.scaling), group)
-        remember(a, A.grad.t() @ inverse_B * (self._shrink / pair.scaling), group)
+        remember(b, grad_B @ inverse_A * (self._shrink / pair.scaling), group)
+        remember(a, grad_A.t() @ inverse_B * (self._shrink / pair.scaling), group)
         step = int(a["step"])
         a["step"] += 1
         moving, other, state, inverse = (B, A.t(), b, inverse_A) if step % 2 == 0 else (A.t(), B, a, inverse_B)
@@ -113,7 +115,8 @@ class LoFTOptimizer(FactorOptimizer):
     def _projected_square(self, pair: Pair) -> float:
         """Return the squared norm of the full gradient projected to what the factor that steps can move."""
         even = int(self.state[pair.A].get("step", torch.zeros(()))) % 2 == 0
-        gradient = pair.B.grad if even else pair.A.grad.t()
+        grad_A, grad_B = pair.gradients()
+        gradient = grad_B if even else grad_A.t()
         return float(((gradient @ self._inverses[pair.path][not even]) * gradient).sum()) / pair.scaling**2
 
 
@@ -128,7 +131,8 @@ def full_direction(state: dict[str, Tensor], other: Tensor, step: int, group: Gr
     beta1, beta2 = group["betas"]
     second = state["second"] @ (products(other, weigh=True) / (1 - beta2**step)).t()
     first = (state["first"] / (1 - beta1**step)) @ other.t()
-    return first.div_(second.clamp_min_(0).sqrt_().add_(group["eps"]))
+    direction: Tensor = first.div_(second.clamp_min_(0).sqrt_().add_(group["eps"]))
+    return direction
 
 
 def follow(state: dict[str, Tensor], old: Tensor, new: Tensor, damping: float) -> None:

@@ -56,7 +56,7 @@ class LoRAProFull(FactorOptimizer):
 
     def step_pair(self, pair: Pair, group: Group) -> None:
         A, B, s = pair.A, pair.B, pair.scaling
-        gA, gB = closest_moves(A.grad, B.grad, A, B, s, self.damping)
+        gA, gB = closest_moves(*pair.gradients(), A, B, s, self.damping)
         direction = adam_direction(s * (B @ gA + gB @ A), self.state[B], group)
         gA, gB = closest_moves(s * (B.t() @ direction), s * (direction @ A.t()), A, B, s, self.damping)
         for factor, move in ((A, gA), (B, gB)):
@@ -72,7 +72,7 @@ class LoRAProFactored(FactorOptimizer):
         self.damping = damping
 
     def step_pair(self, pair: Pair, group: Group) -> None:
-        moves = closest_moves(pair.A.grad, pair.B.grad, pair.A, pair.B, pair.scaling, self.damping)
+        moves = closest_moves(*pair.gradients(), pair.A, pair.B, pair.scaling, self.damping)
         for factor, move in zip((pair.A, pair.B), moves, strict=True):
             direction = adam_direction(move, self.state[factor], group)
             decay(factor, group)

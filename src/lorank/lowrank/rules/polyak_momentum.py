@@ -45,7 +45,7 @@ class PolyakMomentumOptimizer(torch.optim.Optimizer):
         self.loss: float | None = None
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
         """Make one step."""
         value = None
         if closure is not None:

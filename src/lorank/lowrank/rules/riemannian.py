@@ -26,7 +26,7 @@ class RiemannianAdamW(torch.optim.AdamW):
         self.pairs, self.damping = list(pairs), damping
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
         """Make one step."""
         loss = None
         if closure is not None:

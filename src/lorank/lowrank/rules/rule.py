@@ -31,6 +31,12 @@ class Pair(NamedTuple):
     B: nn.Parameter
     scaling: float
 
+    def gradients(self) -> tuple[Tensor, Tensor]:
+        """Return the gradients of A and B; a rule steps pairs that have both."""
+        if self.A.grad is None or self.B.grad is None:
+            raise UsageError(f"the factors of {self.path} have no gradients; call backward before the step")
+        return self.A.grad, self.B.grad
+
 
 @dataclass(frozen=True)
 class Rates:

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
+from lorank.errors import UsageError
 from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.texts import check_query, checked_documents
 
@@ -63,22 +65,49 @@ class Ranker(ABC):
         return [Ranked(int(i), float(scores[i]), documents[i]) for i in order]
 
 
-Inputs = TypeVar("Inputs")
+class FittedRanker(Ranker):
+    """A ranker that learns from data and that a folder can hold: the contract of everything that `fit` returns."""
+
+    kind: ClassVar[str]
+    score_scale: ClassVar[str]
+    """What a score is, as lorank.json states it: a logit, a similarity over a temperature."""
+    base: str = ""
+    """What the constructor was given as its base: a packaged name, a folder, or a Hub name; empty where it has none."""
+
+    @property
+    def trained_by_loop(self) -> bool:
+        """Whether the training loop trains it by any loss of its scores; else its own ``fit(train, dev)`` does."""
+        return False
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """Return the constructor's further arguments, JSON-ready."""
+
+    @abstractmethod
+    def save(self, folder: str | Path) -> None:
+        """Write a self-contained folder from which ``load`` restores the same scores."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a folder that ``save`` wrote."""
+
+    def run_on(self, path: str) -> None:
+        """Score by another path from now on; raises UsageError for rankers that have one path only."""
+        raise UsageError(f"path {path!r}: a {self.kind} has no choice of paths; only cross-encoders have")
 
 
-class TrainableRanker(Ranker, Generic[Inputs]):
+Inputs = TypeVar("Inputs", default=Any)
+
+
+class TrainableRanker(FittedRanker, Generic[Inputs]):
     """A ranker with a torch module inside, which the training loop can drive.
 
     ``prepare`` turns texts (or features) into inputs once -- tokenising happens there and nowhere else --
     and ``forward`` scores a grid of lists from them.
     """
 
-    kind: ClassVar[str]
-    score_scale: ClassVar[str]
-    """What a score is, as lorank.json states it: a logit, a similarity over a temperature."""
     module: nn.Module
-    base: str
-    """What the constructor was given as its base: a packaged name, a folder, or a Hub name."""
     reference: Callable[[], AbstractContextManager[Any]] = nullcontext
     """Opens a context within which the module computes as it did before it was adapted; set by whoever adapts it."""
 
@@ -86,10 +115,6 @@ class TrainableRanker(Ranker, Generic[Inputs]):
     def trained_by_loop(self) -> bool:
         """Whether the training loop trains it by any loss of its scores; else its own ``fit(train, dev)`` does."""
         return True
-
-    @abstractmethod
-    def options(self) -> dict[str, Any]:
-        """Return the constructor's further arguments, JSON-ready: ``type(self)(self.base, **options)``."""
 
     @abstractmethod
     def prepare(self, queries: Sequence[str], documents: Documents) -> Inputs:
@@ -108,14 +133,8 @@ class TrainableRanker(Ranker, Generic[Inputs]):
     def head_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
         """Yield (name within ``module``, parameter) of what the checkpoint did not bring and must be trained."""
 
-    @abstractmethod
-    def save(self, folder: str | Path) -> None:
-        """Write a self-contained folder from which ``load`` restores the same scores."""
-
-    @classmethod
-    @abstractmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read a folder that ``save`` wrote."""
+    def write_peer_files(self, folder: str | Path) -> None:
+        """Write what other tools need beside the weights to load the folder; nothing where they need nothing more."""
 
     @property
     def device(self) -> torch.device:

@@ -32,7 +32,7 @@ class Access:
     """
 
     optimizer: torch.optim.Optimizer
-    training_loss: Callable[[int], Tensor]
+    training_loss: Callable[..., Tensor]
     held_out_loss: Callable[..., Tensor] | None
     measure: Callable[[], float] | None
     steps: int = 0

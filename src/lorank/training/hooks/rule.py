@@ -77,8 +77,9 @@ class FormPenalties(Hook):
 
 def penalties(adapter: Adapter | None) -> list[Hook]:
     """Return the hook for the penalties of ``adapter``'s forms, where they may have any."""
-    forms = [] if adapter is None else adapter.forms.values()
-    return [FormPenalties(adapter)] if any(type(form).penalty is not Form.penalty for form in forms) else []
+    if adapter is None or all(type(form).penalty is Form.penalty for form in adapter.forms.values()):
+        return []
+    return [FormPenalties(adapter)]
 
 
 def rule_name(settings: RuleSettings, method: str) -> str:

@@ -36,11 +36,17 @@ class ListBatch:
 
     def to(self, device: torch.device) -> "ListBatch":
         """Return the batch on ``device``."""
-        moved = (
-            None if t is None else t.to(device)
-            for t in (self.queries, self.documents, self.labels, self.mask, self.first_stage, self.weights)
+        first_stage = None if self.first_stage is None else self.first_stage.to(device)
+        weights = None if self.weights is None else self.weights.to(device)
+        return ListBatch(
+            self.queries.to(device),
+            self.documents.to(device),
+            self.labels.to(device),
+            self.mask.to(device),
+            first_stage,
+            weights,
+            {name: tensor.to(device) for name, tensor in self.extras.items()},
         )
-        return ListBatch(*moved, {k: t.to(device) for k, t in self.extras.items()})  # type: ignore[arg-type]
 
 
 def epoch_order(count: int, epoch: int, seed: int) -> np.ndarray:

@@ -77,8 +77,9 @@ def calibrate(
         )
     seen = {path: _Seen() for path in layers}
     graded = bool(kinds & {"gradient", "fisher"})
-    sums = {
-        kind: {path: torch.zeros_like(layer.weight, dtype=torch.float32) for path, layer in layers.items()}
+    weights = {path: layer.get_parameter("weight") for path, layer in layers.items()}
+    sums: dict[str, dict[str, Tensor]] = {
+        kind: {path: torch.zeros_like(weight, dtype=torch.float32) for path, weight in weights.items()}
         for kind in ("gradient", "fisher")
         if kind in kinds
     }
@@ -94,16 +95,17 @@ def calibrate(
             batch = lists.collate(lists_at(lists, index, settings.batch_size, per_epoch))
             value = list_loss(ranker, inputs, batch, loss, settings, seed, ranker.device)
             if graded:
-                gradients = torch.autograd.grad(value, [layer.weight for layer in layers.values()], allow_unused=True)
+                gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
                 _accumulate(sums, dict(zip(layers, gradients, strict=True)), count)
             on_progress(index + 1, count)
-    found: dict[str, dict[str, Tensor]] = {path: {} for path in layers}
-    for path in layers:
-        if "inputs" in kinds and seen[path].rows:
-            found[path]["inputs"] = seen[path].drawn(rows)
-        for kind, totals in sums.items():
-            found[path][kind] = totals[path]
-    return found
+    inputs_seen = {path: seen[path].drawn(rows) for path in layers if "inputs" in kinds and seen[path].rows}
+    return {
+        path: {
+            **({"inputs": inputs_seen[path]} if path in inputs_seen else {}),
+            **{kind: totals[path] for kind, totals in sums.items()},
+        }
+        for path in layers
+    }
 
 
 def _accumulate(sums: dict[str, dict[str, Tensor]], gradients: dict[str, Tensor | None], count: int) -> None:

@@ -1,7 +1,7 @@
 """First-stage runs over a collection: BM25, a bi-encoder, or their fusion with weights chosen on dev."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,19 +25,18 @@ def cache_folder() -> Path:
 
 def bm25_index(collection: Collection, folder: Path | None = None) -> BM25:
     """Return the BM25 index of a collection, read from ``folder`` where it stands there and is not stale."""
-    require_texts(collection)
-    return BM25.open(
-        folder or cache_folder() / "bm25" / _safe(collection.name), collection.document_ids, collection.documents
-    )
+    texts = require_texts(collection)
+    return BM25.open(folder or cache_folder() / "bm25" / _safe(collection.name), collection.document_ids, texts)
 
 
-def require_texts(collection: Collection) -> None:
-    """Raise UsageError where documents are feature rows: they have no first stage to search."""
-    if collection.has_features:
+def require_texts(collection: Collection) -> Sequence[str]:
+    """Return the documents' texts; UsageError where they are feature rows, which no first stage searches."""
+    if isinstance(collection.documents, np.ndarray):
         raise UsageError(
             f"collection {collection.name!r} holds feature rows, not texts: its candidates are the "
             "rows of each query, and there is no first stage to retrieve from"
         )
+    return collection.documents
 
 
 def dense_run(
@@ -48,11 +47,9 @@ def dense_run(
     on_progress: ProgressCallback | None = None,
 ) -> Run:
     """Return the ``depth`` documents nearest to each query, all documents searched exactly."""
-    require_texts(collection)
-    documents = encoder.encode(collection.documents, on_progress=on_progress)
-    return nearest(
-        encoder.encode(list(queries.values()), query=True), documents, list(queries), collection.document_ids, depth
-    )
+    documents = encoder.encode(require_texts(collection), on_progress=on_progress)
+    asked = encoder.encode(list(queries.values()), query=True)
+    return nearest(asked, documents, list(queries), list(collection.document_ids), depth)
 
 
 def nearest(

@@ -226,9 +226,13 @@ class Trainer:
     def _access(self) -> Access:
         session, evaluate = self.session, self.session.evaluate
         training = self._loss_over(session.lists, 0)
+
+        def training_loss(step: int, loss: Loss | None = None) -> Tensor:
+            return training(step * session.settings.accumulate, loss)
+
         return Access(
             self.optimizer,
-            lambda step, loss=None: training(step * session.settings.accumulate, loss),
+            training_loss,
             None if session.held_out is None else self._loss_over(session.held_out, session.settings.accumulate),
             None if evaluate is None else lambda: evaluate()[MAIN_MEASURE],
             self.progress.steps,

@@ -125,8 +125,8 @@ def restore_run(
     weights.load_state(_under("weights.", tensors))
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in _under("optimizer.", tensors).items():
-        index, name = key.split(".", 1)
-        moments.setdefault(int(index), {})[name] = value
+        number, name = key.split(".", 1)
+        moments.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     for index, (name, hook) in enumerate(named.items()):
         hook.load_state(_under(f"hook/{name}/" if "hooks" in numbers else f"hook.{index}.", tensors))

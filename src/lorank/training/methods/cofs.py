@@ -51,7 +51,7 @@ def combine_domains(
             f"give two or more modules and the pairs of each one's domain, and steps of 1 or more; got "
             f"{len(modules)}, {len(remembered)} and {steps}"
         )
-    rankers = [module.ranker for module in modules]
+    rankers = [module.trainable for module in modules]
     if any(module.adapter is None for module in modules) or len({str(ranker.base) for ranker in rankers}) > 1:
         raise UsageError(
             "modules are combined by their low-rank updates of one base: train every domain from the same "

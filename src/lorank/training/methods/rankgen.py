@@ -202,6 +202,7 @@ def sampled_by(
                 top_p=top_p,
                 pad_token_id=tokenizer.pad_token_id,
             )
-        return tokenizer.batch_decode(written[:, given["input_ids"].shape[1] :], skip_special_tokens=True)
+        replies: list[str] = tokenizer.batch_decode(written[:, given["input_ids"].shape[1] :], skip_special_tokens=True)
+        return replies
 
     return generate

@@ -33,7 +33,7 @@ from lorank.ranking.losses.core.registry import ALIASES, LOSSES
 from lorank.ranking.scorers.features.descent import informative, main_measure
 from lorank.ranking.scorers.features.rows import FeatureLists, checked_rows
 from lorank.ranking.scorers.folders import check_same_scores, read_whole, write_card, written_whole
-from lorank.ranking.scorers.ranker import Documents, Ranker
+from lorank.ranking.scorers.ranker import Documents, FittedRanker
 from lorank.ranking.scorers.texts import checked_pairs
 
 PROBE_ROWS = 64
@@ -96,7 +96,7 @@ def required(module: str) -> Any:
         raise LorankError(f"{module} is not installed; install the trees: pip install 'lorank[trees]'") from error
 
 
-class TreeRanker(Ranker):
+class TreeRanker(FittedRanker):
     """Score feature rows with boosted trees.
 
     ``library`` is ``lightgbm``, ``xgboost`` or ``catboost``; ``objective`` one of the library's own or a loss of the
@@ -112,7 +112,6 @@ class TreeRanker(Ranker):
 
     kind: ClassVar[str] = "trees"
     score_scale: ClassVar[str] = "logit"
-    trained_by_loop: ClassVar[bool] = False
     takes_loss: ClassVar[bool] = False
     """Its objective is given when it is made."""
 
