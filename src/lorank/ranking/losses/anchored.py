@@ -14,7 +14,7 @@ defaults.
 from torch import Tensor
 
 from lorank.errors import UsageError
-from lorank.ranking.losses.core.lists import check_positive, clean
+from lorank.ranking.losses.core.lists import check_label_size, check_positive, clean
 from lorank.ranking.losses.core.registry import register_loss
 from lorank.ranking.losses.hinge import hinge
 
@@ -58,6 +58,7 @@ def anchored_hinge(
     if min(anchor, tolerance) < 0:
         raise UsageError(f"anchor and tolerance must be 0 or more; got {anchor} and {tolerance}")
     lists = clean(scores, labels, mask, weights)  # once, so that half-precision gradients meet in single
+    check_label_size(lists, scores)
     own = weights if lists.item_weights is None else lists.item_weights
     pairs = hinge(lists.scores, lists.labels, lists.mask, own, margin=margin)
     away = (lists.scores - (slope * lists.labels + level)).square() - tolerance

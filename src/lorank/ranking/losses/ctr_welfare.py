@@ -14,7 +14,7 @@ Maximization in Ad Auctions, ICML 2023.
 import torch
 from torch import Tensor
 
-from lorank.ranking.losses.core.lists import check_positive, clean
+from lorank.ranking.losses.core.lists import check_label_size, check_positive, clean
 from lorank.ranking.losses.core.pairs import ordered_pair_weights, pairwise, sides
 from lorank.ranking.losses.core.registry import register_loss
 
@@ -55,6 +55,7 @@ def ctr_welfare(
     bids = torch.ones_like(scores) if bids is None else bids
     offered = clean(bids, labels, mask)
     lists = clean(scores, bids * labels.to(offered.labels.dtype), mask, weights)
+    check_label_size(lists, scores)
     winners, ordered = ordered_pair_weights(lists)
 
     def at_stake(block: slice) -> Tensor:

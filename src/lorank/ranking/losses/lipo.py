@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.ranking.losses.core.lists import check_positive, clean, ranks
+from lorank.ranking.losses.core.lists import check_label_size, check_positive, clean, ranks
 from lorank.ranking.losses.core.pairs import mean_pair_loss, ordered_pair_weights, pairwise, sides
 from lorank.ranking.losses.core.registry import register_loss
 from lorank.ranking.losses.hinge import hinge
@@ -142,6 +142,7 @@ def lipo_lambda(
     True
     """
     lists = clean(scores, labels, mask, weights)
+    check_label_size(lists, scores, 12.0 if scores.dtype == torch.float16 else 60.0)
     gain, discount = torch.exp2(lists.labels), 1 / torch.log1p(ranks(lists))
     winners, ordered = ordered_pair_weights(lists)
 

@@ -13,7 +13,7 @@ The sum over pairs is computed from the centred differences d_i = s_i - y_i - me
 
 from torch import Tensor
 
-from lorank.ranking.losses.core.lists import clean
+from lorank.ranking.losses.core.lists import check_label_size, clean
 from lorank.ranking.losses.core.registry import register_loss
 
 
@@ -44,6 +44,7 @@ def margin_mse(
     tensor(49.)
     """
     lists = clean(scores, labels, mask, weights)
+    check_label_size(lists, scores)
     sizes = lists.sizes
     difference = lists.scores - lists.labels
     centred = difference - (difference.sum(1) / sizes).unsqueeze(1)

@@ -9,7 +9,7 @@ Paper: D. Cossock and T. Zhang, Subset Ranking Using Regression, COLT 2006.
 
 from torch import Tensor
 
-from lorank.ranking.losses.core.lists import clean
+from lorank.ranking.losses.core.lists import check_label_size, clean
 from lorank.ranking.losses.core.registry import register_loss
 
 
@@ -39,4 +39,5 @@ def mse(
     tensor(1.)
     """
     lists = clean(scores, labels, mask, weights)
+    check_label_size(lists, scores)
     return lists.mean_of_documents((lists.scores - lists.labels).square(), keep_equal)

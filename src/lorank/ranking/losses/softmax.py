@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lorank.ranking.losses.core.lists import Lists, check_positive, choose, clean, normalized
+from lorank.ranking.losses.core.lists import Lists, check_label_size, check_positive, choose, clean, normalized
 from lorank.ranking.losses.core.registry import register_loss
 
 
@@ -30,7 +30,7 @@ def _softmax(lists: Lists) -> Tensor:
 
 
 def _labels(lists: Lists) -> Tensor:
-    return lists.labels
+    return lists.labels.clamp(min=0)
 
 
 TARGETS: dict[str, Callable[[Lists], Tensor]] = {"normalized": _normalized, "softmax": _softmax, "labels": _labels}
@@ -54,7 +54,7 @@ def softmax(
 
     Args:
         scores: [batch, list].
-        labels: [batch, list], 0 and up.
+        labels: [batch, list]; a label below 0 counts as 0 but for ``softmax``, which takes any.
         mask: bool [batch, list], True where there is a document.
         weights: [batch] or [batch, list]; a document's weight multiplies its own term of the sum.
         target: ``normalized``, ``softmax`` or ``labels``.
@@ -70,6 +70,8 @@ def softmax(
     """
     check_positive(temperature=temperature)
     lists = clean(scores, labels, mask, weights)
+    if target == "labels":
+        check_label_size(lists, scores)
     return cross_entropy(lists, choose("target", target, TARGETS)(lists), temperature)
 
 

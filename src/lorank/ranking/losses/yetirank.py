@@ -148,7 +148,7 @@ def yetirank(
         return values.repeat(samples, 1).gather(1, order)
 
     swap = weigh(
-        Order(arranged(lists.labels.clamp(max=grades) if measure == "err" else lists.labels), arranged(gains), grades)
+        Order(arranged(lists.labels.clamp(0, grades) if measure == "err" else lists.labels), arranged(gains), grades)
     )
     return lists.mean(_neighbours(lists, arranged, swap).unflatten(0, (samples, len(gains))).mean(0))
 

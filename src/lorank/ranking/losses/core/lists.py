@@ -9,6 +9,7 @@ is the mean over the lists that carry signal,
 so weights scale a list's (or document's) part and never change the denominator.
 """
 
+import math
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -87,12 +88,12 @@ def clean(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: T
 
     Args:
         scores: [batch, list], any floating type; half precision is computed in float32.
-        labels: [batch, list], 0 and up.
+        labels: [batch, list], any finite numbers.
         mask: bool [batch, list], True where there is a document; None means everywhere.
         weights: None, [batch] (one a list) or [batch, list] (one a document), 0 and up.
 
     Raises:
-        UsageError: Where the shapes do not fit each other.
+        UsageError: Where the shapes do not fit each other, and for labels that are no finite numbers.
 
     >>> clean(torch.tensor([[1.0, float("nan")]]), torch.tensor([[3, -1]]), torch.tensor([[True, False]])).scores
     tensor([[1., 0.]])
@@ -111,7 +112,9 @@ def clean(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: T
         return values.to(dtype) if full else values.to(dtype).masked_fill(absent, other)
 
     absent = ~mask
-    signal = present(labels, -torch.inf).amax(1) > present(labels, torch.inf).amin(1)
+    highest, lowest = present(labels, -torch.inf).amax(1), present(labels, torch.inf).amin(1)
+    _check_finite(highest, lowest)
+    signal = highest > lowest
     item_weights = list_weights = None
     if weights is not None and weights.dim() == 2:
         item_weights = present(weights)
@@ -130,6 +133,43 @@ def _check_shapes(scores: Tensor, labels: Tensor, mask: Tensor, weights: Tensor 
         raise UsageError(f"scores must be floating point and mask bool; got {scores.dtype} and {mask.dtype}")
     if weights is not None and weights.shape not in (scores.shape, scores.shape[:1]):
         raise UsageError(f"weights must be [batch] or [batch, list] = {list(scores.shape)}; got {list(weights.shape)}")
+
+
+def _check_finite(highest: Tensor, lowest: Tensor) -> None:
+    """Raise UsageError for a label that is NaN or infinite; lists without a document have highest below lowest."""
+    if highest.device.type != "cpu":  # the answer would have to be awaited; readers of data refuse such labels too
+        return
+    bad = highest.isnan() | (highest == torch.inf) | ((lowest == -torch.inf) & (highest >= lowest))
+    bad |= (highest == -torch.inf) & (lowest == -torch.inf)
+    if bool(bad.any()):
+        raise UsageError(
+            f"the labels of list {int(bad.int().argmax())} of the batch hold NaN or infinity (in float32, where labels "
+            "above 3e38 are infinite too); labels are finite numbers"
+        )
+
+
+LARGEST = {torch.float16: 2.0**12}
+"""The largest label whose square's derivative fits in the scores' precision, as far as it is below ``_LARGEST``."""
+
+_LARGEST = 1e15
+
+
+def check_label_size(lists: Lists, scores: Tensor, largest: float | None = None) -> None:
+    """Raise UsageError where a label is too large for a loss that computes with labels themselves, not their order.
+
+    ``scores`` are those that were given, in whose precision the gradient has to fit; ``largest`` replaces the bound
+    that a squared difference has.
+    """
+    if lists.labels.device.type != "cpu" or not lists.labels.numel():
+        return
+    bound = min(LARGEST.get(scores.dtype, _LARGEST), _LARGEST) if largest is None else largest
+    reached = float(lists.labels.detach().abs().max())
+    if reached > bound:
+        kind = str(scores.dtype).removeprefix("torch.")
+        raise UsageError(
+            f"the labels reach {reached:g}, and this loss computes with them up to {bound:g} for scores in {kind}; "
+            "divide the labels by a constant"
+        )
 
 
 def lowest(tensor: Tensor) -> float:
@@ -237,17 +277,22 @@ def discounts(rank: Tensor, k: int | None = None) -> Tensor:
     return value if k is None else torch.where(rank <= k, value, 0.0)
 
 
-def exponential_gain(labels: Tensor) -> Tensor:
-    """Return 2^label - 1, the gain of most learning-to-rank papers."""
-    return torch.exp2(labels) - 1
+def exponential_gain(labels: Tensor, largest: Tensor) -> Tensor:
+    """Return (2^label - 1) / 2^largest, the gain of most learning-to-rank papers, without an overflow.
+
+    >>> exponential_gain(torch.tensor([[2.0, 1.0]]), torch.tensor([[2.0]]))
+    tensor([[0.7500, 0.2500]])
+    """
+    return -torch.exp2(labels - largest) * torch.expm1(-math.log(2) * labels)
 
 
-def linear_gain(labels: Tensor) -> Tensor:
-    """Return the label, the gain of trec_eval's nDCG."""
-    return labels
+def linear_gain(labels: Tensor, largest: Tensor) -> Tensor:
+    """Return label / largest, the gain of trec_eval's nDCG; 0 where the largest is 0."""
+    return labels / torch.where(largest > 0, largest, 1.0)
 
 
 GAINS = {"exponential": exponential_gain, "linear": linear_gain}
+"""Gains [batch, list] of labels from 0 up, relative to the largest of a list [batch, 1]: a factor that cancels."""
 
 
 def ideal_dcg(gains: Tensor, k: int | None = None) -> Tensor:
@@ -262,19 +307,24 @@ def ideal_dcg(gains: Tensor, k: int | None = None) -> Tensor:
 
 
 def normalized_gains(lists: Lists, gain: str, k: int | None) -> Tensor:
-    """Return gain / ideal DCG@k for every document, so that a list's DCG@k becomes its nDCG@k; [batch, list]."""
-    gains = choose("gain", gain, GAINS)(lists.labels)
+    """Return gain / ideal DCG@k for every document, so that a list's DCG@k becomes its nDCG@k; [batch, list].
+
+    A label below 0 has the gain 0, as in trec_eval.
+    """
+    positive = lists.labels.clamp(min=0)
+    gains = choose("gain", gain, GAINS)(positive, positive.amax(1, keepdim=True))
     ideal = ideal_dcg(gains, k)
     return gains / torch.where(ideal > 0, ideal, 1.0).unsqueeze(1)
 
 
 def normalized(values: Tensor) -> Tensor:
-    """Return values [batch, list] over their list's sum, 0 where that is 0.
+    """Return values [batch, list] over their list's sum, 0 where that is 0; values below 0 count as 0.
 
     >>> normalized(torch.tensor([[1.0, 3.0], [0.0, 0.0]]))
     tensor([[0.2500, 0.7500],
             [0.0000, 0.0000]])
     """
+    values = values.clamp(min=0)
     total = values.sum(1, keepdim=True)
     return values / total.where(total > 0, 1.0)
 
