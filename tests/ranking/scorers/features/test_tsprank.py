@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -38,6 +39,50 @@ def test_eight_documents_match_brute_force():
     pairs = random_pairs(1, 8, seed=3)
     order = best_tour(pairs, torch.ones(1, 8, dtype=torch.bool))
     assert float(tour_score(pairs, order, torch.tensor([8]))) == pytest.approx(brute_force(pairs[0], 8))
+
+
+def best_by_sets(pairs):
+    """The largest sum over all orders, by recursion over the sets of documents that came before."""
+    size, table = len(pairs), pairs.numpy()
+    best = np.full((1 << size, size), -np.inf)
+    best[1 << np.arange(size), np.arange(size)] = 0.0
+    for visited in range(1, 1 << size):
+        for new in range(size):
+            if not visited >> new & 1:
+                reached = visited | 1 << new
+                best[reached, new] = max(best[reached, new], (best[visited] + table[:, new]).max())
+    return best[-1].max()
+
+
+@pytest.mark.parametrize("size", [10, 11, 12])
+def test_tours_of_up_to_twelve_documents_are_the_best(size):
+    tables = 4 if size < 12 else 2
+    pairs = random_pairs(tables, size, seed=size)
+    order = best_tour(pairs, torch.ones(tables, size, dtype=torch.bool))
+    scores = tour_score(pairs, order, torch.full((tables,), size)).tolist()
+    assert scores == pytest.approx([best_by_sets(each) for each in pairs])
+
+
+def block_moves(order):
+    """Every order that moving one block of up to three documents makes."""
+    for start in range(len(order)):
+        for length in (1, 2, 3):
+            block, rest = order[start : start + length], order[:start] + order[start + length :]
+            yield from (rest[:gap] + block + rest[gap:] for gap in range(len(rest) + 1))
+
+
+@pytest.mark.parametrize("graded", [False, True])
+@pytest.mark.parametrize("size", [13, 22])
+def test_longer_tours_cannot_be_bettered_by_moving_a_block(size, graded):
+    pairs = random_pairs(2, size, seed=size)
+    grades = torch.arange(size).remainder(3).expand(2, -1) if graded else None
+    order = best_tour(pairs, torch.ones(2, size, dtype=torch.bool), grades)
+    for i, found in enumerate(order.tolist()):
+        own = float(tour_score(pairs[i : i + 1], order[i : i + 1], torch.tensor([size])))
+        for moved in block_moves(found):
+            if graded and any(grades[i, a] < grades[i, b] for a, b in itertools.pairwise(moved)):
+                continue
+            assert sum(float(pairs[i, a, b]) for a, b in itertools.pairwise(moved)) <= own + 1e-6
 
 
 def test_right_tours_visit_grades_in_descending_order_and_are_the_best_that_do():

@@ -13,8 +13,9 @@ when t_ij = 0. A document's score is minus its place.
 Paper: W. Yan et al., TSPRank: Bridging Pairwise and Listwise Methods with a Bilinear Travelling Salesman Model,
 KDD 2025.
 
-*Deviations*: the paper's data has total orders; ties are treated as above. Inference is exact up to 9 documents and a
-beam search beyond (the paper uses a solver); the mean over steps, so that long lists do not drown short ones.
+*Deviations*: the paper's data has total orders; ties are treated as above. Inference is exact up to 12 documents
+and beyond it a beam search whose tours are improved by block moves, which need not find the best tour (the paper uses a
+solver); the mean over steps, so that long lists do not drown short ones.
 """
 
 import torch
@@ -134,7 +135,7 @@ def tsprank(
         heads: Of the encoder's attention.
         blocks: Of the encoder, which looks across the list; 0 encodes each document by itself.
         dropout: Share of each sublayer's output that a training step leaves out.
-        beam: Partial tours kept on lists of more than nine documents.
+        beam: Partial tours kept on lists of more than twelve documents, where the tour found need not be the best.
     """
     if beam < 1:
         raise UsageError(f"beam must be 1 or more; got {beam}")
