@@ -49,7 +49,8 @@ def test_labelled_lists_and_pairs(tmp_path, name):
     ("row", "problem"),
     [
         ({"query": "a", "docs": ["x"], "labels": [-1]}, "the label -1 is below 0"),
-        ({"query": "a", "docs": ["x"], "labels": [0.5]}, "the label 0.5 is not a whole number"),
+        ({"query": "a", "docs": ["x"], "labels": [10**400]}, "'labels' holds 1000"),
+        ({"query": "a", "docs": ["x"], "labels": ["1"]}, "'labels' holds 1, which is not"),
         ({"query": "a", "docs": ["x", "y"], "labels": [1]}, "'labels' is not a list of 2 numbers"),
         ({"query": "a", "docs": ["x", "x"], "labels": [1, 0]}, "the document 'x' is listed twice"),
         ({"query": "a", "docs": ["x", ""], "labels": [1, 0]}, "docs[1] is empty"),

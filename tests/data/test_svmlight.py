@@ -51,8 +51,8 @@ def test_a_docid_that_stands_twice_in_a_query_gives_way_to_row_numbers(tmp_path)
         ("0 qid:1 1:0 2:-inf 3:1", "the value in '2:-inf' is not finite", "replace NaN"),
         ("0 qid:1 1:1e39", "a value does not fit in float32", "rescale"),
         ("-1 qid:1 1:0", "the label -1 is below 0", "labels start at 0"),
-        ("0.5 qid:1 1:0", "the label '0.5' is not a whole number", "labels are relevance grades"),
-        ("nan qid:1 1:0", "the label 'nan' is not a whole number", "labels are relevance grades"),
+        ("1_0 qid:1 1:0", "the label '1_0' is not a number", "a row is"),
+        ("nan qid:1 1:0", "the label 'nan' is not a number", "a row is"),
         ("x qid:1 1:0", "the label 'x' is not a number", "a row is"),
         ("qid:1 1:0", "the row does not start with a label", "a row is"),
         ("1:0.5 2:1", "the row does not start with a label", "a row is"),
@@ -134,7 +134,7 @@ def test_what_the_format_cannot_hold_is_refused(tmp_path):
     good = FeatureRows(np.ones((1, 1), np.float32), np.array([0]), ["q"], np.array([0, 1]), ["q:1"])
     for bad in (
         FeatureRows(good.features * np.nan, good.labels, ["q"], good.offsets, ["q:1"]),
-        FeatureRows(good.features, good.labels - 1, ["q"], good.offsets, ["q:1"]),
+        FeatureRows(good.features, good.labels * np.nan, ["q"], good.offsets, ["q:1"]),
         FeatureRows(good.features, good.labels, ["q 1"], good.offsets, ["q:1"]),
     ):
         with pytest.raises(UsageError):

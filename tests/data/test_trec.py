@@ -83,9 +83,9 @@ def test_a_bad_run_names_file_line_and_remedy(tmp_path, text, line, problem, rem
     [
         ("q1 0 d1 1\nq1 0 d1 1\n", 2, "document 'd1' is judged twice", "keep one row"),
         ("q1 0 d1 1\nq1 0 d2 -1\n", 2, "the relevance -1 is below 0", "write 0 .* or read with negative='zero'"),
-        ("q1 0 d1 0.5\n", 1, "the relevance 0.5 is not a whole number", "write a whole number"),
-        ("q1 0 d1 yes\n", 1, "the relevance 'yes' is not a number", "write a whole number"),
-        ("q1 0 d1 nan\n", 1, "the relevance nan is not a whole number", "write a whole number"),
+        ("q1 0 d1 yes\n", 1, "the relevance 'yes' is not a number", "write a number"),
+        ("q1 0 d1 nan\n", 1, "the relevance 'nan' is not a number", "write a number"),
+        ("q1 0 d1 1_0\n", 1, "the relevance '1_0' is not a number", "write a number"),
         ("q1 d1\n", 1, "2 columns", "judgments have 4 columns"),
         (
             "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1 0 d2 1\n",
@@ -122,7 +122,7 @@ def test_what_a_run_cannot_hold_is_refused_before_writing(tmp_path, run):
     with pytest.raises(UsageError):
         write_run(run, tmp_path / "a.run")
     with pytest.raises(UsageError):
-        write_qrels({"q": {"d": -1}}, tmp_path / "a.qrels")
+        write_qrels({"q": {"d": float("nan")}}, tmp_path / "a.qrels")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""BEIR folders: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/<split>.tsv``, each plain or gzip.
+"""BEIR folders: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/<split>.tsv``, each plain or compressed.
 
 A document's text is its title and body joined by a newline. A query belongs to the splits that judge it; queries
 that no split judges are left out, since nothing can be learned or measured on them.
@@ -12,13 +12,15 @@ an export empties them all. What is kept so is logged and stays judged.
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lorank.data.collection import SPLITS, Collection, Split
 from lorank.data.files import json_lines, write_json_lines, writing
+from lorank.data.numbers import Negative
 from lorank.data.trec import add_judgment, judgments, write_qrels
 from lorank.errors import DataError, UsageError
 from lorank.ranking.types import Qrels
+from lorank.reading import ENDINGS, plain_name
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +29,16 @@ _QUERY = '{"_id": "q1", "text": "..."}'
 
 
 def find(folder: str | Path, name: str) -> Path | None:
-    """Return ``folder/name`` or ``folder/name.gz``, whichever is there; raise DataError where both are."""
-    plain = Path(folder) / name
-    packed = plain.with_name(plain.name + ".gz")
-    if plain.is_file() and packed.is_file():
+    """Return ``folder/name`` or its compressed form, whichever is there; raise DataError where two are."""
+    there = [path for end in ("", *ENDINGS) if (path := Path(folder) / f"{name}{end}").is_file()]
+    if len(there) > 1:
         raise DataError(
-            folder, None, f"both {plain.name} and {packed.name} are there", "remove the one that is out of date"
+            folder,
+            None,
+            f"both {there[0].name} and {there[1].name} are there",
+            "remove the one that is out of date",
         )
-    return next((path for path in (plain, packed) if path.is_file()), None)
+    return there[0] if there else None
 
 
 def is_beir(folder: str | Path) -> bool:
@@ -124,7 +128,7 @@ def read_split(
     queries: dict[str, str],
     documents: Iterable[str],
     *,
-    negative: Literal["error", "zero"] = "error",
+    negative: Negative = "error",
 ) -> Split:
     """Read one judgment file into the split ``name``; every row's query and document must be known."""
     known = documents if isinstance(documents, dict | set | frozenset) else set(documents)
@@ -145,9 +149,9 @@ def read_split(
 def split_files(folder: str | Path) -> dict[str, Path]:
     """Return the judgment file of every split in ``folder/qrels``: train, dev, test, then others by name."""
     found = {
-        path.name.removesuffix(".gz").removesuffix(".tsv")
+        plain_name(path).removesuffix(".tsv")
         for path in (Path(folder) / "qrels").glob("*.tsv*")
-        if path.name.endswith((".tsv", ".tsv.gz")) and not path.name.startswith(".")
+        if plain_name(path).endswith(".tsv") and not path.name.startswith(".")
     }
     names = [split for split in SPLITS if split in found] + sorted(found.difference(SPLITS))
     return {name: path for name in names if (path := find(Path(folder) / "qrels", f"{name}.tsv")) is not None}
@@ -157,7 +161,7 @@ def read_beir(
     folder: str | Path,
     name: str | None = None,
     *,
-    negative: Literal["error", "zero"] = "error",
+    negative: Negative = "error",
     empty_share: float = 0.01,
 ) -> Collection:
     """Read a BEIR folder.
@@ -190,7 +194,7 @@ def read_beir(
         documents,
         splits,
         titles if any(titles) else None,
-        card.read_text("utf-8") if card.is_file() else "",
+        card.read_text("utf-8", errors="replace") if card.is_file() else "",
     )
 
 

@@ -118,7 +118,8 @@ def training_lists(
 ) -> list[TrainingList]:
     """Draw one list for every query of the split that has a relevant document: its positives, then negatives.
 
-    With ``empty`` the queries that are judged and have no relevant document get a list too.
+    A grade below 0 (a loss of money, a teacher's score) is a label like any other, and a query with one such has a list
+    too. With ``empty`` so have the queries that are judged and have no relevant document.
 
     ``candidates`` default to those that came with the split. ``negatives`` and ``positives`` are the most of
     each in a list, None for all. ``spare`` (0 to 1) is the share of the lowest relevant document's score above
@@ -137,7 +138,8 @@ def training_lists(
     lists = []
     for query in split.queries:
         judged = split.qrels.get(query, {})
-        if any(grade > 0 for grade in judged.values()) or (empty and judged):
+        graded = judged.values()
+        if any(grade > 0 for grade in graded) or any(grade < 0 for grade in graded) or (empty and judged):
             lists.append(
                 _list_of(
                     query,
@@ -170,7 +172,7 @@ def _positions(collection: Collection, documents: Iterable[str], query: str) -> 
 
 def _list_of(
     query: str,
-    judged: dict[str, int],
+    judged: dict[str, int | float],
     row: dict[str, float],
     collection: Collection,
     negatives: int | None,
@@ -182,12 +184,12 @@ def _list_of(
 ) -> TrainingList:
     names = list(row)
     scores = np.fromiter(row.values(), np.float64, len(row))
-    grades = np.fromiter((judged.get(name, -1) for name in names), np.int64, len(names))
+    grades = np.fromiter((judged.get(name, np.nan) for name in names), np.float64, len(names))
     lowest = float(scores.min()) if len(scores) else 0.0
 
     relevant = [name for name, grade in judged.items() if grade > 0]
     relevant = _drawn(np.array(relevant, object), positives, rng).tolist()
-    pool = np.flatnonzero((grades <= 0) & ~_spared(scores, grades, spare))
+    pool = np.flatnonzero(~(grades > 0) & ~_spared(scores, grades, spare))
     pool = _drawn(pool, negatives, rng)
     documents = [_positions(collection, relevant, query), _positions(collection, [names[i] for i in pool], query)]
     first_stage = [np.array([row.get(name, lowest) for name in relevant]), scores[pool]]
@@ -198,20 +200,21 @@ def _list_of(
         first_stage.append(np.full(len(more), lowest))
     labels = np.zeros(sum(map(len, documents)), np.float32)
     labels[: len(relevant)] = [judged[name] for name in relevant]
+    labels[len(relevant) : len(relevant) + len(pool)] = np.nan_to_num(grades[pool])
     return TrainingList(
         query, np.concatenate(documents), labels, np.concatenate(first_stage).astype(np.float32) if has_order else None
     )
 
 
 def _spared(scores: np.ndarray, grades: np.ndarray, spare: float | None) -> np.ndarray:
-    """Return which candidates are unjudged (grade -1) and score like a relevant one (grade above 0)."""
+    """Return which candidates are unjudged (grade NaN) and score like a relevant one (grade above 0)."""
     if spare is None:
         return np.zeros(len(scores), bool)
     relevant = scores[grades > 0]
     if not len(relevant):
-        return grades < 0
+        return np.isnan(grades)
     p = float(relevant.min())
-    return (grades < 0) & (scores > p - (1 - spare) * abs(p))
+    return np.isnan(grades) & (scores > p - (1 - spare) * abs(p))
 
 
 def _drawn(items: np.ndarray, most: int | None, rng: np.random.Generator) -> np.ndarray:

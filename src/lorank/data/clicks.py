@@ -4,7 +4,6 @@
 position of a document is its index in the list.
 """
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from lorank.data.parquet import read_records, write_records
 from lorank.errors import DataError, UsageError
+from lorank.ranking.grades import as_grade
 
 EXPECTED = (
     '{"session", "query_id", "doc_ids": [...], "clicks": [0/1, ...]} with "propensities": [...] and '
@@ -79,12 +79,12 @@ class Impression:
             return None
         if len(self.features) != len(self) or len({len(row) for row in self.features}) != 1:
             return f"features are not {len(self)} rows of equal length"
-        wrong = [x for row in self.features for x in row if not (_is_number(x) and math.isfinite(x))]
+        wrong = [x for row in self.features for x in row if not _is_number(x)]
         return f"features hold {wrong[0]!r}, which is not a finite number" if wrong else None
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return not isinstance(value, bool) and as_grade(value) is not None
 
 
 def _tuple(row: dict[str, Any], key: str) -> tuple:

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from lorank.data.collection import Collection, Split
+from lorank.data.numbers import Negative, whole
 from lorank.data.svmlight import FeatureRows, groups_file, read_feature_rows, stacked, write_feature_rows
 from lorank.errors import DataError, UsageError
+from lorank.reading import plain_name
 
 
 def feature_split(name: str, rows: FeatureRows) -> Split:
@@ -20,7 +22,8 @@ def feature_split(name: str, rows: FeatureRows) -> Split:
     labels = rows.labels.tolist()
     for query, start, stop in zip(rows.query_ids, rows.offsets[:-1].tolist(), rows.offsets[1:].tolist()):
         ids = rows.document_ids[start:stop]
-        qrels[query] = dict(zip(ids, labels[start:stop]))
+        judged = zip(ids, labels[start:stop], strict=True)
+        qrels[query] = {document: whole(label) for document, label in judged if label == label}
         candidates[query] = dict.fromkeys(ids, 0.0)
     return Split(name, {query: query for query in rows.query_ids}, qrels, candidates)
 
@@ -74,7 +77,7 @@ def feature_files(folder: str | Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(Path(folder).iterdir()):
         split = split_of_name(path)
-        name = path.name.removesuffix(".gz")
+        name = plain_name(path)
         if split is None or not path.is_file() or not name.endswith(_FILE_ENDS):
             continue
         if split in found:
@@ -88,31 +91,32 @@ def feature_files(folder: str | Path) -> dict[str, Path]:
     return {split: found[split] for split in ("train", "dev", "test") if split in found}
 
 
-def read_letor(path: str | Path, name: str | None = None, *, fold: int = 1) -> Collection:
+def read_letor(path: str | Path, name: str | None = None, *, fold: int = 1, negative: Negative = "error") -> Collection:
     """Read LETOR data as a collection of feature rows.
 
     ``path`` is one file (its split told by its name, else ``train``), a folder with train, vali and test
     files, or a folder with ``Fold1`` to ``Fold5``, of which ``fold`` is read. Where LightGBM's
-    ``<file>.query`` lies beside a file, it gives the queries.
+    ``<file>.query`` lies beside a file, it gives the queries. ``negative`` says what a label below 0 is
+    (:mod:`lorank.data.numbers`).
     """
     path = Path(path)
     if path.is_dir() and (path / f"Fold{fold}").is_dir():
-        return read_letor(path / f"Fold{fold}", name or f"{path.name}/Fold{fold}")
+        return read_letor(path / f"Fold{fold}", name or f"{path.name}/Fold{fold}", negative=negative)
     files = feature_files(path) if path.is_dir() else {split_of_name(path) or "train": path}
     if not files:
         raise DataError(
             path, None, "no train, vali or test file in this folder", "name the files train.txt, vali.txt, test.txt"
         )
-    rows = {split: read_feature_rows(file, groups_file(file)) for split, file in files.items()}
-    return feature_collection(name or path.name.removesuffix(".gz"), rows)
+    rows = {split: read_feature_rows(file, groups_file(file), negative=negative) for split, file in files.items()}
+    return feature_collection(name or plain_name(path), rows)
 
 
-def read_folds(path: str | Path) -> list[Collection]:
+def read_folds(path: str | Path, *, negative: Negative = "error") -> list[Collection]:
     """Read ``Fold1``, ``Fold2``, ... of a LETOR folder, in order, as many as there are."""
     path = Path(path)
     folds = []
     while (path / f"Fold{len(folds) + 1}").is_dir():
-        folds.append(read_letor(path, fold=len(folds) + 1))
+        folds.append(read_letor(path, fold=len(folds) + 1, negative=negative))
     if not folds:
         raise DataError(path, None, "there is no Fold1 in this folder", "name the folds Fold1 to Fold5")
     return folds
@@ -142,7 +146,7 @@ def feature_rows(collection: Collection, split: Split) -> FeatureRows:
     chosen = slice(int(positions[0]), int(positions[-1]) + 1) if whole else positions
     return FeatureRows(
         np.asarray(collection.documents)[chosen],
-        np.asarray(labels, np.int64),
+        np.asarray(labels, np.float64 if any(isinstance(label, float) for label in labels) else np.int64),
         list(split.queries),
         np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         ids,

@@ -6,16 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lorank.data.beir import find, is_beir, read_beir, read_queries, read_split
 from lorank.data.collection import SPLITS, Collection, Split
 from lorank.data.files import open_text
 from lorank.data.letor import feature_files, read_letor
+from lorank.data.numbers import Negative, check_negative, read_grade
 from lorank.data.rows import is_training_file, read_rows
 from lorank.data.trec import Judgment, add_judgment
 from lorank.errors import DataError, UsageError, unknown_name
 from lorank.ranking.types import Qrels
+from lorank.reading import is_readable
 
 PACKAGED_IN = Path(__file__).parent / "collections"
 
@@ -46,7 +48,7 @@ class Layout:
 
     title: str
     fits: Callable[[Path], bool]
-    read: Callable[[Path, int, Literal["error", "zero"]], Collection]
+    read: Callable[[Path, int, Negative], Collection]
 
 
 def _is_feature_folder(path: Path) -> bool:
@@ -54,7 +56,7 @@ def _is_feature_folder(path: Path) -> bool:
 
 
 def _is_feature_file(path: Path) -> bool:
-    if not path.is_file():
+    if not is_readable(path):
         return False
     first = next((text for text in islice(open_text(path), 100) if text.strip() and text.lstrip()[0] != "#"), "")
     return bool(_FEATURE_ROW.match(first)) and ":" in first
@@ -69,24 +71,27 @@ LAYOUTS = [
     Layout(
         "a LETOR folder (Fold1 to Fold5, or train, vali and test files)",
         _is_feature_folder,
-        lambda path, fold, negative: read_letor(path, fold=fold),
+        lambda path, fold, negative: read_letor(path, fold=fold, negative=negative),
     ),
     Layout(
         "a file of training rows (.jsonl, .parquet)",
-        lambda path: path.is_file() and is_training_file(path),
-        lambda path, fold, negative: read_rows(path),
+        lambda path: is_readable(path) and is_training_file(path),
+        lambda path, fold, negative: read_rows(path, negative=negative),
     ),
-    Layout("a LETOR / SVMLight file", _is_feature_file, lambda path, fold, negative: read_letor(path)),
+    Layout(
+        "a LETOR / SVMLight file", _is_feature_file, lambda path, fold, negative: read_letor(path, negative=negative)
+    ),
 ]
 
 
-def load(source: str | Path, *, fold: int = 1, negative: Literal["error", "zero"] = "error") -> Collection:
+def load(source: str | Path, *, fold: int = 1, negative: Negative = "error") -> Collection:
     """Return the collection that ``source`` names.
 
     A packaged name (``pydocs``, ``pydocs-names``), ``ir_datasets:<name>``, or a path: a BEIR folder, a LETOR
-    folder or file (LightGBM's ``<file>.query`` is used where it lies beside), a file of training rows. ``fold``
-    chooses among ``Fold1`` to ``Fold5``; ``negative`` says what a relevance below 0 is in BEIR judgments: an error,
-    or 0. A folder called like a packaged collection is reached as ``./pydocs``.
+    folder or file (LightGBM's ``<file>.query`` is used where it lies beside), a file of training rows, ``-`` for the
+    standard input. ``fold`` chooses among ``Fold1`` to ``Fold5``; ``negative`` says what a relevance below 0 is: an
+    error, 0 (``zero``), no judgment (``skip``), or a number like any other (``keep``). A folder called like a packaged
+    collection is reached as ``./pydocs``.
 
     Raises UsageError for a name that is neither packaged nor a path, and DataError for a path in none of these
     layouts or with bad content.
@@ -97,7 +102,8 @@ def load(source: str | Path, *, fold: int = 1, negative: Literal["error", "zero"
     if name.startswith("ir_datasets:"):
         return from_ir_datasets(name.removeprefix("ir_datasets:"), negative=negative)
     path = Path(source).expanduser()
-    if not path.exists():
+    check_negative(negative)
+    if not path.exists() and not is_readable(path):
         if path.name == name:
             raise unknown_name("collection", name, [*PACKAGED, "ir_datasets:<name>", "<path>"])
         raise UsageError(
@@ -112,7 +118,7 @@ def load(source: str | Path, *, fold: int = 1, negative: Literal["error", "zero"
     )
 
 
-def from_ir_datasets(name: str, *, negative: Literal["error", "zero"] = "error") -> Collection:
+def from_ir_datasets(name: str, *, negative: Negative = "error") -> Collection:
     """Return a data set of the ir_datasets package, which downloads it where it must.
 
     A name with judgments, such as ``beir/scifact/test``, gives the one split its last part says (``test``, if it
@@ -164,13 +170,13 @@ def _judged_parts(package: Any, whole: Any, name: str) -> dict[str, Any]:
 def _ir_split(part: Any, split: str, documents: dict[str, Any], where: str, negative: str) -> Split:
     qrels: Qrels = {}
     for row, judgment in enumerate(part.qrels_iter(), start=1):
-        grade = judgment.relevance
-        if grade < 0 and negative == "error":
-            raise DataError(where, row, f"the relevance {grade} is below 0", "load with negative='zero'")
+        grade = read_grade(where, row, judgment.relevance, negative)
+        if grade is None:
+            continue
         if judgment.doc_id not in documents:
             raise DataError(
                 where, row, f"the document {judgment.doc_id!r} is not in the data set", "report it to ir_datasets"
             )
-        add_judgment(qrels, Judgment(row, judgment.query_id, judgment.doc_id, max(0, grade)), where)
+        add_judgment(qrels, Judgment(row, judgment.query_id, judgment.doc_id, grade), where)
     queries = {query.query_id: query.default_text() for query in part.queries_iter() if query.query_id in qrels}
     return Split(split, queries, {query: row for query, row in qrels.items() if query in queries})

@@ -10,8 +10,6 @@ knows which of the two is meant:
     keep    a number like any other
 """
 
-import math
-import re
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -21,38 +19,17 @@ Negative = Literal["error", "zero", "skip", "keep"]
 
 NEGATIVE: tuple[str, ...] = get_args(Negative)
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+SAY = (
+    "say what it means: --negative zero, skip (not judged) or keep (a number like any other), "
+    "or read with negative='zero', 'skip' or 'keep'"
+)
+"""What a message about a grade below 0 tells to do."""
 
 
 def check_negative(negative: str) -> None:
     """Raise UsageError for a word that is none of ``NEGATIVE``."""
     if negative not in NEGATIVE:
         raise unknown_name("reading of grades below 0 (negative):", negative, NEGATIVE)
-
-
-def parse_number(text: str) -> float | None:
-    """Return the finite number that ``text`` writes in plain decimal notation, None where it writes none.
-
-    What Python takes beyond that is refused: ``1_0``, digits of other scripts, ``nan``, ``inf``, and numbers too large
-    for a double.
-
-    >>> [parse_number(text) for text in ("-1.5e3", " 2 ", "1_0", "nan", "9" * 400)]
-    [-1500.0, 2.0, None, None, None]
-    """
-    text = text.strip()
-    if not _NUMBER.fullmatch(text):
-        return None
-    number = float(text)
-    return number if math.isfinite(number) else None
-
-
-def short(text: str) -> str:
-    """Return ``text`` as messages show it: quoted, and cut where it is long.
-
-    >>> short("9" * 400)
-    "'999999999999999999999999999999...' (400 characters)"
-    """
-    return repr(text) if len(text) <= 60 else f"'{text[:30]}...' ({len(text)} characters)"
 
 
 def whole(value: float) -> int | float:
@@ -64,15 +41,14 @@ def whole(value: float) -> int | float:
     return int(value) if float(value).is_integer() else float(value)
 
 
-def read_grade(path: str | Path, line: int, value: float, negative: str) -> int | float | None:
+def read_grade(path: str | Path, line: int, value: float, negative: str, what: str = "relevance") -> int | float | None:
     """Return a grade as ``negative`` wants it, None for a row to leave out; raise DataError where it is refused."""
     if value < 0 and negative == "error":
         raise DataError(
             path,
             line,
-            f"the relevance {whole(value)} is below 0",
-            "say what it means with --negative (in Python negative=): zero for not relevant, skip for not judged, "
-            "keep for a number like any other",
+            f"the {what} {whole(value)} is below 0",
+            f"write 0 for what is not relevant, or {SAY}",
         )
     if value < 0 and negative == "skip":
         return None

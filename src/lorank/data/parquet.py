@@ -8,6 +8,7 @@ from typing import Any
 
 from lorank.data.files import json_lines, write_json_lines, writing_bytes
 from lorank.errors import DataError, UsageError
+from lorank.reading import is_readable, local_file
 
 _ROWS_A_BATCH = 8192
 
@@ -20,23 +21,26 @@ def _pyarrow(module: str) -> Any:
 
 
 def is_parquet(path: str | Path) -> bool:
-    """Return whether the file's name says Parquet."""
-    return Path(path).suffix in (".parquet", ".pq")
+    """Return whether the file's name says Parquet, or for a pipe what comes out of it."""
+    if Path(path).suffix in (".parquet", ".pq"):
+        return True
+    if Path(path).is_file() or not is_readable(path):
+        return False
+    with local_file(path).open("rb") as file:
+        return file.read(4) == b"PAR1"
 
 
 def parquet_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (row number from 1, columns that are not null) of a Parquet file, streamed."""
     parquet, arrow = _pyarrow("pyarrow.parquet"), _pyarrow("pyarrow")
-    if not Path(path).is_file():
-        raise DataError(path, None, "there is no such file", "check the path")
     number = 0
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(local_file(path)) as file:
             for batch in file.iter_batches(_ROWS_A_BATCH):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, {key: value for key, value in row.items() if value is not None}
-    except (arrow.ArrowInvalid, OSError) as error:
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(path, None, f"not a readable Parquet file ({error})", "write it again") from error
 
 

@@ -1,7 +1,7 @@
 """Training rows, JSON Lines or Parquet, in and out; three layouts, told apart by their fields.
 
 - ``{"query", "pos": [...], "neg": [...]}`` with ``pos_scores`` and ``neg_scores`` (a teacher's) or without;
-- ``{"query", "docs": [...], "labels": [...]}``: whole numbers from 0;
+- ``{"query", "docs": [...], "labels": [...]}``: grades, or any finite numbers (a teacher's scores, profits, bids);
 - ``{"query", "chosen", "rejected"}``: a preference pair.
 
 A ``"user"`` (a text) says who asked or preferred, a ``"weight"`` (0 and up) how much the row counts in training. In
@@ -17,8 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lorank.data.collection import Collection, Split
+from lorank.data.files import lines
+from lorank.data.numbers import Negative, check_negative, read_grade, whole
 from lorank.data.parquet import is_parquet, read_records, write_records
 from lorank.errors import DataError, UsageError
+from lorank.ranking.grades import as_grade
+from lorank.reading import is_readable, plain_name
 
 EXPECTED = (
     '{"query", "pos": [...], "neg": [...]}, {"query", "docs": [...], "labels": [...]} or '
@@ -28,11 +32,11 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """One query with its documents, their labels (int from 0), a teacher's scores, the user and the weight, if any."""
+    """One query with its documents, their labels, a teacher's scores, the user and the weight, if any."""
 
     query: str
     documents: list[str]
-    labels: list[int]
+    labels: list[int | float]
     scores: list[float] | None = None
     user: str | None = None
     weight: float | None = None
@@ -61,11 +65,11 @@ def _numbers(row: dict[str, Any], key: str, length: int) -> list[float]:
     values = row.get(key, [])
     if not isinstance(values, list) or len(values) != length:
         raise _RowError(f"{key!r} is not a list of {length} numbers, one a document")
-    for value in values:
-        finite = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
-        if not finite:
-            raise _RowError(f"{key!r} holds {value!r}, which is not a finite number")
-    return values
+    read = [None if isinstance(value, bool) else as_grade(value) for value in values]
+    for value, number in zip(values, read, strict=True):
+        if number is None:
+            raise _RowError(f"{key!r} holds {str(value)[:60]}, which is not a finite number")
+    return read  # type: ignore[return-value]
 
 
 def _positives_and_negatives(row: dict[str, Any]) -> TrainingRow:
@@ -83,12 +87,7 @@ def _labelled(row: dict[str, Any]) -> TrainingRow:
     if not documents:
         raise _RowError("'docs' is empty")
     labels = _numbers(row, "labels", len(documents))
-    for label in labels:
-        if label < 0:
-            raise _RowError(f"the label {label} is below 0")
-        if label != int(label):
-            raise _RowError(f"the label {label} is not a whole number")
-    return TrainingRow(_text(row["query"], "query"), documents, [int(label) for label in labels])
+    return TrainingRow(_text(row["query"], "query"), documents, [whole(label) for label in labels])
 
 
 def _pair(row: dict[str, Any]) -> TrainingRow:
@@ -100,11 +99,10 @@ def _with_user_and_weight(record: dict[str, Any], row: TrainingRow) -> TrainingR
     user, weight = record.get("user"), record.get("weight")
     if user is not None:
         _text(user, "user")
-    if weight is not None and (
-        isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf")
-    ):
-        raise _RowError(f"the weight {weight!r} is not a number from 0 up")
-    return replace(row, user=user, weight=None if weight is None else float(weight))
+    number = None if isinstance(weight, bool) else as_grade(weight)
+    if weight is not None and (number is None or number < 0):
+        raise _RowError(f"the weight {str(weight)[:60]} is not a number from 0 up")
+    return replace(row, user=user, weight=None if number is None else float(number))
 
 
 LAYOUTS: dict[str, Callable[[dict[str, Any]], TrainingRow]] = {
@@ -114,12 +112,13 @@ LAYOUTS: dict[str, Callable[[dict[str, Any]], TrainingRow]] = {
 }
 
 
-def training_rows(path: str | Path) -> Iterator[tuple[int, TrainingRow]]:
-    """Yield (line, row) of a training file; raise DataError with file and line for a row of none of the layouts.
+def training_rows(path: str | Path, *, negative: Negative = "error") -> Iterator[tuple[int, TrainingRow]]:
+    """Yield (line, row) of a training file; ``negative`` says what a label below 0 is (:mod:`lorank.data.numbers`).
 
-    So do an empty text, a label below 0 or not whole, scores that are not finite or not one a document, and a
-    document that a row lists twice.
+    Raises DataError with file and line for a row of none of the layouts, an empty text, labels or scores that are no
+    finite numbers or not one a document, and a document that a row lists twice.
     """
+    check_negative(negative)
     for line, record in read_records(path, EXPECTED):
         keys = [key for key in LAYOUTS if key in record]
         try:
@@ -131,20 +130,31 @@ def training_rows(path: str | Path) -> Iterator[tuple[int, TrainingRow]]:
                 raise _RowError(f"the document {twice[:60]!r} is listed twice")
         except _RowError as error:
             raise DataError(path, line, str(error), f"a row is {EXPECTED}") from error
-        yield line, row
+        try:
+            labels = [read_grade(path, line, label, negative, "label") for label in row.labels]
+        except DataError as error:
+            raise DataError(path, line, error.problem, f"{error.remedy}; a row is {EXPECTED}") from error
+        yield line, replace(row, labels=labels)
 
 
 def is_training_file(path: str | Path) -> bool:
     """Return whether the first row of the file looks like a training row."""
     path = Path(path)
-    if not (is_parquet(path) or path.name.removesuffix(".gz").endswith((".jsonl", ".json", ".ndjson"))):
+    piped = not path.is_file() and is_readable(path) and not is_parquet(path) and _begins_with_a_brace(path)
+    if not (is_parquet(path) or piped or plain_name(path).endswith((".jsonl", ".json", ".ndjson"))):
         return False
     _, first = next(read_records(path, EXPECTED), (0, {}))
     return "query" in first and any(key in first for key in LAYOUTS)
 
 
-def read_rows(path: str | Path, name: str | None = None, *, split: str = "train") -> Collection:
-    """Read a training file as a collection with one split.
+def _begins_with_a_brace(path: Path) -> bool:
+    return next((text.lstrip()[0] for _, text in lines(path)), "") == "{"
+
+
+def read_rows(
+    path: str | Path, name: str | None = None, *, split: str = "train", negative: Negative = "error"
+) -> Collection:
+    """Read a training file as a collection with one split; ``negative`` says what a label below 0 is.
 
     Query ids are ``q<line>``, document ids ``d1``, ``d2``, ... in order of first appearance.
     """
@@ -154,11 +164,11 @@ def read_rows(path: str | Path, name: str | None = None, *, split: str = "train"
     users: dict[str, str] = {}
     weights: dict[str, float] = {}
     first_without: int | None = None
-    for line, row in training_rows(path):
+    for line, row in training_rows(path, negative=negative):
         query = f"q{line}"
         ids = [documents.setdefault(text, f"d{len(documents) + 1}") for text in row.documents]
         queries[query] = row.query
-        qrels[query] = dict(zip(ids, row.labels))
+        qrels[query] = {d: label for d, label in zip(ids, row.labels, strict=True) if label is not None}
         candidates[query] = dict(zip(ids, map(float, row.scores or [0] * len(ids))))
         if row.weight is not None:
             weights[query] = row.weight
@@ -170,7 +180,7 @@ def read_rows(path: str | Path, name: str | None = None, *, split: str = "train"
         raise DataError(path, None, "the file holds no rows", f"a row is {EXPECTED}")
     if users and first_without is not None:
         raise DataError(path, first_without, 'the row has no "user", and others have one', "give every row its user")
-    stem = path.name.removesuffix(".gz").rpartition(".")[0] or path.name
+    stem = plain_name(path).rpartition(".")[0] or path.name
     return Collection(
         name or stem,
         list(documents.values()),
@@ -179,7 +189,7 @@ def read_rows(path: str | Path, name: str | None = None, *, split: str = "train"
     )
 
 
-def _documents_of(collection: Collection, split: Split, query: str) -> tuple[list[str], list[int], list[float]]:
+def _documents_of(collection: Collection, split: Split, query: str) -> tuple[list[str], list[int | float], list[float]]:
     """Return the texts, labels and scores of a query's list: its candidates, then judged documents outside them."""
     row = (split.candidates or {}).get(query, {})
     judged = split.qrels.get(query, {})
@@ -193,7 +203,7 @@ def _documents_of(collection: Collection, split: Split, query: str) -> tuple[lis
 
 
 def _as_positives(
-    query: str, texts: list[str], labels: list[int], scores: list[float], scored: bool
+    query: str, texts: list[str], labels: list[int | float], scores: list[float], scored: bool
 ) -> list[dict[str, Any]]:
     pos, neg = ([i for i, label in enumerate(labels) if (label > 0) is wanted] for wanted in (True, False))
     if not pos:
@@ -205,13 +215,13 @@ def _as_positives(
 
 
 def _as_labels(
-    query: str, texts: list[str], labels: list[int], scores: list[float], scored: bool
+    query: str, texts: list[str], labels: list[int | float], scores: list[float], scored: bool
 ) -> list[dict[str, Any]]:
     return [{"query": query, "docs": texts, "labels": labels}] if texts else []
 
 
 def _as_pairs(
-    query: str, texts: list[str], labels: list[int], scores: list[float], scored: bool
+    query: str, texts: list[str], labels: list[int | float], scores: list[float], scored: bool
 ) -> list[dict[str, Any]]:
     return [
         {"query": query, "chosen": texts[i], "rejected": texts[j]}

@@ -1,7 +1,8 @@
 """SVMLight / LETOR feature files, in and out: ``<label> qid:<id> <feature>:<value> ... # comment``.
 
 Feature ids are integers from 1, increasing within a row; a feature that a row leaves out is 0. Rows of a query
-are contiguous. Labels are whole numbers from 0. The comment may carry ``docid = X`` or ``docno=X``. LightGBM's
+are contiguous. Labels are grades, or any finite numbers; what one below 0 is taken for is said by ``negative``
+(:mod:`lorank.data.numbers`). The comment may carry ``docid = X`` or ``docno=X``. LightGBM's
 layout has no ``qid:``; a second file, ``<name>.query``, gives the number of rows of each query in order.
 
 Text is parsed in blocks of a megabyte with numpy, with no Python work per value: a value's end, its decimal
@@ -17,13 +18,16 @@ import numpy as np
 
 from lorank.data.decimals import PADDING, digit_runs, parse_decimals, words_of
 from lorank.data.files import decode, lines, reading, writing
+from lorank.data.numbers import SAY, Negative, check_negative, read_grade, whole
 from lorank.errors import DataError, UsageError
+from lorank.reading import ENDINGS, parse_number, plain_name, refuse_nul, short
 
 BLOCK = 1 << 20
 MAX_FEATURES = 10_000
 _LAYOUT = "a row is: <label> qid:<id> <feature>:<value> ... # comment"
 _COLON, _POINT, _NEWLINE = ord(":"), ord("."), ord("\n")
 _DOCID = re.compile(rb"\bdoc(?:id|no)\s*=\s*(\S+)")
+_COUNT = re.compile(r"\d{1,15}", re.ASCII)
 _HEAD = re.compile(rb"\s*([^\s:]+)(?=\s|$)(?:[ \t]+qid:([^\s:]+)(?=\s|$))?")
 
 
@@ -31,7 +35,8 @@ _HEAD = re.compile(rb"\s*([^\s:]+)(?=\s|$)(?:[ \t]+qid:([^\s:]+)(?=\s|$))?")
 class FeatureRows:
     """The rows of one feature file.
 
-    ``features`` float32 [rows, features]; ``labels`` int64 [rows]; ``query_ids`` one a query and ``offsets``
+    ``features`` float32 [rows, features]; ``labels`` int64 [rows], or float64 where one is no whole number (or beyond
+    2^53); NaN marks a row that was not judged; ``query_ids`` one a query and ``offsets``
     int64 [queries + 1]: query i has the rows offsets[i] to offsets[i + 1]; ``document_ids`` one a row, unique.
     """
 
@@ -61,7 +66,7 @@ def _blocks_of_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     line, rest = 1, b""
     with reading(path) as file:
         while piece := file.read(BLOCK):
-            piece = rest + piece
+            piece = (rest + piece) if rest or line > 1 else piece.removeprefix(b"\xef\xbb\xbf")
             cut = piece.rfind(b"\n") + 1
             block, rest = piece[:cut], piece[cut:]
             if block:
@@ -94,29 +99,37 @@ def _without_comments(block: bytes) -> bytes:
     return re.sub(rb"#[^\n]*", lambda found: b" " * len(found[0]), block)
 
 
-def _labels(path: Path, heads: list[tuple], numbers: list[int]) -> np.ndarray:
-    labels = np.empty(len(heads), np.int64)
-    known: dict[bytes, int] = {}
+def _labels(path: Path, heads: list[tuple], numbers: list[int], negative: str) -> np.ndarray:
+    labels = np.empty(len(heads), np.float64)
+    known: dict[bytes, float] = {}
     for i, (text, _, _) in enumerate(heads):
         if text not in known:
-            known[text] = _label(path, numbers[i], text)
+            known[text] = _label(path, numbers[i], text, negative)
         labels[i] = known[text]
     return labels
 
 
-def _label(path: Path, line: int, text: bytes) -> int:
+def _label(path: Path, line: int, text: bytes, negative: str) -> float:
     shown = decode(text, path, line)
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise DataError(path, line, f"the label {shown!r} is not a number", _LAYOUT) from error
-    if not value.is_integer():
+    value = parse_number(shown)
+    if value is None:
+        raise DataError(path, line, f"the label {short(shown)} is not a number, or not one a double holds", _LAYOUT)
+    if value < 0 and negative == "error":
         raise DataError(
-            path, line, f"the label {shown!r} is not a whole number", "labels are relevance grades: 0, 1, 2, ..."
+            path,
+            line,
+            f"the label {shown} is below 0",
+            f"labels start at 0: shift or drop such rows, or {SAY}",
         )
-    if value < 0:
-        raise DataError(path, line, f"the label {shown} is below 0", "labels start at 0: shift or drop such rows")
-    return int(value)
+    grade = read_grade(path, line, value, negative)
+    return np.nan if grade is None else float(grade)
+
+
+def _whole_where_possible(labels: np.ndarray) -> np.ndarray:
+    """Return labels as int64 where every one is a whole number that a double holds exactly."""
+    with np.errstate(invalid="ignore"):
+        whole = bool((np.isfinite(labels) & (labels == np.rint(labels)) & (np.abs(labels) <= 2**53)).all())
+    return labels.astype(np.int64) if whole else labels
 
 
 def _values(path: Path, block: bytes, line: int, numbers: list[int], queried: list[bool]) -> np.ndarray:
@@ -225,12 +238,14 @@ def _checked_float32(path: Path, block: _Block) -> None:
         )
 
 
-def _read_block(path: Path, line: int, text: bytes) -> _Block:
+def _read_block(path: Path, line: int, text: bytes, negative: str) -> _Block:
+    if b"\0" in text:
+        refuse_nul(path, line + text[: text.index(b"\0")].count(b"\n"), "\0")
     heads, numbers = _heads(path, line, text)
     with np.errstate(over="ignore"):
         features = _values(path, text, line, numbers, [query is not None for _, query, _ in heads])
     block = _Block(
-        _labels(path, heads, numbers),
+        _labels(path, heads, numbers, negative),
         [query for _, query, _ in heads],
         [document for _, _, document in heads],
         np.asarray(numbers, np.int64),
@@ -257,7 +272,7 @@ def _queries_of(path: Path, queries: list[bytes | None], numbers: np.ndarray) ->
     previous: bytes | None = None
     for i, query in enumerate(queries):
         if query is None:
-            beside = f"{path.name.removesuffix('.gz')}.query"
+            beside = f"{plain_name(path)}.query"
             raise DataError(
                 path,
                 int(numbers[i]),
@@ -287,9 +302,9 @@ def _grouped(path: Path, groups: Path, numbers: np.ndarray) -> tuple[list[str], 
     """Return query ids 1, 2, ... and offsets from a LightGBM ``.query`` file of row counts."""
     sizes = []
     for line, text in lines(groups):
-        if not text.strip().isdigit() or int(text) == 0:
+        if not _COUNT.fullmatch(text.strip()) or int(text) == 0:
             raise DataError(
-                groups, line, f"{text.strip()!r} is not a number of rows", "write one whole number above 0 a line"
+                groups, line, f"{short(text.strip())} is not a number of rows", "write one whole number above 0 a line"
             )
         sizes.append(int(text))
     if sum(sizes) != len(numbers):
@@ -321,23 +336,27 @@ def _document_ids(
 def groups_file(path: str | Path) -> Path | None:
     """Return LightGBM's row-count file beside ``path`` (``rank.train`` has ``rank.train.query``), if there is one."""
     path = Path(path)
-    stem = path.name.removesuffix(".gz")
-    found = [beside for end in (".query", ".query.gz") if (beside := path.with_name(stem + end)).is_file()]
+    stem = plain_name(path)
+    found = [beside for end in ("", *ENDINGS) if (beside := path.with_name(f"{stem}.query{end}")).is_file()]
     return found[0] if found else None
 
 
-def read_feature_rows(path: str | Path, groups: str | Path | None = None) -> FeatureRows:
+def read_feature_rows(
+    path: str | Path, groups: str | Path | None = None, *, negative: Negative = "error"
+) -> FeatureRows:
     """Read a LETOR / SVMLight file; ``groups`` is LightGBM's file of row counts for rows without ``qid:``.
 
     A document's id is ``<query>:<docid>`` with the docid of the comment, or ``<query>:<row>`` (rows of the
     query counted from 1) for every query in which some row names no docid or two rows name the same.
-    Raises DataError with file and line for a row of another layout, a label that is no whole number from 0
-    up, a NaN or infinite value, feature ids that do not increase, and a query whose rows are not contiguous.
+    ``negative`` says what a label below 0 is. Raises DataError with file and line for a row of another layout, a label
+    that is no finite number, a NaN or infinite value, feature ids that do not increase, and a query whose rows are not
+    contiguous.
     """
+    check_negative(negative)
     path = Path(path)
     labels, queries, named, numbers, features = [], [], [], [], []
     for line, text in _blocks_of_lines(path):
-        block = _read_block(path, line, text)
+        block = _read_block(path, line, text, negative)
         labels.append(block.labels)
         queries += block.queries
         named += block.documents
@@ -351,7 +370,7 @@ def read_feature_rows(path: str | Path, groups: str | Path | None = None) -> Fea
     )
     documents = _document_ids(path, ids, offsets, named, line_numbers)
     matrix = stacked(features, max(block.shape[1] for block in features))
-    return FeatureRows(matrix, np.concatenate(labels), ids, offsets, documents)
+    return FeatureRows(matrix, _whole_where_possible(np.concatenate(labels)), ids, offsets, documents)
 
 
 def write_feature_rows(rows: FeatureRows, path: str | Path, *, comments: bool = True) -> None:
@@ -368,7 +387,9 @@ def write_feature_rows(rows: FeatureRows, path: str | Path, *, comments: bool = 
                 kept = np.union1d(np.flatnonzero(values), [width - 1]) if width else []
                 pairs = "".join(f" {i + 1}:{_shortest(values[i])}" for i in kept)
                 name = rows.document_ids[row].removeprefix(f"{query}:")
-                file.write(f"{rows.labels[row]} qid:{query}{pairs}" + (f" # docid = {name}\n" if comments else "\n"))
+                file.write(
+                    f"{whole(rows.labels[row])!r} qid:{query}{pairs}" + (f" # docid = {name}\n" if comments else "\n")
+                )
 
 
 def _shortest(value: np.float32) -> str:
@@ -387,5 +408,5 @@ def _check_rows(rows: FeatureRows) -> None:
             f"a LETOR file cannot hold the id {(bad or rows.query_ids)[0]!r}: ids have no white space, "
             "query ids no ':' or '#'"
         )
-    if not np.isfinite(rows.features).all() or (rows.labels < 0).any():
-        raise UsageError("a LETOR file needs finite features and labels from 0 up")
+    if not np.isfinite(rows.features).all() or not np.isfinite(rows.labels).all():
+        raise UsageError("a LETOR file needs finite features and labels; leave out rows that nobody judged")

@@ -8,8 +8,13 @@ Runs: ``qid Q0 docno score`` files in three layouts, told apart by the first lin
   query reads 1, 2, 3, ... in the order of the file (whole numbers, no point); a rank r becomes the score 1/r.
   ``third="score"`` or ``third="rank"`` settles it where that rule is wrong.
 
+Columns are parted by blanks and tabs. Where the first line has just its columns when parted by tabs alone, tabs part
+all lines, and ids may hold blanks; anywhere else an id with a blank is refused where it shows: a rank or an iteration
+that is no number, or a tag that begins with one.
+
 Judgments: ``qid iteration docno relevance`` (4 columns), or 3 columns ``query-id corpus-id score`` with or without
-that header (BEIR). Lines that start with ``#`` are comments in judgments, as in trec_eval.
+that header (BEIR). Lines that start with ``#`` are comments in judgments, as in trec_eval. A relevance is any finite
+number; what one below 0 is taken for is said by ``negative`` (:mod:`lorank.data.numbers`).
 """
 
 import math
@@ -19,12 +24,17 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lorank.data.files import lines, writing
+from lorank.data.numbers import Negative, check_negative, read_grade, whole
 from lorank.errors import DataError, UsageError
 from lorank.ranking.types import Qrels, Run
+from lorank.reading import parse_number, refuse_nul, short
 
 _RUN_LAYOUT = "a run has 6 columns (qid Q0 docno rank score tag) or 3 (qid docno score)"
 _QRELS_LAYOUT = "judgments have 4 columns (qid 0 docno relevance) or 3 (query-id corpus-id score)"
-_WHOLE = re.compile(r"\d+")
+_WHOLE = re.compile(r"\d{1,15}", re.ASCII)
+_BLANKS = re.compile(r"[ \t\v\f]+")
+_ITERATION = re.compile(r"[A-Za-z]?-?\d+|-", re.ASCII)
+_SPACE = "an id that holds a blank? part the columns by tabs alone, or write ids without blanks; "
 
 
 class Judgment(NamedTuple):
@@ -33,7 +43,7 @@ class Judgment(NamedTuple):
     line: int
     query: str
     document: str
-    relevance: int
+    relevance: int | float
 
 
 class RunRow(NamedTuple):
@@ -57,28 +67,65 @@ def ordered(row: dict[str, float]) -> list[str]:
     return sorted(row, key=lambda document: (row[document], document), reverse=True)
 
 
+class _Columns:
+    """Parts the lines of one file, by tabs alone where its first line has one of ``widths`` columns so."""
+
+    def __init__(self, path: str | Path, widths: tuple[int, ...], layout: str) -> None:
+        self.path, self.widths, self.layout = path, widths, layout
+        self.tabs, self.width = False, 0
+
+    def part(self, line: int, text: str) -> list[str]:
+        """Return the fields of a line."""
+        refuse_nul(self.path, line, text)
+        by_tab = [field.strip() for field in text.rstrip("\t ").split("\t")]
+        by_blank = _BLANKS.split(text.strip(" \t\v\f"))
+        if not self.width:
+            self.tabs = len(by_tab) in self.widths and all(by_tab)
+            self.width = len(by_tab) if self.tabs else len(by_blank)
+        if not self.tabs:
+            return by_blank
+        if len(by_tab) == self.width and not all(by_tab):
+            raise DataError(self.path, line, "an empty column", self.layout)
+        return by_blank if len(by_tab) != self.width == len(by_blank) else by_tab
+
+
 def run_rows(path: str | Path) -> Iterator[RunRow]:
     """Yield the rows of a run file as they stand; all must have the first row's number of columns."""
-    columns = 0
+    columns, parts = 0, _Columns(path, (3, 6), _RUN_LAYOUT)
     for line, text in lines(path):
-        fields = text.split()
+        fields = parts.part(line, text)
         here = min(len(fields), 6)
         columns = columns or here
         if here not in (3, 6):
             raise DataError(path, line, f"{len(fields)} columns", _RUN_LAYOUT)
         if here != columns:
             raise DataError(path, line, f"{len(fields)} columns where the lines before have {columns}", _RUN_LAYOUT)
+        if here == 6:
+            _check_rank_and_tag(path, line, fields)
         document, value = (fields[2], fields[4]) if here == 6 else (fields[1], fields[2])
         yield RunRow(line, fields[0], document, value, here)
 
 
+def _check_rank_and_tag(path: str | Path, line: int, fields: list[str]) -> None:
+    """Raise DataError where the columns are shifted, as a blank in an id shifts them."""
+    if parse_number(fields[3]) is None:
+        raise DataError(path, line, f"the rank {short(fields[3])} is not a number", _SPACE + _RUN_LAYOUT)
+    if len(fields) > 6 and parse_number(fields[5]) is not None:
+        raise DataError(
+            path,
+            line,
+            f"{len(fields)} columns, the sixth of which is the number {short(fields[5])}",
+            _SPACE + _RUN_LAYOUT,
+        )
+
+
 def _score(path: str | Path, row: RunRow) -> float:
-    try:
-        score = float(row.value)
-    except ValueError as error:
-        raise DataError(path, row.line, f"the score {row.value!r} is not a number", _RUN_LAYOUT) from error
-    if not math.isfinite(score):
-        raise DataError(path, row.line, f"the score {row.value} is not finite", "drop the row or mend the ranker")
+    score = parse_number(row.value)
+    if score is None:
+        finite = row.value.strip("+-").lower() not in ("nan", "inf", "infinity")
+        problem = "is not a number, or not one that a double holds" if finite else "is not finite"
+        remedy = _RUN_LAYOUT if finite else "drop the row or mend the ranker"
+        raise DataError(path, row.line, f"the score {short(row.value) if finite else row.value} {problem}", remedy)
     return score
 
 
@@ -156,54 +203,47 @@ def _check_words(words: list[str]) -> None:
             )
 
 
-def judgments(path: str | Path, *, negative: Literal["error", "zero"] = "error") -> Iterator[Judgment]:
+def judgments(path: str | Path, *, negative: Negative = "error") -> Iterator[Judgment]:
     """Yield the rows of a judgment file of any of the layouts above.
 
-    ``negative`` says what a relevance below 0 is: an error, or 0 (TREC writes -1 or -2 for spam and for
-    documents that were not judged). Raises DataError with file and line.
+    ``negative`` says what a relevance below 0 is: an error, 0, no judgment (``skip``), or a number like any other
+    (``keep``). Raises DataError with file and line.
     """
-    columns, tabs = 0, False
+    check_negative(negative)
+    columns, parts = 0, _Columns(path, (3, 4), _QRELS_LAYOUT)
     for line, text in lines(path):
         if text.startswith("#"):
             continue
-        fields = text.rstrip("\t ").split("\t") if tabs or (not columns and text.count("\t") == 2) else text.split()
+        fields = parts.part(line, text)
         if not columns:
-            columns, tabs = len(fields), "\t" in text and len(fields) == 3
+            columns = len(fields)
             if columns not in (3, 4):
                 raise DataError(path, line, f"{columns} columns", _QRELS_LAYOUT)
-            if columns == 3 and fields[-1].strip().lower() in ("score", "relevance", "label"):
+            if columns == 3 and fields[-1].lower() in ("score", "relevance", "label"):
                 continue
         if len(fields) != columns:
             raise DataError(path, line, f"{len(fields)} columns where the lines before have {columns}", _QRELS_LAYOUT)
-        yield Judgment(line, fields[0].strip(), fields[-2].strip(), _relevance(path, line, fields[-1], negative))
+        if columns == 4 and not _ITERATION.fullmatch(fields[1]):
+            raise DataError(path, line, f"the iteration {short(fields[1])} is not a number", _SPACE + _QRELS_LAYOUT)
+        relevance = _relevance(path, line, fields[-1], negative)
+        if relevance is not None:
+            yield Judgment(line, fields[0], fields[-2], relevance)
 
 
-def _relevance(path: str | Path, line: int, text: str, negative: str) -> int:
-    try:
-        value = float(text)
-    except ValueError as error:
+def _relevance(path: str | Path, line: int, text: str, negative: str) -> int | float | None:
+    value = parse_number(text)
+    if value is None:
         raise DataError(
-            path, line, f"the relevance {text!r} is not a number", "write a whole number from 0 up"
-        ) from error
-    if not value.is_integer():
-        raise DataError(
-            path, line, f"the relevance {text.strip()} is not a whole number", "write a whole number from 0 up"
+            path, line, f"the relevance {short(text)} is not a number, or not one that a double holds", "write a number"
         )
-    if value < 0 and negative == "error":
-        raise DataError(
-            path,
-            line,
-            f"the relevance {text.strip()} is below 0",
-            "write 0 for what is not relevant, or read with negative='zero'",
-        )
-    return max(0, int(value))
+    return read_grade(path, line, value, negative)
 
 
-def read_qrels(path: str | Path, *, negative: Literal["error", "zero"] = "error") -> Qrels:
+def read_qrels(path: str | Path, *, negative: Negative = "error") -> Qrels:
     """Read judgments as ``{query: {document: relevance}}``; see ``judgments`` for layouts and ``negative``.
 
-    Raises DataError with file and line for wrong columns, a relevance that is no whole number from 0 up, a
-    document judged twice for a query, and a file without rows.
+    Raises DataError with file and line for wrong columns, a relevance that is no finite number, a document judged
+    twice for a query, and a file without rows.
     """
     qrels: Qrels = {}
     for row in judgments(path, negative=negative):
@@ -227,7 +267,11 @@ def add_judgment(qrels: Qrels, row: Judgment, path: str | Path) -> None:
 
 
 def write_qrels(qrels: Qrels, path: str | Path, *, layout: Literal["trec", "beir"] = "trec") -> None:
-    """Write judgments as 4 TREC columns, or as BEIR's tab-separated file with its header."""
+    """Write judgments as 4 TREC columns, or as BEIR's tab-separated file with its header.
+
+    Raises UsageError, before anything is written, for ids that the format cannot hold and for a relevance that is not
+    finite.
+    """
     _check_words([*qrels, *(document for row in qrels.values() for document in row)])
     _check_relevance(qrels)
     with writing(path) as file:
@@ -235,15 +279,14 @@ def write_qrels(qrels: Qrels, path: str | Path, *, layout: Literal["trec", "beir
             file.write("query-id\tcorpus-id\tscore\n")
         for query, row in qrels.items():
             for document, relevance in row.items():
-                file.write(
-                    f"{query}\t{document}\t{relevance}\n" if layout == "beir" else f"{query} 0 {document} {relevance}\n"
-                )
+                grade = repr(whole(relevance))
+                file.write(f"{query}\t{document}\t{grade}\n" if layout == "beir" else f"{query} 0 {document} {grade}\n")
 
 
 def _check_relevance(qrels: Qrels) -> None:
     for query, row in qrels.items():
         for document, relevance in row.items():
-            if relevance < 0 or relevance != int(relevance):
+            if not math.isfinite(relevance):
                 raise UsageError(
-                    f"query {query!r}, document {document!r}: the relevance {relevance} is not a whole number from 0 up"
+                    f"query {query!r}, document {document!r}: the relevance {relevance} is not a finite number"
                 )

@@ -4,13 +4,12 @@ Two columns are ``winner,loser``; three are ``a,b,outcome``, the outcome being 1
 0, b, model_b or right where b won; 0.5, tie or draw where nobody did. A first line of column names is skipped.
 """
 
-import csv
-import io
 from pathlib import Path
 
 from lorank.errors import DataError
 from lorank.ranking.consensus.profile import Profile, from_duels
-from lorank.ranking.consensus.reading import read_text
+from lorank.ranking.consensus.reading import csv_rows
+from lorank.reading import short
 
 OUTCOMES: dict[str, float] = {
     **dict.fromkeys(("1", "1.0", "a", "model_a", "left"), 1.0),
@@ -21,27 +20,24 @@ _HEADERS = ("winner", "outcome", "result")
 
 
 def read_duels(path: str | Path) -> Profile:
-    """Return the profile of a file of duels, which may be gzipped.
+    """Return the profile of a file of duels, which may be compressed.
 
     Raises:
         DataError: With file and line, for another number of columns, an unknown outcome, an item against itself,
             or no duels.
     """
-    text = read_text(path)
-    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
     duels: list[tuple[str, str, float]] = []
     columns = 0
-    for number, fields in enumerate(reader):
+    for number, (line, fields) in enumerate(csv_rows(path)):
         row = [field.strip() for field in fields]
         if not any(row):
             continue
         if len(row) not in (2, 3) or len(row) != (columns or len(row)):
-            raise DataError(path, reader.line_num, f"{len(row)} columns", "a duel is winner,loser or a,b,outcome")
+            raise DataError(path, line, f"{len(row)} columns", "a duel is winner,loser or a,b,outcome")
         columns = len(row)
         if number == 0 and any(cell.lower() in _HEADERS for cell in row):
             continue
-        duels.append(_duel(path, reader.line_num, row))
+        duels.append(_duel(path, line, row))
     if not duels:
         raise DataError(path, None, "the file holds no duels", "a duel is winner,loser or a,b,outcome")
     return from_duels(duels)
@@ -52,5 +48,5 @@ def _duel(path: str | Path, line: int, row: list[str]) -> tuple[str, str, float]
     if not a or not b or a == b:
         raise DataError(path, line, f"{a!r} against {b!r} is no duel", "name two different items")
     if outcome.lower() not in OUTCOMES:
-        raise DataError(path, line, f"the outcome {outcome!r} is unknown", f"write one of {', '.join(OUTCOMES)}")
+        raise DataError(path, line, f"the outcome {short(outcome)} is unknown", f"write one of {', '.join(OUTCOMES)}")
     return a, b, OUTCOMES[outcome.lower()]

@@ -4,8 +4,6 @@ A cell holds a number, several parted by ``/`` (``93.9/91.8``: two measures of o
 ``NaN``, ``NA``, ``N/A``. The task columns are the voters, the systems the items.
 """
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +11,8 @@ from typing import Literal
 
 from lorank.errors import DataError, UsageError, unknown_name
 from lorank.ranking.consensus.profile import Profile, from_table
-from lorank.ranking.consensus.reading import read_text
+from lorank.ranking.consensus.reading import csv_rows
+from lorank.reading import parse_number, short
 
 NAME_COLUMNS = ("model", "system", "method", "name")
 SUMMARY_COLUMNS = ("rank", "score", "average", "avg", "avg.", "mean", "mean-rank", "meta-ave", "overall")
@@ -33,7 +32,7 @@ def read_leaderboard(
     """Return the profile of a leaderboard.
 
     Args:
-        path: A CSV file with a header, which may be gzipped.
+        path: A CSV file with a header, which may be compressed.
         name: The column of systems' names; None takes the first of ``NAME_COLUMNS``, else the first column.
         tasks: The columns that vote; None takes all whose cells are numbers, but for ``SUMMARY_COLUMNS``.
         lower_is_better: Those of them in which lower is better.
@@ -74,22 +73,22 @@ def read_leaderboard(
 
 
 def _rows(path: str | Path) -> tuple[list[str], list[tuple[int, Row]]]:
-    reader = csv.reader(io.StringIO(read_text(path)))
-    header = [" ".join(cell.split()) for cell in next(reader, [])]
+    reader = csv_rows(path, ",")
+    header = [" ".join(cell.split()) for cell in next(reader, (0, []))[1]]
     if len(header) < 2 or len(set(header)) != len(header):
         raise DataError(path, 1, "the header does not name two or more columns, each once", "write name,task,...")
     rows = []
-    for fields in reader:
+    for line, fields in reader:
         if not any(field.strip() for field in fields):
             continue
         if len(fields) != len(header):
             raise DataError(
                 path,
-                reader.line_num,
+                line,
                 f"{len(fields)} cells where the header has {len(header)}",
                 "quote cells that hold commas",
             )
-        rows.append((reader.line_num, dict(zip(header, fields, strict=True))))
+        rows.append((line, dict(zip(header, fields, strict=True))))
     if not rows:
         raise DataError(path, None, "there is no system", "write a row for each system")
     return header, rows
@@ -109,7 +108,16 @@ def _numbers(text: str) -> list[float]:
     text = text.strip()
     if text.lower() in _MISSING:
         return [math.nan]
-    return [math.nan if part.strip().lower() in _MISSING else float(part) for part in text.split("/")]
+    return [math.nan if part.strip().lower() in _MISSING else _number(part) for part in text.split("/")]
+
+
+def _number(text: str) -> float:
+    if text.strip().lower().lstrip("+-") in ("inf", "infinity"):
+        return math.inf
+    number = parse_number(text)
+    if number is None:
+        raise ValueError(text)
+    return number
 
 
 def _votes(task: str, rows: list[tuple[int, Row]]) -> bool:
@@ -129,7 +137,7 @@ def _cell(path: str | Path, line: int, task: str, text: str) -> list[float]:
         raise DataError(
             path,
             line,
-            f"{text.strip()!r} in column {task!r} is no score",
+            f"{short(text.strip())} in column {task!r} is no score",
             "write a number, several parted by '/', or '-' where there is none",
         ) from error
     if any(math.isinf(number) for number in numbers):

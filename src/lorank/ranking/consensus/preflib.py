@@ -16,11 +16,12 @@ from pathlib import Path
 
 from lorank.errors import DataError
 from lorank.ranking.consensus.profile import Profile, from_rankings
-from lorank.ranking.consensus.reading import read_text
+from lorank.reading import all_lines, plain_name, refuse_nul
 
 KINDS = ("soc", "soi", "toc", "toi", "cat")
-_HEADER = re.compile(r"#\s*([A-Z ]+?)\s*(\d*)\s*:\s*(.*?)\s*")
-_ORDER = re.compile(r"\s*(?:\d+|\{[\d,\s]*\})(?:\s*,\s*(?:\d+|\{[\d,\s]*\}))*\s*")
+_HEADER = re.compile(r"#\s*([A-Z ]+?)\s*(\d{0,9})\s*:\s*(.*?)\s*", re.ASCII)
+_COUNT = re.compile(r"\d{1,15}", re.ASCII)
+_ORDER = re.compile(r"\s*(?:\d{1,9}|\{[\d,\s]*\})(?:\s*,\s*(?:\d{1,9}|\{[\d,\s]*\}))*\s*", re.ASCII)
 _GROUP = re.compile(r"\{([\d,\s]*)\}|(\d+)")
 
 
@@ -28,7 +29,7 @@ def read_preflib(path: str | Path, *, kind: str | None = None, check_counts: boo
     """Return the profile of a PrefLib file; a ballot's weight is its number of voters.
 
     Args:
-        path: The file, which may be gzipped.
+        path: The file, which may be compressed.
         kind: "soc", "soi", "toc", "toi" or "cat"; None takes the extension.
         check_counts: Refuse a file whose numbers of alternatives, voters and orders are not those its header states.
 
@@ -36,11 +37,12 @@ def read_preflib(path: str | Path, *, kind: str | None = None, check_counts: boo
         DataError: With file and line, for a line that is no order, an alternative that the header does not name or
             that stands twice, a tie or a gap that the kind forbids, and counts that differ.
     """
-    kind = kind or Path(path).name.removesuffix(".gz").rpartition(".")[2]
+    kind = kind or plain_name(path).rpartition(".")[2]
     if kind not in KINDS:
         raise DataError(path, None, f"{kind!r} is no PrefLib kind", f"name the kind: {', '.join(KINDS)}")
     counts, names, ballots = {}, {}, []
-    for line, text in enumerate(read_text(path).split("\n"), 1):
+    for line, text in all_lines(path):
+        refuse_nul(path, line, text)
         if text.startswith("#"):
             if found := _HEADER.fullmatch(text):
                 key, number, value = found.groups()
@@ -59,8 +61,10 @@ def read_preflib(path: str | Path, *, kind: str | None = None, check_counts: boo
 
 def _ballot(path: str | Path, line: int, text: str) -> tuple[int, list[list[int]]]:
     voters, colon, order = text.partition(":")
-    if not colon or not voters.strip().isdigit() or not _ORDER.fullmatch(order):
+    if not colon or not _COUNT.fullmatch(voters.strip()) or not _ORDER.fullmatch(order):
         raise DataError(path, line, f"{text.strip()[:60]!r} is no order", "a line is 'voters: 1,{2,3},4'")
+    if any(len(number) > 9 for number in re.findall(r"\d+", order)):
+        raise DataError(path, line, "a number of more than nine digits", "number the alternatives from 1")
     groups = [[int(number) for number in re.findall(r"\d+", tied or single)] for tied, single in _GROUP.findall(order)]
     return int(voters), groups
 
@@ -100,7 +104,7 @@ def _check_counts(path: str | Path, counts: dict[str, str], named: int, voters: 
         ("voters", counts.get("NUMBER VOTERS", ""), voters),
         ("unique orders", stated_orders, orders),
     ):
-        if stated.isdigit() and int(stated) != found:
+        if _COUNT.fullmatch(stated) and int(stated) != found:
             raise DataError(
                 path,
                 None,

@@ -1,31 +1,26 @@
-"""Text files of ballots: plain or gzip, strict UTF-8."""
+"""Text files of ballots, read as every file is, and the numbers in them."""
 
-import gzip
-import io
-import zlib
+import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 from lorank.errors import DataError
+from lorank.reading import all_lines, refuse_nul
 
 
-def read_text(path: str | Path) -> str:
-    """Return the text of a file, decompressed where it is gzip, without a byte order mark."""
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(path, None, "there is no such file", "check the path")
-    raw = path.read_bytes()
+def csv_rows(path: str | Path, delimiter: str | None = None) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line, cells) of a file of comma- or tab-separated cells, blank lines too.
+
+    ``delimiter`` None is a tab where the first line holds one, else a comma. A cell in quotes may hold line ends.
+    """
+    held = [(line, text) for line, text in all_lines(path)]
+    for line, text in held:
+        refuse_nul(path, line, text)
+    if delimiter is None:
+        delimiter = "\t" if held and "\t" in held[0][1] else ","
+    reader = csv.reader((f"{text}\n" for _, text in held), delimiter=delimiter)
     try:
-        raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-        text = raw.decode("utf-8-sig")
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(
-            path, None, f"the gzip data is damaged or cut off ({error})", "copy or compress the file again"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            path,
-            1 + raw[: error.start].count(b"\n"),
-            f"not UTF-8 (byte 0x{raw[error.start]:02x})",
-            "convert the file to UTF-8, for example with iconv",
-        ) from error
-    return io.IncrementalNewlineDecoder(None, translate=True).decode(text, final=True)
+        for cells in reader:
+            yield reader.line_num, cells
+    except csv.Error as error:
+        raise DataError(path, reader.line_num, f"no row of cells ({error})", "close every quote") from error

@@ -277,7 +277,7 @@ def discounts(rank: Tensor, k: int | None = None) -> Tensor:
     return value if k is None else torch.where(rank <= k, value, 0.0)
 
 
-def exponential_gain(labels: Tensor, largest: Tensor) -> Tensor:
+def exponential_gain(labels: Tensor, largest: Tensor | float = 0.0) -> Tensor:
     """Return (2^label - 1) / 2^largest, the gain of most learning-to-rank papers, without an overflow.
 
     >>> exponential_gain(torch.tensor([[2.0, 1.0]]), torch.tensor([[2.0]]))
@@ -286,9 +286,9 @@ def exponential_gain(labels: Tensor, largest: Tensor) -> Tensor:
     return -torch.exp2(labels - largest) * torch.expm1(-math.log(2) * labels)
 
 
-def linear_gain(labels: Tensor, largest: Tensor) -> Tensor:
+def linear_gain(labels: Tensor, largest: Tensor | float = 1.0) -> Tensor:
     """Return label / largest, the gain of trec_eval's nDCG; 0 where the largest is 0."""
-    return labels / torch.where(largest > 0, largest, 1.0)
+    return labels / torch.where(torch.as_tensor(largest) > 0, largest, 1.0)
 
 
 GAINS = {"exponential": exponential_gain, "linear": linear_gain}
