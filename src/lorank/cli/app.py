@@ -48,7 +48,8 @@ for command in (
     plan,
     methods,
 ):
-    app.command()(command)
+    environment = {"auto_envvar_prefix": "LORANK_SERVE"} if command is serve else None
+    app.command(context_settings=environment)(command)
 for registered in (*app.registered_commands, *adapter.registered_commands):
     registered.callback = with_imports(registered.callback)  # type: ignore[arg-type]
 app.add_typer(adapter, name="adapter")

@@ -51,8 +51,7 @@ def key(
     read_keys(row, "this key")
     with editing(keys) as edit:
         edit.add(row)
-        edit.stage()
-        print(drawn, flush=True)  # where it cannot be shown, it is not added
+        edit.save(show=lambda: print(drawn, flush=True))  # where it cannot be shown, it is not added
     console.print(f"added to {keys}; the key is shown this once")
 
 
@@ -141,6 +140,5 @@ def rotate(
             old, lambda row: line_of(row.digest, replace(row.caller, expires=min(end, row.caller.expires or end)))
         )
         edit.add(line_of(hashed(drawn), replace(old[-1].caller, expires=None)))
-        edit.stage()
-        print(drawn, flush=True)
+        edit.save(show=lambda: print(drawn, flush=True))
     console.print(f"the old key ends at {shown_time(end)}; the new one is shown this once")

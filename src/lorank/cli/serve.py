@@ -1,15 +1,22 @@
 """`lorank serve`: one base model and many adapters behind the rerank API."""
 
+import tempfile
+import tomllib
+from collections.abc import Callable
+from contextlib import nullcontext
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lorank import index
 from lorank.cli.progress import console
-from lorank.errors import UsageError, unknown_name
+from lorank.errors import DataError, UsageError, unknown_name
+
+if TYPE_CHECKING:
+    from socket import socket as Socket
 
 
 class LogStyle(StrEnum):
@@ -17,6 +24,44 @@ class LogStyle(StrEnum):
 
     text = "text"
     json = "json"
+
+
+def read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Take the options of a TOML file as defaults; every key must be an option, and is named where it is none."""
+    if path is None:
+        return None
+    try:
+        rows = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(path, None, f"not TOML: {error}", "see the manual's example") from error
+    options = {parameter.name: parameter for parameter in context.command.params if parameter.name != "config"}
+    found = {}
+    for key, value in rows.items():
+        name = key.replace("-", "_")
+        if name == "aliases" and isinstance(value, dict):
+            name, value = "alias", [f"{alias}={model}" if model else alias for alias, model in value.items()]
+        if name not in options:
+            known = sorted(option.replace("_", "-") for option in (*options, "aliases"))
+            raise DataError(path, None, f"{key!r} is no option of `lorank serve`", f"known: {', '.join(known)}")
+        if isinstance(value, dict) or (isinstance(value, list) and not options[name].multiple):
+            raise DataError(path, None, f"{key!r} takes one value", "write it as on the command line")
+        found[name] = value
+    context.default_map = {**(context.default_map or {}), **found}
+    return path
+
+
+def read_alias(text: str) -> tuple[str, str]:
+    """Return another name for a model, and the model; "" for what a request without a model gets.
+
+    >>> read_alias("rerank-v3.5=acme"), read_alias("rerank-v3.5")
+    (('rerank-v3.5', 'acme'), ('rerank-v3.5', ''))
+    """
+    name, _, model = text.partition("=")
+    if not name or not text.isprintable() or (text.endswith("=") and not model):
+        raise UsageError(f"--alias {text!r}: write NAME=MODEL, or NAME alone for each key's own adapter")
+    return name, model
 
 
 def serve(
@@ -68,14 +113,39 @@ def serve(
     memory_mb: Annotated[
         float, typer.Option(help="MiB of adapters in memory; least recently used leave first.")
     ] = 256.0,
+    max_connections: Annotated[int, typer.Option(min=1, help="Open connections in all.")] = 1024,
+    max_connections_per_address: Annotated[
+        int, typer.Option(min=1, help="Open connections of one address; set it to the former behind a proxy.")
+    ] = 256,
+    ready_s: Annotated[float, typer.Option(help="/health/ready is 503 where a batch takes longer.")] = 20.0,
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another name for a model: rerank-v3.5=acme, or rerank-v3.5 alone for each key's own adapter."
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes, each with the base in memory.")] = 1,
+    names_in_metrics: Annotated[
+        bool, typer.Option("--names-in-metrics", help="Let /metrics name keys and adapters.")
+    ] = False,
+    traces: Annotated[
+        str | None, typer.Option(help="OTLP endpoint for traces, such as http://localhost:4318/v1/traces.")
+    ] = None,
     drain_s: Annotated[float, typer.Option(help="Seconds for accepted requests after SIGTERM.")] = 30.0,
     log_format: Annotated[
         LogStyle, typer.Option(help="json: one object a line, with request id, tenant, rows, queue and score time.")
     ] = LogStyle.text,
     quiet: Annotated[bool, typer.Option("--quiet", help="Log only what went wrong, not every request.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(is_eager=True, callback=read_config, help="TOML file with any of these options; see the manual."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Accepted for uniformity; scoring is deterministic.")] = 0,
 ) -> None:
     """Serve the rerank API of Jina, Cohere and text-embeddings-inference on one port.
+
+    Each option is also read from the environment, --max-body-mb from LORANK_SERVE_MAX_BODY_MB, and from --config; the
+    command line goes before the environment, and that before the file.
 
     Example: `lorank serve --base minilm --adapters adapters/ --port 8080`
     """
@@ -92,12 +162,9 @@ def serve(
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise UsageError(f"the server needs {error.name}: pip install 'lorank[serve]'") from error
-    from lorank.serving.http.app import make_app
     from lorank.serving.http.logs import open_log
-    from lorank.serving.http.server import Server
     from lorank.serving.requests.keys import NoKeys, open_keys
     from lorank.serving.requests.limits import Limits
-    from lorank.serving.start import open_engine
 
     limits = Limits(
         documents=max_documents,
@@ -105,22 +172,64 @@ def serve(
         timeout_s=timeout_s,
         latency_ms=latency_ms,
         cache_bytes=int(cache_mb * 2**20),
+        connections=max_connections,
+        connections_of_one=max_connections_per_address,
+        ready_s=ready_s,
         drain_s=drain_s,
     )
+    aliases = dict(read_alias(text) for text in alias or ())
     known = open_keys(keys)
     open_log(log_format, quiet=quiet)
-    with console.status(f"opening {base}"):
-        engine = open_engine(
-            base,
-            adapters,
-            kind=kind,
-            max_length=max_length,
-            dtype=dtype,
-            memory_bytes=int(memory_mb * 2**20),
-            path=path,
-            merged_share=merged_share,
-            say=console.print,
-        )
     if isinstance(known, NoKeys) and host not in ("127.0.0.1", "::1", "localhost"):
         console.print(f"no keys: whoever reaches {host}:{port} may call every adapter; see `lorank key`")
-    Server(make_app(engine, known, limits), host, port, say=partial(print, flush=True)).run()
+    say = partial(print, flush=True)
+
+    def serve_one(listening: "Socket | None", number: int, say: Callable[[str], None], counts: Path | None) -> None:
+        """Open the engine and serve; as one of several processes where ``counts`` is the folder that they share."""
+        from lorank.serving.http.app import make_app
+        from lorank.serving.http.peers import Peers
+        from lorank.serving.http.server import Server
+        from lorank.serving.http.tracing import open_tracer
+        from lorank.serving.start import open_engine
+
+        tracer = None if traces is None else open_tracer(traces)
+        with console.status(f"opening {base}") if counts is None else nullcontext():
+            engine = open_engine(
+                base,
+                adapters,
+                kind=kind,
+                max_length=max_length,
+                dtype=dtype,
+                memory_bytes=int(memory_mb * 2**20),
+                path=path,
+                merged_share=merged_share,
+                say=console.print,
+            )
+        application = make_app(
+            engine,
+            known,
+            limits,
+            aliases=aliases,
+            names_in_metrics=names_in_metrics,
+            tracer=tracer,
+            share=1 / workers,
+            peers=None if counts is None else Peers(counts, number),
+        )
+        Server(application, host, port, say=say, listening=listening).run()
+
+    if workers == 1:
+        serve_one(None, 0, say, None)
+        return
+    from lorank.serving.http.workers import Workers, open_socket
+
+    with tempfile.TemporaryDirectory(prefix="lorank-counts-") as counts:
+
+        def work(listening: "Socket", number: int, ready: Callable[[str], None]) -> None:
+            import torch
+
+            torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+            serve_one(listening, number, ready, Path(counts))
+
+        code = Workers(workers, open_socket(host, port), work, say).run()
+    if code:
+        raise typer.Exit(code)

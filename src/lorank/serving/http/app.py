@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 from lorank import __version__
 from lorank.serving.http.middleware import ClientGone, RequestMiddleware, fault, unless_gone
 from lorank.serving.http.openapi import add_schemas, body_of
-from lorank.serving.http.state import add_state
+from lorank.serving.http.peers import Peers
+from lorank.serving.http.state import MetricsPage, add_state
 from lorank.serving.http.tracing import Tracer
 from lorank.serving.requests import answers
 from lorank.serving.requests.engine import Engine
@@ -53,6 +54,7 @@ def make_app(
     names_in_metrics: bool = False,
     tracer: Tracer | None = None,
     share: float = 1.0,
+    peers: Peers | None = None,
 ) -> RequestMiddleware:
     """Return the ASGI application that serves ``engine``; it starts and stops with its lifespan.
 
@@ -61,13 +63,18 @@ def make_app(
         names_in_metrics: Whether /metrics may name keys and adapters.
         tracer: Takes note of every request.
         share: The part of the keys' rates that this process gives, where several serve together.
+        peers: What the others of these count.
     """
     service = Service(engine, limits or Limits(), Metrics(), aliases, share)
+
+    page = MetricsPage(service, names_in_metrics, peers)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.batcher.start()
+        publishing = asyncio.get_running_loop().create_task(page.publish())
         yield
+        publishing.cancel()
         await service.stop()
         if tracer is not None:
             tracer.close()
@@ -82,7 +89,7 @@ def make_app(
         docs_url=None,
     )
     _add_reranking(app, service)
-    add_state(app, service, names_in_metrics=names_in_metrics)
+    add_state(app, service, page)
     add_schemas(app, JinaRequest, CohereRequest, TeiRequest)
     _add_refusals(app, service.metrics)
     routes = frozenset(route.path for route in app.routes)

@@ -27,11 +27,20 @@ BACKLOG = 256
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that drains before it stops; ``say`` hears its address once it listens."""
+    """A uvicorn server that drains before it stops; ``say`` hears its address once it listens.
+
+    ``listening`` is a socket that listens already, of several processes together; else ``host`` and ``port`` are bound.
+    """
 
     def __init__(
-        self, application: RequestMiddleware, host: str, port: int, say: Callable[[str], None] = lambda _: None
+        self,
+        application: RequestMiddleware,
+        host: str,
+        port: int,
+        say: Callable[[str], None] = lambda _: None,
+        listening: socket.socket | None = None,
     ) -> None:
+        self.listening = listening
         self.application, self.say, self.stop_at = application, say, float("inf")
         limits = application.limits
         self.open_connections = application.service.connections = Connections.of(limits)
@@ -54,6 +63,10 @@ class Server(uvicorn.Server):
                 lifespan="on",
             )
         )
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal ends it."""
+        super().run([self.listening] if self.listening is not None else sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and say where.

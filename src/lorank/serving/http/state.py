@@ -1,5 +1,6 @@
 """The routes that say how the server is: models, health, metrics, usage."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
 
 from lorank import __version__
+from lorank.serving.http.peers import EVERY_S, Peers
+from lorank.serving.requests.keys import Caller
 from lorank.serving.requests.metrics import Value
 from lorank.serving.requests.service import Service
 
@@ -18,9 +21,8 @@ COUNTED_S = 10.0
 """The store's adapters are counted for the page at most once in so many seconds."""
 
 
-def add_state(app: FastAPI, service: Service, *, names_in_metrics: bool = False) -> None:
-    """Add the routes; ``names_in_metrics`` lets the metrics name keys and adapters that wait."""
-    page = MetricsPage(service, names_in_metrics)
+def add_state(app: FastAPI, service: Service, page: "MetricsPage") -> None:
+    """Add the routes."""
 
     @app.get("/v1/models", dependencies=[Security(HTTPBearer(auto_error=False))])
     async def models(request: Request) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def add_state(app: FastAPI, service: Service, *, names_in_metrics: bool = False)
     @app.get("/v1/usage", dependencies=[Security(HTTPBearer(auto_error=False))])
     async def usage(request: Request) -> dict[str, Any]:
         """Tell what the caller's key has used since the server started; a key that opens everything sees all keys."""
-        return {"object": "usage", "data": service.usage.seen_by(request.state.caller)}
+        return {"object": "usage", "data": page.usage(request.state.caller)}
 
     @app.get("/health")
     async def health() -> JSONResponse:
@@ -71,10 +73,10 @@ def model_row(name: str, base: str, parent: str | None) -> dict[str, Any]:
 
 
 class MetricsPage:
-    """The page of /metrics, made once for all who ask at the same time."""
+    """The page of /metrics, made once for all who ask at the same time; ``names`` lets it name keys and adapters."""
 
-    def __init__(self, service: Service, names: bool) -> None:
-        self.service, self.names = service, names
+    def __init__(self, service: Service, names: bool = False, peers: Peers | None = None) -> None:
+        self.service, self.names, self.peers = service, names, peers
         self.made: bytes = b""
         self.made_at = float("-inf")
         self.adapters = 0
@@ -84,8 +86,23 @@ class MetricsPage:
         """Return the page, at most `PAGE_S` old."""
         self.adapters = len(await self.service.listed(COUNTED_S))
         if time.monotonic() - self.made_at > PAGE_S:
-            self.made, self.made_at = self.service.metrics.text(), time.monotonic()
+            own = self.service.metrics.text()
+            self.made = own if self.peers is None else await asyncio.to_thread(self.peers.page, own)
+            self.made_at = time.monotonic()
         return self.made
+
+    async def publish(self) -> None:
+        """Lay down this process' counts for the others every second; end at once where there are none."""
+        while self.peers is not None:
+            counts = self.service.usage.counts()
+            await asyncio.to_thread(self.peers.publish, self.service.metrics.text(), counts)
+            await asyncio.sleep(EVERY_S)
+
+    def usage(self, caller: Caller) -> dict[str, dict[str, float]]:
+        """Return what a caller may see of all processes' usage: its own; everybody's if it may call everything."""
+        counts = self.service.usage.counts()
+        counts = counts if self.peers is None else self.peers.usage(counts)
+        return {name: used for name, used in sorted(counts.items()) if caller.adapters is None or name == caller.name}
 
     def values(self) -> Iterator[Value]:
         """Return what others count."""

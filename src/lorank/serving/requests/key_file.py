@@ -4,14 +4,14 @@ import contextlib
 import fcntl
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lorank.errors import LorankError, UsageError
+from lorank.errors import LorankError, UsageError, WriteError
+from lorank.files import replaced_file
 from lorank.serving.requests.keys import Caller, read_keys, read_row, read_time
 
 HEADER = "# name, SHA-256 of the key, adapters, options\n"
@@ -39,12 +39,12 @@ class Row:
 
 
 class KeyEdit:
-    """The text of a key file that is being changed; `stage` puts the new one on the disk, beside the old one."""
+    """The text of a key file that is being changed, and saved once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.text = path.read_text() if path.exists() else HEADER
-        self.draft: Path | None = None
+        self.saved = False
 
     def rows(self) -> list[Row]:
         """Return the keys of the text."""
@@ -78,28 +78,24 @@ class KeyEdit:
             lines[row.number - 1] = change(row)
         self.text = "".join(line + "\n" for line in lines if line is not None)
 
-    def stage(self) -> None:
-        """Check the new text and write it to the disk under another name."""
+    def save(self, show: Callable[[], None] = lambda: None) -> None:
+        """Check the new text, write it beside the file, ``show`` what belongs to it, and only then put it in place."""
         self.text = self.text if self.text.strip() else HEADER
         read_keys(self.text, self.path, may_be_empty=True)
-        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
-        self.draft = Path(name)
-        with os.fdopen(handle, "w") as file:
-            file.write(self.text)
-            file.flush()
-            os.fsync(file.fileno())
-        if self.path.exists():
-            held = self.path.stat()
-            self.draft.chmod(held.st_mode & 0o7777)
-            if (held.st_uid, held.st_gid) != (os.geteuid(), os.getegid()):
+        held = self.path.stat() if self.path.exists() else None
+        with replaced_file(self.path, mode=0o600) as stage:
+            stage.write_text(self.text)
+            if held is not None and (held.st_uid, held.st_gid) != (os.geteuid(), os.getegid()):
                 with contextlib.suppress(PermissionError):  # another's file that we may write: the group at least
-                    os.chown(self.draft, -1, held.st_gid)
-                    os.chown(self.draft, held.st_uid, held.st_gid)
+                    os.chown(stage, -1, held.st_gid)
+                    os.chown(stage, held.st_uid, held.st_gid)
+            show()
+        self.saved = True
 
 
 @contextlib.contextmanager
 def editing(path: str | Path) -> Iterator[KeyEdit]:
-    """Lock a key file, give its text to be changed, and put the new one in its place when the block ends well.
+    """Lock a key file, give its text to be changed, and save it, if that was not done, when the block ends well.
 
     Raises:
         LorankError: the disk is full, the folder cannot be written, ...; the file is as it was.
@@ -107,24 +103,16 @@ def editing(path: str | Path) -> Iterator[KeyEdit]:
     place = Path(path).resolve()
     if place.exists() and not place.is_file():
         raise UsageError(f"{path}: not a file; name a key file, which is made where it is missing")
-    edit = None
     try:
         with (place.with_name(f".{place.name}.lock")).open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             edit = KeyEdit(place)
             yield edit
-            if edit.draft is None:
-                edit.stage()
-            assert edit.draft is not None
-            edit.draft.replace(place)
-            edit.draft = None
-    except OSError as error:
-        raise LorankError(
-            f"{path}: cannot be changed ({error.strerror}); it is as it was, and a key that was printed is not valid"
-        ) from error
-    finally:
-        if edit is not None and edit.draft is not None:
-            edit.draft.unlink(missing_ok=True)
+            if not edit.saved:
+                edit.save()
+    except (OSError, WriteError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise LorankError(f"{path}: cannot be changed ({why}); it is as it was") from error
 
 
 def line_of(digest: str, caller: Caller) -> str:

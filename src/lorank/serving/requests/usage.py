@@ -41,10 +41,9 @@ class Usage:
         used.tokens += record.tokens
         used.score_seconds += record.score_s
 
-    def seen_by(self, caller: Caller) -> dict[str, dict[str, float]]:
-        """Return the counts that a caller may see: its own; all of them where it may call everything."""
-        everything = caller.adapters is None
-        return {name: asdict(used) for name, used in sorted(self.by_name.items()) if everything or name == caller.name}
+    def counts(self) -> dict[str, dict[str, float]]:
+        """Return the counts of every key."""
+        return {name: asdict(used) for name, used in self.by_name.items()}
 
 
 class Rates:
