@@ -37,7 +37,7 @@ from lorank.lowrank import select_targets
 from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, make_budget
 from lorank.ranking import loss as named_loss
 from lorank.ranking.metrics.groups import tied_by_relevant
-from lorank.training.hooks.budget import Budgeting, shared_ranks
+from lorank.training.hooks.budget import Budgeting, compute_shared_ranks
 from lorank.training.settings import AdapterSettings, BudgetSettings
 from lorank.training.weights import AdapterWeights
 
@@ -96,7 +96,7 @@ def run_row(setting: Setting, trial: Trial, every: int) -> dict[str, Any]:
         ranker = setting.ranker()
         layers = select_targets(ranker.module, trial.adapter.targets, trial.adapter.exclude)
         seen = setting.statistics(ranker, trial, STATIC[row].needs)
-        ranks = shared_ranks(row, BudgetSettings(row), trial.adapter, ranker.module, layers, seen)
+        ranks = compute_shared_ranks(row, BudgetSettings(row), trial.adapter, ranker.module, layers, seen)
     shared = time.process_time() - begun
     wired = Wired(row, every)
     line = run_trial(setting, trial, wired, ranks=ranks)

@@ -28,7 +28,7 @@ from lorank.ranking import loss as named_loss
 from lorank.training.hooks.budget import Budgeting
 from lorank.training.loop.loop import Session, train
 from lorank.training.settings import AdapterSettings
-from lorank.training.weights import trained_weights
+from lorank.training.weights import make_weights
 
 RANKS, RATES = (1, 2, 4, 8, 16), (1e-3, 3e-3, 1e-2)
 
@@ -42,7 +42,7 @@ def one_run(setting: Setting, trial: Trial, ranks: Sequence[int]) -> dict[str, A
     """Train DyLoRA once, cut it to every rank and judge each; return the ledger's line."""
     begun = time.process_time()
     ranker = setting.ranker()
-    weights = trained_weights(ranker, trial.adapter, trial.seed, None)
+    weights = make_weights(ranker, trial.adapter, trial.seed, None)
     budget = make_budget("dylora", weights.adapter.forms, seed=trial.seed)
     with TemporaryDirectory() as folder:
         hook = Budgeting(budget, Path(folder) / "budget.jsonl", named_loss("lambda"))

@@ -39,7 +39,7 @@ from lorank.training.lists.lists import CandidateLists
 from lorank.training.lists.retrieval import bm25_index
 from lorank.training.loop.loop import Session, train
 from lorank.training.settings import AdapterSettings, OptimizerSettings
-from lorank.training.weights import trained_weights
+from lorank.training.weights import make_weights
 
 MEASURE = "nDCG@10"
 LOSSES = ("bce", "ranknet", "softmax")
@@ -116,7 +116,7 @@ class Setting:
         at = {query: i for i, query in enumerate(queries)}
         lists = CandidateLists(self.data, self.data.train, self.train_run, at, 1, 3, 0.95, False, 0)
         inputs = ranker.prepare(list(queries.values()), self.documents)
-        weights = trained_weights(ranker, AdapterSettings("lora", rank=8), 0, None)
+        weights = make_weights(ranker, AdapterSettings("lora", rank=8), 0, None)
         settings = OptimizerSettings(
             steps=self.steps,
             batch_size=8,

@@ -34,10 +34,10 @@ from lorank.ranking import loss as named_loss
 from lorank.ranking.scorers import BiEncoder
 from lorank.ranking.scorers.bi_encoder import Pooling
 from lorank.training.hooks.hook import Access, Hook, Progress
-from lorank.training.hooks.rule import stepping, unclipped
+from lorank.training.hooks.rule import stepping, without_clipping
 from lorank.training.loop.loop import adamw, batches_an_epoch, list_loss, lists_at
 from lorank.training.settings import AdapterSettings, OptimizerSettings, RuleSettings
-from lorank.training.weights import AdapterWeights, WholeWeights, trained_weights
+from lorank.training.weights import AdapterWeights, WholeWeights, make_weights
 
 ADAM = (3e-4, 1e-3, 3e-3, 1e-2)
 WHOLE_WEIGHT = (1e-5, 3e-5, 1e-4, 3e-4)
@@ -193,10 +193,10 @@ def make_step(setting: RuleSetting, name: str) -> Callable[[], None]:
     row, loss = ROWS[name], named_loss("softmax")
     settings = setting.settings(Trial(name, row.adapter, row.rates[0]))
     ranker = setting.ranker()
-    weights = trained_weights(ranker, row.adapter, 0, None)
+    weights = make_weights(ranker, row.adapter, 0, None)
     by = stepping(RuleSettings(row.rule, row.options), weights.adapter, row.method)
     rule = by.rule if by else make_rule("adamw")
-    settings = unclipped(settings, by)
+    settings = without_clipping(settings, by)
     optimizer = rule.optimizer(weights.parameter_groups(), weights.adapter, Rates(settings.lr, settings.betas))
     device = torch.device("cpu")
 

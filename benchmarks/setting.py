@@ -37,8 +37,8 @@ from lorank.training.lists.lists import CandidateLists
 from lorank.training.lists.retrieval import bm25_index
 from lorank.training.loop.loop import MakeOptimizer, Session, adamw, train
 from lorank.training.settings import AdapterSettings, OffsetSettings, OptimizerSettings
-from lorank.training.weights import WHOLE, AdapterWeights, WholeWeights, trained_weights
-from lorank.tuned.mix import choose_mix, mixed_run
+from lorank.training.weights import WHOLE, AdapterWeights, WholeWeights, make_weights
+from lorank.tuned.mix import choose_mix, mix_run
 from lorank.tuned.ranker import merged
 
 MEASURE = "nDCG@10"
@@ -176,7 +176,7 @@ def run_trial(
     kinds = frozenset() if trial.adapter.name in WHOLE else statistics_needed(trial.adapter.name, trial.adapter.start)
     begun = time.process_time()
     statistics = setting.statistics(ranker, trial, kinds)
-    weights = trained_weights(ranker, trial.adapter, trial.seed, None, statistics, ranks)
+    weights = make_weights(ranker, trial.adapter, trial.seed, None, statistics, ranks)
     hooks, make_optimizer = wire(weights, setting, trial)
     lists = replace(setting.lists, seed=trial.seed)
     with TemporaryDirectory() as folder:
@@ -216,7 +216,7 @@ def judged(setting: Setting, learned: dict[str, Run]) -> dict[str, Any]:
     mix = choose_mix(
         first["dev"], learned["dev"], OffsetSettings().grid, lambda run: mean_of(run, qrels["dev"], MEASURE)
     )
-    mixed = {split: mixed_run(mix, first[split], learned[split]) for split in ("dev", "test")}
+    mixed = {split: mix_run(mix, first[split], learned[split]) for split in ("dev", "test")}
     test = {"test": learned["test"], "test_mixed": mixed["test"]}
     return {
         "dev": mean_of(learned["dev"], qrels["dev"], MEASURE),

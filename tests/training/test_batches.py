@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from lorank.data.candidates import TrainingList
-from lorank.training.lists.batches import epoch_order, padded, shared
+from lorank.training.lists.batches import epoch_order, pad_lists, shared
 
 AT = {"p": 0, "q": 1}
 
@@ -15,7 +15,7 @@ def lists():
 
 
 def test_padding_is_masked_and_the_rest_stands_in_order():
-    batch = padded(lists(), AT)
+    batch = pad_lists(lists(), AT)
     assert batch.queries.tolist() == [0, 1]
     assert batch.mask.tolist() == [[True, True, False], [True, True, True]]
     assert batch.documents[0, :2].tolist() == [5, 2]
@@ -27,7 +27,7 @@ def test_first_stage_scores_follow_their_documents():
     with_offset = [
         TrainingList("p", np.array([4, 9]), np.array([0.0, 1.0], np.float32), np.array([0.5, -0.5], np.float32))
     ]
-    assert padded(with_offset, AT).first_stage.tolist() == pytest.approx(np.array([[0.5, -0.5]]))
+    assert pad_lists(with_offset, AT).first_stage.tolist() == pytest.approx(np.array([[0.5, -0.5]]))
 
 
 def test_shared_lists_hold_every_document_once():
@@ -51,5 +51,5 @@ def test_epoch_orders_differ_by_epoch_and_repeat_by_seed():
 
 
 def test_a_batch_moves_whole():
-    moved = padded(lists(), AT).to(torch.device("cpu"))
+    moved = pad_lists(lists(), AT).to(torch.device("cpu"))
     assert len(moved) == 2

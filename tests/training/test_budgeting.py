@@ -12,7 +12,7 @@ from lorank.errors import UsageError
 from lorank.ranking.scorers import BiEncoder
 from lorank.training import load_ranker
 from lorank.training.fitting import fit
-from lorank.training.hooks.budget import JOURNAL, chosen_budget
+from lorank.training.hooks.budget import JOURNAL, choose_budget
 from lorank.training.settings import (
     AdapterSettings,
     BudgetSettings,
@@ -172,8 +172,8 @@ def test_what_does_not_fit_together_is_refused():
         (BudgetSettings("auto", 5), "lora", "name a budget"),
     ):
         with pytest.raises(UsageError, match=said):
-            chosen_budget(budget, AdapterSettings(adapter))
-    assert chosen_budget(BudgetSettings("plop"), AdapterSettings("dora")).adapter.name == "dora"
+            choose_budget(budget, AdapterSettings(adapter))
+    assert choose_budget(BudgetSettings("plop"), AdapterSettings("dora")).adapter.name == "dora"
 
 
 @pytest.mark.parametrize("name", ["qdylora", "selective-lora-indicator"])

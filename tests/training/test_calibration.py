@@ -13,7 +13,7 @@ from lorank.ranking import loss
 from lorank.ranking.scorers import BiEncoder, CrossEncoder
 from lorank.training import fit, load_ranker
 from lorank.training.hooks.hook import Hook
-from lorank.training.lists.batches import padded
+from lorank.training.lists.batches import pad_lists
 from lorank.training.lists.calibration_pass import calibrate
 from lorank.training.lists.list_loss import list_loss
 from lorank.training.settings import AdapterSettings, ListSettings, OptimizerSettings, Recipe
@@ -38,7 +38,7 @@ class OneEpoch:
         ]
 
     def collate(self, lists):
-        return padded(lists, {"a": 0, "b": 1})
+        return pad_lists(lists, {"a": 0, "b": 1})
 
 
 def pass_over(ranker, kinds, batches=2, rows=4096):

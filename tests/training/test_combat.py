@@ -15,7 +15,7 @@ from lorank.ranking.judges import Judge, Question, Reply
 from lorank.ranking.preferences.perl import draw_replies
 from lorank.ranking.scorers import CausalRanker
 from lorank.training import AdapterSettings, LossSettings, OptimizerSettings, Recipe, fit
-from lorank.training.methods.sparta import align_by_combat, asked_for_a_score, write_pairs
+from lorank.training.methods.sparta import align_by_combat, ask_for_score, write_pairs
 from lorank.tuned.export import export
 from tiny_causals import SIZES, write_causal
 
@@ -99,7 +99,7 @@ def test_sparta_teaches_every_model_what_the_weighted_vote_prefers(bases, tmp_pa
 
 def test_a_model_judges_by_the_score_that_it_is_asked_for(bases):
     model = CausalRanker(bases[0], view="log-ratio")
-    judge = asked_for_a_score(0, model)
+    judge = ask_for_score(0, model)
     questions = [Question("pointwise", (i,)) for i in range(2)]
     scores = [reply.value for reply in judge.answer("p", ["one", "two"], questions)]
     assert all(0 <= score <= 10 for score in scores)

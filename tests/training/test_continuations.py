@@ -10,7 +10,7 @@ from lorank.catalogue import METHODS
 from lorank.errors import UsageError
 from lorank.ranking.losses import loss
 from lorank.training import fit
-from lorank.training.methods.rankgen import ContinuationSampler, beam_search, over_generate, sampled_by
+from lorank.training.methods.rankgen import ContinuationSampler, beam_search, over_generate, sample_with
 from lorank.training.settings import AdapterSettings, ListSettings, OptimizerSettings, Recipe
 
 TOPICS = [
@@ -139,7 +139,9 @@ def test_chosen_continuations_are_more_coherent_than_sampled_ones(trained, tiny_
 
 def test_a_language_model_writes_the_candidates(tiny_causals, trained):
     folder = next(iter(tiny_causals.values()))
-    generate = sampled_by(AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder), tokens=5)
+    generate = sample_with(
+        AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder), tokens=5
+    )
     state = torch.random.get_rng_state()
     ranked = over_generate("the moon", generate, trained, samples=4, seed=1)
     assert torch.equal(torch.random.get_rng_state(), state)

@@ -12,7 +12,7 @@ from lorank.errors import Interrupted, LorankError
 from lorank.ranking import loss
 from lorank.ranking.scorers import FeatureRanker
 from lorank.training.hooks.hook import Hook
-from lorank.training.lists.batches import epoch_order, padded
+from lorank.training.lists.batches import epoch_order, pad_lists
 from lorank.training.loop.loop import Session, train
 from lorank.training.settings import AdapterSettings, OptimizerSettings
 from lorank.training.weights import WholeWeights
@@ -36,7 +36,7 @@ class GivenLists:
         return [self.lists[i] for i in epoch_order(len(self.lists), epoch, 0)]
 
     def collate(self, lists):
-        return padded(lists, {"q": 0})
+        return pad_lists(lists, {"q": 0})
 
 
 def start(lists, dropout=0.3):

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from lorank.tuned.mix import Mix, choose_mix, mixed_run, spread
+from lorank.tuned.mix import Mix, choose_mix, mix_run, spread
 
 FIRST = {"q": {"a": 1.0, "b": 0.0, "c": -1.0}}
 LEARNED = {"q": {"a": -2.0, "b": 0.0, "c": 2.0}}
@@ -19,7 +19,7 @@ def test_zero_weight_is_the_first_stage_and_infinity_the_ranker_alone():
     assert (wants_a.first_stage, wants_a.weight) == pytest.approx((1.0, 0.0))
     alone = choose_mix(FIRST, LEARNED, (float("inf"),), lambda run: 0.0)
     assert (alone.first_stage, alone.weight) == pytest.approx((0.0, 1.0))
-    assert mixed_run(alone, FIRST, LEARNED) == LEARNED
+    assert mix_run(alone, FIRST, LEARNED) == LEARNED
 
 
 def test_of_equal_mixes_the_one_nearest_the_first_stage_is_taken():
@@ -52,7 +52,7 @@ def test_never_below_the_first_stage_on_dev():
         return float(sum(i * run["q"][d] for i, d in enumerate(documents)) / max(map(abs, run["q"].values())))
 
     mix = choose_mix(first, learned, GRID, value)
-    assert value(mixed_run(mix, first, learned)) >= value(first)
+    assert value(mix_run(mix, first, learned)) >= value(first)
 
 
 def test_scores_are_a_z_plus_w_c():

@@ -16,7 +16,7 @@ from lorank.ranking.scorers.features.trees import LIBRARIES
 from lorank.reporting import write_report
 from lorank.training import Hook, Recipe, fit, load_ranker, rerank_run
 from lorank.training.recipe import RecipeFile, read_recipe, settings_said
-from lorank.training.self_fitting import changed_settings, own_options
+from lorank.training.self_fitting import list_changed_settings, own_options
 from lorank.training.settings import LossSettings, OptimizerSettings
 from lorank.tuned.open_ranker import open_base
 
@@ -118,7 +118,7 @@ def test_settings_that_a_model_has_options_for_go_there(rows):
     plan = RecipeFile(base="lightgbm", training=OptimizerSettings(lr=5e-4, patience=9), loss=LossSettings("ranknet"))
     moved = own_options(plan, ["base", "training.lr", "training.patience", "loss.name"], rows)
     assert moved.options == {"lr": 5e-4, "patience": 9, "objective": "ranknet"}  # exact: an option, copied
-    assert changed_settings(moved) == []
+    assert list_changed_settings(moved) == []
     assert own_options(plan, ["base"], rows).options == {}  # what was not said stays the model's own
     with pytest.raises(UsageError, match="lightgbm .* --rank has no say; it takes --option objective, "):
         own_options(plan, ["adapter.rank"], rows)

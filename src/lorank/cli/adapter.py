@@ -141,11 +141,11 @@ def _rewrite(rankers: Sequence[str], out: Path, **options: object) -> None:
         done = rewriting.squeeze(tuned[0], out, **options)  # type: ignore[arg-type]
     console.print(f"rank {done.ranks[0]} to {done.ranks[1]}, {done.values[0]:,} values to {done.values[1]:,}")
     for ranker, change in zip(rankers, done.changes, strict=True):
-        console.print(f"from {ranker}: {_told(change)}", soft_wrap=True)
+        console.print(f"from {ranker}: {_describe(change)}", soft_wrap=True)
     print(out)
 
 
-def _told(change: "ScoreChange") -> str:
+def _describe(change: "ScoreChange") -> str:
     return (
         f"largest score change {change.largest:.2g}, Kendall tau {change.kendall_tau:.4f}, "
         f"{change.flipped_pairs} of {change.pairs} pairs flipped"
@@ -160,5 +160,5 @@ def _export(ranker: str, out: Path, format: str, limit: float, rank: int | None,
     report = write(load_ranker(ranker), out, format, limit=limit, rank=rank, overwrite=overwrite)
     change = report.change
     if change is not None:
-        console.print(_told(change))
+        console.print(_describe(change))
     print(out)

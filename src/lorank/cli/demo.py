@@ -18,6 +18,7 @@ from lorank.progress import StageCallback
 if TYPE_CHECKING:
     from lorank.data.collection import Collection
     from lorank.ranking.metrics.evaluation import Evaluation
+    from lorank.ranking.scorers import BiEncoder
     from lorank.ranking.types import Run
     from lorank.training.lists.candidates import Candidates
     from lorank.training.settings import Recipe
@@ -48,7 +49,7 @@ def demo(
     shutil.rmtree(out, ignore_errors=True)
     with progress_bars() as on_progress:
         ladder = _ladder(collection, demo_recipe(steps, seed), out, on_progress)
-    judged = _judged(ladder, collection, seed)
+    judged = _judge(ladder, collection, seed)
     write_text(out / "results.json", json.dumps(judged.to_dict(), indent=1) + "\n")
     names = list(ladder)
     before, after = ((name, ladder[name].run) for name in (names[2], names[-1]))
@@ -96,8 +97,8 @@ def _ladder(collection: "Collection", recipe: "Recipe", out: Path, on_progress: 
     from lorank.ranking.scorers import BiEncoder
     from lorank.training.fitting import fit
     from lorank.training.record import folder_bytes
-    from lorank.tuned.mix import mixed_run
-    from lorank.tuned.ranker import learned_run
+    from lorank.tuned.mix import mix_run
+    from lorank.tuned.ranker import score_run
 
     ranker = BiEncoder("minilm", max_length=TOKENS, dtype="auto")
     test = collection.test.queries
@@ -113,8 +114,8 @@ def _ladder(collection: "Collection", recipe: "Recipe", out: Path, on_progress: 
         on_progress=on_progress,
     )
     train_seconds, clock = time.monotonic() - clock, time.monotonic()
-    learned = learned_run(tuned.learned, collection, test, fusion, partial(on_progress, "score the test candidates"))
-    mixed = mixed_run(tuned.mix, standardise_run(fusion), learned)
+    learned = score_run(tuned.learned, collection, test, fusion, partial(on_progress, "score the test candidates"))
+    mixed = mix_run(tuned.mix, standardise_run(fusion), learned)
     assert tuned.adapter is not None
     cost = {
         "train_seconds": train_seconds,
@@ -134,7 +135,7 @@ def _ladder(collection: "Collection", recipe: "Recipe", out: Path, on_progress: 
 
 def _first_rungs(
     collection: "Collection",
-    ranker: "BiEncoder",  # noqa: F821
+    ranker: "BiEncoder",
     on_progress: StageCallback,
 ) -> "tuple[dict[str, _Rung], Candidates, Run]":
     from lorank.data.free_queries import free_queries, targets
@@ -175,7 +176,7 @@ def _first_rungs(
     )
 
 
-def _judged(ladder: dict[str, _Rung], collection: "Collection", seed: int) -> "Evaluation":
+def _judge(ladder: dict[str, _Rung], collection: "Collection", seed: int) -> "Evaluation":
     import lorank
 
     judged = lorank.evaluate(

@@ -59,7 +59,7 @@ def depth(
     first = from_run(read_run(run), collection, judged, max(wanted), path=run)
     deepest = max(map(len, first.values()))
     wanted = sorted({min(each, deepest) for each in wanted})
-    scored = read_run(scores) if scores else _scored(str(ranker), collection, judged.queries, first)
+    scored = read_run(scores) if scores else _score(str(ranker), collection, judged.queries, first)
     scored = {query: {d: scored.get(query, {}).get(d, float("nan")) for d in row} for query, row in first.items()}
     scored = {query: {d: s for d, s in row.items() if s == s} for query, row in scored.items()}
     studies = [depth_study(first, scored, judged.qrels, wanted, measure, seed=seed) for measure in measures.split()]
@@ -88,7 +88,7 @@ def _depths(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _scored(name: str, collection: "Collection", queries: dict[str, str], first: "Run") -> "Run":
+def _score(name: str, collection: "Collection", queries: dict[str, str], first: "Run") -> "Run":
     from lorank.ranking.scorers import BiEncoder
     from lorank.training import load_ranker, rerank_run
 

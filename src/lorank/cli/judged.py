@@ -33,7 +33,7 @@ def candidate_lists(collection: "Collection", queries: dict[str, str], candidate
     ]
 
 
-def named_judge(name: str, folder: str | None, asking: "Asking", qrels: "Qrels", seed: int) -> "JudgeOf":
+def resolve_judge(name: str, folder: str | None, asking: "Asking", qrels: "Qrels", seed: int) -> "JudgeOf":
     """Return the judge of each list, by the name that was typed; ``folder`` is that of ``--ranker``."""
     from lorank.ranking.judges import Oracle
     from lorank.ranking.judges.opening import judge_of
@@ -57,12 +57,12 @@ def named_judge(name: str, folder: str | None, asking: "Asking", qrels: "Qrels",
 def _ranker_judge(folder: str) -> "Judge":
     from lorank.ranking.judges.ranker_judge import RankerJudge, files_digest
     from lorank.training import load_ranker
-    from lorank.tuned.ranker import tuned_folder
+    from lorank.tuned.ranker import find_tuned_folder
 
-    return RankerJudge(load_ranker(folder), name=files_digest(tuned_folder(Path(folder))))
+    return RankerJudge(load_ranker(folder), name=files_digest(find_tuned_folder(Path(folder))))
 
 
-def opened_cache(cache: Path | None, judge: str | None, out: Path) -> "Cache | None":
+def open_cache(cache: Path | None, judge: str | None, out: Path) -> "Cache | None":
     """Return the cache that is asked for, or that a judge which costs gets beside ``out``."""
     from lorank.ranking.judges import Cache
 
@@ -79,7 +79,7 @@ def opened_cache(cache: Path | None, judge: str | None, out: Path) -> "Cache | N
     return kept
 
 
-def judged_run(
+def judge_run(
     lists: "list[CandidateList]",
     judge_of: "JudgeOf",
     manner: "Manner",

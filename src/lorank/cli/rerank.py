@@ -121,7 +121,7 @@ def rerank(
         index.check("path", path, "--path", also=("auto",))
     index.check("engine", engine, "--engine", also=("ray",))
     index.check_data(data, "--data")
-    from lorank.cli.judged import candidate_lists, judged_run, named_judge, opened_cache
+    from lorank.cli.judged import candidate_lists, judge_run, open_cache, resolve_judge
     from lorank.data import from_run, read_run, write_run
     from lorank.data.collection import Split
     from lorank.ranking.strategies.runs import with_tail
@@ -137,15 +137,15 @@ def rerank(
     if engine == "ray":
         if manner is not None or path is not None:
             raise UsageError("--engine ray scores with --ranker alone; leave out --strategy, --judge and --path")
-        reranked = _scored_on_ray(str(ranker), collection, queries, candidates, out, workers, address)
+        reranked = _score_on_ray(str(ranker), collection, queries, candidates, out, workers, address)
     elif manner is None:
-        reranked = _scored(str(ranker), collection, queries, candidates, path)
+        reranked = _score(str(ranker), collection, queries, candidates, path)
     else:
         asking = _asking(prompts, words, max_tokens, timeout)
         qrels = {query: row for part in chosen for query, row in part.qrels.items()}
-        judge_of = named_judge(judge or "ranker", ranker, asking, qrels, seed)
+        judge_of = resolve_judge(judge or "ranker", ranker, asking, qrels, seed)
         lists = candidate_lists(collection, queries, candidates)
-        reranked = judged_run(lists, judge_of, manner, opened_cache(cache, judge, out), engine, accept_malformed)
+        reranked = judge_run(lists, judge_of, manner, open_cache(cache, judge, out), engine, accept_malformed)
     kept = sum(map(len, reranked.values()))
     reranked = with_tail(reranked, given)
     write_run(reranked, out, "lorank" if manner is None else f"lorank-{manner.strategy}")
@@ -164,7 +164,7 @@ def _lists_of(collection: "Collection", splits: "list[Split]") -> "Run":
     return {query: row for split in splits for query, row in (split.candidates or {}).items()}
 
 
-def _scored_on_ray(
+def _score_on_ray(
     folder: str,
     collection: "Collection",
     queries: dict[str, str],
@@ -188,7 +188,7 @@ def _scored_on_ray(
         )
 
 
-def _scored(
+def _score(
     folder: str, collection: "Collection", queries: dict[str, str], candidates: "Run", path: str | None
 ) -> "Run":
     from lorank.cli.paths import run_on

@@ -44,7 +44,7 @@ def retrieve(
     if ranker is not None:
         names.check_base(ranker, "--ranker")
     from lorank.data import write_run
-    from lorank.training.lists.retrieval import bm25_index, dense_run, fused, fusion_weights
+    from lorank.training.lists.retrieval import bm25_index, dense_run, fuse_runs, fusion_weights
     from lorank.tuned.ranker import merged
 
     collection = lorank.load(data)
@@ -63,7 +63,7 @@ def retrieve(
                 parts = [{q: each[q] for q in tune} for each in (bm25, run)]
                 weights = fusion_weights(parts, collection.dev)
                 console.print(f"weights chosen on dev: BM25 {weights[0]:.2f}, {ranker} {weights[1]:.2f}")
-                run = fused([bm25, run], weights, depth)
+                run = fuse_runs([bm25, run], weights, depth)
             run = {q: run[q] for q in queries}
     write_run(run, out, "lorank")
     console.print(f"{len(run)} queries, {sum(map(len, run.values()))} documents")

@@ -46,7 +46,7 @@ def is_beir(folder: str | Path) -> bool:
     return Path(folder).is_dir() and find(folder, "corpus.jsonl") is not None
 
 
-def _required(folder: Path, name: str) -> Path:
+def _require(folder: Path, name: str) -> Path:
     path = find(folder, name)
     if path is None:
         raise DataError(
@@ -174,8 +174,8 @@ def read_beir(
     that is not UTF-8, and a judgment of an unknown query or document.
     """
     folder = Path(folder)
-    ids, titles, documents = _read_corpus(_required(folder, "corpus.jsonl"), empty_share)
-    queries = read_queries(_required(folder, "queries.jsonl"))
+    ids, titles, documents = _read_corpus(_require(folder, "corpus.jsonl"), empty_share)
+    queries = read_queries(_require(folder, "queries.jsonl"))
     files = split_files(folder)
     if not files:
         raise DataError(

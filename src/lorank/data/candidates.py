@@ -188,9 +188,9 @@ def _list_of(
     lowest = float(scores.min()) if len(scores) else 0.0
 
     relevant = [name for name, grade in judged.items() if grade > 0]
-    relevant = _drawn(np.array(relevant, object), positives, rng).tolist()
-    pool = np.flatnonzero(~(grades > 0) & ~_spared(scores, grades, spare))
-    pool = _drawn(pool, negatives, rng)
+    relevant = _draw(np.array(relevant, object), positives, rng).tolist()
+    pool = np.flatnonzero(~(grades > 0) & ~_spare(scores, grades, spare))
+    pool = _draw(pool, negatives, rng)
     documents = [_positions(collection, relevant, query), _positions(collection, [names[i] for i in pool], query)]
     first_stage = [np.array([row.get(name, lowest) for name in relevant]), scores[pool]]
     if fill and negatives is not None and len(pool) < negatives:
@@ -206,7 +206,7 @@ def _list_of(
     )
 
 
-def _spared(scores: np.ndarray, grades: np.ndarray, spare: float | None) -> np.ndarray:
+def _spare(scores: np.ndarray, grades: np.ndarray, spare: float | None) -> np.ndarray:
     """Return which candidates are unjudged (grade NaN) and score like a relevant one (grade above 0)."""
     if spare is None:
         return np.zeros(len(scores), bool)
@@ -217,7 +217,7 @@ def _spared(scores: np.ndarray, grades: np.ndarray, spare: float | None) -> np.n
     return np.isnan(grades) & (scores > p - (1 - spare) * abs(p))
 
 
-def _drawn(items: np.ndarray, most: int | None, rng: np.random.Generator) -> np.ndarray:
+def _draw(items: np.ndarray, most: int | None, rng: np.random.Generator) -> np.ndarray:
     if most is None or len(items) <= most:
         return items
     return items[np.sort(rng.choice(len(items), most, replace=False))]
@@ -226,7 +226,7 @@ def _drawn(items: np.ndarray, most: int | None, rng: np.random.Generator) -> np.
 def _others(size: int, known: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
     """Return up to ``wanted`` different positions below ``size`` that are not ``known``, uniformly."""
     if size <= 4 * (len(known) + wanted):
-        return _drawn(np.setdiff1d(np.arange(size), known), wanted, rng)
+        return _draw(np.setdiff1d(np.arange(size), known), wanted, rng)
     drawn = rng.permutation(np.unique(rng.integers(size, size=2 * (wanted + len(known)))))
     fresh = drawn[~np.isin(drawn, known)][:wanted]
-    return fresh if len(fresh) == wanted else _drawn(np.setdiff1d(np.arange(size), known), wanted, rng)
+    return fresh if len(fresh) == wanted else _draw(np.setdiff1d(np.arange(size), known), wanted, rng)

@@ -74,7 +74,7 @@ def _check_groups(grouped: list[list[str]], queries: int, parts: int, by: str, n
         )
 
 
-def judged_split(collection: Collection, name: str | None = None) -> Split:
+def choose_judged_split(collection: Collection, name: str | None = None) -> Split:
     """Return the split called ``name``, or the only one there is; raise UsageError where that is not clear."""
     if name is not None:
         return collection.split(name)
@@ -101,7 +101,7 @@ def cross_validation(
     """
     if folds < 3:
         raise UsageError(f"{folds} folds cannot give a train, a dev and a test part; take 3 or more")
-    whole = judged_split(collection, split)
+    whole = choose_judged_split(collection, split)
     grouped = groups(whole, by)
     _check_groups(grouped, len(whole), folds, by, collection.name)
     parts = _dealt(grouped, folds, np.random.default_rng(seed))

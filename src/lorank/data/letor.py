@@ -8,7 +8,7 @@ import numpy as np
 
 from lorank.data.collection import Collection, Split
 from lorank.data.numbers import Negative, whole
-from lorank.data.svmlight import FeatureRows, groups_file, read_feature_rows, stacked, write_feature_rows
+from lorank.data.svmlight import FeatureRows, groups_file, read_feature_rows, stack_blocks, write_feature_rows
 from lorank.errors import DataError, UsageError
 from lorank.reading import plain_name
 
@@ -35,7 +35,7 @@ def feature_collection(name: str, files: dict[str, FeatureRows], card: str = "")
     """
     files = _with_unique_queries(files)
     features = [rows.features for rows in files.values()]
-    documents = features[0] if len(features) == 1 else stacked(list(features), max(f.shape[1] for f in features))
+    documents = features[0] if len(features) == 1 else stack_blocks(list(features), max(f.shape[1] for f in features))
     ids = [document for rows in files.values() for document in rows.document_ids]
     return Collection(
         name, ids, documents, {split: feature_split(split, rows) for split, rows in files.items()}, card=card

@@ -132,7 +132,7 @@ def from_ir_datasets(name: str, *, negative: Negative = "error") -> Collection:
         whole = package.load(name)
     except KeyError as error:
         raise UsageError(f"ir_datasets has no data set {name!r}; its names are at https://ir-datasets.com") from error
-    parts = _judged_parts(package, whole, name)
+    parts = _split_judged(package, whole, name)
     if not parts:
         raise UsageError(f"ir_datasets:{name} has no judgments; name one of its subsets, such as {name}/test")
     documents = {doc.doc_id: _ir_document(doc) for doc in whole.docs_iter()}
@@ -153,7 +153,7 @@ def _ir_document(doc: Any) -> tuple[str, str]:
     return "", doc.default_text()
 
 
-def _judged_parts(package: Any, whole: Any, name: str) -> dict[str, Any]:
+def _split_judged(package: Any, whole: Any, name: str) -> dict[str, Any]:
     if whole.has_qrels():
         return {_SPLIT_OF_SUBSET.get(name.rpartition("/")[2], "test"): whole}
     parts = {}

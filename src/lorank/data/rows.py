@@ -82,7 +82,7 @@ def _positives_and_negatives(row: dict[str, Any]) -> TrainingRow:
     return TrainingRow(_text(row["query"], "query"), pos + neg, [1] * len(pos) + [0] * len(neg), scores)
 
 
-def _labelled(row: dict[str, Any]) -> TrainingRow:
+def _read_labelled(row: dict[str, Any]) -> TrainingRow:
     documents = _texts(row, "docs")
     if not documents:
         raise _RowError("'docs' is empty")
@@ -107,7 +107,7 @@ def _with_user_and_weight(record: dict[str, Any], row: TrainingRow) -> TrainingR
 
 LAYOUTS: dict[str, Callable[[dict[str, Any]], TrainingRow]] = {
     "pos": _positives_and_negatives,
-    "docs": _labelled,
+    "docs": _read_labelled,
     "chosen": _pair,
 }
 

@@ -226,7 +226,7 @@ def _dense(keys: np.ndarray, values: np.ndarray, rows: np.ndarray, counts: np.nd
     return features
 
 
-def _checked_float32(path: Path, block: _Block) -> None:
+def _check_float32(path: Path, block: _Block) -> None:
     """Raise where a value that was finite as written is not finite in float32."""
     bad = ~np.isfinite(block.features).all(axis=1)
     if bad.any():
@@ -251,11 +251,11 @@ def _read_block(path: Path, line: int, text: bytes, negative: str) -> _Block:
         np.asarray(numbers, np.int64),
         features,
     )
-    _checked_float32(path, block)
+    _check_float32(path, block)
     return block
 
 
-def stacked(blocks: list[np.ndarray], width: int) -> np.ndarray:
+def stack_blocks(blocks: list[np.ndarray], width: int) -> np.ndarray:
     """Return the blocks below each other, zero-padded to ``width``; empties the list to free memory early."""
     whole = np.zeros((sum(len(block) for block in blocks), width), np.float32)
     end = len(whole)
@@ -298,7 +298,7 @@ def _queries_of(path: Path, queries: list[bytes | None], numbers: np.ndarray) ->
     return ids, np.array([*starts, len(queries)], np.int64)
 
 
-def _grouped(path: Path, groups: Path, numbers: np.ndarray) -> tuple[list[str], np.ndarray]:
+def _group(path: Path, groups: Path, numbers: np.ndarray) -> tuple[list[str], np.ndarray]:
     """Return query ids 1, 2, ... and offsets from a LightGBM ``.query`` file of row counts."""
     sizes = []
     for line, text in lines(groups):
@@ -366,10 +366,10 @@ def read_feature_rows(
         raise DataError(path, None, "the file holds no rows", _LAYOUT)
     line_numbers = np.concatenate(numbers)
     ids, offsets = (
-        _grouped(path, Path(groups), line_numbers) if groups is not None else _queries_of(path, queries, line_numbers)
+        _group(path, Path(groups), line_numbers) if groups is not None else _queries_of(path, queries, line_numbers)
     )
     documents = _document_ids(path, ids, offsets, named, line_numbers)
-    matrix = stacked(features, max(block.shape[1] for block in features))
+    matrix = stack_blocks(features, max(block.shape[1] for block in features))
     return FeatureRows(matrix, _whole_where_possible(np.concatenate(labels)), ids, offsets, documents)
 
 

@@ -74,7 +74,7 @@ def _context(run_folder: RunFolder) -> dict[str, Any]:
         "level": LEVEL,
         "version": lorank.__version__,
         "outcome_words": OUTCOME_WORDS,
-        **_judged_sections(run_folder, said),
+        **_judge_sections(run_folder, said),
         "learning": sections.learning(run_folder.training),
         "trained": sections.trained(run),
         "rank_budget": sections.rank_budget(run_folder.budget),
@@ -91,7 +91,7 @@ def _context(run_folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def _judged_sections(run_folder: RunFolder, said: Verdict | None) -> dict[str, Any]:
+def _judge_sections(run_folder: RunFolder, said: Verdict | None) -> dict[str, Any]:
     evaluation = run_folder.evaluation
     if evaluation is None or said is None:
         return {"ladder": None, "comparisons": None, "changes": None}

@@ -82,14 +82,14 @@ def verdict(evaluation: Evaluation) -> Verdict | None:
             f"{decimal(mean[strongest])}; no paired test was made, so neither is shown to be better."
         )
         return Verdict(text, "untested", system, strongest, measure)
-    untuned = _untuned_pair(evaluation, system, tested)
+    untuned = _find_untuned_pair(evaluation, system, tested)
     if untuned is not None:
         return Verdict(_gain_sentence(untuned, mean, where), outcome(untuned), system, untuned.baseline, measure)
     pair = max(tested, key=lambda c: mean[c.baseline])
     return Verdict(_sentence(pair, mean, where, strongest), outcome(pair), system, pair.baseline, measure)
 
 
-def _untuned_pair(evaluation: Evaluation, system: str, tested: list[Comparison]) -> Comparison | None:
+def _find_untuned_pair(evaluation: Evaluation, system: str, tested: list[Comparison]) -> Comparison | None:
     """Return the comparison of a tuned system with the untuned base, where the ladder has both."""
     if evaluation.systems[system].role != "tuned":
         return None

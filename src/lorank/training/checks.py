@@ -83,7 +83,7 @@ def check_options(recipe: Recipe) -> None:
     from lorank.lowrank.forms import form_type
     from lorank.lowrank.presets import preset
     from lorank.ranking.losses import loss
-    from lorank.training.hooks.budget import AUTO, check_budget_options, chosen_budget
+    from lorank.training.hooks.budget import AUTO, check_budget_options, choose_budget
     from lorank.training.hooks.rule import rule_name
     from lorank.training.weights import WHOLE
 
@@ -93,7 +93,7 @@ def check_options(recipe: Recipe) -> None:
         loss(recipe.loss.name, **recipe.loss.options)
     if adapter.name == AUTO:
         adapter = replace(adapter, name="lora")
-    chosen = chosen_budget(recipe.budget, adapter)
+    chosen = choose_budget(recipe.budget, adapter)
     check_budget_options(chosen.name, recipe.budget.options)
     make_rule(rule_name(recipe.rule, adapter.name), **recipe.rule.options)
     if adapter.name in WHOLE:

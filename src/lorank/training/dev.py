@@ -15,8 +15,8 @@ from lorank.ranking.types import Qrels, Run
 from lorank.training.lists.candidates import Candidates
 from lorank.training.loop.loop import MAIN_MEASURE
 from lorank.training.settings import Recipe
-from lorank.tuned.mix import ALONE, Mix, choose_mix, mixed_run
-from lorank.tuned.ranker import learned_run
+from lorank.tuned.mix import ALONE, Mix, choose_mix, mix_run
+from lorank.tuned.ranker import score_run
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class DevMeasure:
         run = {q: keep_best(self.found.dev[q], depth) for q in queries if self.found.dev.get(q)}
         texts = {q: self.data.dev.queries[q] for q in run}
         qrels: Qrels = {q: self.data.dev.qrels.get(q, {}) for q in queries}
-        learned = learned_run(ranker, self.data, texts, run, on_progress)
+        learned = score_run(ranker, self.data, texts, run, on_progress)
         alone = mean_of(learned, qrels, MAIN_MEASURE)
         if not self.found.offset:
             return DevResult(replace(ALONE, curve=[(float("inf"), alone)]), learned, alone, alone)
         measure: Callable[[Run], float] = partial(mean_of, qrels=qrels, measure=MAIN_MEASURE)
         first_stage = standardise_run(run)
         mix = choose_mix(first_stage, learned, self.recipe.offset.grid, measure)
-        return DevResult(mix, mixed_run(mix, first_stage, learned), max(value for _, value in mix.curve), alone)
+        return DevResult(mix, mix_run(mix, first_stage, learned), max(value for _, value in mix.curve), alone)
 
 
 def draw_queries(queries: list[str], count: int | None, seed: int) -> list[str]:

@@ -21,8 +21,8 @@ from lorank.training.dev import DevResult
 from lorank.training.lists.candidates import Candidates
 from lorank.training.loop.loop import MAIN_MEASURE
 from lorank.training.plan import Plan
-from lorank.tuned.mix import Mix, mixed_run
-from lorank.tuned.ranker import Learned, learned_run
+from lorank.tuned.mix import Mix, mix_run
+from lorank.tuned.ranker import Learned, score_run
 
 FIRST_STAGE, UNTUNED, TUNED = "first stage", "untuned", "tuned"
 LEVELS = {"dev": 0.01, "test": 0.05}
@@ -142,14 +142,14 @@ def judge_test(plan: Plan, untuned: Mix, tuned: Mix, trained: bool, on_progress:
     if not candidates:
         return None
     queries = {q: plan.data.test.queries[q] for q in candidates}
-    learned = learned_run(
+    learned = score_run(
         Learned(plan.ranker, plan.weights.adapter), plan.data, queries, candidates, partial(on_progress, "score test")
     )
     base = learned
     if trained:
         with plan.beginning.restored():
             report = partial(on_progress, "score test with the untuned base")
-            base = learned_run(plan.ranker, plan.data, queries, candidates, report)
+            base = score_run(plan.ranker, plan.data, queries, candidates, report)
     runs = {UNTUNED: _mix(untuned, candidates, base, plan), TUNED: _mix(tuned, candidates, learned, plan)}
     if plan.found.offset:
         runs = {FIRST_STAGE: candidates, **runs}
@@ -157,7 +157,7 @@ def judge_test(plan: Plan, untuned: Mix, tuned: Mix, trained: bool, on_progress:
 
 
 def _mix(mix: Mix, candidates: Run, learned: Run, plan: Plan) -> Run:
-    return mixed_run(mix, standardise_run(candidates), learned) if plan.found.offset else learned
+    return mix_run(mix, standardise_run(candidates), learned) if plan.found.offset else learned
 
 
 def as_record(gain: Gain) -> dict[str, Any]:

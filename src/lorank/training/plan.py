@@ -29,12 +29,12 @@ from lorank.training.hooks.budget import (
     JOURNAL,
     Budgeting,
     budgeting,
-    chosen_budget,
-    shared_ranks,
+    choose_budget,
+    compute_shared_ranks,
     statistics_of_budget,
 )
 from lorank.training.hooks.hook import Hook
-from lorank.training.hooks.rule import Stepping, penalties, stepping, unclipped
+from lorank.training.hooks.rule import Stepping, penalties, stepping, without_clipping
 from lorank.training.lists.calibration_pass import calibrate
 from lorank.training.lists.candidates import Candidates, find_candidates
 from lorank.training.lists.list_loss import Loss
@@ -46,10 +46,10 @@ from lorank.training.weights import (
     WHOLE,
     AdapterWeights,
     WholeWeights,
+    make_weights,
     new_modules,
-    resolved,
+    resolve_adapter,
     starts_from_nothing,
-    trained_weights,
 )
 
 FORGET, RETAIN = "fisher_forget", "fisher_retain"
@@ -80,7 +80,7 @@ class Plan:
     @property
     def settings(self) -> OptimizerSettings:
         """The loop's settings, unclipped where the rule must see raw gradients."""
-        return unclipped(self.recipe.training, self.rule)
+        return without_clipping(self.recipe.training, self.rule)
 
     @property
     def make_optimizer(self) -> MakeOptimizer:
@@ -126,7 +126,7 @@ def resolve_recipe(ranker: TrainableRanker, data: Collection, recipe: Recipe) ->
     """
     if isinstance(ranker, FeatureRanker):
         ranker.observe(_training_rows(data))
-    budget = chosen_budget(recipe.budget, resolved(recipe.adapter, ranker))
+    budget = choose_budget(recipe.budget, resolve_adapter(recipe.adapter, ranker))
     return replace(recipe, adapter=budget.adapter), budget.name
 
 
@@ -157,11 +157,11 @@ def build_plan(
     found = candidates or find_candidates(data, recipe, ranker, free, on_progress)
     loss = named_loss(recipe.loss.name, **recipe.loss.options)
     lists, held_out, inputs = _lists_and_inputs(ranker, data, free, found, recipe, loss, on_progress)
-    layers = _adapted_layers(ranker, recipe)
+    layers = _select_layers(ranker, recipe)
     more = statistics_of_budget(budget)
     statistics = _statistics(ranker, inputs, lists, held_out, loss, recipe, layers, more, on_progress)
-    ranks = shared_ranks(budget, recipe.budget, recipe.adapter, ranker.module, layers, statistics)
-    weights = trained_weights(ranker, recipe.adapter, recipe.seed, recipe.training.head_lr, statistics, ranks)
+    ranks = compute_shared_ranks(budget, recipe.budget, recipe.adapter, ranker.module, layers, statistics)
+    weights = make_weights(ranker, recipe.adapter, recipe.seed, recipe.training.head_lr, statistics, ranks)
     beginning = Beginning([p for g in weights.parameter_groups() for p in g["params"]], weights.adapter)
     set_reference(ranker, beginning, loss)
     moving = budgeting(budget, recipe.budget, weights.adapter, out / JOURNAL, recipe.seed)
@@ -192,7 +192,7 @@ def _lists_and_inputs(
     on_progress: StageCallback,
 ) -> tuple[CandidateLists, CandidateLists, Any]:
     """Return the training lists, the dev lists that are never trained on, and the texts of both, prepared."""
-    split = data.train if free is None else _joined(data.train, free)
+    split = data.train if free is None else _join(data.train, free)
     names = [*split.queries, *(query for query in data.dev.queries if query not in split.queries)]
     texts = split.queries | {q: text for q, text in data.dev.queries.items() if q not in split.queries}
     share = ranker.kind == "bi-encoder" if recipe.lists.shared is None else recipe.lists.shared
@@ -222,7 +222,7 @@ def _lists_and_inputs(
     return lists_of(split, found.train), lists_of(data.dev, found.dev), inputs
 
 
-def _adapted_layers(ranker: TrainableRanker, recipe: Recipe) -> dict[str, nn.Module]:
+def _select_layers(ranker: TrainableRanker, recipe: Recipe) -> dict[str, nn.Module]:
     adapter = recipe.adapter
     if adapter.name in WHOLE:
         return {}
@@ -279,5 +279,5 @@ def _list_sizes(settings: ListSettings, whole: bool, share: bool) -> tuple[int |
     return settings.positives or positives, negatives if settings.negatives is None else settings.negatives
 
 
-def _joined(train: Split, free: Split) -> Split:
+def _join(train: Split, free: Split) -> Split:
     return replace(train, queries=train.queries | free.queries, qrels=train.qrels | free.qrels)

@@ -40,7 +40,7 @@ class RecipeFile(Recipe):
 
 def read_recipe(path: str | Path) -> RecipeFile:
     """Read a TOML recipe; raise DataError naming the key where something is unknown or of the wrong type."""
-    return _validated(path, _content(path))
+    return _validate(path, _content(path))
 
 
 def settings_said(path: str | Path) -> list[str]:
@@ -79,7 +79,7 @@ def check_keys(path: str | Path, content: dict[str, Any]) -> None:
                 raise RecipeError(path, None, f"{key}.{name}: there is no such key", remedy)
 
 
-def _validated(path: str | Path, content: dict[str, Any]) -> RecipeFile:
+def _validate(path: str | Path, content: dict[str, Any]) -> RecipeFile:
     from pydantic import ValidationError
 
     check_keys(path, content)

@@ -28,7 +28,7 @@ from lorank.training.recipe import RecipeFile
 from lorank.training.record import write_own_record
 from lorank.training.settings import LossSettings, OptimizerSettings, Recipe
 from lorank.tuned.mix import ALONE
-from lorank.tuned.ranker import TunedRanker, learned_run
+from lorank.tuned.ranker import TunedRanker, score_run
 
 DEV = "nDCG@10 of gains 2^rel - 1"
 """What such rankers measure as they learn; the value that is reported at the end is trec_eval's, as everywhere."""
@@ -66,7 +66,7 @@ def fit_by_own_objective(
     seconds = time.monotonic() - start
     _write_curve(out / "metrics.jsonl", ranker.dev_curve, seconds)
     tuned = TunedRanker(cast(FittedRanker, ranker))
-    run = learned_run(tuned, data, data.dev.queries, data.dev.candidates or {}, partial(on_progress, "score dev"))
+    run = score_run(tuned, data, data.dev.queries, data.dev.candidates or {}, partial(on_progress, "score dev"))
     dev = mean_of(run, data.dev.qrels, MAIN_MEASURE)
     tuned.mix = replace(ALONE, curve=[(float("inf"), dev)])
     tuned.save(out / "model")
@@ -89,7 +89,9 @@ def check_unused_settings(ranker: OwnLearner, recipe: Recipe, **asked: Any) -> N
     """
     wanted = [name for name, value in asked.items() if value]
     wanted += [
-        name for name in changed_settings(recipe) if name not in ("seed", "judge_test") and not _taken(name, ranker)
+        name
+        for name in list_changed_settings(recipe)
+        if name not in ("seed", "judge_test") and not _taken(name, ranker)
     ]
     if wanted:
         raise UsageError(
@@ -123,7 +125,7 @@ def own_options(plan: RecipeFile, said: Container[str], data: Collection) -> Rec
     return replace(plan, options=options, training=OptimizerSettings(), loss=loss)
 
 
-def changed_settings(recipe: Recipe) -> list[str]:
+def list_changed_settings(recipe: Recipe) -> list[str]:
     """Return which settings differ from the defaults, as section.key.
 
     >>> changed_settings(Recipe(seed=3))

@@ -147,7 +147,7 @@ class WholeWeights:
         return {n: p for n, p in self.ranker.module.named_parameters() if p.requires_grad}
 
 
-def trained_weights(
+def make_weights(
     ranker: TrainableRanker,
     settings: AdapterSettings,
     seed: int,
@@ -189,7 +189,7 @@ def starts_from_nothing(ranker: TrainableRanker) -> bool:
     return sum(1 for _ in ranker.head_parameters()) == sum(1 for _ in ranker.module.parameters())
 
 
-def resolved(settings: AdapterSettings, ranker: TrainableRanker) -> AdapterSettings:
+def resolve_adapter(settings: AdapterSettings, ranker: TrainableRanker) -> AdapterSettings:
     """Return the settings with the name "auto" decided."""
     if settings.name != "auto":
         return settings

@@ -57,9 +57,9 @@ class FirstStage:
 
     def score_pairs(self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray) -> np.ndarray:
         """Return standardised first-stage scores float64 [n] of ``pairs`` by the folder's own statistics."""
-        return self._combined([self._scores(c, queries, documents, pairs) for c in self.components])
+        return self._combine([self._scores(c, queries, documents, pairs) for c in self.components])
 
-    def _combined(self, scores: list[np.ndarray]) -> np.ndarray:
+    def _combine(self, scores: list[np.ndarray]) -> np.ndarray:
         raw = np.zeros(len(scores[0]))
         for component, each in zip(self.components, scores, strict=True):
             raw += component.weight * (each - component.mean) / component.std
@@ -74,7 +74,7 @@ class FirstStage:
             for component, (mean, std) in zip(self.components, scales, strict=True)
         )
         unscaled = replace(self, components=components, mean=0.0, std=1.0)
-        mean, std = _scale(unscaled._combined(scores), pairs[:, 0])
+        mean, std = _scale(unscaled._combine(scores), pairs[:, 0])
         return replace(unscaled, mean=mean, std=std)
 
     def _scores(

@@ -83,12 +83,12 @@ def choose_mix(first_stage: Run, learned: Run, grid: Sequence[float], measure: C
     """
     unit = spread(learned)
     tried = [_mix_of(g, unit) for g in sorted(grid)]
-    values = [measure(mixed_run(mix, first_stage, learned)) for mix in tried]
+    values = [measure(mix_run(mix, first_stage, learned)) for mix in tried]
     best = tried[int(np.argmax(values))]
     return Mix(best.first_stage, best.weight, list(zip(sorted(grid), values, strict=True)))
 
 
-def mixed_run(mix: Mix, first_stage: Mapping[str, Mapping[str, float]], learned: Run) -> Run:
+def mix_run(mix: Mix, first_stage: Mapping[str, Mapping[str, float]], learned: Run) -> Run:
     """Return the run of mixed scores over the documents of ``learned``."""
     return {
         query: {

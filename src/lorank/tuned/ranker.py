@@ -30,7 +30,7 @@ from lorank.ranking.scorers.features.networks import NETWORKS
 from lorank.ranking.scorers.ranker import Documents, FittedRanker, Ranker, TrainableRanker
 from lorank.ranking.types import Run
 from lorank.tuned.first_stage import FirstStage
-from lorank.tuned.mix import ALONE, Mix, mix_as_json, mix_from_json, mixed_run
+from lorank.tuned.mix import ALONE, Mix, mix_as_json, mix_from_json, mix_run
 from lorank.tuned.probe import Probe
 
 
@@ -174,7 +174,7 @@ class TunedRanker(Ranker):
 
         Raises DataError where its files are not those of one save.
         """
-        return read_unchanged(Path(folder), lambda folder: read_unchanged(tuned_folder(folder), cls._load))
+        return read_unchanged(Path(folder), lambda folder: read_unchanged(find_tuned_folder(folder), cls._load))
 
     @classmethod
     def _load(cls, home: Path) -> "TunedRanker":
@@ -195,7 +195,7 @@ class TunedRanker(Ranker):
         return cls(ranker, adapter, first_stage, mix_from_json(description["mix"]), description.get("gain", []))
 
 
-def tuned_folder(folder: Path) -> Path:
+def find_tuned_folder(folder: Path) -> Path:
     """Return the folder that holds ``lorank.json`` of a tuned ranker: itself, or its ``model/``."""
     for home in (folder / "model", folder):
         if (home / "lorank.json").is_file() and ((home / "adapter").is_dir() or (home / "model").is_dir()):
@@ -206,7 +206,7 @@ def tuned_folder(folder: Path) -> Path:
     )
 
 
-def learned_run(
+def score_run(
     ranker: Ranker,
     collection: Collection,
     queries: dict[str, str],
@@ -240,13 +240,13 @@ def rerank_run(
 ) -> Run:
     """Return the candidates reranked; a tuned ranker takes the run's own scores as its first stage."""
     if not isinstance(ranker, TunedRanker):
-        return learned_run(ranker, collection, queries, candidates, on_progress)
+        return score_run(ranker, collection, queries, candidates, on_progress)
     known = {q: candidates[q] for q in queries if candidates.get(q)}
     if ranker.mix.first_stage == 0.0:
-        learned = learned_run(ranker.learned, collection, queries, known, on_progress)
+        learned = score_run(ranker.learned, collection, queries, known, on_progress)
         return {q: {d: ranker.mix.weight * s for d, s in row.items()} for q, row in learned.items()}
     offset = standardise_run(known)
     if ranker.mix.weight == 0.0:
         return offset
-    learned = learned_run(ranker.learned, collection, queries, known, on_progress)
-    return mixed_run(ranker.mix, offset, learned)
+    learned = score_run(ranker.learned, collection, queries, known, on_progress)
+    return mix_run(ranker.mix, offset, learned)

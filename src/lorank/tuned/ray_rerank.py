@@ -106,7 +106,7 @@ def rerank_on_ray(
                 logging_level="ERROR",
             )
         try:
-            for shard, run in _scored(ray, str(Path(folder).resolve()), waiting, workers, threads):
+            for shard, run in _score(ray, str(Path(folder).resolve()), waiting, workers, threads):
                 done[shard.digest] = run
                 append(journal, ranker_digest, shard.digest, run)
                 on_progress(len(shards) - len(waiting) + sum(each.digest in done for each in waiting), len(shards))
@@ -135,7 +135,7 @@ class _Scorer:
         return score_shard(self.ranker, shard)
 
 
-def _scored(ray: Any, folder: str, shards: Sequence[Shard], workers: int, threads: int) -> Iterator[tuple[Shard, Run]]:
+def _score(ray: Any, folder: str, shards: Sequence[Shard], workers: int, threads: int) -> Iterator[tuple[Shard, Run]]:
     """Yield each shard with its scores as it is done; every worker has one shard at a time."""
     actor = ray.remote(num_cpus=threads, max_restarts=8, max_task_retries=8)(_Scorer)
     idle = [actor.remote(folder, threads) for _ in range(min(workers, len(shards)))]

@@ -50,7 +50,7 @@ def squeeze(
     before = _scores(tuned)
     ranks, values = _size(adapter)
     _replace(tuned, factors_of(adapter, rank=rank, energy=energy), heads_of(adapter))
-    return _written(tuned, out, ranks, values, [before], limit)
+    return _write_checked(tuned, out, ranks, values, [before], limit)
 
 
 def average(
@@ -92,7 +92,7 @@ def average(
     sets = [factors_of(adapter, rank=rank) for adapter in adapters]
     factors = combine(sets, weights, method, rank=rank, density=density, seed=seed)
     _replace(tuned[0], factors, combine_heads([heads_of(adapter) for adapter in adapters], weights))
-    return _written(tuned[0], out, ranks, values, before, limit)
+    return _write_checked(tuned[0], out, ranks, values, before, limit)
 
 
 def _fresh(out: str | Path) -> Path:
@@ -124,7 +124,7 @@ def _replace(tuned: TunedRanker, factors: FactorSet, heads: Heads) -> None:
     tuned.adapter = attach_factors(model, factors, heads=heads, seed=seed)
 
 
-def _written(
+def _write_checked(
     tuned: TunedRanker, out: Path, ranks: int, values: int, before: Sequence[np.ndarray], limit: float | None
 ) -> Rewritten:
     after = _scores(tuned)

@@ -118,7 +118,7 @@ class Chosen:
     adapter: AdapterSettings
 
 
-def chosen_budget(budget: BudgetSettings, adapter: AdapterSettings) -> Chosen:
+def choose_budget(budget: BudgetSettings, adapter: AdapterSettings) -> Chosen:
     """Return the budget that the settings mean; a dynamic one on "lora" makes the adapter its own gated form.
 
     >>> chosen_budget(BudgetSettings("adalora"), AdapterSettings("lora")).adapter.name
@@ -180,7 +180,7 @@ def statistics_of_budget(name: str) -> frozenset[str]:
     return STATIC[name].needs if name in STATIC else frozenset()
 
 
-def shared_ranks(
+def compute_shared_ranks(
     name: str,
     settings: BudgetSettings,
     adapter: AdapterSettings,

@@ -107,6 +107,6 @@ def stepping(settings: RuleSettings, adapter: Adapter | None, method: str) -> St
     return None if type(rule) is Rule else Stepping(rule, adapter)
 
 
-def unclipped(settings: OptimizerSettings, steps_by: Stepping | None) -> OptimizerSettings:
+def without_clipping(settings: OptimizerSettings, steps_by: Stepping | None) -> OptimizerSettings:
     """Return the settings without clipping where the rule must see raw gradients."""
     return settings if steps_by is None or steps_by.rule.clips else replace(settings, clip=None)

@@ -54,7 +54,7 @@ def epoch_order(count: int, epoch: int, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def padded(lists: Sequence[TrainingList], query_at: Mapping[str, int]) -> ListBatch:
+def pad_lists(lists: Sequence[TrainingList], query_at: Mapping[str, int]) -> ListBatch:
     """Lay each list in its own row, padded to the longest; ``query_at`` gives the position of a query's text."""
     width = max(len(each.documents) for each in lists)
     shape = (len(lists), width)

@@ -89,7 +89,7 @@ def calibrate(
         deterministic(ranker.device),
         _only(ranker.module, layers if graded else {}),
         torch.set_grad_enabled(graded),
-        _watched(ranker.module, layers if "inputs" in kinds else {}, seen, rows, seed),
+        _watch(ranker.module, layers if "inputs" in kinds else {}, seen, rows, seed),
     ):
         for index in range(count):
             batch = lists.collate(lists_at(lists, index, settings.batch_size, per_epoch))
@@ -130,7 +130,7 @@ def _only(module: nn.Module, layers: Mapping[str, nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(
+def _watch(
     module: nn.Module, layers: Mapping[str, nn.Module], seen: dict[str, _Seen], limit: int, seed: int
 ) -> Iterator[None]:
     """Within it the rows that enter ``layers`` at real tokens are drawn from."""

@@ -15,7 +15,7 @@ from lorank.ranking.scorers.bi_encoder import BiEncoder
 from lorank.ranking.scorers.bm25 import BM25Statistics
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Run
-from lorank.training.lists.retrieval import bm25_index, dense_run, fused, fusion_weights
+from lorank.training.lists.retrieval import bm25_index, dense_run, fuse_runs, fusion_weights
 from lorank.training.settings import Recipe
 from lorank.tuned.first_stage import Component, FirstStage
 
@@ -105,7 +105,7 @@ def _bm25(
 ) -> Candidates:
     train, dev, test, statistics = _bm25_runs(data, queries, recipe, on_progress)
     first_stage = FirstStage("bm25", (Component("bm25"),), statistics)
-    return Candidates(train, dev, fitted_on_dev(first_stage, data, dev), "BM25", test=test)
+    return Candidates(train, dev, fit_scales_on_dev(first_stage, data, dev), "BM25", test=test)
 
 
 def _none(
@@ -137,14 +137,14 @@ def fusion_candidates(
     Both runs hold the dev queries; every other query that is not of the test split is taken for a training query.
     """
     weights = fusion_weights([{q: run[q] for q in data.dev.queries} for run in (bm25, dense)], data.dev)
-    whole = fused([bm25, dense], weights, depth)
+    whole = fuse_runs([bm25, dense], weights, depth)
     dev = {q: whole[q] for q in data.dev.queries}
     test = {q: whole[q] for q in (data.test.queries if "test" in data.splits else {}) if q in whole}
     components = (Component("bm25", float(weights[0])), Component("bi-encoder", float(weights[1])))
     first_stage = FirstStage("fusion", components, statistics, str(encoder.base))
     source = f"fusion of BM25 ({weights[0]:.2f}) and {encoder.base} ({weights[1]:.2f})"
     train = {q: row for q, row in whole.items() if q not in dev and q not in test}
-    found = Candidates(train, dev, fitted_on_dev(first_stage, data, dev), source, test=test or None)
+    found = Candidates(train, dev, fit_scales_on_dev(first_stage, data, dev), source, test=test or None)
     return found, weights, whole
 
 
@@ -177,7 +177,7 @@ def _from_file(
     first_stage = FirstStage(path.name, (Component("bm25"),), index.statistics)
     covered = {q: run[q] for q in test_queries(data, recipe) if q in run}
     test = from_run(covered, data, data.test, depth) if covered else None
-    return Candidates(train, dev, fitted_on_dev(first_stage, data, dev), f"run {path.name}", test=test)
+    return Candidates(train, dev, fit_scales_on_dev(first_stage, data, dev), f"run {path.name}", test=test)
 
 
 def _bm25_runs(
@@ -193,7 +193,7 @@ def _bm25_runs(
     return train, dev, index.search(test, recipe.lists.depth) if test else None, index.statistics
 
 
-def fitted_on_dev(
+def fit_scales_on_dev(
     first_stage: FirstStage, data: Collection, dev: Run, queries: int = 50, depth: int = 20
 ) -> FirstStage:
     """Return the first stage with its scales taken from candidates of dev: evenly spread places of some queries."""

@@ -10,8 +10,8 @@ from torch import Tensor
 from lorank.data.candidates import TrainingList, training_lists
 from lorank.data.collection import Collection, Split
 from lorank.ranking.types import Run
-from lorank.training.lists.batches import ListBatch, epoch_order, padded, shared
-from lorank.training.lists.loss_inputs import made_extras
+from lorank.training.lists.batches import ListBatch, epoch_order, pad_lists, shared
+from lorank.training.lists.loss_inputs import make_extras
 
 
 @dataclass
@@ -67,10 +67,10 @@ class CandidateLists:
         if self.share:
             batch = shared(lists, self.query_at, self._relevant)
         else:
-            batch = padded(lists, self.query_at)
+            batch = pad_lists(lists, self.query_at)
         epoch = 0 if self._drawn is None else self._drawn[0]
         return replace(
-            batch, weights=self._weights(lists), extras=made_extras(self.requires, self, lists, batch, epoch)
+            batch, weights=self._weights(lists), extras=make_extras(self.requires, self, lists, batch, epoch)
         )
 
     def _weights(self, lists: Sequence[TrainingList]) -> Tensor | None:

@@ -111,7 +111,7 @@ def reference_run(path: str, split: Split) -> Run | None:
     return run
 
 
-def made_extras(
+def make_extras(
     requires: frozenset[str], source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int
 ) -> dict[str, Tensor]:
     """Return what ``requires`` names of a batch, less what only the ranker can say."""

@@ -75,7 +75,7 @@ def fusion_weights(runs: list[Run], dev: Split, measure: str = "nDCG@10") -> np.
     return tune_weights(runs, lambda run: mean_of(run, dev.qrels, measure), steps=FUSION_GRID - 1)
 
 
-def fused(runs: list[Run], weights: np.ndarray, depth: int) -> Run:
+def fuse_runs(runs: list[Run], weights: np.ndarray, depth: int) -> Run:
     """Return the weighted fusion of standardised runs, cut to the best ``depth``."""
     return {
         query: dict(sorted(row.items(), key=lambda item: (item[1], item[0]), reverse=True)[:depth])

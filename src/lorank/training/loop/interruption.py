@@ -25,7 +25,7 @@ class Interruption:
 
 
 @contextmanager
-def noted_interruption() -> Iterator[Interruption]:
+def note_interruption() -> Iterator[Interruption]:
     """Within it Ctrl-C is noted and not raised, where this thread may say so and nobody else handles it."""
     interruption = Interruption()
     ours = (

@@ -31,7 +31,7 @@ from lorank.training.lists.list_loss import (
     seed_of,
 )
 from lorank.training.loop.checkpoints import newest_checkpoint, read_checkpoint, write_checkpoint
-from lorank.training.loop.interruption import noted_interruption
+from lorank.training.loop.interruption import note_interruption
 from lorank.training.loop.run_state import Journal, Outcome, Run, best_name, restore_run, save_run
 from lorank.training.loop.schedule import rate_factor
 from lorank.training.loop.session import MakeOptimizer, Session, adamw
@@ -99,7 +99,7 @@ class Trainer:
         settings, progress = self.session.settings, self.progress
         evaluations = _evaluation_steps(progress.steps, settings.evaluations)
         last_saved = last_tick = time.monotonic()
-        with noted_interruption() as interruption:
+        with note_interruption() as interruption:
             while progress.step < progress.steps and not self.state.outcome.stopped_early:
                 with deterministic(self.accelerator.device):
                     self.step()

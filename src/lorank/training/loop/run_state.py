@@ -80,7 +80,7 @@ def save_run(
     tensors = {f"weights.{k}": v for k, v in weights.state().items()}
     for index, entry in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in entry.items()}
-    for name, hook in named_hooks(hooks).items():
+    for name, hook in name_hooks(hooks).items():
         tensors |= {f"hook/{name}/{k}": v for k, v in hook.state().items()}
     progress, outcome = run.progress, run.outcome
     numbers = {
@@ -96,7 +96,7 @@ def save_run(
         "losses": run.losses,
         "examples": run.examples,
         "journal": journal.size(),
-        "hooks": list(named_hooks(hooks)),
+        "hooks": list(name_hooks(hooks)),
     }
     name = f"step-{progress.step:08d}"
     write_checkpoint(folder / "checkpoints", name, tensors, numbers)
@@ -116,7 +116,7 @@ def restore_run(
             f"{path}: the checkpoint is of a run of {numbers['steps']} steps, this one has "
             f"{run.progress.steps}; resume with the same data and settings, or start anew"
         )
-    named = named_hooks(hooks)
+    named = name_hooks(hooks)
     if "hooks" in numbers and set(numbers["hooks"]) != set(named):
         raise LorankError(
             f"{path}: the checkpoint was written with the hooks {_words(numbers['hooks'])}, this run has "
@@ -139,7 +139,7 @@ def restore_run(
     journal.cut(numbers["journal"])
 
 
-def named_hooks(hooks: Sequence[Hook]) -> dict[str, Hook]:
+def name_hooks(hooks: Sequence[Hook]) -> dict[str, Hook]:
     """Return the hooks by name; of several with one name, the second is called ``name 2``, and so on."""
     named: dict[str, Hook] = {}
     for hook in hooks:

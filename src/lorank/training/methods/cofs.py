@@ -23,7 +23,7 @@ from lorank.lowrank.algebra import attach_factors, combine, factors_of
 from lorank.ranking.losses import Loss
 from lorank.ranking.losses import loss as named_loss
 from lorank.ranking.scorers.ranker import Ranker, TrainableRanker
-from lorank.tuned.ranker import TunedRanker, learned_run
+from lorank.tuned.ranker import TunedRanker, score_run
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def simplex(parts: int, steps: int) -> Iterator[tuple[float, ...]]:
 def mean_loss(ranker: Ranker | TrainableRanker, collection: Collection, function: Loss) -> float:
     """Return the loss of a ranker's scores on the lists of a collection of training rows."""
     split = collection.train
-    run = learned_run(ranker, collection, split.queries, split.candidates or {})
+    run = score_run(ranker, collection, split.queries, split.candidates or {})
     width = max(map(len, run.values()))
     grids = np.zeros((2, len(run), width), np.float32)
     mask = np.zeros((len(run), width), bool)

@@ -143,11 +143,11 @@ class ContinuationSampler:
         others = [i for i in range(last + 1) if abs(i - place) >= self.after]
         return [self._continuation(book, int(i)) for i in rng.permutation(others)[:count]]
 
-    def _generated(self, book: int, place: int, count: int, rng: np.random.Generator) -> list[str]:
+    def _generate(self, book: int, place: int, count: int, rng: np.random.Generator) -> list[str]:
         return list(self._generate(self._prefix(book, place), count, rng)) if count and self._generate else []
 
 
-SORTS = {"in-book": ContinuationSampler._in_book, "generated": ContinuationSampler._generated}
+SORTS = {"in-book": ContinuationSampler._in_book, "generated": ContinuationSampler._generate}
 """Each sort of negatives and how (book, place, count, rng) draws them."""
 
 
@@ -179,7 +179,7 @@ def beam_search(
     return best
 
 
-def sampled_by(
+def sample_with(
     module: Any, tokenizer: Any, *, tokens: int = 32, temperature: float = 1.0, top_p: float = 0.9
 ) -> Generate:
     """Return a transformers language model as ``Generate``: nucleus sampling of ``tokens`` new tokens.

@@ -110,17 +110,17 @@ def condition_on_rewards(
     rng, out = np.random.default_rng(seed), Path(out)
     earned = rewards_of(rows, rewards)
     scale = RewardScale.fitted(earned)
-    tuned = _learned(base, rows, scale.standardised(earned), out / "stage-0", recipe)
+    tuned = _learn(base, rows, scale.standardised(earned), out / "stage-0", recipe)
     seen, kept = scale.standardised(earned), []
     for stage in range(1, online.stages + 1):
         policy = ConditionedPolicy(tuned, scale)
-        drawn, asked = _drawn(policy, [prompt for prompt, _ in rows], online, rng), len(seen)
+        drawn, asked = _draw(policy, [prompt for prompt, _ in rows], online, rng), len(seen)
         seen = np.concatenate([seen, scale.standardised(rewards_of(drawn, rewards))])
         good = np.flatnonzero(near_front(seen, online.slack)[asked:])
         again = rng.permutation(len(rows))[: round(online.rehearsed * len(rows))]
         merged = out / f"merged-{stage}"
         export(tuned, merged, "merged", limit=MERGING)
-        tuned = _learned(
+        tuned = _learn(
             merged,
             [*(drawn[i] for i in good), *(rows[i] for i in again)],
             np.concatenate([seen[asked:][good], seen[again]]),
@@ -136,7 +136,7 @@ def rewards_of(rows: Sequence[tuple[str, str]], rewards: Sequence[Reward]) -> np
     return np.array([[float(reward(prompt, [reply])[0]) for reward in rewards] for prompt, reply in rows])
 
 
-def _drawn(
+def _draw(
     policy: ConditionedPolicy, prompts: Sequence[str], online: OnlineSettings, rng: np.random.Generator
 ) -> list[tuple[str, str]]:
     """Return prompts with replies to targets of weights drawn evenly from the simplex; empty replies are left out."""
@@ -149,7 +149,7 @@ def _drawn(
     return drawn
 
 
-def _learned(
+def _learn(
     base: str | Path, rows: Sequence[tuple[str, str]], rewards: np.ndarray, out: Path, recipe: Recipe
 ) -> TunedRanker:
     out.mkdir(parents=True, exist_ok=True)

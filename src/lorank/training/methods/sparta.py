@@ -37,7 +37,7 @@ class Combat:
     rounds: list[list[Duel]]
 
 
-def asked_for_a_score(number: int, model: CausalRanker) -> Judge:
+def ask_for_score(number: int, model: CausalRanker) -> Judge:
     """Return the model as its own judge: the expected score from 0 to 10 that it gives a reply."""
     return CausalJudge(model.module, model.tokenizer, pointwise="expected")
 
@@ -56,7 +56,7 @@ def align_by_combat(
     rounds: int = 2,
     per_round: int = 64,
     recipe: Recipe | None = None,
-    judging: Judging = asked_for_a_score,
+    judging: Judging = ask_for_score,
     max_tokens: int = 64,
     near: int = 3,
     beta: float = 0.1,

@@ -150,7 +150,7 @@ def transfer(
         lists = torch.from_numpy(np.stack([draw.permutation(len(documents))[:list_size] for _ in range(batch)]))
         scores = target.forward(inputs, queries, lists, torch.ones(lists.shape, dtype=torch.bool)).float()
         goal = wanted[queries.unsqueeze(1), lists].to(scores.device)
-        loss = (_centred(scores) - _centred(goal)).square().mean()
+        loss = (_center(scores) - _center(goal)).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -164,5 +164,5 @@ def _teacher_scores(teacher: Ranker, queries: Sequence[str], documents: Sequence
     return torch.from_numpy(teacher.score_pairs(queries, documents, pairs)).float().view(len(queries), -1)
 
 
-def _centred(scores: torch.Tensor) -> torch.Tensor:
+def _center(scores: torch.Tensor) -> torch.Tensor:
     return scores - scores.mean(-1, keepdim=True)
