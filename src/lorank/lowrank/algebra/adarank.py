@@ -11,6 +11,9 @@ result is a plain set of factors: the masked components of all adapters.
 Lee et al., AdaRank: Adaptive Rank Pruning for Enhanced Model Merging, 2025, arXiv:2503.22178.
 
 *Deviations*: the task updates are adapters' instead of differences of whole models, with a weight each.
+
+It steps by itself and not through the training loop: this wing knows no ranker, and what is minimised is a function of
+the caller.
 """
 
 from collections.abc import Callable, Sequence

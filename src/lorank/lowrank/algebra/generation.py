@@ -14,6 +14,8 @@ Li et al., Semantic-guided LoRA Parameters Generation, 2025, arXiv:2509.10535.
 *Deviations*: the paper generates from many checkpoints of each expert; here noise is added to the coordinates in
 training. Factors of different experts are only comparable where they began at the same A: train experts with one
 seed.
+
+It steps by itself and not through the training loop: what learns is a small network over adapters, not a ranker.
 """
 
 from collections.abc import Sequence

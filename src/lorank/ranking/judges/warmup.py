@@ -10,6 +10,9 @@ Paper: X. Li et al., ProRank: Prompt Warmup via Reinforcement Learning for Small
 
 *Deviations*: every reply is drawn from the current policy and used once, so the ratio of GRPO's objective is 1 and its
 clipping has nothing to clip. The divergence is exact, over the vocabulary.
+
+It steps by itself and not through the training loop, which stands above this room and reads lists of documents: here a
+step samples replies from the current policy.
 """
 
 from collections.abc import Callable, Iterable

@@ -10,6 +10,9 @@ Paper: A. Bose et al., LoRe: Personalizing LLMs via Low-Rank Reward Modeling, 20
 
 *Deviations*: phi is fixed and B linear in it, as in the paper's experiments. w is the softmax of free numbers that
 start at 0, and B starts small at random.
+
+It steps by itself and not through the training loop: the fit is a full-batch descent over a small matrix, without a
+ranker.
 """
 
 from collections.abc import Callable

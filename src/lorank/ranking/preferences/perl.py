@@ -10,6 +10,9 @@ Paper: H. Sidahmed et al., PERL: Parameter Efficient Reinforcement Learning from
 
 *Deviations*: the gradient is REINFORCE's with the mean of a group of replies to one prompt as the baseline, where the
 paper adds a learned value. Replies are drawn by the model's own ``generate`` at temperature 1.
+
+The second half steps by itself and not through the training loop, which stands above this room and reads lists of
+documents: here a step samples replies from the current policy.
 """
 
 from collections.abc import Callable, Iterable, Sequence

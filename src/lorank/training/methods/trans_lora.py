@@ -13,6 +13,9 @@ Wang et al., Trans-LoRA: towards data-free Transferable Parameter Efficient Fine
 
 *Deviations*: the paper moves text generators and its discriminator is a second adapter of the source model; here
 rankers are moved, and the discriminator is a logistic regression on embeddings that the caller chooses.
+
+It steps by itself and not through the training loop: its goals are the source's scores of lists that are drawn anew at
+every step, which no split of a collection holds; a run takes seconds and is not resumed.
 """
 
 from collections.abc import Callable, Iterable, Sequence
