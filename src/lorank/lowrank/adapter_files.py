@@ -10,7 +10,7 @@ for DoRA's, whose magnitude is written beside factors of rank 1 that are 0.
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -32,6 +32,10 @@ CONFIG, TENSORS, OWN, HEAD = "adapter_config.json", "adapter_model.safetensors",
 FILES = (CONFIG, TENSORS, OWN, HEAD)
 """The files of an adapter folder."""
 PREFIX = "base_model.model."
+
+LARGEST_JSON, LARGEST_HEADER = 1 << 26, 1 << 26
+"""The most bytes of a description, and of a safetensors file's list of tensors."""
+MOST_TENSORS, LONGEST_NAME = 1 << 17, 1000
 
 Tensors = dict[str, Tensor]
 
@@ -109,16 +113,41 @@ def read_tensors(path: Path) -> Tensors:
                 pickled, None, "pickled tensors are not read", "save the adapter again with safe_serialization=True"
             )
         raise DataError(path, None, "the file is missing", "give a folder with a complete adapter")
+    data = read_bytes(path)
+    check_header(data, path)
     try:
-        return load(read_bytes(path))
+        return load(data)
     except SafetensorError as error:
         raise DataError(path, None, f"not a whole safetensors file ({error})", "copy or save it again") from error
+
+
+def check_header(data: bytes, path: Path, most: int = MOST_TENSORS) -> None:
+    """Raise DataError for a safetensors file with more than ``most`` tensors, or a name that no module can have."""
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or size > min(len(data) - 8, LARGEST_HEADER):
+        raise DataError(path, None, "not a whole safetensors file (its header is cut off)", "copy or save it again")
+    try:
+        names = json.loads(data[8 : 8 + size])
+    except (ValueError, RecursionError) as error:
+        raise DataError(path, None, "not a whole safetensors file (no JSON in its header)", "save it again") from error
+    if not isinstance(names, dict) or len(names) > most:
+        raise DataError(path, None, f"it has {len(names)} tensors, more than {most}", "is this an adapter?")
+    for name in names:
+        if len(name) > LONGEST_NAME or not name.isprintable():
+            raise DataError(
+                path,
+                None,
+                f"the tensor name {name[:40]!r}... of {len(name)} characters is no module's",
+                f"names have at most {LONGEST_NAME} printable characters",
+            )
 
 
 def read_json(path: Path) -> dict[str, object]:
     """Return the object in a JSON file."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_bytes(path, LARGEST_JSON).decode("utf-8"))
+    except RecursionError as error:
+        raise DataError(path, None, "JSON nested too deep", "save the adapter again") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(
             path, getattr(error, "lineno", None), f"not JSON ({error})", "save the adapter again"
@@ -145,9 +174,9 @@ def _read_own(folder: Path) -> Contents:
         tensors |= read_tensors(folder / HEAD)
     updates: dict[str, Tensors] = {}
     trained: dict[str, Tensors] = {path: {} for path in heads}
-    owners = sorted([*plan, *heads], key=len, reverse=True)
+    owners = {*plan, *heads}
     for key, tensor in tensors.items():
-        owner = next((path for path in owners if key.startswith(path + ".")), None)
+        owner = owner_of(key, owners)
         if owner is None:
             raise DataError(
                 folder / TENSORS, None, f"{key} belongs to no layer named in {OWN}", "save the adapter again"
@@ -161,6 +190,18 @@ def _with_earlier_defaults(settings: Settings) -> Settings:
     """Return the settings with the options that a folder without them was written under."""
     earlier = {**form_type(settings.form).earlier_options}
     return replace(settings, options={**earlier, **settings.options}) if earlier else settings
+
+
+def owner_of(key: str, owners: Collection[str]) -> str | None:
+    """Return the longest of ``owners`` that is a path above ``key``, or None; ``owners`` is asked once a dot.
+
+    >>> owner_of("bert.layer.0.query.lora_A.weight", {"bert.layer.0.query", "bert"})
+    'bert.layer.0.query'
+    """
+    end = key.rfind(".")
+    while end > 0 and key[:end] not in owners:
+        end = key.rfind(".", 0, end)
+    return key[:end] if end > 0 else None
 
 
 def _unprefixed(key: str, folder: Path) -> str:

@@ -10,7 +10,7 @@ from torch import nn
 
 from lorank.errors import DataError, LorankError
 from lorank.files import replaced_folder
-from lorank.lowrank.adapter_files import FILES, TENSORS, Contents, Tensors, read, write
+from lorank.lowrank.adapter_files import FILES, TENSORS, Contents, Tensors, owner_of, read, write
 from lorank.lowrank.agreement import Probe, compare_scores, probe_scores
 from lorank.lowrank.base import BaseLinear, weight_reader
 from lorank.lowrank.derived import Sketch, check_sketches, factors_of, sketches, take_factors
@@ -97,9 +97,8 @@ def contents_of(adapter: Updates) -> Contents:
     updates = {path: form.peft_tensors() for path, form in shared.items() if holds_values(form)}
     if not shared:
         updates = {path: {} for path in forms}
-        owners = sorted(forms, key=len, reverse=True)
         for key, tensor in adapter.state().items():
-            owner = next((path for path in owners if key.startswith(path + ".")), None)
+            owner = owner_of(key, forms)
             if owner is not None:
                 updates[owner][key[len(owner) + 1 :]] = tensor
     updates = _with_factors(

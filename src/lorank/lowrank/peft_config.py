@@ -234,17 +234,17 @@ def _check_options(config: Mapping[str, object], folder: Path) -> None:
 def _whole_modules(
     config: Mapping[str, object], tensors: Mapping[str, Tensor], folder: Path
 ) -> dict[str, dict[str, Tensor]]:
-    listed = list(config.get("modules_to_save") or [])
+    listed = tuple(config.get("modules_to_save") or [])
     trained: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         parts = name.split(".")
         heads = (".".join(parts[:end]) for end in range(1, len(parts)))
-        head = next((path for path in heads if any(path.endswith(ending) for ending in listed)), None)
+        head = next((path for path in heads if path.endswith(listed)), None)
         if head is None:
             raise DataError(
                 folder / FILE,
                 None,
-                f"{name} is neither an update nor in modules_to_save {listed}",
+                f"{name} is neither an update nor in modules_to_save {list(listed)}",
                 "list its module in modules_to_save",
             )
         trained.setdefault(head, {})[name[len(head) + 1 :]] = tensor

@@ -123,6 +123,10 @@ def select_targets(
     return {path: layer for path, layer in free.items() if path in chosen}
 
 
+PLAIN = re.compile(r"\w+(\.\w+)*")
+"""A pattern that is a name, or the end of one."""
+
+
 def pattern_value(patterns: Mapping[str, T] | None, path: str, default: T) -> T:
     """Return the value of the first key of ``patterns`` that matches the end of ``path``, as PEFT does.
 
@@ -135,7 +139,13 @@ def pattern_value(patterns: Mapping[str, T] | None, path: str, default: T) -> T:
 
 def matching_pattern(patterns: Iterable[str], path: str) -> str | None:
     """Return the first of ``patterns`` with ``re.match(rf"(.*\\.)?({key})$", path)``, or None."""
-    return next((key for key in patterns if re.match(rf"(.*\.)?({key})$", path)), None)
+    return next((key for key in patterns if _matches(key, path)), None)
+
+
+def _matches(key: str, path: str) -> bool:
+    if PLAIN.fullmatch(key):  # a name: no need to look for it as an expression
+        return path == key or path.endswith("." + key)
+    return re.match(rf"(.*\.)?({key})$", path) is not None
 
 
 def check_patterns(option: str, patterns: Mapping[str, object] | None, paths: Iterable[str]) -> None:

@@ -4,7 +4,7 @@ Two kinds of folder are read: an adapter's (lorank's or PEFT's two files), and a
 ``adapter/`` and perhaps ``first_stage/``), whose scores are a z + w c, see `lorank.tuned.ranker`.
 """
 
-import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,13 +18,16 @@ from lorank.errors import DataError
 from lorank.lowrank import adapter_files
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.folder import check_fit
+from lorank.lowrank.targets import PLAIN
+from lorank.manifest import check_manifest
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.serving.adapters.platt import read_calibration
 from lorank.tuned.first_stage import FirstStage
 from lorank.tuned.mix import ALONE, Mix
 
 Calibration = Callable[[np.ndarray], np.ndarray]
-MOST_RANK = 4096
+MOST_RANK, MOST_PATTERNS, MOST_WILD, MOST_COMPONENTS = 4096, 1000, 32, 8
+"""The largest rank, number of rank or alpha patterns, of those with wildcards, and of parts of a first stage."""
 HARMLESS_PARTS = re.compile(r"\.\*|\\d\+|\[0-9\]\+")
 MEMORY_OF_STATISTICS = 10
 """Bytes that a dictionary of terms takes in memory for each of its bytes on disk, roughly."""
@@ -71,8 +74,11 @@ def read_package(folder: Path, ranker: TrainableRanker) -> Package:
         check_alike(about["kind"], about["base"], about["options"], ranker, card)
         curve = [tuple(point) for point in about["mix"]["curve"]]
         mix = Mix(float(about["mix"]["first_stage"]), float(about["mix"]["weight"]), curve)
+        if not (math.isfinite(mix.first_stage) and math.isfinite(mix.weight)):
+            raise ValueError("a mix that is not finite")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(card, None, f"not what lorank writes ({error!r})", "save the ranker again") from error
+        raise DataError(card, None, f"not what lorank writes ({error!r})"[:400], "save the ranker again") from error
+    check_manifest(folder, about.get("files"), card)
     contents = checked(folder / "adapter", ranker)
     calibration = read_calibration(card) or read_calibration(folder / "adapter" / "lorank.json")
     if mix.first_stage == 0.0:
@@ -101,6 +107,7 @@ def check_alike(kind: str, base: object, options: Mapping[str, Any], ranker: Tra
 def checked(folder: Path, ranker: TrainableRanker) -> adapter_files.Contents:
     """Return an adapter's contents; every layer, shape and number fits the base."""
     check_patterns(folder)
+    check_counts(folder, ranker)
     contents = adapter_files.read(folder)
     file = folder / adapter_files.TENSORS
     for path, layer in contents.plan.items():
@@ -122,6 +129,20 @@ def checked(folder: Path, ranker: TrainableRanker) -> adapter_files.Contents:
     return contents
 
 
+def check_counts(folder: Path, ranker: TrainableRanker) -> None:
+    """Raise DataError for more tensors or layers than an adapter of the base can have, before any is read."""
+    file, most = folder / adapter_files.TENSORS, 64 + 16 * sum(1 for _ in ranker.module.modules())
+    if file.is_file():
+        with file.open("rb") as opened:
+            size = int.from_bytes(opened.read(8), "little")
+            head = size.to_bytes(8, "little") + opened.read(min(size, adapter_files.LARGEST_HEADER))
+        adapter_files.check_header(head, file, most)
+    card = folder / adapter_files.OWN
+    layers = adapter_files.read_json(card).get("layers") if card.is_file() else None
+    if isinstance(layers, dict) and len(layers) > most:
+        raise DataError(card, None, f"it names {len(layers)} layers, more than the base has", "save the adapter again")
+
+
 def check_patterns(folder: Path) -> None:
     """Raise DataError for a rank or alpha pattern that could take for ever to match: a regular expression of others."""
     card = folder / adapter_files.CONFIG
@@ -130,8 +151,16 @@ def check_patterns(folder: Path) -> None:
         patterns = config.get(option) or {}
         if not isinstance(patterns, dict):
             raise DataError(card, None, f"{option} is not an object", "save the adapter again")
+        wild = sum(PLAIN.fullmatch(pattern) is None for pattern in patterns)
+        if len(patterns) > MOST_PATTERNS or wild > MOST_WILD:
+            raise DataError(
+                card,
+                None,
+                f"{option} has {len(patterns)} entries, {wild} of them with wildcards",
+                f"at most {MOST_PATTERNS} are read here, and {MOST_WILD} with wildcards",
+            )
         for pattern in patterns:
-            rest = HARMLESS_PARTS.sub("", pattern, count=4)
+            rest = HARMLESS_PARTS.sub("", pattern, count=2)
             if len(pattern) > 400 or set(rest) & set("*+?{"):
                 raise DataError(
                     card,
@@ -167,8 +196,10 @@ def read_first_stage(folder: Path, ranker: TrainableRanker) -> tuple[FirstStage,
         )
     try:
         stage = FirstStage.load(folder)
-    except (OSError, KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
-        raise DataError(folder, None, f"the first stage cannot be read ({error!r})", "copy it again") from error
+        check_first_stage(stage)
+    except (OSError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
+        reason = f"the first stage cannot be read ({error!r})"[:400]
+        raise DataError(folder, None, reason, "copy it again") from error
     if stage.base is not None and str(stage.base) != str(ranker.base):
         raise DataError(
             folder / "first_stage.json",
@@ -177,3 +208,32 @@ def read_first_stage(folder: Path, ranker: TrainableRanker) -> tuple[FirstStage,
             f"serve it on {stage.base!r}",
         )
     return stage, MEMORY_OF_STATISTICS * sum(path.stat().st_size for path in files)
+
+
+def check_first_stage(stage: FirstStage) -> None:
+    """Raise ValueError or TypeError for numbers that no scores can come from, and more parts than make sense."""
+    if not 0 < len(stage.components) <= MOST_COMPONENTS:
+        raise ValueError(f"{len(stage.components)} components")
+    numbers = [stage.mean, stage.std]
+    for component in stage.components:
+        if component.kind not in ("bm25", "bi-encoder"):
+            raise ValueError(f"a component of kind {str(component.kind)[:40]!r}")
+        numbers += [component.weight, component.mean, component.std]
+    if not all(math.isfinite(number) for number in numbers) or 0 in (stage.std, *(c.std for c in stage.components)):
+        raise ValueError("means and deviations that are not finite, or 0")
+    terms = [term for term, _ in zip(stage.statistics.document_frequency, range(64))]
+    pairs = np.zeros((1, 2), np.int64)
+    if not np.isfinite(stage.statistics.score_pairs([" ".join(terms)], [" ".join(terms)], pairs)).all():
+        raise ValueError("statistics whose scores are not finite")
+
+
+def remarks_on(package: Package) -> list[str]:
+    """Return what an operator should know of an adapter that can be served but changes little."""
+    remarks = []
+    if package.mix.weight == 0.0:
+        remarks.append("the weight of its learned score is 0: it ranks as its first stage does")
+    contents = package.contents
+    factors = [tensors["lora_B.weight"] for tensors in contents.updates.values() if "lora_B.weight" in tensors]
+    if contents.settings.form == "lora" and not contents.trained and not any(bool(factor.any()) for factor in factors):
+        remarks.append("its update is 0, as before any training: it scores as the base does")
+    return remarks
