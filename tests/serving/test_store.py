@@ -266,8 +266,12 @@ def test_links_out_of_the_store_are_refused(store, bank, made):
         assert isinstance(answer, DataError)
         assert name in str(answer)
         assert "out of the store" in str(answer)
-    close(inside, made[1]["other"])
+    assert "another adapter" in str(inside)
     close(good, made[1]["good"])
+    (store / ".versions").mkdir()
+    (store / "other").rename(store / ".versions" / "other-2")
+    (store / "other").symlink_to(".versions/other-2")  # a name that is swapped
+    close(ask(bank, "other")[0], made[1]["other"])
 
 
 def test_changed_files_are_picked_up_and_removed_ones_are_gone(store, bank, made, base_folder):

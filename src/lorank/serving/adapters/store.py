@@ -1,12 +1,16 @@
 """A store of adapters: a folder, or any fsspec URL (``s3://``, ``gs://``, ``memory://``), of adapter folders.
 
 The name of an adapter is the name of its folder. Only files that an adapter can consist of are looked at, by name;
-a folder or file that leads out of the store (a symbolic link, a name with a separator) is refused and not opened.
+what is no plain file, and what leads out of its folder (a symbolic link, a name with a separator), is refused and not
+opened.
 Changes are seen by size, time and, where the storage has one, tag, at most every ``recheck`` seconds an adapter.
 """
 
 import hashlib
+import os
 import re
+import shutil
+import stat
 import tempfile
 import threading
 import time
@@ -16,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lorank.errors import DataError, LorankError, UsageError
+from lorank.files import DISK
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.serving.adapters.package import Package, read_package
 from lorank.serving.requests.engine import UnknownAdapter
@@ -31,7 +36,10 @@ FILES = (
     *(f"first_stage/{name}" for name in STAGE_FILES),
 )
 """Every file that is ever opened, from the adapter's folder."""
+FOLDERS = ("adapter", "first_stage")
 MARKS = ("lorank.json", "adapter_config.json")
+RUN, RUN_MARKS = "model", ("model/lorank.json",)
+"""Where the run folder of `lorank train` holds its ranker."""
 LARGEST = {".json": 1 << 26, ".safetensors": 1 << 30, ".bin": 1 << 30}
 """The most bytes that a file may have, by its ending."""
 
@@ -89,7 +97,11 @@ class Watch:
 
 
 class FolderStore:
-    """Adapter folders inside one local folder; a ``Source``."""
+    """Adapter folders inside one local folder; a ``Source``.
+
+    A run folder of `lorank train` stands for the ranker in its ``model/``. No file is read where it lies: `copy` takes
+    a private copy first, so that whoever writes to the store cannot change what is being read.
+    """
 
     def __init__(self, root: str | Path, *, recheck: float = 1.0) -> None:
         self.root = Path(root).resolve()
@@ -102,7 +114,9 @@ class FolderStore:
         return sorted(
             path.name
             for path in self.root.iterdir()
-            if NAME.fullmatch(path.name) and path.is_dir() and any((path / mark).exists() for mark in MARKS)
+            if NAME.fullmatch(path.name)
+            and path.is_dir()
+            and any((path / mark).exists() for mark in (*MARKS, *RUN_MARKS))
         )
 
     def version(self, name: str) -> str:
@@ -112,35 +126,91 @@ class FolderStore:
 
     def look(self, name: str) -> str:
         """Return the version now, whatever is remembered."""
-        found = [(file, path.stat()) for file, path in self.files(name)]
+        found = list(self.files(name))
         if not found:
             raise UnknownAdapter(f"no adapter called {name!r} in the store")
-        return digest((file, stat.st_size, stat.st_mtime_ns, stat.st_ino) for file, stat in found)
+        return digest((file, stat.st_size, stat.st_mtime_ns, stat.st_ino) for file, _, stat in found)
 
-    def files(self, name: str) -> Iterator[tuple[str, Path]]:
-        """Yield the adapter's files by their place in its folder; DataError for one that leads out of the store."""
+    def home(self, name: str) -> Path:
+        """Return the folder of an adapter's files; DataError where it leads out of the store, or into another's."""
         folder = self.root / name
+        if folder.is_symlink():
+            real = folder.resolve()
+            if not real.is_relative_to(self.root) or real == self.root:
+                raise DataError(name, None, "leads out of the store", "copy the folder into it")
+            if NAME.fullmatch(real.relative_to(self.root).parts[0]):
+                raise DataError(name, None, "leads into the folder of another adapter", "copy the folder")
+            folder = real
+        marked = any(os.path.lexists(folder / mark) for mark in MARKS)
+        return folder if marked or not os.path.lexists(folder / RUN_MARKS[0]) else folder / RUN
+
+    def files(self, name: str) -> Iterator[tuple[str, Path, os.stat_result]]:
+        """Yield the adapter's files by their place in its folder, unopened; DataError for one that is no plain file."""
+        home = self.home(name)
+        for folder in ("", *FOLDERS):
+            if (home / folder).is_symlink():
+                where = "out of the store" if not (home / folder).resolve().is_relative_to(self.root) else "elsewhere"
+                raise DataError(f"{name}/{folder}", None, f"leads {where}: a link", "copy the folder itself")
         for file in FILES:
-            path = folder / file
-            if path.is_symlink() or path.exists():
-                real = path.resolve()
-                if not real.is_relative_to(self.root):
-                    raise DataError(f"{name}/{file}", None, "leads out of the store", "copy the file into it")
-                if not real.is_file():
-                    raise DataError(f"{name}/{file}", None, "not a file", "save the adapter again")
-                check_size(name, file, real.stat().st_size)
-                yield file, path
+            path = home / file
+            try:
+                found = path.lstat()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise DataError(f"{name}/{file}", None, f"cannot be looked at ({error.strerror})", "mend it") from error
+            if stat.S_ISLNK(found.st_mode):
+                where = "elsewhere" if path.resolve().is_relative_to(self.root) else "out of the store"
+                raise DataError(
+                    f"{name}/{file}", None, f"leads {where}: a link", "copy the file itself into the folder"
+                )
+            if not stat.S_ISREG(found.st_mode):
+                raise DataError(f"{name}/{file}", None, "not a file", "save the adapter again")
+            check_size(name, file, found.st_size)
+            yield file, path, found
+
+    def copy(self, name: str, target: Path) -> str:
+        """Copy the adapter's files into the empty folder ``target`` and return their version."""
+        before = self.look(checked_name(name))
+        for file, path, found in self.files(name):
+            copy_file(f"{name}/{file}", path, found, target / file)
+        if self.look(name) != before:
+            raise Changed(name, None, "the files changed while they were read", "ask again")
+        return before
 
     def read(self, name: str, ranker: TrainableRanker) -> Package:
         """Return the adapter, checked against the base; DataError where it is broken or changes meanwhile."""
-        before = self.look(checked_name(name))
-        package = read_named(name, self.root / name, ranker)
-        if self.look(name) != before:
-            raise DataError(name, None, "the files changed while they were read", "ask again")
-        return package
+        with tempfile.TemporaryDirectory(prefix="lorank-adapter-") as stage:
+            self.copy(name, Path(stage))
+            return read_named(name, Path(stage), ranker)
 
     def close(self) -> None:
         """Do nothing: a local store keeps nothing."""
+
+
+class Changed(DataError):
+    """The files of an adapter changed while they were copied; nothing is known of what they are now."""
+
+
+def copy_file(name: str, path: Path, looked: os.stat_result, target: Path) -> None:
+    """Copy the file that was ``looked`` at, without following a link or waiting for a pipe."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        with os.fdopen(os.open(path, flags), "rb") as source, target.open("wb") as copied:
+            found = os.fstat(source.fileno())
+            if (found.st_dev, found.st_ino, found.st_size) != (looked.st_dev, looked.st_ino, looked.st_size):
+                raise Changed(name, None, "the file changed while it was read", "ask again")
+            left = found.st_size + 1
+            while left and (block := source.read(min(left, 1 << 20))):
+                copied.write(block)
+                left -= len(block)
+    except OSError as error:
+        if error.errno in DISK:
+            raise LorankError(f"no room to copy {name} ({error.strerror}): make some in {target.parent}") from error
+        raise Changed(name, None, f"the file went away while it was read ({error.strerror})", "ask again") from error
+    if left != 1:
+        raise Changed(name, None, "the file changed while it was read", "ask again")
 
 
 @dataclass
@@ -165,6 +235,7 @@ class RemoteStore:
         except (ValueError, ImportError) as error:
             raise UsageError(f"cannot open the store {self.url}: {error}") from error
         self._watch = Watch(self.recheck)
+        self._lock = threading.Lock()
         self._disk = tempfile.TemporaryDirectory(prefix="lorank-store-")
 
     def names(self) -> list[str]:
@@ -178,7 +249,8 @@ class RemoteStore:
         return sorted(
             name
             for name in names
-            if NAME.fullmatch(name) and any(self._files.exists(self._place(name, mark)) for mark in MARKS)
+            if NAME.fullmatch(name)
+            and any(self._files.exists(self._place(name, mark)) for mark in (*MARKS, *RUN_MARKS))
         )
 
     def version(self, name: str) -> str:
@@ -212,30 +284,64 @@ class RemoteStore:
             found = self._files.find(folder, detail=True)
         except FileNotFoundError:
             return {}
-        by_place = {path.removeprefix(folder).lstrip("/"): info for path, info in found.items()}
+        by_place = {path.removeprefix(folder).lstrip("/"): info | {"name": path} for path, info in found.items()}
+        if RUN_MARKS[0] in by_place and not any(mark in by_place for mark in MARKS):
+            by_place = {path.removeprefix(f"{RUN}/"): info for path, info in by_place.items()}
         return {file: by_place[file] for file in FILES if file in by_place}
 
     def read(self, name: str, ranker: TrainableRanker) -> Package:
         """Return the adapter, checked against the base; DataError where it is broken."""
+        return read_named(name, self.local(name)[1], ranker)
+
+    def copy(self, name: str, target: Path) -> str:
+        """Copy the adapter's files into the empty folder ``target`` and return their version."""
+        version, folder = self.local(name)
+        shutil.copytree(folder, target, dirs_exist_ok=True)
+        return version
+
+    def local(self, name: str) -> tuple[str, Path]:
+        """Return the version and a copy on the local disk, fetched where it is another's; older copies go."""
         version = self.look(checked_name(name))
-        local = self._local.get(name)
-        if local is None or local[0] != version:
-            local = self._local[name] = version, self.fetch(name, version)
-        while len(self._local) > self.keep:
-            remove(self._local.pop(next(iter(self._local)))[1])
-        return read_named(name, local[1], ranker)
+        with self._lock:
+            known = self._local.pop(name, None)
+            if known is None or known[0] != version:
+                if known is not None:
+                    remove(known[1])
+                known = version, self.fetch(name, version)
+            self._local[name] = known
+            while len(self._local) > self.keep:
+                remove(self._local.pop(next(iter(self._local)))[1])
+        return known
 
     def fetch(self, name: str, version: str) -> Path:
-        """Copy the adapter's files to the local disk and return their folder."""
+        """Copy the adapter's files to the local disk and return their folder; nothing is left where that fails."""
         folder = Path(self._disk.name) / name / version
-        for file in self.listed(name):
-            target = folder / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._files.get_file(self._place(name, file), str(target))
-            except OSError as error:
-                raise LorankError(f"cannot fetch {name}/{file} from the store: {error}") from error
+        folder.mkdir(parents=True)
+        try:
+            for file, info in self.listed(name).items():
+                target = folder / file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._fetch_file(info["name"], f"{name}/{file}", target)
+            if self.look(name) != version:
+                raise Changed(name, None, "the files changed while they were fetched", "ask again")
+        except BaseException:
+            remove(folder)
+            raise
         return folder
+
+    def _fetch_file(self, place: str, file: str, target: Path) -> None:
+        most = LARGEST[Path(file).suffix]
+        try:
+            with self._files.open(place, "rb") as source, target.open("wb") as copied:
+                while block := source.read(1 << 20):
+                    most -= len(block)
+                    if most < 0:
+                        raise DataError(file, None, "larger than the store says", "is this an adapter?")
+                    copied.write(block)
+        except OSError as error:
+            if isinstance(error, LorankError):
+                raise
+            raise LorankError(f"cannot fetch {file} from the store: {error}") from error
 
     def close(self) -> None:
         """Remove the copies."""
@@ -269,6 +375,4 @@ def digest(parts: Iterator[tuple[object, ...]]) -> str:
 
 def remove(folder: Path) -> None:
     """Remove a folder of copies."""
-    import shutil
-
     shutil.rmtree(folder, ignore_errors=True)
