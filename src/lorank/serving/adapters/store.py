@@ -39,6 +39,7 @@ FILES = (
 FOLDERS = ("adapter", "first_stage")
 MARKS = ("lorank.json", "adapter_config.json")
 RUN, RUN_MARKS = "model", ("model/lorank.json",)
+ANY_MARK = (*MARKS, *RUN_MARKS)
 """Where the run folder of `lorank train` holds its ranker."""
 LARGEST = {".json": 1 << 26, ".safetensors": 1 << 30, ".bin": 1 << 30}
 """The most bytes that a file may have, by its ending."""
@@ -114,9 +115,7 @@ class FolderStore:
         return sorted(
             path.name
             for path in self.root.iterdir()
-            if NAME.fullmatch(path.name)
-            and path.is_dir()
-            and any((path / mark).exists() for mark in (*MARKS, *RUN_MARKS))
+            if NAME.fullmatch(path.name) and path.is_dir() and any((path / mark).exists() for mark in ANY_MARK)
         )
 
     def version(self, name: str) -> str:
@@ -161,9 +160,7 @@ class FolderStore:
                 raise DataError(f"{name}/{file}", None, f"cannot be looked at ({error.strerror})", "mend it") from error
             if stat.S_ISLNK(found.st_mode):
                 where = "elsewhere" if path.resolve().is_relative_to(self.root) else "out of the store"
-                raise DataError(
-                    f"{name}/{file}", None, f"leads {where}: a link", "copy the file itself into the folder"
-                )
+                raise DataError(f"{name}/{file}", None, f"leads {where}: a link", "copy the file itself there")
             if not stat.S_ISREG(found.st_mode):
                 raise DataError(f"{name}/{file}", None, "not a file", "save the adapter again")
             check_size(name, file, found.st_size)
@@ -249,8 +246,7 @@ class RemoteStore:
         return sorted(
             name
             for name in names
-            if NAME.fullmatch(name)
-            and any(self._files.exists(self._place(name, mark)) for mark in (*MARKS, *RUN_MARKS))
+            if NAME.fullmatch(name) and any(self._files.exists(self._place(name, mark)) for mark in ANY_MARK)
         )
 
     def version(self, name: str) -> str:
