@@ -1,12 +1,13 @@
 """From a base and a folder to an engine: what is taken from the adapters, and what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
-from lorank.errors import UsageError
-from lorank.serving.requests.engine import Job
+from lorank.errors import LorankError, UsageError
+from lorank.serving.requests.engine import Job, Scored
 from lorank.serving.start import open_engine
 from lorank.tuned.ranker import TunedRanker
 from tiny_encoders import DOCUMENTS, QUERY
@@ -28,11 +29,16 @@ def tuned(tiny_folders, tmp_path):
     return tuned, tmp_path / "store"
 
 
-def test_kind_and_length_are_those_of_the_tuned_rankers(tiny_folders, tuned):
+def test_the_base_is_what_the_command_line_says(tiny_folders, tuned):
+    """No folder has a say in it, however it is called and whatever stands in its card."""
     ranker, store = tuned
-    (store / "aaa").mkdir()
-    (store / "aaa" / "lorank.json").write_text("{")
-    engine = open_engine(str(tiny_folders["bert"]), str(store), memory_bytes=MEMORY)
+    for number, card in enumerate(
+        ['{"kind": "bi-encoder", "options": {"max_length": 9}}', "{", '{"kind": "features"}']
+    ):
+        (store / f"aaa{number}").mkdir()
+        (store / f"aaa{number}" / "lorank.json").write_text(card)
+    base = str(tiny_folders["bert"])
+    engine = open_engine(base, str(store), kind="cross-encoder", max_length=32, memory_bytes=MEMORY)
     assert (engine.ranker.kind, engine.ranker.max_length) == ("cross-encoder", 32)
     assert engine.base_name == tiny_folders["bert"].name
     found = engine.score([Job("acme", QUERY, DOCUMENTS)])[0]
@@ -40,12 +46,54 @@ def test_kind_and_length_are_those_of_the_tuned_rankers(tiny_folders, tuned):
     np.testing.assert_allclose(found.scores, expected, atol=1e-5 * np.abs(expected).max())
     np.testing.assert_allclose(found.probabilities, 1 / (1 + np.exp(0.2 - 0.7 * expected)), atol=1e-5)
     engine.close()
+    alone = open_engine(base, None, memory_bytes=MEMORY)
+    engine = open_engine(base, str(store), memory_bytes=MEMORY)
+    assert engine.ranker.options() == alone.ranker.options()
+    answers = engine.score([Job(name, QUERY, DOCUMENTS) for name in ("acme", "aaa0", None)])
+    assert "max_length=32" in str(answers[0])
+    assert isinstance(answers[1], LorankError)
+    assert isinstance(answers[2], Scored)
+    engine.close()
 
 
-def test_options_overrule_them(tiny_folders, tuned):
+def test_an_adapter_of_another_kind_is_refused_alone(tiny_folders, tuned):
     engine = open_engine(str(tiny_folders["bert"]), str(tuned[1]), kind="bi-encoder", memory_bytes=MEMORY)
     assert engine.ranker.kind == "bi-encoder"
     assert "cross-encoder" in str(engine.score([Job("acme", QUERY, DOCUMENTS)])[0])
+    engine.close()
+
+
+def test_how_the_base_reads_can_be_said(tiny_folders):
+    base = str(tiny_folders["bert"])
+    engine = open_engine(base, None, kind="bi-encoder", options={"pooling": "cls"}, memory_bytes=MEMORY)
+    assert engine.ranker.options()["pooling"] == "cls"
+    with pytest.raises(UsageError, match="option of reading"):
+        open_engine(base, None, options={"dtype": "x"})
+    with pytest.raises(UsageError, match="cross-encoder cannot be opened"):
+        open_engine(base, None, kind="cross-encoder", options={"pooling": "cls"})
+
+
+def test_a_place_without_adapters_says_so(tiny_folders, tuned, tmp_path):
+    base, store = str(tiny_folders["bert"]), tuned[1]
+    (tmp_path / "empty").mkdir()
+    for place, words in ((tmp_path / "empty", "no adapters at"), (store / "acme", "is itself an adapter")):
+        with pytest.raises(UsageError, match=words):
+            open_engine(base, str(place), memory_bytes=MEMORY, may_be_empty=False)
+    open_engine(base, str(tmp_path / "empty"), memory_bytes=MEMORY).close()
+
+
+def test_run_folders_are_taken_as_they_are(tiny_folders, tuned, tmp_path):
+    ranker, store = tuned
+    shutil.copytree(store / "acme", tmp_path / "runs/first/model")
+    (tmp_path / "runs/first/run.json").write_text("{}")
+    (tmp_path / "runs/notes").mkdir()
+    engine = open_engine(
+        str(tiny_folders["bert"]), str(tmp_path / "runs"), kind="cross-encoder", max_length=32, memory_bytes=MEMORY
+    )
+    assert engine.adapters() == ["first"]
+    expected = ranker.score(QUERY, DOCUMENTS)
+    found = engine.score([Job("first", QUERY, DOCUMENTS)])[0]
+    np.testing.assert_allclose(found.scores, expected, atol=1e-5 * np.abs(expected).max())
     engine.close()
 
 

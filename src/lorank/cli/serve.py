@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorank import index
+from lorank.cli.options import key_value
 from lorank.cli.progress import console
 from lorank.errors import DataError, UsageError, unknown_name
 
@@ -75,14 +76,21 @@ def serve(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="bi-encoder or cross-encoder; default: what the adapters were made "
-            "on, else what the base was made for."
+            help="bi-encoder or cross-encoder; adapters of the other kind are refused. "
+            "[default: what the base was made for]"
         ),
     ] = None,
     max_length: Annotated[
         int | None,
-        typer.Option(help="Tokens that are read of query and document; default: as the adapters were trained."),
+        typer.Option(help="Tokens that are read of query and document. [default: the base's own]"),
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="How else the base reads, key=value: pooling=mean, query_prefix=...; may be repeated."),
+    ] = None,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Start where there is no adapter yet; new ones are found later.")
+    ] = False,
     dtype: Annotated[
         str, typer.Option(help="Format of scoring: float32, bfloat16, or auto: what this machine has instructions for.")
     ] = "auto",
@@ -204,6 +212,9 @@ def serve(
                 path=path,
                 merged_share=merged_share,
                 say=console.print,
+                options=dict(key_value(text, "--option") for text in option or []),
+                isolated=True,
+                may_be_empty=allow_empty,
             )
         application = make_app(
             engine,

@@ -1,16 +1,17 @@
 """From a base and a place of adapters to the engine of a server."""
 
-import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lorank.errors import LorankError, UsageError, unknown_name
 from lorank.ranking.scorers import RANKERS
 from lorank.ranking.scorers.precision import Dtype
+from lorank.serving.adapters.inspector import Inspector
 from lorank.serving.adapters.package import READ_ALIKE
 from lorank.serving.adapters.source import LocalSource, Source
-from lorank.serving.adapters.store import FolderStore, open_store
+from lorank.serving.adapters.store import MARKS, RUN_MARKS, FolderStore, RemoteStore, open_store
 from lorank.serving.forward.engine import MixedEngine
 from lorank.serving.forward.path_choice import fastest_path
 from lorank.serving.requests.engine import Job
@@ -31,49 +32,85 @@ def open_engine(
     path: str | None = None,
     merged_share: float | None = None,
     say: Callable[[str], None] = lambda line: None,
+    options: Mapping[str, Any] | None = None,
+    isolated: bool = False,
+    may_be_empty: bool = True,
 ) -> MixedEngine:
-    """Return a bank of the adapters at ``adapters`` on ``base``, which has scored a document to see that it works.
+    """Return an engine of the adapters at ``adapters`` on ``base``, which has scored a document to see that it works.
 
-    The kind of ranker, and how it reads (its length, its pooling, ...), are by default those that the first tuned
-    ranker among the adapters was made with; without one the kind is what the base was made for. ``path`` "auto" is
-    decided by `lorank.serving.forward.path_choice`, which says what it found.
+    Args:
+        base: the model under all adapters; no adapter has a say in what it is and how it reads.
+        adapters: a folder of adapter or run folders, or a URL.
+        kind: of the ranker; None takes what the base was made for.
+        options: how it reads, such as ``pooling``; those of `READ_ALIKE`, where an adapter that was tuned with others
+            is refused.
+        path: "auto" is decided by `lorank.serving.forward.path_choice`, which says what it found.
+        isolated: check every folder in a process of its own before it is opened; requests then come after ``admit``.
+        may_be_empty: whether a store without an adapter will do.
+
+    Raises:
+        UsageError: the base cannot score, nothing is at ``adapters``, or an option does not exist.
     """
     source: Source = LocalSource({}) if adapters is None else open_store(adapters)
-    about = first_card(source)
-    kind = kind or about.get("kind") or kind_of(base)
+    names = source.names()
+    if adapters is not None and not may_be_empty and (not names or is_adapter(Path(adapters))):
+        raise UsageError(nothing_found(adapters))
+    kind = kind or kind_of(base)
     if kind not in RANKERS or kind in NOT_SERVED:
         raise unknown_name("kind", kind, [name for name in RANKERS if name not in NOT_SERVED])
-    options = {key: value for key, value in about.get("options", {}).items() if key in READ_ALIKE}
-    if kind != about.get("kind", kind):
-        options = {}
+    given = dict(options or {})
     if max_length is not None:
-        options["max_length"] = max_length
-    ranker = RANKERS[kind](base, dtype=dtype, **options)
+        given["max_length"] = max_length
+    wrong = [name for name in given if name not in READ_ALIKE]
+    if wrong:
+        raise unknown_name("option of reading", wrong[0], READ_ALIKE)
+    try:
+        ranker = RANKERS[kind](base, dtype=dtype, **given)
+    except TypeError as error:
+        raise UsageError(f"a {kind} cannot be opened with {given}: {error}") from error
     name = Path(base).resolve().name if Path(base).is_dir() else base
     if path is not None and kind != "cross-encoder":
         raise UsageError(f"--path {path}: a {kind} has no choice of paths; only cross-encoders have")
     if path == "auto":
         path = fastest_path(ranker, say)
         ranker.dtype = "bfloat16" if "bfloat16" in path else ranker.dtype
-    bank = MixedEngine(ranker, source, memory=memory_bytes, base_name=name, path=path, merged_share=merged_share)
-    found = bank.score([Job(None, "is it ready", ["yes"])])[0]
-    if isinstance(found, LorankError):
-        raise UsageError(f"{base} cannot score: {found}")
-    return bank
+    inspector = Inspector(ranker, memory_bytes) if isolated and names_a_store(source) else None
+    engine = MixedEngine(
+        ranker,
+        source,
+        memory=memory_bytes,
+        base_name=name,
+        path=path,
+        merged_share=merged_share,
+        inspector=inspector,
+    )
+    try:
+        found = engine.score([Job(None, "is it ready", ["yes"])])[0]
+        if isinstance(found, LorankError):
+            raise UsageError(f"{base} cannot score: {found}")
+    except BaseException:
+        engine.close()
+        raise
+    if engine.admission is not None:
+        engine.admission.look_at_all()
+    return engine
 
 
-def first_card(source: Source) -> dict[str, Any]:
-    """Return what the first tuned ranker of a local store says of its base; empty where there is none.
+def names_a_store(source: Source) -> bool:
+    """Return whether there are folders to check, and a way to check them in another process."""
+    return isinstance(source, FolderStore | RemoteStore) and hasattr(os, "fork")
 
-    What cannot be read is passed over here: the bank refuses it by name when it is asked for.
-    """
-    if not isinstance(source, FolderStore):
-        return {}
-    for name in source.names():
-        try:
-            about = json.loads((source.root / name / "lorank.json").read_text())
-            if isinstance(about["kind"], str) and isinstance(about["options"], dict):
-                return about
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return {}
+
+def is_adapter(place: Path) -> bool:
+    """Return whether a place that should hold adapters is one, or a run folder."""
+    run = (place / RUN_MARKS[0]).is_file() and (place / "run.json").is_file()
+    return run or any((place / mark).is_file() for mark in MARKS)
+
+
+def nothing_found(adapters: str) -> str:
+    """Return what to say of a place where no adapter is, with what was perhaps meant."""
+    here = Path(adapters)
+    hint = "give the folder that holds adapter folders, or run folders of `lorank train`"
+    if is_adapter(here):
+        hint = f"it is itself an adapter: give --adapters {here.resolve().parent}"
+    return f"no adapters at {adapters}; {hint}, or --allow-empty where some will come later"

@@ -128,17 +128,19 @@ class FolderStore:
         found = list(self.files(name))
         if not found:
             raise UnknownAdapter(f"no adapter called {name!r} in the store")
-        return digest((file, stat.st_size, stat.st_mtime_ns, stat.st_ino) for file, _, stat in found)
+        return digest((file, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for file, _, stat in found)
 
     def home(self, name: str) -> Path:
-        """Return the folder of an adapter's files; DataError where it leads out of the store, or into another's."""
+        """Return the folder of an adapter's files; DataError where it leads out of the store.
+
+        The names in the root are the operator's, who may let one stand for another folder of the store; a link below
+        them is followed nowhere.
+        """
         folder = self.root / name
         if folder.is_symlink():
             real = folder.resolve()
             if not real.is_relative_to(self.root) or real == self.root:
                 raise DataError(name, None, "leads out of the store", "copy the folder into it")
-            if NAME.fullmatch(real.relative_to(self.root).parts[0]):
-                raise DataError(name, None, "leads into the folder of another adapter", "copy the folder")
             folder = real
         marked = any(os.path.lexists(folder / mark) for mark in MARKS)
         return folder if marked or not os.path.lexists(folder / RUN_MARKS[0]) else folder / RUN

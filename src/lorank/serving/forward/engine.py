@@ -9,6 +9,7 @@ so that their memory never exceeds ``memory`` bytes, however many there are; tho
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,8 +19,11 @@ from lorank.errors import LorankError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.targets import linear_layers
 from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.serving.adapters.inspector import printable
 from lorank.serving.adapters.package import Package
 from lorank.serving.adapters.source import Source
+from lorank.serving.adapters.store import FolderStore, RemoteStore
+from lorank.serving.forward.admission import Admission, Check
 from lorank.serving.forward.grouping import bands_of, by_adapter, parts_of
 from lorank.serving.forward.loaded_adapter import LoadedAdapter, base_member
 from lorank.serving.forward.loader import AdapterLoader
@@ -29,7 +33,7 @@ from lorank.serving.forward.mixed import Layout, MixedModel, Tables
 from lorank.serving.forward.page_pool import PagePool, page_width
 from lorank.serving.forward.rows import PathReader, Reader, Rows, empty_values, rows_of
 from lorank.serving.forward.segments import Current, Segments, Unmixable
-from lorank.serving.requests.engine import Job, Scored
+from lorank.serving.requests.engine import Job, NotYet, Scored
 
 logger = logging.getLogger("lorank")
 
@@ -80,6 +84,7 @@ class MixedEngine:
         base_name: what the base is called in requests; the ranker's by default.
         merged_share: the share of the traffic from which an adapter gets a merged copy of the model, which takes
             memory of its own; None for never. Long runs are folded anyway and gain little from it.
+        inspector: looks at every folder of a store before it is opened; ``version`` then says when it may be scored.
         path: the scoring path (`lorank.ranking.scorers.paths`) that reads what is one model's: rows of the base and
             of the merged copy; None for the ranker's own way, which mixed rows always take.
 
@@ -99,6 +104,7 @@ class MixedEngine:
         base_name: str | None = None,
         merged_share: float | None = None,
         path: str | None = None,
+        inspector: Check | None = None,
     ) -> None:
         self.ranker, self.source, self.path = ranker, source, path
         self.base_reader = None if path is None else PathReader(ranker, ranker.module, path)
@@ -113,7 +119,9 @@ class MixedEngine:
         self.pool = PagePool(memory, page_width(widths), ranker.device)
         self.layout = Layout.of(layers, self.pool)
         self.reader = Reader(ranker, self.model.module, self.model.project)
-        self.shelf = AdapterLoader(ranker, source, self.layout, self.pool, self.model.wrap)
+        checked = inspector is not None and isinstance(source, FolderStore | RemoteStore)
+        self.shelf = AdapterLoader(ranker, source, self.layout, self.pool, self.model.wrap, checked=checked)
+        self.admission = Admission(self.shelf, source, inspector) if checked else None
         self.residents = self.shelf.residents
         self.residents.pinned.update(pinned)
         self.mixes = True
@@ -344,7 +352,28 @@ class MixedEngine:
 
     def version(self, adapter: str | None) -> str:
         """Return what changes whenever the adapter's files do; UnknownAdapter where no adapter has that name."""
-        return "base" if adapter is None else self.source.version(adapter)
+        if adapter is not None and self.admission is not None and self.admission.must_wait(adapter):
+            raise NotYet(adapter, partial(self.admission.start, adapter))
+        return self.current_version(adapter)
+
+    def current_version(self, adapter: str | None) -> str:
+        """Return the version that is served now, without asking for a newer one to be checked."""
+        return "base" if adapter is None else self.shelf.current(adapter)
+
+    def about(self, adapter: str) -> dict[str, object]:
+        """Return what is known of an adapter without looking: refused and why, and remarks on it."""
+        refused = self.shelf.reason(adapter)
+        remarks: list[str] = []
+        if self.admission is not None:
+            refused = refused or self.admission.faults.get(adapter)
+            remarks = list(self.admission.remarks.get(adapter, ()))
+        known = adapter in self.shelf.accepted or adapter in self.residents
+        state = "refused" if refused is not None else "ready" if known else "not opened yet"
+        return (
+            {"state": state}
+            | ({"reason": printable(str(refused))} if refused else {})
+            | ({"remarks": remarks} if remarks else {})
+        )
 
     def stats(self) -> dict[str, int]:
         """Return the fields of ``Stats``."""
@@ -380,6 +409,8 @@ class MixedEngine:
     def close(self) -> None:
         """Send all adapters out and remove what the source kept on disk."""
         self.merged = None
+        if self.admission is not None:
+            self.admission.close()
         for key in list(self.residents.keys()):
             self.residents.drop(key)
         self.source.close()

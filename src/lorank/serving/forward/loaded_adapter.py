@@ -31,6 +31,7 @@ class LoadedAdapter:
     forms: dict[str, Form] = field(default_factory=dict)
     heads: dict[str, nn.Module] = field(default_factory=dict)
     held: list[Tensor] = field(default_factory=list)
+    taken: int = 0
 
     def close(self, pool: PagePool) -> None:
         """Give back all pages."""
@@ -46,30 +47,65 @@ def base_member(layout: Layout) -> LoadedAdapter:
     )
 
 
-def open_package(name: str, version: str, package: Package, module: nn.Module, layout: Layout) -> LoadedAdapter:
-    """Put an adapter into the pool; ``Full`` leaves nothing taken."""
+@dataclass
+class Prepared:
+    """An adapter that was read and built, and takes no page yet; ``pages`` is how many it will take."""
+
+    name: str
+    version: str
+    package: Package
+    factors: Mapping[str, Factors]
+    forms: dict[str, Form]
+    heads: dict[str, nn.Module]
+    pages: int
+
+
+def prepare_package(name: str, version: str, package: Package, module: nn.Module, layout: Layout) -> Prepared:
+    """Build what an adapter consists of; touches nothing that a forward reads, so that any thread may do it."""
     forms: dict[str, Form] = {}
     factors = plain_factors(package.contents)
     if factors is None:
         forms = open_forms(package.contents, module, package.folder)
         factors = as_plain(forms)
         forms = {} if factors is not None else forms
-    opened = base_member(layout)
+    heads = {path: own_head(module, path, tensors) for path, tensors in package.contents.trained.items()}
+    pool, pages = layout.pool, layout.pool.pages_of_bytes(package.beside)
+    for A, B, _ in (factors or {}).values():
+        pages += len(A) * (pool.pages_of(A.shape[1]) + pool.pages_of(B.shape[0]))
+    parts = {id(t): t for part in (*forms.values(), *heads.values()) for t in (*part.parameters(), *part.buffers())}
+    pages += sum(pool.pages_of_bytes(t.numel() * t.element_size()) for t in parts.values())
     light = replace(package.contents, updates={}, trained={})  # the pool's copies are the only ones kept
-    opened.name, opened.version, opened.package = name, version, replace(package, contents=light)
+    return Prepared(name, version, replace(package, contents=light), factors or {}, forms, heads, pages)
+
+
+def place(prepared: Prepared, layout: Layout) -> LoadedAdapter:
+    """Put an adapter into the pool; ``Full`` leaves nothing taken, and the prepared one as it was."""
+    opened = base_member(layout)
+    opened.name, opened.version, opened.package = prepared.name, prepared.version, prepared.package
+    parts = (*prepared.forms.values(), *prepared.heads.values())
+    before = [(tensor, tensor.data) for part in parts for tensor in (*part.parameters(), *part.buffers())]
     try:
-        if factors:
-            take_factors(opened, factors, layout)
-        opened.heads = {path: own_head(module, path, tensors) for path, tensors in package.contents.trained.items()}
-        for part in (*forms.values(), *opened.heads.values()):
+        if prepared.factors:
+            take_factors(opened, prepared.factors, layout)
+        opened.heads = prepared.heads
+        for part in parts:
             move_into(part, layout.pool, opened.held)
-        opened.forms = {path: form for path, form in forms.items() if form.rank}
-        if package.beside:
-            opened.pages = np.concatenate([opened.pages, layout.pool.take(layout.pool.pages_of_bytes(package.beside))])
+        opened.forms = {path: form for path, form in prepared.forms.items() if form.rank}
+        beside = prepared.package.beside
+        if beside:
+            opened.pages = np.concatenate([opened.pages, layout.pool.take(layout.pool.pages_of_bytes(beside))])
     except Full:
+        for tensor, data in before:
+            tensor.data = data
         opened.close(layout.pool)
         raise
+    opened.taken = prepared.pages
     return opened
+
+
+def open_package(name: str, version: str, package: Package, module: nn.Module, layout: Layout) -> LoadedAdapter:
+    """Put an adapter into the pool; ``Full`` leaves nothing taken."""
+    return place(prepare_package(name, version, package, module, layout), layout)
 
 
 def plain_factors(contents: Contents) -> dict[str, Factors] | None:

@@ -102,6 +102,10 @@ class LRU(Generic[Thing]):
         if key in self._things:
             self.unload(self._things.pop(key))
 
+    def evictable(self) -> list[Thing]:
+        """Return the things that may be sent away, least recently used first."""
+        return [thing for key, thing in self._things.items() if key not in self.pinned and key not in self._in_use]
+
     def _evict_one(self, wanted: Hashable) -> None:
         leaving = next((key for key in self._things if key not in self.pinned and key not in self._in_use), None)
         if leaving is None:

@@ -174,7 +174,7 @@ async def _streamed(service: Service, asked: Asked, request: Request) -> Respons
     """Return JSON lines in the order in which slices are scored; a refusal before the first is an ordinary one."""
     caller, deadline = request.state.caller, _deadline(request, service.limits.streamed_timeout_s)
     adapter = service.adapter_of(asked.model, caller)
-    prepared = await asyncio.to_thread(service.prepare, asked, adapter, caller)
+    prepared = await service.prepared(asked, adapter, caller, deadline)
     parts = service.parts(asked, adapter, caller, prepared, deadline, request.state.record)
     try:
         first = [await unless_gone(request.receive, anext(parts))] if asked.documents else []

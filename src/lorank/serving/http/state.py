@@ -30,6 +30,10 @@ def add_state(app: FastAPI, service: Service, page: "MetricsPage") -> None:
         caller, base = request.state.caller, service.engine.base_name
         names = [None, *await service.adapters(caller)]
         rows = [model_row(service.model_name(name), base, None if name is None else base) for name in names]
+        about = getattr(service.engine, "about", None)
+        if about is not None:
+            for row, name in zip(rows[1:], names[1:], strict=True):
+                row["lorank"] = about(name)
         known = {base, *(name for name in names if name)}
         rows += [
             model_row(alias, base, base)

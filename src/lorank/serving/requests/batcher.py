@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from lorank.errors import LorankError
-from lorank.serving.requests.engine import Engine, Job, Scored, UnknownAdapter
+from lorank.serving.requests.engine import Engine, Job, NotYet, Scored, UnknownAdapter
 from lorank.serving.requests.limits import Limits
 from lorank.serving.requests.metrics import Metrics
 from lorank.serving.requests.queue import PendingList, Queue, Slice
@@ -243,6 +243,8 @@ class Batcher:
     def _refusal(self, job: Job, error: Exception) -> Refusal:
         if isinstance(error, UnknownAdapter):
             return Refusal(404, "unknown_model", "no such model any more; GET /v1/models lists those you may call")
+        if isinstance(error, NotYet):
+            return Refusal(503, "not_ready", "this model is still being checked; ask again in a moment", 1)
         if isinstance(error, LorankError):
             return broken(job.adapter, error)
         return Refusal(

@@ -1,6 +1,7 @@
 """What a server asks of whatever computes scores: jobs in, one answer a job out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +42,14 @@ class UnknownAdapter(LorankError):
     """No adapter has that name."""
 
 
+class NotYet(LorankError):
+    """The adapter's files are new and still being checked; ``start`` begins that, where it can be waited for."""
+
+    def __init__(self, name: str, start: "Callable[[], Future[None]] | None" = None) -> None:
+        super().__init__(f"adapter {name!r} is still being checked; ask again in a moment")
+        self.start = start
+
+
 class Engine(Protocol):
     """Scores jobs of many adapters on one base; one batch at a time, from one thread at a time.
 
@@ -63,6 +72,7 @@ class Engine(Protocol):
 
         Raises:
             UnknownAdapter: no adapter has that name.
+            NotYet: wait, then ask again.
         """
         ...
 

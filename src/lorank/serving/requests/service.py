@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
@@ -16,7 +16,7 @@ from lorank.errors import LorankError
 from lorank.serving.requests.answers import Reranked
 from lorank.serving.requests.batcher import Batcher
 from lorank.serving.requests.body import not_unicode, read_request
-from lorank.serving.requests.engine import Engine, Job, UnknownAdapter, tokens_read
+from lorank.serving.requests.engine import Engine, Job, NotYet, UnknownAdapter, tokens_read
 from lorank.serving.requests.keys import Caller
 from lorank.serving.requests.limits import Limits, estimated_tokens, row_cost
 from lorank.serving.requests.metrics import Metrics
@@ -88,6 +88,7 @@ class Service:
         self.usage, self.rates = Usage(), Rates(share)
         self.readers = ThreadPoolExecutor(2, thread_name_prefix="bodies")
         self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._admitting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._listing: asyncio.Future[list[str]] | None = None
         self._listed_at = 0.0
 
@@ -138,14 +139,32 @@ class Service:
             self._listing, self._listed_at = asyncio.ensure_future(asyncio.to_thread(self.engine.adapters)), now
         return await asyncio.shield(self._listing)
 
+    async def prepared(self, asked: Asked, adapter: str | None, caller: Caller, deadline: float) -> Prepared:
+        """Return `prepare`'s answer, after an adapter whose files are new has been checked; no thread waits for that.
+
+        One adapter of each caller's is checked at a time, so that many that are slow to check are its own trouble.
+        """
+        for _ in range(3):
+            try:
+                return await asyncio.to_thread(self.prepare, asked, adapter, caller)
+            except NotYet as error:
+                start = error.start
+            if start is None:
+                break
+            lock = self._admitting.setdefault(caller.name or adapter or "", asyncio.Lock())
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline), lock:
+                    await asyncio.shield(asyncio.wrap_future(start()))
+        raise Refusal(503, "not_ready", "this model is still being checked; ask again in a moment", 1)
+
     async def rerank(self, asked: Asked, caller: Caller, deadline: float, record: RequestRecord) -> Reranked:
         """Return all the scores; a list in whose middle the adapter's files changed is scored again."""
         adapter = self.adapter_of(asked.model, caller)
         for _ in range(2):
-            prepared = await asyncio.to_thread(self.prepare, asked, adapter, caller)
+            prepared = await self.prepared(asked, adapter, caller, deadline)
             async with aclosing(self.parts(asked, adapter, caller, prepared, deadline, record)) as parts:
                 reranked = gathered([part async for part in parts], len(asked.documents))
-            if await asyncio.to_thread(self._version, adapter, asked.model) == prepared.version:
+            if await asyncio.to_thread(self._version_now, adapter, asked.model) == prepared.version:
                 break
         if asked.whole_only and reranked.truncated:
             raise Refusal(
@@ -194,7 +213,7 @@ class Service:
             cut = np.full(len(part.positions), bool(done.truncated))
         if cut is None or not self.cache.most:
             return
-        if await asyncio.to_thread(self._version, adapter, None) == prepared.version:
+        if await asyncio.to_thread(self._version_now, adapter, None) == prepared.version:
             self.cache.keep([prepared.keys[i] for i in part.positions], known_of(part, cut))
 
     def prepare(self, asked: Asked, adapter: str | None, caller: Caller) -> Prepared:
@@ -240,6 +259,20 @@ class Service:
             return self.engine.version(adapter)
         except UnknownAdapter:
             raise self._unknown(model or adapter or "") from None
+        except NotYet:
+            raise
+        except LorankError as error:
+            raise broken(adapter, error) from None
+
+    def _version_now(self, adapter: str | None, model: str | None) -> str:
+        """Return the version that is served now; "" where the files are new and not checked yet."""
+        asked = getattr(self.engine, "current_version", self.engine.version)
+        try:
+            return asked(adapter)
+        except UnknownAdapter:
+            raise self._unknown(model or adapter or "") from None
+        except NotYet:
+            return ""
         except LorankError as error:
             raise broken(adapter, error) from None
 
