@@ -71,11 +71,13 @@ class Admission:
         try:
             version = self.store.version(name)
         except UnknownAdapter:
+            loader.accepted.pop(name, None)
             raise
         except LorankError as error:
             if str(self.faults.get(name)) != str(error):
                 logger.warning("adapter %r is refused: %s", name, printable(str(error)))
             self.faults[name] = error
+            loader.accepted.pop(name, None)
             raise
         self.faults.pop(name, None)
         accepted = loader.accepted.get(name) == version

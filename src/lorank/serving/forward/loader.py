@@ -77,7 +77,11 @@ class AdapterLoader:
             NotYet: it has not been checked.
             LorankError: it is refused.
         """
-        version = self.source.version(name)
+        try:
+            version = self.source.version(name)
+        except LorankError:
+            self.accepted.pop(name, None)  # what comes after it is nothing that the version before may stand for
+            raise
         known = self._broken.get(name)
         if known is not None and known[0] == version:
             raise known[1]
@@ -153,6 +157,7 @@ class AdapterLoader:
             if len(self._broken) >= REMEMBERED:
                 self._broken.clear()
             self._broken[name] = version, error
+            self.accepted.pop(name, None)
 
     def _take(self, name: str, version: str) -> Prepared:
         with self._lock:
