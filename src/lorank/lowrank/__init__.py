@@ -9,6 +9,7 @@ from lorank.lowrank.attaching import attach
 from lorank.lowrank.bottleneck import attach_bottlenecks, load_bottlenecks
 from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, make_budget
 from lorank.lowrank.budgets.core.settle import settle
+from lorank.lowrank.calibration import calibrate
 from lorank.lowrank.export import EXPORTS, ExportReport
 from lorank.lowrank.families import Family, families
 from lorank.lowrank.forms import FORMS, Factors, Form, Site
@@ -70,6 +71,7 @@ __all__ = [
     "attach",
     "attach_bottlenecks",
     "attach_factors",
+    "calibrate",
     "combine",
     "compare_scores",
     "context",
