@@ -21,6 +21,7 @@ lint: venv
 	$(BIN)/ruff check conftest.py src tests tools benchmarks examples
 	$(BIN)/ruff format --check --quiet conftest.py src tests tools benchmarks examples
 	$(BIN)/python tools/lint_floats.py
+	$(BIN)/python tools/check_words.py
 	$(BIN)/lint-imports
 
 docs: venv

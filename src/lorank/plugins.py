@@ -142,7 +142,7 @@ def load() -> None:
     """Import the plugins of this installation and of ``LORANK_IMPORT``, once per process.
 
     Raises UsageError for what ``LORANK_IMPORT`` names in vain; an installed package that fails to import is left out
-    with a warning, since it may have nothing to do with the work at hand.
+    with a warning, since it may have nothing to do with the present work.
     """
     global _begun
     if _begun:

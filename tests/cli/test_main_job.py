@@ -160,7 +160,7 @@ def test_trees_and_tours_train_by_the_same_command_and_need_no_first_stage(loran
     write_letor(rows, tmp_path / "Fold1")
     refused = lorank("train", "--data", "Fold1", "--base", "lightgbm", "--rank", 8, "--out", "x", check=False)
     assert refused.returncode == 2
-    assert "--rank has no say" in refused.stderr
+    assert "does not use --rank" in refused.stderr
     (tmp_path / "recipe.toml").write_text('data = "Fold1"\nbase = "lightgbm"\n[options]\nleaf_rows = 3\n')
     done = lorank("train", "recipe.toml", "--option", "trees=20", "--lr", 5e-4, "--out", "runs/trees")
     assert "dev nDCG@10" in done.stderr

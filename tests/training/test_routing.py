@@ -96,5 +96,5 @@ def test_a_preferred_loss_is_the_weighted_sum():
     with context(preferences=[0.3, 0.7]):
         torch.testing.assert_close(preferred(losses)(scores, labels, mask), 0.3 * values[0] + 0.7 * values[1])
     torch.testing.assert_close(preferred(losses)(scores, labels, mask), sum(values) / 2)
-    with context(preferences=[1.0]), pytest.raises(UsageError, match="1 preferences were told for 2 losses"):
+    with context(preferences=[1.0]), pytest.raises(UsageError, match="1 preferences were given for 2 losses"):
         preferred(losses)(scores, labels, mask)

@@ -20,7 +20,7 @@ console = Console(stderr=True, highlight=False)
 
 @contextmanager
 def progress_bars() -> Iterator[StageCallback]:
-    """Yield a listener that draws one bar for each task it hears of; a plain log where stderr is no terminal."""
+    """Yield a callback that draws one bar for each task that it receives; a plain log where stderr is no terminal."""
     if not console.is_terminal:
         yield _Log().on_progress
         return

@@ -124,7 +124,7 @@ def read_clicks(path: str | Path) -> Iterator[Impression]:
 
 
 def write_clicks(impressions: Iterable[Impression], path: str | Path) -> None:
-    """Write impressions as JSON Lines or Parquet, told by the name, all or nothing.
+    """Write impressions as JSON Lines or Parquet, recognised by the name, all or nothing.
 
     Raises UsageError for a bad impression.
     """

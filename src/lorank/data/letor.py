@@ -94,7 +94,7 @@ def feature_files(folder: str | Path) -> dict[str, Path]:
 def read_letor(path: str | Path, name: str | None = None, *, fold: int = 1, negative: Negative = "error") -> Collection:
     """Read LETOR data as a collection of feature rows.
 
-    ``path`` is one file (its split told by its name, else ``train``), a folder with train, vali and test
+    ``path`` is one file (its split taken from its name, else ``train``), a folder with train, vali and test
     files, or a folder with ``Fold1`` to ``Fold5``, of which ``fold`` is read. Where LightGBM's
     ``<file>.query`` lies beside a file, it gives the queries. ``negative`` says what a label below 0 is
     (:mod:`lorank.data.numbers`).

@@ -42,7 +42,7 @@ def whole(value: float) -> int | float:
 
 
 def read_grade(path: str | Path, line: int, value: float, negative: str, what: str = "relevance") -> int | float | None:
-    """Return a grade as ``negative`` wants it, None for a row to leave out; raise DataError where it is refused."""
+    """Return a grade as ``negative`` says, None for a row to leave out; raise DataError where it is refused."""
     if value < 0 and negative == "error":
         raise DataError(
             path,

@@ -59,7 +59,7 @@ def write_parquet(rows: Iterable[dict[str, Any]], path: str | Path) -> None:
 
 
 def read_records(path: str | Path, expected: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line or row number, fields that are not null) of a JSON Lines or Parquet file, told by its name."""
+    """Yield (line or row number, fields that are not null) of a JSON Lines or Parquet file, recognised by its name."""
     if is_parquet(path):
         yield from parquet_rows(path)
         return
@@ -68,5 +68,5 @@ def read_records(path: str | Path, expected: str) -> Iterator[tuple[int, dict[st
 
 
 def write_records(rows: Iterable[dict[str, Any]], path: str | Path) -> None:
-    """Write rows as JSON Lines (gzip with ``.gz``) or Parquet, told by the name, all or nothing."""
+    """Write rows as JSON Lines (gzip with ``.gz``) or Parquet, recognised by the name, all or nothing."""
     (write_parquet if is_parquet(path) else write_json_lines)(rows, path)

@@ -1,4 +1,4 @@
-"""Training rows, JSON Lines or Parquet, in and out; three layouts, told apart by their fields.
+"""Training rows, JSON Lines or Parquet, in and out; three layouts, distinguished by their fields.
 
 - ``{"query", "pos": [...], "neg": [...]}`` with ``pos_scores`` and ``neg_scores`` (a teacher's) or without;
 - ``{"query", "docs": [...], "labels": [...]}``: grades, or any finite numbers (a teacher's scores, profits, bids);

@@ -1,6 +1,6 @@
 """TREC runs and judgments, with the variants that are met in practice.
 
-Runs: ``qid Q0 docno score`` files in three layouts, told apart by the first line's number of columns:
+Runs: ``qid Q0 docno score`` files in three layouts, distinguished by the first line's number of columns:
 
 - 6 or more: ``qid Q0 docno rank score tag``; the rank is ignored, and what follows the tag belongs to it, as in
   trec_eval;

@@ -50,7 +50,7 @@ class ExportReport:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What the formats can be told; see ``export``."""
+    """Options of the formats; see ``export``."""
 
     base_name: str | None = None
     task_type: str | None = None

@@ -88,7 +88,7 @@ def prepare(
         plan: rank and alpha of each layer.
         trained: names of modules that are trained whole.
         name: of the adapter.
-        places: what ``find_places`` gave for this plan, where it is at hand.
+        places: what ``find_places`` gave for this plan, where it is known.
 
     Raises:
         UsageError: for a name that is taken or empty, and layers on which no update can stand.
@@ -114,7 +114,7 @@ def prepare(
 
 
 def find_places(model: nn.Module, settings: Settings, plan: Mapping[str, LayerPlan]) -> list[Place]:
-    """Return the place of each planned layer of ``model``; layers that the method wants in few bits are quantised."""
+    """Return the place of each planned layer of ``model``; layers that the method stores in few bits are quantised."""
     brings = PRESETS.get(settings.method) or DYNAMIC.get(settings.method)
     scheme = None if brings is None else brings.base
     places = []

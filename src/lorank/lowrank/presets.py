@@ -11,7 +11,7 @@ from lorank.lowrank.starts import start_named
 
 @dataclass(frozen=True)
 class Preset:
-    """A named choice on the axes; what ``attach`` is told explicitly goes before it."""
+    """A named choice on the axes; explicit arguments of ``attach`` go before it."""
 
     form: str
     start: str = "zero"

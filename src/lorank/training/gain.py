@@ -26,7 +26,7 @@ from lorank.tuned.ranker import Learned, score_run
 
 FIRST_STAGE, UNTUNED, TUNED = "first stage", "untuned", "tuned"
 LEVELS = {"dev": 0.01, "test": 0.05}
-"""The p below which a gain is told from chance."""
+"""The p below which a gain counts as more than chance."""
 
 ADVICE = (
     "try more or other training queries (--free-queries titles), more --steps, another --lr, "

@@ -242,7 +242,7 @@ def _statistics(
 ) -> dict[str, Statistics] | None:
     """Run the calibration pass where the adapter's start or the budget reads one.
 
-    What a start wants to know of data to forget is seen on the training lists, of data to retain on the dev lists.
+    What a start reads of data to forget is seen on the training lists, of data to retain on the dev lists.
     """
     adapter = recipe.adapter
     kinds = more if adapter.name in WHOLE else statistics_needed(adapter.name, adapter.start) | more

@@ -42,7 +42,7 @@ class OwnLearner(Protocol):
     dev_curve: list[tuple[int, float]]
 
     def fit(self, train: FeatureLists, dev: FeatureLists | None = None, **given: Any) -> Any:
-        """Learn; ``on_progress`` hears (done, total), ``loss`` is given where ``takes_loss``."""
+        """Learn; ``on_progress`` receives (done, total), ``loss`` is given where ``takes_loss``."""
         ...
 
     def options(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def check_unused_settings(ranker: OwnLearner, recipe: Recipe, **asked: Any) -> N
     ]
     if wanted:
         raise UsageError(
-            f"{ranker.model} learns by its own objective, in which {wanted[0]} has no say; leave it out, "
+            f"{ranker.model} learns by its own objective, which does not use {wanted[0]}; leave it out, "
             "or give the ranker its own options when you make it"
         )
 
@@ -104,7 +104,7 @@ def own_options(plan: RecipeFile, said: Container[str], data: Collection) -> Rec
     """Return the plan with settings that a feature model has options for moved there, where it learns by itself.
 
     So ``--lr`` is the shrinkage of trees, and what was not said stays the model's own default. ``said`` are the
-    settings that were stated, as section.key. Raises UsageError for one that has no say.
+    settings that were stated, as section.key. Raises UsageError for one that the model does not use.
     """
     base = plan.base or "mlp"
     if not data.has_features or feature_model(base).trained_by_loop:
@@ -118,7 +118,7 @@ def own_options(plan: RecipeFile, said: Container[str], data: Collection) -> Rec
         elif key and not (section == "loss" and takes_loss):
             flag = section if key in ("name", "source") else key
             raise UsageError(
-                f"{base} learns by its own objective, in which --{flag.replace('_', '-')} has no say; it "
+                f"{base} learns by its own objective, which does not use --{flag.replace('_', '-')}; it "
                 f"takes --option {', '.join(known)}"
             )
     loss = plan.loss if takes_loss else LossSettings()

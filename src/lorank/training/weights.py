@@ -30,7 +30,7 @@ class Weights(Protocol):
         ...
 
     def advance(self, step: int, steps: int) -> None:
-        """Hear that ``step`` of ``steps`` are done."""
+        """Update what follows a schedule after ``step`` of ``steps``."""
         ...
 
     def state(self) -> dict[str, Tensor]:

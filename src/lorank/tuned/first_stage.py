@@ -1,4 +1,4 @@
-"""The first stage that a tuned ranker stands on, and how its score is had where only texts are at hand.
+"""The first stage that a tuned ranker stands on, and how it is computed where only texts are available.
 
 With a run (training, `lorank rerank`), the offset is the run's score standardised over the query's candidates.
 Without one (`lorank rank`, `score`, a server), the folder's own statistics serve. For every component,

@@ -3,7 +3,7 @@
 The folder holds ``lorank.json`` (kind, base, options, mix), the adapter as a PEFT folder or the whole model,
 and ``first_stage/`` with the collection's BM25 statistics.
 
-Where a first-stage run is at hand (``rerank_run``), its scores are standardised per query, as in training.
+Where a first-stage run is available (``rerank_run``), its scores are standardised per query, as in training.
 Where none is (``score``, ``rank``: texts only), the folder's own statistics serve: see
 `lorank.tuned.first_stage`. Either way the final score is a z + w c (`lorank.tuned.mix`).
 """

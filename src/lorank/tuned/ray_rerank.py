@@ -83,7 +83,7 @@ def rerank_on_ray(
         workers: processes that hold the ranker.
         threads: cores that each of them uses.
         address: of the cluster; None starts one on this machine.
-        on_progress: hears how many shards are done.
+        on_progress: receives how many shards are done.
 
     Raises:
         UsageError: where Ray is not installed.

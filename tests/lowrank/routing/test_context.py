@@ -42,7 +42,7 @@ def test_preferences_are_weights(preferences):
 def test_a_wrong_number_of_tasks_names_both_numbers():
     model = nn.Sequential(nn.Linear(6, 5))
     lowrank.attach(model, "mhr", rank=2)
-    with context(tasks=[0, 1, 0]), pytest.raises(UsageError, match="3 tasks were told for 2 examples"):
+    with context(tasks=[0, 1, 0]), pytest.raises(UsageError, match="3 tasks were given for 2 examples"):
         model(torch.ones(2, 6))
-    with context(tasks=7), pytest.raises(UsageError, match="task 7 was told, and there are 2"):
+    with context(tasks=7), pytest.raises(UsageError, match="task 7 was given, and there are 2"):
         model(torch.ones(2, 6))

@@ -63,7 +63,7 @@ class Stacked(Factored):
 def stack_sets(sets: Sequence[FactorSet]) -> dict[str, Factors]:
     """Return the factors of all ``sets`` one under the other, layer by layer, scales folded.
 
-    Every set must have the same layers: what a gate belongs to is told by its place.
+    Every set must have the same layers: a gate belongs to the layer at its place.
     """
     if not sets or any(own.keys() != sets[0].keys() for own in sets):
         raise UsageError("the adapters do not have the same layers; combine those of one kind")

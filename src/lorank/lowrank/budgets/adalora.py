@@ -10,7 +10,7 @@ Zhang et al., Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning, 20
 
 *Deviations*: between events a masked triplet adds nothing, however its gate has moved; published code lets it. With
 an event at every step both are the same. The penalty is squared as in the paper (the code takes the root). A and B
-start with rows and columns of length about 1, where the penalty wants them, not with deviation 0.02. The schedule
+start with rows and columns of length about 1, where the penalty pulls them, not with deviation 0.02. The schedule
 takes shares of the run.
 """
 

@@ -3,7 +3,7 @@ r"""IncreLoRA: start at rank 1 and, at each event, give ranks to the layers that
     dW = s B diag(g) A    I_l = sum_i |<dW_i, dL/dW>| = sum_i |g_i dL/dg_i| over l's components    S_l = Ibar_l U_l
 
 with Ibar and U the running means of I and of |I - Ibar|, as in AdaLoRA. At each event the layers of highest S get one
-rank each, as many as the plan from one rank a layer to the total wants. The next component of each layer is *warmed*
+rank each, as many as the plan from one rank a layer to the total requires. The next component of each layer is *warmed*
 ahead of time: it is trained with its gate at about 1e-5. Turning it on changes nothing; a new one to warm then adds at
 most its 1e-5. Penalty gamma (||A A^T - I||^2 + ||B^T B - I||^2).
 

@@ -3,7 +3,7 @@ r"""EigenLoRAx: trained coefficients on frozen orthonormal directions.
     dW = s (U_B c_B) (c_A V_A),    V_A [K, in] and U_B [out, K] orthonormal and frozen,  c_A [r, K],  c_B [K, r]
 
 The directions are those that a library of adapters shares (`lorank.lowrank.algebra.subspaces.recycle`); until it is
-given one, they are the principal directions of W itself. They are saved, since a library need not be at hand where
+given one, they are the principal directions of W itself. They are saved, since a library need not be available where
 the adapter is loaded. Zero start: c_A uniform as LoRA's A on K inputs, c_B = 0. Trained values: 2 r K, K at most
 min(in, out): K coefficients a row of A and a column of B. Rank of dW: min(r, K).
 

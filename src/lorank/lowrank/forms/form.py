@@ -140,7 +140,7 @@ class Form(nn.Module, ABC):
 
     @property
     def scheduled(self) -> bool:
-        """Whether this form follows a schedule, and so is to be told how far training is."""
+        """Whether this form follows a schedule, and so must be advanced by the training loop."""
         return type(self).follow is not Form.follow
 
     def advance(self, step: int, total: int) -> None:

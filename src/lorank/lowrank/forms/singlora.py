@@ -2,7 +2,7 @@ r"""SingLoRA: one matrix times its own transpose, ramped in.
 
     dW = s u A_out A_in^T,    A [max(in, out), r] trained, A_out its first out rows, A_in its first in rows
 
-u = min(t / T, 1) after t optimizer steps, T a share of all steps (``advance``), or 10 where none is told. Zero start:
+u = min(t / T, 1) after t optimizer steps, T a share of all steps (``advance``), or 10 where none is given. Zero start:
 A normal with variance 1 / in, u = 0: the first step's gradient is 0 by design. dW stays the same for A Q with Q
 orthogonal, and is symmetric and positive semi-definite for square W and s > 0. Trained values: r max(in, out). Rank
 of dW: min(r, in, out).

@@ -1,4 +1,4 @@
-"""Which task an example is of, and which preference is asked for: told to the routers beside the input.
+"""Which task an example is of, and which preference is asked for: given to the routers beside the input.
 
 Routers per task or per preference read it in their forward pass. It is set for the code that runs inside the
 ``with`` block, of this thread alone.
@@ -28,7 +28,7 @@ _CONDITIONS: ContextVar[Conditions] = ContextVar("conditions", default=NOTHING)
 
 
 def conditions() -> Conditions:
-    """Return what was told last."""
+    """Return what was set last."""
     return _CONDITIONS.get()
 
 
@@ -36,14 +36,14 @@ def conditions() -> Conditions:
 def context(
     tasks: int | Sequence[int] | Tensor | None = None, preferences: Sequence[float] | Tensor | None = None
 ) -> Iterator[Conditions]:
-    """Within it routers see ``tasks`` and ``preferences``; what is None stays as it was told outside.
+    """Within it routers see ``tasks`` and ``preferences``; what is None stays as it was set outside.
 
     Args:
         tasks: the task of all examples, or one an example (of the first dimension of what layers read).
         preferences: weights of the tasks, from 0 up with sum 1: one set, or one an example.
 
-    >>> with context(tasks=2, preferences=[0.25, 0.75]) as told:
-    ...     told.tasks, conditions().preferences.tolist()
+    >>> with context(tasks=2, preferences=[0.25, 0.75]) as given:
+    ...     given.tasks, conditions().preferences.tolist()
     (2, [0.25, 0.75])
     >>> conditions()
     Conditions(tasks=None, preferences=None)
@@ -64,7 +64,7 @@ def one_an_example(values: Tensor, x: Tensor, what: str) -> Tensor:
     """Return ``values`` [batch, ...], checked to have one row for each of the first dimension of ``x``."""
     if x.dim() < 2 or len(values) != len(x):
         raise UsageError(
-            f"{len(values)} {what} were told for {len(x) if x.dim() > 1 else 1} examples in this layer; tell one for "
+            f"{len(values)} {what} were given for {len(x) if x.dim() > 1 else 1} examples in this layer; tell one for "
             "all, or one an example"
         )
     return values.to(x.device)

@@ -5,7 +5,7 @@ r"""MHR: an inventory of LoRAs, mixed anew for every task and every head.
 
 Z [tasks, heads, modules] are the routing logits. A head is a block of each factor's input dimension: A_m,h [r, in / h]
 and B_m,h [out, r / h]; one head is Poly. The task comes from ``context(tasks=...)``, one for all or one an example;
-where none is told alpha is averaged over the tasks. Zero start: every B = 0, Z = 0. Trained values: modules r
+where none is given alpha is averaged over the tasks. Zero start: every B = 0, Z = 0. Trained values: modules r
 (in + out) + tasks heads modules. Rank of dW_t: min(r, in, out).
 
 ``tune(adapter, "z")`` trains the logits alone on a new task, ``tune(adapter, "mu")`` puts the modules' mean in the
@@ -59,13 +59,13 @@ class MHR(Factored):
     def weights(self) -> Tensor:
         """Return alpha [heads, modules], or [batch, heads, modules] where tasks differ between examples."""
         alpha = self.logits.softmax(-1)
-        told = conditions().tasks
-        if told is None:
+        given = conditions().tasks
+        if given is None:
             return alpha.mean(0)
-        highest = int(torch.as_tensor(told).max())
-        if highest >= self.tasks or int(torch.as_tensor(told).min()) < 0:
-            raise UsageError(f"task {highest} was told, and there are {self.tasks} (from 0)")
-        return alpha[told if isinstance(told, int) else told.to(alpha.device)]
+        highest = int(torch.as_tensor(given).max())
+        if highest >= self.tasks or int(torch.as_tensor(given).min()) < 0:
+            raise UsageError(f"task {highest} was given, and there are {self.tasks} (from 0)")
+        return alpha[given if isinstance(given, int) else given.to(alpha.device)]
 
     def mixed(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """Return A_t [..., r, in] and B_t [..., out, r] of weights ``alpha`` [..., heads, modules]."""

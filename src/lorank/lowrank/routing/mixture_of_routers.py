@@ -66,7 +66,7 @@ class MixtureOfRouters(TokenRouted):
         if self.training:
             share = (gates > 0).to(scores.dtype).flatten(0, -2).mean(0) / self.top
             balance = self.experts * (share * scores.flatten(0, -2).mean(0)).sum()
-            if not in_backward_pass():  # a checkpointed block that runs again has told its balance already
+            if not in_backward_pass():  # a checkpointed block that runs again has counted its balance already
                 self._balance = balance
         inner = torch.einsum("...i,eri->...er", z, self.A.to(z.dtype)) * gates.unsqueeze(-1)
         return self.scaling * torch.einsum("...er,eor->...o", inner, self.B.to(z.dtype))

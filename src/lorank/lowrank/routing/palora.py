@@ -4,7 +4,7 @@ r"""PaLoRA: one LoRA a task, mixed by the preference that is asked for.
 
 A [tasks, r, in], B [tasks, out, r]. Trained on sum_t lambda_t L_t with preferences that sweep the simplex, one model
 holds the whole front between the tasks. lambda comes from ``context(preferences=...)``, one for all or one an
-example; where none is told every task has the same weight. Zero start: every B = 0. Trained values: tasks r (in + out).
+example; without one every task has the same weight. Zero start: every B = 0. Trained values: tasks r (in + out).
 Rank of dW: min(tasks r, in, out).
 
 Dimitriadis, Frossard, Fleuret, Pareto Low-Rank Adapters: Efficient Multi-Task Learning with Preferences, 2024,
@@ -53,12 +53,12 @@ class PaLoRA(Factored):
 
     def weights(self) -> Tensor:
         """Return the preferences [tasks] or [batch, tasks] in force."""
-        told = conditions().preferences
-        if told is None:
+        given = conditions().preferences
+        if given is None:
             return self.A.new_full((self.tasks,), 1 / self.tasks)
-        if told.shape[-1] != self.tasks:
-            raise UsageError(f"{told.shape[-1]} preferences were told for {self.tasks} tasks")
-        return told.to(self.A)
+        if given.shape[-1] != self.tasks:
+            raise UsageError(f"{given.shape[-1]} preferences were given for {self.tasks} tasks")
+        return given.to(self.A)
 
     def pair(self) -> tuple[Tensor, Tensor]:
         weights = self.weights()

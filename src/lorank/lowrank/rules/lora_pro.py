@@ -12,7 +12,7 @@ Z - B ((B^T B)^-1 (B^T Z)), never an out x out matrix.
 the same equations. ``moments="factored"``: gA and gB go into AdamW, whose moments have the factors' size.
 
 At B = 0, where a LoRA starts, (B^T B)^-1 stands for 0: A waits for one step. Elsewhere the Gram matrices are
-damped by ``damping`` times their mean diagonal, so that s has no say in it.
+damped by ``damping`` times their mean diagonal, so that s does not enter it.
 
 Wang, Liang, He, Wang, Tan, LoRA-Pro: Are Low-Rank Adapters Properly Optimized?, 2024, arXiv:2407.18242.
 

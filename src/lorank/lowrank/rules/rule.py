@@ -40,7 +40,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Rates:
-    """What an optimizer is told: ``lr``, Adam's ``betas`` and ``eps``, decoupled ``weight_decay``."""
+    """The rates of an optimizer: ``lr``, Adam's ``betas`` and ``eps``, decoupled ``weight_decay``."""
 
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)

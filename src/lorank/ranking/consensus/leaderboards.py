@@ -39,7 +39,7 @@ def read_leaderboard(
         parts: A cell's several numbers are averaged, or each votes: ``MRPC/1``, ``MRPC/2``. A cell with a part
             missing is missing from the mean.
 
-    Systems of the same name are told apart by their line: ``RefBERT (line 35)``.
+    Systems of the same name are distinguished by their line: ``RefBERT (line 35)``.
 
     Raises:
         DataError: With file and line, for a cell of a chosen column that is no number, or a row of another length.

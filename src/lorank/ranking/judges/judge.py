@@ -32,7 +32,7 @@ class Judge(ABC):
 
     @property
     def identity(self) -> str | None:
-        """What tells this judge's answers from another's, across processes; None when it cannot be told."""
+        """What tells this judge's answers from another's, across processes; None when that is unknown."""
         return None
 
     @abstractmethod

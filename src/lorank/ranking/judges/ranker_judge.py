@@ -15,7 +15,7 @@ from lorank.ranking.scorers.ranker import Ranker, TrainableRanker
 class RankerJudge(Judge):
     """Answers by a ranker's scores.
 
-    A document is scored the first time a question shows it, and its score kept for the query at hand, so a
+    A document is scored the first time a question shows it, and its score kept for the present query, so a
     strategy with many questions costs no more model time than a pointwise one; calls are still counted.
 
     Args:

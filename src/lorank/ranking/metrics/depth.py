@@ -65,7 +65,7 @@ class DepthStudy:
 
     @property
     def enough(self) -> int:
-        """The smallest depth that cannot be told from the best: the interval of the difference holds 0."""
+        """The smallest depth that is not distinguishable from the best: the interval of the difference holds 0."""
         return next(point.depth for point in self.points if point.below_best[1] >= 0)
 
     @property

@@ -4,7 +4,7 @@ r"""Rewards-in-Context: the rewards that a reply should have stand in the prompt
     target_i(w) = low_i + (high_i - low_i) z_i,
     z = argmax { \sum_i w_i z_i : ||z||_p \le 1, z \ge 0 } = w_i^{q - 1} / (\sum_j w_j^q)^{1 / p},   1/p + 1/q = 1
 
-A model tuned on replies with their own rewards in the prompt writes for the rewards that it is told. What to tell it
+A model tuned on replies with their own rewards in the prompt writes for the rewards that it is given. What to give it
 follows from weights of preference in closed form, when the front of what is attainable is taken for a ball of a p-norm
 between the lowest and the highest rewards seen: p = 2 is a circle, p towards 1 a straight line, on which only the
 heaviest reward is asked for, and p towards infinity a square, on which all are.

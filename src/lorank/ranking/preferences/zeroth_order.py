@@ -3,7 +3,7 @@ r"""Descent by rankings alone: an oracle orders perturbed points, and the order 
     g = \frac{1}{|E|} \sum_{(i, j) \in E} (\xi_j - \xi_i),   E: pairs that the order tells apart, x + \mu \xi_i before
     x + \mu \xi_j;    x \leftarrow x - \eta g
 
-The order of m points with the k best told apart has the pairs of the k among themselves and of each with all others.
+The order of m points with the k best distinguished has the pairs of the k among themselves and of each with all others.
 Only the order is used, so any increasing transform of the objective gives the same steps.
 
 Paper: Z. Tang, D. Rybin, T.-H. Chang, Zeroth-Order Optimization Meets Human Feedback: Provable Learning via Ranking

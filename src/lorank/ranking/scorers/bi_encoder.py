@@ -184,7 +184,7 @@ class BiEncoder(TextRanker[TextInputs]):
     ) -> np.ndarray:
         """Return similarity / temperature of the pairs, float32 [n]; each text is encoded once.
 
-        ``on_progress`` hears how many of the passages are encoded.
+        ``on_progress`` receives how many of the passages are encoded.
         """
         texts, read, at = used_texts(queries, documents, pairs)
         if not len(at):

@@ -47,7 +47,7 @@ class BothWays(Ranker):
         pairs: np.ndarray,
         on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
-        """Return the mean of the pairs' scores both ways, float32 [n]; ``on_progress`` hears what the ranker says.
+        """Return the mean of the pairs' scores both ways, float32 [n]; ``on_progress`` receives what the ranker says.
 
         Raises:
             UsageError: For documents that are rows of features: a query is a text and cannot take their place.

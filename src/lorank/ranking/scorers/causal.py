@@ -189,7 +189,7 @@ class CausalRanker(TextRanker[PairInputs]):
     ) -> np.ndarray:
         """Return scores of the pairs, float32 [n]; each text is tokenised once, each pair read once.
 
-        ``on_progress`` hears how many of the pairs are read.
+        ``on_progress`` receives how many of the pairs are read.
         """
         texts, read, at = used_texts(queries, documents, pairs)
         if not len(at):

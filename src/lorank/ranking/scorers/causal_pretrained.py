@@ -37,7 +37,7 @@ TURNS = ("<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|user|>", "
 
 
 def causal_source(base: str | Path) -> tuple[str, dict[str, str]]:
-    """Return the folder or Hub name of a causal LM, and what transformers must be told to open it.
+    """Return the folder or Hub name of a causal LM, and the arguments by which transformers opens it.
 
     ``base`` is a short name, a ``.gguf`` file, a model folder, or a Hub name.
     """

@@ -177,7 +177,7 @@ class CrossEncoder(TextRanker[PairInputs]):
     ) -> np.ndarray:
         """Return logits of the pairs, float32 [n]; each text is tokenised once, each pair read once.
 
-        ``on_progress`` hears how many of the pairs (or passages of pairs) are read.
+        ``on_progress`` receives how many of the pairs (or passages of pairs) are read.
         """
         texts, read, at = used_texts(queries, documents, pairs)
         if not len(at):

@@ -211,7 +211,7 @@ def packed_layer(layer: Any, heads: int, dtype: torch.dtype, project: "Project |
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Return True for an ``nn.Linear`` that nobody listens to or has replaced."""
+    """Return True for an ``nn.Linear`` that has neither hooks nor a replacement."""
     return type(module) is nn.Linear and not module._forward_hooks and not module._forward_pre_hooks
 
 

@@ -43,7 +43,7 @@ class Ranker(ABC):
         """Return float32 scores [n] of ``pairs`` int64 [n, 2] of positions in ``queries`` and ``documents``.
 
         Each query and document is prepared once, however many pairs it stands in; the result does not
-        depend on the order of the pairs. ``on_progress`` hears (done, total) while long work goes on.
+        depend on the order of the pairs. ``on_progress`` receives (done, total) while long work goes on.
         """
 
     def score(self, query: str, documents: Documents) -> np.ndarray:

@@ -24,7 +24,7 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 
 Score = Callable[[Sequence[int]], np.ndarray]
-"""Returns the cross-encoder's scores of the query at hand with the items at these positions."""
+"""Returns the cross-encoder's scores of the present query with the items at these positions."""
 
 
 @dataclass(frozen=True)

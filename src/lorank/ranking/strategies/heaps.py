@@ -1,4 +1,4 @@
-"""Heap selection of the best few, for any way of telling the best of a parent and its children."""
+"""Heap selection of the best few, for any way of finding the best of a parent and its children."""
 
 from collections.abc import Callable
 

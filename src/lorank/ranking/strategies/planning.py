@@ -133,7 +133,7 @@ def plan(
         slack: The nDCG that one gives up for a cheaper strategy.
         seed: Of everything drawn.
         compare: The strategies to compare, by default ``candidates``.
-        on_progress: Hears (strategies done, of how many).
+        on_progress: Receives (strategies done, of how many).
 
     >>> best = plan(20, 5, noise=0.0, queries=2, compare=[("pointwise", {}), ("full", {})])[0]
     >>> best.ndcg, best.recommended

@@ -1,4 +1,4 @@
-"""Where adapters come from: a store of folders, or adapters that are at hand in this process."""
+"""Where adapters come from: a store of folders, or adapters that are loaded in this process."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

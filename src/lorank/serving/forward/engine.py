@@ -1,4 +1,4 @@
-"""The bank: adapters of any rank and form on one base model; one forward scores rows of many of them.
+"""The engine: adapters of any rank and form on one base model; one forward scores rows of many of them.
 
 A batch of jobs becomes rows of tokens, sorted by adapter once. Rows are cut into forwards of at most the ranker's
 token budget; a forward holds the rows of one or more adapters, and each layer adds every adapter's update to its own
@@ -43,7 +43,7 @@ FAILS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeErr
 
 @dataclass(frozen=True)
 class Stats:
-    """What the bank holds and did: adapters, bytes, and counts since it was made."""
+    """What the engine holds and did: adapters, bytes, and counts since it was made."""
 
     adapters: int
     resident: int
@@ -89,8 +89,8 @@ class MixedEngine:
             of the merged copy; None for the ranker's own way, which mixed rows always take.
 
     >>> from lorank.ranking.scorers import CrossEncoder
-    >>> bank = Bank(CrossEncoder("minilm"), Store("adapters"))                                # doctest: +SKIP
-    >>> bank.score([Job("team-a", "q", ["d1", "d2"]), Job("team-b", "q", ["d1"])])            # doctest: +SKIP
+    >>> engine = MixedEngine(CrossEncoder("minilm"), Store("adapters"))                                # doctest: +SKIP
+    >>> engine.score([Job("team-a", "q", ["d1", "d2"]), Job("team-b", "q", ["d1"])])            # doctest: +SKIP
     [Scored(...), Scored(...)]
     """
 

@@ -8,7 +8,7 @@ from lorank.ranking.scorers.paths import choose_path, self_test
 
 
 def fastest_path(ranker: CrossEncoder, say: Callable[[str], None], names: Sequence[str] | None = None) -> str:
-    """Return the fastest of the paths ``names`` (default: all) that keeps float32's order, telling what was found.
+    """Return the fastest of the paths ``names`` (default: all) that keeps float32's order, and report what was found.
 
     A model whose head was drawn at random has no order to keep: its paths differ more than a trained one's.
     """

@@ -1,7 +1,7 @@
 """Which rows of a batch belong to which adapter: found once a batch, read by every layer.
 
 The rows (sequences) of a batch are sorted by adapter, so each adapter holds one run of rows, and one run of
-tokens. A layer's input, flattened to [n, in], is told apart by n: it has one line a token or one line a row.
+tokens. A layer's input, flattened to [n, in], is recognised by n: it has one line a token or one line a row.
 """
 
 from collections.abc import Iterator, Sequence

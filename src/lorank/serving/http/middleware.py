@@ -30,7 +30,7 @@ METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"}
 PIECE = 64 << 10
 """Bytes of an answer that are handed to the connection at a time."""
 DISCARD_S = 2.0
-"""A client that sends too much is listened to so long, since many read no answer before they have sent all."""
+"""Seconds to keep discarding an oversized body, so that the client can read the error."""
 
 
 class RequestMiddleware:
@@ -276,7 +276,7 @@ def check_type(headers: Headers) -> None:
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
-    """Return a receive that gives the body once and afterwards listens for the client's end."""
+    """Return a receive that gives the body once and afterwards waits for the client's end."""
     given = False
 
     async def again() -> Message:

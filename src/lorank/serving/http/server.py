@@ -1,6 +1,6 @@
 """Runs the application on uvicorn, and stops it well: accepted requests are answered, new ones get 503.
 
-On SIGTERM or SIGINT the server goes on listening and refuses what is new, /health with it, until the last accepted
+On SIGTERM or SIGINT the server keeps its port open and refuses what is new, /health with it, until the last accepted
 request is answered or ``drain_s`` is over; then it closes. A second signal ends it at once.
 """
 
@@ -27,7 +27,7 @@ BACKLOG = 256
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that drains before it stops; ``say`` hears its address once it listens.
+    """A uvicorn server that drains before it stops; ``say`` receives its address once the port is open.
 
     ``listening`` is a socket that listens already, of several processes together; else ``host`` and ``port`` are bound.
     """
@@ -69,7 +69,7 @@ class Server(uvicorn.Server):
         super().run([self.listening] if self.listening is not None else sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen, and say where.
+        """Open the port, and say where.
 
         Raises:
             LorankError: the address is taken or not this machine's.

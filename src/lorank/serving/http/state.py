@@ -67,7 +67,7 @@ def add_state(app: FastAPI, service: Service, page: "MetricsPage") -> None:
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        """Give the counters in Prometheus' text format; they name no caller and no adapter unless told to."""
+        """Give the counters in Prometheus' text format; no caller or adapter is named unless the operator allows it."""
         return Response(await page.text(), media_type="text/plain; version=0.0.4")
 
 

@@ -37,7 +37,7 @@ class Limits:
         collect_ms: How long an idle scorer waits for further requests to join a batch.
         cache_bytes: Memory for scores already computed; 0 turns the cache off.
         ready_s: Seconds in which a batch must be scored; beyond them `/health/ready` answers 503.
-        drain_s: Seconds that accepted requests have to end once the server was told to stop.
+        drain_s: Seconds that accepted requests have to end once the server was asked to stop.
     """
 
     documents: int = 1_000

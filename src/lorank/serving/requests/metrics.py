@@ -1,6 +1,6 @@
 """What Prometheus reads at /metrics, by its conventions: counters end in _total, times are histograms in seconds.
 
-No label names a caller or an adapter unless the server is told to: their number has no bound, and the page needs no
+No label names a caller or an adapter unless the operator allows it: their number has no bound, and the page needs no
 key. What other parts count themselves is read when the page is made (`Gathered`).
 """
 

@@ -74,7 +74,7 @@ class CohereRequest(_Request):
 
 
 class TeiRequest(_Request):
-    """The shape of text-embeddings-inference, told by `texts`; `model` is an addition."""
+    """The shape of text-embeddings-inference, recognised by `texts`; `model` is an addition."""
 
     model: Model | None = None
     texts: Texts

@@ -66,7 +66,7 @@ class Budgeting(Hook):
         )
 
     def before_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
-        """Pass it on; before the first step the journal begins."""
+        """Delegate to ``Budget.before_step``; before the first step the journal begins."""
         if not self._begun:
             self._begun = True
             write_text(self.journal, "")
@@ -74,15 +74,15 @@ class Budgeting(Hook):
         self.budget.before_step(progress.step, progress.steps)
 
     def penalty(self, progress: Progress) -> Tensor | None:
-        """Pass it on."""
+        """Delegate to ``Budget.penalty``."""
         return self.budget.penalty(progress.step, progress.steps)
 
     def after_backward(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
-        """Pass it on."""
+        """Delegate to ``Budget.after_backward``."""
         self.budget.after_backward(progress.step, progress.steps)
 
     def after_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
-        """Pass it on, and write down the ranks where they may have changed."""
+        """Delegate to ``Budget.after_step``, and write down the ranks where they may have changed."""
         self._step = progress.step
         if self.budget.after_step(progress.step, progress.steps):
             self._write(progress.step)
@@ -97,7 +97,7 @@ class Budgeting(Hook):
         return own | {"step": torch.tensor(self._step)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take it back, and cut the journal to the step."""
+        """Restore what ``state`` gave, and cut the journal to the step."""
         self._begun, self._step = True, int(state["step"])
         self.budget.load_state({key.removeprefix("budget."): t for key, t in state.items() if key != "step"})
         lines = self.journal.read_text().splitlines(keepends=True) if self.journal.exists() else []

@@ -16,7 +16,7 @@ class RoutingContext(Hook):
     """Sets the routers' context for each step; a hook of `train` or `fit`.
 
     ``what`` maps (step counted from 0, steps) to the step's conditions, and to nothing else: then a resumed run is the
-    same run. Outside of steps, as in evaluations, nothing is told.
+    same run. Outside of steps, as in evaluations, nothing is set.
     """
 
     def __init__(self, what: Callable[[int, int], Conditions]) -> None:
@@ -24,12 +24,12 @@ class RoutingContext(Hook):
 
     def before_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
         """Tell it."""
-        told = self.what(progress.step, progress.steps)
+        given = self.what(progress.step, progress.steps)
         self._open.close()
-        self._open.enter_context(context(told.tasks, told.preferences))
+        self._open.enter_context(context(given.tasks, given.preferences))
 
     def after_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
-        """Take it back."""
+        """Leave the step's context."""
         self._open.close()
 
 
@@ -39,7 +39,7 @@ def sweeping(tasks: int, points: int = 5) -> RoutingContext:
 
 
 def preferred(losses: Sequence[Callable[..., Tensor]]) -> Callable[..., Tensor]:
-    """Return sum_t lambda_t L_t with the preference that is told, and even weights where none is.
+    """Return sum_t lambda_t L_t with the preference that is set, and even weights where none is.
 
     Raises UsageError where there are not as many losses as preferences.
 
@@ -51,10 +51,10 @@ def preferred(losses: Sequence[Callable[..., Tensor]]) -> Callable[..., Tensor]:
     """
 
     def loss(scores: Tensor, labels: Tensor, mask: Tensor, *weights: Any) -> Tensor:
-        told = conditions().preferences
-        chosen = scores.new_full((len(losses),), 1 / len(losses)) if told is None else told.to(scores)
+        given = conditions().preferences
+        chosen = scores.new_full((len(losses),), 1 / len(losses)) if given is None else given.to(scores)
         if len(chosen) != len(losses):
-            raise UsageError(f"{len(chosen)} preferences were told for {len(losses)} losses")
+            raise UsageError(f"{len(chosen)} preferences were given for {len(losses)} losses")
         return torch.stack([each(scores, labels, mask, *weights) for each in losses]) @ chosen
 
     return loss

@@ -39,19 +39,19 @@ class Stepping(Hook):
         self.rule.begin(self.adapter, access.optimizer, access.steps, losses)
 
     def before_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
-        """Pass it on."""
+        """Delegate to ``Rule.before_step``."""
         self.rule.before_step(progress.step, progress.steps)
 
     def penalty(self, progress: Progress) -> Tensor | None:
-        """Pass it on."""
+        """Delegate to ``Rule.penalty``."""
         return self.rule.penalty()
 
     def after_backward(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
-        """Pass it on, with the loss of this step."""
+        """Delegate to ``Rule.after_backward``, with the loss of this step."""
         self.rule.after_backward(progress.loss)
 
     def after_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
-        """Pass it on."""
+        """Delegate to ``Rule.after_step``."""
         self.rule.after_step(progress.step, progress.steps)
 
     def state(self) -> dict[str, Tensor]:
@@ -59,7 +59,7 @@ class Stepping(Hook):
         return self.rule.state()
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take it back."""
+        """Restore what ``state`` gave."""
         self.rule.load_state(state)
 
 

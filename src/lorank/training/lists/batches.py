@@ -1,6 +1,6 @@
 """Batches: training lists laid out as a grid [batch, list] of positions, labels, mask and first-stage scores.
 
-What a loss wants beyond that (see ``lorank.ranking.losses.EXTRAS``) stands in ``extras``, by name.
+What a loss requires beyond that (see ``lorank.ranking.losses.EXTRAS``) stands in ``extras``, by name.
 
 The lists of epoch e are a pure function of (seed, e): nothing about the order of examples has to be saved for
 a resumed run to be the same run.

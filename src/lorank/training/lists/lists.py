@@ -63,7 +63,7 @@ class CandidateLists:
         return self._drawn[1]
 
     def collate(self, lists: Sequence[TrainingList]) -> ListBatch:
-        """Lay the lists out as one grid, sharing documents where asked, with what the loss wants of them."""
+        """Lay the lists out as one grid, sharing documents where asked, with what the loss requires of them."""
         if self.share:
             batch = shared(lists, self.query_at, self._relevant)
         else:

@@ -1,4 +1,4 @@
-"""What a loss wants beyond lists, and where it comes from: the lists, a run, or the ranker as it was before training.
+"""What a loss requires beyond lists, and where it comes from: the lists, a run, or the untrained ranker.
 
 ``items`` are (query position << 32) + document position, ``lists`` query positions: alike at every epoch and in a
 resumed run. A reference that no run gives is computed anew for each batch, without a gradient, by the same ranker in
@@ -77,7 +77,7 @@ MAKERS: dict[str, Callable[[Source, Sequence[TrainingList], ListBatch, int], Ten
     "lists": lambda source, lists, batch, epoch: batch.queries,
     "epoch": lambda source, lists, batch, epoch: torch.tensor(float(epoch)),
 }
-"""Each thing that a loss may want, and how it is made of a batch; None where the ranker itself must say."""
+"""Each thing that a loss may require, and how it is made of a batch; None where the ranker itself must say."""
 
 OF_THE_RANKER = frozenset({"reference", "slow"})
 """What only the ranker can say: its scores within the context that it opens under this name."""
@@ -115,8 +115,8 @@ def make_extras(
     requires: frozenset[str], source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int
 ) -> dict[str, Tensor]:
     """Return what ``requires`` names of a batch, less what only the ranker can say."""
-    made = {want: MAKERS[want](source, lists, batch, epoch) for want in sorted(requires)}
-    return {want: value for want, value in made.items() if value is not None}
+    made = {name: MAKERS[name](source, lists, batch, epoch) for name in sorted(requires)}
+    return {name: value for name, value in made.items() if value is not None}
 
 
 def extras_for(
@@ -126,12 +126,12 @@ def extras_for(
     batch: ListBatch,
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Mapping[str, Tensor]:
-    """Return all that ``loss`` wants of a batch; call it before the ranker's own pass, whose graph it would break."""
+    """Return all that ``loss`` requires of a batch; call it before the ranker's own pass, to keep its graph whole."""
     given = dict(batch.extras)
-    for want in OF_THE_RANKER & requirements_of(loss) - given.keys():
-        with getattr(ranker, want, nullcontext)(), scoring(ranker.module), precision():
+    for name in OF_THE_RANKER & requirements_of(loss) - given.keys():
+        with getattr(ranker, name, nullcontext)(), scoring(ranker.module), precision():
             scores = ranker.forward(inputs, batch.queries, batch.documents, batch.mask).float()
-        given[want] = scores.clone() if batch.first_stage is None else scores + batch.first_stage
+        given[name] = scores.clone() if batch.first_stage is None else scores + batch.first_stage
     return given
 
 

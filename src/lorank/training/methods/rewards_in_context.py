@@ -1,6 +1,6 @@
 """Rewards-in-Context's two stages: replies with their own rewards in the prompt, then replies to what was asked for.
 
-Offline, the model learns replies that are at hand, each under a prompt with the rewards it has. Online, weights of
+Offline, the model learns the given replies, each under a prompt with the rewards it has. Online, weights of
 preference are drawn, the model replies to what they ask for, replies near the front of all that was seen so far are
 kept with the rewards that they really have, and the model learns these beside a share of the offline ones. Every stage
 is one run of `fit` with the loss ``sft``; between stages the update is merged.
@@ -42,7 +42,7 @@ class OnlineSettings:
 
 @dataclass(frozen=True)
 class ConditionedPolicy:
-    """A policy that writes for rewards, told by weights of preference; ``kept`` online replies by stage."""
+    """A policy that writes for rewards, given as weights of preference; ``kept`` online replies by stage."""
 
     tuned: TunedRanker
     scale: RewardScale

@@ -1,6 +1,6 @@
 r"""Trans-LoRA: an adapter moved to another base model without the data that it was trained on.
 
-    1. a writer (a language model, or anything else) makes queries for documents that are at hand
+    1. a writer (a language model, or anything else) makes queries for the given documents
     2. a discriminator, a judge, says of each how much it looks like the task's own; the best share is kept
     3. the source with its adapter scores lists of documents for the kept queries
     4. the target's adapter is trained until its scores agree: mean squared difference within each list
@@ -39,7 +39,7 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 """Texts -> float [n, features]."""
 
 ASKED = "a query of the task"
-"""What the discriminator is asked about; judges that read the question are told what the task is instead."""
+"""What the discriminator is asked about; judges that read the question receive the task instead."""
 
 
 class TaskLikeness(Judge):

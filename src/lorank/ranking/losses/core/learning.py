@@ -72,7 +72,7 @@ class _Gradients:
 
     def __init__(self, name: str, generator: torch.Generator) -> None:
         self.name, self.largest = name, 0.0
-        self.extras = {want: _for_list(EXTRAS[want], generator) for want in sorted(requirements_of(LOSSES[name]))}
+        self.extras = {name: _for_list(EXTRAS[name], generator) for name in sorted(requirements_of(LOSSES[name]))}
 
     def __call__(self, scores: Tensor, labels: Tensor) -> Tensor:
         rows = scores.detach().clone().unsqueeze(0).requires_grad_()

@@ -1,6 +1,6 @@
 """The registry of losses: a plain dictionary, the decorator that fills it, and the look-up with options.
 
-Most losses are functions of scores, labels, mask and weights. One that needs more says what it *wants*, by names of
+Most losses are functions of scores, labels, mask and weights. One that needs more says what it *requires*, by names of
 ``EXTRAS``, and takes it as keyword tensors; the training loop hands it over. One that remembers something between
 calls is a class: its options make it, calling it gives the loss, and ``state_dict`` and ``load_state_dict`` carry its
 memory through a checkpoint.
@@ -29,11 +29,11 @@ EXTRAS: dict[str, Tensor] = {
     "first_stage": torch.zeros(1, 2),
     "reference": torch.zeros(1, 2),
 }
-"""What a loss may want, each with an example for one list of two.
+"""What a loss may require, each with an example for one list of two.
 
 ``items`` int64 [batch, list] tells (query, document) pairs apart and ``lists`` int64 [batch] queries, both alike at
 every epoch; ``users`` int64 [batch] is who asked; ``outside`` bool [batch] says of which lists nothing was
-chosen (only a loss that wants it is given such lists); ``epoch`` counts from 0; ``first_stage`` [batch, list] are the
+chosen (only a loss that requires it gets such lists); ``epoch`` counts from 0; ``first_stage`` [batch, list] are the
 candidates' scores; ``reference`` [batch, list] are scores without a gradient, of the same ranker as it was before
 training or of a run."""
 
@@ -123,13 +123,13 @@ def loss(name: str, **options: Any) -> Loss:
         torch.zeros(1, 2),
         torch.tensor([[1.0, 0.0]]),
         torch.ones(1, 2, dtype=torch.bool),
-        **{want: EXTRAS[want] for want in requirements_of(function)},
+        **{name: EXTRAS[name] for name in requirements_of(function)},
     )
     return configured
 
 
 def plain_loss(name: str) -> Loss:
-    """Return the loss called ``name`` for another to build on; raise UsageError for one that wants more than lists."""
+    """Return the loss called ``name`` to build on; raise UsageError for one that requires more than lists."""
     wanted = requirements_of(_find(name))
     if wanted:
         raise UsageError(f"loss {name!r} cannot be built on: it takes {', '.join(sorted(wanted))} itself")

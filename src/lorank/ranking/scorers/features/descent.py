@@ -86,7 +86,7 @@ def descend(
         settings: Epochs, rates, patience.
         seed: Of the batches' order and of dropout; torch's own generator is left as it was.
         dev: Measures the module on held-out lists, higher is better.
-        on_progress: Hears (epochs done, epochs).
+        on_progress: Receives (epochs done, epochs).
     """
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)

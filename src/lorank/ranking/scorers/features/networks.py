@@ -99,7 +99,7 @@ def register_network(
     learn: Callable[[Lesson], None] | None = None,
     reads: Sequence[str] | None = None,
 ) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
-    """Decorate a builder to enter it in ``NETWORKS`` under ``name``; ``learn`` reads every setting unless told."""
+    """Decorate a builder to enter it in ``NETWORKS`` under ``name``; ``learn`` reads every setting by default."""
     if reads is None:
         reads = () if learn is None else tuple(field.name for field in fields(Descent))
 

@@ -175,7 +175,7 @@ class FeatureRanker(TrainableRanker[Tensor]):
             dev: Lists on which nDCG@10 decides when to stop.
             loss: A name in ``LOSSES``, or a loss with its options set; ``softmax`` where left out.
             settings: Epochs, rates, patience; the ranker's own where left out.
-            on_progress: Hears (epochs done, epochs).
+            on_progress: Receives (epochs done, epochs).
             changes: Fields of ``settings`` to change.
         """
         function = named_loss(loss) if isinstance(loss, str) else loss

@@ -160,7 +160,7 @@ class TreeRanker(FittedRanker):
         Args:
             train: Lists to learn from.
             dev: Lists on which nDCG@10 decides how many trees are kept; None keeps all.
-            on_progress: Hears (trees, most trees).
+            on_progress: Receives (trees, most trees).
         """
         required(self._library.module)
         informative(train)
