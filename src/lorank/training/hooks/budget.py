@@ -121,9 +121,9 @@ class Chosen:
 def choose_budget(budget: BudgetSettings, adapter: AdapterSettings) -> Chosen:
     """Return the budget that the settings mean; a dynamic one on "lora" makes the adapter its own gated form.
 
-    >>> chosen_budget(BudgetSettings("adalora"), AdapterSettings("lora")).adapter.name
+    >>> choose_budget(BudgetSettings("adalora"), AdapterSettings("lora")).adapter.name
     'adalora'
-    >>> chosen_budget(BudgetSettings(), AdapterSettings("increlora")).name
+    >>> choose_budget(BudgetSettings(), AdapterSettings("increlora")).name
     'increlora'
     """
     own = NONE if adapter.name in WHOLE else preset(adapter.name).budget
