@@ -34,7 +34,7 @@ PREPARED = 8
 class AdapterLoader:
     """Opens adapters of ``source`` on ``ranker``'s base; what is opened lies in ``pool`` until others need the room.
 
-    ``wrap`` is told the paths of modules that an adapter brings whole. With ``checked`` nothing is opened that
+    ``wrap`` receives the paths of modules that an adapter brings whole. With ``checked`` nothing is opened that
     `accept` has not let through (see `lorank.serving.forward.admission`).
     """
 
