@@ -92,10 +92,11 @@ def bearer(name: str) -> dict[str, str]:
 def live(
     engine: object, keys: Keys | None = None, limits: Limits | None = None
 ) -> Iterator[tuple[str, RequestMiddleware]]:
-    """Serve ``engine`` on loopback in a thread; yield its address and the application."""
+    """Serve ``engine``, or an application, on loopback in a thread; yield its address and the application."""
     said: list[str] = []
     listening = threading.Event()
-    application = make_app(engine, keys, limits or Limits(collect_ms=0))
+    is_made = isinstance(engine, RequestMiddleware)
+    application = engine if is_made else make_app(engine, keys, limits or Limits(collect_ms=0))
     server = Server(application, "127.0.0.1", 0, say=lambda address: (said.append(address), listening.set()))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
