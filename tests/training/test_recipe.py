@@ -1,8 +1,11 @@
+import re
+from dataclasses import replace
+
 import pytest
 
 from lorank.errors import DataError, UsageError
-from lorank.training.recipe import read_recipe
-from lorank.training.settings import Recipe
+from lorank.training.recipe import RecipeError, RecipeFile, override, read_recipe
+from lorank.training.settings import AdapterSettings, Recipe
 
 GOOD = """
 data = "pydocs"
@@ -56,3 +59,26 @@ def test_a_bad_recipe_names_file_and_key(tmp_path, text, names):
 def test_a_missing_recipe(tmp_path):
     with pytest.raises(UsageError, match="no such recipe"):
         read_recipe(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"adapter.rnak": 4}, "adapter.rnak: there is no such key; did you mean 'rank'"),
+        ({"trainng.lr": 1e-3}, "trainng: there is no such key; did you mean 'training'"),
+        ({"training.lr": "fast"}, "training.lr: "),
+    ],
+)
+def test_settings_on_the_command_line_are_checked_by_name_and_type(given, says):
+    with pytest.raises(RecipeError, match=re.escape(says)):
+        override(RecipeFile(), given)
+
+
+def test_settings_on_the_command_line_change_what_they_name_and_nothing_else():
+    plan = RecipeFile(adapter=AdapterSettings("vera", rank=3, options={"d": 1}), base="minilm")
+    changed = override(plan, {"adapter.options.b": 2, "training.warmup": 0.5, "seed": 7})
+    assert changed.adapter == AdapterSettings("vera", rank=3, options={"d": 1, "b": 2})
+    assert changed == replace(
+        plan, adapter=changed.adapter, training=replace(plan.training, warmup=changed.training.warmup), seed=7
+    )
+    assert changed.training.warmup == pytest.approx(0.5)

@@ -20,3 +20,18 @@ def key_value(text: str, flag: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
+
+
+def setting_value(text: str) -> tuple[str, Any]:
+    """Return the setting and the value of ``section.key=value``; the value is JSON, or plain text.
+
+    >>> setting_value("adapter.alpha=32"), setting_value("loss.name=bce")
+    (('adapter.alpha', 32), ('loss.name', 'bce'))
+    """
+    setting, equals, value = text.partition("=")
+    if not setting.strip() or not equals:
+        raise UsageError(f"--set {text!r} is not section.key=value")
+    try:
+        return setting.strip(), json.loads(value)
+    except json.JSONDecodeError:
+        return setting.strip(), value

@@ -4,15 +4,16 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lorank.cli.options import key_value
+from lorank.cli.options import key_value, setting_value
 from lorank.cli.progress import console, progress_bars
 from lorank.errors import UsageError
 
 if TYPE_CHECKING:
+    from lorank.data.collection import Collection
     from lorank.training.recipe import RecipeFile
 
 
@@ -85,6 +86,14 @@ def train(
         list[str] | None,
         typer.Option(help="An option of a feature model, key=value, such as trees=200 or hidden=[32,16]; repeat it."),
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Any setting of a recipe, section.key=value, such as adapter.alpha=32, adapter.options.NAME=2 or "
+            "training.warmup=0.2; repeat it.",
+        ),
+    ] = None,
     folds: Annotated[
         int | None,
         typer.Option(min=2, help="Cross-validate over the judged queries, for collections without a training split."),
@@ -113,11 +122,13 @@ def train(
 
         lorank train --data MQ2008/Fold1 --base lightgbm --option leaves=15 --out runs/trees
 
+        lorank train --data pydocs --base minilm --set adapter.alpha=32 --set lists.spare=0.9 --out runs/tried
+
         lorank train recipe.toml --resume
     """
     import lorank
     from lorank.training.checks import check_names, check_options
-    from lorank.training.recipe import RecipeFile, read_recipe, settings_said
+    from lorank.training.recipe import RecipeFile, override, read_recipe, settings_said
 
     given = {
         "data": data,
@@ -145,56 +156,48 @@ def train(
         "training.patience": patience,
     }
     given = {setting: value for setting, value in given.items() if value is not None}
-    plan = _over(RecipeFile() if recipe is None else read_recipe(recipe), given)
+    plan = override(RecipeFile() if recipe is None else read_recipe(recipe), given, "the command")
+    changes = dict(setting_value(text) for text in settings or [])
+    plan = override(plan, changes)
     plan = replace(plan, options={**plan.options, **dict(key_value(text, "--option") for text in option or [])})
     if plan.data is None:
         raise UsageError("no data; give --data, or `data = ...` in the recipe")
     if plan.out is None:
         raise UsageError("no run folder; give --out runs/NAME")
     check_names(plan, given, recipe)
-    from lorank.training.cross_validation import cross_validate
-    from lorank.training.fitting import fit
     from lorank.training.self_fitting import own_options
-    from lorank.tuned.open_ranker import open_base
 
     check_options(plan)
     collection = lorank.load(plan.data)
-    plan = own_options(plan, [*(settings_said(recipe) if recipe else []), *given], collection)
-    command = "lorank " + shlex.join(sys.argv[1:])
+    plan = own_options(plan, [*(settings_said(recipe) if recipe else []), *given, *changes], collection)
     try:
-        with progress_bars() as on_progress:
-            if folds is not None:
-                result = cross_validate(
-                    collection,
-                    plan,
-                    folds,
-                    split,
-                    Path(plan.out),
-                    command=command,
-                    resume=resume,
-                    overwrite=overwrite,
-                    on_progress=on_progress,
-                )
-            else:
-                ranker = open_base(plan.base, plan.kind, collection, plan.seed, plan.view, plan.loss.name, plan.options)
-                tuned = fit(
-                    ranker,
-                    collection,
-                    out=plan.out,
-                    recipe=plan,
-                    resume=resume,
-                    overwrite=overwrite,
-                    command=command,
-                    on_progress=on_progress,
-                )
+        if folds is None:
+            _fit(plan, collection, resume, overwrite)
+        else:
+            _cross_validate(plan, collection, folds, split, resume, overwrite)
     except KeyboardInterrupt as interrupted:
-        console.print(interruption_message(str(interrupted), Path(plan.out)))
+        console.print(interruption_message(str(interrupted), Path(plan.out or ".")))
         raise typer.Exit(130) from interrupted
-    if folds is not None:
-        from lorank.ranking.metrics.table import to_markdown
 
-        print(to_markdown(result))
-        return
+
+def _fit(plan: "RecipeFile", collection: "Collection", resume: bool, overwrite: bool) -> None:
+    """Train one ranker, and say what it gained and where it lies."""
+    from lorank.training.fitting import fit
+    from lorank.tuned.open_ranker import open_base
+
+    assert plan.out is not None
+    ranker = open_base(plan.base, plan.kind, collection, plan.seed, plan.view, plan.loss.name, plan.options)
+    with progress_bars() as on_progress:
+        tuned = fit(
+            ranker,
+            collection,
+            out=plan.out,
+            recipe=plan,
+            resume=resume,
+            overwrite=overwrite,
+            command=_command(),
+            on_progress=on_progress,
+        )
     best = max(value for _, value in tuned.mix.curve)
     start = next((value for g, value in tuned.mix.curve if g == 0), None)
     before = "" if start is None else f" (first stage alone {start:.4f})"
@@ -204,13 +207,31 @@ def train(
     print(Path(plan.out) / "model")
 
 
-def _over(plan: "RecipeFile", given: dict[str, Any]) -> "RecipeFile":
-    for setting, value in given.items():
-        section, _, key = setting.rpartition(".")
-        plan = replace(
-            plan, **({key: value} if not section else {section: replace(getattr(plan, section), **{key: value})})
+def _cross_validate(
+    plan: "RecipeFile", collection: "Collection", folds: int, split: str, resume: bool, overwrite: bool
+) -> None:
+    """Train a ranker per fold, and print how the pooled answers are judged."""
+    from lorank.ranking.metrics.table import to_markdown
+    from lorank.training.cross_validation import cross_validate
+
+    assert plan.out is not None
+    with progress_bars() as on_progress:
+        result = cross_validate(
+            collection,
+            plan,
+            folds,
+            split,
+            Path(plan.out),
+            command=_command(),
+            resume=resume,
+            overwrite=overwrite,
+            on_progress=on_progress,
         )
-    return plan
+    print(to_markdown(result))
+
+
+def _command() -> str:
+    return "lorank " + shlex.join(sys.argv[1:])
 
 
 def interruption_message(said: str, out: Path) -> str:

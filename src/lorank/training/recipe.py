@@ -10,7 +10,8 @@ lr = 5e-4
 """
 
 import tomllib
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,41 @@ def _content(path: str | Path) -> dict[str, Any]:
         raise UsageError(f"{path}: no such recipe file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(path, None, f"not valid TOML: {error}", "see `lorank train --help` for an example") from error
+
+
+def override(plan: RecipeFile, given: Mapping[str, Any], place: str = "--set") -> RecipeFile:
+    """Return ``plan`` with the settings ``given``, as section.key or key, in place of its own.
+
+    The value of a section's ``options`` is reached by one name more: ``adapter.options.r_max``.
+
+    Raises:
+        RecipeError: For a section or key that recipes do not have, with the nearest that they have, and for a value
+            of the wrong type.
+
+    >>> override(RecipeFile(), {"adapter.rank": 4, "adapter.options.copies": 2}).adapter.options
+    {'copies': 2}
+    """
+    changes: dict[str, Any] = {}
+    for setting, value in given.items():
+        *sections, key = setting.split(".")
+        where = changes
+        for section in sections:
+            where = where.setdefault(section, {})
+        where[key] = value
+    checked = _validate(place, changes)
+    for key, value in changes.items():
+        stated = getattr(checked, key)
+        if is_dataclass(stated) and isinstance(value, dict):
+            inner = {name: _merge_options(plan, checked, key, name) for name in value}
+            stated = replace(getattr(plan, key), **inner)
+        plan = replace(plan, **{key: stated})
+    return plan
+
+
+def _merge_options(plan: RecipeFile, checked: RecipeFile, section: str, name: str) -> Any:
+    """Return the stated value; of a table of options the plan's own stay where the change names others."""
+    value = getattr(getattr(checked, section), name)
+    return {**getattr(getattr(plan, section), name), **value} if isinstance(value, dict) else value
 
 
 def check_keys(path: str | Path, content: dict[str, Any]) -> None:

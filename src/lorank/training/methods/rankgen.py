@@ -143,11 +143,11 @@ class ContinuationSampler:
         others = [i for i in range(last + 1) if abs(i - place) >= self.after]
         return [self._continuation(book, int(i)) for i in rng.permutation(others)[:count]]
 
-    def _generate(self, book: int, place: int, count: int, rng: np.random.Generator) -> list[str]:
+    def _draw_generated(self, book: int, place: int, count: int, rng: np.random.Generator) -> list[str]:
         return list(self._generate(self._prefix(book, place), count, rng)) if count and self._generate else []
 
 
-SORTS = {"in-book": ContinuationSampler._in_book, "generated": ContinuationSampler._generate}
+SORTS = {"in-book": ContinuationSampler._in_book, "generated": ContinuationSampler._draw_generated}
 """Each sort of negatives and how (book, place, count, rng) draws them."""
 
 
