@@ -170,3 +170,44 @@ def test_kendalls_tau_is_scipys():
         assert (change.flipped_pairs, change.pairs) == (flipped, 105)
     assert compare_scores(np.zeros(3), np.zeros(3)).kendall_tau == pytest.approx(1.0)
     assert compare_scores(np.zeros(0), np.zeros(0)).pairs == 0
+
+
+def tied_models():
+    from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+    small = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    llama = LlamaConfig(**small, intermediate_size=24, tie_word_embeddings=True)
+    gpt2 = GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2, n_positions=32, bos_token_id=1, eos_token_id=2)
+    return {
+        "llama": lambda: LlamaForCausalLM(llama),
+        "gpt2": lambda: GPT2LMHeadModel(gpt2),
+        "bert": lambda: BertForMaskedLM(BertConfig(**small, intermediate_size=24)),
+    }
+
+
+@pytest.mark.parametrize("form", ["lora", "dora", "c3a"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bert"])
+def test_a_head_that_is_tied_to_the_embedding(name, form, tmp_path, shake):
+    torch.manual_seed(0)
+    model = tied_models()[name]().eval()
+    head = "cls.predictions.decoder" if name == "bert" else "lm_head"
+    ids = torch.arange(3, 19).view(2, 8)
+    embedding = model.get_input_embeddings().weight
+    adapter = lowrank.attach(model, form, rank=2, targets=[head])
+    shake(adapter, size=1.0)
+    live = model(ids).logits.detach()
+    if name == "bert":  # its head has a bias that is tied to the head's own
+        with pytest.raises(LorankError, match=f"{head} shares its weight"):
+            adapter.export(tmp_path / "merged", "merged")
+        assert not list(tmp_path.iterdir())
+    else:
+        adapter.export(tmp_path / "merged", "merged")
+        opened = type(model).from_pretrained(tmp_path / "merged").eval()
+        torch.testing.assert_close(opened(ids).logits, live, atol=1e-5, rtol=1e-4)
+    assert model.config.tie_word_embeddings
+    adapter.merge()
+    torch.testing.assert_close(model(ids).logits, live, atol=1e-5, rtol=1e-4)
+    adapter.unmerge()
+    assert model.get_input_embeddings().weight is embedding
+    assert adapter.layers[head].base.weight is embedding
+    assert torch.equal(model(ids).logits, live)

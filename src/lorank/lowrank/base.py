@@ -111,13 +111,14 @@ class Added(nn.Module):
 
 def find_obstacle(module: nn.Module) -> str | None:
     """Return why no update can stand on ``module``, and what to do about it; None where one can."""
+    if parametrize.is_parametrized(module, "weight"):
+        return None
     weight = getattr(module, "weight", None)
     if isinstance(weight, nn.parameter.UninitializedTensorMixin):
         return "it does not know its width yet: run one batch through the model first"
     if type(weight).__name__ == "DTensor":
         return "its weight is a DTensor, cut up over processes: put the adapter on before the model is sharded"
-    computed = "weight" not in module._parameters and not parametrize.is_parametrized(module, "weight")
-    if computed and isinstance(module, nn.Linear) and "weight" in module.__dict__ and module._forward_pre_hooks:
+    if isinstance(module, nn.Linear) and "weight" in module.__dict__ and module._forward_pre_hooks:
         return (
             "a hook computes its weight before each call (the old weight_norm, spectral_norm or prune of "
             "torch.nn.utils): remove it, or use torch.nn.utils.parametrizations"
@@ -176,6 +177,9 @@ class BaseLinear:
     @property
     def bias(self) -> Tensor | None:
         """The layer's bias [out], or None."""
+        if is_hooked(self.module):
+            with bring_in(self.module):
+                return self.module.bias
         return self.module.bias
 
     def tensors(self) -> list[Tensor]:
