@@ -394,6 +394,63 @@ def test_a_url_serves_what_the_folder_serves(store, base_folder, made):
     assert not disk.exists()
 
 
+def test_a_url_keeps_one_copy_of_each_adapter(store, base_folder):
+    fsspec = pytest.importorskip("fsspec")
+    files = fsspec.filesystem("memory")
+    ranker = CrossEncoder(str(base_folder), head="random")
+    shelf = open_store("memory://updated", recheck=0.0)
+    try:
+        for name in ("good", "other", "good"):
+            for file in (store / name).iterdir():
+                files.put_file(str(file), f"/updated/acme/{file.name}")
+            shelf.read("acme", ranker)
+            copies = {path.parent for path in Path(shelf._disk.name).rglob("*") if path.is_file()}
+            assert len(copies) == 1
+    finally:
+        shelf.close()
+        files.rm("/updated", recursive=True)
+
+
+def test_links_below_an_adapter_lead_nowhere(store, bank, made):
+    """Another tenant's file, another tenant's folder, and a chain of links through one's own folder."""
+    for name in ("file", "folder", "chain"):
+        shutil.copytree(store / "good", store / name)
+        (store / name / WEIGHTS).unlink()
+    (store / "file" / WEIGHTS).symlink_to(store / "other" / WEIGHTS)
+    (store / "chain" / "here").symlink_to(store / "other" / WEIGHTS)
+    (store / "chain" / WEIGHTS).symlink_to("here")
+    (store / "folder" / "adapter").symlink_to(store / "other")
+    *refused, good = ask(bank, "file", "chain", "folder", "good")
+    for answer in refused:
+        assert isinstance(answer, DataError)
+        assert "a link" in str(answer)
+    close(good, made[1]["good"])
+
+
+def test_an_adapter_that_never_fits_evicts_nobody_and_is_remembered(store, base_folder, made, monkeypatch):
+    small = MixedEngine(CrossEncoder(str(base_folder), head="random"), FolderStore(store, recheck=0.0), memory=40_000)
+    close(ask(small, "good")[0], made[1]["good"])
+    tensors = load_file(store / "other" / WEIGHTS)
+    wide = {
+        key: tensor.repeat(*((40, 1) if "lora_A" in key else (1, 40))) if "lora_" in key else tensor
+        for key, tensor in tensors.items()
+    }
+    save_file({key: tensor.contiguous() for key, tensor in wide.items()}, store / "other" / WEIGHTS)
+    about = json.loads((store / "other" / "lorank.json").read_text())
+    layers = {path: {"rank": 40 * layer["rank"], "alpha": layer["alpha"]} for path, layer in about["layers"].items()}
+    (store / "other" / "lorank.json").write_text(json.dumps(about | {"layers": layers}))
+    add_manifest(store / "other")
+    reads = []
+    read = small.source.read
+    monkeypatch.setattr(small.source, "read", lambda *given: reads.append(given) or read(*given))
+    for _ in range(3):
+        other, good = ask(small, "other", "good")
+        assert "memory budget" in str(other)
+        close(good, made[1]["good"])
+    assert len(reads) == 1
+    assert (small.stats()["evictions"], small.stats()["loads"]) == (0, 1)
+
+
 def test_a_store_that_is_not_there_says_so(tmp_path):
     with pytest.raises(UsageError, match="no folder of adapters"):
         open_store(tmp_path / "absent")
