@@ -51,7 +51,7 @@ class Replica:
         from lorank.serving.requests.keys import open_keys
         from lorank.serving.start import open_engine
 
-        self.application = make_app(open_engine(base, adapters, **options), open_keys(keys))
+        self.application = make_app(open_engine(base, adapters, **{"isolated": True, **options}), open_keys(keys))
         self.started = False
 
     async def answer(self, scope: dict[str, Any], body: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
