@@ -3,6 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/serving.py [--counts 1 16 64 256] [--rank 8] [--rows 256] [--tokens 128]
     OMP_NUM_THREADS=1 python benchmarks/serving.py --clock cpu     where other work shares the machine
     python benchmarks/serving.py --memory | --cold | --products    memory of 1,000 adapters; a cold one; the products
+    python benchmarks/serving.py --beside      a quiet tenant beside floods, long lists, slow clients, ...; five minutes
 
 A batch has ``rows`` pairs of about ``tokens`` tokens, divided evenly over the adapters; every adapter has rank
 ``rank`` on every linear layer of the encoder, and a head of its own. Models: all-MiniLM-L6-v2 as a cross-encoder,
@@ -444,7 +445,13 @@ def main() -> None:
         ("products", "ways to add the updates, over adapters a forward"),
     ):
         parser.add_argument(f"--{name}", action="store_true", help=f"measure only: {text}")
+    parser.add_argument("--beside", action="store_true", help="measure only: a quiet tenant beside its neighbours")
+    parser.add_argument("--beside-seconds", type=float, default=30.0, help="of each neighbour")
     given = parser.parse_args()
+    if given.beside:
+        from serving_neighbours import report
+
+        raise SystemExit(report(given.beside_seconds, given.beside_seconds / 2))
     if given.memory and not os.environ.get("LORANK_MEASURES_MEMORY"):
         environment = {**os.environ, "LORANK_MEASURES_MEMORY": "1"}
         raise SystemExit(subprocess.run([sys.executable, *sys.argv], check=False, env=environment).returncode)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,6 +102,7 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     open_log(options.get("log_format", "text"))
     engine = WordEngine(options.get("second_a_document", 0.0))
+    engine.batches = deque(maxlen=100)  # a process that serves for long does not keep them all
     keys = tenant_keys() if options.get("keyed") else None
     application = make_app(engine, keys, Limits(**{"collect_ms": 0, **options.get("limits", {})}))
     Server(application, "127.0.0.1", 0, say=lambda address: print(address, flush=True)).run()

@@ -132,7 +132,8 @@ class MixedEngine:
     @property
     def reads(self) -> int | None:
         """The most tokens that are read of a row; None where long documents are read in passages."""
-        return None if self.ranker.long in ("max", "mean") else self.ranker.max_length
+        passages = getattr(self.ranker, "long", "truncate") in ("max", "mean")
+        return None if passages else getattr(self.ranker, "max_length", None)
 
     def score(self, jobs: Sequence[Job]) -> list[Scored | LorankError]:
         """Return one answer a job, in order; an unknown or broken adapter is the error of its jobs alone."""

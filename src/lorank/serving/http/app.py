@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response, Security
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -38,10 +38,12 @@ class Problem(BaseModel):
     request_id: str
 
 
-PROBLEMS = {status: {"model": Problem} for status in (400, 401, 404, 408, 413, 415, 429, 503, 504)}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem} for status in (400, 401, 404, 408, 413, 415, 429, 503, 504)
+}
 Request_ = TypeVar("Request_", bound=BaseModel)
 NDJSON = "application/x-ndjson"
-STREAMED = {200: {"content": {NDJSON: {"schema": {"type": "string"}}}}}
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {NDJSON: {"schema": {"type": "string"}}}}}
 ROUTES = "POST /v1/rerank, /v2/rerank, /rerank and GET /v1/models, /v1/usage, /health, /health/ready, /metrics"
 
 

@@ -105,7 +105,7 @@ def trace_of(formatter: logging.Formatter, record: logging.LogRecord) -> list[st
     return (text if len(text) <= 4 * LONGEST else "..." + text[-4 * LONGEST :]).splitlines()
 
 
-class Handler(logging.StreamHandler):
+class Handler(logging.StreamHandler[TextIO]):
     """Writes to a stream; where that fails (a full disk, a closed pipe) the server goes on without a word."""
 
     def handleError(self, record: logging.LogRecord) -> None:

@@ -26,4 +26,4 @@ def add_schemas(app: FastAPI, *models: type[BaseModel]) -> None:
         document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
         return document
 
-    app.openapi = openapi  # type: ignore[method-assign]  the way that FastAPI's documentation describes
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation describes

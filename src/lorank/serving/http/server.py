@@ -51,14 +51,14 @@ class Server(uvicorn.Server):
                 port=port,
                 log_config=None,
                 access_log=False,
-                http=partial(  # type: ignore[arg-type]  it is called as the class would be
+                http=partial(  # type: ignore[arg-type]  # it is called as the class would be
                     DeadlineProtocol, limits=limits, open_connections=self.open_connections
                 ),
                 backlog=BACKLOG,
                 ws="none",
                 server_header=False,
                 date_header=True,
-                timeout_keep_alive=limits.idle_s,  # type: ignore[arg-type]  fractions work as well
+                timeout_keep_alive=limits.idle_s,  # type: ignore[arg-type]  # fractions work as well
                 timeout_graceful_shutdown=5,
                 lifespan="on",
             )

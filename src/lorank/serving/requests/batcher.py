@@ -8,7 +8,7 @@ half the target left.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -37,7 +37,8 @@ class Batcher:
 
     def __init__(self, engine: Engine, limits: Limits, metrics: Metrics) -> None:
         self.engine, self.limits, self.metrics = engine, limits, metrics
-        self.queue, self.speed, self.stopping = Queue(), None, False
+        self.queue, self.stopping = Queue(), False
+        self.speed: float | None = None
         self.began: float | None = None
         self.scored_at = float("-inf")
         self._probe: asyncio.Task[None] | None = None
@@ -57,7 +58,7 @@ class Batcher:
         await asyncio.to_thread(self._thread.shutdown)
         self.engine.close()
 
-    async def submit(self, caller: str, job: Job, costs: np.ndarray, deadline: float) -> AsyncIterator[Slice]:
+    async def submit(self, caller: str, job: Job, costs: np.ndarray, deadline: float) -> AsyncGenerator[Slice, None]:
         """Yield the slices of a list as they are scored, in order; leaving early takes the rest out of the queue.
 
         Raises:

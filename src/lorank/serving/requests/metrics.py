@@ -4,7 +4,7 @@ No label names a caller or an adapter unless the operator allows it: their numbe
 key. What other parts count themselves is read when the page is made (`Gathered`).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, ProcessCollector, generate_latest
@@ -20,7 +20,7 @@ class Value:
 
     name: str
     what: str
-    value: float | dict[str, float]
+    value: float | Mapping[str, float]
     label: str = ""
     counts: bool = False
 
@@ -86,7 +86,7 @@ class Gathered(Collector):
         for value in self.values():
             family = CounterMetricFamily if value.counts else GaugeMetricFamily
             metric = family(f"lorank_{value.name}", value.what, labels=[value.label] if value.label else [])
-            parts = value.value if isinstance(value.value, dict) else {"": value.value}
+            parts = value.value if isinstance(value.value, Mapping) else {"": value.value}
             for label, number in parts.items():
                 metric.add_metric([label] if value.label else [], number)
             yield metric

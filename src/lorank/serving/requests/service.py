@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -183,7 +183,7 @@ class Service:
         prepared: Prepared,
         deadline: float,
         record: RequestRecord,
-    ) -> AsyncIterator[Part]:
+    ) -> AsyncGenerator[Part, None]:
         """Yield the scores in parts: first what the cache knows, then each slice as it is done."""
         record.model, record.rows = self.model_name(adapter), len(asked.documents)
         hits = np.array([i for i, known in enumerate(prepared.known) if known is not None], np.int64)
