@@ -86,7 +86,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_config(config: Any) -> Any:
-    """Fill the navigation: areas and families by name; pages that are not written yet are left out."""
+    """Fill the navigation: areas and families by name, pages of docs/ that it does not name under *How to*."""
     written = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")} | set(pages())
     listed = {
         "METHODS": [f"reference/methods/{area}.md" for area in _areas()],
@@ -103,8 +103,17 @@ def on_config(config: Any) -> Any:
             elif (entry if isinstance(entry, str) else next(iter(entry.values()))) in written:
                 yield entry
 
+    named = set(_leaves(config["nav"]))
+    more = sorted(path for path in written - named - set(pages()) if "/" not in path)
+    next(entry for entry in config["nav"] if "How to" in entry)["How to"][-1:-1] = more
     config["nav"] = list(kept(config["nav"]))
     return config
+
+
+def _leaves(entries: list[Any]) -> Iterator[str]:
+    for entry in entries:
+        value = entry if isinstance(entry, str) else next(iter(entry.values()))
+        yield from [value] if isinstance(value, str) else _leaves(value)
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
@@ -179,7 +188,7 @@ def _examples(text: str) -> str:
 def recipe() -> str:
     """Return the reference of recipe files: each section, key, type and default."""
     from lorank.training.checks import flag_of
-    from lorank.training.recipe import RecipeFile
+    from lorank.training.recipe import ALIASES, RecipeFile
 
     empty, flags = RecipeFile(), _train_flags()
     top = [
@@ -202,7 +211,9 @@ def recipe() -> str:
             for each in dataclasses.fields(part):
                 flag = flag_of(f"{field.name}.{each.name}")
                 rows.append((*_setting(each, part), f"`{flag}`" if flag in flags and each.name != "options" else ""))
-            parts.append(f"## [{field.name}]\n\n{_prose(type(part))}\n")
+            name = {old: new for new, old in ALIASES.items()}.get(field.name, field.name)
+            also = f"Also written `[{field.name}]`.\n\n" if name != field.name else ""
+            parts.append(f"## [{name}]\n\n{also}\n{_prose(type(part))}\n")
             parts.append(_table(("key", "type", "default", "option"), rows))
     return "\n".join(parts)
 

@@ -236,7 +236,7 @@ def _call_at(text: str, start: int) -> ast.Call | None:
 def _literal(node: ast.expr, module: str) -> Any:
     """Return the value of a literal, of an f-string over ``__name__`` too; None for any other expression."""
     if isinstance(node, ast.JoinedStr):
-        return "".join(part.value if isinstance(part, ast.Constant) else module for part in node.values)
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else module for part in node.values)
     try:
         return ast.literal_eval(node)
     except ValueError:
@@ -265,4 +265,4 @@ def _display(node: ast.expr | None) -> dict[str, Any]:
     if not isinstance(node, ast.Dict):
         return {}
     pairs = zip(node.keys, node.values, strict=True)
-    return {key.value: _literal(value, "") for key, value in pairs if isinstance(key, ast.Constant)}
+    return {str(key.value): _literal(value, "") for key, value in pairs if isinstance(key, ast.Constant)}

@@ -55,7 +55,7 @@ def settings_said(path: str | Path) -> list[str]:
 
 def _content(path: str | Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return rename_sections(path, tomllib.loads(Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such recipe file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -81,6 +81,7 @@ def override(plan: RecipeFile, given: Mapping[str, Any], place: str = "--set") -
         for section in sections:
             where = where.setdefault(section, {})
         where[key] = value
+    changes = rename_sections(place, changes)
     checked = _validate(place, changes)
     for key, value in changes.items():
         stated = getattr(checked, key)
@@ -95,6 +96,18 @@ def _merge_options(plan: RecipeFile, checked: RecipeFile, section: str, name: st
     """Return the stated value; of a table of options the plan's own stay where the change names others."""
     value = getattr(getattr(checked, section), name)
     return {**getattr(getattr(plan, section), name), **value} if isinstance(value, dict) else value
+
+
+ALIASES = {"first_stage": "offset"}
+"""Names of sections beside those of `Recipe`."""
+
+
+def rename_sections(path: str | Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content with sections under the names of `Recipe`; a section under both names is an error."""
+    for alias, name in ALIASES.items():
+        if alias in content and name in content:
+            raise RecipeError(path, None, f"[{alias}] and [{name}] are the same section", f"write [{alias}] alone")
+    return {ALIASES.get(key, key): value for key, value in content.items()}
 
 
 def check_keys(path: str | Path, content: dict[str, Any]) -> None:

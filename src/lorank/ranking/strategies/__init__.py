@@ -7,6 +7,9 @@ import importlib
 import pkgutil
 
 from lorank import plugins
+from lorank.ranking.strategies.anncur import CurIndex
+from lorank.ranking.strategies.e2rank import e2rank
+from lorank.ranking.strategies.promptreps import PromptReps
 from lorank.ranking.strategies.registry import (
     ALIASES,
     STRATEGIES,
@@ -23,10 +26,13 @@ plugins.load()
 
 __all__ = [
     "ALIASES",
+    "CurIndex",
+    "PromptReps",
     "STRATEGIES",
     "Reranked",
     "Standing",
     "Strategy",
+    "e2rank",
     "register_strategy",
     "rerank",
     "strategy_options",
