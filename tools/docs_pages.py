@@ -231,7 +231,7 @@ def _setting(field: Any, owner: Any) -> tuple[str, str, str]:
     kind = field.type if isinstance(field.type, str) else inspect.formatannotation(field.type)
     return (
         f"`{field.name}`",
-        f"`{kind.replace('typing.', '')}`".replace("|", "\\|"),
+        f"`{kind.replace('typing.', '')}`",
         f"`{getattr(owner, field.name)!r}`",
     )
 

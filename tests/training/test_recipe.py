@@ -61,7 +61,6 @@ def test_a_missing_recipe(tmp_path):
         read_recipe(tmp_path / "none.toml")
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(
     ("given", "says"),
     [
@@ -83,10 +82,10 @@ def test_settings_on_the_command_line_change_what_they_name_and_nothing_else():
         plan, adapter=changed.adapter, training=replace(plan.training, warmup=changed.training.warmup), seed=7
     )
     assert changed.training.warmup == pytest.approx(0.5)
-=======
+
+
 def test_the_first_stage_has_a_section_of_that_name_and_the_old_one(tmp_path):
     for section in ("first_stage", "offset"):
         assert read_recipe(written(tmp_path, f'[{section}]\nsource = "none"\n')).offset.source == "none"
     with pytest.raises(UsageError, match="the same section"):
         read_recipe(written(tmp_path, '[first_stage]\nsource = "none"\n[offset]\nsource = "bm25"\n'))
->>>>>>> 8ee7fe4 ([first_stage] in recipes; consensus and reranking export what is called alone; pages of docs/ enter the site's navigation by themselves)
