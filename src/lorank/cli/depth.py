@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lorank.cli.options import Negative
 from lorank.cli.progress import console, progress_bars
 from lorank.errors import UsageError
 
@@ -32,6 +33,7 @@ def depth(
         str, typer.Option(help="Measures as ir-measures names them, separated by spaces.")
     ] = "R@10 nDCG@10",
     split: Annotated[str, typer.Option(help="Which split's queries and judgments.")] = "test",
+    negative: Negative = "error",
     plot: Annotated[Path | None, typer.Option(help="Picture to write: .png, .svg or .pdf.")] = None,
     hits: Annotated[int, typer.Option(min=0, help="Phantom hits to list.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -54,7 +56,7 @@ def depth(
     from lorank.ranking.metrics.depth import depth_study, phantom_hits
     from lorank.ranking.scorers.bm25 import STOP_WORDS
 
-    collection = lorank.load(data)
+    collection = lorank.load(data, negative=negative)
     judged = collection.split(split)
     first = from_run(read_run(run), collection, judged, max(wanted), path=run)
     deepest = max(map(len, first.values()))

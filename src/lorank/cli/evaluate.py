@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from lorank.cli.options import Negative
+
 
 def evaluate(
     run: Annotated[list[Path], typer.Option(help="A run to judge; repeat it. The first is the baseline.")],
@@ -22,6 +24,7 @@ def evaluate(
             "counts as independent."
         ),
     ] = "relevant",
+    negative: Negative = "error",
     unknown: Annotated[str, typer.Option(help="A run's queries without judgments: error, or ignore.")] = "error",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Also write results.json into this run folder.")] = None,
@@ -57,7 +60,9 @@ def evaluate(
     wanted = [m for group in measures or ["nDCG@10 RR@10 R@100"] for m in group.split()]
     for measure in wanted:
         parse_measure(measure)
-    judgments = lorank.load(data).split(split).qrels if data else read_qrels(qrels)
+    judgments = (
+        lorank.load(data, negative=negative).split(split).qrels if data else read_qrels(qrels, negative=negative)
+    )
     names = _names(run)
     runs = {name: read_run(path) for name, path in zip(names, run, strict=True)}
     judged = lorank.evaluate(

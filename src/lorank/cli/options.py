@@ -1,9 +1,20 @@
 """Options of the form key=value, whose keys a method names and whose values are JSON or plain text."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from lorank.errors import UsageError
+
+Negative = Annotated[
+    str,
+    typer.Option(
+        help="What a judgment below 0 says: error (refuse it), zero (not relevant), skip (not judged, as TREC's -1 and "
+        "-2), or keep (a number like any other, such as a loss of money)."
+    ),
+]
+"""The option ``--negative`` of every command that reads judgments."""
 
 
 def key_value(text: str, flag: str) -> tuple[str, Any]:

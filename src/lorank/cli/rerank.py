@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lorank.cli.options import key_value
+from lorank.cli.options import Negative, key_value
 from lorank.cli.progress import console, progress_bars
 from lorank.errors import UsageError
 
@@ -84,6 +84,7 @@ def rerank(
         str | None, typer.Option(help="With ray: the cluster's address. [default: this machine]")
     ] = None,
     split: Annotated[str, typer.Option(help="train, dev, test, or all.")] = "test",
+    negative: Negative = "error",
     depth: Annotated[
         int,
         typer.Option(
@@ -129,7 +130,7 @@ def rerank(
     manner = None if judge is None and strategy is None else _manner(strategy, option, top, budget, batch_size, seed)
     if manner is None and (option or budget or cache):
         raise UsageError("--option, --budget and --cache belong to a strategy; add --strategy, or leave them out")
-    collection = lorank.load(data)
+    collection = lorank.load(data, negative=negative)
     chosen = [collection.split(name) for name in (collection.splits if split == "all" else [split])]
     queries = {q: text for part in chosen for q, text in part.queries.items()}
     given = _lists_of(collection, chosen) if run is None else read_run(run)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lorank.cli.options import Negative
 from lorank.cli.progress import console, progress_bars
 from lorank.errors import UsageError
 
@@ -25,6 +26,7 @@ def retrieve(
     split: Annotated[str, typer.Option(help="train, dev, test, or all.")] = "test",
     depth: Annotated[int, typer.Option(min=1, help="Documents a query.")] = 100,
     index: Annotated[Path | None, typer.Option(help="Folder of the BM25 index; default: the cache.")] = None,
+    negative: Negative = "error",
     seed: Annotated[int, typer.Option(help="Accepted for uniformity; retrieval is deterministic.")] = 0,
 ) -> None:
     """Search the whole collection for every query of a split: by BM25, a bi-encoder, or their fusion.
@@ -47,7 +49,7 @@ def retrieve(
     from lorank.training.lists.retrieval import bm25_index, dense_run, fuse_runs, fusion_weights
     from lorank.tuned.ranker import merged
 
-    collection = lorank.load(data)
+    collection = lorank.load(data, negative=negative)
     chosen = list(collection.splits) if split == "all" else [split]
     queries = {q: text for name in chosen for q, text in collection.split(name).queries.items()}
     with progress_bars() as on_progress:

@@ -99,6 +99,13 @@ def train(
         typer.Option(min=2, help="Cross-validate over the judged queries, for collections without a training split."),
     ] = None,
     split: Annotated[str, typer.Option(help="With --folds: the judged split that is divided.")] = "test",
+    negative: Annotated[
+        str | None,
+        typer.Option(
+            help="What a judgment below 0 says: error (refuse it), zero (not relevant), skip (not judged, as TREC's -1 "
+            "and -2), or keep (a number like any other, such as a loss of money)."
+        ),
+    ] = None,
     test: Annotated[
         bool | None,
         typer.Option(
@@ -138,6 +145,7 @@ def train(
         "out": str(out) if out else None,
         "seed": seed,
         "judge_test": test,
+        "negative": negative,
         "adapter.name": adapter,
         "adapter.rank": rank,
         "adapter.start": start,
@@ -168,7 +176,7 @@ def train(
     from lorank.training.self_fitting import own_options
 
     check_options(plan)
-    collection = lorank.load(plan.data)
+    collection = lorank.load(plan.data, negative=plan.negative)
     plan = own_options(plan, [*(settings_said(recipe) if recipe else []), *given, *changes], collection)
     try:
         if folds is None:

@@ -96,13 +96,13 @@ def load(source: str | Path, *, fold: int = 1, negative: Negative = "error") -> 
     Raises UsageError for a name that is neither packaged nor a path, and DataError for a path in none of these
     layouts or with bad content.
     """
+    check_negative(negative)
     name = str(source)
     if isinstance(source, str) and name in PACKAGED:
         return PACKAGED[name]()
     if name.startswith("ir_datasets:"):
         return from_ir_datasets(name.removeprefix("ir_datasets:"), negative=negative)
     path = Path(source).expanduser()
-    check_negative(negative)
     if not path.exists() and not is_readable(path):
         if path.name == name:
             raise unknown_name("collection", name, [*PACKAGED, "ir_datasets:<name>", "<path>"])

@@ -29,7 +29,10 @@ class RecipeError(DataError, UsageError):
 
 @dataclass(frozen=True)
 class RecipeFile(Recipe):
-    """A recipe together with what it is to be applied to; ``options`` are a feature model's own."""
+    """A recipe together with what it is to be applied to; ``options`` are a feature model's own.
+
+    ``negative`` says what a judgment below 0 is: error, zero, skip or keep (:mod:`lorank.data.numbers`).
+    """
 
     data: str | None = None
     base: str | None = None
@@ -37,6 +40,7 @@ class RecipeFile(Recipe):
     view: str | None = None
     out: str | None = None
     options: dict[str, Option | list[Option]] = field(default_factory=dict)
+    negative: str = "error"
 
 
 def read_recipe(path: str | Path) -> RecipeFile:

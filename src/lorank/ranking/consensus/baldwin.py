@@ -7,7 +7,7 @@ item leaves. A Condorcet winner is never last and so wins.
 import numpy as np
 
 from lorank.ranking.consensus.profile import Floats, Profile
-from lorank.ranking.consensus.rules import TIE, rule
+from lorank.ranking.consensus.rules import rounding, rule
 
 
 @rule("baldwin")
@@ -21,7 +21,7 @@ def baldwin(profile: Profile) -> Floats:
     for number in range(len(points)):
         if not left.any():
             break
-        slack = TIE * max(1.0, np.abs(points[left]).max())
+        slack = rounding(len(points)) * np.abs(against).sum(axis=1).max()
         leaving = left & (points <= points[left].min() + slack)
         rounds[leaving] = number
         left &= ~leaving

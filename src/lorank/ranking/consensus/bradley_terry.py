@@ -48,7 +48,7 @@ class BradleyTerry:
     gradient: float
 
 
-@rule("bradley-terry", aliases=("newman-bt",))
+@rule("bradley-terry", aliases=("newman-bt",), on_unit_scale=True)
 @catalogued("newman-bt", area="aggregate", title="Efficient computation of rankings from pairwise comparisons")
 def bradley_terry(
     profile: Profile, *, prior: float = 1.0, ties: Ties = "half", tolerance: float = 1e-10, max_iterations: int = 20_000

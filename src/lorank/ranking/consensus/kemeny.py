@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from lorank.errors import UsageError
 from lorank.ranking.consensus.profile import Floats, Integers, Profile
-from lorank.ranking.consensus.rules import TIE, rule
+from lorank.ranking.consensus.rules import TIE, rounding, rule
 
 
 @rule("kemeny", aliases=("kemeny-young",))
@@ -48,7 +48,7 @@ def kemeny_order(preferred: Floats, *, exact_up_to: int = 12) -> Integers:
     if not len(preferred):
         return np.zeros(0, np.int64)
     margins = preferred - preferred.T
-    margins[np.abs(margins) <= TIE * np.abs(preferred).max(initial=0.0)] = 0.0
+    margins[np.abs(margins) <= TIE * (preferred + preferred.T)] = 0.0
     solve = {True: _exact, False: _local}
     parts = [part[solve[len(part) <= exact_up_to](margins[np.ix_(part, part)])] for part in _components(margins)]
     return np.concatenate(parts)
@@ -86,7 +86,7 @@ def _exact(margins: Floats) -> Integers:
     members = np.zeros(1 << m, np.int64)
     for j in range(m):
         members[1 << j : 2 << j] = members[: 1 << j] + 1
-    slack = TIE * max(1.0, float(against.sum()))
+    slack = rounding(m * m) * float(against.sum())
     for size in range(1, m + 1):
         here = sets[members == size]
         for item in range(m):
@@ -105,7 +105,7 @@ def _exact(margins: Floats) -> Integers:
 def _local(margins: Floats) -> Integers:
     """Return an order that no move of a single item improves."""
     order = np.lexsort((-np.arange(len(margins)), -margins.sum(axis=1)))
-    slack = TIE * max(1.0, np.abs(margins).max())
+    slack = rounding(len(margins)) * np.abs(margins).sum(axis=1).max(initial=0.0)
     improved = True
     while improved:
         improved = False

@@ -22,7 +22,7 @@ from lorank.ranking.consensus.rules import TIE, rule
 def _margins(profile: Profile) -> tuple[Floats, Floats]:
     preferred = profile.preferences()
     margins = preferred - preferred.T
-    margins[np.abs(margins) <= TIE * np.abs(preferred).max(initial=0.0)] = 0.0
+    margins[np.abs(margins) <= TIE * (preferred + preferred.T)] = 0.0
     return preferred, margins
 
 
@@ -44,7 +44,7 @@ def minimax(profile: Profile, *, defeat: Literal["margins", "winning-votes"] = "
     return -lost.max(axis=1) if len(lost) > 1 else np.zeros(len(lost))
 
 
-@rule("winrate")
+@rule("winrate", on_unit_scale=True)
 def winrate(profile: Profile) -> Floats:
     """Return the mean share of wins against the opponents met, float64 [items] in [0, 1]."""
     preferred = profile.preferences()

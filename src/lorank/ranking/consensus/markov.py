@@ -21,7 +21,7 @@ from lorank.ranking.consensus.profile import Floats, Pairs, Profile
 from lorank.ranking.consensus.rules import rule
 
 
-@rule("pagerank")
+@rule("pagerank", on_unit_scale=True)
 def pagerank(profile: Profile, *, damping: float = 0.85, tolerance: float = 1e-13) -> Floats:
     """Return each item's share of a walk that follows defeats, float64 [items], adding up to 1.
 
@@ -48,7 +48,7 @@ def walk(counts: Pairs, n: int, damping: float = 0.85, tolerance: float = 1e-13)
     return share
 
 
-@rule("rank-centrality")
+@rule("rank-centrality", on_unit_scale=True)
 def rank_centrality(profile: Profile, *, regularise: float = 1.0) -> Floats:
     """Return the stationary distribution of the walk, float64 [items], adding up to 1.
 

@@ -35,7 +35,7 @@ from lorank.ranking.consensus.rules import rule
 from lorank.ranking.consensus.scores import needed_scores
 
 
-@rule("nash", aliases=("nash-averaging",))
+@rule("nash", aliases=("nash-averaging",), on_unit_scale=True)
 @catalogued("nash-averaging", area="aggregate", title="Re-evaluating Evaluation")
 def nash(profile: Profile, *, game: Literal["agents", "tasks"] = "agents", pseudocount: float = 0.5) -> Floats:
     """Return each item's expected payoff against the equilibrium, float64 [items].

@@ -61,7 +61,7 @@ def peer_rank(
     raise LorankError(f"PeerRank did not settle in {max_iterations} iterations; raise a or tolerance")
 
 
-@rule("peerrank")
+@rule("peerrank", on_unit_scale=True)
 def peerrank(profile: Profile, *, a: float = 0.5, b: float = 0.0) -> Floats:
     """Return PeerRank's grades, float64 [items], from a score table whose voters are the items themselves."""
     scores = needed_scores(profile, "peerrank")

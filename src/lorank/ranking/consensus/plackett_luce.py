@@ -43,7 +43,7 @@ class _Choices:
         return np.take_along_axis(np.cumsum(share, axis=1), self.last, axis=1)
 
 
-@rule("plackett-luce")
+@rule("plackett-luce", on_unit_scale=True)
 def plackett_luce(
     profile: Profile, *, prior: float = 1.0, tolerance: float = 1e-10, max_iterations: int = 20_000
 ) -> Floats:

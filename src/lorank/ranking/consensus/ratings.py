@@ -28,7 +28,7 @@ MODELS: dict[str, str] = {
 }
 
 
-@rule("openskill")
+@rule("openskill", on_unit_scale=True)
 @catalogued("openskill", area="aggregate", title="OpenSkill: A faster asymmetric multi-team, multiplayer rating system")
 def openskill(profile: Profile, *, model: Model = "plackett-luce", z: float = 3.0) -> Floats:
     """Return mu - z sigma after all matches, float64 [items]; the model's defaults start at mu 25, sigma 25 / 3.

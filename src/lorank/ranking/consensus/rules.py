@@ -23,14 +23,29 @@ ALIASES: dict[str, str] = {}
 """Other names in use, each to a name in ``RULES``."""
 
 TIE = 1e-9
-"""Scores that differ by less than this part of the largest are ties, whatever order sums were taken in."""
+"""Scores that differ by less than this part of themselves are ties, whatever order sums were taken in."""
 
 
-def rule(name: str, *, aliases: tuple[str, ...] = ()) -> Callable[[Rule], Rule]:
-    """Decorate a function to enter it in ``RULES`` under ``name``."""
+def rounding(numbers: int) -> float:
+    """Return the part of a sum of ``numbers`` terms' sizes that its rounding errors stay below."""
+    return 4 * max(numbers, 1) * float(np.finfo(np.float64).eps)
+
+
+SETTLED: set[str] = set()
+"""Rules whose scores are on a scale of 1 and of which only the first digits mean something: solvers stop there."""
+
+
+def rule(name: str, *, aliases: tuple[str, ...] = (), on_unit_scale: bool = False) -> Callable[[Rule], Rule]:
+    """Decorate a function to enter it in ``RULES`` under ``name``.
+
+    ``on_unit_scale`` says that the scores are on a scale of 1 whatever the input (shares, log strengths, ratings), and
+    are computed to ``TIE`` of it only: a share of 1e-12 is then no more than one of 0.
+    """
 
     def enter(function: Rule) -> Rule:
         RULES[name] = function
+        if on_unit_scale:
+            SETTLED.add(name)
         ALIASES.update(dict.fromkeys(aliases, name))
         return function
 
@@ -57,6 +72,9 @@ class Consensus:
 def consensus(items: Sequence[str], scores: Floats, method: str = "") -> Consensus:
     """Return the order of items by scores [items]; scores within ``TIE`` of their neighbour become equal.
 
+    Two scores are compared with each other, not with the largest there is: beside 10^12, 0.5 and 1 still differ. Only
+    rules that are computed on a scale of 1 have ties within ``TIE`` of 1 too.
+
     >>> consensus(["a", "b", "c"], np.array([0.1 + 0.2, 0.3, 1.0]))
     Consensus(order=('c', 'b', 'a'), scores={'a': 0.3..., 'b': 0.3..., 'c': 1.0}, method='')
     """
@@ -64,7 +82,9 @@ def consensus(items: Sequence[str], scores: Floats, method: str = "") -> Consens
     if not np.isfinite(scores).all():
         raise UsageError(f"{method or 'the rule'} gave a score that is not finite")
     by_score = np.argsort(scores, kind="stable")
-    near = np.diff(scores[by_score]) <= TIE * np.abs(scores).max(initial=0.0)
+    size = np.abs(scores[by_score])
+    least = 1.0 if ALIASES.get(method, method) in SETTLED else 0.0
+    near = np.diff(scores[by_score]) <= TIE * np.maximum(np.maximum(size[1:], size[:-1]), least)
     group = np.concatenate([[0], np.cumsum(~near)])[: len(scores)].astype(np.int64)
     settled = np.empty_like(scores)
     settled[by_score] = scores[by_score][np.searchsorted(group, group)]

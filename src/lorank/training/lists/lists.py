@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lorank.data.candidates import TrainingList, training_lists
 from lorank.data.collection import Collection, Split
+from lorank.errors import UsageError
 from lorank.ranking.types import Run
 from lorank.training.lists.batches import ListBatch, epoch_order, pad_lists, shared
 from lorank.training.lists.loss_inputs import make_extras
@@ -57,6 +58,11 @@ class CandidateLists:
                 empty="outside" in self.requires,
                 rng=rng,
             )
+            if not drawn:
+                raise UsageError(
+                    f"no query of the split {self.split.name!r} of {self.collection.name!r} has a relevant document (a "
+                    "judgment above 0), so there is nothing to learn from"
+                )
             placed = [replace(each, first_stage=self._offset_of(each)) for each in drawn]
             order = epoch_order(len(placed), epoch, self.seed)
             self._drawn = epoch, [placed[i] for i in order]

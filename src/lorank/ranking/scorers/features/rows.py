@@ -4,6 +4,7 @@ Lists are packed: the rows of list i are rows offsets[i] to offsets[i + 1] of on
 until a network asks for a grid.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -124,7 +125,14 @@ def ndcg(lists: FeatureLists, scores: np.ndarray, *, k: int = 10, gain: str = "e
     >>> ndcg(lists, np.array([0.1, 0.2, 0.0])).round(4).tolist()    # 1 / log2(3)
     [0.6309, nan]
     """
-    gains = {"exponential": np.exp2(lists.labels.astype(np.float64)) - 1, "linear": lists.labels.astype(np.float64)}
+    positive = np.maximum(lists.labels.astype(np.float64), 0.0)
+    largest = np.zeros(len(lists))
+    np.maximum.at(largest, np.repeat(np.arange(len(lists)), lists.sizes), positive)
+    largest = np.repeat(largest, lists.sizes)
+    gains = {
+        "exponential": -np.exp2(positive - largest) * np.expm1(-math.log(2) * positive),
+        "linear": positive / np.where(largest > 0, largest, 1.0),
+    }
     own = gains[gain]
     at = np.repeat(np.arange(len(lists)), lists.sizes)
     place = np.arange(len(own)) - lists.offsets[:-1][at]

@@ -84,6 +84,9 @@ class Library:
     file: str
 
 
+GRADES: dict[str, float] = {"lambdarank": 30, "rank_xendcg": 30, "rank:ndcg": 31, "rank:map": 1}
+"""Objectives that take whole grades from 0 up to this one only."""
+
 LIBRARIES: dict[str, Library] = {}
 """The libraries by name."""
 
@@ -164,12 +167,30 @@ class TreeRanker(FittedRanker):
         """
         required(self._library.module)
         informative(train)
+        self._check_lists(train)
         self.dev_curve = []
         self.features = train.rows.shape[1]
-        self._booster = self._library.grow(
-            _without_empty(train), None if dev is None else _without_empty(dev), self, on_progress
-        )
+        try:
+            self._booster = self._library.grow(
+                _without_empty(train), None if dev is None else _without_empty(dev), self, on_progress
+            )
+        except Exception as error:
+            if not type(error).__module__.lstrip("_").startswith(self.library):
+                raise
+            said = " ".join(str(error).partition("Stack trace")[0].split())[:300]
+            raise LorankError(f"{self.library} cannot learn from these lists by {self.objective!r}: {said}") from error
         return self
+
+    def _check_lists(self, lists: FeatureLists) -> None:
+        """Raise UsageError for labels that the objective does not take, and for rows that are all the same."""
+        if bool((lists.rows == lists.rows[:1]).all()):
+            raise UsageError("no feature differs between any two rows, so there is nothing for a tree to split on")
+        most, labels = GRADES.get(self.objective), np.asarray(lists.labels, np.float64)
+        if most is not None and not bool(((labels >= 0) & (labels <= most) & (labels == np.rint(labels))).all()):
+            raise UsageError(
+                f"the objective {self.objective!r} takes whole labels from 0 to {most:g}, and these go from "
+                f"{labels.min():g} to {labels.max():g}; rescale them, or choose a loss of real labels such as mse"
+            )
 
     def measured(self, predictions: np.ndarray, dev: FeatureLists, trees: int) -> float:
         """Return nDCG@10 of predictions for the held-out lists, and remember it; libraries call it as trees grow."""
