@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,43 @@ def test_the_merged_order_breaks_down_no_sooner_than_kemenys_at_a_near_tie(weigh
         merged = breakdown(profile, distance, ROBUST, threshold=0.1)
         assert merged >= breakdown(profile, distance, "kemeny")
     assert breakdown(profile, 1, ROBUST, threshold=0.1) > breakdown(profile, 1, "kemeny")
+
+
+def all_profiles(voters):
+    """Every profile of so many ballots over the six orders of three items, and its two consensus orders' signs."""
+    orders = ["".join(order) for order in itertools.permutations("abc")]
+    counts = [each for each in itertools.product(range(voters + 1), repeat=6) if sum(each) == voters]
+    signs = {ROBUST: [], "kemeny": []}
+    near = []
+    for each in counts:
+        profile = from_rankings(orders, [float(count) for count in each], items="abc")
+        for method, options in ((ROBUST, {"threshold": 0.1}), ("kemeny", {})):
+            scores = aggregate(profile, method, **options).scores
+            values = np.array([scores[item] for item in "abc"])
+            signs[method].append(np.sign(values[:, None] - values[None]).ravel())
+        share = profile.preferences() / voters
+        near.append(np.abs(share[np.triu_indices(3, 1)] - 0.5).min() <= 0.1 + 1e-9)
+    return np.array(counts), {method: np.array(rows) for method, rows in signs.items()}, np.array(near)
+
+
+def test_where_merging_breaks_down_later_than_kemeny_and_where_not_over_all_profiles():
+    counts, signs, near = all_profiles(5)
+    replaced = np.maximum(counts[None] - counts[:, None], 0).sum(2)
+    ballots = {
+        (method, distance): np.where(
+            np.abs(rows[:, None] - rows[None]).sum(2) / 4 >= distance, replaced, counts.sum()
+        ).min(1)
+        for method, rows in signs.items()
+        for distance in (1, 2, 3)
+    }
+    for distance in (1, 2, 3):
+        short = ballots["kemeny", distance] - ballots[ROBUST, distance]
+        assert short.max() <= 1, "never by more than one ballot"
+    assert near.any()
+    assert (ballots[ROBUST, 3] >= ballots["kemeny", 3]).all()
+    assert (ballots[ROBUST, 3] > ballots["kemeny", 3])[near].all()
+    better, worse = (ballots[ROBUST, 1] > ballots["kemeny", 1])[near], (ballots[ROBUST, 1] < ballots["kemeny", 1])[near]
+    assert better.sum() > 2 * worse.sum()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorank.errors import UsageError
-from lorank.ranking.metrics import per_query
+from lorank.ranking.metrics import evaluate, per_query
 from lorank.ranking.metrics.ndcg import ndcg
 
 EXP = "nDCG(dcg='exp-log2')@10"
@@ -97,6 +97,15 @@ def test_binary_measures_ask_whether_the_grade_reaches_the_threshold(measured):
 def test_a_grade_below_0_is_not_judged(measured):
     assert measured["only -2"]["Judged@10"]["q"] == 0
     assert measured["real and negative"]["Judged@10"]["q"] == pytest.approx(1 / 3)
+
+
+def test_a_query_with_an_empty_row_is_a_query_without_results():
+    """What `train --folds` judges in memory and `evaluate` from its file, which has no lines for such a query."""
+    qrels = {"q": {"a": 1}, "r": {"b": 1}}
+    in_memory = evaluate({"x": {"q": {"a": 1.0}, "r": {}}}, qrels, ["AP"], resamples=5)
+    from_file = evaluate({"x": {"q": {"a": 1.0}}}, qrels, ["AP"], resamples=5)
+    assert in_memory.to_dict() == from_file.to_dict()
+    assert in_memory.systems["x"].judged == pytest.approx(1.0)
 
 
 GRADED = st.dictionaries(st.sampled_from([f"d{i}" for i in range(12)]), st.integers(-2, 5), min_size=1)

@@ -9,6 +9,13 @@ only counts 1/2. Kemeny's order breaks down at once where two items are near-tie
 while two neighbouring buckets are preferred one to the other by a share of at most 1/2 + t (the mean over their
 pairs), the closest two become one bucket. Without near-ties the order is Kemeny's.
 
+What it gains and what not: merging moves the place where an order is about to turn, from even pairs to pairs at
+1/2 + t. A profile with a pair just beyond t can be merged by fewer ballots than it takes to turn Kemeny's order, so
+e(d) is not larger than Kemeny's at every profile. Over all 792 profiles of 7 ballots on 3 items with t = .1, of those
+that have a pair within t of even: for d = 1 it is larger at 17% and smaller at 2%, by one ballot; for d = 3 (all pairs
+turn) it is larger at each of them and smaller nowhere. For d below 1 it cannot be larger, since two strict orders are
+never that close while two bucket orders are.
+
 Goibert, Calauzenes, Irurozki and Clemencon 2023, Robust Consensus in Ranking Data Analysis, ICML, arXiv 2303.12878.
 
 *Deviations*: the rule that picks which buckets merge is written from the paper's idea (closest neighbours first, by

@@ -32,14 +32,14 @@ def rounding(numbers: int) -> float:
 
 
 SETTLED: set[str] = set()
-"""Rules whose scores are on a scale of 1 and of which only the first digits mean something: solvers stop there."""
+"""Rules whose scores are of one size whatever the input, computed to a part of the largest: solvers stop there."""
 
 
 def rule(name: str, *, aliases: tuple[str, ...] = (), on_unit_scale: bool = False) -> Callable[[Rule], Rule]:
     """Decorate a function to enter it in ``RULES`` under ``name``.
 
-    ``on_unit_scale`` says that the scores are on a scale of 1 whatever the input (shares, log strengths, ratings), and
-    are computed to ``TIE`` of it only: a share of 1e-12 is then no more than one of 0.
+    ``on_unit_scale`` says that the scores are of one size whatever the input (shares, log strengths, ratings), and are
+    computed to ``TIE`` of the largest only: a share of 1e-12 beside one of 1 is then no more than one of 0.
     """
 
     def enter(function: Rule) -> Rule:
@@ -73,7 +73,7 @@ def consensus(items: Sequence[str], scores: Floats, method: str = "") -> Consens
     """Return the order of items by scores [items]; scores within ``TIE`` of their neighbour become equal.
 
     Two scores are compared with each other, not with the largest there is: beside 10^12, 0.5 and 1 still differ. Only
-    rules that are computed on a scale of 1 have ties within ``TIE`` of 1 too.
+    for rules that are computed to a part of the largest score (``on_unit_scale``) is it the measure.
 
     >>> consensus(["a", "b", "c"], np.array([0.1 + 0.2, 0.3, 1.0]))
     Consensus(order=('c', 'b', 'a'), scores={'a': 0.3..., 'b': 0.3..., 'c': 1.0}, method='')
@@ -83,7 +83,7 @@ def consensus(items: Sequence[str], scores: Floats, method: str = "") -> Consens
         raise UsageError(f"{method or 'the rule'} gave a score that is not finite")
     by_score = np.argsort(scores, kind="stable")
     size = np.abs(scores[by_score])
-    least = 1.0 if ALIASES.get(method, method) in SETTLED else 0.0
+    least = size.max(initial=0.0) if ALIASES.get(method, method) in SETTLED else 0.0
     near = np.diff(scores[by_score]) <= TIE * np.maximum(np.maximum(size[1:], size[:-1]), least)
     group = np.concatenate([[0], np.cumsum(~near)])[: len(scores)].astype(np.int64)
     settled = np.empty_like(scores)
