@@ -23,7 +23,8 @@ from torch import Tensor
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.ranking.scorers.causal import CausalRanker, constant, left_padded
+from lorank.ranking.scorers.causal import CausalRanker, left_padded
+from lorank.ranking.scorers.pair_inputs import constant
 from lorank.ranking.scorers.tokens import Span, interleave
 
 Reward = Callable[[str, Sequence[str]], Sequence[float]]

@@ -89,7 +89,7 @@ class BiEncoder(TextRanker[TextInputs]):
         self.similarity, self.temperature = similarity, float(temperature)
         self.query_prefix = known.get("query", "") if query_prefix is None else query_prefix
         self.document_prefix = known.get("document", "") if document_prefix is None else document_prefix
-        most = longest_input(loaded.tokenizer, loaded.module.config)
+        most = longest_input(loaded.tokenizer, loaded.module.config, loaded.module)
         self._open(
             loaded,
             max_length=max_length or min(known.get("max_length", 256), most),

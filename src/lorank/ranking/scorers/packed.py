@@ -255,11 +255,27 @@ class PackedEncoder:
 
     def embed(self, batch: Ragged, device: torch.device) -> Tensor:
         """Return the embedded tokens [tokens, dim]."""
-        start = getattr(self.embeddings, "padding_idx", None)
-        begins = np.cumsum(batch.lengths) - batch.lengths
-        positions = np.arange(len(batch.ids)) - np.repeat(begins, batch.lengths)
-        positions = positions + (0 if start is None else start + 1)
+        positions = positions_of(batch, getattr(self.embeddings, "padding_idx", None))
         ids, types, places = (
             torch.from_numpy(part).to(device).unsqueeze(0) for part in (batch.ids, batch.types, positions)
         )
         return self.embeddings(input_ids=ids, token_type_ids=types, position_ids=places)[0]
+
+
+def positions_of(batch: Ragged, padding: int | None) -> np.ndarray:
+    """Return the position of each token within its sequence, int64 [tokens].
+
+    With a ``padding`` token positions count from behind its number, as RoBERTa's do; where a text holds that very token
+    it stands at the position of padding and the others are numbered without it.
+
+    >>> batch = Ragged(np.array([5, 1, 6, 7]), np.zeros(4, np.int64), np.array([3, 1]))
+    >>> positions_of(batch, None).tolist(), positions_of(batch, 1).tolist()
+    ([0, 1, 2, 0], [2, 1, 3, 2])
+    """
+    begins = np.cumsum(batch.lengths) - batch.lengths
+    if padding is None:
+        return np.arange(len(batch.ids)) - np.repeat(begins, batch.lengths)
+    real = (batch.ids != padding).astype(np.int64)
+    counted = np.cumsum(real)
+    before = (counted - real)[begins[batch.lengths > 0]] if len(real) else begins[:0]
+    return (counted - np.repeat(before, batch.lengths[batch.lengths > 0])) * real + padding

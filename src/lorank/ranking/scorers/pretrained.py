@@ -6,6 +6,7 @@ generator; the global random state is left as it was.
 
 import contextlib
 import importlib.util
+import inspect
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from lorank.errors import UsageError
+from lorank.ranking.scorers.labels import ChosenLabel, Label
 
 Task = Literal["encoder", "classifier"]
 
@@ -32,18 +34,23 @@ HEADLESS = ("Model", "ForMaskedLM", "ForPreTraining")
 ACCEPTED = {"encoder": HEADLESS, "classifier": (*HEADLESS, "ForSequenceClassification")}
 LOADERS = {"encoder": AutoModel, "classifier": AutoModelForSequenceClassification}
 POOLER_PARTS = ("pooler",)
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
+CONVERT = "AutoModel.from_pretrained(FOLDER, use_safetensors=False).save_pretrained(FOLDER)"
+AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "roberta-prelayernorm", "xlm-roberta-xl", "longformer")
+"""Kinds of model that number positions from behind the padding token."""
 
 
 @dataclass(frozen=True)
 class Pretrained:
     """A loaded base: ``name`` as it was asked for, ``source`` (folder or Hub name), module, tokenizer, and the
-    names of the parameters that the checkpoint did not bring (``new``)."""
+    names of the parameters that the checkpoint did not bring (``new``); ``label`` of a classifier of several."""
 
     name: str
     source: str
     module: nn.Module
     tokenizer: Any
     new: tuple[str, ...]
+    label: ChosenLabel | None = None
 
 
 def resolve(base: str | Path) -> str:
@@ -76,28 +83,52 @@ def resolve(base: str | Path) -> str:
     return str(base)
 
 
+def located(base: str | Path) -> str:
+    """Return ``base`` as it can be opened from elsewhere: a folder or file by its whole path, a name as it is.
+
+    >>> located("minilm"), located("no-owner/no-such-model")
+    ('minilm', 'no-owner/no-such-model')
+    """
+    if isinstance(base, str) and base in PACKAGED:
+        return base
+    path = Path(base)
+    return str(path.absolute()) if path.exists() else str(base)
+
+
 def load_pretrained(
-    base: str | Path, task: Task, *, seed: int = 0, head: Literal["zero", "random"] = "zero"
+    base: str | Path,
+    task: Task,
+    *,
+    seed: int = 0,
+    head: Literal["zero", "random"] = "zero",
+    label: Label | None = None,
 ) -> Pretrained:
     """Load ``base`` in float32 for ``task``, refusing a checkpoint that was made for something else.
 
     Parameters that the checkpoint lacks are drawn from a generator seeded with ``seed``; with ``head="zero"``
-    the final projection of a new classifier is zero, so that every score starts at exactly 0.
+    the final projection of a new classifier is zero, so that every score starts at exactly 0. ``label`` says which
+    label of a classifier of several is the score. Decoders are loaded as classifiers where they were saved as such, and
+    as encoders where their folder says how their tokens are pooled.
 
     Raises UsageError when the base cannot be reached, its head does not match, or encoder weights are missing.
     """
     source = resolve(base)
+    check_weights(source)
     with quiet_transformers():
         try:
             config = AutoConfig.from_pretrained(source)
         except (OSError, ValueError) as error:
             raise UsageError(unreachable(base, source, error)) from error
-        check_head(source, config, task)
-        options = {"num_labels": 1} if task == "classifier" else {}
+        chosen = check_head(source, config, task, label)
+        options = {"num_labels": 1} if task == "classifier" and chosen is None else {}
         with torch.random.fork_rng(devices=[]):
             try:
                 module, report = LOADERS[task].from_pretrained(
-                    source, config=adjusted(config, options), dtype=torch.float32, output_loading_info=True
+                    source,
+                    config=adjusted(config, options),
+                    dtype=torch.float32,
+                    output_loading_info=True,
+                    use_safetensors=True,
                 )
                 tokenizer = AutoTokenizer.from_pretrained(source)
             except (OSError, ValueError, RuntimeError) as error:
@@ -106,7 +137,35 @@ def load_pretrained(
     check_complete(source, module, new, task)
     start_new_parameters(module, new, seed=seed, head=head)
     module.eval()
-    return Pretrained(str(base), source, module, tokenizer, new)
+    return Pretrained(located(base), source, module, tokenizer, new, chosen)
+
+
+def check_weights(source: str) -> None:
+    """Raise UsageError for a folder whose weights are pickled: reading a pickle runs whatever code it holds."""
+    folder = Path(source)
+    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED)
+    if pickled:
+        raise UsageError(
+            f"the weights of {source} are pickled ({pickled[0]}), and reading a pickle can run any code; convert them "
+            f"where you trust their maker, for example with `{CONVERT}` and the class that config.json names under "
+            "architectures, and give the folder with the safetensors files"
+        )
+    raise UsageError(f"{source} has no weights (no *.safetensors file beside its config.json); fetch the whole folder")
+
+
+def is_decoder(config: Any) -> bool:
+    """Return whether a configuration is of a model that reads from left to right."""
+    kind = getattr(config, "model_type", "")
+    only_causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return only_causal or bool(getattr(config, "is_decoder", False))
+
+
+def pools_tokens(source: str) -> bool:
+    """Return whether a folder's sentence-transformers files say how vectors are made of tokens."""
+    modules = read_json(source, "modules.json")
+    return isinstance(modules, list) and any(str(entry.get("type")).endswith(".Pooling") for entry in modules)
 
 
 def adjusted(config: Any, options: dict[str, Any]) -> Any:
@@ -130,35 +189,48 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def check_head(source: str, config: Any, task: Task) -> None:
-    """Raise UsageError unless the checkpoint's architecture can serve ``task``."""
+def check_head(source: str, config: Any, task: Task, label: Label | None = None) -> ChosenLabel | None:
+    """Return the label of the checkpoint that is the score, None where there are not several.
+
+    Raises UsageError unless the checkpoint's architecture can serve ``task``.
+    """
     kind = getattr(config, "model_type", "")
     architecture = (getattr(config, "architectures", None) or [""])[0]
-    only_causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    if architecture.endswith(("ForCausalLM", "LMHeadModel")) or only_causal or getattr(config, "is_decoder", False):
+    classifies = architecture.endswith("ForSequenceClassification")
+    causal = architecture.endswith(("ForCausalLM", "LMHeadModel")) or is_decoder(config)
+    if causal and not (classifies if task == "classifier" else pools_tokens(source)):
         raise UsageError(
             f"{source} is a causal language model ({architecture or kind}), which this ranker would "
             "load without an error and score at random; use an encoder, or --kind causal"
         )
     if getattr(config, "is_encoder_decoder", False):
         raise UsageError(f"{source} is an encoder-decoder ({architecture or kind}); use an encoder-only model")
-    if architecture and not architecture.endswith(ACCEPTED[task]):
+    if architecture and not architecture.endswith(ACCEPTED[task]) and not (causal and task == "encoder"):
         instead = {"encoder": "a bi-encoder", "classifier": "a cross-encoder"}[task]
         hint = "; open it as a cross-encoder" if architecture.endswith("ForSequenceClassification") else ""
         raise UsageError(
             f"{source} holds a {architecture}, whose head is not that of {instead} "
             f"(accepted: {', '.join('...' + end for end in ACCEPTED[task])}){hint}"
         )
-    if task == "classifier" and architecture.endswith("ForSequenceClassification") and config.num_labels != 1:
+    if task == "classifier" and classifies:
+        return ChosenLabel.of(config, label, source)
+    if label is not None:
         raise UsageError(
-            f"{source} classifies into {config.num_labels} labels; a cross-encoder needs one score "
-            "(num_labels=1): start from its encoder, or convert the head first"
+            f"label={label!r}: {source} holds a {architecture or kind}, which has no labels to choose from"
         )
+    return None
 
 
 def check_complete(source: str, module: nn.Module, new: tuple[str, ...], task: Task) -> None:
     """Raise UsageError when weights of the encoder itself, not of a head or pooler, are missing."""
     prefix = f"{module.base_model_prefix}." if task == "classifier" else ""
+    architecture = (getattr(module.config, "architectures", None) or [""])[0]
+    heads = [name for name in new if not name.startswith(prefix) and "pooler" not in name.split(".")] if prefix else []
+    if heads and architecture.endswith("ForSequenceClassification"):
+        raise UsageError(
+            f"{source} was saved as a {architecture}, but it lacks weights, such as {heads[0]}: its scores would all "
+            "be equal; save the classifier again, or start from the encoder that it was made of"
+        )
     lost = [
         name for name in new if name.startswith(prefix) and not any(part in POOLER_PARTS for part in name.split("."))
     ]
@@ -195,13 +267,37 @@ def start_new_parameters(
                 parameter.normal_(0.0, std, generator=generator)
 
 
-def longest_input(tokenizer: Any, config: Any) -> int:
-    """Return the most tokens that tokenizer and position embeddings allow."""
+def longest_input(tokenizer: Any, config: Any, module: nn.Module | None = None) -> int:
+    """Return the most tokens that tokenizer and position embeddings allow.
+
+    RoBERTa and its kin (XLM-RoBERTa, CamemBERT, MPNet, Longformer, ...) number positions from behind the padding token:
+    their table of positions, which ``module`` shows, has that many rows that no token takes.
+    """
     limit = int(min(getattr(tokenizer, "model_max_length", 10**9), 10**9))
-    positions = int(getattr(config, "max_position_embeddings", 0) or 10**9)
-    if getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert"):
+    positions = getattr(config, "max_position_embeddings", None) or 0
+    positions = int(positions) if positions > 0 else 10**9
+    table = position_table(module)
+    if table is not None:
+        positions = min(positions, table.num_embeddings) - int(table.padding_idx) - 1
+    elif getattr(config, "model_type", "") in AFTER_PADDING:
         positions -= int(config.pad_token_id) + 1
     return min(limit, positions)
+
+
+def position_table(module: nn.Module | None) -> nn.Embedding | None:
+    """Return the embeddings of positions that keep a row for padding, None where there are none."""
+    for name, part in [] if module is None else module.named_modules():
+        if name.endswith("position_embeddings") and isinstance(part, nn.Embedding) and part.padding_idx is not None:
+            return part
+    return None
+
+
+def takes_token_types(tokenizer: Any, module: nn.Module) -> bool:
+    """Return whether a model is given token types: its tokenizer makes them, and its forward pass takes them."""
+    return (
+        "token_type_ids" in tokenizer.model_input_names
+        and "token_type_ids" in inspect.signature(module.forward).parameters
+    )
 
 
 def read_json(source: str, name: str) -> dict[str, Any] | list[Any] | None:
@@ -217,6 +313,15 @@ def read_json(source: str, name: str) -> dict[str, Any] | list[Any] | None:
     if path is None or not Path(path).is_file():
         return None
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def with_padding(tokenizer: Any) -> Any:
+    """Return the tokenizer with a padding token: its end token where it has none of its own."""
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token is None:
+            raise UsageError("the tokenizer has neither a padding nor an end token; add one and save it again")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 @contextlib.contextmanager

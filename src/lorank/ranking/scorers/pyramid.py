@@ -116,7 +116,7 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
             raise UsageError(f"low={low} must be from 0 to {layers - 1}: the last layer reads all together")
         self._open(
             loaded,
-            max_length=max_length or min(longest_input(loaded.tokenizer, loaded.module.config), 512),
+            max_length=max_length or min(longest_input(loaded.tokenizer, loaded.module.config, loaded.module), 512),
             dtype=dtype,
             long="truncate",
             overlap=None,

@@ -18,9 +18,9 @@ from torch import Tensor
 from lorank.errors import UsageError
 from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.batching import batches_by_length
-from lorank.ranking.scorers.causal import CausalRanker, constant, left_padded
-from lorank.ranking.scorers.causal_prompt import Prompt, answer_token
-from lorank.ranking.scorers.cross_encoder import PairInputs
+from lorank.ranking.scorers.causal import CausalRanker, left_padded
+from lorank.ranking.scorers.causal_prompt import Prompt, answer_token, asked
+from lorank.ranking.scorers.pair_inputs import PairInputs, constant
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.ranker import Documents
 from lorank.ranking.scorers.scoring_mode import scoring
@@ -58,7 +58,8 @@ class ReplyRanker(CausalRanker):
         )
         self.view = "replies"  # type: ignore[assignment]
         self.score_scale = "log-probability"  # type: ignore[misc]
-        between = Prompt.question(self.tokenizer, "$query$documents", self.with_template)
+        text = asked(self.tokenizer, "$query$documents", self.with_template)
+        between = Prompt.of(self.tokenizer, text, self.with_template)
         self.template = Prompt(between.before, (), between.after, between.spaced_query)  # type: ignore[assignment]
 
     def prepare(self, queries: Sequence[str], documents: Documents) -> PairInputs:

@@ -17,11 +17,12 @@ from lorank.ranking.scorers.folders import (
     PROBE_QUERIES,
     check_same_scores,
     read_whole,
+    saved_options,
     write_card,
     written_whole,
 )
 from lorank.ranking.scorers.precision import Dtype, chosen_dtype
-from lorank.ranking.scorers.pretrained import Pretrained, longest_input, quiet_transformers
+from lorank.ranking.scorers.pretrained import Pretrained, longest_input, quiet_transformers, takes_token_types
 from lorank.ranking.scorers.ranker import Inputs, TrainableRanker
 from lorank.ranking.scorers.tokens import Template
 
@@ -51,6 +52,7 @@ class Truncation:
 class TextRanker(TrainableRanker[Inputs]):
     """A trainable ranker on a pretrained encoder; subclasses say how texts become scores.
 
+    ``takes_types`` is True where the model is given token types.
     ``dtype`` is the format of scoring only (float32, bfloat16, or auto: what this machine runs fastest);
     training is always float32. ``token_budget`` bounds the tokens of one scoring batch.
     """
@@ -68,10 +70,11 @@ class TextRanker(TrainableRanker[Inputs]):
         """Keep the parts of a loaded base and check the options."""
         self.base, self.new_parameters = base.name, base.new
         self.module, self.tokenizer = base.module, base.tokenizer
-        self.template = Template.of(base.tokenizer)
+        self.takes_types = takes_token_types(base.tokenizer, base.module)
+        self.template = Template.of(base.tokenizer, with_types=self.takes_types)
         if getattr(base.tokenizer, "pad_token_id", None) is None:
             raise UsageError(f"the tokenizer of {base.source} has no padding token; add one and save it again")
-        most = longest_input(base.tokenizer, base.module.config)
+        most = longest_input(base.tokenizer, base.module.config, base.module)
         if not 8 <= max_length <= most:
             raise UsageError(f"max_length={max_length} must be from 8 to {most}, what {base.source} can take in")
         self.max_length = max_length
@@ -83,11 +86,6 @@ class TextRanker(TrainableRanker[Inputs]):
         self.dtype, self.long, self.overlap, self.token_budget = dtype, long, overlap, token_budget
         if not 0 <= overlap < max_length // 2:
             raise UsageError(f"overlap={overlap} must be from 0 to less than half of max_length={max_length}")
-
-    @property
-    def takes_types(self) -> bool:
-        """True where the model is given token types."""
-        return "token_type_ids" in self.tokenizer.model_input_names
 
     def scoring_dtype(self) -> torch.dtype:
         """Return the format in which scores are computed on the module's device."""
@@ -137,7 +135,7 @@ class TextRanker(TrainableRanker[Inputs]):
 
     @classmethod
     def _from_card(cls, folder: Path, card: dict[str, Any]) -> Self:
-        ranker = cls(str(folder), **card["options"])
+        ranker = cls(str(folder), **saved_options(card))
         if list(ranker.head_parameters()):
             raise LorankError(f"{folder} lacks weights, such as {ranker.new_parameters[0]}; save the ranker again")
         return ranker

@@ -6,7 +6,7 @@ equals ``tokenizer(query, document, truncation=...)`` without running it once a 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -125,7 +125,8 @@ class Template:
     """The special tokens around one or two texts, and the token types of each part.
 
     ``single`` is (before, after) and ``pair`` is (before, between, after), each a tuple of ids; ``types_single``
-    and ``types_pair`` hold the types in the same order, texts included. ``from_left`` cuts at the beginning.
+    and ``types_pair`` hold the types in the same order, texts included. ``from_left`` cuts at the beginning; ``spill``
+    more tokens of a pair are the ends of its texts, which stay when those are cut.
     """
 
     single: tuple[tuple[int, ...], ...]
@@ -134,10 +135,11 @@ class Template:
     types_pair: tuple[tuple[int, ...], ...]
     text_types: tuple[int, int, int]
     from_left: bool
+    spill: int = 0
 
     @classmethod
-    def of(cls, tokenizer: Any) -> Self:
-        """Find the template by tokenising two different texts alone and together."""
+    def of(cls, tokenizer: Any, *, with_types: bool = True) -> Self:
+        """Find the template by tokenising two different texts alone and together; without types all are 0."""
         first, second = probe_texts(tokenizer)
         a = list(tokenizer(first, add_special_tokens=False)["input_ids"])
         b = list(tokenizer(second, add_special_tokens=False)["input_ids"])
@@ -147,6 +149,8 @@ class Template:
         at = find(ids, a, 0)
         cuts = (slice(0, at), slice(at + len(a), None))
         pair_ids, pair_types = list(both["input_ids"]), list(both["token_type_ids"])
+        if not with_types:
+            types, pair_types = [0] * len(types), [0] * len(pair_types)
         at_a = find(pair_ids, a, 0)
         at_b = find(pair_ids, b, at_a + len(a))
         pair_cuts = (slice(0, at_a), slice(at_a + len(a), at_b), slice(at_b + len(b), None))
@@ -167,7 +171,13 @@ class Template:
     @property
     def pair_cost(self) -> int:
         """Special tokens around two texts."""
-        return sum(map(len, self.pair))
+        return sum(map(len, self.pair)) + self.spill
+
+    def around(self, prompt: Any) -> Self:
+        """Return the template with the constant tokens of a prompt around the texts of a pair, cut at their ends."""
+        pieces = (prompt.before, prompt.between, prompt.after)
+        types = tuple((0,) * len(piece) for piece in pieces)
+        return replace(self, pair=pieces, types_pair=types, from_left=False, spill=prompt.spill)
 
     def cut(self, lengths: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (start, length) int64 of what is kept of texts of ``lengths`` tokens in ``room`` tokens."""

@@ -26,12 +26,14 @@ class TensorsToLogits(nn.Module):
 
     def __init__(self, ranker: CrossEncoder) -> None:
         super().__init__()
-        self.model, self.takes_types = ranker.module, ranker.takes_types
+        self.model, self.ranker, self.takes_types = ranker.module, ranker, ranker.takes_types
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Return the logits."""
-        types = {"token_type_ids": token_type_ids} if self.takes_types else {}
-        return self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
+        padded = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self.takes_types and token_type_ids is not None:
+            padded["token_type_ids"] = token_type_ids
+        return self.ranker.chosen(self.ranker.all_logits(padded, attention_mask.sum(1))).unsqueeze(-1)
 
 
 def input_names(ranker: CrossEncoder) -> tuple[str, ...]:

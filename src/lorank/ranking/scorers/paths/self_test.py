@@ -13,7 +13,8 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from lorank.ranking.scorers.batching import batches_by_length
-from lorank.ranking.scorers.cross_encoder import CrossEncoder, PairInputs, PairSpans
+from lorank.ranking.scorers.cross_encoder import CrossEncoder
+from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans
 from lorank.ranking.scorers.paths.path import PATHS, Logits
 
 REFERENCE = "torch-float32"
