@@ -10,11 +10,16 @@ from lorank.errors import DataError
 
 
 def rank(
-    ranker: Annotated[str, typer.Option(help="The --out folder of `lorank train`.")],
+    ranker: Annotated[
+        str, typer.Option(help="The --out folder of `lorank train`, or a reranker's folder or Hub name.")
+    ],
     query: Annotated[str, typer.Option(help="The query.")],
     documents: Annotated[
         str, typer.Option(help="JSON lines, each a string or an object with text (and title); - reads standard input.")
     ],
+    label: Annotated[
+        str | None, typer.Option(help="Which label of a classifier of several is the score: its name or number.")
+    ] = None,
     top: Annotated[int | None, typer.Option(min=1, help="Print only the best so many.")] = None,
     seed: Annotated[int, typer.Option(help="Accepted for uniformity; scoring is deterministic.")] = 0,
 ) -> None:
@@ -22,10 +27,10 @@ def rank(
 
     Example: `lorank rank --ranker runs/first --query "sort a dict by value" --documents docs.jsonl --top 3`
     """
-    from lorank.training import load_ranker
+    from lorank.tuned.open_ranker import open_ranker
 
     texts = _texts(documents)
-    for ranked in load_ranker(ranker).rank(query, texts, top):
+    for ranked in open_ranker(ranker, label=label).rank(query, texts, top):
         print(json.dumps({"index": ranked.index, "score": ranked.score, "text": ranked.text}, ensure_ascii=False))
 
 

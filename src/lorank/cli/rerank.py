@@ -27,7 +27,12 @@ def rerank(
             "LETOR files and training rows bring them]"
         ),
     ] = None,
-    ranker: Annotated[str | None, typer.Option(help="The --out folder of `lorank train`.")] = None,
+    ranker: Annotated[
+        str | None, typer.Option(help="The --out folder of `lorank train`, or a reranker's folder or Hub name.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Which label of a classifier of several is the score: its name or number.")
+    ] = None,
     judge: Annotated[
         str | None,
         typer.Option(
@@ -140,7 +145,7 @@ def rerank(
             raise UsageError("--engine ray scores with --ranker alone; leave out --strategy, --judge and --path")
         reranked = _score_on_ray(str(ranker), collection, queries, candidates, out, workers, address)
     elif manner is None:
-        reranked = _score(str(ranker), collection, queries, candidates, path)
+        reranked = _score(str(ranker), collection, queries, candidates, path, label)
     else:
         asking = _asking(prompts, words, max_tokens, timeout)
         qrels = {query: row for part in chosen for query, row in part.qrels.items()}
@@ -190,12 +195,18 @@ def _score_on_ray(
 
 
 def _score(
-    folder: str, collection: "Collection", queries: dict[str, str], candidates: "Run", path: str | None
+    folder: str,
+    collection: "Collection",
+    queries: dict[str, str],
+    candidates: "Run",
+    path: str | None,
+    label: str | None,
 ) -> "Run":
     from lorank.cli.paths import run_on
-    from lorank.training import load_ranker, rerank_run
+    from lorank.tuned.open_ranker import open_ranker
+    from lorank.tuned.ranker import rerank_run
 
-    model = load_ranker(folder)
+    model = open_ranker(folder, label=label)
     if path is not None:
         run_on(model, path)
     with progress_bars() as on_progress:

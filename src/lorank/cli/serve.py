@@ -80,6 +80,9 @@ def serve(
             "[default: what the base was made for]"
         ),
     ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Which label of a classifier of several is the score: its name or number.")
+    ] = None,
     max_length: Annotated[
         int | None,
         typer.Option(help="Tokens that are read of query and document. [default: the base's own]"),
@@ -211,6 +214,7 @@ def serve(
                 memory_bytes=int(memory_mb * 2**20),
                 path=path,
                 merged_share=merged_share,
+                label=label,
                 say=console.print,
                 options=dict(key_value(text, "--option") for text in option or []),
                 isolated=True,

@@ -47,6 +47,9 @@ def train(
             "yes-no."
         ),
     ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Which label of a classifier of several is the score: its name or number.")
+    ] = None,
     adapter: Annotated[str | None, typer.Option(help="A low-rank method (`lorank methods`), full, or head.")] = None,
     rank: Annotated[int | None, typer.Option(min=0, help="Rank of the adapter.")] = None,
     start: Annotated[
@@ -142,6 +145,7 @@ def train(
         "base": base,
         "kind": kind,
         "view": view,
+        "label": label,
         "out": str(out) if out else None,
         "seed": seed,
         "judge_test": test,
@@ -194,7 +198,7 @@ def _fit(plan: "RecipeFile", collection: "Collection", resume: bool, overwrite: 
     from lorank.tuned.open_ranker import open_base
 
     assert plan.out is not None
-    ranker = open_base(plan.base, plan.kind, collection, plan.seed, plan.view, plan.loss.name, plan.options)
+    ranker = open_base(plan.base, plan.kind, collection, plan.seed, plan.view, plan.loss.name, plan.options, plan.label)
     with progress_bars() as on_progress:
         tuned = fit(
             ranker,

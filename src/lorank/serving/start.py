@@ -15,7 +15,7 @@ from lorank.serving.adapters.store import MARKS, RUN_MARKS, FolderStore, RemoteS
 from lorank.serving.forward.engine import MixedEngine
 from lorank.serving.forward.path_choice import fastest_path
 from lorank.serving.requests.engine import Job
-from lorank.tuned.open_ranker import kind_of
+from lorank.tuned.open_ranker import chosen_label, kind_of
 
 NOT_SERVED = ("features", "pyramid", "trees")
 """Kinds that score rows of numbers, where the API brings texts, or that the batches do not know how to read."""
@@ -31,6 +31,7 @@ def open_engine(
     memory_bytes: int = 1 << 28,
     path: str | None = None,
     merged_share: float | None = None,
+    label: str | None = None,
     say: Callable[[str], None] = lambda line: None,
     options: Mapping[str, Any] | None = None,
     isolated: bool = False,
@@ -46,7 +47,10 @@ def open_engine(
             is refused.
         path: "auto" is decided by `lorank.serving.forward.path_choice`, which says what it found.
         isolated: check every folder in a process of its own before it is opened; requests then come after ``admit``.
+        label: which label of a classifier of several is the score.
         may_be_empty: whether a store without an adapter will do.
+
+    A base without a scoring head is served to its adapters, and refused by itself.
 
     Raises:
         UsageError: the base cannot score, nothing is at ``adapters``, or an option does not exist.
@@ -61,6 +65,7 @@ def open_engine(
     given = dict(options or {})
     if max_length is not None:
         given["max_length"] = max_length
+    given |= chosen_label(kind, label)
     wrong = [name for name in given if name not in READ_ALIKE]
     if wrong:
         raise unknown_name("option of reading", wrong[0], READ_ALIKE)
@@ -85,7 +90,8 @@ def open_engine(
         inspector=inspector,
     )
     try:
-        found = engine.score([Job(None, "is it ready", ["yes"])])[0]
+        ready, headless = [Job(None, "is it ready", ["yes"])], engine.shelf.base_refusal is not None
+        found = (engine.answers(ready, {}) if headless and adapters is not None else engine.score(ready))[0]
         if isinstance(found, LorankError):
             raise UsageError(f"{base} cannot score: {found}")
     except BaseException:

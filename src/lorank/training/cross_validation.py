@@ -45,7 +45,7 @@ def cross_validate(
         def tell(what: str, done: int, total: int, name: str = name) -> None:
             on_progress(name + what, done, total)
 
-        ranker = open_base(plan.base, plan.kind, part, plan.seed, plan.view, plan.loss.name, plan.options)
+        ranker = open_base(plan.base, plan.kind, part, plan.seed, plan.view, plan.loss.name, plan.options, plan.label)
         folder = out / f"fold-{number}"
         model = fit(
             ranker,

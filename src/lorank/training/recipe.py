@@ -38,6 +38,7 @@ class RecipeFile(Recipe):
     base: str | None = None
     kind: str | None = None
     view: str | None = None
+    label: str | int | None = None
     out: str | None = None
     options: dict[str, Option | list[Option]] = field(default_factory=dict)
     negative: str = "error"

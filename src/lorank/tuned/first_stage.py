@@ -22,6 +22,7 @@ from typing import Literal
 import numpy as np
 
 from lorank.ranking.scorers.bm25 import BM25Statistics
+from lorank.ranking.scorers.pretrained import located
 from lorank.ranking.scorers.ranker import Ranker
 
 
@@ -108,7 +109,7 @@ class FirstStage:
             description["source"],
             components,
             BM25Statistics.load(folder),
-            description["base"],
+            None if description["base"] is None else located(description["base"], folder),
             description["mean"],
             description["std"],
         )

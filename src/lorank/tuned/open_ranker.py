@@ -3,15 +3,23 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorank.data.collection import Collection
 from lorank.errors import UsageError, unknown_name
+from lorank.manifest import CARD
 from lorank.ranking.scorers import RANKERS
 from lorank.ranking.scorers.features import feature_model
 from lorank.ranking.scorers.ranker import FittedRanker
+from lorank.ranking.scorers.text_ranker import check_head_is_trained
+from lorank.tuned import load_ranker
+
+if TYPE_CHECKING:
+    from lorank.tuned.ranker import TunedRanker
 
 EMBEDDERS = ("minilm",)
+LABELLED = ("cross-encoder", "causal")
+"""Kinds that can read one label of several."""
 
 
 def open_base(
@@ -22,6 +30,7 @@ def open_base(
     view: str | None = None,
     loss: str = "softmax",
     options: Mapping[str, Any] | None = None,
+    label: str | int | None = None,
 ) -> FittedRanker:
     """Return the ranker that ``base`` and ``kind`` name; the kind defaults to what the base was made for.
 
@@ -29,7 +38,10 @@ def open_base(
     ``lightgbm``, ... with ``options`` of its own (`lorank.ranking.scorers.features.model_options`).
 
     ``view`` says what of a causal model is the score; None is the log-ratio for a preference loss, else yes and no.
+    ``label`` says which label of a classifier of several is the score.
     """
+    if label is not None and data.has_features:
+        raise UsageError(f"--label {label}: collection {data.name!r} holds feature rows, and their models no labels")
     if data.has_features:
         if kind not in (None, "features"):
             raise UsageError(f"--kind {kind}: collection {data.name!r} holds feature rows; use --kind features")
@@ -52,8 +64,51 @@ def open_base(
         raise UsageError(f"--kind {kind}: collection {data.name!r} holds texts; use bi-encoder or cross-encoder")
     if view is not None and kind != "causal":
         raise UsageError(f"--view {view}: only a causal ranker has views, this is a {kind}")
-    made: FittedRanker = RANKERS[kind](base, **_options(kind, seed, view, loss))
+    made: FittedRanker = RANKERS[kind](base, **_options(kind, seed, view, loss), **chosen_label(kind, label))
     return made
+
+
+def chosen_label(kind: str, label: str | int | None) -> dict[str, Any]:
+    """Return the option that chooses a label; raise UsageError for kinds of ranker that have none."""
+    if label is None:
+        return {}
+    if kind not in LABELLED:
+        raise UsageError(f"--label {label}: a {kind} has no labels to choose from; only {', '.join(LABELLED)} have")
+    return {"label": label}
+
+
+def open_ranker(name: str, *, kind: str | None = None, label: str | int | None = None) -> "TunedRanker":
+    """Return any ranker of texts by its name: a tuned one's folder, a saved one's, or a base that scores as it is.
+
+    A saved ranker and a base come as a tuned ranker without adapter and first stage.
+
+    Raises UsageError for a base without a scoring head, whose scores would all be 0, and for a label where none is to
+    be chosen.
+
+    >>> open_ranker("minilm").ranker.kind                                                   # doctest: +SKIP
+    'bi-encoder'
+    """
+    from lorank.tuned.ranker import TunedRanker
+
+    folder = Path(name)
+    for home in (folder / "model", folder):
+        if not (home / CARD).is_file():
+            continue
+        if label is not None or kind is not None:
+            raise UsageError(f"{name} is a ranker that was trained and saved; its kind and label stand in its {CARD}")
+        card = json.loads((home / CARD).read_text(encoding="utf-8"))
+        if "mix" in card:
+            return load_ranker(folder)
+        if card.get("kind") in RANKERS:
+            return TunedRanker(RANKERS[card["kind"]].load(home))
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        return load_ranker(folder)  # its error says what a ranker's folder holds
+    kind = kind or kind_of(name)
+    if kind not in RANKERS or kind in ("features", "trees", "replies"):
+        raise unknown_name("kind", kind, [each for each in RANKERS if each not in ("features", "trees", "replies")])
+    ranker = RANKERS[kind](name, dtype="auto", **chosen_label(kind, label))
+    check_head_is_trained(ranker)
+    return TunedRanker(ranker)
 
 
 def _options(kind: str, seed: int, view: str | None, loss: str) -> dict[str, Any]:
@@ -75,15 +130,11 @@ def kind_of(base: str) -> str:
     >>> kind_of("minilm"), kind_of("smollm2")
     ('bi-encoder', 'causal')
     """
-    from lorank.ranking.scorers.causal_pretrained import is_causal
-    from lorank.ranking.scorers.pretrained import resolve
+    from lorank.ranking.scorers.causal_pretrained import PACKAGED_GGUF, is_causal
+    from lorank.ranking.scorers.pretrained import pools_tokens, resolve
 
     if base in EMBEDDERS:
         return "bi-encoder"
-    if is_causal(base):
-        return "causal"
-    folder = Path(resolve(base))
-    if (folder / "modules.json").is_file():
-        kinds = {row["type"].rpartition(".")[2] for row in json.loads((folder / "modules.json").read_text())}
-        return "bi-encoder" if "Pooling" in kinds else "cross-encoder"
-    return "cross-encoder"
+    if base not in PACKAGED_GGUF and not str(base).endswith(".gguf") and pools_tokens(resolve(base)):
+        return "bi-encoder"
+    return "causal" if is_causal(base) else "cross-encoder"

@@ -27,7 +27,10 @@ from lorank.progress import ProgressCallback
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.features.networks import NETWORKS
+from lorank.ranking.scorers.folders import saved_options
+from lorank.ranking.scorers.pretrained import located
 from lorank.ranking.scorers.ranker import Documents, FittedRanker, Ranker, TrainableRanker
+from lorank.ranking.scorers.text_ranker import check_head_is_there
 from lorank.ranking.types import Run
 from lorank.tuned.first_stage import FirstStage
 from lorank.tuned.mix import ALONE, Mix, mix_as_json, mix_from_json, mix_run
@@ -188,8 +191,9 @@ class TunedRanker(Ranker):
         if description["base"] is None:
             ranker = kind.load(home / "model")
         else:
-            ranker = kind(description["base"], **description["options"])
+            ranker = kind(located(description["base"], home), **saved_options(description))
             adapter = lowrank.load(ranker.module, home / "adapter")
+            check_head_is_there(ranker, [*adapter.trained, *adapter.forms], home / "adapter")
             ranker.reference = adapter.disabled
         first_stage = FirstStage.load(home / "first_stage") if (home / "first_stage").is_dir() else None
         return cls(ranker, adapter, first_stage, mix_from_json(description["mix"]), description.get("gain", []))

@@ -8,7 +8,7 @@ Paper: Reimers & Gurevych 2019, Sentence-BERT, arXiv:1908.10084.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -82,6 +82,7 @@ class BiEncoder(TextRanker[TextInputs]):
         loaded = load_pretrained(base, "encoder")
         if getattr(loaded.module, "pooler", None) is not None:
             loaded.module.pooler = None
+        loaded = replace(loaded, new=())
         known = peer_settings(loaded.source)
         self.pooling = pooling or known.get("pooling", "mean")
         if self.pooling not in ("mean", "cls"):

@@ -25,6 +25,7 @@ from lorank.ranking.scorers.pretrained import (
     first_line,
     located,
     quiet_transformers,
+    read_json,
     resolve,
     start_new_parameters,
     with_padding,
@@ -62,10 +63,9 @@ def is_causal(base: str | Path) -> bool:
     """Return whether a base was made as a causal language model, as its configuration says; False where unknown."""
     if base in PACKAGED_GGUF or str(base).endswith(".gguf"):
         return True
-    source = Path(resolve(base))
-    if not (source / "config.json").is_file():
-        return False
-    return (architecture_of(AutoConfig.from_pretrained(source)) or "").endswith(CAUSAL)
+    config = read_json(resolve(base), "config.json")
+    named = config.get("architectures") if isinstance(config, dict) else None
+    return bool(named) and str(named[0]).endswith(CAUSAL)
 
 
 def architecture_of(config: Any) -> str | None:

@@ -83,8 +83,11 @@ def resolve(base: str | Path) -> str:
     return str(base)
 
 
-def located(base: str | Path) -> str:
+def located(base: str | Path, near: Path | None = None) -> str:
     """Return ``base`` as it can be opened from elsewhere: a folder or file by its whole path, a name as it is.
+
+    A path that leads nowhere from the working directory is tried from the folders above ``near``, the folder of a
+    ranker that names it.
 
     >>> located("minilm"), located("no-owner/no-such-model")
     ('minilm', 'no-owner/no-such-model')
@@ -92,7 +95,10 @@ def located(base: str | Path) -> str:
     if isinstance(base, str) and base in PACKAGED:
         return base
     path = Path(base)
-    return str(path.absolute()) if path.exists() else str(base)
+    if path.exists():
+        return str(path.absolute())
+    above = [] if near is None or path.is_absolute() else Path(near).absolute().parents
+    return next((str(folder / path) for folder in above if (folder / path).exists()), str(base))
 
 
 def load_pretrained(

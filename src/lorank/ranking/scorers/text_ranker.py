@@ -49,6 +49,33 @@ class Truncation:
         )
 
 
+def check_head_is_there(ranker: Any, brought: Iterable[str], where: str | Path) -> None:
+    """Raise LorankError where an adapter that ``brought`` some modules lacks a head that the base does not have.
+
+    Args:
+        ranker: The base; ``new_parameters`` of a ranker of texts are what its checkpoint lacks.
+        brought: Paths of the modules that the adapter trained or changed.
+        where: The adapter's folder, for the error.
+    """
+    paths = tuple(f"{path}." for path in brought)
+    lost = [name for name in getattr(ranker, "new_parameters", ()) if not name.startswith(paths)]
+    if lost:
+        raise LorankError(
+            f"{where} has lost its scoring head: neither it nor the base {ranker.base} holds {lost[0]}, and every "
+            "score would be the same; save the adapter again, with its head"
+        )
+
+
+def check_head_is_trained(ranker: Any) -> None:
+    """Raise UsageError for a ranker whose head nobody has trained, with which every score is 0."""
+    blank = ranker.blank_head() if isinstance(ranker, TextRanker) else None
+    if blank is not None:
+        raise UsageError(
+            f"{ranker.base} has no scoring head of its own ({blank} is new and 0), so that every score would be 0.0; "
+            "train it first (lorank train), name an adapter that brings a head, or give a model that was saved with one"
+        )
+
+
 class TextRanker(TrainableRanker[Inputs]):
     """A trainable ranker on a pretrained encoder; subclasses say how texts become scores.
 
@@ -101,6 +128,13 @@ class TextRanker(TrainableRanker[Inputs]):
         for name in self.new_parameters:
             if name in present:
                 yield name, present[name]
+
+    def blank_head(self) -> str | None:
+        """Return the name of a head that nobody has trained, with which every score is 0; None where there is none."""
+        for name, parameter in self.head_parameters():
+            if name.endswith("weight") and parameter.dim() == 2 and not bool(parameter.detach().any()):
+                return name
+        return None
 
     @abstractmethod
     def truncation(self, queries: Sequence[str], documents: Sequence[str]) -> Truncation:

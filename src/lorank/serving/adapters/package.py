@@ -20,10 +20,13 @@ from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.folder import check_fit
 from lorank.lowrank.targets import PLAIN
 from lorank.manifest import check_manifest
+from lorank.ranking.scorers.folders import saved_options
+from lorank.ranking.scorers.pretrained import located
 from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.ranking.scorers.text_ranker import check_head_is_there
 from lorank.serving.adapters.platt import read_calibration
 from lorank.tuned.first_stage import FirstStage
-from lorank.tuned.mix import ALONE, Mix
+from lorank.tuned.mix import ALONE, Mix, mix_from_json
 
 Calibration = Callable[[np.ndarray], np.ndarray]
 MOST_RANK, MOST_PATTERNS, MOST_WILD, MOST_COMPONENTS = 4096, 1000, 32, 8
@@ -40,6 +43,9 @@ READ_ALIKE = (
     "temperature",
     "query_prefix",
     "document_prefix",
+    "family",
+    "instruction",
+    "label",
 )
 """Options of a ranker that change what is read or the scale of scores: all adapters of a server share them."""
 
@@ -71,9 +77,8 @@ def read_package(folder: Path, ranker: TrainableRanker) -> Package:
     card = folder / "lorank.json"
     about = adapter_files.read_json(card)
     try:
-        check_alike(about["kind"], about["base"], about["options"], ranker, card)
-        curve = [tuple(point) for point in about["mix"]["curve"]]
-        mix = Mix(float(about["mix"]["first_stage"]), float(about["mix"]["weight"]), curve)
+        check_alike(about["kind"], about["base"], saved_options(about), ranker, card)
+        mix = mix_from_json(about["mix"])
         if not (math.isfinite(mix.first_stage) and math.isfinite(mix.weight)):
             raise ValueError("a mix that is not finite")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -119,6 +124,7 @@ def checked(folder: Path, ranker: TrainableRanker) -> adapter_files.Contents:
                 "train it again with a smaller rank",
             )
     check_fit(contents, ranker.module, folder)
+    check_head_is_there(ranker, [*contents.trained, *contents.plan], folder)
     if contents.settings.form == "lora":
         check_factors(contents, ranker, file)
     for group in (contents.updates, contents.trained):
@@ -200,7 +206,7 @@ def read_first_stage(folder: Path, ranker: TrainableRanker) -> tuple[FirstStage,
     except (OSError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
         reason = f"the first stage cannot be read ({error!r})"[:400]
         raise DataError(folder, None, reason, "copy it again") from error
-    if stage.base is not None and str(stage.base) != str(ranker.base):
+    if stage.base is not None and located(stage.base) != located(ranker.base):
         raise DataError(
             folder / "first_stage.json",
             None,

@@ -19,6 +19,7 @@ from lorank.errors import LorankError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.targets import linear_layers
 from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.ranking.scorers.text_ranker import check_head_is_trained
 from lorank.serving.adapters.inspector import printable
 from lorank.serving.adapters.package import Package
 from lorank.serving.adapters.source import Source
@@ -39,6 +40,15 @@ logger = logging.getLogger("lorank")
 
 FAILS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
 """What an adapter that could be read can still raise when it is used."""
+
+
+def refusal_of_base(ranker: TrainableRanker) -> LorankError | None:
+    """Return why the base itself cannot be served, None where it can: without a head every score would be 0."""
+    try:
+        check_head_is_trained(ranker)
+    except LorankError as error:
+        return error
+    return None
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,7 @@ class MixedEngine:
         inspector: Check | None = None,
     ) -> None:
         self.ranker, self.source, self.path = ranker, source, path
+        refusal = refusal_of_base(ranker)
         self.base_reader = None if path is None else PathReader(ranker, ranker.module, path)
         self.merged_share = checked_share(merged_share)
         self.traffic = Traffic()
@@ -122,6 +133,7 @@ class MixedEngine:
         checked = inspector is not None and isinstance(source, FolderStore | RemoteStore)
         self.shelf = AdapterLoader(ranker, source, self.layout, self.pool, self.model.wrap, checked=checked)
         self.admission = Admission(self.shelf, source, inspector) if checked else None
+        self.shelf.base_refusal = refusal
         self.residents = self.shelf.residents
         self.residents.pinned.update(pinned)
         self.mixes = True

@@ -50,6 +50,7 @@ class AdapterLoader:
     ) -> None:
         self.ranker, self.source, self.layout, self.pool, self.wrap = ranker, source, layout, pool, wrap
         self.checked = checked
+        self.base_refusal: LorankError | None = None
         self.residents: LRU[LoadedAdapter] = LRU(unload=lambda opened: opened.close(pool))
         self.accepted: dict[str, str] = {}
         self._ready: OrderedDict[str, Prepared] = OrderedDict()
@@ -95,7 +96,7 @@ class AdapterLoader:
     def refusal(self, name: str | None) -> LorankError | None:
         """Return why ``name`` cannot be served, without reading its weights; None where it may be."""
         if name is None:
-            return None
+            return self.base_refusal
         try:
             self.version(name)
         except LorankError as error:
