@@ -1,8 +1,9 @@
 """Bi-encoder: query and document are encoded apart, and the score is the similarity of their vectors.
 
-Equation: s(q, d) = sim(e(q), e(d)) / temperature, with e the mean (or first-token) pooled last layer and sim
-the cosine or the dot product. The same scale holds in training and in scoring, so a softmax over scores is the
-InfoNCE distribution, and a threshold found on one holds for the other.
+Equation: s(q, d) = sim(e(q), e(d)) / temperature, with e the pooled last layer and what the folder has after it
+(`lorank.ranking.scorers.vector_modules`; the mean by default) and sim the cosine or the dot product. The same scale
+holds in training and in scoring, so a softmax over scores is the InfoNCE distribution, and a threshold found on one
+holds for the other.
 
 Paper: Reimers & Gurevych 2019, Sentence-BERT, arXiv:1908.10084.
 """
@@ -15,6 +16,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from tokenizers import normalizers
 from torch import Tensor
 
 from lorank.errors import UsageError
@@ -24,13 +26,16 @@ from lorank.ranking.scorers.folders import write_json
 from lorank.ranking.scorers.packed import PackedEncoder, can_pack
 from lorank.ranking.scorers.pairs import used_texts
 from lorank.ranking.scorers.precision import Dtype
-from lorank.ranking.scorers.pretrained import load_pretrained, longest_input, read_json
+from lorank.ranking.scorers.pretrained import load_pretrained, longest_input, with_padding
 from lorank.ranking.scorers.ranker import Documents
 from lorank.ranking.scorers.scoring_mode import scoring
+from lorank.ranking.scorers.sentence_files import SentenceFiles
 from lorank.ranking.scorers.text_ranker import Long, TextRanker, Truncation
 from lorank.ranking.scorers.tokens import Ragged, Span, TokenTable, tokenize, windows
+from lorank.ranking.scorers.vector_modules import VectorModules, pooled
 
-Pooling = Literal["mean", "cls"]
+LONGEST = 8192
+"""Tokens of a text that are read where neither folder nor tokenizer says how many."""
 Similarity = Literal["cosine", "dot"]
 
 
@@ -45,8 +50,9 @@ class TextInputs:
 class BiEncoder(TextRanker[TextInputs]):
     """Score by the similarity of separately encoded texts.
 
-    ``base`` is a packaged name, a folder, or a Hub name. Where ``pooling``, ``max_length`` or a prefix is None,
-    the folder's sentence-transformers files decide, else mean pooling, 256 tokens, and no prefix.
+    ``base`` is a packaged name, a folder, or a Hub name. Where ``similarity``, ``pooling``, ``max_length`` or a prefix
+    is None, the folder's sentence-transformers files decide, else the cosine, mean pooling, 256 tokens, and no prefix.
+    Several poolings are joined by +. Dense layers of the folder follow the pooling.
 
     ``score`` returns similarity / ``temperature``, float32; ``encode`` returns the vectors, of unit length for
     the cosine. ``dtype`` and ``long`` are explained in ``TextRanker`` and ``Long``; documents that need more
@@ -64,8 +70,8 @@ class BiEncoder(TextRanker[TextInputs]):
         self,
         base: str | Path,
         *,
-        similarity: Similarity = "cosine",
-        pooling: Pooling | None = None,
+        similarity: Similarity | None = None,
+        pooling: str | None = None,
         temperature: float = 0.05,
         max_length: int | None = None,
         query_prefix: str | None = None,
@@ -75,25 +81,29 @@ class BiEncoder(TextRanker[TextInputs]):
         overlap: int | None = None,
         token_budget: int | None = None,
     ) -> None:
-        if similarity not in ("cosine", "dot"):
+        if similarity not in (None, "cosine", "dot"):
             raise UsageError(f"similarity={similarity!r}: choose 'cosine' or 'dot'")
         if not temperature > 0:
             raise UsageError(f"temperature={temperature} must be above 0")
         loaded = load_pretrained(base, "encoder")
         if getattr(loaded.module, "pooler", None) is not None:
             loaded.module.pooler = None
-        loaded = replace(loaded, new=())
-        known = peer_settings(loaded.source)
-        self.pooling = pooling or known.get("pooling", "mean")
-        if self.pooling not in ("mean", "cls"):
-            raise UsageError(f"pooling={self.pooling!r}: choose 'mean' or 'cls'")
-        self.similarity, self.temperature = similarity, float(temperature)
-        self.query_prefix = known.get("query", "") if query_prefix is None else query_prefix
-        self.document_prefix = known.get("document", "") if document_prefix is None else document_prefix
+        files = SentenceFiles.read(loaded.source)
+        self.lower_case = files.lower_case
+        if files.lower_case:
+            lower_case(loaded.tokenizer, loaded.source)
+        loaded = replace(loaded, new=(), tokenizer=with_padding(loaded.tokenizer))
+        self.vector_modules = VectorModules.read(files, pooling)
+        self.pooling = self.vector_modules.pooling
+        self.dimension = self.vector_modules.dimension(loaded.module.config.hidden_size)
+        self.similarity, self.temperature = similarity or similarity_of(files), float(temperature)
+        self.query_prefix = files.query_prompt if query_prefix is None else query_prefix
+        self.document_prefix = files.document_prompt if document_prefix is None else document_prefix
         most = longest_input(loaded.tokenizer, loaded.module.config, loaded.module)
+        usual = files.max_length or (min(most, LONGEST) if files.found else 256)
         self._open(
             loaded,
-            max_length=max_length or min(known.get("max_length", 256), most),
+            max_length=max_length or min(usual, most),
             dtype=dtype,
             long=long,
             overlap=overlap,
@@ -112,9 +122,16 @@ class BiEncoder(TextRanker[TextInputs]):
     def prepare(self, queries: Sequence[str], documents: Documents) -> TextInputs:
         """Tokenise queries and documents once."""
         return TextInputs(
-            tokenize(self.tokenizer, queries, self.room, prefix=self.query_prefix, what="query"),
-            tokenize(self.tokenizer, documents, self.room, prefix=self.document_prefix),
+            self.tokens(queries, self.query_prefix, "query"), self.tokens(documents, self.document_prefix, "document")
         )
+
+    def tokens(self, texts: Sequence[str], prefix: str, what: str = "text") -> TokenTable:
+        """Return the tokens of texts with a prefix, and how many are the prefix's where those are not pooled."""
+        table = tokenize(self.tokenizer, texts, self.room, prefix=prefix, what=what)
+        if self.vector_modules.include_prompt or not prefix:
+            return table
+        own = len(tokenize(self.tokenizer, [prefix], self.room).ids)
+        return replace(table, prompts=np.full(len(table), own, np.int64))
 
     def forward(self, inputs: TextInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
         """Return scores [batch, list]; each query and each document of the grid is encoded once."""
@@ -144,13 +161,13 @@ class BiEncoder(TextRanker[TextInputs]):
     ) -> np.ndarray:
         """Return float32 vectors [texts, dim]; ``query=True`` puts the query's prefix in front."""
         prefix = self.query_prefix if query else self.document_prefix
-        table = tokenize(self.tokenizer, texts, self.room, prefix=prefix)
+        table = self.tokens(texts, prefix)
         start, length = self.template.cut(table.lengths, self.room)
         return self.encode_spans(table, Span(np.arange(len(table)), start, length), on_progress)
 
     def encode_spans(self, table: TokenTable, span: Span, on_progress: ProgressCallback | None = None) -> np.ndarray:
         """Return float32 vectors [spans, dim], batched by length."""
-        vectors = np.zeros((len(span), self.module.config.hidden_size), np.float32)
+        vectors = np.zeros((len(span), self.dimension), np.float32)
         dtype = self.scoring_dtype()
         batches = batches_by_length(span.length, self.scoring_budget(), table.keys[span.text] + span.start)
         done = 0
@@ -166,14 +183,15 @@ class BiEncoder(TextRanker[TextInputs]):
 
     def pool(self, batch: Ragged, packed: PackedEncoder | None, dtype: torch.dtype) -> Tensor:
         """Return float32 vectors [sequences, dim] of a ragged batch."""
+        first = self.pooling == "cls" and batch.skipped is None
         if packed is not None:
-            hidden = packed(batch, first_only=self.pooling == "cls").float()
-            vectors = hidden if self.pooling == "cls" else ragged_mean(hidden, batch.lengths)
+            hidden = packed(batch, first_only=first).float()
         else:
             padded = batch.padded(self.tokenizer.pad_token_id, self.device, with_types=self.takes_types)
             with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32):
-                hidden = self.module(**padded).last_hidden_state
-            vectors = first_or_mean(hidden.float(), padded["attention_mask"], self.pooling)
+                hidden = self.module(**padded).last_hidden_state.float()
+            hidden = hidden[:, 0] if first else hidden[padded["attention_mask"].bool()]
+        vectors = self.vector_modules(hidden if first else pooled(hidden, batch.lengths, self.pooling, batch.skipped))
         return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
 
     def score_pairs(
@@ -225,7 +243,7 @@ class BiEncoder(TextRanker[TextInputs]):
 
     def write_peer_files(self, folder: Path) -> None:
         """Write the module list, pooling and prompts of a SentenceTransformer."""
-        names = ["Transformer", "Pooling", *(["Normalize"] if self.similarity == "cosine" else [])]
+        names = self.vector_modules.write(folder, self.module.config.hidden_size, self.similarity == "cosine")
         write_json(
             folder / "modules.json",
             [
@@ -238,19 +256,8 @@ class BiEncoder(TextRanker[TextInputs]):
                 for i, name in enumerate(names)
             ],
         )
-        write_json(folder / "sentence_bert_config.json", {"max_seq_length": self.max_length, "do_lower_case": False})
-        write_json(
-            folder / "1_Pooling" / "config.json",
-            {
-                "word_embedding_dimension": self.module.config.hidden_size,
-                "pooling_mode_cls_token": self.pooling == "cls",
-                "pooling_mode_mean_tokens": self.pooling == "mean",
-                "pooling_mode_max_tokens": False,
-                "pooling_mode_mean_sqrt_len_tokens": False,
-            },
-        )
-        if self.similarity == "cosine":
-            write_json(folder / "2_Normalize" / "config.json", {})
+        read = {"max_seq_length": self.max_length, "do_lower_case": self.lower_case}
+        write_json(folder / "sentence_bert_config.json", read)
         write_json(
             folder / "config_sentence_transformers.json",
             {
@@ -279,68 +286,31 @@ def aggregate(
     return scores
 
 
-def ragged_mean(hidden: Tensor, lengths: np.ndarray) -> Tensor:
-    """Return the mean hidden state [sequences, dim] of each sequence of ``hidden`` [tokens, dim]."""
-    counts = torch.from_numpy(lengths).to(hidden.device)
-    owner = torch.repeat_interleave(torch.arange(len(lengths), device=hidden.device), counts)
-    sums = hidden.new_zeros(len(lengths), hidden.shape[1]).index_add(0, owner, hidden)
-    return sums / counts.unsqueeze(1)
-
-
-def first_or_mean(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
-    """Pool ``hidden`` [batch, length, dim] under ``mask`` [batch, length] to [batch, dim]."""
-    if pooling == "cls":
-        return hidden[:, 0]
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
-
-
 def counted(table: TokenTable) -> Truncation:
     """Return how many texts of a table are too long."""
     return Truncation(len(table), table.truncated, int(table.lengths.max(initial=0)), table.limit)
 
 
-def peer_settings(source: str) -> dict[str, Any]:
-    """Return pooling, max_length and prompts that a folder's sentence-transformers files state.
+def similarity_of(files: SentenceFiles) -> Similarity:
+    """Return the similarity that a folder states, the cosine where it states none.
 
-    Raises UsageError for a module that lorank does not apply, such as a dense layer after pooling: without it
-    the vectors would be others than the model's own.
+    Raises UsageError for distances, whose scale is another.
     """
-    modules = read_json(source, "modules.json")
-    if not isinstance(modules, list):
-        return {}
-    known: dict[str, Any] = {}
-    for entry in modules:
-        name = str(entry["type"]).rpartition(".")[2]
-        if name not in ("Transformer", "Pooling", "Normalize"):
-            raise UsageError(
-                f"{source} ends in a {name} module, which a bi-encoder here does not apply; choose "
-                "a model of transformer, pooling and normalisation"
-            )
-        if name == "Pooling":
-            known |= peer_pooling(source, read_json(source, f"{entry['path']}/config.json"))
-    bert = read_json(source, "sentence_bert_config.json")
-    if isinstance(bert, dict) and bert.get("max_seq_length"):
-        known["max_length"] = int(bert["max_seq_length"])
-    prompts = read_json(source, "config_sentence_transformers.json") or {}
-    prompts = prompts.get("prompts") or {} if isinstance(prompts, dict) else {}
-    known |= {"query": prompts.get("query", ""), "document": prompts.get("document", prompts.get("passage", ""))}
-    return known
+    stated = files.similarity or "cosine"
+    if stated not in ("cosine", "dot"):
+        raise UsageError(
+            f"{files.source} compares vectors by {stated!r}, which a bi-encoder here does not; say "
+            "similarity='cosine' or similarity='dot' if one of them will do"
+        )
+    return stated  # type: ignore[return-value]
 
 
-def peer_pooling(source: str, config: Any) -> dict[str, Any]:
-    """Return the pooling of a Pooling module's config, in its old or its new form."""
-    if not isinstance(config, dict):
-        return {}
-    modes = {"mean": config.get("pooling_mode_mean_tokens"), "cls": config.get("pooling_mode_cls_token")}
-    on = [mode for mode, value in modes.items() if value] or [config.get("pooling_mode")]
-    others = [
-        key
-        for key, value in config.items()
-        if key.startswith("pooling_mode_")
-        and value is True
-        and key not in ("pooling_mode_mean_tokens", "pooling_mode_cls_token")
-    ]
-    if len(on) != 1 or on[0] not in ("mean", "cls") or others:
-        raise UsageError(f"{source} pools by {', '.join([*map(str, on), *others])}; only mean or cls is supported")
-    return {"pooling": on[0]}
+def lower_case(tokenizer: Any, source: str) -> None:
+    """Let a tokenizer make texts small before anything else, as sentence-transformers does with do_lower_case."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise UsageError(f"{source} has do_lower_case, for which its tokenizer must have a tokenizer.json")
+    state = str(backend.normalizer.__getstate__()) if backend.normalizer is not None else ""
+    if "Lowercase" not in state:
+        more = [] if backend.normalizer is None else [backend.normalizer]
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *more])

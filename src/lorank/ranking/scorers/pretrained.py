@@ -22,7 +22,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from lorank.errors import UsageError
+from lorank.errors import DataError, UsageError
 from lorank.ranking.scorers.labels import ChosenLabel, Label
 
 Task = Literal["encoder", "classifier"]
@@ -306,19 +306,30 @@ def takes_token_types(tokenizer: Any, module: nn.Module) -> bool:
     )
 
 
-def read_json(source: str, name: str) -> dict[str, Any] | list[Any] | None:
-    """Return a JSON file of a model folder, or None where the folder (or Hub entry) has none."""
+def model_file(source: str, name: str) -> Path | None:
+    """Return a file of a model folder or Hub entry, or None where it has none."""
     if Path(source).is_dir():
         path: str | Path | None = Path(source) / name
+    elif Path(source).is_absolute():
+        return None
     else:
         from transformers.utils import cached_file
 
         path = cached_file(
             source, name, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
         )
-    if path is None or not Path(path).is_file():
+    return None if path is None or not Path(path).is_file() else Path(path)
+
+
+def read_json(source: str, name: str) -> dict[str, Any] | list[Any] | None:
+    """Return a JSON file of a model folder, or None where the folder (or Hub entry) has none."""
+    path = model_file(source, name)
+    if path is None:
         return None
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(path, getattr(error, "lineno", None), f"not JSON ({error})", "fetch the file again") from error
 
 
 def with_padding(tokenizer: Any) -> Any:

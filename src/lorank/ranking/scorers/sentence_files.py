@@ -115,11 +115,18 @@ class SentenceFiles:
         """The name of the similarity of two vectors, None where the files do not say."""
         return self.settings.get("similarity_fn_name")
 
-    def prompt(self, *names: str) -> str:
-        """Return the prompt of the first of ``names`` that the files have, else the default prompt, else nothing."""
+    @property
+    def query_prompt(self) -> str:
+        """What goes before a query: the prompt called query, else the default prompt, else nothing."""
+        return str(as_mapping(self.settings.get("prompts")).get("query") or "") or self.default_prompt
+
+    @property
+    def document_prompt(self) -> str:
+        """What goes before a document: the prompt called document, passage or corpus, else the default prompt where
+        that is not the query's own, else nothing."""
         prompts = as_mapping(self.settings.get("prompts"))
-        given = next((str(prompts[name]) for name in names if prompts.get(name) is not None), None)
-        return self.default_prompt if given is None else given
+        own = next((str(prompts[name]) for name in ("document", "passage", "corpus") if prompts.get(name)), "")
+        return own or ("" if self.settings.get("default_prompt_name") == "query" else self.default_prompt)
 
     @property
     def default_prompt(self) -> str:

@@ -24,12 +24,14 @@ class TokenTable:
     """Token ids of texts, without special tokens.
 
     ``ids`` int32 [tokens], ``offsets`` int64 [texts + 1]; ``limit`` is the most tokens of one text that a
-    model can take in, and ``truncated`` counts the texts that have more.
+    model can take in, and ``truncated`` counts the texts that have more. ``prompts`` int64 [texts] are the tokens of a
+    prompt at the beginning of each text that are not pooled, None where all are.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
     limit: int
+    prompts: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -82,12 +84,14 @@ def tokenize(tokenizer: Any, texts: Sequence[str], limit: int, prefix: str = "",
 class Ragged:
     """Token sequences of unlike lengths, one after another: what a batch is before it is padded or packed.
 
-    ``ids`` and ``types`` int64 [tokens], ``lengths`` int64 [sequences].
+    ``ids`` and ``types`` int64 [tokens], ``lengths`` int64 [sequences]; the first ``skipped`` int64 [sequences] tokens
+    of each are not pooled, None where all are.
     """
 
     ids: np.ndarray
     types: np.ndarray
     lengths: np.ndarray
+    skipped: np.ndarray | None = None
 
     def padded(self, pad_id: int, device: torch.device, *, with_types: bool) -> dict[str, Tensor]:
         """Return the batch padded to its longest: input_ids, attention_mask and, if asked, token_type_ids."""
@@ -191,7 +195,11 @@ class Template:
             (table, span, self.text_types[0]),
             (self.single[1], self.types_single[1]),
         ]
-        return interleave(parts, len(span))
+        made = interleave(parts, len(span))
+        if table.prompts is None:
+            return made
+        own = table.prompts[span.text]
+        return replace(made, skipped=np.where((own > 0) & (span.start == 0), own + len(self.single[0]), 0))
 
     def assemble_pair(self, first: TokenTable, a: Span, second: TokenTable, b: Span) -> Ragged:
         """Return each pair of text spans between its special tokens."""

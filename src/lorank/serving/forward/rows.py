@@ -97,6 +97,7 @@ class TextRows:
             np.concatenate([inputs.queries.ids, inputs.documents.ids]),
             np.concatenate([inputs.queries.offsets, inputs.documents.offsets[1:] + inputs.queries.offsets[-1]]),
             ranker.room,
+            both_prompts(inputs.queries, inputs.documents),
         )
         span = Span(
             np.concatenate([np.arange(offset), passages.text + offset]),
@@ -138,6 +139,14 @@ class TextRows:
             self.ranker.long,
         )
         return JobScores(scores / np.float32(self.ranker.temperature), tokens, self.cut[job])
+
+
+def both_prompts(queries: TokenTable, documents: TokenTable) -> np.ndarray | None:
+    """Return the prompt's tokens of queries and then of documents, None where all are pooled."""
+    if queries.prompts is None and documents.prompts is None:
+        return None
+    none = [np.zeros(len(table), np.int64) for table in (queries, documents)]
+    return np.concatenate([z if t.prompts is None else t.prompts for t, z in zip((queries, documents), none)])
 
 
 Rows = PairRows | TextRows
@@ -204,5 +213,5 @@ def cut_job(job: Job, reads: int | None) -> Job:
 
 def empty_values(rows: Rows) -> np.ndarray:
     """Return room for the values of all rows, float32 [rows, width]."""
-    width = 1 if isinstance(rows, PairRows) else rows.ranker.module.config.hidden_size
+    width = 1 if isinstance(rows, PairRows) else rows.ranker.dimension
     return np.zeros((len(rows.lengths), width), np.float32)
