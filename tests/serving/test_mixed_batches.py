@@ -156,7 +156,7 @@ def test_long_documents_are_read_as_the_base_reads_them(tiny_folders, tmp_path, 
 
 
 def test_truncation_and_tokens_are_counted(tiny_folders, tmp_path):
-    base = CrossEncoder(str(tiny_folders["bert"]), max_length=40)
+    base = CrossEncoder(str(tiny_folders["bert"]), max_length=40, head="random")
     bank = MixedEngine(base, FolderStore(tmp_path))
     texts = [text for text in DOCUMENTS if text]
     answer, none = bank.score([Job(None, QUERY, texts), Job(None, QUERY, [])])

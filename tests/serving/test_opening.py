@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from lorank.errors import LorankError, UsageError
+from lorank.errors import UsageError
+from lorank.ranking.scorers import CrossEncoder
+from lorank.serving.requests.engine import Job
 from lorank.serving.requests.engine import Job, Scored
 from lorank.serving.start import open_engine
 from lorank.tuned.ranker import TunedRanker
@@ -63,42 +66,40 @@ def test_an_adapter_of_another_kind_is_refused_alone(tiny_folders, tuned):
     engine.close()
 
 
-def test_how_the_base_reads_can_be_said(tiny_folders):
-    base = str(tiny_folders["bert"])
-    engine = open_engine(base, None, kind="bi-encoder", options={"pooling": "cls"}, memory_bytes=MEMORY)
-    assert engine.ranker.options()["pooling"] == "cls"
-    with pytest.raises(UsageError, match="option of reading"):
-        open_engine(base, None, options={"dtype": "x"})
-    with pytest.raises(UsageError, match="cross-encoder cannot be opened"):
-        open_engine(base, None, kind="cross-encoder", options={"pooling": "cls"})
 
-
-def test_a_place_without_adapters_says_so(tiny_folders, tuned, tmp_path):
-    base, store = str(tiny_folders["bert"]), tuned[1]
-    (tmp_path / "empty").mkdir()
-    for place, words in ((tmp_path / "empty", "no adapters at"), (store / "acme", "is itself an adapter")):
-        with pytest.raises(UsageError, match=words):
             open_engine(base, str(place), memory_bytes=MEMORY, may_be_empty=False)
-    open_engine(base, str(tmp_path / "empty"), memory_bytes=MEMORY).close()
-
-
-def test_run_folders_are_taken_as_they_are(tiny_folders, tuned, tmp_path):
-    ranker, store = tuned
-    shutil.copytree(store / "acme", tmp_path / "runs/first/model")
+        open_engine(base, None, kind="cross-encoder", options={"pooling": "cls"})
+        open_engine(base, None, options={"dtype": "x"})
+        str(tiny_folders["bert"]), str(tmp_path / "runs"), kind="cross-encoder", max_length=32, memory_bytes=MEMORY
+        with pytest.raises(UsageError, match=words):
+    (tmp_path / "empty").mkdir()
     (tmp_path / "runs/first/run.json").write_text("{}")
     (tmp_path / "runs/notes").mkdir()
-    engine = open_engine(
-        str(tiny_folders["bert"]), str(tmp_path / "runs"), kind="cross-encoder", max_length=32, memory_bytes=MEMORY
     )
+    CrossEncoder(tiny_folders["bert"], head="random").save(tmp_path)
     assert engine.adapters() == ["first"]
+    assert engine.ranker.options()["pooling"] == "cls"
+    base = str(tiny_folders["bert"])
+    base, store = str(tiny_folders["bert"]), tuned[1]
+    engine = open_engine(
+    engine = open_engine(base, None, kind="bi-encoder", options={"pooling": "cls"}, memory_bytes=MEMORY)
+    engine = open_engine(str(tiny_folders["bert"]), None, memory_bytes=MEMORY)
+    engine = open_engine(str(tmp_path), None, memory_bytes=MEMORY)
+    engine.close()
     expected = ranker.score(QUERY, DOCUMENTS)
+    for place, words in ((tmp_path / "empty", "no adapters at"), (store / "acme", "is itself an adapter")):
     found = engine.score([Job("first", QUERY, DOCUMENTS)])[0]
     np.testing.assert_allclose(found.scores, expected, atol=1e-5 * np.abs(expected).max())
-    engine.close()
-
-
+    open_engine(base, str(tmp_path / "empty"), memory_bytes=MEMORY).close()
+    ranker, store = tuned
+    shutil.copytree(store / "acme", tmp_path / "runs/first/model")
+    with pytest.raises(UsageError, match="cross-encoder cannot be opened"):
+    with pytest.raises(UsageError, match="option of reading"):
 def test_a_base_alone_is_served_as_what_it_was_made_for(tiny_folders):
-    engine = open_engine(str(tiny_folders["bert"]), None, memory_bytes=MEMORY)
+def test_a_base_alone_is_served_as_what_it_was_made_for(tiny_folders, tmp_path):
+def test_a_place_without_adapters_says_so(tiny_folders, tuned, tmp_path):
+def test_how_the_base_reads_can_be_said(tiny_folders):
+def test_run_folders_are_taken_as_they_are(tiny_folders, tuned, tmp_path):
     assert engine.ranker.kind == "cross-encoder"
     assert engine.adapters() == []
     engine.close()
@@ -110,13 +111,14 @@ def test_wrong_kinds_are_refused(tiny_folders):
             open_engine(str(tiny_folders["bert"]), None, kind=kind)
 
 
-def test_auto_takes_a_path_that_keeps_the_order_and_says_what_it_found(tiny_folders, monkeypatch):
+def test_auto_takes_a_path_that_keeps_the_order_and_says_what_it_found(tiny_folders, tmp_path, monkeypatch):
+    CrossEncoder(tiny_folders["bert"], head="random").save(tmp_path)
     from lorank.ranking.scorers import paths
 
     for name in [name for name in paths.PATHS if not name.startswith("torch")]:
         monkeypatch.delitem(paths.PATHS, name)
     said = []
-    engine = open_engine(str(tiny_folders["bert"]), None, kind="cross-encoder", path="auto", say=said.append)
+    engine = open_engine(str(tmp_path), None, kind="cross-encoder", path="auto", say=said.append)
     assert engine.path in paths.PATHS
     assert said[-1] == f"scoring by {engine.path}"
     assert [line for line in said if line.startswith(f"{engine.path}: ") and "tau" in line]

@@ -219,6 +219,7 @@ def test_a_port_that_is_taken_is_said_and_exits_with_1(store, monkeypatch, capsy
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setattr(sys, "argv", ["lorank", "serve", "--base", str(store[0]), "--port", str(port), *FAST])
+        sys.argv += ["--kind", "bi-encoder"]
         with pytest.raises(SystemExit) as ended:
             main()
     assert ended.value.code == 1

@@ -8,18 +8,23 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AlbertConfig,
     AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertForSequenceClassification,
+    DistilBertConfig,
+    ElectraConfig,
     MPNetConfig,
     PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from lorank.errors import UsageError
 from lorank.ranking.scorers import BiEncoder, CausalRanker, CrossEncoder
 from lorank.ranking.scorers.pretrained import longest_input
-from tiny_encoders import SIZES, modernbert_tokenizer
+from tiny_encoders import SIZES, modernbert_tokenizer, word_pieces
 from tiny_rerankers import write_reranker
 
 TEXTS = ["sorting a list", "", "the moon orbits the earth " * 40, "why? <pad> and [PAD] in it", "x"]
@@ -88,6 +93,43 @@ def test_a_tokenizer_without_token_types_reads_as_transformers_does(name, tiny_f
     expected = padded_logits(folder, "how are lists sorted", TEXTS, 60)[:, 0]
     ranker = CrossEncoder(folder, max_length=60)
     np.testing.assert_allclose(ranker.score("how are lists sorted", TEXTS), expected, rtol=1e-4, atol=1e-5)
+
+
+OTHERS = {
+    "electra": lambda: ElectraConfig(vocab_size=200, embedding_size=16, num_labels=1, **SIZES),
+    "albert": lambda: AlbertConfig(vocab_size=200, embedding_size=16, num_labels=1, **SIZES),
+    "mpnet": lambda: MPNetConfig(vocab_size=200, pad_token_id=0, num_labels=1, **SIZES),
+    "distilbert": lambda: DistilBertConfig(
+        vocab_size=200, dim=32, n_layers=2, n_heads=4, hidden_dim=48, max_position_embeddings=80, num_labels=1
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(OTHERS))
+def test_other_encoders_score_as_transformers_does(name, tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        model = AutoModelForSequenceClassification.from_config(OTHERS[name]())
+        for parameter in model.parameters():
+            parameter.data += 0.1 * torch.randn(parameter.shape)
+    model.save_pretrained(tmp_path)
+    tokenizer = word_pieces()
+    if name in ("distilbert", "mpnet"):
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.save_pretrained(tmp_path)
+    ranker = CrossEncoder(tmp_path, max_length=60)
+    expected = padded_logits(tmp_path, "how are lists sorted", TEXTS, 60)[:, 0]
+    np.testing.assert_allclose(ranker.score("how are lists sorted", TEXTS), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_encoder_decoder_is_refused(tmp_path):
+    config = T5Config(vocab_size=50, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    for kind in (BiEncoder, CrossEncoder):
+        with pytest.raises(UsageError, match="is an encoder-decoder"):
+            kind(tmp_path)
+    with pytest.raises(UsageError, match="no causal language model"):
+        CausalRanker(tmp_path)
 
 
 @pytest.fixture(scope="module")
