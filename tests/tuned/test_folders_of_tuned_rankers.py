@@ -105,7 +105,7 @@ def test_an_adapter_that_lost_its_head_is_refused(tiny_folders, tmp_path):
     without_head(tmp_path / "store" / "team")
     with pytest.raises(LorankError, match=r"has lost its scoring head.*classifier"):
         TunedRanker.load(tmp_path / "store" / "team")
-    engine = open_engine(str(tiny_folders["bert"]), str(tmp_path / "store"), kind="cross-encoder")
+    engine = open_engine(str(tiny_folders["bert"]), str(tmp_path / "store"), kind="cross-encoder", max_length=40)
     found = engine.score([Job("team", "q", TEXTS)])[0]
     assert isinstance(found, LorankError)
     assert "lost its scoring head" in str(found)
@@ -116,7 +116,7 @@ def test_a_base_without_a_head_is_served_to_its_adapters_alone(tiny_folders, tmp
         open_engine(str(tiny_folders["bert"]), None, kind="cross-encoder")
     made = tuned(tiny_folders["bert"])
     made.save(tmp_path / "store" / "team")
-    engine = open_engine(str(tiny_folders["bert"]), str(tmp_path / "store"))
+    engine = open_engine(str(tiny_folders["bert"]), str(tmp_path / "store"), max_length=40)
     base, team = engine.score([Job(None, "q", TEXTS), Job("team", "q", TEXTS)])
     assert "no scoring head of its own" in str(base)
     np.testing.assert_allclose(team.scores, made.score("q", TEXTS), rtol=1e-4, atol=1e-4)
