@@ -8,8 +8,8 @@ from lorank.lowrank.forms.form import FORMS, ROUTED
 
 TOLD = {"palora", "mhr"}
 """Forms that read what was told to ``lowrank.context``: a context variable, which no graph can hold."""
-AUCTION = {"base-layers"}
-"""Forms whose training solves an assignment, step by step."""
+EVENTS = {"base-layers", "losia"}
+"""Forms whose training solves an assignment step by step, or takes note of a gradient before it moves."""
 COMPILED = [
     *((name, None, {}) for name in sorted({*FORMS, *ROUTED} - TOLD)),
     *((name, None, options) for name, options in VARIANTS.items()),
@@ -32,7 +32,7 @@ def test_one_graph_computes_what_the_model_does(point, tower, shake):
     x = torch.randn(4, 3, 6, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(compiled.eval()(x), model(x))
-    if point[0] not in AUCTION:
+    if point[0] not in EVENTS:
         parameters = list(adapter.parameters())
         ours = torch.autograd.grad(compiled.train()(x).square().sum(), parameters)
         theirs = torch.autograd.grad(model(x).square().sum(), parameters)
@@ -63,8 +63,8 @@ def test_the_backward_graph_is_whole_too_and_follows_the_factors(name, tower, sh
         torch.testing.assert_close(compiled(x), model(x))
 
 
-@pytest.mark.parametrize("name", sorted(TOLD))
-def test_told_forms_compile_with_breaks(name, tower, shake):
+@pytest.mark.parametrize("name", sorted(TOLD | EVENTS))
+def test_the_others_train_compiled_with_breaks(name, tower, shake):
     model = tower()
     adapter = attach(model, (name, None, {}))
     shake(adapter)

@@ -16,7 +16,9 @@ def test_bone_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[1.0, 2.0, 3.0], [0.0, 1.0, -1.0]], "bone", rank=1)
     set_tensors(form, D=[2.0, 10.0])
     # dW[i, j] = W[i, j] D_i + D_i
-    assert form.delta(model["layer"].weight).tolist() == pytest.approx(np.array([[4.0, 6.0, 8.0], [10.0, 20.0, 0.0]]))
+    assert form.delta(model["layer"].base.weight).tolist() == pytest.approx(
+        np.array([[4.0, 6.0, 8.0], [10.0, 20.0, 0.0]])
+    )
     x = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
     y = model["layer"](x)
     assert y.tolist() == pytest.approx(np.array([[5.0, 10.0]]))
@@ -34,7 +36,9 @@ def test_miss_two_by_three_by_hand(one_layer, set_tensors):
     assert model["layer"](torch.tensor([[1.0, 2.0, 4.0]], dtype=torch.float64)).tolist() == pytest.approx(
         np.array([[25.0, 50.0]])
     )
-    assert form.delta(model["layer"].weight).tolist() == pytest.approx(np.array([[1.0, 10.0, 1.0], [2.0, 20.0, 2.0]]))
+    assert form.delta(model["layer"].base.weight).tolist() == pytest.approx(
+        np.array([[1.0, 10.0, 1.0], [2.0, 20.0, 2.0]])
+    )
 
 
 def test_bone_without_d_is_the_base_and_counts_b_d():
@@ -42,7 +46,7 @@ def test_bone_without_d_is_the_base_and_counts_b_d():
     form = lowrank.attach(model, "bone", rank=4).forms["layer"]
     assert form.side == 4
     assert form.parameter_count() == form.D.numel() == 4 * 8
-    assert form.delta(model["layer"].weight).abs().max() == 0
+    assert form.delta(model["layer"].base.weight).abs().max() == 0
 
 
 @pytest.mark.parametrize(("sides", "limit", "side"), [((6, 10), 5, 2), ((7, 5), 9, 1), ((8, 8), 0, 0), ((8, 8), 64, 8)])

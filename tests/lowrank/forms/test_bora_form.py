@@ -14,7 +14,7 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     set_tensors(form, A=[1.0, 0.0, 0.0], B=[-3.0, -1.0], magnitude_in=[6.0, 2.0, 1.0], magnitude_out=[1.0, 7.0])
     # V = [[0, 0, 0], [3, 2, 1]]: columns 3, 2, 1, so V1 = [[0, 0, 0], [6, 2, 1]], rows 0 and sqrt(41)
     expected = torch.tensor([[0.0, 0.0, 0.0], [6.0, 2.0, 1.0]]).double() * 7 / 41**0.5
-    W = model["layer"].weight
+    W = model["layer"].base.weight
     torch.testing.assert_close(W + form.delta(W), expected)
     torch.testing.assert_close(model["layer"](torch.eye(3).double()).T, expected)
 

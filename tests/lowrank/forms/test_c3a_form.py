@@ -16,7 +16,9 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     # blocks of side 1: the update is w itself, times s / in
     model, form = one_layer([[0.0] * 3, [0.0] * 3], "c3a", rank=2)
     set_tensors(form, kernel=[[3.0, 6.0, 9.0], [0.0, -3.0, 3.0]])
-    assert form.delta(model["layer"].weight).tolist() == pytest.approx(np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 1.0]]))
+    assert form.delta(model["layer"].base.weight).tolist() == pytest.approx(
+        np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 1.0]])
+    )
     y = model["layer"](torch.tensor([[1.0, 1.0, 1.0]], dtype=torch.float64))
     torch.testing.assert_close(y, torch.tensor([[6.0, 0.0]], dtype=torch.float64))
 
@@ -29,9 +31,9 @@ def test_c3a_is_the_explicit_circulant_matrix(shake):
     assert adapter.num_parameters() == 12 * 8 // 4
     rows = [torch.cat([torch.from_numpy(circulant(w)) for w in row], dim=1) for row in form.kernel.detach().numpy()]
     expected = torch.cat(rows) / 12
-    torch.testing.assert_close(form.delta(model["layer"].weight), expected)
+    torch.testing.assert_close(form.delta(model["layer"].base.weight), expected)
     x = torch.randn(3, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(model["layer"](x), x @ (model["layer"].weight + expected).T, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model["layer"](x), x @ (model["layer"].base.weight + expected).T, atol=1e-5, rtol=1e-5)
     assert torch.linalg.matrix_rank(expected) == 8
 
 
@@ -53,6 +55,6 @@ def test_the_update_is_pefts_with_kernels_read_backwards():
     with torch.no_grad():
         form.kernel.copy_(theirs.c3a_kernel["default"][:, :, -torch.arange(4) % 4])
     expected = theirs.get_delta_weight("default").detach()
-    torch.testing.assert_close(form.delta(model["layer"].weight), expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(form.delta(model["layer"].base.weight), expected, atol=1e-6, rtol=1e-6)
     x = torch.randn(5, 12)
     torch.testing.assert_close(model["layer"](x), theirs(x), atol=1e-6, rtol=1e-6)

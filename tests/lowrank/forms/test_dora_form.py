@@ -26,11 +26,11 @@ def test_two_by_three_by_hand():
     model, form = by_hand()
     assert form.magnitude.tolist() == pytest.approx([5.0, 2.0])  # row norms of W
     # V = W + B A = [[3, 4, 12], [0, 0, 4]]; its norms are 13 and 4; m / norm = 5/13 and 1/2
-    torch.testing.assert_close(form.norm(model["layer"].weight), torch.tensor([13.0, 4.0]))
+    torch.testing.assert_close(form.norm(model["layer"].base.weight), torch.tensor([13.0, 4.0]))
     x = torch.tensor([[1.0, 1.0, 1.0]])
     y = model["layer"](x)
     torch.testing.assert_close(y, torch.tensor([[5 / 13 * 19 + 1, 0.5 * 4 - 1]]))
-    delta = form.delta(model["layer"].weight)
+    delta = form.delta(model["layer"].base.weight)
     torch.testing.assert_close(delta[1], torch.tensor([0.0, 0.0, 0.0]))
     torch.testing.assert_close(delta[0], 5 / 13 * torch.tensor([3.0, 4.0, 12.0]) - torch.tensor([3.0, 4.0, 0.0]))
     y.sum().backward()

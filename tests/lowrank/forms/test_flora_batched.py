@@ -80,7 +80,9 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[1.0, 2.0, 3.0], [0.0, 1.0, -1.0]], "flora-batched", rank=1, alpha=2.0)
     set_tensors(form, A=[[1.0, 2.0, 0.0]], B=[[1.0], [10.0]])
     # B A = [[1, 2, 0], [10, 20, 0]]; dW = 2 W o B A
-    assert form.delta(model["layer"].weight).tolist() == pytest.approx(np.array([[2.0, 8.0, 0.0], [0.0, 40.0, 0.0]]))
+    assert form.delta(model["layer"].base.weight).tolist() == pytest.approx(
+        np.array([[2.0, 8.0, 0.0], [0.0, 40.0, 0.0]])
+    )
     x = torch.ones(1, 3, dtype=torch.float64)
     assert model["layer"](x).tolist() == pytest.approx(np.array([[16.0, 40.0]]))
     assert model["layer"](x.expand(4, 3)).tolist() == pytest.approx(np.array([[16.0, 40.0]] * 4))  # as one matrix

@@ -14,14 +14,16 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     x = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)
     # W x = (7, 2); beside: 2 * 1 * (1, 0); behind: 2 * (7 + 2) * (0, 3)
     assert model["layer"](x).tolist() == pytest.approx(np.array([[9.0, 56.0]]))
-    assert form.delta(model["layer"].weight).tolist() == pytest.approx(np.array([[2.0, 0.0, 0.0], [6.0, 6.0, 12.0]]))
+    assert form.delta(model["layer"].base.weight).tolist() == pytest.approx(
+        np.array([[2.0, 0.0, 0.0], [6.0, 6.0, 12.0]])
+    )
 
 
 def test_hydra_merges_to_both_branches(tower, shake):
     model, x = tower(), torch.ones(2, 6)
     adapter = lowrank.attach(model, "hydra", rank=2, targets=["wide"], alpha=3.0)
     shake(adapter)
-    form, W, before = adapter.forms["wide"], model.wide.weight, model(x)
+    form, W, before = adapter.forms["wide"], model.wide.base.weight, model(x)
     s = form.scaling
     expected = (torch.eye(10) + s * form.B_behind @ form.A_behind) @ W + s * form.B @ form.A
     adapter.merge()

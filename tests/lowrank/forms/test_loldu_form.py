@@ -17,7 +17,7 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     assert form.B.tolist() == pytest.approx(np.array([[0.5, 1.0], [1.0, 0.0]]))
     set_tensors(form, z=[4.0, 1.0], c=[2.0])
     # the diagonal becomes (8, 2): rows 8 (1, 2, 0) below, 0.5 * 8 (1, 2, 0) + 2 (0, 1, 1) above
-    W = model["layer"].weight
+    W = model["layer"].base.weight
     assert (W + form.delta(W)).tolist() == pytest.approx(np.array([[4.0, 10.0, 2.0], [8.0, 16.0, 0.0]]))
 
 

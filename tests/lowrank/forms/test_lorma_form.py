@@ -15,7 +15,9 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]], "lorma", rank=1)
     set_tensors(form, A=[1.0, 2.0], B=[1.0, -1.0])
     # A W = (1, 2, 2); dW = B A W
-    assert form.delta(model["layer"].weight).tolist() == pytest.approx(np.array([[1.0, 2.0, 2.0], [-1.0, -2.0, -2.0]]))
+    assert form.delta(model["layer"].base.weight).tolist() == pytest.approx(
+        np.array([[1.0, 2.0, 2.0], [-1.0, -2.0, -2.0]])
+    )
     y = model["layer"](torch.eye(3).double())
     assert y.T.tolist() == pytest.approx(np.array([[2.0, 2.0, 4.0], [-1.0, -1.0, -2.0]]))
 
@@ -26,7 +28,7 @@ def test_the_inflated_kind_by_hand(one_layer, set_tensors):
     set_tensors(form, A=[1.0, 2.0], B=[1.0, 1.0], A0=[0.0, 0.0], B0=[0.0, 0.0])
     # B A = [[1, 2], [1, 2]], its second row shifted: [[1, 2], [2, 1]]
     expected = torch.tensor([[1.0, 2.0, 2.0], [2.0, 1.0, 4.0]]).double()
-    torch.testing.assert_close(form.delta(model["layer"].weight), expected)
+    torch.testing.assert_close(form.delta(model["layer"].base.weight), expected)
     torch.testing.assert_close(model["layer"](torch.eye(3).double()).T, expected + torch.tensor(W).double())
 
 

@@ -12,7 +12,7 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[5.0, 0.0, 0.0], [0.0, 3.0, 0.0]], "salt", rank=1, alpha=2.0, options={"top": 1})
     set_tensors(form, scale=[2.0], shift=[1.0], A=[7.0, 1.0, 2.0], B=[7.0, 1.0])
     # the top value 5 becomes 2 * 5 + 1; what is left for B A has neither row 0 nor column 0
-    W = model["layer"].weight
+    W = model["layer"].base.weight
     torch.testing.assert_close(W + form.delta(W), torch.tensor([[11.0, 0.0, 0.0], [0.0, 5.0, 4.0]]).double())
 
 

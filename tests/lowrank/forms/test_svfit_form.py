@@ -11,7 +11,7 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[0.0, 0.0, 5.0], [3.0, 0.0, 0.0]], "svfit", rank=1)
     set_tensors(form, shift=[2.0])
     # the top value 5, of row 0 and column 2, becomes 7
-    W = model["layer"].weight
+    W = model["layer"].base.weight
     torch.testing.assert_close(W + form.delta(W), torch.tensor([[0.0, 0.0, 7.0], [3.0, 0.0, 0.0]]).double())
     model["layer"](torch.tensor([[0.0, 0.0, 2.0]]).double()).sum().backward()
     torch.testing.assert_close(form.shift.grad, torch.tensor([2.0]).double())  # (u . dy) (v . x)

@@ -46,17 +46,22 @@ class BoRA(Form):
         squares = site.base.weight.detach().to(site.dtype).square()
         self.magnitude_in = nn.Parameter(squares.sum(0).sqrt())
         self.magnitude_out = nn.Parameter(squares.sum(1).sqrt())
+        self._squares: Remembered[Tensor] = Remembered()
         self._norms: Remembered[tuple[Tensor, Tensor]] = Remembered()
 
     @torch.no_grad()
-    def norms(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ||V||_column [in] and ||V diag(c)||_row [out], constants for the gradient and never 0."""
+    def norms(self, weight: Tensor, squares: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return ||V||_column [in] and ||V diag(c)||_row [out], constants for the gradient and never 0.
+
+        ``squares`` [in] are those of W's columns.
+        """
         s = self.scaling
         with torch.autocast(weight.device.type, enabled=False):
             W, A, B, magnitude = widened(weight, self.A, self.B, self.magnitude_in)
             cross = ((W.t() @ B) * A.t()).sum(1)
             square = ((A.t() @ (B.t() @ B)) * A.t()).sum(1)
-            columns = (W.square().sum(0) + 2 * s * cross + s * s * square).clamp_min(TINY).sqrt()
+            squares = _column_squares(W) if squares is None else squares
+            columns = (squares + 2 * s * cross + s * s * square).clamp_min(TINY).sqrt()
             c = magnitude / columns
             scaled, narrow = W * c, A * c
             cross = ((scaled @ narrow.t()) * B).sum(1)
@@ -65,11 +70,14 @@ class BoRA(Form):
         return columns, rows.clamp_min(TINY).sqrt()
 
     def norms_on(self, base: BaseLinear) -> tuple[Tensor, Tensor]:
-        """Return ``norms`` of the layer's weight; in evaluation they are kept."""
-        if self.training:
-            return self.norms(base.weight)
-        tensors = [*base.tensors(), self.A, self.B, self.magnitude_in]
-        return self._norms.of(tensors, lambda: self.norms(base.weight))
+        """Return ``norms`` of the layer's weight: in training the squares of W are kept, in evaluation all of it."""
+        frozen = base.tensors()
+
+        def norms() -> tuple[Tensor, Tensor]:
+            weight = base.weight
+            return self.norms(weight, self._squares.of(frozen, lambda: _column_squares(*widened(weight))))
+
+        return norms() if self.training else self._norms.of([*frozen, self.A, self.B, self.magnitude_in], norms)
 
     def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
         columns, rows = self.norms_on(base)
@@ -144,6 +152,10 @@ class _TwoSided(torch.autograd.Function):
         dA = ((s * g.unsqueeze(1) * B).t().contiguous() @ d.t()) @ x_rows * c
         dB = s * g.unsqueeze(1) * (((A * c) @ x_rows.t()) @ d).t()
         return dx, None, None, dA, dB, m_in_gradient, m_out_gradient, None, None, None
+
+
+def _column_squares(weight: Tensor) -> Tensor:
+    return weight.square().sum(0)
 
 
 def _whole(weight: Tensor, A: Tensor, B: Tensor, c: Tensor, g: Tensor, scaling: float) -> Tensor:
