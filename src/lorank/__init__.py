@@ -11,7 +11,7 @@ from lorank import moved
 if TYPE_CHECKING:
     from lorank.catalogue import Method
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 moved.install()
 

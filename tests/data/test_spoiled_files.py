@@ -250,13 +250,19 @@ def test_a_docno_with_a_blank_is_refused_with_its_line(case, tmp_path):
 
 def test_tabs_allow_ids_with_blanks(tmp_path):
     run = "q1\tQ0\tNew York\t1\t2.5\tmy tag\nq1\tQ0\tRoute 66\t2\t1.5\tmy tag\n"
-    assert read_run(written(tmp_path, "a.run", run.encode())) == {"q1": {"New York": 2.5, "Route 66": 1.5}}
+    assert read_run(written(tmp_path, "a.run", run.encode())) == (  # exact: read, not computed
+        {"q1": {"New York": 2.5, "Route 66": 1.5}}
+    )
     short_run = run.replace("\tQ0", "").replace("\t1\t", "\t").replace("\t2\t", "\t").replace("\tmy tag", "")
-    assert read_run(written(tmp_path, "b.run", short_run.encode())) == {"q1": {"New York": 2.5, "Route 66": 1.5}}
+    assert read_run(written(tmp_path, "b.run", short_run.encode())) == (  # exact: read, not computed
+        {"q1": {"New York": 2.5, "Route 66": 1.5}}
+    )
     qrels = "q 1\t0\tNew York\t1\nq 1\t0\tRoute 66\t0\n"
     assert read_qrels(written(tmp_path, "a.qrels", qrels.encode())) == {"q 1": {"New York": 1, "Route 66": 0}}
     beir = "query-id\tcorpus-id\tscore\nq 1\tNew York\t0.5\n"
-    assert read_qrels(written(tmp_path, "a.tsv", beir.encode())) == {"q 1": {"New York": 0.5}}
+    assert read_qrels(written(tmp_path, "a.tsv", beir.encode())) == (  # exact: read, not computed
+        {"q 1": {"New York": 0.5}}
+    )
 
 
 def test_line_ends_of_one_carriage_return_are_refused(tmp_path):
@@ -292,7 +298,7 @@ def test_a_beir_folder_of_compressed_files_is_read(tmp_path):
     (tmp_path / "corpus.jsonl.xz").write_bytes(lzma.compress(corpus.encode()))
     (tmp_path / "queries.jsonl.bz2").write_bytes(bz2.compress(QUERIES.encode()))
     (tmp_path / "qrels" / "test.tsv.gz").write_bytes(gzip.compress(b"q1\td1\t0.5\nq2\td2\t2\n"))
-    assert read_beir(tmp_path).test.qrels == {"q1": {"d1": 0.5}, "q2": {"d2": 2}}
+    assert read_beir(tmp_path).test.qrels == {"q1": {"d1": 0.5}, "q2": {"d2": 2}}  # exact: read, not computed
     (tmp_path / "corpus.jsonl").write_text(corpus)
     with pytest.raises(DataError, match=r"both corpus\.jsonl and corpus\.jsonl\.xz are there"):
         load(tmp_path)

@@ -39,7 +39,7 @@ def test_penalties_are_summed_over_the_layers_and_asked_for_only_where_there_are
         return lowrank.attach(model, name, rank=1, options={"sparsity": 0.5} if name == "taps" else {})
 
     (hook,) = penalties(attached("taps"))
-    assert hook.penalty(Progress(0, 1, 0)) == pytest.approx(0.5)  # the mean over two layers of |1|, times 0.5
+    assert hook.penalty(Progress(0, 1, 0)).item() == pytest.approx(0.5)  # the mean over two layers of |1|, times 0.5
     assert penalties(attached("lora")) == []
     assert penalties(None) == []
 

@@ -58,7 +58,7 @@ def test_the_card_is_json_and_holds_the_whole_curve(tiny_folders, tmp_path):
     tuned(tiny_folders["bert"]).save(tmp_path / "run")
     for path in (tmp_path / "run").rglob("*.json"):
         json.loads(path.read_text(), parse_constant=refuse_constant)
-    assert TunedRanker.load(tmp_path / "run").mix.curve == [(0.0, 0.25), (math.inf, 0.5)]
+    assert TunedRanker.load(tmp_path / "run").mix.curve == [(0.0, 0.25), (math.inf, 0.5)]  # exact: read, not computed
 
 
 def test_cards_of_version_0_1_are_read(tiny_folders, tmp_path):

@@ -121,7 +121,7 @@ def test_a_sentence_far_beyond_the_room_is_read(tiny_folders):
     assert abs(planted[0] - planted[1]) > 1e-3
     cut = made(tiny_folders["bert"], CrossEncoder)
     same = cut.score(QUERY, [f"x\n{filler}documents are ordered. {filler}", f"x\n{filler}{filler}"])
-    assert same[0] == same[1]
+    assert same[0] == pytest.approx(same[1], rel=1e-5)
     assert pyramid.truncation([QUERY], [filler, "short"]).truncated == 1
 
 

@@ -208,7 +208,7 @@ def test_odd_options_are_refused_by_line_without_repeating_them(option):
 def test_lines_are_read_as_they_were_written():
     for caller in (Caller("a"), Caller("b", frozenset({"x"}), 1.8e9, 0.5, 123456789.0)):
         assert read_keys(line_of("0" * 64, caller), "k") == [("0" * 64, caller)]
-    assert when("90s", now=10.0) == 100.0
+    assert when("90s", now=10.0) == pytest.approx(100.0)
     with pytest.raises(UsageError, match="30d"):
         when("soon")
 

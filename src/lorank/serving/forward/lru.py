@@ -29,7 +29,7 @@ class Counts:
 class LRU(Generic[Thing]):
     """Things by key, in order of use; ``unload`` gives back the memory of one.
 
-    >>> residents = Residents(unload=lambda thing: None)
+    >>> residents = LRU(unload=lambda thing: None)
     >>> residents.get("a", lambda: 1), residents.get("a", lambda: 2), residents.counts.hits
     (1, 1, 1)
     """

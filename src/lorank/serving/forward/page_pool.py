@@ -36,7 +36,7 @@ class Full(Exception):
 class PagePool:
     """Pages of ``width`` float32 numbers within ``limit`` bytes, on the model's device.
 
-    >>> pool = Pool(limit=4 * 8 * 5, width=8)
+    >>> pool = PagePool(limit=4 * 8 * 5, width=8)
     >>> pages = pool.take(2); pages.tolist(), pool.free
     ([1, 2], 2)
     >>> kept = pool.hold(torch.arange(3.0)); kept.tolist(), pool.free

@@ -6,6 +6,7 @@ The int8 products sum in int32; norms, activations and attention stay in the for
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -50,11 +51,23 @@ def _opened(ranker: CrossEncoder, dtype: torch.dtype, project: Project) -> Logit
     return logits
 
 
+@cache
+def weight_levels() -> int:
+    """Return the largest int8 weight whose products this processor sums exactly: 127, or 63 where it lacks VNNI.
+
+    Without these instructions two neighbouring products are added in 16 bits, where 255 w + 255 w stays below 2^15 only
+    for w up to 64; larger sums are cut off, and scores would be wrong without a word.
+    """
+    largest = torch.full((32, 64), 127, dtype=torch.int8)
+    exact = torch._int_mm(largest, largest.t().contiguous()).eq(64 * 127 * 127).all()
+    return 127 if exact else 63
+
+
 def int8_projection(modules: Sequence[nn.Module], dtype: torch.dtype) -> Projections:
     """Return x [tokens, in] -> the output of each linear layer, computed as one int8 product, in ``dtype``."""
     weight = torch.cat([module.weight.detach().float() for module in modules])
     bias = torch.cat([_bias(module) for module in modules])
-    scale = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+    scale = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / weight_levels()
     rounded = (weight / scale[:, None]).round().to(torch.int8).t().contiguous()
     sizes = [module.out_features for module in modules]
 
