@@ -18,12 +18,21 @@ COMPILED = [
 ]
 
 
+QUICK = {("lora", "svd"), ("lora", None), ("c3a", None), ("gated", None), ("edora", None)}
+"""Those of every run of the tests: one of each way of computing."""
+
+
+def marked(points):
+    """The points, those beyond ``QUICK`` marked as slow: together they take a minute to trace."""
+    return [pytest.param(p, id=label(p), marks=[] if p[:2] in QUICK else pytest.mark.slow) for p in points]
+
+
 @pytest.fixture(autouse=True)
 def forget_graphs():
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("point", COMPILED, ids=label)
+@pytest.mark.parametrize("point", marked(COMPILED))
 def test_one_graph_computes_what_the_model_does(point, tower, shake):
     model = tower()
     adapter = attach(model, point)
@@ -44,7 +53,7 @@ def test_one_graph_computes_what_the_model_does(point, tower, shake):
         torch.testing.assert_close(torch.compile(model, backend="eager", fullgraph=True)(x), expected)
 
 
-@pytest.mark.parametrize("name", ["lora", "dora", "c3a", "gated"])
+@pytest.mark.parametrize("name", ["lora", "dora"])
 def test_the_backward_graph_is_whole_too_and_follows_the_factors(name, tower, shake):
     model = tower()
     adapter = attach(model, (name, None, {}))
@@ -63,6 +72,7 @@ def test_the_backward_graph_is_whole_too_and_follows_the_factors(name, tower, sh
         torch.testing.assert_close(compiled(x), model(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(TOLD | EVENTS))
 def test_the_others_train_compiled_with_breaks(name, tower, shake):
     model = tower()

@@ -118,5 +118,7 @@ def in_backward_pass() -> bool:
 
 
 def _backward_pass() -> int:
-    """Return the number of the backward pass that runs in this thread, -1 outside of one."""
+    """Return the number of the backward pass that runs in this thread, -1 outside of one and in a compiled graph."""
+    if torch.compiler.is_compiling():
+        return -1
     return int(torch._C._current_graph_task_id())
