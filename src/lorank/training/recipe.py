@@ -9,6 +9,7 @@ rank = 16
 lr = 5e-4
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -142,7 +143,11 @@ def _validate(path: str | Path, content: dict[str, Any]) -> RecipeFile:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(path, None, f"{key}: {first['msg']}", "see the recipe reference in docs/") from error
+        remedy = "see the recipe reference in docs/"
+        if first["type"] == "literal_error":
+            words = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+            remedy = f"{nearest(str(first['input']), words)}known: {', '.join(words)}"
+        raise RecipeError(path, None, f"{key}: {first['msg']}", remedy) from error
 
 
 def _adapter() -> "TypeAdapter[RecipeFile]":

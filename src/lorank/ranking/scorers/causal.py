@@ -304,7 +304,7 @@ class CausalRanker(TextRanker[PairInputs]):
 @dataclass(frozen=True)
 class Asked:
     """What is asked: the prompt, whose it is, the tokens of the answers and their values, the usual length, and the
-    text that was told to the model before it was filled in."""
+    text that was given to the model before it was filled in."""
 
     prompt: Prompt
     family: str

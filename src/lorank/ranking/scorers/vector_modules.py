@@ -132,15 +132,15 @@ def check_pooling(pooling: str) -> None:
 
 def pooling_of(module: Module, source: str) -> str:
     """Return the pooling that a Pooling module's configuration states, in its old or its new form."""
-    told = module.config.get("pooling_mode")
+    stated = module.config.get("pooling_mode")
     modes = [mode for mode, flag in FLAGS.items() if module.config.get(flag) is True]
     others = [
         key
         for key, on in module.config.items()
         if key.startswith("pooling_mode_") and on is True and key not in FLAGS.values()
     ]
-    if told is not None:
-        modes = [told] if isinstance(told, str) else [str(mode) for mode in told]
+    if stated is not None:
+        modes = [stated] if isinstance(stated, str) else [str(mode) for mode in stated]
     if others or any(mode not in POOLINGS for mode in modes):
         raise UsageError(f"{source} pools by {', '.join([*modes, *others])}; only {', '.join(POOLINGS)} are known here")
     return "+".join(modes) or "mean"

@@ -51,8 +51,8 @@ class Family:
 
     def prompt(self, tokenizer: Any, instruction: str | None = None) -> Prompt:
         """Return the prompt of this family in a tokenizer's tokens; ``instruction`` takes the place of its own."""
-        told = self.instruction if instruction is None else instruction
-        segments = [segment.replace("$instruction", told) for segment in self.segments]
+        chosen = self.instruction if instruction is None else instruction
+        segments = [segment.replace("$instruction", chosen) for segment in self.segments]
         if self.messages:
             turns = [{"role": role, "content": text} for role, text in self.messages]
             segments = [tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)]
