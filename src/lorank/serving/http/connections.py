@@ -48,7 +48,7 @@ class Connections:
     def __init__(self, most: int, most_of_one: int) -> None:
         self.most, self.most_of_one = most, most_of_one
         self.by_address: dict[str, OrderedDict[Connection, None]] = {}
-        self.count = self.refused = self.dropped = self.late = 0
+        self.count = self.refused = self.dropped = self.late = self.at_the_door = 0
 
     @classmethod
     def of(cls, limits: Limits) -> "Connections":
@@ -60,12 +60,10 @@ class Connections:
         """Take a connection in, closing another one where there is no room; False where none can be closed."""
         own = self.by_address.get(new.address, OrderedDict())
         if len(own) >= self.most_of_one and not self._make_room(own):
-            self.refused += 1
             return False
         if self.count >= self.most:
             heaviest = max(self.by_address.values(), key=len)
             if not (self._make_room(heaviest) or any(self._make_room(one) for one in list(self.by_address.values()))):
-                self.refused += 1
                 return False
         self.by_address.setdefault(new.address, OrderedDict())[new] = None
         self.count += 1

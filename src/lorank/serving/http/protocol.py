@@ -20,6 +20,8 @@ CROWDED = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
     b"Content-Length: %d\r\n\r\n%s"
 )
+ATTEMPTS, ATTEMPT_S, MOST_AT_THE_DOOR = 40, 0.05, 16
+"""A connection for which there is no place tries again so often and after so many seconds, if few others do."""
 TOO_MANY = b'{"error":"too many connections","error_type":"connections","message":"too many connections; try again"}'
 
 
@@ -44,11 +46,28 @@ class DeadlineProtocol(H11Protocol):
         """Start the clock, or refuse where there are too many connections."""
         super().connection_made(transport)
         self.address = self.client[0] if self.client else ""
-        if not self.open_connections.add(self):
-            transport.write(CROWDED % (len(TOO_MANY), TOO_MANY))
-            self._close()
+        self._enter(ATTEMPTS)
+
+    def _enter(self, attempts: int) -> None:
+        """Take a place among the connections; where all are being answered, wait a moment for one, or be refused."""
+        if self.transport.is_closing():
             return
-        self._start("headers", self.limits.headers_s)
+        if self.open_connections.add(self):
+            self.flow.resume_reading()
+            self._start("headers", self.limits.headers_s)
+        elif attempts and (attempts < ATTEMPTS or self.open_connections.at_the_door < MOST_AT_THE_DOOR):
+            self.open_connections.at_the_door += attempts == ATTEMPTS
+            self.flow.pause_reading()
+            self.loop.call_later(ATTEMPT_S, self._try_again, attempts - 1)
+        else:
+            self.open_connections.refused += 1
+            self.transport.write(CROWDED % (len(TOO_MANY), TOO_MANY))
+            self._close()
+
+    def _try_again(self, attempts: int) -> None:
+        self._enter(attempts)
+        if not attempts or self.transport.is_closing() or not self.flow.read_paused:
+            self.open_connections.at_the_door -= 1
 
     def connection_lost(self, error: Exception | None) -> None:
         """Stop all clocks."""
