@@ -14,7 +14,7 @@ venv: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,test,docs]'
 	@touch $@
 
 demo: venv
@@ -26,6 +26,7 @@ lint: venv
 	$(BIN)/python tools/lint_floats.py
 	$(BIN)/python tools/check_words.py
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 docs: venv
 	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet

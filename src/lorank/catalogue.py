@@ -48,7 +48,9 @@ def catalogued(id: str, *, area: str, title: str, reach: str = "") -> Callable[[
     """
 
     def enter(thing: T) -> T:
-        enter_method(id, area=area, title=title, location=f"{thing.__module__}:{thing.__qualname__}", reach=reach)
+        enter_method(
+            id, area=area, title=title, location=f"{thing.__module__}:{getattr(thing, '__qualname__', '')}", reach=reach
+        )
         return thing
 
     return enter

@@ -12,7 +12,6 @@ from lorank.ranking.scorers import RANKERS
 from lorank.ranking.scorers.features import feature_model
 from lorank.ranking.scorers.ranker import FittedRanker
 from lorank.ranking.scorers.text_ranker import check_head_is_trained
-from lorank.tuned import load_ranker
 
 if TYPE_CHECKING:
     from lorank.tuned.ranker import TunedRanker
@@ -98,11 +97,11 @@ def open_ranker(name: str, *, kind: str | None = None, label: str | int | None =
             raise UsageError(f"{name} is a ranker that was trained and saved; its kind and label stand in its {CARD}")
         card = json.loads((home / CARD).read_text(encoding="utf-8"))
         if "mix" in card:
-            return load_ranker(folder)
+            return TunedRanker.load(folder)
         if card.get("kind") in RANKERS:
             return TunedRanker(RANKERS[card["kind"]].load(home))
     if folder.is_dir() and not (folder / "config.json").is_file():
-        return load_ranker(folder)  # its error says what a ranker's folder holds
+        return TunedRanker.load(folder)  # its error says what a ranker's folder holds
     kind = kind or kind_of(name)
     if kind not in RANKERS or kind in ("features", "trees", "replies"):
         raise unknown_name("kind", kind, [each for each in RANKERS if each not in ("features", "trees", "replies")])

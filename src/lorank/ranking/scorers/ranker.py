@@ -133,6 +133,10 @@ class TrainableRanker(FittedRanker, Generic[Inputs]):
     def head_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
         """Yield (name within ``module``, parameter) of what the checkpoint did not bring and must be trained."""
 
+    def scoring_budget(self) -> int:
+        """Return how many tokens one forward pass of scoring may hold; rankers of texts know their own."""
+        return 1 << 14
+
     def write_peer_files(self, folder: str | Path) -> None:
         """Write what other tools need beside the weights to load the folder; nothing where they need nothing more."""
 

@@ -17,13 +17,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from lorank.errors import DataError, LorankError
 from lorank.lowrank.folder import open_forms
+from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.serving.adapters.inspector import Facts
 from lorank.serving.adapters.package import Package, remarks_on
 from lorank.serving.adapters.store import read_named
@@ -38,7 +39,7 @@ NICE = 5
 
 def inspect(name: str, folder: Path, facts: Facts) -> list[str]:
     """Return remarks on an adapter that can be served; raise LorankError where it cannot."""
-    package = read_named(name, folder, facts)
+    package = read_named(name, folder, cast(TrainableRanker, facts))  # facts hold all of a ranker that is read
     size = bytes_in_memory(package, facts.module)
     if size > facts.most_bytes:
         raise DataError(
@@ -60,7 +61,7 @@ def bytes_in_memory(package: Package, skeleton: nn.Module) -> int:
 
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     for module in skeleton.modules():
-        for tensors in (module._parameters, module._buffers):
+        for tensors in cast(tuple[dict[str, Any], ...], (module._parameters, module._buffers)):
             for key, tensor in tensors.items():
                 if tensor is not None and tensor.is_meta:
                     fake = mode.fake_tensor_converter.from_meta_and_device(mode, tensor.data, torch.device("cpu"))
@@ -113,7 +114,8 @@ class Inspection:
     """The loop: requests in, children out, answers when they end."""
 
     def __init__(self, facts: Facts) -> None:
-        self.facts, self.children, self.rest = facts, {}, b""
+        self.facts, self.rest = facts, b""
+        self.children: dict[Any, Any] = {}
         self.watched = selectors.DefaultSelector()
         self.watched.register(0, selectors.EVENT_READ)
 

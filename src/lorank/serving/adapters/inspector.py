@@ -60,7 +60,7 @@ class Inspector:
         facts = Facts(ranker.kind, str(ranker.base), dict(ranker.options()), skeleton_of(ranker.module), most_bytes)
         self._facts = pickle.dumps(facts)
         self._numbers, self._lock = itertools.count(), threading.Lock()
-        self._waiting: dict[int, Future[dict[str, object]]] = {}
+        self._waiting: dict[int, Future[dict[str, Any]]] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
         self._start()
@@ -72,7 +72,7 @@ class Inspector:
             LorankError: the adapter cannot be served; the message says why.
             NoInspection: the process could not say.
         """
-        answer: Future[dict[str, object]] = Future()
+        answer: Future[dict[str, Any]] = Future()
         number = next(self._numbers)
         try:
             with self._lock:

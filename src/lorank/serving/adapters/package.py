@@ -75,7 +75,7 @@ def read_package(folder: Path, ranker: TrainableRanker) -> Package:
         contents = checked(folder, ranker)
         return Package(contents, folder, calibration=read_calibration(folder / "lorank.json"))
     card = folder / "lorank.json"
-    about = adapter_files.read_json(card)
+    about: Any = adapter_files.read_json(card)
     try:
         check_alike(about["kind"], about["base"], saved_options(about), ranker, card)
         mix = mix_from_json(about["mix"])
@@ -182,7 +182,9 @@ def check_factors(contents: adapter_files.Contents, ranker: TrainableRanker, fil
         own = contents.updates.get(path, {})
         base = BaseLinear(ranker.module.get_submodule(path))
         shapes = [tuple(own[key].shape) for key in ("lora_A.weight", "lora_B.weight") if key in own]
-        fitting = ([(rank, base.in_features), (base.out_features, rank)] for rank in (layer.rank, 2 * layer.rank))
+        fitting: list[list[tuple[int, ...]]] = [
+            [(rank, base.in_features), (base.out_features, rank)] for rank in (layer.rank, 2 * layer.rank)
+        ]
         if layer.rank and (len(own) != 2 or shapes not in fitting):
             raise DataError(
                 file,

@@ -33,7 +33,7 @@ class Platt:
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """Return float32 probabilities, one a score."""
-        return expit(self.slope * np.asarray(scores, np.float64) + self.intercept).astype(np.float32)
+        return np.asarray(expit(self.slope * np.asarray(scores, np.float64) + self.intercept), np.float32)
 
 
 def _platt(row: dict[str, Any]) -> Platt:

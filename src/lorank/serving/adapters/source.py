@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -41,7 +42,7 @@ class LocalSource:
     @classmethod
     def of(cls, adapters: Mapping[str, Adapter]) -> "LocalSource":
         """Serve the adapters as they are; each is on a model of its own, a copy of the base."""
-        return cls({name: lambda own=own: Package(contents_of(own), Path("memory")) for name, own in adapters.items()})
+        return cls({name: partial(_package_of, adapter) for name, adapter in adapters.items()})
 
     def names(self) -> list[str]:
         """Return the names, sorted."""
@@ -60,3 +61,7 @@ class LocalSource:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+def _package_of(adapter: Adapter) -> Package:
+    return Package(contents_of(adapter), Path("memory"))

@@ -360,7 +360,7 @@ def read_named(name: str, folder: Path, ranker: TrainableRanker) -> Package:
 
 def open_store(place: str | Path, *, recheck: float | None = None) -> FolderStore | RemoteStore:
     """Return the store at a folder or an fsspec URL."""
-    options = {} if recheck is None else {"recheck": recheck}
+    options: dict[str, Any] = {} if recheck is None else {"recheck": recheck}
     if "://" in str(place):
         return RemoteStore(str(place), **options)
     return FolderStore(place, **options)

@@ -120,7 +120,8 @@ class ActivatedModel:
                 with self.residents.using(*([adapter] if on is not self._base else [])):
                     return self._continued(ids, start, self.prefix(tuple(ids[:start])), on)
             self.usage.computed += len(ids)
-            return self.run([(self._base, start), (on, len(ids) - start)], ids).logits[0, -1]
+            logits: Tensor = self.run([(self._base, start), (on, len(ids) - start)], ids).logits
+            return logits[0, -1]
 
     def prefix(self, ids: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
         """Return the base's keys and values of each layer for the tokens ``ids``, computed once and kept."""
@@ -134,7 +135,7 @@ class ActivatedModel:
 
         known = ("prefix", ids) in self.residents
         try:
-            found = self.residents.get(("prefix", ids), load)
+            found: list[tuple[Tensor, Tensor]] = self.residents.get(("prefix", ids), load)
         except NoRoom:
             return fresh[0]
         self.usage.saved += len(ids) if known else 0
@@ -154,7 +155,10 @@ class ActivatedModel:
     def open(self, name: str) -> LoadedAdapter:
         """Return an adapter in memory."""
         package = self._known(name).package
-        return self.residents.get(name, lambda: open_package(name, "", package, self.model, self.layout))
+        opened: LoadedAdapter = self.residents.get(
+            name, lambda: open_package(name, "", package, self.model, self.layout)
+        )
+        return opened
 
     def _continued(
         self, ids: Sequence[int], start: int, prefix: list[tuple[Tensor, Tensor]], on: LoadedAdapter
@@ -165,7 +169,8 @@ class ActivatedModel:
         for layer, (keys, values) in enumerate(prefix):
             past.update(keys, values, layer)
         self.usage.computed += len(ids) - start
-        return self.run([(on, len(ids) - start)], ids[start:], past).logits[0, -1]
+        logits: Tensor = self.run([(on, len(ids) - start)], ids[start:], past).logits
+        return logits[0, -1]
 
     def _kept(self, pairs: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
         held: list[Tensor] = []

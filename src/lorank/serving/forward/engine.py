@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from lorank.catalogue import catalogued
 from lorank.errors import LorankError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.targets import linear_layers
+from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.scorers.text_ranker import check_head_is_trained
 from lorank.serving.adapters.inspector import printable
@@ -118,7 +120,7 @@ class MixedEngine:
     ) -> None:
         self.ranker, self.source, self.path = ranker, source, path
         refusal = refusal_of_base(ranker)
-        self.base_reader = None if path is None else PathReader(ranker, ranker.module, path)
+        self.base_reader = None if path is None else PathReader(cast(CrossEncoder, ranker), ranker.module, path)
         self.merged_share = checked_share(merged_share)
         self.traffic = Traffic()
         self.merged: MergedCopy | None = None
@@ -130,9 +132,11 @@ class MixedEngine:
         self.pool = PagePool(memory, page_width(widths), ranker.device)
         self.layout = Layout.of(layers, self.pool)
         self.reader = Reader(ranker, self.model.module, self.model.project)
+        self.admission: Admission | None = None
         checked = inspector is not None and isinstance(source, FolderStore | RemoteStore)
         self.shelf = AdapterLoader(ranker, source, self.layout, self.pool, self.model.wrap, checked=checked)
-        self.admission = Admission(self.shelf, source, inspector) if checked else None
+        if inspector is not None and isinstance(source, FolderStore | RemoteStore):
+            self.admission = Admission(self.shelf, source, inspector)
         self.shelf.base_refusal = refusal
         self.residents = self.shelf.residents
         self.residents.pinned.update(pinned)
@@ -202,7 +206,7 @@ class MixedEngine:
         budget = room = self.ranker.scoring_budget()
         bands, costs = bands_of(rows.lengths, packs=self.reader.packs)
         for adapter, own in by_adapter(rows, adapters, bands, present=self.residents.__contains__):
-            if self.is_merged(adapter):
+            if self.merged is not None and self.is_merged(adapter):
                 self.read_whole(self.merged.reader, rows, values, own, costs)
                 self._packages[self.merged.name] = self.merged.package
                 continue
@@ -247,6 +251,8 @@ class MixedEngine:
         for job, count in zip(jobs, tokens.tolist()):
             counted[job.adapter] = counted.get(job.adapter, 0) + count
         self.traffic.count(counted)
+        if self.merged_share is None:
+            return
         leader = self.traffic.leader(self.merged_share)
         if leader is None or leader in errors or (self.merged is not None and self.merged.name == leader):
             return

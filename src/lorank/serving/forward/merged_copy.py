@@ -9,6 +9,7 @@ change or another adapter takes the lead.
 
 import copy
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ def checked_share(share: float | None) -> float | None:
 
 
 @torch.no_grad()
-def merge_copy(opened: LoadedAdapter, ranker: object, layout: Layout, scored_by: str | None = None) -> MergedCopy:
+def merge_copy(opened: LoadedAdapter, ranker: Any, layout: Layout, scored_by: str | None = None) -> MergedCopy:
     """Return a copy of the ranker's model with ``opened`` merged into it; the model itself is not touched.
 
     ``scored_by`` names the scoring path that reads it; None: the ranker's own way.

@@ -125,9 +125,9 @@ class Projection:
         """Return the weights [out of all layers, in] and biases as one, made once a format."""
         if dtype not in self._ready:
             weights = [layer.frozen.weight.detach() for layer in self.layers]
-            biases = [layer.frozen.bias for layer in self.layers]
+            biases = [bias.detach() for layer in self.layers if (bias := layer.frozen.bias) is not None]
             weight = (torch.cat(weights) if len(weights) > 1 else weights[0]).to(dtype)
-            bias = None if biases[0] is None else torch.cat([bias.detach() for bias in biases]).to(dtype)
+            bias = torch.cat(biases).to(dtype) if biases else None
             self._ready[dtype] = weight, bias
         return self._ready[dtype]
 
@@ -187,12 +187,12 @@ class MixedLinear(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The base layer's own weight, for code that looks at its dtype or shape."""
-        return self.base.weight
+        return self.frozen.weight
 
     @property
     def bias(self) -> Tensor | None:
         """The base layer's bias."""
-        return self.base.bias
+        return self.frozen.bias
 
 
 class MixedModule(nn.Module):
@@ -202,7 +202,7 @@ class MixedModule(nn.Module):
         super().__init__()
         self.base, self.path, self.current = module, path, current
 
-    def forward(self, x: Tensor, *rest: Any) -> Tensor:
+    def forward(self, x: Tensor, *rest: Any) -> Any:
         """Return the outputs of all runs, one after another."""
         current = self.current
         if current.only is not None:
@@ -239,13 +239,13 @@ class MixedModel:
         """Let adapters bring their own module at ``path``."""
         if path not in self._wrapped:
             parent, _, leaf = path.rpartition(".")
-            module = self.linears.get(path, self._parts[path])
+            module: nn.Module = self.linears.get(path) or self._parts[path]
             setattr(self._parts[parent], leaf, MixedModule(module, path, self.current))
             self._wrapped.add(path)
 
     def project(self, modules: Sequence[nn.Module], dtype: torch.dtype) -> Callable[[Tensor], Sequence[Tensor]]:
         """Return the outputs of neighbouring layers as one product: what a packed encoder asks for."""
-        return Projection(modules, self.current, dtype)
+        return Projection([part for part in modules if isinstance(part, MixedLinear)], self.current, dtype)
 
 
 def once_a_member(bias: Callable[..., Tensor], current: Current) -> Callable[..., Tensor]:
@@ -254,6 +254,7 @@ def once_a_member(bias: Callable[..., Tensor], current: Current) -> Callable[...
     def each(query: Tensor, key: Tensor, relative: Tensor, embeddings: Tensor, scale: float) -> Tensor:
         if current.only is not None or not current.members:
             return bias(query, key, relative, embeddings, scale)
+        assert current.segments is not None
         runs = current.segments.rows
         heads = len(query) // runs.bounds[-1]
         parts = []

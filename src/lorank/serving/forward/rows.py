@@ -159,7 +159,8 @@ class Reader:
         self.ranker = copy.copy(ranker)
         self.ranker.module = module
         self.pairs = isinstance(ranker, CrossEncoder)
-        self.project, self._packed = project, None
+        self.project = project
+        self._packed: PackedEncoder | None = None
         base = ranker.module.base_model if self.pairs else ranker.module
         self.packs = ranker.can_pack() if self.pairs else can_pack(base)
 
@@ -170,8 +171,8 @@ class Reader:
             module = self.ranker.module
             self._packed = PackedEncoder(module.base_model if self.pairs else module, dtype, self.project)
         if self.pairs:
-            return self.ranker.logits(batch, self._packed, dtype).unsqueeze(1).cpu().numpy()
-        return self.ranker.pool(batch, self._packed, dtype).cpu().numpy()
+            return np.asarray(self.ranker.logits(batch, self._packed, dtype).unsqueeze(1).cpu())
+        return np.asarray(self.ranker.pool(batch, self._packed, dtype).cpu())
 
 
 class PathReader:

@@ -94,7 +94,7 @@ def make_app(
     add_state(app, service, page)
     add_schemas(app, JinaRequest, CohereRequest, TeiRequest)
     _add_refusals(app, service.metrics)
-    routes = frozenset(route.path for route in app.routes)
+    routes = frozenset(str(getattr(route, "path", "")) for route in app.routes)
     return RequestMiddleware(app, service, keys or NoKeys(), routes, tracer)
 
 
@@ -151,7 +151,8 @@ def _add_reranking(app: FastAPI, service: Service) -> None:
 
 async def _body(service: Service, schema: TypeAdapter[Request_], request: Request) -> Request_:
     """Return what the body holds, read where it harms nobody."""
-    return await service.read(schema, await request.body(), request.state.tenant)
+    body: Request_ = await service.read(schema, await request.body(), request.state.tenant)
+    return body
 
 
 async def _jina(service: Service, asked: Asked, request: Request) -> Response:

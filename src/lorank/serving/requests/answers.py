@@ -29,11 +29,11 @@ class Reranked:
 
     def shown(self, asked: Asked) -> np.ndarray:
         """Return the numbers of the answer, float32."""
-        return self.scores if self.scale(asked) == "raw" else self.probabilities
+        return self.scores if asked.raw or self.probabilities is None else self.probabilities
 
     def order(self, asked: Asked) -> list[int]:
         """Return the positions best first; ties stay in the order of the request."""
-        return np.argsort(-self.scores, kind="stable")[: asked.top_n].tolist()
+        return [int(i) for i in np.argsort(-self.scores, kind="stable")[: asked.top_n]]
 
 
 class JinaResult(BaseModel):

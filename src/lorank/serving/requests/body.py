@@ -56,7 +56,8 @@ def outside_strings(body: bytes) -> bytes:
         body = body.replace(b"\\\\", b"__").replace(b'\\"', b"__")
     letters = np.frombuffer(body, np.uint8)
     inside = np.cumsum(letters == ord('"'), dtype=np.uint8) & 1
-    return letters[inside == 0].tobytes()
+    outside: bytes = letters[inside == 0].tobytes()
+    return outside
 
 
 def check_counts(body: bytes, limits: Limits) -> None:

@@ -199,6 +199,7 @@ class Service:
         whose = caller.name or adapter or ""
         async with aclosing(self.batcher.submit(whose, job, prepared.costs[misses], deadline)) as slices:
             async for done in slices:
+                assert done.scores is not None
                 record.note_slice(done.queue_s, done.score_s, done.tokens)
                 part = Part(
                     misses[done.start : done.stop], done.scores, done.probabilities, done.truncated, done.tokens
