@@ -47,7 +47,7 @@ def running(tiny_folders, tmp_path_factory):
 
 
 def ask(running, name="operator", **more):
-    body = {"query": QUERY, "documents": DOCUMENTS, **more}
+    body = {"query": QUERY, "documents": DOCUMENTS, "model": "globex" if name == "operator" else name, **more}
     headers = {"Authorization": f"Bearer lr-{name}"}
     return requests.post(f"{running.address}/v1/rerank", json=body, headers=headers, timeout=60)
 

@@ -44,7 +44,7 @@ from safetensors.torch import save_file
 from lorank.data.candidates import TrainingList
 from lorank.ranking import loss
 from lorank.ranking.scorers import FeatureRanker
-from lorank.training.lists.batches import epoch_order, padded
+from lorank.training.lists.batches import epoch_order, pad_lists
 from lorank.training.hooks.budget import Budgeting
 from lorank.training.loop.loop import Session, train
 from lorank.training.settings import AdapterSettings, OptimizerSettings
@@ -61,7 +61,7 @@ class Given:
     def epoch(self, epoch):
         return [self.lists[i] for i in epoch_order(len(self.lists), epoch, 0)]
     def collate(self, lists):
-        return padded(lists, {"q": 0})
+        return pad_lists(lists, {"q": 0})
 
 def run(name, folder, cut, resume):
     lists = Given(0)
@@ -111,6 +111,7 @@ def test_killed_between_two_events_and_resumed_it_is_the_same_run(names, tmp_pat
 
 def recipe(name, budget=None, **keywords):
     return Recipe(
+        keep="tuned",
         adapter=AdapterSettings(name, rank=2, **keywords),
         budget=budget or BudgetSettings(),
         lists=ListSettings(negatives=2),

@@ -131,8 +131,13 @@ def holds_values(form: Form) -> bool:
 
 
 def reopened_scores(adapter: Updates, folder: Path, probe: Probe) -> object:
-    """Return the probe's scores of a copy of the base that only ``folder`` has filled."""
+    """Return the probe's scores of a copy of the base that only ``folder`` has filled.
+
+    Layers that the method stores in few bits stay so in the copy: the update was trained on them.
+    """
     twin = copy.deepcopy(adapter)
+    for layer in twin.layers.values():
+        layer.keep_quantised()
     model = twin.detach()
     with torch.no_grad():
         for head in twin.trained.values():

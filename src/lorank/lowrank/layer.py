@@ -34,7 +34,7 @@ class Adapted(Wrapped):
         self.active: tuple[str, ...] = ()
         self.off: frozenset[str] = frozenset()
         self._frozen = BaseLinear(module)
-        self._dense = (dense,)
+        self._dense: tuple[nn.Module | None] = (dense,)
         self._original: tuple[nn.Parameter, ...] | None = None
 
     @property
@@ -81,6 +81,10 @@ class Adapted(Wrapped):
             module.to(device=weight.device, dtype=None if same else weight.dtype).train(self.training)
         move_hooks(self, module)
         return module
+
+    def keep_quantised(self) -> None:
+        """Forget the dense layer, so that the quantised one stays when the last update goes."""
+        self._dense = (None,)
 
     def activate(self, names: Iterable[str]) -> None:
         """Make those of ``names`` that this layer has the active ones, in their order."""

@@ -90,7 +90,7 @@ def fit(
     with plan.beginning.restored():
         untuned = dev.choose(partial(on_progress, "score dev with the untuned base"), ranker)
     gain = judge_dev(data, plan.found, untuned, result, recipe.seed)
-    trained = gain.difference > 0
+    trained = gain.difference > 0 or recipe.keep == "tuned"
     if not trained:
         plan.go_back()
         outcome.best_step, result = 0, untuned

@@ -91,7 +91,7 @@ def check_unused_settings(ranker: OwnLearner, recipe: Recipe, **asked: Any) -> N
     wanted += [
         name
         for name in list_changed_settings(recipe)
-        if name not in ("seed", "judge_test") and not _taken(name, ranker)
+        if name not in ("seed", "judge_test", "keep") and not _taken(name, ranker)
     ]
     if wanted:
         raise UsageError(
@@ -128,7 +128,7 @@ def own_options(plan: RecipeFile, said: Container[str], data: Collection) -> Rec
 def list_changed_settings(recipe: Recipe) -> list[str]:
     """Return which settings differ from the defaults, as section.key.
 
-    >>> changed_settings(Recipe(seed=3))
+    >>> list_changed_settings(Recipe(seed=3))
     ['seed']
     """
     names = []

@@ -130,7 +130,8 @@ class Recipe:
     """A whole training run: adapter, budget, rule, loss, lists, loop, first stage and seed.
 
     With ``judge_test`` the first stage, the untuned base and the tuned ranker are judged on the test split at the
-    end, where the collection has one; nothing is chosen by it.
+    end, where the collection has one; nothing is chosen by it. ``keep`` "better" leaves the untuned base where training
+    gained nothing on dev, "tuned" the trained weights all the same.
     """
 
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
@@ -142,6 +143,7 @@ class Recipe:
     offset: OffsetSettings = field(default_factory=OffsetSettings)
     seed: int = 0
     judge_test: bool = True
+    keep: Literal["better", "tuned"] = "better"
 
 
 def as_plain(settings: Any) -> dict[str, Any]:

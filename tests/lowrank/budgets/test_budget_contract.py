@@ -114,7 +114,9 @@ def test_settled_and_exported_as_plain_lora_it_scores_the_same(name, toy, runs, 
         path: ranks[path] for path in held
     }
     plain = run.adapter.detach()
-    lowrank.dequantise(plain)
+    if name == "qdylora":  # peft gets the base as the update was trained on it: in 4 bits, written out
+        lowrank.quantise(plain)
+        lowrank.dequantise(plain)
     theirs = peft.PeftModel.from_pretrained(plain, tmp_path / "peft")
     torch.testing.assert_close(theirs(X), gated, atol=1e-6, rtol=0)
 

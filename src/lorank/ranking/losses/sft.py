@@ -23,6 +23,7 @@ from lorank.ranking.losses.core.registry import register_loss
     title="Supervised fine-tuning: the likelihood of the chosen replies",
     area="losses.preference",
     requires=("outside",),
+    contrast=False,
 )
 def sft(
     scores: Tensor,

@@ -178,8 +178,8 @@ class Batcher:
             queued = [self.began - request.added for request in batch]
             answers = await loop.run_in_executor(self._thread, self._score, jobs)
             seconds, self.began = time.perf_counter() - began, None
-            if not all(isinstance(answer, Exception) for answer in answers):
-                self.scored_at = loop.time()
+            if any(isinstance(answer, LorankError | Scored) for answer in answers):
+                self.scored_at = loop.time()  # a base that must not be asked alone is refused in words: an answer too
             self._learn_speed(spent, cost, seconds)
             self.metrics.batch(len(jobs), sum(len(job.documents) for job in jobs), seconds)
             for (request, place), answer, queue_s in zip(batch.items(), answers, queued, strict=True):

@@ -111,7 +111,7 @@ def editing(path: str | Path) -> Iterator[KeyEdit]:
             if not edit.saved:
                 edit.save()
     except (OSError, WriteError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
+        why = getattr(error, "strerror", None) or error
         raise LorankError(f"{path}: cannot be changed ({why}); it is as it was") from error
 
 

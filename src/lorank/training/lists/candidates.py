@@ -11,6 +11,7 @@ from lorank.data.collection import Collection, Split
 from lorank.data.trec import read_run
 from lorank.errors import UsageError
 from lorank.progress import StageCallback
+from lorank.ranking.losses.core.registry import needs_contrast
 from lorank.ranking.scorers.bi_encoder import BiEncoder
 from lorank.ranking.scorers.bm25 import BM25Statistics
 from lorank.ranking.scorers.ranker import TrainableRanker
@@ -74,7 +75,8 @@ def _given_or_bm25(
     train, dev = data.train.candidates, data.dev.candidates
     if train is None or dev is None or len(queries) > len(data.train.queries):
         return _bm25(data, queries, recipe, ranker, on_progress)
-    if not holds_contrast(data.train, train) or not holds_contrast(data.dev, dev):
+    whole = holds_contrast(data.train, train) and holds_contrast(data.dev, dev)
+    if not whole and needs_contrast(recipe.loss.name):
         return _bm25(data, queries, recipe, ranker, on_progress)
     return Candidates(train, dev, whole=True, test=_given_test(data, recipe))
 

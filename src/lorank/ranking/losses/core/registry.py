@@ -51,10 +51,15 @@ def register_loss(
     area: str = "losses.supervised",
     aliases: tuple[str, ...] = (),
     requires: Iterable[str] = (),
+    contrast: bool = True,
 ) -> Callable[[Loss], Loss]:
-    """Decorate a loss, or the class that makes one, to enter it in ``LOSSES`` and in the catalogue under ``name``."""
+    """Decorate a loss, or the class that makes one, to enter it in ``LOSSES`` and in the catalogue under ``name``.
+
+    ``contrast`` is False for a loss that is meant to learn from lists whose documents are all relevant.
+    """
 
     def enter(function: Loss) -> Loss:
+        function.contrast = contrast  # type: ignore[attr-defined]
         catalogued(name, area=area, title=title)(function)
         return enter_loss(name, aliases=aliases, requires=requires)(function)
 
@@ -92,6 +97,15 @@ def requirements_of(loss: Loss) -> frozenset[str]:
     ['items']
     """
     return getattr(loss.func if isinstance(loss, partial) else loss, "requires", frozenset())
+
+
+def needs_contrast(name: str) -> bool:
+    """Return whether the loss called ``name`` is meant for lists that hold documents of different labels.
+
+    >>> needs_contrast("softmax"), needs_contrast("sft")
+    (True, False)
+    """
+    return bool(getattr(_find(name), "contrast", True))
 
 
 def loss(name: str, **options: Any) -> Loss:
