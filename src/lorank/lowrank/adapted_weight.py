@@ -91,7 +91,7 @@ class AdaptedWeight(Tensor):
             raise UsageError(f"layer {args[0].layer.path} has an adapter; set the data of its base.weight")
         in_place = name.endswith("_") and not name.endswith("__")
         asks = in_place or name in ASKED or (name == "__get__" and _attribute(func) not in COMPUTED)
-        plain = _plain if asks or name in ("__set__", "__delete__") else _written_out
+        plain = _plain if asks or name in ("__set__", "__delete__") else _write_out
         args, kwargs = torch.utils._pytree.tree_map_only(cls, plain, (args, kwargs))
         return func(*args, **kwargs)
 
@@ -110,7 +110,7 @@ def _plain(weight: AdaptedWeight) -> Tensor:
         return weight.as_subclass(Tensor)
 
 
-def _written_out(weight: AdaptedWeight) -> Tensor:
+def _write_out(weight: AdaptedWeight) -> Tensor:
     """Return W + dW with the gradients of dW."""
     layer, plain = weight.layer, _plain(weight)
     rows = torch.eye(layer.in_features, dtype=plain.dtype, device=plain.device)
@@ -151,7 +151,7 @@ def _attention(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, 
     own = _bind(ATTENTION, args, kwargs)
     weight, bias = own["out_proj_weight"], own["out_proj_bias"]
     if not isinstance(weight, AdaptedWeight):  # another of its weights is adapted
-        own = torch.utils._pytree.tree_map_only(AdaptedWeight, _written_out, own)
+        own = torch.utils._pytree.tree_map_only(AdaptedWeight, _write_out, own)
     else:
         plain = _plain(weight)
         own["out_proj_weight"] = torch.eye(plain.shape[1], dtype=plain.dtype, device=plain.device)

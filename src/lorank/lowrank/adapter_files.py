@@ -169,7 +169,7 @@ def _read_own(folder: Path) -> Contents:
         heads, sketches = list(about["trained"]), dict(about.get("sketches") or {})
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(folder / OWN, None, f"not what lorank writes ({error!r})", "save the adapter again") from error
-    tensors = {_unprefixed(key, folder): tensor for key, tensor in read_tensors(folder / TENSORS).items()}
+    tensors = {_strip_prefix(key, folder): tensor for key, tensor in read_tensors(folder / TENSORS).items()}
     if (folder / HEAD).is_file():
         tensors |= read_tensors(folder / HEAD)
     updates: dict[str, Tensors] = {}
@@ -204,7 +204,7 @@ def owner_of(key: str, owners: Collection[str]) -> str | None:
     return key[:end] if end > 0 else None
 
 
-def _unprefixed(key: str, folder: Path) -> str:
+def _strip_prefix(key: str, folder: Path) -> str:
     if not key.startswith(PREFIX):
         raise DataError(folder / TENSORS, None, f"key {key!r} does not start with {PREFIX!r}", "save the adapter again")
     return key[len(PREFIX) :]

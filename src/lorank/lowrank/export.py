@@ -156,7 +156,7 @@ def write_portable(adapter: Updates, folder: Path, options: ExportOptions) -> No
     rank = max(factor.A.shape[0] for factor in factors.values())
     if not rank:
         raise UsageError("every layer has rank 0; there is nothing to export")
-    updates = {path: _padded(factor, rank) for path, factor in factors.items()}
+    updates = {path: _pad(factor, rank) for path, factor in factors.items()}
     settings = Settings("lora", "lora", "zero", "lora", rank, float(rank), seed=adapter.settings.seed)
     contents = replace(
         contents_of(adapter),
@@ -167,12 +167,12 @@ def write_portable(adapter: Updates, folder: Path, options: ExportOptions) -> No
     write(contents, adapter.model, folder, base_name=options.base_name, task_type=options.task_type, head_beside=True)
 
 
-def _merged_scores(adapter: Updates, folder: Path, probe: Probe) -> object:
+def _score_merged(adapter: Updates, folder: Path, probe: Probe) -> object:
     kept = next(adapter.model.parameters())
     return probe_scores(probe, type(adapter.model).from_pretrained(folder).to(kept.device, kept.dtype))
 
 
-@export_format("merged", _merged_scores)
+@export_format("merged", _score_merged)
 def write_merged(adapter: Updates, folder: Path, options: ExportOptions) -> None:
     """Write the whole model, transformers' layout, with W + dW as its weights."""
     model = adapter.model
@@ -255,7 +255,7 @@ def _plain_lora(path: str, layer: Adapted, form: Form, options: ExportOptions) -
     return factors
 
 
-def _padded(factors: Factors, rank: int) -> dict[str, torch.Tensor]:
+def _pad(factors: Factors, rank: int) -> dict[str, torch.Tensor]:
     A, B, scaling = factors
     extra = rank - A.shape[0]
     return {

@@ -93,7 +93,7 @@ def _exact(work: Tensor, k: int, *_: object) -> tuple[Tensor, Tensor, Tensor]:
     return torch.linalg.svd(work, full_matrices=False)
 
 
-def _randomised(
+def _randomise(
     work: Tensor, k: int, generator: torch.Generator | None, oversampling: int, power_iterations: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     if generator is None:
@@ -108,7 +108,7 @@ def _randomised(
     return Q @ U, s, Vh
 
 
-_METHODS: dict[str, Callable[..., tuple[Tensor, Tensor, Tensor]]] = {"exact": _exact, "randomised": _randomised}
+_METHODS: dict[str, Callable[..., tuple[Tensor, Tensor, Tensor]]] = {"exact": _exact, "randomised": _randomise}
 
 
 def gram(factor: Tensor) -> Tensor:

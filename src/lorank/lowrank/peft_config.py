@@ -83,7 +83,7 @@ def build(
     kind = form_type(settings.form)
     assert issubclass(kind, PeftForm)
     ranks = {path: tensors["lora_A.weight"].shape[0] for path, tensors in updates.items()}
-    alphas = {path: _written_alpha(plan[path], rank, settings.scaling) for path, rank in ranks.items()}
+    alphas = {path: _choose_written_alpha(plan[path], rank, settings.scaling) for path, rank in ranks.items()}
     rank, alpha = _commonest(ranks.values()), _commonest(alphas.values())
     if any(set(path.split(".")) & set(AUTOMATIC_HEADS) for path in updates):
         task_type = None
@@ -172,7 +172,7 @@ def shortest_names(paths: Collection[str], model: nn.Module) -> list[str]:
     return list(names)
 
 
-def _written_alpha(layer: LayerPlan, rank: int, scaling: str) -> float:
+def _choose_written_alpha(layer: LayerPlan, rank: int, scaling: str) -> float:
     if layer.rank in (0, rank):
         return layer.alpha
     growth = rank / layer.rank

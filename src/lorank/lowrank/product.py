@@ -100,9 +100,9 @@ class _LowRankLinear(torch.autograd.Function):
             y = _affine(rows, _effective_weight(weight, gain, _pairs(A, B, A0, B0, scaling), dtype), b)
         else:
             y = _affine(rows, weight.to(dtype), b if gain is None else None)
-            y.addmm_(h.t(), _transposed(B, dtype), alpha=scaling)
+            y.addmm_(h.t(), _transpose(B, dtype), alpha=scaling)
             if A0 is not None and B0 is not None:
-                y.addmm_((A0.to(dtype) @ rows.t()).t(), _transposed(B0, dtype), alpha=-scaling)
+                y.addmm_((A0.to(dtype) @ rows.t()).t(), _transpose(B0, dtype), alpha=-scaling)
             if gain is not None:
                 y.mul_(gain.squeeze(1).to(dtype))
                 if b is not None:
@@ -143,20 +143,20 @@ class _LowRankLinear(torch.autograd.Function):
             dx = dy @ _effective_weight(weight, gain, pairs if fold else [], dtype)
         dh = None
         if (need_A and rates is None) or need_z or (need_x and not fold and not ctx.separate):
-            dh = _transposed(_scaled(B, gain, scaling), dtype) @ dy.t()
+            dh = _transpose(_scale(B, gain, scaling), dtype) @ dy.t()
         if need_x and not fold:
             for A_, B_, scaling_ in pairs:
-                inner = dh if A_ is A else _transposed(_scaled(B_, gain, scaling_), dtype) @ dy.t()
+                inner = dh if A_ is A else _transpose(_scale(B_, gain, scaling_), dtype) @ dy.t()
                 dx.addmm_(inner.t(), A_.to(dtype))
         if need_z:
             dz = (dh.t() @ A.to(dtype)).view(ctx.shape)
         if rates is not None:
             gain = rates.unsqueeze(1) if gain is None else gain * rates.unsqueeze(1)
-            dh = _transposed(_scaled(B, gain, scaling), dtype) @ dy.t() if need_A else None
+            dh = _transpose(_scale(B, gain, scaling), dtype) @ dy.t() if need_A else None
         if need_A:
             dA = (dh @ _rows(z, dtype)).to(A.dtype)
         if need_B:
-            dB = _scaled((h @ dy).t().to(B.dtype), gain, scaling).contiguous()
+            dB = _scale((h @ dy).t().to(B.dtype), gain, scaling).contiguous()
         if dx is not None:
             dx = dx.view(ctx.shape)
         return dx, dz, None, None, dA, dB, None, None, dm, None, None, None
@@ -183,12 +183,12 @@ def _pairs(
     return pairs if A0 is None or B0 is None else [*pairs, (A0, B0, -scaling)]
 
 
-def _transposed(B: Tensor, dtype: torch.dtype) -> Tensor:
+def _transpose(B: Tensor, dtype: torch.dtype) -> Tensor:
     """Return B^T [r, out] in one piece."""
     return B.t().to(dtype).contiguous()
 
 
-def _scaled(B: Tensor, gain: Tensor | None, scaling: float) -> Tensor:
+def _scale(B: Tensor, gain: Tensor | None, scaling: float) -> Tensor:
     """Return s (g * B) [out, r]."""
     return scaling * (B if gain is None else gain * B)
 

@@ -43,7 +43,7 @@ def read_run_in_memory(given: Any, what: str = "the run") -> Run:
     >>> read_run_in_memory({1: {20: 0.5}})
     {'1': {'20': 0.5}}
     """
-    return _nested(given, "run", what)
+    return _nest(given, "run", what)
 
 
 def read_qrels_in_memory(given: Any, what: str = "the judgments") -> Qrels:
@@ -53,7 +53,7 @@ def read_qrels_in_memory(given: Any, what: str = "the judgments") -> Qrels:
     >>> read_qrels_in_memory([(1, "d", np.int64(2)), ("2", "d", 0.5)])
     {'1': {'d': 2}, '2': {'d': 0.5}}
     """
-    return _nested(given, "qrels", what)
+    return _nest(given, "qrels", what)
 
 
 def is_frame(given: Any) -> bool:
@@ -73,7 +73,7 @@ def frame_rows(frame: Any, value: str | None, what: str) -> list[tuple[Any, Any,
     raise UsageError(f"the frame of {what} has the columns {', '.join(map(str, there))}; it needs {known}")
 
 
-def _nested(given: Any, kind: Kind, what: str) -> dict[str, dict[str, Any]]:
+def _nest(given: Any, kind: Kind, what: str) -> dict[str, dict[str, Any]]:
     if is_frame(given):
         return _from_rows(frame_rows(given, "score" if kind == "run" else None, what), kind, what)
     if isinstance(given, Mapping):

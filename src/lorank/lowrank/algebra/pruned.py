@@ -104,10 +104,10 @@ def recover(factors: FactorSet, kept: Mapping[str, Kept]) -> dict[str, Factors]:
     >>> (full.B @ full.A).tolist()
     [[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
-    return {path: _scattered(own, kept[path]) if path in kept else own for path, own in factors.items()}
+    return {path: _scatter(own, kept[path]) if path in kept else own for path, own in factors.items()}
 
 
-def _scattered(factors: Factors, kept: Kept) -> Factors:
+def _scatter(factors: Factors, kept: Kept) -> Factors:
     A, B, scaling = factors
     if (B.shape[0], A.shape[1]) != (len(kept.rows), len(kept.columns)):
         raise UsageError(

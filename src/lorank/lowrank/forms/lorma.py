@@ -73,10 +73,10 @@ class LoRMA(Form):
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
         h = self.entering(output if base.bias is None else output - base.bias)
         if self.inflated:
-            return self.scaling * self._inflated(h)
+            return self.scaling * self._inflate(h)
         return self.scaling * ((h @ self.A.t().to(h.dtype)) @ self.B.t().to(h.dtype))
 
-    def _inflated(self, h: Tensor) -> Tensor:
+    def _inflate(self, h: Tensor) -> Tensor:
         """(P(B A) - P(B0 A0)) h for ``h`` [..., out]."""
         if not h.numel() or not self.rank:
             return h * self.A.sum() * self.B.sum()

@@ -24,7 +24,7 @@ from lorank.lowrank.forms.factored import Factored
 from lorank.lowrank.forms.form import Site, form
 
 
-def _scaled_uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def _draw_scaled_uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.empty(shape).uniform_(-1, 1, generator=generator) / shape[0] ** 0.5
 
 
@@ -48,8 +48,8 @@ class NOLA(Factored):
         if bases < 1:
             raise UsageError(f"bases {bases!r} is not an integer from 1 up")
         self.bases = bases
-        self.A = shared_basis(shared, site, "nola A", (bases, site.rank, self.in_features), _scaled_uniform)
-        self.B = shared_basis(shared, site, "nola B", (bases, self.out_features, site.rank), _scaled_uniform)
+        self.A = shared_basis(shared, site, "nola A", (bases, site.rank, self.in_features), _draw_scaled_uniform)
+        self.B = shared_basis(shared, site, "nola B", (bases, self.out_features, site.rank), _draw_scaled_uniform)
         alpha = normal((bases,), site.generator("alpha")) * self.in_features**-0.5
         self.alphas = nn.Parameter(alpha.to(site.device, site.dtype))
         self.betas = nn.Parameter(torch.zeros(bases, device=site.device, dtype=site.dtype))
@@ -60,7 +60,7 @@ class NOLA(Factored):
         return [cls(site, shared, bases) for site in sites]
 
     def pair(self) -> tuple[Tensor, Tensor]:
-        return _combined(self.alphas, self.A), _combined(self.betas, self.B)
+        return _combine(self.alphas, self.A), _combine(self.betas, self.B)
 
     def parameter_count(self) -> int:
         return 2 * self.bases
@@ -69,5 +69,5 @@ class NOLA(Factored):
         return min(self.rank, self.in_features, self.out_features)
 
 
-def _combined(coefficients: Tensor, basis: Basis) -> Tensor:
+def _combine(coefficients: Tensor, basis: Basis) -> Tensor:
     return (coefficients @ basis.value.flatten(1)).view(basis.value.shape[1:])

@@ -64,14 +64,14 @@ class RandLoRA(Dense):
         if not wide or torch.compiler.is_compiling() or not self.fits(x, base):
             return super().forward(x, base)
         B, parameters = self.B.value.flatten(1), (self.lambdas, self.gamma)
-        return _Narrowed.apply(x, base.weight, base.bias, B, self._scaled, *parameters)
+        return _Narrowed.apply(x, base.weight, base.bias, B, self._scale, *parameters)
 
-    def _scaled(self) -> Tensor:
+    def _scale(self) -> Tensor:
         """s [lambda_i A gamma_i] one under the other, [n r, k]."""
         return (self.scaling * self.lambdas.unsqueeze(2) * self.A.value * self.gamma.unsqueeze(1)).flatten(0, 1)
 
     def matrix(self, weight: Tensor | None) -> Tensor:
-        dense = self.B.value.flatten(1) @ self._scaled()
+        dense = self.B.value.flatten(1) @ self._scale()
         return dense if self.in_features <= self.out_features else dense.t()
 
     def parameter_count(self) -> int:

@@ -86,7 +86,7 @@ class LoFTOptimizer(FactorOptimizer):
             for path, A, B, _ in ready
         }
         if self.clip is not None:
-            norm = math.sqrt(sum(self._projected_square(pair) for pair in ready))
+            norm = math.sqrt(sum(self._project_square(pair) for pair in ready))
             self._shrink = min(1.0, self.clip / max(norm, 1e-12))
         super().step()
         return loss
@@ -112,7 +112,7 @@ class LoFTOptimizer(FactorOptimizer):
         moving.sub_((full @ other) @ inverse / pair.scaling, alpha=group["lr"])
         follow(a if step % 2 == 0 else b, old, moving, self.damping)
 
-    def _projected_square(self, pair: Pair) -> float:
+    def _project_square(self, pair: Pair) -> float:
         """Return the squared norm of the full gradient projected to what the factor that steps can move."""
         even = int(self.state[pair.A].get("step", torch.zeros(()))) % 2 == 0
         grad_A, grad_B = pair.gradients()

@@ -34,14 +34,14 @@ class RiemannianAdamW(torch.optim.AdamW):
                 loss = closure()
         for A, B in ((pair.A, pair.B) for pair in self.pairs):
             if A.grad is not None:
-                A.grad.copy_(torch.linalg.solve(_ridged(B.t(), self.damping), A.grad))
+                A.grad.copy_(torch.linalg.solve(_add_ridge(B.t(), self.damping), A.grad))
             if B.grad is not None:
-                B.grad.copy_(torch.linalg.solve(_ridged(A, self.damping), B.grad.t()).t())
+                B.grad.copy_(torch.linalg.solve(_add_ridge(A, self.damping), B.grad.t()).t())
         super().step()
         return loss
 
 
-def _ridged(factor: Tensor, damping: float) -> Tensor:
+def _add_ridge(factor: Tensor, damping: float) -> Tensor:
     """Return F F^T + d I in the factor's dtype."""
     matrix = gram(factor)
     matrix.diagonal().add_(damping)

@@ -102,11 +102,11 @@ def fuse(runs: Sequence[Run], weights: Sequence[float] | np.ndarray, normalise: 
     >>> fuse([{"q": {"a": 2.0, "b": 0.0}}, {"q": {"b": 5.0, "c": 3.0}}], [0.5, 0.5], "minmax")
     {'q': {'a': 0.5, 'b': 0.5, 'c': 0.0}}
     """
-    weights = _checked_weights(weights, len(runs))
-    return _weighted(list(_aligned(runs, normalise)), weights)
+    weights = _check_weights(weights, len(runs))
+    return _weigh(list(_align(runs, normalise)), weights)
 
 
-def _checked_weights(weights: Sequence[float] | np.ndarray, runs: int) -> np.ndarray:
+def _check_weights(weights: Sequence[float] | np.ndarray, runs: int) -> np.ndarray:
     weights = np.asarray(weights, np.float64)
     if not runs:
         raise UsageError("there is no run to fuse; give at least one")
@@ -115,7 +115,7 @@ def _checked_weights(weights: Sequence[float] | np.ndarray, runs: int) -> np.nda
     return weights
 
 
-def _aligned(runs: Sequence[Run], normalise: str) -> Iterator[tuple[str, list[str], np.ndarray]]:
+def _align(runs: Sequence[Run], normalise: str) -> Iterator[tuple[str, list[str], np.ndarray]]:
     """Yield for each query its documents [n] and their normalised scores float64 [runs, n]."""
     if normalise not in NORMALISATIONS:
         raise unknown_name("normalisation", normalise, NORMALISATIONS)
@@ -130,7 +130,7 @@ def _aligned(runs: Sequence[Run], normalise: str) -> Iterator[tuple[str, list[st
         yield query, documents, scores
 
 
-def _weighted(aligned: list[tuple[str, list[str], np.ndarray]], weights: np.ndarray) -> Run:
+def _weigh(aligned: list[tuple[str, list[str], np.ndarray]], weights: np.ndarray) -> Run:
     return {
         query: dict(zip(documents, (weights @ scores).tolist(), strict=True)) for query, documents, scores in aligned
     }
@@ -193,9 +193,9 @@ def tune_weights(
         raise UsageError(f"steps is {steps}; the grid needs at least one")
     if not runs:
         raise UsageError("there is no run to fuse; give at least one")
-    aligned = list(_aligned(runs, normalise))
+    aligned = list(_align(runs, normalise))
     grid = weight_grid(len(runs), steps)
-    values = np.array([measure(_weighted(aligned, weights)) for weights in grid])
+    values = np.array([measure(_weigh(aligned, weights)) for weights in grid])
     if np.isnan(values).any():
         raise UsageError("the measure is NaN for a fused run; are there judged queries in the runs?")
     unevenness = ((grid - 1 / len(runs)) ** 2).sum(axis=1)

@@ -151,7 +151,7 @@ def _largest_entropy(over: Floats) -> Floats:
         bounds=[(0, None)] * rows,
         options={"maxiter": 20_000, "maxfun": 40_000, "ftol": 1e-16, "gtol": 1e-12, "maxcor": 30},
     )
-    share = _polished(over, found.x)
+    share = _polish(over, found.x)
     if (over @ share).max() > 1e-10:
         share = _on_the_face(over, share)
     if (over @ share).max() > 1e-6:
@@ -201,7 +201,7 @@ def _covariance(rows: Floats, share: Floats) -> Floats:
     return (rows * share) @ rows.T - np.outer(mean, mean)
 
 
-def _polished(over: Floats, multipliers: Floats) -> Floats:
+def _polish(over: Floats, multipliers: Floats) -> Floats:
     """Return p after Newton steps on the binding rows, as long as they lower the violation."""
     share = softmax(-multipliers @ over)
     binding = over[(multipliers > 1e-9) | (over @ share > 0)]

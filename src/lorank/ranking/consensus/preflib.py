@@ -53,7 +53,7 @@ def read_preflib(path: str | Path, *, kind: str | None = None, check_counts: boo
         elif text.strip():
             ballots.append((line, *_ballot(path, line, text)))
     _check_names(path, names)
-    orders = [_named(path, line, groups, names, kind) for line, _, groups in ballots]
+    orders = [_find_named(path, line, groups, names, kind) for line, _, groups in ballots]
     if check_counts:
         _check_counts(path, counts, len(names), sum(voters for _, voters, _ in ballots), len(ballots))
     return from_rankings(orders, [voters for _, voters, _ in ballots], items=names.values())
@@ -69,7 +69,9 @@ def _ballot(path: str | Path, line: int, text: str) -> tuple[int, list[list[int]
     return int(voters), groups
 
 
-def _named(path: str | Path, line: int, groups: list[list[int]], names: dict[int, str], kind: str) -> list[list[str]]:
+def _find_named(
+    path: str | Path, line: int, groups: list[list[int]], names: dict[int, str], kind: str
+) -> list[list[str]]:
     flat = [number for group in groups for number in group]
     for number in flat:
         if number not in names:

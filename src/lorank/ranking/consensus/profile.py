@@ -146,7 +146,7 @@ class Profile:
             np.minimum.at(lowest, self.ballot, self.score)
             lowest[np.isinf(lowest)] = 0.0
             score = np.concatenate([self.score, lowest[ballot]])
-        return _sorted(
+        return _sort(
             replace(
                 self,
                 ballot=np.concatenate([self.ballot, ballot]),
@@ -157,7 +157,7 @@ class Profile:
         )
 
 
-def _sorted(profile: Profile) -> Profile:
+def _sort(profile: Profile) -> Profile:
     rows = np.lexsort((profile.item, profile.level, profile.ballot))
     return replace(
         profile,
@@ -221,7 +221,7 @@ def from_rankings(
         if (number, name) in seen:
             raise UsageError(f"ranking {number + 1} lists {name!r} twice; list an item once a ranking")
         seen.add((number, name))
-    return _sorted(
+    return _sort(
         Profile(
             tuple(index),
             np.array([row[0] for row in rows], np.int64),
@@ -256,7 +256,7 @@ def from_duels(
     pair = np.array([(index[a], index[b]) for a, b, _ in rows], np.int64).reshape(-1, 2)
     outcome = np.array([row[2] for row in rows], np.float64)
     level = np.stack([outcome == 0, outcome == 1], axis=1).astype(np.int64)
-    return _sorted(
+    return _sort(
         Profile(
             tuple(index), np.repeat(np.arange(len(rows)), 2), pair.ravel(), level.ravel(), _weights(weights, len(rows))
         )
@@ -322,4 +322,4 @@ def from_table(
         else [np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)]
     )
     weight = _weights([(weights or {}).get(name, 1.0) for name in names], len(names))
-    return _sorted(Profile(tuple(index), np.repeat(np.arange(len(names)), sizes), item, level, weight, score, names))
+    return _sort(Profile(tuple(index), np.repeat(np.arange(len(names)), sizes), item, level, weight, score, names))

@@ -29,7 +29,7 @@ def random_rank(reports: Floats, generator: np.random.Generator) -> float:
     >>> random_rank(np.array([3.0, 3.0]), np.random.default_rng(0))
     3.0
     """
-    reports = _checked(reports)
+    reports = _check(reports)
     rank = int(generator.integers(1, len(reports) + 1))
     return float(np.sort(reports)[-rank])
 
@@ -40,10 +40,10 @@ def expected_cost(reports: Floats, opinion: float) -> float:
     >>> expected_cost(np.array([0.0, 0.0, 1.0]), 1.0) == 2 / 3
     True
     """
-    return float(np.abs(_checked(reports) - opinion).mean())
+    return float(np.abs(_check(reports) - opinion).mean())
 
 
-def _checked(reports: Floats) -> Floats:
+def _check(reports: Floats) -> Floats:
     reports = np.asarray(reports, np.float64)
     if reports.ndim != 1 or not len(reports) or not np.isfinite(reports).all():
         raise UsageError("give one finite report from each judge, at least one")

@@ -70,7 +70,7 @@ class Cache:
             row = {
                 "key": key,
                 "kind": kind,
-                "answer": _written(kept.answer),
+                "answer": _write(kept.answer),
                 "malformed": kept.malformed,
                 "tokens_in": kept.tokens_in,
                 "tokens_out": kept.tokens_out,
@@ -100,7 +100,7 @@ def _read(path: Path, number: int, line: bytes) -> tuple[str, Kept]:
         if row["kind"] not in KINDS:
             raise ValueError(row["kind"])
         return str(row["key"]), Kept(
-            _restored(row["answer"]),
+            _restore(row["answer"]),
             bool(row["malformed"]),
             int(row["tokens_in"]),
             int(row["tokens_out"]),
@@ -112,15 +112,15 @@ def _read(path: Path, number: int, line: bytes) -> tuple[str, Kept]:
         ) from None
 
 
-def _written(answer: Answer) -> object:
+def _write(answer: Answer) -> object:
     if isinstance(answer, tuple):
-        return [_written(part) for part in answer]
+        return [_write(part) for part in answer]
     return None if answer == -math.inf else answer
 
 
-def _restored(value: object) -> Answer:
+def _restore(value: object) -> Answer:
     if isinstance(value, list):
-        return tuple(_restored(part) for part in value)  # type: ignore[return-value]
+        return tuple(_restore(part) for part in value)  # type: ignore[return-value]
     if value is None:
         return -math.inf
     if isinstance(value, int | float):

@@ -154,7 +154,7 @@ class CausalJudge(Judge):
             )
         return [token for token in found if token is not None]
 
-    def _padded(self, prompts: list[list[int]]) -> dict[str, Tensor]:
+    def _pad(self, prompts: list[list[int]]) -> dict[str, Tensor]:
         longest = max(map(len, prompts))
         device = next(self.model.parameters()).device
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
@@ -164,7 +164,7 @@ class CausalJudge(Judge):
 
     @torch.inference_mode()
     def _by_logits(self, questions: list[Question], prompts: list[list[int]]) -> list[Reply]:
-        inputs = self._padded(prompts)
+        inputs = self._pad(prompts)
         positions = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
         logits = self.model(**inputs, position_ids=positions).logits[:, -1].float()
         replies = []
@@ -179,7 +179,7 @@ class CausalJudge(Judge):
 
     @torch.inference_mode()
     def _by_text(self, questions: list[Question], prompts: list[list[int]]) -> list[Reply]:
-        inputs = self._padded(prompts)
+        inputs = self._pad(prompts)
         width = inputs["input_ids"].shape[1]
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
         written = self.model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False, pad_token_id=pad)

@@ -146,7 +146,7 @@ class Endpoint(Judge):
             said = _without(secret, error.read(2000).decode(errors="replace").strip())
             message = f"status {error.code}: {said[:500]}"
             if error.code in _TRY_AGAIN:
-                raise _TryAgain(message, _asked_to_wait(error.headers)) from None
+                raise _TryAgain(message, _read_wait(error.headers)) from None
             hint = f"; is {self._key} set to a valid key?" if error.code in (401, 403) else ""
             raise JudgeError(f"{self.url}{path} refused, {message}{hint}") from None
         except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
@@ -186,7 +186,7 @@ class _TryAgain(Exception):
         self.after = after
 
 
-def _asked_to_wait(headers: Message) -> float | None:
+def _read_wait(headers: Message) -> float | None:
     text = headers.get("Retry-After", "")
     return min(float(text), 60.0) if re.fullmatch(r"\d+(\.\d+)?", text) else None
 

@@ -162,17 +162,17 @@ def _numbers(question: Question, value: Any) -> tuple[Answer, bool]:
 
 
 def _order(question: Question, value: Any) -> tuple[Answer, bool]:
-    named, broken = _named_places(question, value)
+    named, broken = _name_places(question, value)
     held = set(named)
     complete = named + tuple(p for p in range(len(question.documents)) if p not in held)
     return complete, broken or complete != named
 
 
 def _selection(question: Question, value: Any) -> tuple[Answer, bool]:
-    return (neutral(question), True) if _items(value) is None else _named_places(question, value)
+    return (neutral(question), True) if _items(value) is None else _name_places(question, value)
 
 
-def _named_places(question: Question, value: Any) -> tuple[tuple[int, ...], bool]:
+def _name_places(question: Question, value: Any) -> tuple[tuple[int, ...], bool]:
     entries = _items(value)
     if entries is None:
         return (), True

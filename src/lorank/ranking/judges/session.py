@@ -98,7 +98,7 @@ class Session:
             return self.ask([Question("pairwise", pair) for pair in pairs])  # type: ignore[return-value]
         both = [Question("pairwise", shown) for a, b in pairs for shown in ((a, b), (b, a))]
         answers: list[float] = self.ask(both)  # type: ignore[assignment]
-        return [_agreed(forth, 1 - back) for forth, back in zip(answers[::2], answers[1::2])]
+        return [_agree(forth, 1 - back) for forth, back in zip(answers[::2], answers[1::2])]
 
     def bests(self, groups: Sequence[Sequence[int]]) -> list[int]:
         """Return the document that a setwise question finds most relevant, for each group; one alone is its best."""
@@ -112,7 +112,7 @@ class Session:
         """Return each group best first, by a listwise or an identifiers question; groups of one cost nothing."""
         real = [tuple(group) for group in groups if len(group) > 1]
         answers = iter(self.ask([Question(kind, group) for group in real]))
-        return [_arranged(kind, group, next(answers)) if len(group) > 1 else list(group) for group in groups]
+        return [_arrange(kind, group, next(answers)) if len(group) > 1 else list(group) for group in groups]
 
     def heard_orders(self, groups: Sequence[Sequence[int]]) -> list[list[int]]:
         """Return the listwise answers that the budget allows, and none for the groups left unasked.
@@ -120,7 +120,7 @@ class Session:
         For groups in an order that means nothing, where a neutral answer would be taken for an opinion.
         """
         heard = self.heard([Question("listwise", tuple(group)) for group in groups])
-        return [_arranged("listwise", groups[place], answer) for place, answer in heard.items()]
+        return [_arrange("listwise", groups[place], answer) for place, answer in heard.items()]
 
     def scores(self, groups: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
         """Return a groupwise score for each document of each group."""
@@ -226,13 +226,13 @@ class Session:
         return answer
 
 
-def _agreed(forth: float, back: float) -> float:
+def _agree(forth: float, back: float) -> float:
     if forth > 0.5 and back > 0.5:
         return 1.0
     return 0.0 if forth < 0.5 and back < 0.5 else 0.5
 
 
-def _arranged(kind: str, group: Sequence[int], answer: Answer) -> list[int]:
+def _arrange(kind: str, group: Sequence[int], answer: Answer) -> list[int]:
     if kind == "listwise":
         return [group[place] for place in answer]  # type: ignore[union-attr]
     places = sorted(range(len(group)), key=lambda place: -answer[place])  # type: ignore[index]

@@ -33,7 +33,7 @@ def _reciprocal_rank(lists: Lists) -> Tensor:
     return 1 / ranks(lists)
 
 
-def _normalized(lists: Lists) -> Tensor:
+def _normalize(lists: Lists) -> Tensor:
     low = lists.fill(lists.scores, torch.inf).amin(1, keepdim=True)
     span = lists.fill(lists.scores, -torch.inf).amax(1, keepdim=True) - low
     return torch.where(lists.mask & (span > 0), (lists.scores - low) / torch.where(span > 0, span, 1.0), 0.5)
@@ -55,7 +55,7 @@ def _density(lists: Lists) -> Tensor:
 
 HEURISTICS: dict[str, Callable[[Lists], Tensor]] = {
     "reciprocal-rank": _reciprocal_rank,
-    "normalized": _normalized,
+    "normalized": _normalize,
     "density": _density,
 }
 

@@ -161,7 +161,7 @@ def scales(permutation: Tensor, iterations: int) -> tuple[list[Tensor], list[Ten
     return rows, columns, free
 
 
-def _sorted_and_slope(permutation: Tensor, left: Tensor, right: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+def _sort_with_slope(permutation: Tensor, left: Tensor, right: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
     r"""Return l = - (left * r)^T Q (c * right) of each matrix Q, and its derivative by Q, scales r and c included.
 
     Sinkhorn's steps  c = 1 / (Q^T r),  r = 1 / (Q c)  need products with vectors only, forwards and backwards, and the
@@ -207,12 +207,12 @@ class _SoftlySorted(torch.autograd.Function):
             for block in (slice(start, start + step) for start in range(0, len(scores), step)):
                 soft = _permutation(scores[block], distances[block], mask[block], temperature)
                 if transposed:
-                    values[block], slope = _sorted_and_slope(
+                    values[block], slope = _sort_with_slope(
                         soft.transpose(1, 2), gains[block], discount[block], sinkhorn
                     )
                     slope = slope.transpose(1, 2)
                 else:
-                    values[block], slope = _sorted_and_slope(soft, discount[block], gains[block], sinkhorn)
+                    values[block], slope = _sort_with_slope(soft, discount[block], gains[block], sinkhorn)
                 slope = slope.mul_(soft)  # through the softmax of each row
                 slope = slope.sub_(soft.mul_(slope.sum(2, keepdim=True)))
                 lean = _slopes(mask[block], temperature, scores.dtype)

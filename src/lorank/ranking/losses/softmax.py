@@ -21,7 +21,7 @@ from lorank.ranking.losses.core.lists import Lists, check_label_size, check_posi
 from lorank.ranking.losses.core.registry import register_loss
 
 
-def _normalized(lists: Lists) -> Tensor:
+def _normalize(lists: Lists) -> Tensor:
     return normalized(lists.labels)
 
 
@@ -33,7 +33,7 @@ def _labels(lists: Lists) -> Tensor:
     return lists.labels.clamp(min=0)
 
 
-TARGETS: dict[str, Callable[[Lists], Tensor]] = {"normalized": _normalized, "softmax": _softmax, "labels": _labels}
+TARGETS: dict[str, Callable[[Lists], Tensor]] = {"normalized": _normalize, "softmax": _softmax, "labels": _labels}
 
 
 @register_loss(

@@ -48,9 +48,9 @@ def ndcg(
     gain = dict(zip(positive, gains.tolist(), strict=True))
     found = np.array([gain.get(document, 0.0) for document in ranking[:cutoff]])
     ideal = np.sort(gains)[::-1][:cutoff]
-    best = _discounted(ideal)
-    return float(_discounted(found) / best) if best > 0 else 0.0
+    best = _discount(ideal)
+    return float(_discount(found) / best) if best > 0 else 0.0
 
 
-def _discounted(gains: np.ndarray) -> float:
+def _discount(gains: np.ndarray) -> float:
     return float((gains / np.log2(np.arange(2, len(gains) + 2))).sum())

@@ -390,7 +390,7 @@ def _yes_no(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor) -> 
     return logits[:, 0] - logits[:, 1] if logits.shape[1] > 1 else logits[:, 0]
 
 
-def _expected(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor) -> Tensor:
+def _expect(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor) -> Tensor:
     logits = _answer_logits(ranker, given)
     return logits.softmax(1) @ torch.tensor(ranker.answer_values, device=logits.device)
 
@@ -412,7 +412,7 @@ def _likelihood(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor)
 
 READERS: dict[str, Callable[[CausalRanker, dict[str, Tensor], Tensor], Tensor]] = {
     "yes-no": _yes_no,
-    "expected": _expected,
+    "expected": _expect,
     "head": _head,
     "log-ratio": _likelihood,
     "likelihood": _likelihood,

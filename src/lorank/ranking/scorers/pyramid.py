@@ -176,7 +176,7 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
             ]
             first.append(len(before) + q + len(between) + t + len(after))
             lengths.append(first[-1] + len(summary) + len(after))
-        whole = Ragged(_joined(ids), _joined(types), np.array(lengths, np.int64))
+        whole = Ragged(_join(ids), _join(types), np.array(lengths, np.int64))
         return PyramidBatch(whole, np.array(first, np.int64))
 
     def logits(self, batch: PyramidBatch, encoder: PackedEncoder) -> Tensor:
@@ -257,7 +257,7 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
         """Write nothing: other libraries read query and document together from the first layer on."""
 
 
-def _joined(parts: Sequence[Any]) -> np.ndarray:
+def _join(parts: Sequence[Any]) -> np.ndarray:
     return np.concatenate([np.asarray(part, np.int64) for part in parts])
 
 

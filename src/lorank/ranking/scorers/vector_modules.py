@@ -98,7 +98,7 @@ def _root_mean(tokens: Tokens) -> Tensor:
     return sums / total.sqrt()
 
 
-def _weighted(tokens: Tokens) -> Tensor:
+def _weigh(tokens: Tokens) -> Tensor:
     sums, total = tokens.sums(tokens.place)
     return sums / total
 
@@ -108,7 +108,7 @@ POOLINGS: dict[str, Callable[[Tokens], Tensor]] = {
     "max": _max,
     "mean": _mean,
     "mean_sqrt_len_tokens": _root_mean,
-    "weightedmean": _weighted,
+    "weightedmean": _weigh,
     "lasttoken": _last,
 }
 

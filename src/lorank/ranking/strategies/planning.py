@@ -182,7 +182,7 @@ def plan(
         )
     if on_progress is not None:
         on_progress(len(chosen), len(chosen))
-    return _recommended(simulated, slack)
+    return _recommend(simulated, slack)
 
 
 def _draw_queries(
@@ -212,7 +212,7 @@ def _ndcg(labels: np.ndarray, order: Sequence[int], top: int) -> float:
     return float(labels[list(order[:top])] @ discount / (np.sort(labels)[::-1][:top] @ discount))
 
 
-def _recommended(simulated: list[tuple[Forecast, np.ndarray]], slack: float) -> list[Forecast]:
+def _recommend(simulated: list[tuple[Forecast, np.ndarray]], slack: float) -> list[Forecast]:
     if not simulated:
         raise UsageError("no strategy asks only the kinds of question that this judge answers")
     ranked = sorted(simulated, key=lambda pair: (-pair[0].ndcg, pair[0].tokens))

@@ -130,10 +130,10 @@ def rerank_documents(
     finally:
         if kept is not None and kept is not cache:
             kept.close()
-    return _reranked(standing, session)
+    return _rerank(standing, session)
 
 
-def _reranked(standing: Standing, session: Session) -> Reranked:
+def _rerank(standing: Standing, session: Session) -> Reranked:
     order = tuple(int(d) for d in standing.order)
     if sorted(order) != list(range(session.count)):
         raise AssertionError("a strategy lost or repeated a document")

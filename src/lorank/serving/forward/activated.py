@@ -112,13 +112,13 @@ class ActivatedModel:
             adapter: whose; None for the base.
             reuse: whether the keys and values of the prefix may come from the cache and go to it.
         """
-        start = len(ids) - 1 if adapter is None else invocation_start(ids, self._known(adapter).invocation)
+        start = len(ids) - 1 if adapter is None else invocation_start(ids, self._find_known(adapter).invocation)
         on = self._base if adapter is None or start is None else self.open(adapter)
         start = len(ids) - 1 if start is None else start
         with torch.inference_mode():
             if reuse and start:
                 with self.residents.using(*([adapter] if on is not self._base else [])):
-                    return self._continued(ids, start, self.prefix(tuple(ids[:start])), on)
+                    return self._continue_prefix(ids, start, self.prefix(tuple(ids[:start])), on)
             self.usage.computed += len(ids)
             logits: Tensor = self.run([(self._base, start), (on, len(ids) - start)], ids).logits
             return logits[0, -1]
@@ -131,7 +131,7 @@ class ActivatedModel:
             if not fresh:
                 fresh.append(keys_and_values(self.run([(self._base, len(ids))], ids).past_key_values))
                 self.usage.computed += len(ids)
-            return self._kept(fresh[0])
+            return self._keep(fresh[0])
 
         known = ("prefix", ids) in self.residents
         try:
@@ -154,13 +154,13 @@ class ActivatedModel:
 
     def open(self, name: str) -> LoadedAdapter:
         """Return an adapter in memory."""
-        package = self._known(name).package
+        package = self._find_known(name).package
         opened: LoadedAdapter = self.residents.get(
             name, lambda: open_package(name, "", package, self.model, self.layout)
         )
         return opened
 
-    def _continued(
+    def _continue_prefix(
         self, ids: Sequence[int], start: int, prefix: list[tuple[Tensor, Tensor]], on: LoadedAdapter
     ) -> Tensor:
         from transformers import DynamicCache
@@ -172,7 +172,7 @@ class ActivatedModel:
         logits: Tensor = self.run([(on, len(ids) - start)], ids[start:], past).logits
         return logits[0, -1]
 
-    def _kept(self, pairs: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    def _keep(self, pairs: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
         held: list[Tensor] = []
         try:
             for tensor in (each for pair in pairs for each in pair):
@@ -188,7 +188,7 @@ class ActivatedModel:
         else:
             self.pool.release(tensor for pair in thing for tensor in pair)
 
-    def _known(self, name: str) -> Activated:
+    def _find_known(self, name: str) -> Activated:
         if name not in self.adapters:
             raise UnknownAdapter(f"no adapter called {name!r}; there are {', '.join(sorted(self.adapters)) or 'none'}")
         return self.adapters[name]

@@ -95,7 +95,7 @@ class Workers:
         while len(self.ready) < self.count and not self.stopping:
             with contextlib.suppress(BlockingIOError):
                 self.ready.update(os.read(self.heard, 100))
-            for _, code in self._ended():
+            for _, code in self._find_end():
                 self.stopping = True
                 self._end_all(signal.SIGTERM)
                 return abs(code) or 1
@@ -108,7 +108,7 @@ class Workers:
     def _watch(self) -> int:
         failed = 0
         while self.running:
-            for index, code in self._ended():
+            for index, code in self._find_end():
                 if self.stopping:
                     failed = failed or (0 if code == -signal.SIGTERM else code)  # one that did not serve yet
                     continue
@@ -119,7 +119,7 @@ class Workers:
             time.sleep(0.05)
         return abs(failed)
 
-    def _ended(self) -> list[tuple[int, int]]:
+    def _find_end(self) -> list[tuple[int, int]]:
         """Return the numbers and exit codes of the workers that have ended."""
         ended = []
         for process in list(self.running):

@@ -54,7 +54,7 @@ class Batcher:
         self.stopping = True
         self._task.cancel()
         for request in self.queue:
-            request.done.put_nowait(self._stopped())
+            request.done.put_nowait(self._refuse_stopped())
         await asyncio.to_thread(self._thread.shutdown)
         self.engine.close()
 
@@ -82,7 +82,7 @@ class Batcher:
         """Refuse a newcomer where too much of its own waits, or the server stops; where the queue is full, the tenant
         that has the most in it gives up its newest list."""
         if self.stopping:
-            raise self._stopped()
+            raise self._refuse_stopped()
         ahead = self.queue.ahead_of(caller, cost)
         seconds = ahead / self.speed if self.speed else 0.0
         if self.queue.of(caller) >= self.limits.waiting_of_one:
@@ -255,7 +255,7 @@ class Batcher:
             1,
         )
 
-    def _stopped(self) -> Refusal:
+    def _refuse_stopped(self) -> Refusal:
         return Refusal(
             503, "stopping", "this server is about to stop; send the request again, to another one or in a while", 2
         )

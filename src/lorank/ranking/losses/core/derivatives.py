@@ -128,7 +128,7 @@ def derivatives(
             counted = mask.any(1) if options.get("keep_equal") else lists.signal
             second = torch.where(counted.unsqueeze(1), CURVATURES[name](lists, **options), 0.0)
         else:
-            second = choose("hessian", hessian, {"probes": _probed, "trust": _trust})(function, own, *grid)
+            second = choose("hessian", hessian, {"probes": _probe_loss, "trust": _trust})(function, own, *grid)
         curvature[at[mask]] = second[mask]
     floor = 1e-6 * float(curvature.mean()) if len(curvature) else 0.0
     return gradient, curvature.clamp(min=max(floor, 1e-16))
@@ -155,7 +155,7 @@ def _trust(
     return size + size.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
-def _probed(
+def _probe_loss(
     function: Loss, gradient: Tensor, scores: Tensor, labels: Tensor, mask: Tensor, weights: Tensor | None
 ) -> Tensor:
     scores, second = scores.double(), torch.zeros_like(scores)

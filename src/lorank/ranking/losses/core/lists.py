@@ -51,13 +51,13 @@ class Lists:
 
     def shares(self, values: Tensor, temperature: float = 1.0) -> Tensor:
         """Return the softmax of ``values / temperature`` over the documents of each list, [batch, list]."""
-        return self._tempered(values, temperature).softmax(1)
+        return self._temper(values, temperature).softmax(1)
 
     def log_shares(self, values: Tensor, temperature: float = 1.0) -> Tensor:
         """Return the logarithm of ``shares``; far below any other, yet finite, where masked."""
-        return self._tempered(values, temperature).log_softmax(1)
+        return self._temper(values, temperature).log_softmax(1)
 
-    def _tempered(self, values: Tensor, temperature: float) -> Tensor:
+    def _temper(self, values: Tensor, temperature: float) -> Tensor:
         return self.fill(values if temperature == 1 else values / temperature, lowest(values))
 
     def weighted(self, terms: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ def grow_stage(
     target, weight = -gradient / curvature, curvature / curvature.mean()
     limit = 3 * (weight * target.square()).mean().sqrt() / weight.sqrt()  # a document must not rule a stage
     target = target.clamp(-limit, limit)
-    inner, outer = _fitted_units(module, number, rows, target, weight, seed)
+    inner, outer = _fit_units(module, number, rows, target, weight, seed)
     with torch.no_grad():
         own = module.stage(number)
         module[0].weight[own], module[0].bias[own] = inner.weight, inner.bias
@@ -117,7 +117,7 @@ def grow_stage(
     return start
 
 
-def _fitted_units(
+def _fit_units(
     module: BoostedNetwork, number: int, rows: Tensor, target: Tensor, weight: Tensor, seed: int
 ) -> tuple[nn.Linear, Tensor]:
     """Return a stage's hidden layer, trained by Adam on weighted squares, and its last weights by ridge."""

@@ -53,7 +53,7 @@ def feature_model(name: str, *, seed: int = 0, **options: Any) -> FeatureRanker 
     20
     """
     known = model_options(name)
-    options = {key: _typed(key, value, known, name) for key, value in options.items()}
+    options = {key: _convert_type(key, value, known, name) for key, value in options.items()}
     if name in LIBRARIES:
         return TreeRanker(name, seed=seed, **options)
     settings = {key: options.pop(key) for key in NETWORKS[name].reads if key in options}
@@ -65,7 +65,7 @@ def _defaults(owner: type, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: parameters[name].default for name in names}
 
 
-def _typed(key: str, value: Any, known: Mapping[str, Any], model: str) -> Any:
+def _convert_type(key: str, value: Any, known: Mapping[str, Any], model: str) -> Any:
     """Return the value in its option's type: whole floats count as integers, lists as tuples."""
     if key not in known:
         raise unknown_name(f"option of feature model {model!r}:", key, known)

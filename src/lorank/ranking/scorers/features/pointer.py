@@ -41,7 +41,7 @@ class Pointer(nn.Module):
         self.read = nn.Sequential(
             seeded_linear(features, width, generator), nn.ReLU(), seeded_linear(width, width, generator, 1.0)
         )
-        self.process, self.write = (_seeded_cell(inner, width, generator) for inner in (2 * width, width))
+        self.process, self.write = (_seed_cell(inner, width, generator) for inner in (2 * width, width))
         self.summary = seeded_linear(2 * width, width, generator, 1.0)
         self.of_document, self.of_state = (seeded_linear(width, width, generator, 1.0) for _ in range(2))
         self.point = seeded_linear(width, 1, generator, 1.0)
@@ -109,7 +109,7 @@ class Pointer(nn.Module):
         return torch.where(left, -(rest + self.places).float(), scores), likelihood
 
 
-def _seeded_cell(inner: int, width: int, generator: torch.Generator) -> nn.LSTMCell:
+def _seed_cell(inner: int, width: int, generator: torch.Generator) -> nn.LSTMCell:
     cell = nn.utils.skip_init(nn.LSTMCell, inner, width)
     with torch.no_grad():
         for parameter in cell.parameters():

@@ -181,7 +181,7 @@ class FeatureRanker(TrainableRanker[Tensor]):
         function = named_loss(loss) if isinstance(loss, str) else loss
         self.observe(train.rows)
         self.dev_curve = []
-        held_out = None if dev is None else lambda: self._measured(dev)
+        held_out = None if dev is None else lambda: self._measure(dev)
         lesson = Lesson(
             self.module,
             self.prepare([], train.rows),
@@ -196,7 +196,7 @@ class FeatureRanker(TrainableRanker[Tensor]):
         (self._network.learn or self._descend)(lesson)
         return self
 
-    def _measured(self, dev: FeatureLists) -> float:
+    def _measure(self, dev: FeatureLists) -> float:
         self.dev_curve.append((len(self.dev_curve) + 1, main_measure(self.score_lists(dev), dev)))
         return self.dev_curve[-1][1]
 

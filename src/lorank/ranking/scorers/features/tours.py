@@ -151,7 +151,7 @@ def improve_tours(pairs: Tensor, orders: Tensor) -> Tensor:
         gain, start, length, gap = _best_move(padded[going], orders[going])
         helps = gain > least[going]
         going, start, length, gap = going[helps], start[helps], length[helps], gap[helps]
-        orders[going] = _moved(orders[going], start, length, gap)
+        orders[going] = _move(orders[going], start, length, gap)
     return orders
 
 
@@ -178,7 +178,7 @@ def _best_move(padded: Tensor, orders: Tensor) -> tuple[Tensor, Tensor, Tensor, 
     return best
 
 
-def _moved(orders: Tensor, start: Tensor, length: Tensor, gap: Tensor) -> Tensor:
+def _move(orders: Tensor, start: Tensor, length: Tensor, gap: Tensor) -> Tensor:
     """Return orders [batch, list] with the block at ``start`` put before what stood at place ``gap``."""
     place = torch.arange(orders.shape[1], dtype=torch.float64).expand(orders.shape)
     block = (place >= start.unsqueeze(1)) & (place < (start + length).unsqueeze(1))

@@ -46,7 +46,7 @@ def _moments(rows: np.ndarray) -> Statistics:
     return {"mean": mean, "scale": np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)}
 
 
-def _standardised(rows: np.ndarray, statistics: Statistics) -> np.ndarray:
+def _standardise(rows: np.ndarray, statistics: Statistics) -> np.ndarray:
     return (rows - statistics["mean"]) * statistics["scale"]
 
 
@@ -120,8 +120,8 @@ class Transform:
 TRANSFORMS: dict[str, Transform] = {
     "none": Transform(),
     "log1p": Transform(shape=signed_log1p),
-    "standardise": Transform(observe=_moments, apply=_standardised),
-    "log1p-standardise": Transform(shape=signed_log1p, observe=_moments, apply=_standardised),
+    "standardise": Transform(observe=_moments, apply=_standardise),
+    "log1p-standardise": Transform(shape=signed_log1p, observe=_moments, apply=_standardise),
     "quantile": Transform(observe=_quantiles, apply=_shares),
     "query-standardise": Transform(within=_list_standardised),
     "query-minmax": Transform(within=_list_minmax),

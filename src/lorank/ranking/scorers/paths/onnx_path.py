@@ -17,16 +17,16 @@ PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 @path("onnxruntime-float32", packages=PACKAGES, extra="onnx")
 def open_float32(ranker: CrossEncoder) -> Logits:
     """Return float32 logits of the exported graph."""
-    return _opened(ranker, lambda graph: graph)
+    return _open(ranker, lambda graph: graph)
 
 
 @path("onnxruntime-int8", packages=PACKAGES, extra="onnx")
 def open_int8(ranker: CrossEncoder) -> Logits:
     """Return logits of the exported graph with products in int8, quantised as it runs."""
-    return _opened(ranker, quantised)
+    return _open(ranker, quantised)
 
 
-def _opened(ranker: CrossEncoder, change: Callable[[Path], Path]) -> Logits:
+def _open(ranker: CrossEncoder, change: Callable[[Path], Path]) -> Logits:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -25,13 +25,13 @@ PACKAGES = ("openvino",)
 @path("openvino-float32", packages=PACKAGES, extra="openvino")
 def open_float32(ranker: CrossEncoder) -> Logits:
     """Return float32 logits of the traced graph."""
-    return _compiled(ranker, traced(ranker), "f32")
+    return _compile(ranker, traced(ranker), "f32")
 
 
 @path("openvino-bfloat16", packages=PACKAGES, extra="openvino")
 def open_bfloat16(ranker: CrossEncoder) -> Logits:
     """Return logits of the traced graph, computed in bfloat16 where the CPU has it."""
-    return _compiled(ranker, traced(ranker), "bf16")
+    return _compile(ranker, traced(ranker), "bf16")
 
 
 @path("openvino-int8", packages=("openvino", "nncf"), extra="openvino")
@@ -45,7 +45,7 @@ def open_int8(ranker: CrossEncoder) -> Logits:
         graph = nncf.quantize(
             graph, nncf.Dataset(batches), subset_size=len(batches), model_type=nncf.ModelType.TRANSFORMER
         )
-    return _compiled(ranker, graph, "bf16")
+    return _compile(ranker, graph, "bf16")
 
 
 def traced(ranker: CrossEncoder) -> Any:
@@ -64,7 +64,7 @@ def traced(ranker: CrossEncoder) -> Any:
     return graph
 
 
-def _compiled(ranker: CrossEncoder, graph: Any, precision: str) -> Logits:
+def _compile(ranker: CrossEncoder, graph: Any, precision: str) -> Logits:
     import openvino
 
     compiled = openvino.compile_model(

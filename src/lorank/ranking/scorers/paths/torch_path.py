@@ -25,22 +25,22 @@ Project = Callable[[Sequence[nn.Module], torch.dtype], Projections]
 @path("torch-float32")
 def open_float32(ranker: CrossEncoder) -> Logits:
     """Return float32 logits: what the other paths are compared with."""
-    return _opened(ranker, torch.float32, projection)
+    return _open(ranker, torch.float32, projection)
 
 
 @path("torch-bfloat16")
 def open_bfloat16(ranker: CrossEncoder) -> Logits:
     """Return logits of products in bfloat16; norms and the residual stream stay in float32."""
-    return _opened(ranker, torch.bfloat16, projection)
+    return _open(ranker, torch.bfloat16, projection)
 
 
 @path("torch-int8", packed=True)
 def open_int8(ranker: CrossEncoder) -> Logits:
     """Return logits of products in int8."""
-    return _opened(ranker, best_precision("cpu"), int8_projection)
+    return _open(ranker, best_precision("cpu"), int8_projection)
 
 
-def _opened(ranker: CrossEncoder, dtype: torch.dtype, project: Project) -> Logits:
+def _open(ranker: CrossEncoder, dtype: torch.dtype, project: Project) -> Logits:
     with scoring(ranker.module):
         packed = PackedEncoder(ranker.module.base_model, dtype, project) if ranker.can_pack() else None
 
