@@ -34,6 +34,9 @@ from lorank.ranking.consensus.profile import Floats, Profile
 from lorank.ranking.consensus.rules import rule
 from lorank.ranking.consensus.scores import needed_scores
 
+LEVEL = 1e-9
+"""Payoffs below this share of the largest log odds are rounding, and are 0: items that the equilibrium plays are level."""
+
 
 @rule("nash", aliases=("nash-averaging",), on_unit_scale=True)
 @catalogued("nash-averaging", area="aggregate", title="Re-evaluating Evaluation")
@@ -51,7 +54,9 @@ def nash(profile: Profile, *, game: Literal["agents", "tasks"] = "agents", pseud
         scores = task_scores(profile)
         return scores @ maxent_equilibrium(scores)
     odds = log_odds(profile, pseudocount)
-    return odds @ maxent_equilibrium(odds)
+    rating = odds @ maxent_equilibrium(odds)
+    level = np.abs(rating) <= LEVEL * max(1.0, float(np.abs(odds).max()))
+    return np.where(level, 0.0, rating)
 
 
 def log_odds(profile: Profile, pseudocount: float = 0.5) -> Floats:
