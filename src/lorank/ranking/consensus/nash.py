@@ -35,7 +35,7 @@ from lorank.ranking.consensus.rules import rule
 from lorank.ranking.consensus.scores import needed_scores
 
 LEVEL = 1e-9
-"""Payoffs below this share of the largest log odds are rounding, and are 0: items that the equilibrium plays are level."""
+"""Payoffs below this share of the largest log odds are rounding and count as 0: items that are played are level."""
 
 
 @rule("nash", aliases=("nash-averaging",), on_unit_scale=True)
