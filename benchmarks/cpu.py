@@ -27,7 +27,7 @@ import lorank
 from lorank.data.collection import Collection
 from lorank.ranking.metrics import interval, per_query
 from lorank.ranking.scorers import CrossEncoder
-from lorank.ranking.scorers.paths import PATHS
+from lorank.ranking.scorers.paths import PATHS, run_on
 from lorank.ranking.scorers.paths.self_test import agreement
 from lorank.training.lists.retrieval import bm25_index
 
@@ -49,7 +49,7 @@ def sides(folder: str, names: list[str]) -> dict[str, Score]:
             print(f"{name}: {why}", file=sys.stderr)
             continue
         print(f"opening {name}", file=sys.stderr)
-        ranker.run_on(name)
+        run_on(ranker, name)
         found[name] = ranker.score
     return found
 

@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lorank.catalogue import Method
 from lorank.errors import UsageError, unknown_name
+from lorank.registration import Method
 
 SOURCES = Path(__file__).parent
 

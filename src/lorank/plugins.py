@@ -25,8 +25,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from lorank import catalogue
 from lorank.errors import UsageError
+from lorank.registration import catalogued
 
 GROUP, VARIABLE = "lorank.methods", "LORANK_IMPORT"
 
@@ -124,7 +124,7 @@ def decorator(family: str) -> Callable[..., Callable[[T], T]]:
             _at(about.enter)(name, **options)(member)
             for kind in about.families:
                 REGISTERED.setdefault(kind, set()).update({name, *options.get("aliases", ())})
-            catalogue.catalogued(name, area=area or about.area, title=title or _first_line(member, name))(member)
+            catalogued(name, area=area or about.area, title=title or _first_line(member, name))(member)
             return member
 
         return enter

@@ -13,15 +13,33 @@ place reaches W itself.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from lorank.errors import UsageError
 
-if TYPE_CHECKING:
-    from lorank.lowrank.layer import Adapted
+
+class Layer(Protocol):
+    """What a computed weight needs of the adapted layer that it stands for."""
+
+    path: str
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The base layer's bias."""
+        ...
+
+    @property
+    def in_features(self) -> int:
+        """The width of the input."""
+        ...
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return y [..., out] for ``x`` [..., in]."""
+        ...
+
 
 COMPUTED = frozenset({"T", "mT", "H", "mH", "real", "imag"})
 """Attributes of a tensor that are computed from its values."""
@@ -66,10 +84,10 @@ ASKED = frozenset(
 class AdaptedWeight(Tensor):
     """W [out, in] of an adapted layer, which computes as W + dW."""
 
-    layer: "Adapted"
+    layer: Layer
 
     @classmethod
-    def of(cls, layer: "Adapted", weight: Tensor) -> Self:
+    def of(cls, layer: Layer, weight: Tensor) -> Self:
         """Return the weight of ``layer``, whose base holds ``weight``; both share their storage."""
         own: Self = weight.detach().as_subclass(cls)
         own.layer = layer
@@ -118,7 +136,7 @@ def _write_out(weight: AdaptedWeight) -> Tensor:
     return (y if layer.bias is None else y - layer.bias).t()
 
 
-def _linear(layer: "Adapted", x: Tensor, bias: Tensor | None) -> Tensor:
+def _linear(layer: Layer, x: Tensor, bias: Tensor | None) -> Tensor:
     """Return x (W + dW)^T + ``bias``."""
     y = layer(x)
     if bias is layer.bias:

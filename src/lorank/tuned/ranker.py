@@ -90,9 +90,12 @@ class TunedRanker(Ranker):
 
         Raises UsageError for rankers that are no cross-encoders, and for paths that are not to be had here.
         """
-        self.check_paths(path)
+        from lorank.ranking.scorers.paths import run_on
+
+        if not isinstance(self.ranker, CrossEncoder):
+            raise UsageError(f"path {path!r}: a {self.ranker.kind} has no choice of paths; only cross-encoders have")
         self.merge()
-        self.ranker.run_on(path)
+        run_on(self.ranker, path)
 
     @property
     def trainable(self) -> TrainableRanker:

@@ -2,17 +2,38 @@
 
 import warnings
 import weakref
+from collections.abc import Iterator
+from typing import Protocol
 
 from torch import nn
-
-from lorank.lowrank.forms.form import Form
 
 
 class ScheduleWarning(UserWarning):
     """A form follows a schedule, and the training loop does not call ``advance``."""
 
 
-def watch_steps(form: Form) -> None:
+class Scheduled(Protocol):
+    """What is watched of a form: whether it follows a schedule, and what it does where nothing advances it."""
+
+    training: bool
+    advanced: bool
+    unattended_effect: str
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether it follows a schedule."""
+        ...
+
+    def unattended(self, step: int) -> None:
+        """Act after ``step`` steps of a loop that never called ``advance``."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield its parameters."""
+        ...
+
+
+def watch_steps(form: Scheduled) -> None:
     """Have ``form`` notice optimizer steps of which ``advance`` tells nothing, where it has a schedule.
 
     A hook on one trained parameter looks at the end of each backward pass whether the parameter was stepped since the
@@ -26,7 +47,7 @@ def watch_steps(form: Form) -> None:
 class _Steps:
     """Counts the optimizer steps of a parameter by its version counter."""
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: Scheduled) -> None:
         self.form, self.version, self.done = weakref.ref(form), -1, 0
 
     def __call__(self, parameter: nn.Parameter) -> None:

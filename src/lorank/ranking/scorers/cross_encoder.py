@@ -240,15 +240,6 @@ class CrossEncoder(TextRanker[PairInputs]):
         inputs = self.prepare(queries or [""], documents)
         return inputs.truncation(inputs.with_longest_query(), self.room)
 
-    def run_on(self, name: str | None) -> None:
-        """Score by the path called ``name`` from now on (`lorank.ranking.scorers.paths`), None: by torch in ``dtype``.
-
-        The path works on a copy of the weights as they are now; after a change of weights call this again.
-        """
-        from lorank.ranking.scorers.paths import open_path
-
-        self.path_logits = None if name is None else open_path(name, self)
-
     def probe(self) -> np.ndarray:
         """Return float32 scores of a few fixed pairs, whatever ``dtype`` and path say."""
         chosen, self.path_logits = self.path_logits, None

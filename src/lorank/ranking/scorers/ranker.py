@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
-from lorank.errors import UsageError
 from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.texts import check_query, checked_documents
 
@@ -91,10 +90,6 @@ class FittedRanker(Ranker):
     @abstractmethod
     def load(cls, folder: str | Path) -> Self:
         """Read a folder that ``save`` wrote."""
-
-    def run_on(self, path: str) -> None:
-        """Score by another path from now on; raises UsageError for rankers that have one path only."""
-        raise UsageError(f"path {path!r}: a {self.kind} has no choice of paths; only cross-encoders have")
 
 
 Inputs = TypeVar("Inputs", default=Any)

@@ -11,7 +11,7 @@ from torch import nn
 
 from lorank.errors import UsageError
 from lorank.ranking.scorers import CrossEncoder
-from lorank.ranking.scorers.paths import PATHS, choose_path, open_path, self_test
+from lorank.ranking.scorers.paths import PATHS, choose_path, open_path, run_on, self_test
 from lorank.ranking.scorers.paths.self_test import PathTested
 from lorank.ranking.scorers.paths.torch_path import int8_projection, weight_levels
 
@@ -30,11 +30,11 @@ def test_torch_paths_give_float32s_scores_up_to_their_format(name, tiny, documen
     why = PATHS[name].missing(ranker)
     if why is not None:
         with pytest.raises(UsageError, match="without padding"):
-            ranker.run_on(name)
+            run_on(ranker, name)
         return
-    ranker.run_on(name)
+    run_on(ranker, name)
     assert np.abs(ranker.score(query, documents) - expected).max() <= TOLERANCE[name.partition("-")[2]] * expected.std()
-    ranker.run_on(None)
+    run_on(ranker, None)
     np.testing.assert_allclose(ranker.score(query, documents), expected, atol=1e-6, rtol=1e-5)
 
 
@@ -47,7 +47,7 @@ def test_exported_paths_give_float32s_scores_up_to_their_format(name, architectu
     if why is not None:
         pytest.skip(why)
     expected = ranker.score(query, documents)
-    ranker.run_on(name)
+    run_on(ranker, name)
     assert np.abs(ranker.score(query, documents) - expected).max() <= TOLERANCE[name.partition("-")[2]] * expected.std()
     alone, among = ranker.score(query, documents[:1]), ranker.score(query, documents)[:1]
     assert np.allclose(alone, among, atol=0.3 * expected.std())
@@ -59,7 +59,7 @@ def test_onnxruntime_runs_one_graph_at_every_length(tiny_folders, documents, que
     pytest.importorskip("onnxscript")
     ranker = cross_encoder(tiny_folders["bert"])
     expected = ranker.score(query, documents)
-    ranker.run_on("onnxruntime-float32")
+    run_on(ranker, "onnxruntime-float32")
     np.testing.assert_allclose(ranker.score(query, documents), expected, atol=1e-4 * expected.std(), rtol=1e-4)
     np.testing.assert_allclose(
         [ranker.score(query, [text])[0] for text in documents], expected, atol=1e-4 * expected.std(), rtol=1e-4
@@ -113,7 +113,7 @@ def test_a_fast_path_that_changes_the_order_is_not_chosen():
 def test_a_ranker_saved_while_it_runs_on_int8_is_saved_in_full(tiny_folders, documents, query, tmp_path):
     ranker = cross_encoder(tiny_folders["bert"])
     expected = ranker.score(query, documents)
-    ranker.run_on("torch-int8")
+    run_on(ranker, "torch-int8")
     ranker.save(tmp_path / "model")
     np.testing.assert_allclose(CrossEncoder.load(tmp_path / "model").score(query, documents), expected, atol=1e-6)
 

@@ -69,3 +69,14 @@ def open_path(name: str, ranker: CrossEncoder) -> Logits:
     if why is not None:
         raise UsageError(f"path {name!r}: {why}")
     return PATHS[name].open(ranker)
+
+
+def run_on(ranker: CrossEncoder, name: str | None) -> None:
+    """Let ``ranker`` score by the path called ``name`` from now on; None: by torch in its ``dtype``.
+
+    The path works on a copy of the weights as they are now; after a change of weights call this again.
+
+    Raises:
+        UsageError: For a name that no path has, and for a path that is not to be had here.
+    """
+    ranker.path_logits = None if name is None else open_path(name, ranker)
