@@ -21,6 +21,7 @@ from lorank.data.folds import hold_out_dev
 from lorank.errors import UsageError
 from lorank.lowrank.budgets.core.settle import settle
 from lorank.progress import StageCallback
+from lorank.ranking.losses.core.registry import needs_contrast
 from lorank.ranking.metrics.evaluation import Evaluation
 from lorank.ranking.scorers.ranker import FittedRanker, TrainableRanker
 from lorank.training.dev import DevMeasure
@@ -90,7 +91,8 @@ def fit(
     with plan.beginning.restored():
         untuned = dev.choose(partial(on_progress, "score dev with the untuned base"), ranker)
     gain = judge_dev(data, plan.found, untuned, result, recipe.seed)
-    trained = gain.difference > 0 or recipe.keep == "tuned"
+    measured = needs_contrast(recipe.loss.name)  # where every document is relevant, nDCG says nothing of the weights
+    trained = gain.difference > 0 or recipe.keep == "tuned" or not measured
     if not trained:
         plan.go_back()
         outcome.best_step, result = 0, untuned
