@@ -163,6 +163,13 @@ def watch(
 ) -> Tensor:
     """Return the documents that take part: the reference's top and a sample of the others, bool [batch, list].
 
+    Args:
+        reference: The scores [batch, list] that say which documents are at the top.
+        mask: The bool [batch, list] grid, True where there is a document; None where every place holds one.
+        top: The number of documents per list that always take part, 0 or more.
+        sampled: The number of other documents per list that are drawn, 0 or more.
+        generator: The source of the draws; None draws from seed 0.
+
     >>> watch(torch.tensor([[0.1, 0.9, 0.5, 0.2]]), None, top=2, sampled=0)
     tensor([[False,  True,  True, False]])
     """

@@ -133,7 +133,18 @@ def lambda_loss(
 def lambda_pairs(
     lists: Lists, weighting: str = "ndcg2pp", k: int | None = None, mu: float = 10.0, gain: str = "exponential"
 ) -> tuple[Tensor, PairWeights]:
-    """Return the places of documents on the better side, and the pairs' weights w_ij at the current scores."""
+    """Return the places of documents on the better side, and the pairs' weights w_ij at the current scores.
+
+    Args:
+        lists: The canonical lists, of scores and grades [batch, list].
+        weighting: The name of a weighting in ``WEIGHTINGS``.
+        k: The cutoff of nDCG, 1 or more; None takes the whole list.
+        mu: The share of ``ndcg2`` in ``ndcg2pp``.
+        gain: The gain of a grade y: ``exponential`` (2^y - 1) or ``linear`` (y).
+
+    Raises:
+        UsageError: If ``weighting`` or ``gain`` is not a known name.
+    """
     weigh = choose("weighting", weighting, WEIGHTINGS)
     every_pair, gains = weigh is ndcg1, normalized_gains(lists, gain, k)
     floor = 0.0 if every_pair else lists.fill(lists.labels, math.inf).amin(1, keepdim=True)

@@ -93,7 +93,17 @@ def listwise_reward(text: str, labels: Sequence[float], *, k: int = 10, phi: flo
 def consistent_lists(
     orders: Sequence[Sequence[int]], labels: Sequence[Sequence[float]], threshold: float = 0.8, k: int = 10
 ) -> list[int]:
-    """Return which synthesised lists to keep: those whose nDCG@k by their own labels is ``threshold`` or above."""
+    """Return which synthesised lists to keep: those whose nDCG@k by their own labels is ``threshold`` or above.
+
+    Args:
+        orders: The positions of the documents of each list, best first.
+        labels: The grades of the documents of each list, 0 and up.
+        threshold: The lowest nDCG@k, from 0 to 1, of a list that is kept.
+        k: The cutoff of nDCG, 1 or more.
+
+    Returns:
+        The positions of the kept lists, in the order given.
+    """
     return [i for i, (order, own) in enumerate(zip(orders, labels)) if ndcg(order, own, k) >= threshold]
 
 

@@ -59,6 +59,22 @@ class BiEncoder(TextRanker[TextInputs]):
     than one passage share ``overlap`` tokens between neighbours (default: an eighth of
     ``max_length``). Training always takes the first passage.
 
+    Args:
+        base: A packaged name, a folder, or a name on the Hub.
+        similarity: The similarity of two vectors, ``cosine`` or ``dot``; None leaves it to the folder.
+        pooling: The pooling, or several joined by +; None leaves it to the folder.
+        temperature: The number above 0 by which a similarity is divided.
+        max_length: The most tokens of one text; None leaves it to the folder.
+        query_prefix: The text before each query; None leaves it to the folder.
+        document_prefix: The text before each document; None leaves it to the folder.
+        dtype: The number format of scoring; training is always in float32.
+        long: It says what happens to a document that is too long.
+        overlap: The number of tokens that neighbouring passages share; None is an eighth of ``max_length``.
+        token_budget: The most tokens in one scoring batch; None leaves the choice to the ranker.
+
+    Raises:
+        UsageError: If an option is out of its range, or the base cannot be opened as an encoder.
+
     >>> BiEncoder("minilm").score("sorting", ["how to sort a list", "the moon"]).argmax()    # doctest: +SKIP
     0
     """
@@ -134,7 +150,14 @@ class BiEncoder(TextRanker[TextInputs]):
         return replace(table, prompts=np.full(len(table), own, np.int64))
 
     def forward(self, inputs: TextInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
-        """Return scores [batch, list]; each query and each document of the grid is encoded once."""
+        """Return scores [batch, list]; each query and each document of the grid is encoded once.
+
+        Args:
+            inputs: The texts that ``prepare`` has tokenised.
+            queries: The int64 [batch] positions of the queries.
+            documents: The int64 [batch, list] positions of the documents.
+            mask: The bool [batch, list] grid, True where there is a document.
+        """
         mask_host, grid = mask.cpu().numpy(), documents.cpu().numpy()
         query_ids, query_at = np.unique(queries.cpu().numpy(), return_inverse=True)
         document_ids, document_at = np.unique(grid[mask_host], return_inverse=True)
@@ -203,7 +226,11 @@ class BiEncoder(TextRanker[TextInputs]):
     ) -> np.ndarray:
         """Return similarity / temperature of the pairs, float32 [n]; each text is encoded once.
 
-        ``on_progress`` receives how many of the passages are encoded.
+        Args:
+            queries: The texts of the queries.
+            documents: The texts of the documents.
+            pairs: The int64 [n, 2] positions in ``queries`` and ``documents``, one row per pair.
+            on_progress: It receives the number of passages that are encoded and their total.
         """
         texts, read, at = used_texts(queries, documents, pairs)
         if not len(at):
@@ -273,7 +300,19 @@ class BiEncoder(TextRanker[TextInputs]):
 def aggregate(
     q: np.ndarray, d: np.ndarray, owner: np.ndarray, query_at: np.ndarray, document_at: np.ndarray, long: Long
 ) -> np.ndarray:
-    """Return one similarity a pair from query vectors, passage vectors, and the document of each passage."""
+    """Return one similarity per pair from query vectors, passage vectors, and the document of each passage.
+
+    Args:
+        q: The float32 query vectors [queries, dim].
+        d: The float32 passage vectors [passages, dim], grouped by document.
+        owner: The int64 [passages] document of each passage, in rising order.
+        query_at: The int64 [n] query of each pair.
+        document_at: The int64 [n] document of each pair.
+        long: With ``max`` the best passage counts, with ``mean`` the mean of all.
+
+    Returns:
+        The similarities, float32 [n].
+    """
     if len(owner) == len(np.unique(owner)):
         return np.einsum("nd,nd->n", q[query_at], d[document_at], dtype=np.float32)
     begins = np.searchsorted(owner, np.arange(owner.max() + 1))

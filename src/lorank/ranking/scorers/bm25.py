@@ -121,12 +121,26 @@ class BM25Statistics:
 
     @classmethod
     def of(cls, documents: Sequence[str], k1: float = 1.2, b: float = 0.75, language: str | None = "english") -> Self:
-        """Count a collection; raise UsageError where no document holds a term."""
+        """Count a collection; raise UsageError where no document holds a term.
+
+        Args:
+            documents: The texts of the collection.
+            k1: The number, 0 or more, at which the weight of a term's frequency saturates.
+            b: The share, from 0 to 1, by which a score is normalised by length.
+            language: The language of the stemmer and the stop words; None uses neither.
+        """
         return cls.of_terms(terms_of(documents, language), k1, b, language)
 
     @classmethod
     def of_terms(cls, documents: Sequence[Sequence[str]], k1: float, b: float, language: str | None) -> Self:
-        """Count documents that ``terms_of`` has cut already."""
+        """Count documents that ``terms_of`` has cut already.
+
+        Args:
+            documents: The terms of each document of the collection.
+            k1: The number, 0 or more, at which the weight of a term's frequency saturates.
+            b: The share, from 0 to 1, by which a score is normalised by length.
+            language: The language in which the terms were cut.
+        """
         frequency = Counter(term for terms in documents for term in dict.fromkeys(terms))
         length = sum(map(len, documents)) / len(documents) if documents else 0.0
         return cls(len(documents), length, dict(frequency), float(k1), float(b), language)
@@ -213,7 +227,14 @@ class BM25(Ranker):
     def __init__(
         self, statistics: BM25Statistics, document_ids: Sequence[str], postings: dict[str, np.ndarray], fingerprint: str
     ) -> None:
-        """Stand on what ``index`` or ``load`` prepared; ``postings`` are bm25s's data, indices and indptr."""
+        """Take over what ``index`` or ``load`` has prepared.
+
+        Args:
+            statistics: The term statistics of the collection.
+            document_ids: The ids of the documents, in the order of the collection.
+            postings: The arrays ``data``, ``indices`` and ``indptr`` of bm25s.
+            fingerprint: The hash of everything that the index depends on.
+        """
         self.statistics, self.document_ids, self.fingerprint = statistics, list(document_ids), fingerprint
         self._index = bm25s.BM25(k1=statistics.k1, b=statistics.b, method="atire", idf_method="lucene")
         self._index.scores = {**postings, "num_docs": len(self.document_ids)}
@@ -232,7 +253,15 @@ class BM25(Ranker):
         b: float = 0.75,
         language: str | None = "english",
     ) -> Self:
-        """Index texts; raise UsageError for ids that repeat or do not match, and for a collection without terms."""
+        """Index texts; raise UsageError for ids that repeat or do not match, and for a collection without terms.
+
+        Args:
+            document_ids: The ids of the documents, each of which occurs once.
+            documents: The texts of the documents, one per id.
+            k1: The number, 0 or more, at which the weight of a term's frequency saturates.
+            b: The share, from 0 to 1, by which a score is normalised by length.
+            language: The language of the stemmer and the stop words; None uses neither.
+        """
         _check_ids(document_ids, documents)
         terms = terms_of(documents, language)
         statistics = BM25Statistics.of_terms(terms, k1, b, language)
@@ -256,7 +285,16 @@ class BM25(Ranker):
     ) -> Self:
         """Return the index saved in ``folder`` if it is of these documents and settings, else make and save it.
 
-        Raises DataError where the folder holds something else, or a damaged index.
+        Args:
+            folder: The folder of the index, which is made if it does not exist.
+            document_ids: The ids of the documents, each of which occurs once.
+            documents: The texts of the documents, one per id.
+            k1: The number, 0 or more, at which the weight of a term's frequency saturates.
+            b: The share, from 0 to 1, by which a score is normalised by length.
+            language: The language of the stemmer and the stop words; None uses neither.
+
+        Raises:
+            DataError: Where the folder holds something else, or a damaged index.
         """
         if (Path(folder) / INDEX_FILE).is_file():
             found = _read_json(Path(folder) / INDEX_FILE, "BM25 index")
@@ -295,7 +333,14 @@ class BM25(Ranker):
         pairs: np.ndarray,
         on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
-        """Return float32 BM25 scores [n] of any texts, by the statistics of the indexed collection."""
+        """Return float32 BM25 scores [n] of any texts, by the statistics of the indexed collection.
+
+        Args:
+            queries: The texts of the queries.
+            documents: The texts of the documents.
+            pairs: The int64 [n, 2] positions in ``queries`` and ``documents``, one row per pair.
+            on_progress: It is not used.
+        """
         return self.statistics.score_pairs(queries, documents, pairs)
 
     def query_mass(self, query: str) -> float:
@@ -360,7 +405,18 @@ class BM25(Ranker):
 def fingerprint(
     document_ids: Sequence[str], documents: Sequence[str], k1: float, b: float, language: str | None
 ) -> str:
-    """Return a hash of everything an index depends on; another hash means that a saved index is stale."""
+    """Return a hash of everything an index depends on; another hash means that a saved index is stale.
+
+    Args:
+        document_ids: The ids of the documents.
+        documents: The texts of the documents, one per id.
+        k1: The number, 0 or more, at which the weight of a term's frequency saturates.
+        b: The share, from 0 to 1, by which a score is normalised by length.
+        language: The language of the stemmer and the stop words; None for neither.
+
+    Returns:
+        A hexadecimal SHA-256 hash.
+    """
     state = sha256(json.dumps([FORMAT, float(k1), float(b), language]).encode())
     for text in (part for pair in zip(document_ids, documents, strict=True) for part in pair):
         raw = text.encode("utf-8", "surrogatepass")

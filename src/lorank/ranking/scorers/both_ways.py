@@ -47,7 +47,13 @@ class BothWays(Ranker):
         pairs: np.ndarray,
         on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
-        """Return the mean of the pairs' scores both ways, float32 [n]; ``on_progress`` receives what the ranker says.
+        """Return the mean of the pairs' scores both ways, float32 [n].
+
+        Args:
+            queries: The texts of the queries.
+            documents: The texts of the documents.
+            pairs: The int64 [n, 2] positions in ``queries`` and ``documents``, one row per pair.
+            on_progress: The ranker reports its progress to it.
 
         Raises:
             UsageError: For documents that are rows of features: a query is a text and cannot take their place.

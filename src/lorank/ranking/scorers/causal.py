@@ -174,7 +174,14 @@ class CausalRanker(TextRanker[PairInputs]):
         return PairInputs(q, d, q_ends, d_ends)
 
     def forward(self, inputs: PairInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
-        """Return scores [batch, list]; a pair that stands in several places is read once."""
+        """Return scores [batch, list]; a pair that stands in several places is read once.
+
+        Args:
+            inputs: The texts that ``prepare`` has tokenised.
+            queries: The int64 [batch] positions of the queries.
+            documents: The int64 [batch, list] positions of the documents.
+            mask: The bool [batch, list] grid, True where there is a document.
+        """
         asked = GridPairs.of(queries, documents, mask)
         if not len(asked):
             return torch.zeros(mask.shape, device=self.device)
@@ -211,7 +218,11 @@ class CausalRanker(TextRanker[PairInputs]):
     ) -> np.ndarray:
         """Return scores of the pairs, float32 [n]; each text is tokenised once, each pair read once.
 
-        ``on_progress`` receives how many of the pairs are read.
+        Args:
+            queries: The texts of the queries.
+            documents: The texts of the documents.
+            pairs: The int64 [n, 2] positions in ``queries`` and ``documents``, one row per pair.
+            on_progress: It receives the number of pairs that are read and their total.
         """
         texts, read, at = used_texts(queries, documents, pairs)
         if not len(at):
@@ -315,9 +326,16 @@ class Asked:
 
 
 def published_prompt(ranker: CausalRanker, source: str, file: str, family: str | None) -> Asked | None:
-    """Return the prompt of the folder or of its family, None where the ranker asks in other words or asks nothing.
+    """Return the prompt of the folder or of its family, or None where the ranker has a prompt of its own or needs none.
 
-    Raises UsageError for a family that is not known, has no prompt here, or is not for this view.
+    Args:
+        ranker: The ranker, with its model and tokenizer loaded.
+        source: The folder or the Hub name of the checkpoint.
+        file: The name of a file in it that holds the model, or an empty string.
+        family: The name of a family, ``own``, ``none``, or None where the folder decides.
+
+    Raises:
+        UsageError: For a family that is not known, has no prompt here, or is not for this view.
     """
     classifier = ranker.view == "head" and not ranker.new_parameters
     if ranker.prompt is not None or family == NONE or not (ranker.view == "yes-no" or classifier):
@@ -352,6 +370,18 @@ def single_tokens(tokenizer: Any, words: Sequence[str], chat: bool, skip: bool) 
     """Return the token of each word under its value: the number it is, or 1 and 0 for two words.
 
     With ``skip`` words that are not one token are left out, as 10 is in many vocabularies.
+
+    Args:
+        tokenizer: The tokenizer of the model.
+        words: The possible answers.
+        chat: True if an answer follows a chat template.
+        skip: True takes numbers and leaves out those that are not one token; False takes words and refuses such.
+
+    Returns:
+        The token id of each word, by the value of the word.
+
+    Raises:
+        UsageError: If fewer than two of the words are tokens of their own, or, without ``skip``, if any is not.
     """
     found: dict[float, int] = {}
     for place, word in enumerate(words):

@@ -86,6 +86,13 @@ def load_causal(
     A score that the checkpoint does not bring starts at zero, or is drawn from ``seed``; ``label`` says which label of
     a classifier of several is the score. Raises UsageError when the
     base cannot be reached, was made for something else, or lacks weights.
+
+    Args:
+        base: A packaged name, a folder, or a name on the Hub.
+        task: ``lm`` loads a language model, ``head`` a model with one score in place of the vocabulary.
+        seed: The seed of the parameters that the checkpoint lacks.
+        head: A score that the checkpoint lacks starts at zero (``zero``) or is drawn from ``seed`` (``random``).
+        label: The label that is the score, of a classifier with several; None where there is no choice.
     """
     source, extra = causal_source(base)
     if not extra:
@@ -126,9 +133,16 @@ def load_causal(
 def check_causal(
     source: str, config: Any, task: Literal["lm", "head"], label: Label | None = None
 ) -> ChosenLabel | None:
-    """Return the label that is the score, None where there are not several.
+    """Return the label that is the score, or None where there are not several.
 
-    Raises UsageError unless a checkpoint's head is the one that is going to be read.
+    Args:
+        source: The folder or the Hub name of the checkpoint, for messages.
+        config: The configuration of the checkpoint.
+        task: ``lm`` for the language-model head, ``head`` for one score.
+        label: The label that the caller chose, or None.
+
+    Raises:
+        UsageError: Unless a checkpoint's head is the one that is going to be read.
     """
     kind, architecture = getattr(config, "model_type", ""), architecture_of(config)
     decodes = architecture is None or architecture.endswith(CAUSAL) or kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES

@@ -62,6 +62,22 @@ class CrossEncoder(TextRanker[PairInputs]):
     "none" neither; where it is None the folder decides. For ``dtype`` and ``long`` see ``TextRanker`` and
     ``Long``; training always reads the beginning of a long document.
 
+    Args:
+        base: A packaged name, a folder, or a name on the Hub.
+        max_length: The most tokens of query and document together; None takes what the model allows, at most 512.
+        seed: The seed of the parameters that the checkpoint lacks.
+        head: The final projection of a new classifier starts at zero (``zero``) or is drawn from ``seed`` (``random``).
+        dtype: The number format of scoring; training is always in float32.
+        long: It says what happens to a document that is too long.
+        overlap: The number of tokens that neighbouring passages share; None is an eighth of ``max_length``.
+        token_budget: The most tokens in one scoring batch; None leaves the choice to the ranker.
+        label: The label that is the score, of a classifier with several; None where there is no choice.
+        query_prefix: The text before each query; None leaves it to the folder.
+        family: The name of a published prompt, ``own``, ``none``, or None where the folder decides.
+
+    Raises:
+        UsageError: If an option is out of its range, or the base cannot be opened as a classifier.
+
     >>> CrossEncoder("minilm").score("sorting", ["how to sort a list", "the moon"])    # doctest: +SKIP
     array([0., 0.], dtype=float32)
     """
@@ -126,7 +142,14 @@ class CrossEncoder(TextRanker[PairInputs]):
         )
 
     def forward(self, inputs: PairInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
-        """Return scores [batch, list]; a pair that stands in several places is read once."""
+        """Return scores [batch, list]; a pair that stands in several places is read once.
+
+        Args:
+            inputs: The texts that ``prepare`` has tokenised.
+            queries: The int64 [batch] positions of the queries.
+            documents: The int64 [batch, list] positions of the documents.
+            mask: The bool [batch, list] grid, True where there is a document.
+        """
         asked = GridPairs.of(queries, documents, mask)
         if not len(asked):
             return torch.zeros(mask.shape, device=self.device)
@@ -197,7 +220,11 @@ class CrossEncoder(TextRanker[PairInputs]):
     ) -> np.ndarray:
         """Return logits of the pairs, float32 [n]; each text is tokenised once, each pair read once.
 
-        ``on_progress`` receives how many of the pairs (or passages of pairs) are read.
+        Args:
+            queries: The texts of the queries.
+            documents: The texts of the documents.
+            pairs: The int64 [n, 2] positions in ``queries`` and ``documents``, one row per pair.
+            on_progress: It receives the number of pairs (or passages of pairs) that are read and their total.
         """
         texts, read, at = used_texts(queries, documents, pairs)
         if not len(at):
@@ -303,7 +330,14 @@ def classifier_prompt(
 ) -> tuple[Family | str | None, Prompt | None]:
     """Return whose prompt a classifier is asked by (a family, "own", None for the tokenizer's pairs), and the prompt.
 
-    Raises UsageError for a family that is not known or has no prompt here, and for "own" where the folder has none.
+    Args:
+        files: The sentence-transformers files of the folder.
+        loaded: The checkpoint with its tokenizer.
+        family: The name of a family, ``own``, ``none``, or None where the folder decides.
+        decodes: True if the classifier is a decoder.
+
+    Raises:
+        UsageError: For a family that is not known or has no prompt here, and for "own" where the folder has none.
     """
     if family == NONE or (family is None and not decodes and not files.reads_messages):
         return None, None

@@ -47,7 +47,14 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def write_card(folder: Path, kind: str, options: dict[str, Any], score: str) -> None:
-    """Write lorank.json: the kind of ranker, its options, and the scale of its scores."""
+    """Write lorank.json: the kind of ranker, its options, and the scale of its scores.
+
+    Args:
+        folder: The folder of the checkpoint.
+        kind: The kind of ranker.
+        options: The options that open the ranker again; they are written as JSON.
+        score: The scale of the scores, in words.
+    """
     write_json(folder / CARD, {"lorank": __version__, "kind": kind, "score": score, "options": options})
 
 
@@ -89,7 +96,11 @@ def saved_options(card: Mapping[str, Any]) -> dict[str, Any]:
 def check_same_scores(before: np.ndarray, after: np.ndarray, folder: Path, tolerance: float = 1e-6) -> None:
     """Raise LorankError unless a re-opened ranker gives the scores of the one that was saved.
 
-    The tolerance is relative to the largest score, at least 1.
+    Args:
+        before: The scores of the ranker that was saved.
+        after: The scores of the ranker that was opened again, in the same order.
+        folder: The folder that was opened, for the message.
+        tolerance: The largest change that is accepted, relative to the largest score or to 1 if that is more.
     """
     scale = max(1.0, float(np.abs(before).max(initial=0.0)))
     worst = float(np.abs(before - after).max(initial=0.0))

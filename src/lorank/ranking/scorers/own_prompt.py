@@ -61,7 +61,14 @@ def knows_roles(tokenizer: Any) -> bool:
 
 
 def rendered(tokenizer: Any, files: SentenceFiles, query: str, document: str) -> str | None:
-    """Return the chat template's text for a query and a document; None where it leaves one of them out."""
+    """Return the chat template's text for a query and a document, or None where it leaves one of them out.
+
+    Args:
+        tokenizer: The tokenizer that holds the chat template.
+        files: The sentence-transformers files of the folder, with its default prompt.
+        query: The text of the query.
+        document: The text of the document.
+    """
     template = getattr(tokenizer, "chat_template", None)
     if not isinstance(template, str):
         return None

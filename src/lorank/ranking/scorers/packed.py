@@ -116,7 +116,14 @@ def attention_groups(lengths: np.ndarray, device: torch.device) -> list[Group]:
 
 
 def attention_group(lengths: np.ndarray, first: int, begin: int, device: torch.device) -> Group:
-    """Build one group from the lengths of its sequences."""
+    """Build one group from the lengths of its sequences.
+
+    Args:
+        lengths: The int64 [count] numbers of tokens of the sequences.
+        first: The number of the first sequence in the batch.
+        begin: The place of the first token in the batch.
+        device: The device of the group's index tensors.
+    """
     longest, count, tokens = int(lengths.max()), len(lengths), int(lengths.sum())
     if tokens == longest * count:
         return Group(begin, begin + tokens, first, count, longest, None, None, None)
@@ -166,13 +173,27 @@ class PackedLayer:
         return self.output_norm(self.dropout(inner) + attended)
 
     def attend_all(self, query: Tensor, key: Tensor, value: Tensor, group: Group) -> Tensor:
-        """Return the context of every token of a group [tokens of the group, dim]."""
+        """Return the context of every token of a group [tokens of the group, dim].
+
+        Args:
+            query: The queries of all tokens of the batch [tokens, dim].
+            key: The keys of all tokens of the batch [tokens, dim].
+            value: The values of all tokens of the batch [tokens, dim].
+            group: The group of sequences.
+        """
         q, k, v = (self.spread(part[group.begin : group.end], group) for part in (query, key, value))
         context = self.weigh(q, k, v, group).transpose(1, 2).reshape(group.count * group.longest, -1)
         return context if group.real is None else Collect.apply(context, group.real)
 
     def attend_first(self, query: Tensor, key: Tensor, value: Tensor, group: Group) -> Tensor:
-        """Return the context of the first token of each sequence of a group [count, dim]."""
+        """Return the context of the first token of each sequence of a group [count, dim].
+
+        Args:
+            query: The queries of the first tokens [sequences, dim].
+            key: The keys of all tokens of the batch [tokens, dim].
+            value: The values of all tokens of the batch [tokens, dim].
+            group: The group of sequences.
+        """
         q = query[group.first : group.first + group.count]
         q = q.view(group.count, 1, self.heads, -1).transpose(1, 2)
         k, v = (self.spread(part[group.begin : group.end], group) for part in (key, value))
@@ -185,12 +206,29 @@ class PackedLayer:
         return tokens.view(group.count, group.longest, self.heads, -1).transpose(1, 2)
 
     def weigh(self, q: Tensor, k: Tensor, v: Tensor, group: Group) -> Tensor:
-        """Return scaled dot-product attention of a group."""
+        """Return scaled dot-product attention of a group.
+
+        Args:
+            q: The queries [count, heads, query tokens, head dim].
+            k: The keys [count, heads, tokens, head dim].
+            v: The values [count, heads, tokens, head dim].
+            group: The group of sequences, with its mask.
+
+        Returns:
+            The context [count, heads, query tokens, head dim].
+        """
         return F.scaled_dot_product_attention(q, k, v, attn_mask=group.mask, dropout_p=self.attention_dropout)
 
 
 def packed_layer(layer: Any, heads: int, dtype: torch.dtype, project: "Project | None" = None) -> PackedLayer:
-    """Make one BERT layer ready to run in ``dtype``; ``project`` makes its products, ``projection`` by default."""
+    """Make one BERT layer ready to run in ``dtype``.
+
+    Args:
+        layer: The BERT layer of the model.
+        heads: The number of attention heads.
+        dtype: The number format in which the layer runs.
+        project: It makes the products of the layer; None stands for ``projection``.
+    """
     project = project or projection
     attention, output = layer.attention, layer.output
     q, k, v = attention.self.query, attention.self.key, attention.self.value

@@ -116,7 +116,15 @@ def load_pretrained(
     label of a classifier of several is the score. Decoders are loaded as classifiers where they were saved as such, and
     as encoders where their folder says how their tokens are pooled.
 
-    Raises UsageError when the base cannot be reached, its head does not match, or encoder weights are missing.
+    Args:
+        base: A packaged name, a folder, or a name on the Hub.
+        task: What the checkpoint is loaded as, ``encoder`` or ``classifier``.
+        seed: The seed of the parameters that the checkpoint lacks.
+        head: The final projection of a new classifier starts at zero (``zero``) or is drawn from ``seed`` (``random``).
+        label: The label that is the score, of a classifier with several; None where there is no choice.
+
+    Raises:
+        UsageError: When the base cannot be reached, its head does not match, or encoder weights are missing.
     """
     source = resolve(base)
     check_weights(source)
@@ -196,9 +204,16 @@ def first_line(error: Exception) -> str:
 
 
 def check_head(source: str, config: Any, task: Task, label: Label | None = None) -> ChosenLabel | None:
-    """Return the label of the checkpoint that is the score, None where there are not several.
+    """Return the label of the checkpoint that is the score, or None where there are not several.
 
-    Raises UsageError unless the checkpoint's architecture can serve ``task``.
+    Args:
+        source: The folder or the Hub name of the checkpoint.
+        config: The configuration of the checkpoint.
+        task: What the checkpoint is loaded as, ``encoder`` or ``classifier``.
+        label: The label that the caller chose, or None.
+
+    Raises:
+        UsageError: Unless the checkpoint's architecture can serve ``task``.
     """
     kind = getattr(config, "model_type", "")
     architecture = (getattr(config, "architectures", None) or [""])[0]
@@ -228,7 +243,14 @@ def check_head(source: str, config: Any, task: Task, label: Label | None = None)
 
 
 def check_complete(source: str, module: nn.Module, new: tuple[str, ...], task: Task) -> None:
-    """Raise UsageError when weights of the encoder itself, not of a head or pooler, are missing."""
+    """Raise UsageError when weights of the encoder itself, not of a head or pooler, are missing.
+
+    Args:
+        source: The folder or the Hub name of the checkpoint, for messages.
+        module: The loaded model.
+        new: The names of the parameters that the checkpoint lacks.
+        task: What the checkpoint is loaded as, ``encoder`` or ``classifier``.
+    """
     prefix = f"{module.base_model_prefix}." if task == "classifier" else ""
     architecture = (getattr(module.config, "architectures", None) or [""])[0]
     heads = [name for name in new if not name.startswith(prefix) and "pooler" not in name.split(".")] if prefix else []
@@ -255,6 +277,15 @@ def start_new_parameters(
 
     Linear and embedding weights are N(0, initializer_range^2), biases 0, norms 1; with ``head="zero"`` the
     final projection (one output) is 0.
+
+    Args:
+        module: The model, whose parameters are set in place.
+        names: The names of the parameters that the checkpoint lacks.
+        seed: The seed of the draws.
+        head: The final projection is 0 (``zero``) or drawn like the others (``random``).
+
+    Raises:
+        UsageError: If ``head`` is another word.
     """
     if head not in ("zero", "random"):
         raise UsageError(f"head={head!r}: choose 'zero' (scores start at 0) or 'random'")

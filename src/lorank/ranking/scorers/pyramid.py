@@ -46,6 +46,12 @@ from lorank.ranking.scorers.tokens import Ragged, TokenTable, share_room, tokeni
 def attention_products(first: int, second: int, *, layers: int, low: int) -> int:
     """Return how many products of queries and keys attention takes for parts of ``first`` and ``second`` tokens.
 
+    Args:
+        first: The number of tokens of the first part.
+        second: The number of tokens of the second part.
+        layers: The number of layers.
+        low: The number of layers, from 0 to ``layers``, that read the parts apart.
+
     >>> attention_products(10, 10, layers=4, low=0), attention_products(10, 10, layers=4, low=2)
     (1600, 1200)
     """
@@ -82,6 +88,20 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
     the parts apart (half of them by default), ``summary`` is the most tokens of the summary and ``decay`` what a
     covered term still counts. ``max_length`` bounds all together. For ``seed``, ``head`` and ``dtype`` see
     ``CrossEncoder``.
+
+    Args:
+        base: A packaged name, a folder, or a name on the Hub.
+        low: The number of layers that read the parts apart; None stands for half of them.
+        summary: The most tokens of the summary, 1 or more.
+        decay: What a covered term still counts, from 0 to 1.
+        max_length: The most tokens of all parts together; None takes what the model allows, at most 512.
+        seed: The seed of the parameters that the checkpoint lacks.
+        head: The final projection of a new classifier starts at zero (``zero``) or is drawn from ``seed`` (``random``).
+        dtype: The number format of scoring; training is always in float32.
+        token_budget: The most tokens in one scoring batch; None leaves the choice to the ranker.
+
+    Raises:
+        UsageError: If an option is out of its range, or the base is of another architecture.
 
     >>> PyramidEncoder("minilm").score("sorting", ["Lists\\nhow to sort a list"])    # doctest: +SKIP
     array([0.], dtype=float32)
@@ -196,7 +216,14 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
         return FIRST_TOKEN_HEADS[type(self.module).__name__](self.module, first).squeeze(-1)
 
     def forward(self, inputs: PyramidInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
-        """Return scores [batch, list]; a pair that stands in several places is read once."""
+        """Return scores [batch, list]; a pair that stands in several places is read once.
+
+        Args:
+            inputs: The texts that ``prepare`` has tokenised.
+            queries: The int64 [batch] positions of the queries.
+            documents: The int64 [batch, list] positions of the documents.
+            mask: The bool [batch, list] grid, True where there is a document.
+        """
         asked = GridPairs.of(queries, documents, mask)
         if not len(asked):
             return torch.zeros(mask.shape, device=self.device)
@@ -210,7 +237,14 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
         pairs: np.ndarray,
         on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
-        """Return logits of the pairs, float32 [n]; each text is tokenised once, each pair read once."""
+        """Return logits of the pairs, float32 [n]; each text is tokenised once, each pair read once.
+
+        Args:
+            queries: The texts of the queries.
+            documents: The texts of the documents.
+            pairs: The int64 [n, 2] positions in ``queries`` and ``documents``, one row per pair.
+            on_progress: It receives the number of pairs that are read and their total.
+        """
         texts, read, at = used_texts(queries, documents, pairs)
         if not len(at):
             return np.zeros(0, np.float32)

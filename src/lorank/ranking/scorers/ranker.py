@@ -42,7 +42,13 @@ class Ranker(ABC):
         """Return float32 scores [n] of ``pairs`` int64 [n, 2] of positions in ``queries`` and ``documents``.
 
         Each query and document is prepared once, however many pairs it stands in; the result does not
-        depend on the order of the pairs. ``on_progress`` receives (done, total) while long work goes on.
+        depend on the order of the pairs.
+
+        Args:
+            queries: The texts of the queries.
+            documents: The texts of the documents, or their rows of features [documents, features].
+            pairs: The int64 [n, 2] positions in ``queries`` and ``documents``, one row per pair.
+            on_progress: It receives (done, total) while long work goes on.
         """
 
     def score(self, query: str, documents: Documents) -> np.ndarray:
@@ -119,9 +125,13 @@ class TrainableRanker(FittedRanker, Generic[Inputs]):
     def forward(self, inputs: Inputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
         """Return differentiable scores [batch, list]; masked places hold 0.
 
-        ``queries`` int64 [batch] and ``documents`` int64 [batch, list] are positions in what was given to
-        ``prepare``; ``mask`` bool [batch, list] is True where there is a document. A text that occurs in
-        several places of the grid is encoded once where the architecture allows it.
+        A text that occurs in several places of the grid is encoded once where the architecture allows it.
+
+        Args:
+            inputs: What ``prepare`` has made of the queries and documents.
+            queries: The int64 [batch] positions in the queries that were given to ``prepare``.
+            documents: The int64 [batch, list] positions in the documents that were given to ``prepare``.
+            mask: The bool [batch, list] grid, True where there is a document.
         """
 
     @abstractmethod

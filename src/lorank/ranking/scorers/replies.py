@@ -79,7 +79,14 @@ class ReplyRanker(CausalRanker):
         return PairInputs(prompts, TokenTable(ids, np.arange(len(ids) + 1), 1))
 
     def forward(self, inputs: PairInputs, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
-        """Return log-probabilities [batch, list]; each prompt of the grid is read once."""
+        """Return log-probabilities [batch, list]; each prompt of the grid is read once.
+
+        Args:
+            inputs: The prompts and replies that ``prepare`` has tokenised.
+            queries: The int64 [batch] positions of the prompts.
+            documents: The int64 [batch, list] positions of the replies.
+            mask: The bool [batch, list] grid, True where there is a reply.
+        """
         inside = mask.cpu().numpy()
         used, at = np.unique(queries.cpu().numpy(), return_inverse=True)
         tokens = np.zeros(inside.shape, np.int64)
@@ -103,7 +110,14 @@ class ReplyRanker(CausalRanker):
         pairs: np.ndarray,
         on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
-        """Return log-probabilities of the pairs, float32 [n]; each prompt is read once."""
+        """Return log-probabilities of the pairs, float32 [n]; each prompt is read once.
+
+        Args:
+            queries: The texts of the prompts.
+            documents: The texts of the replies.
+            pairs: The int64 [n, 2] positions in ``queries`` and ``documents``, one row per pair.
+            on_progress: It receives the number of prompts that are read and their total.
+        """
         pairs = checked_pairs(queries, documents, pairs)
         if not len(pairs):
             return np.zeros(0, np.float32)

@@ -50,7 +50,14 @@ class Slot:
 
     @classmethod
     def of(cls, encode: Encode, left: str, right: str, strip: bool = False) -> Self:
-        """Find the constant tokens around a text by tokenising several."""
+        """Find the constant tokens around a text by tokenising several.
+
+        Args:
+            encode: It tokenises texts without special tokens.
+            left: The constant text before the slot.
+            right: The constant text after the slot.
+            strip: True if the text in the slot loses its outer white space.
+        """
         rows = encode([f"{left}{probe.strip() if strip else probe}{right}" for probe in PROBES])
         head = shared_start(rows)
         tail = shared_start([row[len(head) :][::-1] for row in rows])[::-1]
@@ -59,7 +66,14 @@ class Slot:
         return cls(left, right, tuple(head), tuple(tail), tuple(spill), strip)
 
     def tokenize(self, encode: Encode, texts: Sequence[str], limit: int, what: str) -> tuple[TokenTable, TokenTable]:
-        """Return the texts' own tokens, and the last of each, which stay when it is cut."""
+        """Return the texts' own tokens, and the last of each, which stay when it is cut.
+
+        Args:
+            encode: It tokenises texts without special tokens.
+            texts: The texts that go into the slot.
+            limit: The ``limit`` of both token tables.
+            what: What a text is called in the message about one that is no string.
+        """
         texts = [text.strip() if self.strip else text for text in checked_texts(texts, what)]
         if not self.left and not self.right:
             rows = encode(texts)
@@ -104,6 +118,15 @@ def place_to_cut(encode: Encode, left: str, between: str, right: str) -> int:
 
     Of the places at which the tokens of the halves are the tokens of the whole, for all pairs of probes, that before a
     space at its end comes first. Where no place is so, tokens at the cut may be others than those of the whole.
+
+    Args:
+        encode: It tokenises texts without special tokens.
+        left: The constant text before the first slot.
+        between: The constant text between the two slots, which is cut.
+        right: The constant text after the second slot.
+
+    Returns:
+        A position in ``between``, from 0 to its length.
     """
     wholes = encode([f"{left}{a}{between}{b}{right}" for a, b in product(PROBES, PROBES)])
     spaced = len(between.rstrip(" "))

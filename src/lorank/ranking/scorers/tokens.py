@@ -59,10 +59,17 @@ class TokenTable:
 def tokenize(tokenizer: Any, texts: Sequence[str], limit: int, prefix: str = "", what: str = "document") -> TokenTable:
     """Tokenise each text once, ``prefix`` in front, without special tokens and without cutting anything.
 
-    ``what`` each text is stands in the error for one that is no string. Lone surrogates are read as U+FFFD.
+    Lone surrogates are read as U+FFFD.
 
     The Rust tokenizer's batch call is used directly where there is one; it skips the offsets and the Python
     objects that the general call makes.
+
+    Args:
+        tokenizer: The tokenizer of the model.
+        texts: The texts.
+        limit: The ``limit`` of the token table.
+        prefix: The text in front of each text.
+        what: What a text is called in the message about one that is no string.
     """
     texts = checked_texts(texts, what)
     if prefix:
@@ -202,7 +209,14 @@ class Template:
         return replace(made, skipped=np.where((own > 0) & (span.start == 0), own + len(self.single[0]), 0))
 
     def assemble_pair(self, first: TokenTable, a: Span, second: TokenTable, b: Span) -> Ragged:
-        """Return each pair of text spans between its special tokens."""
+        """Return each pair of text spans between its special tokens.
+
+        Args:
+            first: The tokens of the first texts.
+            a: The spans of the first texts, one per pair.
+            second: The tokens of the second texts.
+            b: The spans of the second texts, one per pair.
+        """
         parts = [
             (self.pair[0], self.types_pair[0]),
             (first, a, self.text_types[1]),
@@ -251,6 +265,15 @@ def passages(text: str, tokenizer: Any, *, tokens: int = 200, overlap: int = 50)
 
     Cuts fall on token boundaries and are mapped back to characters, so each passage is a verbatim piece of the
     text. An empty text is one empty passage.
+
+    Args:
+        text: The text, which may be empty.
+        tokenizer: A tokenizer that gives the offsets of its tokens.
+        tokens: The most tokens of a passage, 1 or more.
+        overlap: The number of tokens that neighbours share, from 0 to ``tokens`` - 1.
+
+    Raises:
+        UsageError: If ``overlap`` is out of its range.
     """
     if not 0 <= overlap < tokens:
         raise UsageError(f"overlap={overlap} must be from 0 to tokens - 1 = {tokens - 1}")

@@ -114,7 +114,13 @@ POOLINGS: dict[str, Callable[[Tokens], Tensor]] = {
 
 
 def pooled(hidden: Tensor, lengths: np.ndarray, pooling: str, skipped: np.ndarray | None = None) -> Tensor:
-    """Return vectors [sequences, dim x poolings] of ``hidden`` [tokens, dim], sequences one after another.
+    """Return the pooled vectors of sequences, [sequences, dim x poolings].
+
+    Args:
+        hidden: The hidden states [tokens, dim], with the sequences one after another.
+        lengths: The int64 [sequences] numbers of tokens, which sum to ``tokens``.
+        pooling: The name of a pooling, or several joined by +.
+        skipped: The int64 [sequences] numbers of first tokens that are left out; None leaves out none.
 
     >>> pooled(torch.tensor([[1.0], [3.0], [5.0]]), np.array([2, 1]), "cls+mean").tolist()
     [[1.0, 2.0], [5.0, 5.0]]

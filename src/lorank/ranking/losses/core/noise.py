@@ -35,7 +35,17 @@ NOISES = {"gumbel": _gumbel, "logistic": _logistic, "normal": _normal}
 
 
 def draw(lists: Lists, samples: int, kind: str, generator: torch.Generator | None) -> Tensor:
-    """Return noise [samples, batch, list] ([samples, 1, list] without a generator) for places of canonical lists."""
+    """Return noise [samples, batch, list] ([samples, 1, list] without a generator) for places of canonical lists.
+
+    Args:
+        lists: The canonical lists, of scores [batch, list].
+        samples: The number of draws per list, 1 or more.
+        kind: The name of a distribution in ``NOISES``.
+        generator: The source of the draws; None draws one row from seed 0 that all lists share.
+
+    Raises:
+        UsageError: If ``kind`` is not a name in ``NOISES``.
+    """
     source = torch.Generator().manual_seed(0) if generator is None else generator
     batch, size = lists.scores.shape
     shape = (size, samples, 1 if generator is None else batch)

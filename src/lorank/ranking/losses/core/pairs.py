@@ -104,7 +104,14 @@ def pairwise(
 
 
 def pair_curvature(scores: Tensor, winners: Tensor, weights: PairWeights, sigma: float) -> Tensor:
-    """Return the diagonal of the second derivative of each list's weighted logistic loss, [batch, list]."""
+    """Return the diagonal of the second derivative of each list's weighted logistic loss, [batch, list].
+
+    Args:
+        scores: The finite scores [batch, list].
+        winners: The int64 [batch, winners] places of the documents on the better side.
+        weights: It gives the weights of a block of lists.
+        sigma: The steepness of the logistic loss, above 0.
+    """
     second = torch.zeros_like(scores)
     for block in _blocks(len(scores), winners.shape[1] * scores.shape[1]):
         (s_i, s_j), places, weight = sides(scores, winners, block), winners[block], weights(block)

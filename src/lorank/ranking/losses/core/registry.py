@@ -55,7 +55,13 @@ def register_loss(
 ) -> Callable[[Loss], Loss]:
     """Decorate a loss, or the class that makes one, to enter it in ``LOSSES`` and in the catalogue under ``name``.
 
-    ``contrast`` is False for a loss that is meant to learn from lists whose documents are all relevant.
+    Args:
+        name: The published name, by which the loss is chosen.
+        title: The title of the loss in the catalogue.
+        area: The area of the catalogue that lists the loss.
+        aliases: Other names in common use for the same loss.
+        requires: The extra inputs that the loss takes, each a name in ``EXTRAS``.
+        contrast: False marks a loss that is meant to learn from lists whose documents are all relevant.
     """
 
     def enter(function: Loss) -> Loss:

@@ -32,7 +32,17 @@ from lorank.ranking.scorers.features.ranker import FeatureRanker
 
 
 class BoostedNetwork(nn.Sequential):
-    """Linear, tanh, Linear; knows how many units a stage has, and how many stages were grown."""
+    """Linear, tanh, Linear; knows how many units a stage has, and how many stages were grown.
+
+    Args:
+        features: The number of columns of a row.
+        units: The number of hidden units of one stage.
+        stages: The number of stages.
+        inner_steps: The number of Adam's steps that fit the units of one stage.
+        shrinkage: The first step size of a stage, which is halved while it does not help.
+        l2: The strength of the ridge regression of the last layer.
+        generator: The source of the first weights.
+    """
 
     def __init__(
         self,
@@ -92,7 +102,17 @@ def grow(lesson: Lesson) -> None:
 def grow_stage(
     module: BoostedNetwork, number: int, rows: Tensor, labels: Tensor, offsets: Tensor, function: Loss, seed: int
 ) -> float:
-    """Fit one stage to the residuals of those before, and return the training loss after it."""
+    """Fit one stage to the residuals of those before, and return the training loss after it.
+
+    Args:
+        module: The network, with the earlier stages grown.
+        number: The number of the stage, from 0.
+        rows: The transformed rows [documents, features] of packed lists.
+        labels: The grades [documents].
+        offsets: The bounds of the lists among the documents, [lists + 1].
+        function: The loss that the stages lower.
+        seed: The seed of the stage's first weights.
+    """
     with torch.no_grad():
         before = module(rows).squeeze(1)
     gradient, curvature = derivatives(function, before, labels, offsets)

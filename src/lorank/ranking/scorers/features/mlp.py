@@ -15,7 +15,14 @@ from lorank.ranking.scorers.features.networks import register_network
 
 
 def seeded_linear(inner: int, outer: int, generator: torch.Generator, gain: float = 2.0) -> nn.Linear:
-    """Return a Linear with weights normal(0, gain / inner) from ``generator`` (2: He's, before a ReLU), bias 0."""
+    """Return a Linear with weights normal(0, gain / inner) from ``generator`` (2: He's, before a ReLU), bias 0.
+
+    Args:
+        inner: The number of inputs.
+        outer: The number of outputs.
+        generator: The source of the weights.
+        gain: The variance of a weight times ``inner``.
+    """
     linear = nn.utils.skip_init(nn.Linear, inner, outer)
     with torch.no_grad():
         linear.weight.normal_(0.0, (gain / inner) ** 0.5, generator=generator)

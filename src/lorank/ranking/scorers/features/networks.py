@@ -99,7 +99,14 @@ def register_network(
     learn: Callable[[Lesson], None] | None = None,
     reads: Sequence[str] | None = None,
 ) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
-    """Decorate a builder to enter it in ``NETWORKS`` under ``name``; ``learn`` reads every setting by default."""
+    """Decorate a builder to enter it in ``NETWORKS`` under ``name``.
+
+    Args:
+        name: The name by which the network is chosen.
+        across: True if a document's score depends on the others of its list.
+        learn: It trains the network where the network does not descend a loss of scores.
+        reads: The fields of ``Descent`` that ``learn`` reads; None stands for all of them.
+    """
     if reads is None:
         reads = () if learn is None else tuple(field.name for field in fields(Descent))
 

@@ -26,7 +26,19 @@ from lorank.ranking.scorers.features.networks import by_own_objective, register_
 
 
 class Pointer(nn.Module):
-    """Read, process, write."""
+    """Read a list, process it, and write its documents one by one.
+
+    Args:
+        features: The number of columns of a row.
+        generator: The source of the first weights.
+        width: The size of the hidden state, 1 or more.
+        steps: The number of processing steps, 0 or more.
+        places: The number of documents that are written one by one, 1 or more.
+        orders: The number of random orders that are tried where labels tie, 0 or more.
+
+    Raises:
+        UsageError: If a number is out of its range.
+    """
 
     def __init__(
         self, features: int, generator: torch.Generator, width: int, steps: int, places: int, orders: int

@@ -49,6 +49,19 @@ class FeatureRanker(TrainableRanker[Tensor]):
     are what the transform learned from the training rows. ``settings`` are those of ``fit`` where it is given none;
     ``dev_curve`` holds (round, nDCG@10 of the held-out lists) of the last ``fit``.
 
+    Args:
+        base: The word ``features``, since the ranker starts from no checkpoint.
+        model: The name of a network in ``NETWORKS``.
+        features: The number of columns; None leaves it to ``observe`` or ``fit``.
+        transform: The name of a transform in ``TRANSFORMS``.
+        seed: The seed of the weights.
+        statistics: What the transform has learned from training rows, or None.
+        settings: The settings of ``fit`` where it is given none.
+        **options: The options of the network itself.
+
+    Raises:
+        UsageError: If a name or an option is not known, or a value is out of its range.
+
     >>> ranker = FeatureRanker(hidden=(4,), transform="standardise")
     >>> ranker.observe(np.array([[0.0, 10.0], [2.0, 30.0]], np.float32))
     >>> ranker.score("", np.array([[1.0, 20.0]], np.float32))
@@ -148,7 +161,14 @@ class FeatureRanker(TrainableRanker[Tensor]):
         return torch.from_numpy(self._transform(rows, self.statistics or {})).to(self.device)
 
     def forward(self, inputs: Tensor, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
-        """Return scores [batch, list]; the queries play no part."""
+        """Return scores [batch, list].
+
+        Args:
+            inputs: The transformed rows [documents, features].
+            queries: They are not used.
+            documents: The int64 [batch, list] positions of the rows.
+            mask: The bool [batch, list] grid, True where there is a document.
+        """
         mask, documents = mask.to(inputs.device), documents.to(inputs.device)
         if not self.looks_across:
             scores = torch.zeros(mask.shape, device=inputs.device)
@@ -220,7 +240,14 @@ class FeatureRanker(TrainableRanker[Tensor]):
         pairs: np.ndarray,
         on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
-        """Return scores of the pairs, float32 [n]; where the model looks across, a query's pairs are its list."""
+        """Return scores of the pairs, float32 [n]; where the model looks across, a query's pairs are its list.
+
+        Args:
+            queries: The texts of the queries.
+            documents: The rows of features [documents, features].
+            pairs: The int64 [n, 2] positions in ``queries`` and ``documents``, one row per pair.
+            on_progress: It receives the number of rows or lists that are scored and their total.
+        """
         pairs = checked_pairs(queries, documents, pairs)
         if not len(pairs):
             return np.zeros(0, np.float32)

@@ -121,6 +121,12 @@ def ndcg(lists: FeatureLists, scores: np.ndarray, *, k: int = 10, gain: str = "e
 
     Equal scores rank the less relevant document first, so that a constant score earns nothing.
 
+    Args:
+        lists: The packed lists with their labels.
+        scores: One score per document, [documents].
+        k: The cutoff, 1 or more.
+        gain: The gain of a grade y: ``exponential`` (2^y - 1) or ``linear`` (y).
+
     >>> lists = FeatureLists(np.zeros((3, 1)), np.array([1, 0, 0]), np.array([0, 2, 3]))
     >>> ndcg(lists, np.array([0.1, 0.2, 0.0])).round(4).tolist()    # 1 / log2(3)
     [0.6309, nan]

@@ -22,7 +22,15 @@ from lorank.ranking.scorers.features.networks import register_network
 
 
 class Block(nn.Module):
-    """Self-attention over the list and a two-layer perceptron, each with a residual."""
+    """Apply self-attention over the list and a two-layer perceptron, each with a residual.
+
+    Args:
+        width: The size of the hidden state, a multiple of ``heads``.
+        heads: The number of attention heads.
+        wide: The number of hidden units of the perceptron.
+        dropout: The probability of dropout, from 0 up to but not including 1.
+        generator: The source of the first weights.
+    """
 
     def __init__(self, width: int, heads: int, wide: int, dropout: float, generator: torch.Generator) -> None:
         super().__init__()
@@ -43,7 +51,19 @@ class Block(nn.Module):
 
 
 class SetTransformer(nn.Module):
-    """Rows of lists to hidden states, [batch, list, features] to [batch, list, width]."""
+    """Map rows of lists to hidden states, [batch, list, features] to [batch, list, width].
+
+    Args:
+        features: The number of columns of a row.
+        generator: The source of the first weights.
+        width: The size of the hidden state, a multiple of ``heads``.
+        heads: The number of attention heads, 1 or more.
+        blocks: The number of blocks, 0 or more.
+        dropout: The probability of dropout, from 0 up to but not including 1.
+
+    Raises:
+        UsageError: If a number is out of its range.
+    """
 
     def __init__(
         self, features: int, generator: torch.Generator, width: int, heads: int, blocks: int, dropout: float

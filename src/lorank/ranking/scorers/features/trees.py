@@ -106,6 +106,19 @@ class TreeRanker(FittedRanker):
     registry with ``loss_options``; ``growth`` and ``changes`` to it say how trees grow. ``dev_curve`` holds (trees,
     nDCG@10 of the held-out lists) of the last ``fit``.
 
+    Args:
+        library: The library of trees: ``lightgbm``, ``xgboost`` or ``catboost``.
+        objective: One of the library's own objectives or a loss of the registry; empty for the library's first.
+        loss_options: The options of a loss of the registry.
+        hessian: The second derivative of a loss of the registry: ``auto``, ``exact``, ``probes`` or ``trust``.
+        features: The number of columns of a row; None leaves it to ``fit``.
+        seed: The seed of every random draw.
+        growth: The settings of how trees grow; None stands for the defaults.
+        **changes: Fields of ``growth`` that are replaced.
+
+    Raises:
+        UsageError: If a name or an option is not known.
+
     >>> rows = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
     >>> lists = FeatureLists(rows, (rows[:, 0] > 0.5).astype(int), np.arange(0, 201, 10))
     >>> ranker = TreeRanker("lightgbm", trees=20, leaves=4).fit(lists)
@@ -208,7 +221,14 @@ class TreeRanker(FittedRanker):
         pairs: np.ndarray,
         on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
-        """Return scores of the pairs, float32 [n]; each row is scored once."""
+        """Return scores of the pairs, float32 [n]; each row is scored once.
+
+        Args:
+            queries: The texts of the queries.
+            documents: The rows of features [documents, features].
+            pairs: The int64 [n, 2] positions in ``queries`` and ``documents``, one row per pair.
+            on_progress: It receives the number of rows that are scored and their total.
+        """
         pairs = checked_pairs(queries, documents, pairs)
         if not len(pairs):
             return np.zeros(0, np.float32)

@@ -58,7 +58,14 @@ def local_loss(pairs: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
 
 
 def global_loss(pairs: Tensor, labels: Tensor, mask: Tensor, beam: int = 8) -> Tensor:
-    """Return each list's margin loss, [batch]: best tour with costs, less the right tour, per step."""
+    """Return each list's margin loss, [batch]: best tour with costs, less the right tour, per step.
+
+    Args:
+        pairs: The scores [batch, list, list] of a step from one document to another.
+        labels: The grades [batch, list].
+        mask: The bool [batch, list] grid, True where there is a document.
+        beam: The width of the beam search for the best tour, 1 or more.
+    """
     sizes = mask.sum(1)
     cost = 1.0 - (successor_chances(labels, mask) > 0).to(pairs.dtype)
     rival = best_tour(pairs.detach() + cost, mask, beam=beam)
@@ -71,7 +78,18 @@ OBJECTIVES = {"local": local_loss, "global": global_loss}
 
 
 class TourRanker(nn.Module):
-    """Encoder, bilinear form, and the tour that they decide."""
+    """Encode a list and score each step of a tour by a bilinear form.
+
+    Args:
+        features: The number of columns of a row.
+        generator: The source of the first weights.
+        learning: The name of an objective in ``OBJECTIVES``.
+        width: The size of the hidden state, a multiple of ``heads``.
+        heads: The number of attention heads, 1 or more.
+        blocks: The number of blocks of the encoder, 0 or more.
+        dropout: The probability of dropout, from 0 up to but not including 1.
+        beam: The width of the beam search for the best tour, 1 or more.
+    """
 
     def __init__(
         self,

@@ -52,7 +52,14 @@ PATHS: dict[str, Path] = {}
 def path(
     name: str, *, packages: tuple[str, ...] = (), extra: str = "", packed: bool = False
 ) -> Callable[[Callable[[CrossEncoder], Logits]], Callable[[CrossEncoder], Logits]]:
-    """Decorate the function that opens a path, to register it under ``name``."""
+    """Decorate the function that opens a path, to register it under ``name``.
+
+    Args:
+        name: The runtime and number format, such as ``torch-int8``.
+        packages: The packages that must be installed.
+        extra: The extra of lorank that brings the packages.
+        packed: True if only encoders that run without padding have this path.
+    """
 
     def enter(function: Callable[[CrossEncoder], Logits]) -> Callable[[CrossEncoder], Logits]:
         PATHS[name] = Path(name, function, packages, extra, packed)

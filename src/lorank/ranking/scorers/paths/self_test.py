@@ -49,9 +49,16 @@ def self_test(
     rounds: int = 3,
     on_progress: Callable[[str], None] = lambda name: None,
 ) -> list[PathTested]:
-    """Return what was found of every path of ``names`` (default: all), fastest first.
+    """Return what was found of every path of ``names``, fastest first.
 
-    Each query is paired with each document. ``least_tau`` refuses paths that change the order more than that.
+    Args:
+        ranker: The cross-encoder that is scored by every path.
+        queries: The texts of the queries, each of which is paired with each document.
+        documents: The texts of the documents.
+        names: The paths to test; None tests all.
+        least_tau: The lowest Kendall tau, from -1 to 1, to the order of the reference path that is accepted.
+        rounds: The number of timed repetitions, 1 or more.
+        on_progress: It receives the name of each path before the path is opened.
     """
     asked = list(dict.fromkeys([REFERENCE, *(names or PATHS)]))
     inputs, spans = _pairs(ranker, queries, documents)
