@@ -80,9 +80,20 @@ def fit(
     max_iterations: int = 20_000,
     settled: bool = True,
 ) -> BradleyTerry:
-    """Return the fit of pairwise counts; the arguments are those of ``bradley_terry``.
+    """Return the fit of pairwise counts.
 
-    With ``settled=False`` strengths that still move after ``max_iterations`` are returned; ``gradient`` says how far.
+    Args:
+        pairs: The wins, losses and draws of each pair of items that met.
+        items: The number of items.
+        prior: The number of duels, 0 or more, that each item won and lost against one of strength 1.
+        ties: A tie is half a win each way (``half``) or has Davidson's probability (``davidson``).
+        tolerance: The fit stops when no strength's derivative of the log likelihood, per duel of its item, is above
+            this.
+        max_iterations: The most iterations.
+        settled: False returns strengths that still move after ``max_iterations``; ``gradient`` says how far.
+
+    Raises:
+        UsageError: If ``prior`` or ``ties`` is not valid, or the counts have no finite fit.
     """
     if not 0 <= prior < np.inf:
         raise UsageError(f"prior is {prior}; it takes a number of duels from 0 up")

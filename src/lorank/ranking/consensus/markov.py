@@ -33,7 +33,14 @@ def pagerank(profile: Profile, *, damping: float = 0.85, tolerance: float = 1e-1
 
 
 def walk(counts: Pairs, n: int, damping: float = 0.85, tolerance: float = 1e-13) -> Floats:
-    """Return PageRank's shares of ``n`` items from pairwise counts, float64 [n]."""
+    """Return PageRank's shares of ``n`` items from pairwise counts, float64 [n].
+
+    Args:
+        counts: The wins, losses and draws of each pair of items that met.
+        n: The number of items.
+        damping: The probability, from 0 up to but not including 1, that the walk follows a duel.
+        tolerance: The precision, above 0, that sets the number of steps.
+    """
     to = np.concatenate([counts.first, counts.second])
     out_of = np.concatenate([counts.second, counts.first])
     moves = csr_array(

@@ -115,6 +115,15 @@ def breakdown(profile: Profile, distance: float, method: str = "robust-consensus
 
     Every profile with as many ballots is tried, nearest first: for small cases (3 items, some 15 ballots). Infinity
     where none moves it so far. Weights must be whole numbers and the ballots complete strict orders.
+
+    Args:
+        profile: The ballots, which are complete strict orders with whole weights.
+        distance: The Kendall distance by which the order must move.
+        method: The name of a rule.
+        options: The options of the rule.
+
+    Raises:
+        UsageError: If the ballots or their weights are of another kind, or the items are too many.
     """
     orders, given = _distribution(profile, most=4)
     if (profile.weight != np.round(profile.weight)).any():

@@ -155,6 +155,16 @@ def aggregate_runs(runs: Sequence[Run], method: str = "rrf", *, missing: Missing
     Scores are the rule's; a document that a run does not list is below those it does (``missing="last"``). A run
     without the query says nothing about it.
 
+    Args:
+        runs: The runs, one or more.
+        method: The name of a rule.
+        missing: It says whether a document that a run does not list is below those that it does (``last``) or not
+            (``unknown``).
+        options: The options of the rule.
+
+    Raises:
+        UsageError: If there is no run, or a name is not known.
+
     >>> aggregate_runs([{"q": {"a": 9.0, "b": 1.0}}, {"q": {"b": 3.0, "a": 2.0, "c": 1.0}}], "borda")
     {'q': {'a': 3.0, 'b': 3.0, 'c': 0.0}}
     """

@@ -40,6 +40,18 @@ def first_lessons(
     ``labels`` are grades from 0 up, or a teacher's order as n - rank. Draws whose documents are all of one grade say
     nothing and are left out.
 
+    Args:
+        query: The text of the query.
+        documents: The texts of the documents.
+        labels: The grades of the documents, 0 and up, or a teacher's order as n - rank.
+        generator: The source of the draws.
+        prompts: The templates; None stands for lorank's own.
+        size: The most documents in a prompt, from 2 to the number of letters.
+        copies: The number of draws.
+
+    Raises:
+        UsageError: If ``size`` is out of its range, or documents and labels do not match.
+
     >>> rng = np.random.default_rng(0)
     >>> first_lessons("q", ["a", "b"], [0, 1], generator=rng)[0]["docs"]
     ['A', 'B']
@@ -70,6 +82,17 @@ def score_lessons(
 
     ``highest`` is the grade that becomes the largest of the scores; leave out 10 where it is no token of its own.
 
+    Args:
+        query: The text of the query.
+        documents: The texts of the documents.
+        labels: The grades of the documents, from 0 to ``highest``.
+        highest: The grade, above 0, that becomes the largest of the scores.
+        prompts: The templates; None stands for lorank's own.
+        scores: The integers that a reply may be.
+
+    Raises:
+        UsageError: If a label is out of its range, or documents and labels do not match.
+
     >>> score_lessons("q", ["a"], [3], highest=3, scores=range(3))[0]["labels"]
     [0, 0, 1]
     """
@@ -93,7 +116,12 @@ def binary_lessons(
 ) -> list[Lesson]:
     """Return ProRank's lesson of each document: whether it is relevant (label above 0), by a prompt of one's own.
 
-    ``template`` has $query and $documents and says how to reply.
+    Args:
+        query: The text of the query.
+        documents: The texts of the documents.
+        labels: The grades of the documents, of which those above 0 are relevant.
+        template: The prompt, which has $query and $documents and says how to reply.
+        replies: The replies for a relevant document and for another.
     """
     _check(documents, labels)
     return [

@@ -57,7 +57,15 @@ class Prompts:
         template: str | None = None,
         letters: bool = False,
     ) -> str:
-        """Return the prompt of one question, by the template of its kind or another; ``letters`` name the documents."""
+        """Return the prompt of one question, by the template of its kind or another.
+
+        Args:
+            query: The text of the query.
+            documents: The texts of all documents of the session.
+            question: The kind of question and the positions of its documents.
+            template: The name of a template; None takes that of the question's kind.
+            letters: True names the documents by letters, False by numbers.
+        """
         shown = [self._cut(documents[d]) for d in question.documents]
         names = LETTERS if letters else [str(number) for number in range(1, max(len(shown), 2) + 1)]
         listed = (

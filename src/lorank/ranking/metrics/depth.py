@@ -172,8 +172,16 @@ def phantom_hits(
 ) -> list[PhantomHit]:
     """Return the reranker's first ``top`` documents that are not judged relevant and share no word with the query.
 
-    ``texts`` maps document ids to texts; words are runs of two or more letters or digits, in lower case, less
-    ``stop_words``.
+    Words are runs of two or more letters or digits, in lower case, less ``stop_words``.
+
+    Args:
+        first_stage: The scores of the first stage.
+        scores: The scores of the reranker.
+        qrels: The judgments; a document is relevant above 0.
+        queries: The text of each query id.
+        texts: The text of each document id.
+        top: The number of first documents that are looked at, 1 or more.
+        stop_words: The words that do not count.
 
     >>> phantom_hits({"q": {"a": 2.0, "b": 1.0}}, {"q": {"a": 0.0, "b": 9.0}}, {"q": {"a": 1}}, {"q": "sort a list"},
     ...              {"a": "sorting and list", "b": "the moon"}, top=1)
@@ -199,6 +207,12 @@ def _words(text: str, stop_words: Collection[str]) -> set[str]:
 
 def predicted_recall(depth: int, top: int, noise: float, points: int = 400) -> float:
     """Return the equation's recall of one relevant document in the first ``top`` of ``depth``.
+
+    Args:
+        depth: The number of candidates, 1 or more.
+        top: The number of first places, 1 or more.
+        noise: The standard deviation, above 0, of the noise in a score.
+        points: The number of points of the quadrature, of which at most 180 are used.
 
     >>> round(predicted_recall(1, 1, 0.5), 4), round(predicted_recall(2, 1, 1.0), 4)   # 1 and Phi(1 / sqrt(2))
     (1.0, 0.7602)

@@ -67,6 +67,12 @@ def grouped_bootstrap_means(
 ) -> np.ndarray:
     """Return the means of ``values`` [queries, columns] over queries of resampled groups, [resamples, columns].
 
+    Args:
+        values: The values [queries, columns].
+        member: The int64 [queries] group of each query, from 0.
+        rng: The source of the resamples.
+        resamples: The number of resamples, 1 or more.
+
     >>> means = grouped_bootstrap_means(np.ones((3, 1)), np.array([0, 0, 1]), rng=np.random.default_rng(0), resamples=2)
     >>> means.tolist()
     [[1.0], [1.0]]
@@ -85,6 +91,16 @@ def grouped_interval(
     confidence: float = 0.95,
 ) -> tuple[float, float]:
     """Return the bootstrap percentile interval, over groups, of the mean of ``values`` [queries].
+
+    Args:
+        values: The values [queries].
+        member: The int64 [queries] group of each query, from 0.
+        rng: The source of the resamples.
+        resamples: The number of resamples, 1 or more.
+        confidence: The share of the resampled means inside the interval, between 0 and 1.
+
+    Returns:
+        The lower and the upper bound.
 
     >>> grouped_interval(np.array([0.5, 0.5, 0.5]), np.array([0, 0, 1]), rng=np.random.default_rng(0))
     (0.5, 0.5)

@@ -70,6 +70,16 @@ def interval(
 ) -> tuple[float, float]:
     """Return the bootstrap interval of the mean of ``values`` [queries], e.g. of paired differences.
 
+    Args:
+        values: The values [queries].
+        rng: The source of the resamples.
+        resamples: The number of resamples, 1 or more.
+        confidence: The share of the resampled means inside the interval, between 0 and 1.
+        method: The name of a method in ``INTERVALS``.
+
+    Returns:
+        The lower and the upper bound.
+
     >>> interval(np.array([0.5, 0.5, 0.5]), rng=np.random.default_rng(0))
     (0.5, 0.5)
     """

@@ -147,7 +147,16 @@ def per_query(
 
 
 def mean_of(run: Run, qrels: Qrels, measure: str, **options: Any) -> float:
-    """Return the mean of one measure over the queries of ``qrels``; options are those of ``per_query``.
+    """Return the mean of one measure over the queries of ``qrels``.
+
+    Args:
+        run: The scores, as ``{query: {document: score}}``.
+        qrels: The judgments, as ``{query: {document: relevance}}``.
+        measure: The name of the measure as ir_measures writes it.
+        options: The options of ``per_query``.
+
+    Returns:
+        The mean, or 0 where no query counts.
 
     >>> mean_of({"q": {"a": 2.0, "b": 1.0}}, {"q": {"b": 1}, "r": {"a": 1}}, "RR@10")
     0.25

@@ -38,6 +38,13 @@ def ndcg(
 ) -> float:
     """Return nDCG of one query's ``ranking``, 0 where no grade is above 0.
 
+    Args:
+        ranking: The document ids, best first.
+        grades: The grade of each judged document.
+        cutoff: The number of places that count, 1 or more; None counts all.
+        dcg: The gain of a grade: ``log2`` (the grade) or ``exp-log2`` (2^grade - 1).
+        judged_only: True leaves out documents without a grade of 0 or above.
+
     >>> round(ndcg(["a", "b"], {"a": 0.5, "b": 1.5}), 4), ndcg(["b"], {"b": 2000}, dcg="exp-log2")
     (0.7967, 1.0)
     """

@@ -53,7 +53,14 @@ class PersonalRewards:
         return answers.to(self.basis) @ self.basis.T @ mixture
 
     def with_user(self, chosen: Tensor, rejected: Tensor, *, steps: int = 200, rate: float = 0.1) -> "PersonalRewards":
-        """Return the rewards with one more user, whose mixture is fitted to pairs [n, d]; the basis stays."""
+        """Return the rewards with one more user, whose mixture is fitted to pairs [n, d]; the basis stays.
+
+        Args:
+            chosen: The vectors [n, d] of the replies that the user prefers.
+            rejected: The vectors [n, d] of the replies that they were preferred to.
+            steps: The number of descent steps.
+            rate: The learning rate, above 0.
+        """
         _check_pairs(chosen, rejected)
         parts = (chosen - rejected).to(self.basis) @ self.basis.T
         free = torch.zeros(len(self.basis), requires_grad=True)

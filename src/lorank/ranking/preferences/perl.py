@@ -89,7 +89,15 @@ def tune_policy(
 
 @torch.no_grad()
 def draw_replies(policy: CausalRanker, prompt: str, count: int, max_tokens: int, seed: int) -> list[str]:
-    """Return ``count`` replies to a prompt, drawn at temperature 1 from the policy's model."""
+    """Return ``count`` replies to a prompt, drawn at temperature 1 from the policy's model.
+
+    Args:
+        policy: The causal ranker whose model replies.
+        prompt: The text of the prompt.
+        count: The number of replies, 1 or more.
+        max_tokens: The most new tokens of a reply, 1 or more.
+        seed: The seed of every random draw.
+    """
     inputs = policy.prepare([prompt], [""])
     span = Span(np.zeros(1, np.int64), np.zeros(1, np.int64), inputs.queries.lengths)
     asked = interleave(

@@ -124,7 +124,15 @@ def duel(
     reputations: Reputations,
     seeds: tuple[int, int],
 ) -> Duel:
-    """Let two models reply and all others vote; ``reputations`` are read and not moved."""
+    """Let two models reply and all others vote.
+
+    Args:
+        contestants: All models.
+        prompt: The text to which the two models reply.
+        models: The positions of the two models among the contestants.
+        reputations: The reputations that weigh the votes; they are not changed.
+        seeds: The seeds of the two replies.
+    """
     left, right = models
     replies = contestants[left].reply(prompt, seeds[0]), contestants[right].reply(prompt, seeds[1])
     votes = np.full(len(contestants), 0.5)

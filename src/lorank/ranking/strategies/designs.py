@@ -18,6 +18,12 @@ def equi_replicate(count: int, size: int, replicates: int, generator: np.random.
 
     Where a block spans two permutations, the documents it already holds are moved back in the second one.
 
+    Args:
+        count: The number of documents n.
+        size: The number of documents k in a block, 1 or more.
+        replicates: The number of blocks r in which each document stands, 1 or more.
+        generator: The source of every random draw.
+
     >>> blocks = equi_replicate(10, 4, 2, np.random.default_rng(0))
     >>> np.bincount(np.concatenate(blocks)).tolist()
     [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
@@ -41,6 +47,15 @@ def latin_square(count: int, size: int, replicates: int, generator: np.random.Ge
     """Return the rows, columns and letters of latin squares over a k x k grid, of which n <= k^2 cells are filled.
 
     Two documents meet at most once where the squares are orthogonal: r <= 3, or r <= k + 1 for k prime.
+
+    Args:
+        count: The number of documents n, at most k^2.
+        size: The number of documents k in a block.
+        replicates: The number of blocks r in which each document stands, 1 or more.
+        generator: The source of every random draw.
+
+    Raises:
+        UsageError: If the documents do not fit in the grid, or there is no such number of orthogonal squares.
     """
     if count > size * size:
         raise UsageError(
@@ -66,6 +81,15 @@ def triangular(count: int, size: int, replicates: int, generator: np.random.Gene
     """Return m blocks of which any two share one document: document {i, j} stands in blocks i and j.
 
     m is the smallest with m(m - 1)/2 >= n, and blocks hold m - 1 <= k documents.
+
+    Args:
+        count: The number of documents n.
+        size: The most documents k in a block.
+        replicates: It is not used; each document stands in two blocks.
+        generator: The source of every random draw.
+
+    Raises:
+        UsageError: If blocks of ``size`` documents are too small.
     """
     number = int(np.ceil((1 + np.sqrt(1 + 8 * count)) / 2))
     if number - 1 > size:
@@ -82,13 +106,27 @@ def triangular(count: int, size: int, replicates: int, generator: np.random.Gene
 
 
 def random_blocks(count: int, size: int, replicates: int, generator: np.random.Generator) -> Blocks:
-    """Return ceil(r n / k) blocks, each drawn on its own; a document may be in none."""
+    """Return ceil(r n / k) blocks, each drawn on its own; a document may be in none.
+
+    Args:
+        count: The number of documents n.
+        size: The number of documents k in a block, 1 or more.
+        replicates: The mean number of blocks r in which a document stands.
+        generator: The source of every random draw.
+    """
     size = min(size, count)
     return [generator.choice(count, size, replace=False).tolist() for _ in range(-(-replicates * count // size))]
 
 
 def all_pairs(count: int, size: int, replicates: int, generator: np.random.Generator) -> Blocks:
-    """Return every pair as a block of two."""
+    """Return every pair as a block of two.
+
+    Args:
+        count: The number of documents.
+        size: It is not used; a block holds two documents.
+        replicates: It is not used; each pair meets once.
+        generator: It is not used.
+    """
     return [[a, b] for a in range(count) for b in range(a + 1, count)] or [[0]]
 
 

@@ -17,5 +17,14 @@ from lorank.ranking.strategies.windows import slide
 def first(
     session: Session, top: int, generator: np.random.Generator, *, size: int = 20, step: int = 10, passes: int = 1
 ) -> Standing:
-    """Order windows of ``size`` documents, moving up by ``step``, ``passes`` times, by one token each."""
+    """Order windows of ``size`` documents, moving up by ``step``, ``passes`` times, by one token each.
+
+    Args:
+        session: The questions to the judge about one query's documents, with its cache and its budget.
+        top: It is not used; the whole list is ordered.
+        generator: It is not used.
+        size: The number of documents in a window, 2 or more.
+        step: The number of places by which a window moves up, from 1 to ``size`` - 1.
+        passes: The number of passes over the list, 1 or more.
+    """
     return Standing(slide(session, list(range(session.count)), size, step, passes, "identifiers"))

@@ -16,7 +16,18 @@ from lorank.ranking.strategies.registry import Standing, by_score, register_stra
 def grouprank(
     session: Session, top: int, generator: np.random.Generator, *, size: int = 10, shuffle: bool = True
 ) -> Standing:
-    """Order by scores given in groups of ``size``; without ``shuffle`` groups are neighbours in the order given."""
+    """Order by scores given in groups of ``size``; without ``shuffle`` groups are neighbours in the order given.
+
+    Args:
+        session: The questions to the judge about one query's documents, with its cache and its budget.
+        top: It is not used; the whole list is ordered.
+        generator: The source of the shuffle.
+        size: The most documents in a group, 1 or more.
+        shuffle: False takes neighbours in the order given as groups.
+
+    Raises:
+        UsageError: If ``size`` is below 1.
+    """
     if size < 1:
         raise UsageError(f"size must be 1 or above, got {size}")
     dealt = generator.permutation(session.count).tolist() if shuffle else list(range(session.count))

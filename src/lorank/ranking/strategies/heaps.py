@@ -9,8 +9,15 @@ BestOf = Callable[[list[int]], int]
 def heap_top(items: list[int], top: int, arity: int, best_of: BestOf, spent: Callable[[], bool]) -> list[int]:
     """Return ``items`` with the best ``top`` first, in order, and the others as they came.
 
-    A heap with ``arity`` children a node is built from the bottom, and its root taken ``top`` times; the root of
+    A heap with ``arity`` children per node is built from the bottom, and its root taken ``top`` times; the root of
     the last time needs no repair. Once ``spent()`` is True what was taken so far goes first.
+
+    Args:
+        items: The items in the order given.
+        top: The number of items that are taken, 0 or more.
+        arity: The number of children of a node, 1 or more.
+        best_of: It returns the best of a parent and its children.
+        spent: It returns True when no more may be asked.
 
     >>> heap_top([3, 1, 4, 0, 5], 2, 2, max, lambda: False)
     [5, 4, 3, 1, 0]

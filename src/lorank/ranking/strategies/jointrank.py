@@ -29,7 +29,17 @@ def jointrank(
 ) -> Standing:
     """Order by blocks of ``size`` documents, each document in ``replicates`` of them; one block if all fit in it.
 
-    ``design`` is a name in ``designs.DESIGNS`` and ``aggregation`` one in ``tally.TALLIES``.
+    Args:
+        session: The questions to the judge about one query's documents, with its cache and its budget.
+        top: It is not used; the whole list is ordered.
+        generator: The source of the blocks.
+        design: The name of a block design in ``designs.DESIGNS``.
+        size: The number of documents in a block, 2 or more.
+        replicates: The number of blocks in which each document stands, 1 or more.
+        aggregation: The name of a rule in ``tally.TALLIES``.
+
+    Raises:
+        UsageError: If a name is not known, or a number is out of its range.
     """
     if design not in DESIGNS:
         raise unknown_name("design", design, DESIGNS)

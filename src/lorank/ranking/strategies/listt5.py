@@ -35,7 +35,18 @@ class _Match:
 
 @register_strategy("listt5", title="ListT5: Listwise Reranking with Fusion-in-Decoder Improves Zero-shot Retrieval")
 def listt5(session: Session, top: int, generator: np.random.Generator, *, size: int = 5, outputs: int = 2) -> Standing:
-    """Take the top from a tournament of ``size`` documents a match; ``outputs`` places of an answer are kept."""
+    """Take the top from a tournament of ``size`` documents per match; ``outputs`` places of an answer are kept.
+
+    Args:
+        session: The questions to the judge about one query's documents, with its cache and its budget.
+        top: The number of documents, 1 or more, that must stand in their final order.
+        generator: It is not used.
+        size: The number of documents in a match, 2 or more.
+        outputs: The number of first places of an answer that are kept, from 1 to ``size``.
+
+    Raises:
+        UsageError: If a number is out of its range.
+    """
     if size < 2 or not 1 <= outputs <= size:
         raise UsageError(f"a match needs 2 documents or more and 1 <= outputs <= size, got {size} and {outputs}")
     levels = _tree(session.count, size)

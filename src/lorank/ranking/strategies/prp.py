@@ -29,14 +29,32 @@ from lorank.ranking.strategies.registry import Standing, by_score, check_round, 
 def prp(
     session: Session, top: int, generator: np.random.Generator, *, method: str = "heapsort", both_orders: bool = True
 ) -> Standing:
-    """Order by pairwise comparisons; ``method`` is one of the four above, ``both_orders`` asks each pair twice."""
+    """Order by pairwise comparisons.
+
+    Args:
+        session: The questions to the judge about one query's documents, with its cache and its budget.
+        top: The number of documents, 1 or more, that must stand in their final order.
+        generator: The source of every random draw.
+        method: One of ``all-pairs``, ``heapsort``, ``sliding`` and ``quicksort``.
+        both_orders: True asks about each pair twice, once in either order.
+
+    Raises:
+        UsageError: If ``method`` is another name.
+    """
     if method not in METHODS:
         raise unknown_name("method of prp:", method, METHODS)
     return METHODS[method](session, top, generator, both_orders)
 
 
 def all_pairs(session: Session, top: int, generator: np.random.Generator, both_orders: bool) -> Standing:
-    """Count the wins of every document over every other; ties are half a win for each."""
+    """Count the wins of every document over every other; ties are half a win for each.
+
+    Args:
+        session: The questions to the judge about one query's documents, with its cache and its budget.
+        top: It is not used; the whole list is ordered.
+        generator: It is not used.
+        both_orders: True asks about each pair twice, once in either order.
+    """
     check_round(session.count * (session.count - 1) // (1 if both_orders else 2), "prp with method all-pairs")
     pairs = [(a, b) for a in range(session.count) for b in range(a + 1, session.count)]
     wins = np.zeros(session.count)
@@ -47,7 +65,14 @@ def all_pairs(session: Session, top: int, generator: np.random.Generator, both_o
 
 
 def heapsort(session: Session, top: int, generator: np.random.Generator, both_orders: bool) -> Standing:
-    """Take the top from a binary heap: children are compared, and the better one with the parent."""
+    """Take the top from a binary heap: children are compared, and the better one with the parent.
+
+    Args:
+        session: The questions to the judge about one query's documents, with its cache and its budget.
+        top: The number of documents, 1 or more, that must stand in their final order.
+        generator: It is not used.
+        both_orders: True asks about each pair twice, once in either order.
+    """
 
     def best_of(family: list[int]) -> int:
         parent, child = family[0], family[1]
@@ -59,7 +84,14 @@ def heapsort(session: Session, top: int, generator: np.random.Generator, both_or
 
 
 def sliding(session: Session, top: int, generator: np.random.Generator, both_orders: bool) -> Standing:
-    """Let the best of what is left bubble up, ``top`` times."""
+    """Let the best of what is left bubble up, ``top`` times.
+
+    Args:
+        session: The questions to the judge about one query's documents, with its cache and its budget.
+        top: The number of documents, 1 or more, that must stand in their final order.
+        generator: It is not used.
+        both_orders: True asks about each pair twice, once in either order.
+    """
     order = list(range(session.count))
     for settled in range(min(top, session.count - 1)):
         for place in range(session.count - 1, settled, -1):
@@ -71,7 +103,14 @@ def sliding(session: Session, top: int, generator: np.random.Generator, both_ord
 
 
 def quicksort(session: Session, top: int, generator: np.random.Generator, both_orders: bool) -> Standing:
-    """Split by a random pivot, all comparisons of a split in one round; parts beyond the top stay as they came."""
+    """Split by a random pivot, all comparisons of a split in one round; parts beyond the top stay as they came.
+
+    Args:
+        session: The questions to the judge about one query's documents, with its cache and its budget.
+        top: The number of documents, 1 or more, that must stand in their final order.
+        generator: The source of the pivots.
+        both_orders: True asks about each pair twice, once in either order.
+    """
     done: list[int] = []
     waiting = [(list(range(session.count)), False)]
     while waiting and len(done) < top and not session.spent:

@@ -41,7 +41,14 @@ ALIASES: dict[str, str] = {}
 def register_strategy(
     name: str, *, title: str, aliases: tuple[str, ...] = (), published: bool | str = True
 ) -> Callable[[Strategy], Strategy]:
-    """Decorate a strategy to enter it in ``STRATEGIES``, and in the catalogue if ``published``, or under that id."""
+    """Decorate a strategy to enter it in ``STRATEGIES``, and in the catalogue if ``published``, or under that id.
+
+    Args:
+        name: The name by which the strategy is chosen.
+        title: The title of the strategy in the catalogue.
+        aliases: Other names for the same strategy.
+        published: False keeps the strategy out of the catalogue, and a text is its id there.
+    """
 
     def enter(function: Strategy) -> Strategy:
         if published:

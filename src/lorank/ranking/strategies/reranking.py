@@ -116,7 +116,26 @@ def rerank_documents(
     seed: int,
     **options: Any,
 ) -> Reranked:
-    """Do what ``rerank`` does without a warning, for callers who look at many lists together."""
+    """Do what ``rerank`` does without a warning, for callers who look at many lists together.
+
+    Args:
+        query: The text of the query.
+        documents: The texts of the documents in the order they came, the best guess first.
+        judge: A judge, a ranker, or ``openai:URL``.
+        strategy: The name of a strategy in ``STRATEGIES`` or one of its aliases.
+        top: The number of first places that matter, 1 or more.
+        cache: The earlier answers, or the path of their file; None keeps nothing.
+        budget: The most that may be spent; None sets no bound.
+        batch_size: The most questions that share one inference; None sets no bound.
+        seed: The seed of strategies that draw at random.
+        options: The strategy's own keyword arguments.
+
+    Returns:
+        The same as ``rerank`` returns.
+
+    Raises:
+        UsageError: If ``top`` is below 1, or a strategy or option is not known.
+    """
     if top < 1:
         raise UsageError(f"top must be 1 or above, got {top}")
     run = find_strategy(strategy, options)

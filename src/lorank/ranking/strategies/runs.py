@@ -52,7 +52,14 @@ Engine = Callable[[Work, Sequence[CandidateList]], Iterator[Reranked]]
 
 
 def rerank_list(given: CandidateList, judge_of: JudgeOf, manner: Manner, cache: Cache | None = None) -> Reranked:
-    """Return one list reranked."""
+    """Return one list reranked.
+
+    Args:
+        given: The query and its candidates.
+        judge_of: It returns the judge of a list.
+        manner: The settings that all lists share.
+        cache: The earlier answers; None keeps nothing.
+    """
     return rerank_documents(
         given.query,
         given.texts,

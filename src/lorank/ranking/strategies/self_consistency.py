@@ -29,7 +29,17 @@ LARGEST_SEARCHED = 2000
 def permutation_self_consistency(
     session: Session, top: int, generator: np.random.Generator, *, shuffles: int = 20
 ) -> Standing:
-    """Order by ``shuffles`` listwise questions over the whole list, each in a random order."""
+    """Order by ``shuffles`` listwise questions over the whole list, each in a random order.
+
+    Args:
+        session: The questions to the judge about one query's documents, with its cache and its budget.
+        top: It is not used; the whole list is ordered.
+        generator: The source of the random orders.
+        shuffles: The number of questions, 1 or more.
+
+    Raises:
+        UsageError: If ``shuffles`` is below 1.
+    """
     if shuffles < 1:
         raise UsageError(f"shuffles must be 1 or above, got {shuffles}")
     shown = [generator.permutation(session.count).tolist() for _ in range(shuffles)]

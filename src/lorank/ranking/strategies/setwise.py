@@ -26,7 +26,18 @@ from lorank.ranking.strategies.registry import Standing, register_strategy
 def setwise(
     session: Session, top: int, generator: np.random.Generator, *, method: str = "heapsort", size: int = 4
 ) -> Standing:
-    """Order by picking the best of sets of ``size`` documents, 2 or more; ``method`` is heapsort or bubblesort."""
+    """Order by picking the best of sets of ``size`` documents.
+
+    Args:
+        session: The questions to the judge about one query's documents, with its cache and its budget.
+        top: The number of documents, 1 or more, that must stand in their final order.
+        generator: It is not used.
+        method: One of ``heapsort`` and ``bubblesort``.
+        size: The number of documents in a set, 2 or more.
+
+    Raises:
+        UsageError: If ``method`` is another name, or ``size`` is below 2.
+    """
     if method not in METHODS:
         raise unknown_name("method of setwise:", method, METHODS)
     if size < 2:

@@ -26,7 +26,16 @@ from lorank.ranking.strategies.windows import slide
 def sliding(
     session: Session, top: int, generator: np.random.Generator, *, size: int = 20, step: int = 10, passes: int = 1
 ) -> Standing:
-    """Order by windows of ``size`` documents that move up by ``step``, ``passes`` times."""
+    """Order by windows of ``size`` documents that move up by ``step``, ``passes`` times.
+
+    Args:
+        session: The questions to the judge about one query's documents, with its cache and its budget.
+        top: It is not used; the windows move over the whole list.
+        generator: It is not used.
+        size: The number of documents in a window, 2 or more.
+        step: The number of places by which a window moves up, from 1 to ``size`` - 1.
+        passes: The number of passes over the list, 1 or more.
+    """
     return Standing(slide(session, list(range(session.count)), size, step, passes, "listwise"))
 
 

@@ -41,8 +41,17 @@ def sparse_pairwise(
 ) -> Standing:
     """Order by a sample of comparisons.
 
-    ``sampling`` and ``aggregation`` are those above; ``share`` is that of the ordered pairs, in (0, 1]; ``skip`` the
-    step of ``skip-window``.
+    Args:
+        session: The questions to the judge about one query's documents, with its cache and its budget.
+        top: It is not used; the whole list is ordered.
+        generator: The source of every random draw.
+        sampling: One of ``global``, ``neighbourhood`` and ``skip-window``.
+        share: The share of the ordered pairs that is asked, above 0 and at most 1.
+        skip: The step of ``skip-window``, 1 or more.
+        aggregation: The name of a rule in ``TALLIES``, or ``kwiksort``.
+
+    Raises:
+        UsageError: If a name is not known, or a number is out of its range.
     """
     if sampling not in SAMPLINGS:
         raise unknown_name("sampling", sampling, SAMPLINGS)
@@ -64,7 +73,14 @@ def sparse_pairwise(
 
 
 def global_sample(count: int, each: int, skip: int, generator: np.random.Generator) -> Pairs:
-    """Return ``each`` random partners for every document."""
+    """Return ``each`` random partners for every document.
+
+    Args:
+        count: The number of documents.
+        each: The number of partners of a document, at most ``count`` - 1.
+        skip: It is not used.
+        generator: The source of every random draw.
+    """
     pairs = []
     for a in range(count):
         drawn = generator.choice(count - 1, each, replace=False) if count > 1 else []
@@ -73,12 +89,25 @@ def global_sample(count: int, each: int, skip: int, generator: np.random.Generat
 
 
 def neighbourhood(count: int, each: int, skip: int, generator: np.random.Generator) -> Pairs:
-    """Return the ``each`` documents that follow every document."""
+    """Return the ``each`` documents that follow every document.
+
+    Args:
+        count: The number of documents.
+        each: The number of partners of a document, at most ``count`` - 1.
+        skip: It is not used.
+        generator: It is not used.
+    """
     return [(a, (a + step) % count) for a in range(count) for step in range(1, each + 1)]
 
 
 def skip_window(count: int, each: int, skip: int, generator: np.random.Generator) -> Pairs:
     """Return ``each`` documents at multiples of ``skip`` after every document.
+
+    Args:
+        count: The number of documents.
+        each: The number of partners of a document, at most ``count`` - 1.
+        skip: The distance between partners, 1 or more.
+        generator: It is not used.
 
     >>> skip_window(5, 2, 2, None)[:4]
     [(0, 2), (0, 4), (1, 3), (1, 0)]
@@ -93,7 +122,17 @@ def skip_window(count: int, each: int, skip: int, generator: np.random.Generator
 
 
 def kwiksort(count: int, pairs: Pairs, outcomes: list[float], generator: np.random.Generator) -> list[int]:
-    """Return an order by quicksort with random pivots on the known pairs; unknown or tied ones stay as given."""
+    """Return an order by quicksort with random pivots on the known pairs; unknown or tied ones stay as given.
+
+    Args:
+        count: The number of documents.
+        pairs: The pairs of positions that were compared.
+        outcomes: The outcome of each pair, from 0 (the second is better) to 1 (the first is better).
+        generator: The source of the pivots.
+
+    Returns:
+        The positions, best first.
+    """
     known: dict[tuple[int, int], float] = {}
     for (a, b), outcome in zip(pairs, outcomes):
         known[a, b] = known.get((a, b), 0.0) + outcome - 0.5

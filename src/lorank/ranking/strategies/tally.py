@@ -85,8 +85,17 @@ def bradley_terry(
 ) -> np.ndarray:
     """Return log strengths of Bradley and Terry's model: ``consensus.bradley_terry.fit``.
 
-    Each document also won and lost ``prior`` games against one of strength 1, so that strengths are finite and unique.
+    The prior makes strengths finite and unique.
     Thousands of documents with few games each may not have settled after ``max_iterations``; their order has.
+
+    Args:
+        comparisons: The outcomes of the comparisons.
+        prior: The number of games that each document won and lost against one of strength 1.
+        tolerance: The derivative of the log likelihood, per game, at which the fit stops.
+        max_iterations: The most iterations.
+
+    Returns:
+        The strengths, float64 [documents].
     """
     return fit(
         comparisons.pairs(),

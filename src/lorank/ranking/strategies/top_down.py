@@ -31,8 +31,16 @@ def top_down(
 ) -> Standing:
     """Order by windows of ``size`` documents around a pivot.
 
-    ``pivot`` is its place in the first window, 1-based, from 2 to ``size`` - 1 (by default ``top`` if it fits, else
-    the last that does); ``cap`` is the most candidates that go on.
+    Args:
+        session: The questions to the judge about one query's documents, with its cache and its budget.
+        top: The number of documents, 1 or more, that must stand in their final order.
+        generator: It is not used.
+        size: The number of documents in a window, 3 or more.
+        pivot: The pivot's place in the first window, from 2 to ``size`` - 1; None is ``top``, moved into that range.
+        cap: The most candidates that go on, 1 or more; None sets no bound.
+
+    Raises:
+        UsageError: If a number is out of its range.
     """
     if size < 3 or (cap is not None and cap < 1):
         raise UsageError(f"size must be 3 or above and cap 1 or above, got {size} and {cap}")

@@ -19,7 +19,19 @@ def window_starts(count: int, size: int, step: int) -> list[int]:
 
 
 def slide(session: Session, order: list[int], size: int, step: int, passes: int, kind: str) -> list[int]:
-    """Return ``order`` after ``passes`` of windows, each ordered by a question of ``kind``."""
+    """Return ``order`` after ``passes`` passes of windows, each ordered by a question of ``kind``.
+
+    Args:
+        session: The questions to the judge about one query's documents, with its cache and its budget.
+        order: The positions of the documents, the best guess first.
+        size: The number of documents in a window, 2 or more.
+        step: The number of places by which a window moves up, from 1 to ``size`` - 1.
+        passes: The number of passes over the list, 1 or more.
+        kind: The kind of question that orders a window.
+
+    Raises:
+        UsageError: If a number is out of its range.
+    """
     if not 1 <= step < size or passes < 1:
         raise UsageError(
             f"windows need 1 <= step < size and one pass or more, got size {size}, step {step}, passes {passes}"

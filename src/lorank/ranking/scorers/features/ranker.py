@@ -57,7 +57,7 @@ class FeatureRanker(TrainableRanker[Tensor]):
         seed: The seed of the weights.
         statistics: What the transform has learned from training rows, or None.
         settings: The settings of ``fit`` where it is given none.
-        **options: The options of the network itself.
+        options: The options of the network itself.
 
     Raises:
         UsageError: If a name or an option is not known, or a value is out of its range.

@@ -114,7 +114,7 @@ class TreeRanker(FittedRanker):
         features: The number of columns of a row; None leaves it to ``fit``.
         seed: The seed of every random draw.
         growth: The settings of how trees grow; None stands for the defaults.
-        **changes: Fields of ``growth`` that are replaced.
+        changes: Fields of ``growth`` that are replaced.
 
     Raises:
         UsageError: If a name or an option is not known.
