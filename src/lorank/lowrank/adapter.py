@@ -27,7 +27,21 @@ class Adapter(Updates):
         probe: Probe | None = None,
         factors: bool = False,
     ) -> list[Path]:
-        """Write the adapter folder; see ``folder.save``."""
+        """Write the adapter as a folder that lorank and, where it has the form, PEFT load; see ``folder.save``.
+
+        Args:
+            folder: The folder to write, which is made if need be; other files in it stay.
+            base_name: The base model's name, for ``base_model_name_or_path``.
+            task_type: PEFT's task type; None takes SEQ_CLS for a sequence classifier.
+            probe: It scores a fixed set of inputs, by which the folder is checked; None leaves this check out.
+            factors: True also writes what forms compute from the base's weights.
+
+        Returns:
+            The files written.
+
+        Raises:
+            LorankError: If what was read back differs; nothing is left behind then.
+        """
         return folder_of.save(self, folder, base_name=base_name, task_type=task_type, probe=probe, factors=factors)
 
     def export(
@@ -44,7 +58,23 @@ class Adapter(Updates):
         dtype: torch.dtype = torch.float32,
         tokenizer: object | None = None,
     ) -> ExportReport:
-        """Write the adapter for others to load; see ``export.export``."""
+        """Write the adapter in a format that other tools load; see ``export.export``.
+
+        Args:
+            folder: The folder to write, which appears only when all went well.
+            format: The name of a format: ``peft``, ``portable`` or ``merged``.
+            probe: It scores a fixed set of inputs, whose scores are compared; None compares none.
+            limit: The largest change of a score, 0 or more, that is allowed; None allows any.
+            base_name: The base model's name, for ``base_model_name_or_path``.
+            task_type: PEFT's task type; None takes SEQ_CLS for a sequence classifier.
+            rank: The highest rank to which ``portable`` cuts off a form that is no LoRA.
+            energy: The share of each update's squared norm, in (0, 1], that ``portable`` keeps.
+            dtype: The number format of a ``merged`` model.
+            tokenizer: The tokenizer to write beside a ``merged`` model; None writes none.
+
+        Raises:
+            LorankError: If a score moves by more than ``limit``; nothing is left behind then.
+        """
         options = ExportOptions(base_name, task_type, rank, energy, dtype, tokenizer)
         return export(self, folder, format, probe=probe, limit=limit, options=options)
 

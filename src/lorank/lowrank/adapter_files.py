@@ -76,7 +76,16 @@ def write(
     task_type: str | None,
     head_beside: bool = False,
 ) -> None:
-    """Write ``contents`` into ``folder``, open the files again and compare every tensor."""
+    """Write ``contents`` into ``folder``, open the files again and compare every tensor.
+
+    Args:
+        contents: The settings, plan and tensors of the adapter.
+        model: The model that the adapter is on, which gives the names of layers and the number of labels.
+        folder: The existing folder that receives the files.
+        base_name: The base model's name, for ``base_model_name_or_path``.
+        task_type: PEFT's task type; None takes SEQ_CLS for a sequence classifier.
+        head_beside: True writes the modules trained whole into a file of their own instead of among the updates.
+    """
     task_type = task_type or _task_type(model)
     updates = {
         f"{PREFIX}{path}.{key}": tensor for path, tensors in contents.updates.items() for key, tensor in tensors.items()

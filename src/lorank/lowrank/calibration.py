@@ -76,7 +76,20 @@ def observe(
     rows: int = 1024,
     seed: int = 0,
 ) -> dict[str, Statistics]:
-    """Return statistics of ``kinds`` of ``layers`` by path; see ``calibrate``."""
+    """Return statistics of ``kinds`` of ``layers`` by path; see ``calibrate``.
+
+    Args:
+        model: The module that holds the layers, without adapters on them.
+        batches: The batches, which ``loss`` receives one after the other.
+        loss: It returns a scalar for the model and a batch.
+        layers: The linear layers that are observed, by path.
+        kinds: Some of ``inputs``, ``gradient`` and ``fisher``.
+        rows: The most inputs of a layer that are kept, 1 or more.
+        seed: The seed of the draw of inputs.
+
+    Raises:
+        UsageError: If a kind is unknown, a layer is quantised or adapted already, or there is no batch.
+    """
     kinds = set(kinds)
     bases = _bases(layers, kinds)
     graded = sorted(kinds & {"gradient", "fisher"})

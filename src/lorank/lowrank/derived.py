@@ -44,7 +44,14 @@ def sketches(forms: Mapping[str, Form], bases: Mapping[str, BaseLinear]) -> dict
 def check_sketches(
     forms: Mapping[str, Form], bases: Mapping[str, BaseLinear], saved: Mapping[str, Sketch], file: Path
 ) -> None:
-    """Raise DataError where an update is not the one whose sketch was ``saved``."""
+    """Raise DataError where an update is not the one whose sketch was ``saved``.
+
+    Args:
+        forms: The updates as they were loaded, by path.
+        bases: The frozen layers that they stand on, by path.
+        saved: The sketch [4, 4] of each derived update, by path.
+        file: The file that the sketches come from, which the error names.
+    """
     for path, expected in saved.items():
         form = forms.get(path)
         if form is None or not form.derived:

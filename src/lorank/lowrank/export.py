@@ -123,7 +123,19 @@ def check_exportable(adapter: Updates, format: str) -> None:
 def export_into(
     adapter: Updates, folder: Path, format: str, *, probe: Probe | None, limit: float | None, options: ExportOptions
 ) -> ExportReport:
-    """Write ``adapter`` into an empty ``folder``; see ``export``."""
+    """Write ``adapter`` into an empty ``folder``; see ``export``.
+
+    Args:
+        adapter: The trained updates, not merged.
+        folder: The folder that receives the files.
+        format: The name of a format in ``EXPORTS``.
+        probe: It scores a fixed set of inputs, whose scores are compared; None compares none.
+        limit: The largest change of a score, 0 or more, that is allowed; None allows any.
+        options: The base's name, the task type, and what else the format takes.
+
+    Raises:
+        LorankError: If a score moves by more than ``limit``; the caller discards the folder then.
+    """
     writer, reader = EXPORTS[format]
     writer(adapter, folder, options)
     change = None

@@ -71,7 +71,15 @@ def save(
 
 
 def restore(model: nn.Module, folder: Path, kind: type[Kind], *, name: str, trainable: bool = True) -> Kind:
-    """Put the adapter in ``folder`` on ``model`` and return it as ``kind``; see ``adapter.load``."""
+    """Put the adapter in ``folder`` on ``model`` and return it as ``kind``; see ``adapter.load``.
+
+    Args:
+        model: The base model that the adapter was trained on.
+        folder: The folder that ``save`` wrote, or one of PEFT.
+        kind: The class of the result.
+        name: The adapter's name on this model.
+        trainable: False leaves every tensor of the adapter frozen.
+    """
     model = unwrap_model(model)
     contents = read(folder)
     check_fit(contents, model, folder)

@@ -128,7 +128,17 @@ def find_places(model: nn.Module, settings: Settings, plan: Mapping[str, LayerPl
 
 
 def make_site(path: str, module: nn.Module, settings: Settings, layer: LayerPlan) -> Site:
-    """Return the site of an update on ``module``; UsageError, with the path, where none can stand there."""
+    """Return the site of an update on ``module``.
+
+    Args:
+        path: The layer's path in the model.
+        module: The linear layer, or one that has adapters already.
+        settings: The settings of the adapter, of which the scaling, the dropout and the seed are read.
+        layer: The rank and alpha of the update.
+
+    Raises:
+        UsageError: If no update can stand on the module; the message has the path.
+    """
     try:
         base = module.frozen if isinstance(module, Adapted) else BaseLinear(module)
     except UsageError as error:

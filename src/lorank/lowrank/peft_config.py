@@ -79,6 +79,15 @@ def build(
 
     An update whose factors carry a start taken out of W has twice its layer's rank; its alpha grows so that
     the scale stays.
+
+    Args:
+        settings: The settings of the adapter, whose form PEFT has.
+        plan: The rank and alpha of each layer, by path.
+        updates: The tensors of each update under PEFT's names, by path.
+        trained: The paths of the modules trained whole.
+        model: The model that the adapter is on, in which names of layers must be unique.
+        base_name: The base model's name; None where it is unknown.
+        task_type: PEFT's task type; None leaves it open, as do updates on PEFT's automatic heads.
     """
     kind = form_type(settings.form)
     assert issubclass(kind, PeftForm)

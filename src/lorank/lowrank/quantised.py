@@ -219,7 +219,17 @@ def quantise(
 
 
 def quantise_layer(path: str, module: nn.Module, scheme: str, block: int | None = None) -> QuantisedLinear:
-    """Return the layer at ``path``, quantised; UsageError where more than its weight would be lost."""
+    """Return the layer at ``path``, quantised.
+
+    Args:
+        path: The layer's path in the model.
+        module: The linear layer, without an adapter.
+        scheme: The name of a scheme, ``nf4`` or ``int8``.
+        block: The number of values per block, 1 or more; None takes the scheme's.
+
+    Raises:
+        UsageError: If more than the layer's weight would be lost.
+    """
     if isinstance(module, Adapted):
         raise UsageError(f"layer {path} has an adapter; quantise the model before attaching")
     if "forward" in module.__dict__:

@@ -129,7 +129,14 @@ def _average(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
 
 @combination("linear")
 def linear(terms: Sequence[Factors], weights: Sequence[float], density: float, generator: torch.Generator) -> Factors:
-    """Return sum_i w_i dW_i."""
+    """Return sum_i w_i dW_i.
+
+    Args:
+        terms: The updates dW_i of one layer.
+        weights: The weight w_i of each update.
+        density: It is not used.
+        generator: It is not used.
+    """
     return total(terms, weights)
 
 
@@ -138,7 +145,14 @@ combination("svd")(linear)
 
 @combination("ties")
 def ties(terms: Sequence[Factors], weights: Sequence[float], density: float, generator: torch.Generator) -> Tensor:
-    """Return the disjoint mean of the trimmed updates, dense."""
+    """Return the disjoint mean of the trimmed updates, dense [out, in].
+
+    Args:
+        terms: The updates dW_i of one layer.
+        weights: The weight w_i of each update.
+        density: The share of entries of each update, in (0, 1], that is kept.
+        generator: It is not used.
+    """
     trimmed = torch.stack([trim(weight * dense(term), density) for term, weight in zip(terms, weights, strict=True)])
     sign = trimmed.sum(0).sign()
     agreeing = torch.where(trimmed.sign() == sign, trimmed, 0.0)
@@ -148,7 +162,14 @@ def ties(terms: Sequence[Factors], weights: Sequence[float], density: float, gen
 
 @combination("dare")
 def dare(terms: Sequence[Factors], weights: Sequence[float], density: float, generator: torch.Generator) -> Tensor:
-    """Return the weighted sum of randomly thinned updates, dense."""
+    """Return the weighted sum of randomly thinned updates, dense [out, in].
+
+    Args:
+        terms: The updates dW_i of one layer.
+        weights: The weight w_i of each update.
+        density: The probability, in (0, 1], with which an entry is kept.
+        generator: The source of the draws.
+    """
     result = torch.zeros_like(dense(terms[0]))
     for term, weight in zip(terms, weights, strict=True):
         delta = dense(term)

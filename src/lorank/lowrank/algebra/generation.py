@@ -110,7 +110,14 @@ class AdapterGenerator:
         return torch.softmax(unit @ self.embeddings.t() / self.temperature, dim=-1)
 
     def fit(self, steps: int = 500, *, lr: float = 1e-2, beta: float = 1e-2, noise: float = 0.1) -> list[float]:
-        """Train on the experts and return the loss by step."""
+        """Train on the experts and return the loss of each step.
+
+        Args:
+            steps: The number of Adam's steps over all experts, 0 or more.
+            lr: The learning rate, above 0.
+            beta: The weight of the KL divergence, 0 or more.
+            noise: The standard deviation, 0 or more, of the noise that is added to the coordinates in each step.
+        """
         generator = seeded(self.seed, "sg-lora fit")
         optimizer = torch.optim.Adam(self.network.parameters(), lr=lr)
         seen = []

@@ -47,7 +47,17 @@ def principal_rows(stack: Tensor, count: int, generator: torch.Generator) -> Ten
 
 
 def eigen_bases(library: Sequence[FactorSet], path: str, components: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Return V_A [K, in] and U_B [out, K] of one layer; see the module's text."""
+    """Return V_A [K, in] and U_B [out, K] of one layer; see the module's text.
+
+    Args:
+        library: The adapters, by layer; those without the layer are left out.
+        path: The layer's path.
+        components: K, the number of directions, 1 or more; a side has at most as many as its length.
+        seed: The seed of the random directions that fill up a small library.
+
+    Raises:
+        UsageError: If no adapter of the library has the layer.
+    """
     pairs = [folded(own[path]) for own in library if path in own]
     if not pairs:
         raise UsageError(f"no adapter of the library has layer {path}")

@@ -73,8 +73,14 @@ def share_ranks_of(
 ) -> dict[str, int]:
     """Return the ranks by path that the static budget ``name`` gives; they sum to ``total``.
 
+    Args:
+        name: The name of a static budget.
+        sites: The layers that share the ranks.
+        statistics: What the calibration pass found of each layer, by path.
+        total: The sum of ranks over all layers, 0 or more.
+
     Raises:
-        UsageError: for an unknown budget, and for statistics that are missing.
+        UsageError: If the budget is unknown, or statistics that it needs are missing.
 
     >>> share_ranks_of("uniform", example_sites(["a", "b"]), {}, 3)
     {'a': 2, 'b': 1}

@@ -48,7 +48,14 @@ class PerformanceModel(nn.Module):
         return self.centre + self.spread * (torch.tanh(shares @ self.first.t() + self.bias) @ self.second)
 
     def fit(self, ranks: Tensor, scores: Tensor, steps: int = 150, decay: float = 1e-3) -> None:
-        """Fit to ``scores`` [n] of ``ranks`` [n, layers] by Adam on the squared error."""
+        """Fit to ``scores`` by AdamW on the squared error.
+
+        Args:
+            ranks: The rank vectors [n, layers] that were scored.
+            scores: The score [n] of each vector.
+            steps: The number of optimizer steps, 0 or more.
+            decay: The weight decay, 0 or more.
+        """
         self.scale = (ranks.float() + 1).log().mean(0)
         self.centre, self.spread = float(scores.mean()), float(scores.std(correction=0)) or 1.0
         optimizer = torch.optim.AdamW(self.parameters(), lr=0.02, weight_decay=decay)

@@ -34,10 +34,17 @@ def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def shared_basis(shared: Shared, site: Site, purpose: str, shape: tuple[int, ...], draw: Draw = uniform) -> Basis:
-    """Return the basis of this purpose and shape, drawn once an adapter.
+    """Return the basis of this purpose and shape, drawn once per adapter.
 
     Its values depend on the seed, the purpose and the shape alone: not on the layer, nor on which layers are
     adapted. They are drawn in float32 on the CPU, so they are bit-equal wherever they are drawn.
+
+    Args:
+        shared: What the forms of the adapter share; a basis that is drawn enters it.
+        site: The place of the update, which gives the seed, the dtype and the device.
+        purpose: A name that distinguishes bases of equal shapes.
+        shape: The shape of the tensor.
+        draw: It draws a tensor of a shape with a generator.
 
     >>> from lorank.lowrank.base import BaseLinear
     >>> site = Site("layer", BaseLinear(nn.Linear(3, 2)), rank=1, alpha=1.0, scaling=1.0)

@@ -86,6 +86,14 @@ class LIFT(Dense):
     def build(
         cls, sites: Sequence[Site], share: float | None = None, filter_rank: int | None = None, refreshes: int = 3
     ) -> list[Self]:
+        """Return one form per site, in order.
+
+        Args:
+            sites: The places of the updates.
+            share: The share of W's entries, in (0, 1], that is trained; None trains as many as a LoRA of rank r.
+            filter_rank: The rank f of the approximation that chooses the entries, 1 or more; None takes r.
+            refreshes: The number of times in training, 0 or more, that the mask is chosen again.
+        """
         return [cls(site, share, filter_rank, refreshes) for site in sites]
 
     def matrix(self, weight: Tensor | None) -> Tensor:

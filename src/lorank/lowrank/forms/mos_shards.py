@@ -98,6 +98,15 @@ class MoS(Factored):
     def build(
         cls, sites: Sequence[Site], vectors: int | None = None, shards: int | None = None, private: int = 0
     ) -> list[Self]:
+        """Return one form per site, in order; those of one shape and rank share their pools.
+
+        Args:
+            sites: The places of the updates.
+            vectors: The number e of vectors in a pool, at least r - p; None takes r - p.
+            shards: The number l of shards per vector, which divides in and out; None takes for each
+                side the largest of 4, 2, 1 that does.
+            private: The number p of components, from 0 to r, that are a layer's own.
+        """
         shared: dict[tuple[int, int, int], Pools] = {}
         return [cls(site, shared, vectors, shards, private) for site in sites]
 

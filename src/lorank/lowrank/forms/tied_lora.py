@@ -41,7 +41,14 @@ class TiedPair(nn.Module):
 
 
 def keep(module: nn.Module, name: str, value: Tensor, trained: bool) -> None:
-    """Put ``value`` on ``module``, trained or as a constant that is not saved."""
+    """Put ``value`` on ``module``, trained or as a constant that is not saved.
+
+    Args:
+        module: The module that receives the tensor.
+        name: The attribute's name.
+        value: The tensor, of any shape.
+        trained: True makes it a parameter, False a buffer.
+    """
     if trained:
         module.register_parameter(name, nn.Parameter(value))
     else:

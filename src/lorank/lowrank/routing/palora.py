@@ -91,10 +91,16 @@ class PaLoRA(Factored):
 
 
 def preference_schedule(step: int, steps: int, tasks: int, points: int = 5) -> Tensor:
-    """Return the preference [tasks] to train ``step`` of ``steps`` with, counted from 0.
+    """Return the preference [tasks] to train ``step`` of ``steps`` with.
 
     The grid of all lambda whose parts are multiples of 1 / (points - 1) is walked through again and again;
     (1 - a) / tasks + a lambda is trained with, a growing from 0 to 1 over the first half of training.
+
+    Args:
+        step: The step, counted from 0.
+        steps: The number of steps of the training, 1 or more.
+        tasks: The number of tasks, 1 or more.
+        points: The number of values that a part of lambda takes in the grid, 2 or more.
 
     >>> [preference_schedule(step, 8, 2, points=3).tolist() for step in (0, 5, 6, 7)]
     [[0.5, 0.5], [0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]

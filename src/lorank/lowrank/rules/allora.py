@@ -54,6 +54,14 @@ class ALLoRA(Rule):
         return torch.optim.AdamW(groups, **rates.defaults())
 
     def begin(self, adapter: Adapter, optimizer: torch.optim.Optimizer, steps: int, losses: Losses | None) -> None:
+        """Set the cap of the row rates on every LoRA of the adapter.
+
+        Args:
+            adapter: The adapter whose forms receive the cap.
+            optimizer: It is not used.
+            steps: It is not used.
+            losses: It is not used.
+        """
         for form in adapter.forms.values():
             if isinstance(form, LoRA):
                 form.row_cap = self.eta

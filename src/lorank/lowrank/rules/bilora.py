@@ -70,6 +70,17 @@ class BiLoRA(Rule):
         return torch.optim.AdamW([group for group in lower if group["params"]], **rates.defaults())
 
     def begin(self, adapter: Adapter, optimizer: torch.optim.Optimizer, steps: int, losses: Losses | None) -> None:
+        """Keep the lower level's optimizer and the losses for the steps of the upper level.
+
+        Args:
+            adapter: It is not used.
+            optimizer: The optimizer of the lower level.
+            steps: It is not used.
+            losses: The losses on training lists and on held-out lists.
+
+        Raises:
+            UsageError: If there are no held-out lists.
+        """
         if losses is None or losses.held_out is None:
             raise UsageError("bilora's upper level asks for lists that are not trained on, and there are none")
         self._lower, self._losses = optimizer, losses

@@ -72,6 +72,14 @@ class ChainOfLoRA(Rule):
             raise UsageError(f"links {self.links!r} is not an integer from 1 up")
 
     def begin(self, adapter: Adapter, optimizer: torch.optim.Optimizer, steps: int, losses: Losses | None) -> None:
+        """Reserve room for the frozen links in every form.
+
+        Args:
+            adapter: The adapter, whose forms are LoRAs.
+            optimizer: The optimizer, whose moments of A and B are forgotten at each merge.
+            steps: It is not used.
+            losses: It is not used.
+        """
         pairs = needed_pairs(adapter, "chain-of-lora")
         self._adapter, self._optimizer = adapter, optimizer
         for pair in pairs:

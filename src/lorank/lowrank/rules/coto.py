@@ -64,6 +64,14 @@ class CoTo(Rule):
             raise unknown_name("kind of group", self.groups, ("block", "layer"))
 
     def begin(self, adapter: Adapter, optimizer: torch.optim.Optimizer, steps: int, losses: Losses | None) -> None:
+        """Put the layers into the groups that are active together.
+
+        Args:
+            adapter: The adapter, whose layers are grouped and whose seed the draws come from.
+            optimizer: It is not used.
+            steps: It is not used.
+            losses: It is not used.
+        """
         self._members, self._seed, self._name = {}, adapter.settings.seed, adapter.name
         for path, layer in adapter.layers.items():
             self._members.setdefault(block_of(path) if self.groups == "block" else path, []).append(layer)

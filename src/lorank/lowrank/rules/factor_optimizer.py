@@ -76,7 +76,14 @@ def adam_direction(gradient: Tensor, state: dict[str, Any], group: Group) -> Ten
 
 
 def corrected(first: Tensor, second: Tensor, step: float, group: Group) -> Tensor:
-    """Return m / (sqrt v + eps) of moments that ``step`` gradients went into."""
+    """Return m / (sqrt v + eps) of bias-corrected moments, of their shape.
+
+    Args:
+        first: The running mean of the gradients.
+        second: The running mean of the squared gradients, of the same shape.
+        step: The number of gradients that entered the moments, 1 or more.
+        group: The parameter group, of which ``betas`` and ``eps`` are read.
+    """
     beta1, beta2 = group["betas"]
     denominator = second.sqrt().div_((1 - beta2**step) ** 0.5).add_(group["eps"])
     return first / denominator.mul_(1 - beta1**step)

@@ -47,6 +47,17 @@ class FastForward(Rule):
             raise UsageError("fast-forward needs interval and batches from 1 up and most from 0 up")
 
     def begin(self, adapter: Adapter, optimizer: torch.optim.Optimizer, steps: int, losses: Losses | None) -> None:
+        """Keep the losses, and the parameters whose last step is repeated.
+
+        Args:
+            adapter: It is not used.
+            optimizer: The optimizer, all of whose parameters are repeated.
+            steps: It is not used.
+            losses: The losses, of which the one on held-out lists decides.
+
+        Raises:
+            UsageError: If there are no held-out lists.
+        """
         if losses is None or losses.held_out is None:
             raise UsageError("fast-forward asks for a loss on lists that are not trained on, and there are none")
         self._losses = losses

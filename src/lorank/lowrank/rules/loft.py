@@ -127,7 +127,14 @@ def remember(state: dict[str, Tensor], coordinates: Tensor, group: Group) -> Non
 
 
 def full_direction(state: dict[str, Tensor], other: Tensor, step: int, group: Group) -> Tensor:
-    """Return AdamW's direction [n, m] of the moments whose other factor is ``other`` [m, r]."""
+    """Return AdamW's direction [n, m] of the moments whose other factor is ``other``.
+
+    Args:
+        state: The moments: ``first`` [n, r] and ``second`` [n, r (r + 1) / 2].
+        other: The other factor [m, r].
+        step: The number of gradients that entered the moments, 1 or more.
+        group: The parameter group, of which ``betas`` and ``eps`` are read.
+    """
     beta1, beta2 = group["betas"]
     second = state["second"] @ (products(other, weigh=True) / (1 - beta2**step)).t()
     first = (state["first"] / (1 - beta1**step)) @ other.t()
@@ -136,7 +143,14 @@ def full_direction(state: dict[str, Tensor], other: Tensor, step: int, group: Gr
 
 
 def follow(state: dict[str, Tensor], old: Tensor, new: Tensor, damping: float) -> None:
-    """Re-express moments whose other factor went from ``old`` [m, r] to ``new``."""
+    """Re-express moments, in place, whose other factor has moved.
+
+    Args:
+        state: The moments: ``first`` [n, r] and ``second`` [n, r (r + 1) / 2].
+        old: The other factor [m, r] before its step.
+        new: The other factor [m, r] after it.
+        damping: The damping of the Gram matrix relative to its mean diagonal, 0 or more.
+    """
     change = (old.t() @ new) @ damped_inverse(gram(new.t()), damping).to(new)
     state["first"].copy_(state["first"] @ change)
     square = unpack(state["second"], old.shape[1])

@@ -37,7 +37,16 @@ from lorank.lowrank.rules.rule import Groups, Pair, Rates, Rule, needed_pairs, r
 def closest_moves(
     gradient_A: Tensor, gradient_B: Tensor, A: Tensor, B: Tensor, scaling: float, damping: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Return gA [r, in] and gB [out, r] of the equations above, given dL/dA and dL/dB."""
+    """Return gA [r, in] and gB [out, r] of the equations above.
+
+    Args:
+        gradient_A: The gradient dL/dA [r, in].
+        gradient_B: The gradient dL/dB [out, r].
+        A: The factor A [r, in].
+        B: The factor B [out, r].
+        scaling: The scale s of the update, not 0.
+        damping: The damping of the Gram matrices relative to their mean diagonals, 0 or more.
+    """
     AA, BB = gram(A), gram(B.t())
     inverse_A, inverse_B = damped_inverse(AA, damping).to(A), damped_inverse(BB, damping).to(B)
     moved = inverse_B @ gradient_A / scaling**2

@@ -81,7 +81,14 @@ class Rule:
         return torch.optim.AdamW(groups, **rates.defaults())
 
     def begin(self, adapter: Adapter, optimizer: torch.optim.Optimizer, steps: int, losses: Losses | None) -> None:
-        """Run once, before the first of ``steps`` steps and before ``load_state``."""
+        """Run once, before the first step and before ``load_state``.
+
+        Args:
+            adapter: The adapter that is trained.
+            optimizer: What ``optimizer`` returned.
+            steps: The number of steps of the run.
+            losses: The losses that the rule may ask for; None where the run has none to give.
+        """
 
     def before_step(self, step: int, steps: int) -> None:
         """Run before the forward pass of ``step``, counted from 0."""
