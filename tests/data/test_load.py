@@ -2,6 +2,7 @@
 
 import re
 import sys
+from itertools import combinations
 
 import pytest
 
@@ -41,6 +42,14 @@ def test_the_packaged_collection_and_its_second_query_set(tmp_path):
     assert pydocs.card
     write_beir(pydocs, tmp_path / "pydocs")
     assert load(tmp_path / "pydocs") == pydocs
+
+
+def test_the_second_packaged_collection_keeps_groups_in_one_split():
+    lohelp = load("lohelp")
+    assert lohelp.card
+    assert {name: len(split) for name, split in lohelp.splits.items()} == {"train": 3314, "dev": 990, "test": 2315}
+    relevant = [{page for row in split.qrels.values() for page in row} for split in lohelp.splits.values()]
+    assert not any(a & b for a, b in combinations(relevant, 2))
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,10 @@ def _pydocs() -> Collection:
     return read_beir(PACKAGED_IN / "pydocs", "pydocs")
 
 
+def _lohelp() -> Collection:
+    return read_beir(PACKAGED_IN / "lohelp", "lohelp")
+
+
 def _pydocs_names() -> Collection:
     names = PACKAGED_IN / "pydocs" / "names"
     files = find(names, "queries.jsonl"), find(names / "qrels", "test.tsv")
@@ -39,7 +43,11 @@ def _pydocs_names() -> Collection:
     return replace(whole, name="pydocs-names", splits={"test": test})
 
 
-PACKAGED: dict[str, Callable[[], Collection]] = {"pydocs": _pydocs, "pydocs-names": _pydocs_names}
+PACKAGED: dict[str, Callable[[], Collection]] = {
+    "pydocs": _pydocs,
+    "pydocs-names": _pydocs_names,
+    "lohelp": _lohelp,
+}
 
 
 @dataclass(frozen=True)
@@ -87,9 +95,9 @@ LAYOUTS = [
 def load(source: str | Path, *, fold: int = 1, negative: Negative = "error") -> Collection:
     """Return the collection that ``source`` names.
 
-    A packaged name (``pydocs``, ``pydocs-names``), ``ir_datasets:<name>``, or a path: a BEIR folder, a LETOR
-    folder or file (LightGBM's ``<file>.query`` is used where it lies beside), a file of training rows, ``-`` for the
-    standard input. ``fold`` chooses among ``Fold1`` to ``Fold5``; ``negative`` says what a relevance below 0 is: an
+    A packaged name (``pydocs``, ``pydocs-names``, ``lohelp``), ``ir_datasets:<name>``, or a path: a BEIR folder, a
+    LETOR folder or file (LightGBM's ``<file>.query`` is used where it lies beside), a file of training rows, ``-`` for
+    the standard input. ``fold`` chooses among ``Fold1`` to ``Fold5``; ``negative`` says what a relevance below 0 is: an
     error, 0 (``zero``), no judgment (``skip``), or a number like any other (``keep``). A folder called like a packaged
     collection is reached as ``./pydocs``.
 
