@@ -223,8 +223,15 @@ def refuse_nul(path: str | Path, line: int, text: str) -> None:
 def json_object(path: str | Path, line: int, text: str, expected: str) -> tuple[dict[str, Any], int]:
     """Return the JSON object in a line, and how many halves of characters in it were replaced by U+FFFD.
 
-    Raises DataError for broken JSON, one nested too deeply, another value than an object, and whole numbers that are
-    too long to be read; ``expected`` says what a line should hold.
+    Args:
+        path: The file that the line comes from, which an error names.
+        line: The number of the line, counted from 1.
+        text: The line.
+        expected: What a line should hold, in words for an error.
+
+    Raises:
+        DataError: If the JSON is broken or nested too deeply, is another value than an object, or holds a whole number
+            that is too long to be read.
     """
     remedy = f"write one JSON object a line: {expected}"
     try:

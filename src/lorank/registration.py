@@ -38,7 +38,13 @@ METHODS: dict[str, Method] = {}
 
 
 def catalogued(id: str, *, area: str, title: str, reach: str = "") -> Callable[[T], T]:
-    """Decorate a class or function to enter it in the catalogue under ``id``; ``reach`` as in `Method`.
+    """Decorate a class or function to enter it in the catalogue.
+
+    Args:
+        id: The published name, under which the method is entered.
+        area: The area of the catalogue that lists the method.
+        title: The title of the paper or the idea.
+        reach: How the method is called that no recipe key or command reaches, as in `Method`; empty for any other.
 
     >>> @catalogued("example-method", area="examples", title="An example")
     ... def example_method() -> None: ...
@@ -56,7 +62,18 @@ def catalogued(id: str, *, area: str, title: str, reach: str = "") -> Callable[[
 
 
 def enter_method(id: str, *, area: str, title: str, location: str, reach: str = "") -> None:
-    """Enter a method that is not one object, such as a preset, in the catalogue; ids are unique."""
+    """Enter a method that is not one object, such as a preset, in the catalogue.
+
+    Args:
+        id: The published name, under which the method is entered.
+        area: The area of the catalogue that lists the method.
+        title: The title of the paper or the idea.
+        location: Where to import it from, as ``module:object``.
+        reach: How the method is called that no recipe key or command reaches, as in `Method`; empty for any other.
+
+    Raises:
+        ValueError: If the id is registered already for another location.
+    """
     if id in METHODS and METHODS[id].location != location:
         raise ValueError(f"method id {id!r} is registered twice: {METHODS[id].location} and {location}")
     METHODS[id] = Method(id, area, title, location, reach)

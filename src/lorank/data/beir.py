@@ -130,7 +130,18 @@ def read_split(
     *,
     negative: Negative = "error",
 ) -> Split:
-    """Read one judgment file into the split ``name``; every row's query and document must be known."""
+    """Read one judgment file into a split.
+
+    Args:
+        path: The judgment file, plain or compressed, in any layout of ``trec.judgments``.
+        name: The name of the split.
+        queries: The text of each query that may be judged, by id; those with a judgment are the split's.
+        documents: The ids of the documents that may be judged.
+        negative: What a relevance below 0 is (:mod:`lorank.data.numbers`).
+
+    Raises:
+        DataError: If a row's query or document is unknown, or the file holds no judgments.
+    """
     known = documents if isinstance(documents, dict | set | frozenset) else set(documents)
     qrels: Qrels = {}
     for row in judgments(path, negative=negative):
@@ -164,14 +175,17 @@ def read_beir(
     negative: Negative = "error",
     empty_share: float = 0.01,
 ) -> Collection:
-    """Read a BEIR folder.
+    """Read a BEIR folder; a ``README.md`` in it becomes the collection's card.
 
-    ``name`` defaults to the folder's (its parent's where the folder is called ``beir``); ``negative`` says what
-    a relevance below 0 is (see ``trec.judgments``); ``empty_share`` is the largest share of documents that may
-    be empty. A ``README.md`` in the folder becomes the collection's card.
+    Args:
+        folder: The folder with ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/``.
+        name: The collection's name; None takes the folder's, or its parent's where the folder is called ``beir``.
+        negative: What a relevance below 0 is (:mod:`lorank.data.numbers`).
+        empty_share: The largest share of documents, from 0 to 1, that may be empty.
 
-    Raises DataError with file and line for a broken JSON line, a missing field, duplicate ids, empty text, text
-    that is not UTF-8, and a judgment of an unknown query or document.
+    Raises:
+        DataError: With file and line, for a broken JSON line, a missing field, duplicate ids, empty text, text that
+            is not UTF-8, and a judgment of an unknown query or document.
     """
     folder = Path(folder)
     ids, titles, documents = _read_corpus(_require(folder, "corpus.jsonl"), empty_share)

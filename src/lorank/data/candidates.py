@@ -55,12 +55,21 @@ def from_run(
     path: str | Path | None = None,
     unknown: Literal["error", "skip"] = "error",
 ) -> Run:
-    """Return the candidates of the split's queries: the ``depth`` best of each in trec_eval's order.
+    """Return the candidates of the split's queries: the best of each in trec_eval's order.
 
-    ``run`` is a run or the path of one; ``path`` names the file that a run in memory came from, so that errors
-    can name its line. Queries of the collection's other splits are passed over. Raises DataError for a query
-    that no split has or a document that is not in the collection (``unknown="skip"`` passes over the queries,
-    for runs that cover unjudged queries too), and where no query of the split is in the run.
+    Queries of the collection's other splits are passed over.
+
+    Args:
+        run: The run, or the path of its file.
+        collection: The collection that the run ranks.
+        split: The split, or its name in the collection.
+        depth: The most candidates per query, 0 or more; None keeps all.
+        path: The file that a run in memory came from, so that errors can name its line.
+        unknown: With ``skip``, queries that no split has are passed over, for runs that cover unjudged queries too.
+
+    Raises:
+        DataError: If no split has a query, a document is not in the collection, or no query of the split is in the
+            run.
     """
     if isinstance(run, str | Path):
         run, path = read_run(run), run
@@ -119,14 +128,24 @@ def training_lists(
     """Draw one list for every query of the split that has a relevant document: its positives, then negatives.
 
     A grade below 0 (a loss of money, a teacher's score) is a label like any other, and a query with one such has a list
-    too. With ``empty`` so have the queries that are judged and have no relevant document.
+    too. Equal generators give equal lists.
 
-    ``candidates`` default to those that came with the split. ``negatives`` and ``positives`` are the most of
-    each in a list, None for all. ``spare`` (0 to 1) is the share of the lowest relevant document's score above
-    which unjudged candidates are spared, None for no sparing. ``fill`` draws what is missing of ``negatives``
-    from the whole collection (texts with first-stage scores only). Equal generators give equal lists.
+    Args:
+        split: The queries and their judgments.
+        collection: The collection that holds the documents.
+        candidates: The first-stage scores of each query's candidates; None takes those that came with the split.
+        negatives: The most negatives per list, 0 or more; None takes all.
+        positives: The most positives per list, 1 or more; None takes all.
+        spare: The share, from 0 to 1, of the lowest relevant document's score above which unjudged candidates are
+            spared; None spares none.
+        fill: True draws what is missing of ``negatives`` from the whole collection (texts with first-stage scores
+            only).
+        empty: True gives a list to the queries too that are judged and have no relevant document.
+        rng: The source of the draws.
 
-    Raises UsageError where there are no candidates, and DataError for documents not in the collection.
+    Raises:
+        UsageError: If there are no candidates, or ``spare`` is out of its range.
+        DataError: If a document is not in the collection.
     """
     candidates = split.candidates if candidates is None else candidates
     if candidates is None:

@@ -53,8 +53,13 @@ def words_of(buffer: np.ndarray) -> np.ndarray:
 def parse_decimals(buffer: np.ndarray, starts: np.ndarray, points: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Return the numbers written in ``buffer[starts[i]:ends[i]]`` as float64 [n]; what is no number gives NaN.
 
-    ``buffer`` is uint8 with ``PADDING`` bytes before the first number; ``points[i]`` is the position of the
-    decimal point, or ``ends[i]`` where there is none. Equal to ``float`` of each text, bit for bit.
+    The numbers equal ``float`` of each text, bit for bit.
+
+    Args:
+        buffer: The uint8 text, with ``PADDING`` bytes before the first number.
+        starts: The int [n] positions of the first characters.
+        points: The int [n] positions of the decimal points, or of the ends where there is none.
+        ends: The int [n] positions behind the last characters.
 
     >>> text = np.frombuffer(b" " * PADDING + b"-12.5 3e2 x", np.uint8)
     >>> parse_decimals(text, np.array([16, 22, 26]), np.array([19, 25, 27]), np.array([21, 25, 27]))

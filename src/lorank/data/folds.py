@@ -96,8 +96,16 @@ def cross_validation(
     """Return ``folds`` collections over the same documents, made from one judged split.
 
     Fold i tests on part i, chooses on part i + 1 and trains on the rest, so that every query is tested once.
-    ``split`` names the split to divide (the only one, if None); ``by`` says what must not be shared between
-    parts (see the module). Raises UsageError for fewer than 3 folds and where the queries cannot be divided.
+
+    Args:
+        collection: The collection with the judged split.
+        folds: The number of parts, 3 or more.
+        seed: The seed of the draw of parts.
+        by: What parts must not share: texts of queries, or with ``target`` relevant documents too (see the module).
+        split: The name of the split to divide; None takes the only one.
+
+    Raises:
+        UsageError: If there are fewer than 3 folds, or the queries cannot be divided.
     """
     if folds < 3:
         raise UsageError(f"{folds} folds cannot give a train, a dev and a test part; take 3 or more")
@@ -119,9 +127,16 @@ def cross_validation(
 def hold_out_dev(
     collection: Collection, fraction: float = 0.1, seed: int = 0, by: Literal["query", "target"] = "query"
 ) -> Collection:
-    """Return the collection with about ``fraction`` (0 to 1) of the training queries moved to a dev split.
+    """Return the collection with about ``fraction`` of the training queries moved to a dev split.
 
-    Raises UsageError where there is a dev split already, no train split, or too few queries to divide.
+    Args:
+        collection: The collection, with a train split and no dev split.
+        fraction: The share of the training queries to move, between 0 and 1.
+        seed: The seed of the draw of queries.
+        by: What train and dev must not share: texts of queries, or with ``target`` relevant documents too.
+
+    Raises:
+        UsageError: If there is a dev split already, no train split, or too few queries to divide.
     """
     if not 0 < fraction < 1:
         raise UsageError(f"the fraction to hold out is {fraction}; take one between 0 and 1")

@@ -62,9 +62,17 @@ def free_queries(
 ) -> Split:
     """Return a training split of queries ``free-<document id>`` made from the documents.
 
-    Left out are the documents in ``exclude``, those whose text says nothing but the query, queries of more than
-    ``longest`` words, and queries that several documents would give (a title such as "Examples" names none of
-    them). Raises UsageError for features, an unknown source, missing titles, and where no query is left.
+    Documents whose text says nothing but the query are left out, and so are queries that several documents would give
+    (a title such as "Examples" names none of them).
+
+    Args:
+        collection: The collection of texts.
+        source: What becomes a query: ``titles`` or ``first-sentences``.
+        exclude: The ids of documents that give no query, such as the ``targets`` of dev and test.
+        longest: The most words of a query, 1 or more.
+
+    Raises:
+        UsageError: If the collection holds features or lacks titles, the source is unknown, or no query is left.
 
     >>> texts, titles = ["Sorting\\nUse sorted().", "Notes\\nMore."], ["Sorting", "Notes"]
     >>> notes = Collection("notes", ["a", "b"], texts, {}, titles)

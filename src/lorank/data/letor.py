@@ -94,10 +94,17 @@ def feature_files(folder: str | Path) -> dict[str, Path]:
 def read_letor(path: str | Path, name: str | None = None, *, fold: int = 1, negative: Negative = "error") -> Collection:
     """Read LETOR data as a collection of feature rows.
 
-    ``path`` is one file (its split taken from its name, else ``train``), a folder with train, vali and test
-    files, or a folder with ``Fold1`` to ``Fold5``, of which ``fold`` is read. Where LightGBM's
-    ``<file>.query`` lies beside a file, it gives the queries. ``negative`` says what a label below 0 is
-    (:mod:`lorank.data.numbers`).
+    Where LightGBM's ``<file>.query`` lies beside a file, it gives the queries.
+
+    Args:
+        path: One file (its split taken from its name, else ``train``), a folder with train, vali and test files, or a
+            folder with ``Fold1`` to ``Fold5``.
+        name: The collection's name; None takes it from the path.
+        fold: The number of the fold that is read of a folder with several, 1 or more.
+        negative: What a label below 0 is (:mod:`lorank.data.numbers`).
+
+    Raises:
+        DataError: If a folder holds no file of a split, or a file has a broken row, with its line.
     """
     path = Path(path)
     if path.is_dir() and (path / f"Fold{fold}").is_dir():

@@ -42,7 +42,18 @@ def whole(value: float) -> int | float:
 
 
 def read_grade(path: str | Path, line: int, value: float, negative: str, what: str = "relevance") -> int | float | None:
-    """Return a grade as ``negative`` says, None for a row to leave out; raise DataError where it is refused."""
+    """Return a grade as ``negative`` says, None for a row to leave out.
+
+    Args:
+        path: The file that the grade comes from, which an error names.
+        line: The line of the grade, counted from 1.
+        value: The number that is written there, finite.
+        negative: What a number below 0 is: ``error``, ``zero``, ``skip`` or ``keep``.
+        what: The noun for the number in an error.
+
+    Raises:
+        DataError: If the number is below 0 and ``negative`` is ``error``.
+    """
     if value < 0 and negative == "error":
         raise DataError(
             path,

@@ -154,9 +154,19 @@ def _begins_with_a_brace(path: Path) -> bool:
 def read_rows(
     path: str | Path, name: str | None = None, *, split: str = "train", negative: Negative = "error"
 ) -> Collection:
-    """Read a training file as a collection with one split; ``negative`` says what a label below 0 is.
+    """Read a training file as a collection with one split.
 
     Query ids are ``q<line>``, document ids ``d1``, ``d2``, ... in order of first appearance.
+
+    Args:
+        path: The file, JSON Lines or Parquet.
+        name: The collection's name; None takes the file's.
+        split: The name of the split.
+        negative: What a label below 0 is (:mod:`lorank.data.numbers`).
+
+    Raises:
+        DataError: With file and line, for a broken row, a file without rows, and a row without a user where others
+            have one.
     """
     path = Path(path)
     documents: dict[str, str] = {}
@@ -243,8 +253,15 @@ def write_rows(
 ) -> None:
     """Write a split's queries and their lists as training rows.
 
-    ``labels`` keeps grades, ``pos-neg`` keeps the candidates' scores (where not all are 0) and leaves out queries
-    without a relevant document, ``pairs`` writes every pair of documents with different labels.
+    Args:
+        collection: The collection of texts.
+        path: The file to write.
+        split: The name of the split.
+        layout: ``labels`` keeps grades, ``pos-neg`` keeps the candidates' scores (where not all are 0) and leaves out
+            queries without a relevant document, ``pairs`` writes every pair of documents with different labels.
+
+    Raises:
+        UsageError: If the collection holds features, or has no such split.
     """
     if collection.has_features:
         raise UsageError(f"collection {collection.name!r} holds features; write it with write_letor")

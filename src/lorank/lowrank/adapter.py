@@ -67,7 +67,7 @@ class Adapter(Updates):
             limit: The largest change of a score, 0 or more, that is allowed; None allows any.
             base_name: The base model's name, for ``base_model_name_or_path``.
             task_type: PEFT's task type; None takes SEQ_CLS for a sequence classifier.
-            rank: The highest rank to which ``portable`` cuts off a form that is no LoRA.
+            rank: The highest rank of a ``portable`` update; a form that is no LoRA requires it or ``energy``.
             energy: The share of each update's squared norm, in (0, 1], that ``portable`` keeps.
             dtype: The number format of a ``merged`` model.
             tokenizer: The tokenizer to write beside a ``merged`` model; None writes none.

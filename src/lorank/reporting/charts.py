@@ -35,7 +35,14 @@ class Rung:
 
 
 def ladder_chart(rungs: Sequence[Rung], measure: str, width: int, accent: str | None = None) -> Markup:
-    """Return a dot and an interval per rung, top to bottom in ladder order; the rung named ``accent`` stands out."""
+    """Return a dot and an interval per rung, top to bottom in ladder order.
+
+    Args:
+        rungs: The systems; those whose value is not finite are left out.
+        measure: The name of the measure, which stands below the axis.
+        width: The width in pixels; below ``NARROW`` names stand above their rungs.
+        accent: The name of the rung that stands out; None leaves all alike.
+    """
     rungs = [r for r in rungs if known(r.value)]
     bounds = [b for r in rungs for b in (r.low, r.value, r.high) if known(b)]
     marks = ticks(min(bounds, default=0), max(bounds, default=1), 5 if width >= NARROW else 3)
@@ -87,7 +94,14 @@ def _dot_and_interval(rung: Rung, x: Scale, y: float, tone: str, tip: str) -> li
 
 
 def difference_glyph(difference: float, bounds: Point, reach: float, width: int = 132) -> Markup:
-    """Return a small dot and interval on a scale from ``-reach`` to ``reach`` with zero marked."""
+    """Return a small dot and interval on a scale from ``-reach`` to ``reach`` with zero marked.
+
+    Args:
+        difference: The difference of two systems; one that is not finite gives an empty scale.
+        bounds: The lower and the upper end of its interval.
+        reach: The end of the scale, above 0.
+        width: The width in pixels.
+    """
     x = linear((-reach, reach), (6, width - 6))
     zero = line(x(0), 1, x(0), 21, "zero")
     label = f"difference {signed(difference)}, interval {interval(bounds, sign=True)}"
@@ -169,10 +183,20 @@ def curve_chart(
     marked: Point | None = None,
     marked_as: str = "",
 ) -> Markup:
-    """Return a line through ``points`` (x, y); ``marked`` is one of them, ringed and labelled ``marked_as``.
+    """Return a line through points, of which one may be marked.
 
-    The horizontal axis ends at ``x_end`` or the last point, and begins at 0 where that wastes little room.
-    Above 240 points, neighbours are averaged.
+    The horizontal axis begins at 0 where that wastes little room. Above 240 points, neighbours are averaged.
+
+    Args:
+        points: The pairs (x, y) in rising order of x; those that are not finite are left out.
+        width: The width in pixels.
+        height: The height in pixels.
+        x_name: The name of the horizontal axis.
+        y_name: The name of the vertical axis.
+        x_end: The end of the horizontal axis; None takes the last point.
+        dots: True draws a dot at each point too.
+        marked: The point that is ringed; None marks none.
+        marked_as: The label of the marked point.
     """
     points = [p for p in points if known(p[0]) and known(p[1])]
     drawn = [tuple(sum(axis) / len(group) for axis in zip(*group)) for group in even_groups(points, MOST_POINTS)]

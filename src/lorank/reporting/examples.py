@@ -21,7 +21,16 @@ def before_and_after(
 ) -> list[dict[str, Any]]:
     """Return examples.json: the queries with the largest gains and losses in nDCG@10, with their top documents.
 
-    ``before`` and ``after`` are (system name, run). Ties are broken by query id, so the choice is reproducible.
+    Ties are broken by query id, so the choice is reproducible.
+
+    Args:
+        collection: The collection that both runs rank.
+        split: The split whose queries are compared.
+        before: The name of the first system and its run.
+        after: The name of the second system and its run.
+        gains: The most queries that gained, 0 or more.
+        losses: The most queries that lost, 1 or more.
+        top: The number of documents per query and system.
     """
     values = [per_query(run, split.qrels, [MEASURE])[MEASURE] for _, run in (before, after)]
     change = {query: values[1][query] - values[0][query] for query in split.queries if query in values[0]}

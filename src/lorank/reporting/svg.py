@@ -28,7 +28,14 @@ def _plain(value: Value) -> str:
 
 
 def drawing(width: float, height: float, label: str, parts: Iterable[Markup]) -> Markup:
-    """Return an <svg> of a fixed size in pixels, announced as one image described by ``label``."""
+    """Return an <svg> of a fixed size, announced as one image.
+
+    Args:
+        width: The width in pixels.
+        height: The height in pixels.
+        label: The description for readers who do not see the image.
+        parts: The elements, later ones on top.
+    """
     return element(
         "svg",
         *parts,
@@ -41,12 +48,28 @@ def drawing(width: float, height: float, label: str, parts: Iterable[Markup]) ->
 
 
 def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
-    """Return a straight line."""
+    """Return a straight line from (x1, y1) to (x2, y2).
+
+    Args:
+        x1: The horizontal position of the beginning, in pixels from the left.
+        y1: The vertical position of the beginning, in pixels from the top.
+        x2: The horizontal position of the end.
+        y2: The vertical position of the end.
+        class_: The CSS classes, which give the colour and the thickness.
+    """
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
 
 def text(x: float, y: float, content: str, class_: str = "label", anchor: str = "start") -> Markup:
-    """Return a line of text whose baseline is at ``y``."""
+    """Return a line of text.
+
+    Args:
+        x: The horizontal position of the anchor, in pixels from the left.
+        y: The vertical position of the baseline, in pixels from the top.
+        content: The text, which is escaped.
+        class_: The CSS classes, which give the colour and the size.
+        anchor: The part of the text that is at ``x``: ``start``, ``middle`` or ``end``.
+    """
     return element("text", content, x=x, y=y, class_=class_, text_anchor=anchor)
 
 

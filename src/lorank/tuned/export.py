@@ -31,15 +31,23 @@ def export(
     rank: int | None = None,
     overwrite: bool = False,
 ) -> ExportReport:
-    """Write the learned part of ``tuned`` as a ``peft``, ``portable`` or ``merged`` folder.
+    """Write the learned part of ``tuned`` in a format that other tools load.
 
     A merged folder is a whole model in the layout of transformers and sentence-transformers. The first stage is
-    not part of any of these formats: their scores are the learned ones, without the offset. The folder appears whole
-    or not at all.
+    not part of any of these formats: their scores are the learned ones alone. The folder appears whole or not at all.
+
+    Args:
+        tuned: The ranker, which has an adapter; it is unmerged first.
+        out: The folder to write.
+        format: The name of a format: ``peft``, ``portable`` or ``merged``.
+        limit: The largest change of a score, 0 or more, that is allowed; None allows any.
+        rank: The highest rank of a ``portable`` update; None keeps a LoRA's own, and another form requires one.
+        overwrite: True lets an earlier export be replaced.
 
     Raises:
-        LorankError: where ``out`` exists, unless ``overwrite`` lets an earlier export be replaced; or where a score
-        moves by more than ``limit``. Nothing is written or replaced then.
+        LorankError: If ``out`` exists and ``overwrite`` is False, or a score moves by more than ``limit``; nothing is
+            written or replaced then.
+        UsageError: If the ranker has no adapter, or the format is unknown.
     """
     if tuned.adapter is None:
         raise UsageError("this ranker was trained whole and has no adapter; its model/ folder is ready for others")

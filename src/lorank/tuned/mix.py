@@ -79,7 +79,11 @@ def spread(run: Run) -> float:
 def choose_mix(first_stage: Run, learned: Run, grid: Sequence[float], measure: Callable[[Run], float]) -> Mix:
     """Return the mix with the highest ``measure`` on dev; of equal ones, the one nearest the first stage.
 
-    ``first_stage`` (standardised per query) and ``learned`` hold the same queries and documents.
+    Args:
+        first_stage: The first-stage scores of dev, standardised per query.
+        learned: The learned scores of the same queries and documents.
+        grid: The weights g to try, from 0 to inf, in units of the learned scores' spread.
+        measure: It returns the value of a run on dev, higher being better.
     """
     unit = spread(learned)
     tried = [_mix_of(g, unit) for g in sorted(grid)]

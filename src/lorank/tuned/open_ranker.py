@@ -31,13 +31,23 @@ def open_base(
     options: Mapping[str, Any] | None = None,
     label: str | int | None = None,
 ) -> FittedRanker:
-    """Return the ranker that ``base`` and ``kind`` name; the kind defaults to what the base was made for.
+    """Return the ranker that ``base`` and ``kind`` name.
 
     Where the data holds feature rows, ``base`` names a feature model: ``mlp`` (the default), ``set-transformer``,
-    ``lightgbm``, ... with ``options`` of its own (`lorank.ranking.scorers.features.model_options`).
+    ``lightgbm``, ...
 
-    ``view`` says what of a causal model is the score; None is the log-ratio for a preference loss, else yes and no.
-    ``label`` says which label of a classifier of several is the score.
+    Args:
+        base: A packaged name, a folder, or a name on the Hub; None is allowed for feature rows alone.
+        kind: The kind of ranker; None takes what the base was made for.
+        data: The collection that is to be ranked, which decides between texts and feature rows.
+        seed: The seed of new weights.
+        view: What of a causal model is the score; None is the log-ratio for a preference loss, else yes and no.
+        loss: The name of the loss that the ranker is to be trained with.
+        options: The options of a feature model (`lorank.ranking.scorers.features.model_options`).
+        label: The label, of a classifier of several, whose score counts.
+
+    Raises:
+        UsageError: If no base is given, or the base, the kind, a view, a label or an option does not fit the data.
     """
     if label is not None and data.has_features:
         raise UsageError(f"--label {label}: collection {data.name!r} holds feature rows, and their models no labels")

@@ -64,7 +64,14 @@ class Learned(Ranker):
         pairs: np.ndarray,
         on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
-        """Return the adapted model's scores, with the adapter merged while it works."""
+        """Return the adapted model's scores, float32 [n], with the adapter merged while it works.
+
+        Args:
+            queries: The texts of the queries.
+            documents: The texts of the documents, or their feature rows [documents, features].
+            pairs: The int64 [n, 2] positions in ``queries`` and ``documents``, one row per pair.
+            on_progress: It receives the number of units that are scored and their total.
+        """
         with merged(self.adapter):
             return self.ranker.score_pairs(queries, documents, pairs, on_progress=on_progress)
 
@@ -129,7 +136,14 @@ class TunedRanker(Ranker):
         pairs: np.ndarray,
         on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
-        """Return the mixed scores; the first-stage score comes from the folder's own statistics."""
+        """Return the mixed scores, float32 [n]; the first-stage score comes from the folder's own statistics.
+
+        Args:
+            queries: The texts of the queries.
+            documents: The texts of the documents, or their feature rows [documents, features].
+            pairs: The int64 [n, 2] positions in ``queries`` and ``documents``, one row per pair.
+            on_progress: It receives the number of units that are scored and their total.
+        """
         self.merge()
         offset = None
         if self.mix.first_stage != 0.0 and self.first_stage is not None:
@@ -220,7 +234,15 @@ def score_run(
     candidates: Run,
     on_progress: ProgressCallback | None = None,
 ) -> Run:
-    """Return the ranker's own scores for the candidates, as a run."""
+    """Return the ranker's own scores for the candidates, as a run.
+
+    Args:
+        ranker: The ranker that scores.
+        collection: The collection that holds the documents.
+        queries: The text of each query, by id; those without candidates are left out.
+        candidates: The documents to score for each query; their scores are not used.
+        on_progress: It receives the number of units that are scored and their total.
+    """
     names = [q for q in queries if candidates.get(q)]
     listed = [(i, document) for i, query in enumerate(names) for document in candidates[query]]
     used = sorted({collection.position[document] for _, document in listed})
@@ -245,7 +267,15 @@ def rerank_run(
     candidates: Run,
     on_progress: ProgressCallback | None = None,
 ) -> Run:
-    """Return the candidates reranked; a tuned ranker takes the run's own scores as its first stage."""
+    """Return the candidates reranked; a tuned ranker takes the run's own scores as its first stage.
+
+    Args:
+        ranker: The ranker that scores.
+        collection: The collection that holds the documents.
+        queries: The text of each query, by id; those without candidates are left out.
+        candidates: The first-stage scores of the documents to rerank for each query.
+        on_progress: It receives the number of units that are scored and their total.
+    """
     if not isinstance(ranker, TunedRanker):
         return score_run(ranker, collection, queries, candidates, on_progress)
     known = {q: candidates[q] for q in queries if candidates.get(q)}

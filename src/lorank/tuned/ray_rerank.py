@@ -38,7 +38,17 @@ class Shard:
 
 
 def shards_of(collection: Collection, queries: Mapping[str, str], candidates: Run, size: int = 16) -> list[Shard]:
-    """Divide the candidates into shards of ``size`` queries, in the order of the run."""
+    """Divide the candidates into shards, in the order of the run.
+
+    Args:
+        collection: The collection that holds the texts of the documents.
+        queries: The text of each query, by id; other queries of the run are left out.
+        candidates: The first-stage scores of the documents to rerank for each query.
+        size: The number of queries per shard, 1 or more.
+
+    Raises:
+        UsageError: If the collection holds feature rows.
+    """
     if collection.has_features:
         raise UsageError(f"collection {collection.name!r} holds feature rows; --engine ray scores texts")
     asked = [query for query in candidates if query in queries]
@@ -178,7 +188,14 @@ def read_journal(journal: Path, ranker: str) -> Iterator[tuple[str, Run]]:
 
 
 def append(journal: Path, ranker: str, shard: str, run: Run) -> None:
-    """Add a shard that is done; scores keep all their digits."""
+    """Add a shard that is done; scores keep all their digits.
+
+    Args:
+        journal: The file of shards that are done, which is made if need be.
+        ranker: The digest of the ranker's folder.
+        shard: The digest of the shard.
+        run: The scores of the shard's documents.
+    """
     journal.parent.mkdir(parents=True, exist_ok=True)
     with journal.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"ranker": ranker, "shard": shard, "run": run}) + "\n")

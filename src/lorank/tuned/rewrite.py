@@ -42,8 +42,15 @@ def squeeze(
     A form that is no LoRA becomes one. With neither rank nor energy a LoRA stays what it is, and another form is
     refused: that is ``convert`` with its exact conversion.
 
+    Args:
+        tuned: The ranker, which has an adapter.
+        out: The folder to write, which must not exist.
+        rank: The highest rank, 0 or more; None leaves it to ``energy``.
+        energy: The share of each update's squared norm, in (0, 1], to keep; None leaves it to ``rank``.
+        limit: The largest change of a score, 0 or more, that is allowed; None allows any.
+
     Raises:
-        LorankError: where ``out`` exists, or a score moves by more than ``limit``; nothing is written then.
+        LorankError: If ``out`` exists, or a score moves by more than ``limit``; nothing is written then.
     """
     out = _fresh(out)
     adapter = _adapter_of(tuned)
