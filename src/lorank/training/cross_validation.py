@@ -35,6 +35,20 @@ def cross_validate(
 
     Each fold is a run of its own in ``out/fold-K``; the pooled runs are ``out/first_stage.run`` and
     ``out/tuned.run``, the judgement ``out/results.json``.
+
+    Args:
+        data: The collection with the judged split.
+        plan: The recipe and the base of every fold.
+        folds: The number of folds, 3 or more.
+        split: The name of the split to divide.
+        out: The folder that receives everything.
+        command: The command line, for the records; None where there was none.
+        resume: True goes on with the folds that have begun.
+        overwrite: True replaces earlier runs of the folds.
+        on_progress: It receives the fold and stage, the number of units done and their total.
+
+    Returns:
+        The evaluation of the pooled runs.
     """
     tuned: Run = {}
     first: Run = {}

@@ -56,10 +56,27 @@ def fit(
 ) -> TunedRanker:
     """Train ``ranker`` on the training split of ``data`` and return it tuned, with ``out`` as its run folder.
 
-    ``adapter``, ``loss`` and ``rank`` override the recipe's; ``candidates`` saves finding them again where the
-    caller has them. A ranker that learns by an objective of its own (`lorank.training.self_fitting`) takes none of
-    these but, some of them, a loss. Raises UsageError where the data lacks what training needs, or ``out`` already
-    holds a run and neither ``resume`` nor ``overwrite`` is said.
+    A ranker that learns by an objective of its own (`lorank.training.self_fitting`) refuses an adapter, a rank,
+    candidates, hooks and a run to resume; some such rankers take a loss.
+
+    Args:
+        ranker: The untuned ranker, which is changed in place.
+        data: The collection; where it has no dev split, one is held out of train.
+        adapter: The name of the low-rank method; None leaves it to the recipe.
+        loss: The name of the loss; None leaves it to the recipe.
+        rank: The rank of the adapter, 0 or more; None leaves it to the recipe.
+        out: The run folder.
+        recipe: All other settings; None takes the defaults.
+        candidates: The first-stage candidates, where the caller has them; None finds them.
+        hooks: The hooks that run beside the recipe's own.
+        resume: True goes on from the latest checkpoint in ``out``.
+        overwrite: True replaces an earlier run in ``out``.
+        command: The command line, for the record; None where there was none.
+        on_progress: It receives the stage, the number of units done and their total.
+
+    Raises:
+        UsageError: If the data lacks what training needs, or ``out`` already holds a run and neither ``resume`` nor
+            ``overwrite`` is given.
     """
     recipe = _with(recipe or Recipe(), adapter, loss, rank)
     data = _with_dev(data, recipe.seed)

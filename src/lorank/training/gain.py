@@ -85,7 +85,14 @@ class Gain:
 
 
 def judge_ladder(runs: Mapping[str, Run], split: Split, collection: str, seed: int) -> Evaluation:
-    """Return the evaluation of the rungs on one split, every pair compared, each with its role in ``systems``."""
+    """Return the evaluation of the rungs on one split, every pair compared, each with its role in ``systems``.
+
+    Args:
+        runs: The run of each rung, by name, the first stage first.
+        split: The judged split.
+        collection: The name of the collection, for the evaluation's record.
+        seed: The seed of the bootstrap and the randomisation tests.
+    """
     judged = evaluate(
         runs, split.qrels, pairs="all", seed=seed, collection=collection, split=split.name, unknown="ignore"
     )
@@ -125,7 +132,15 @@ def _comparison(judged: Evaluation, system: str, baseline: str) -> Comparison:
 
 
 def judge_dev(data: Collection, found: Candidates, untuned: DevResult, tuned: DevResult, seed: int) -> Gain:
-    """Return the gain on dev, where ``untuned`` and ``tuned`` each have the mix that dev chose for them."""
+    """Return the gain on dev.
+
+    Args:
+        data: The collection with the dev split.
+        found: The candidates, of which those of dev are the first rung where rankers stand on their scores.
+        untuned: What dev said of the untuned base, in the mix that dev chose for it.
+        tuned: What dev said of the tuned ranker, in the mix that dev chose for it.
+        seed: The seed of the bootstrap and the randomisation tests.
+    """
     first = {FIRST_STAGE: {q: found.dev.get(q, {}) for q in data.dev.queries}} if found.offset else {}
     gain = gain_of(judge_ladder({**first, UNTUNED: untuned.run, TUNED: tuned.run}, data.dev, data.name, seed))
     assert gain is not None
@@ -135,8 +150,12 @@ def judge_dev(data: Collection, found: Candidates, untuned: DevResult, tuned: De
 def judge_test(plan: Plan, untuned: Mix, tuned: Mix, trained: bool, on_progress: StageCallback) -> Evaluation | None:
     """Return the evaluation of the rungs on test, None where there is no judged test split.
 
-    ``untuned`` and ``tuned`` are the mixes that dev chose; where the run kept the untuned base, ``trained`` is False,
-    and both rungs are the same.
+    Args:
+        plan: The run, after training.
+        untuned: The mix that dev chose for the untuned base.
+        tuned: The mix that dev chose for the tuned ranker.
+        trained: False where the run kept the untuned base; both rungs are the same then.
+        on_progress: It receives the stage, the number of units done and their total.
     """
     candidates = plan.found.test
     if not candidates:

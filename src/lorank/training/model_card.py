@@ -76,7 +76,17 @@ def model_card(
     source: str,
     gains: Sequence[Gain] = (),
 ) -> str:
-    """Return the card of the tuned ranker in ``folder``; ``source`` names the first stage."""
+    """Return the card of the tuned ranker in ``folder``.
+
+    Args:
+        folder: The model folder; the card has the name of its parent, the run folder.
+        recipe: The recipe of the run.
+        data: The collection that the ranker was trained on.
+        ranker: The tuned ranker.
+        mix: The mix that dev chose, with its curve.
+        source: The name of the first stage.
+        gains: The gains on dev and test, as far as they were judged.
+    """
     curve = dict(mix.curve)
     best, start = max(curve.values()), curve.get(0.0)
     mixed = (
@@ -107,7 +117,14 @@ def model_card(
 
 
 def front_matter(recipe: Recipe, data: Collection, ranker: TrainableRanker, dev: float) -> str:
-    """Return the card's YAML."""
+    """Return the card's YAML.
+
+    Args:
+        recipe: The recipe of the run.
+        data: The collection that the ranker was trained on.
+        ranker: The tuned ranker.
+        dev: The best value on dev, from 0 to 1.
+    """
     return _yaml(data, dev, [ranker.kind, recipe.adapter.name, f"loss:{recipe.loss.name}"], str(ranker.base))
 
 
@@ -138,12 +155,30 @@ def write_model_card(
     source: str,
     gains: Sequence[Gain] = (),
 ) -> None:
-    """Write ``folder``/README.md."""
+    """Write ``folder``/README.md.
+
+    Args:
+        folder: The model folder.
+        recipe: The recipe of the run.
+        data: The collection that the ranker was trained on.
+        ranker: The tuned ranker.
+        mix: The mix that dev chose, with its curve.
+        source: The name of the first stage.
+        gains: The gains on dev and test, as far as they were judged.
+    """
     write_text(folder / "README.md", model_card(folder, recipe, data, ranker, mix, source, gains))
 
 
 def write_rows_card(folder: Path, data: Collection, ranker: Any, model: str, dev: float) -> None:
-    """Write ``folder``/README.md of a ranker of feature rows that learned by its own objective."""
+    """Write ``folder``/README.md of a ranker of feature rows that learned by its own objective.
+
+    Args:
+        folder: The model folder; the card has the name of its parent, the run folder.
+        data: The collection that the ranker was trained on.
+        ranker: The ranker, which knows its features and its scale.
+        model: The name of the feature model.
+        dev: The value on dev, from 0 to 1.
+    """
     text = ROWS_TEXT.format(
         name=folder.parent.name,
         model=model,

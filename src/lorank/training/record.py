@@ -28,7 +28,16 @@ PACKAGES = ("torch", "transformers", "safetensors", "accelerate", "bm25s", "ir-m
 
 
 def write_record(out: Path, plan: Plan, outcome: Outcome, mix: Mix, gains: Sequence[Gain], command: str | None) -> None:
-    """Write ``out/run.json``."""
+    """Write ``out/run.json``.
+
+    Args:
+        out: The run folder, which holds the model.
+        plan: The run.
+        outcome: How the run ended.
+        mix: The mix that dev chose, with its curve.
+        gains: The gains on dev and test, as far as they were judged.
+        command: The command line; None where there was none.
+    """
     ranker, recipe = plan.ranker, plan.recipe
     record = {
         **_circumstances(plan.data, recipe.seed, command),
@@ -55,7 +64,17 @@ def write_record(out: Path, plan: Plan, outcome: Outcome, mix: Mix, gains: Seque
 def write_own_record(
     out: Path, recipe: Recipe, data: Collection, ranker: Any, seconds: float, mix: Mix, command: str | None
 ) -> None:
-    """Write ``out/run.json`` of a ranker that learned by its own objective; of the recipe only the loss had a say."""
+    """Write ``out/run.json`` of a ranker that learned by its own objective.
+
+    Args:
+        out: The run folder.
+        recipe: The recipe, of which only the loss and the seed are used.
+        data: The collection that the ranker was trained on.
+        ranker: The ranker, which knows its options and its dev curve.
+        seconds: The time that it learned, in seconds.
+        mix: The mix, with its curve.
+        command: The command line; None where there was none.
+    """
     settings: dict[str, Any] = {"ranker": {"kind": ranker.kind, **ranker.options()}}
     if ranker.takes_loss:
         settings["loss"] = as_plain(recipe.loss)
@@ -100,7 +119,14 @@ def _circumstances(data: Collection, seed: int, command: str | None) -> dict[str
 def adapter_record(
     ranker: TrainableRanker, weights: AdapterWeights | WholeWeights, recipe: Recipe, folder: Path
 ) -> dict[str, Any]:
-    """Return the adapter's name, ranks, sizes and layers."""
+    """Return the adapter's name, ranks, sizes and layers.
+
+    Args:
+        ranker: The tuned ranker.
+        weights: What was trained.
+        recipe: The recipe of the run.
+        folder: The model folder, whose bytes are counted.
+    """
     trained = sum(p.numel() for group in weights.parameter_groups() for p in group["params"])
     total = sum(p.numel() for p in ranker.module.parameters())
     record: dict[str, Any] = {

@@ -57,7 +57,19 @@ class OwnLearner(Protocol):
 def fit_by_own_objective(
     ranker: OwnLearner, data: Collection, out: Path, recipe: Recipe, *, command: str | None, on_progress: StageCallback
 ) -> TunedRanker:
-    """Let ``ranker`` learn from the training lists of ``data``, and write the run folder ``out``."""
+    """Let ``ranker`` learn from the training lists of ``data``, and write the run folder ``out``.
+
+    Args:
+        ranker: The ranker of feature rows.
+        data: The collection, with train and dev lists of feature rows.
+        out: The run folder.
+        recipe: The recipe, of which only the loss and the seed are used.
+        command: The command line, for the record; None where there was none.
+        on_progress: It receives the stage, the number of units done and their total.
+
+    Raises:
+        UsageError: If the collection holds texts.
+    """
     if not data.has_features:
         raise UsageError(f"{ranker.model} learns from feature rows, and collection {data.name!r} holds texts")
     loss = {"loss": named_loss(recipe.loss.name, **recipe.loss.options)} if ranker.takes_loss else {}

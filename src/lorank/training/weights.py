@@ -157,7 +157,13 @@ def make_weights(
 ) -> AdapterWeights | WholeWeights:
     """Attach the adapter that ``settings`` names, or choose whole weights for "full" and "head".
 
-    ``statistics`` by layer path are for starts that read them, ``ranks`` by layer path come from a budget.
+    Args:
+        ranker: The ranker, which is changed in place.
+        settings: The settings of the adapter.
+        seed: The seed of the adapter's draws.
+        head_lr: The learning rate of the head, above 0; None takes the run's.
+        statistics: What the calibration pass found of each layer, by path, for starts that read it.
+        ranks: The rank of each layer, by path, from a budget; None takes the adapter's.
     """
     for module in ranker.module.modules():
         if isinstance(module, lowrank.Adapted):

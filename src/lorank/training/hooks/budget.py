@@ -168,7 +168,15 @@ def budgeting(
     journal: Path,
     seed: int,
 ) -> Budgeting | None:
-    """Return what runs the dynamic budget ``name``, or None where it is static or there is none."""
+    """Return what runs the dynamic budget ``name``, or None where it is static or there is none.
+
+    Args:
+        name: The name of a budget, or "none".
+        settings: The total and the options of the budget.
+        adapter: The run's adapter; None where whole weights are trained.
+        journal: The file that receives the ranks.
+        seed: The seed of the budget's draws.
+    """
     if name not in DYNAMIC or adapter is None:
         return None
     budget = make_budget(name, adapter.forms, settings.total, seed=seed, **settings.options)
@@ -188,7 +196,19 @@ def compute_shared_ranks(
     layers: Mapping[str, Any],
     statistics: Mapping[str, Statistics] | None,
 ) -> dict[str, int] | None:
-    """Return the ranks that the static budget ``name`` gives to ``layers``, or None where it is not static."""
+    """Return the ranks that the static budget ``name`` gives to ``layers``, or None where it is not static.
+
+    Args:
+        name: The name of a budget, or "none".
+        settings: The total of the budget; None makes it the adapter's rank per layer.
+        adapter: The settings of the adapter, of which rank, alpha and scaling are read.
+        module: The module that holds the layers.
+        layers: The layers that the adapter will change, by path.
+        statistics: What the calibration pass found of each layer, by path; None where there was no pass.
+
+    Raises:
+        UsageError: If options are given, which static budgets do not have, or statistics are missing.
+    """
     if name not in STATIC:
         return None
     if settings.options:

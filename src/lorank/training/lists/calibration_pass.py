@@ -31,10 +31,20 @@ def calibrate(
     seed: int = 0,
     on_progress: ProgressCallback = lambda done, total: None,
 ) -> dict[str, Statistics]:
-    """Return statistics of ``kinds`` (``inputs``, ``gradient``, ``fisher``) by layer path.
+    """Return statistics of ``kinds`` by layer path.
 
-    ``layers`` maps paths to the plain linear layers of ``ranker.module``; ``batches`` of training lists are seen,
-    and of each layer's inputs at most ``rows`` are kept.
+    Args:
+        ranker: The ranker, before an adapter is attached.
+        inputs: The texts of the lists as ``ranker.prepare`` returned them.
+        lists: The lists that are seen.
+        loss: The loss whose gradients are taken.
+        settings: The settings of the loop, of which the batch size and the precision are read.
+        layers: The plain linear layers of ``ranker.module``, by path.
+        kinds: Some of ``inputs``, ``gradient`` and ``fisher``.
+        batches: The most batches that are seen, 1 or more.
+        rows: The most inputs of a layer that are kept, 1 or more.
+        seed: The seed of dropout and of the draw of inputs.
+        on_progress: It receives the number of batches seen and their total.
     """
     count = min(batches, per_epoch := batches_an_epoch(lists, settings.batch_size))
 

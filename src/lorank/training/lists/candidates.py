@@ -45,7 +45,15 @@ class Candidates:
 def find_candidates(
     data: Collection, recipe: Recipe, ranker: TrainableRanker, free: Split | None, on_progress: StageCallback
 ) -> Candidates:
-    """Return candidates for the training (and free) queries and for dev, as ``recipe.offset`` says."""
+    """Return candidates for the training (and free) queries and for dev, as ``recipe.offset`` says.
+
+    Args:
+        data: The collection.
+        recipe: The recipe, whose first stage is made or read.
+        ranker: The ranker that is to be trained, whose base a fusion may use.
+        free: The free training queries; None where there are none.
+        on_progress: It receives the stage, the number of units done and their total.
+    """
     source = recipe.offset.source
     if data.has_features:
         return _given(data, recipe)
@@ -136,7 +144,18 @@ def fusion_candidates(
 ) -> tuple[Candidates, np.ndarray, Run]:
     """Return the candidates of the fusion whose weights serve dev best, the weights, and the whole fused run.
 
-    Both runs hold the dev queries; every other query that is not of the test split is taken for a training query.
+    Every query that is neither of dev nor of the test split is taken for a training query.
+
+    Args:
+        data: The collection with the dev split.
+        encoder: The bi-encoder that made ``dense``.
+        bm25: The BM25 run, which holds the dev queries.
+        dense: The bi-encoder's run of the same queries.
+        statistics: The term statistics of the collection.
+        depth: The most candidates per query, 1 or more.
+
+    Returns:
+        The candidates, the weights [2] of BM25 and the bi-encoder, and the fused run of all queries.
     """
     weights = fusion_weights([{q: run[q] for q in data.dev.queries} for run in (bm25, dense)], data.dev)
     whole = fuse_runs([bm25, dense], weights, depth)
@@ -198,7 +217,18 @@ def _bm25_runs(
 def fit_scales_on_dev(
     first_stage: FirstStage, data: Collection, dev: Run, queries: int = 50, depth: int = 20
 ) -> FirstStage:
-    """Return the first stage with its scales taken from candidates of dev: evenly spread places of some queries."""
+    """Return the first stage with its scales taken from candidates of dev: evenly spread places of some queries.
+
+    Args:
+        first_stage: The first stage, with scales of any value.
+        data: The collection of texts.
+        dev: The candidates of the dev queries, best first.
+        queries: About how many queries are read, 1 or more.
+        depth: About how many candidates per query are read, 1 or more.
+
+    Raises:
+        UsageError: If no dev query has a candidate.
+    """
     names = [q for q in dev if dev[q]]
     if not names:
         raise UsageError(

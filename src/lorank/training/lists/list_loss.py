@@ -35,7 +35,14 @@ class Lists(Protocol):
 
 
 def lists_at(lists: Lists, index: int, batch_size: int, per_epoch: int) -> Sequence[TrainingList]:
-    """Return the lists of batch ``index``, counted on from epoch to epoch of ``per_epoch`` batches each."""
+    """Return the lists of one batch; the last batch of an epoch may be smaller.
+
+    Args:
+        lists: The source of the lists.
+        index: The number of the batch, counted from 0 and on from epoch to epoch.
+        batch_size: The number of lists per batch, 1 or more.
+        per_epoch: The number of batches per epoch, 1 or more.
+    """
     epoch, place = divmod(index, per_epoch)
     return lists.epoch(epoch)[place * batch_size : (place + 1) * batch_size]
 
@@ -54,7 +61,17 @@ def list_loss(
     step_seed: int,
     device: torch.device,
 ) -> Tensor:
-    """Return the loss of a batch, with its graph; ``step_seed`` is what dropout draws from."""
+    """Return the loss of a batch, a scalar with its graph.
+
+    Args:
+        ranker: The ranker that scores the lists.
+        inputs: The texts as ``ranker.prepare`` returned them.
+        batch: The lists, laid out as a grid [batch, list].
+        loss: The loss, with the extras that it requires.
+        settings: The settings of the loop, of which the precision is read.
+        step_seed: The seed from which dropout draws.
+        device: The device of the ranker.
+    """
     batch = batch.to(device)
     half = trains_in_bf16(settings.precision, device)
     devices = [device] if device.type == "cuda" else []
@@ -94,7 +111,14 @@ def trains_in_bf16(precision: str, device: torch.device) -> bool:
 
 
 def seed_of(seed: int, step: int, part: int, process: int) -> int:
-    """Return one seed for a part of a step's batch in one process."""
+    """Return one seed, from 0 to 2^63 - 2, for a part of a step's batch in one process.
+
+    Args:
+        seed: The seed of the run.
+        step: The number of the step, counted from 0.
+        part: The number of the part of the step's batch, counted from 0.
+        process: The number of the process, counted from 0.
+    """
     mixed = 0
     for value in (seed, step, part, process):
         mixed = (mixed * 1_000_003 + value) % (2**63 - 1)

@@ -84,7 +84,14 @@ OF_THE_RANKER = frozenset({"reference", "slow"})
 
 
 def grid_of_run(run: Run, source: Source, lists: Sequence[TrainingList], batch: ListBatch) -> Tensor:
-    """Return a run's scores of the documents of a batch [batch, list]; one that a row lacks has the row's lowest."""
+    """Return a run's scores of a batch, float32 [batch, list]; a document that a row lacks has the row's lowest.
+
+    Args:
+        run: The scores, by query and document id.
+        source: What the lists were drawn from, which gives the documents' ids.
+        lists: The lists of the batch, in order.
+        batch: The same lists as a grid [batch, list] of positions.
+    """
     names, rows = source.collection.document_ids, []
     for each, documents in zip(lists, batch.documents.tolist()):
         scores = run.get(each.query_id, {})
@@ -114,7 +121,15 @@ def reference_run(path: str, split: Split) -> Run | None:
 def make_extras(
     requires: frozenset[str], source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int
 ) -> dict[str, Tensor]:
-    """Return what ``requires`` names of a batch, less what only the ranker can say."""
+    """Return what a loss requires of a batch, less what only the ranker can say.
+
+    Args:
+        requires: The extra inputs that the loss takes, each a name in ``MAKERS``.
+        source: What the lists were drawn from.
+        lists: The lists of the batch, in order.
+        batch: The same lists as a grid [batch, list] of positions.
+        epoch: The number of the epoch, counted from 0.
+    """
     made = {name: MAKERS[name](source, lists, batch, epoch) for name in sorted(requires)}
     return {name: value for name, value in made.items() if value is not None}
 
@@ -126,7 +141,15 @@ def extras_for(
     batch: ListBatch,
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Mapping[str, Tensor]:
-    """Return all that ``loss`` requires of a batch; call it before the ranker's own pass, to keep its graph whole."""
+    """Return all that ``loss`` requires of a batch; call it before the ranker's own pass, to keep its graph whole.
+
+    Args:
+        loss: The loss, which says what it requires.
+        ranker: The ranker that gives reference scores where no run does.
+        inputs: The texts as ``ranker.prepare`` returned them.
+        batch: The lists as a grid [batch, list], with the extras that they brought.
+        precision: It opens the context in which the ranker scores, such as autocast.
+    """
     given = dict(batch.extras)
     for name in OF_THE_RANKER & requirements_of(loss) - given.keys():
         with getattr(ranker, name, nullcontext)(), scoring(ranker.module), precision():

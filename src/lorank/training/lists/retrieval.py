@@ -46,7 +46,18 @@ def dense_run(
     depth: int,
     on_progress: ProgressCallback | None = None,
 ) -> Run:
-    """Return the ``depth`` documents nearest to each query, all documents searched exactly."""
+    """Return the ``depth`` documents nearest to each query, all documents searched exactly.
+
+    Args:
+        encoder: The bi-encoder that gives the vectors.
+        collection: The collection of texts.
+        queries: The text of each query, by id.
+        depth: The number of documents per query, 1 or more.
+        on_progress: It receives the number of document passages that are encoded and their total.
+
+    Raises:
+        UsageError: If the collection holds feature rows.
+    """
     documents = encoder.encode(require_texts(collection), on_progress=on_progress)
     asked = encoder.encode(list(queries.values()), query=True)
     return nearest(asked, documents, list(queries), list(collection.document_ids), depth)
@@ -55,7 +66,14 @@ def dense_run(
 def nearest(
     query_vectors: np.ndarray, document_vectors: np.ndarray, query_ids: list[str], document_ids: list[str], depth: int
 ) -> Run:
-    """Return the run of the ``depth`` highest inner products; vectors float32 [n, dim].
+    """Return the run of the ``depth`` highest inner products.
+
+    Args:
+        query_vectors: The float32 vectors [queries, dim].
+        document_vectors: The float32 vectors [documents, dim].
+        query_ids: The id of each query vector.
+        document_ids: The id of each document vector.
+        depth: The number of documents per query, 1 or more.
 
     >>> nearest(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), ["q", "r"], ["a", "b"], 1)
     {'q': {'a': 1.0}, 'r': {'b': 1.0}}

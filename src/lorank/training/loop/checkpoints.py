@@ -23,7 +23,14 @@ TENSORS, NUMBERS = "state.safetensors", "state.json"
 
 
 def write_checkpoint(folder: Path, name: str, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> Path:
-    """Write the checkpoint ``folder/name`` in one atomic step and return its path; one of that name stays."""
+    """Write a checkpoint in one atomic step and return its path; one of that name stays.
+
+    Args:
+        folder: The folder of all checkpoints of the run.
+        name: The name of the checkpoint's folder.
+        tensors: The tensors, of any shapes, by name.
+        numbers: What JSON can hold, by name.
+    """
     final = folder / name
     if final.exists():
         return final

@@ -76,7 +76,16 @@ def best_name(step: int) -> str:
 def save_run(
     folder: Path, run: Run, weights: Weights, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook], journal: Journal
 ) -> None:
-    """Write the run's checkpoint under ``folder/checkpoints`` and drop older ones, but for the best weights."""
+    """Write the run's checkpoint under ``folder/checkpoints`` and drop older ones, but for the best weights.
+
+    Args:
+        folder: The run folder.
+        run: Where the run stands.
+        weights: What is trained.
+        optimizer: The optimizer, whose moments are saved.
+        hooks: The hooks, whose states are saved under their names.
+        journal: The journal, whose size is saved.
+    """
     tensors = {f"weights.{k}": v for k, v in weights.state().items()}
     for index, entry in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in entry.items()}
@@ -106,9 +115,18 @@ def save_run(
 def restore_run(
     path: Path, run: Run, weights: Weights, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook], journal: Journal
 ) -> None:
-    """Put the run, its weights, its optimizer, its hooks and its journal back to the checkpoint ``path``.
+    """Put the run, its weights, its optimizer, its hooks and its journal back to a checkpoint.
 
-    Raises LorankError where the checkpoint is of a run of another length, or with other hooks.
+    Args:
+        path: The checkpoint's folder.
+        run: The run, of the same length.
+        weights: What is trained.
+        optimizer: The optimizer, which takes the moments.
+        hooks: The hooks, of the same names.
+        journal: The journal, which is cut back.
+
+    Raises:
+        LorankError: If the checkpoint is of a run of another length, or with other hooks.
     """
     tensors, numbers = read_checkpoint(path)
     if numbers["steps"] != run.progress.steps:

@@ -11,9 +11,15 @@ DECAYS: dict[str, Callable[[float], float]] = {
 
 
 def rate_factor(step: int, steps: int, warmup: float, decay: str) -> float:
-    """Return the factor on the learning rate at ``step`` (0-based) of ``steps``.
+    """Return the factor on the learning rate, from 0 to 1.
 
     factor = (step + 1) / w for step < w, then decay((step - w) / (steps - w)), with w = round(warmup * steps).
+
+    Args:
+        step: The step, counted from 0.
+        steps: The number of steps of the run, 1 or more.
+        warmup: The share of the steps, from 0 to 1, in which the rate rises.
+        decay: The name of the decay: ``linear``, ``cosine`` or ``none``.
 
     >>> [round(rate_factor(s, 10, 0.2, "linear"), 3) for s in range(10)]
     [0.5, 1.0, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]

@@ -152,7 +152,18 @@ SORTS = {"in-book": ContinuationSampler._in_book, "generated": ContinuationSampl
 
 
 def over_generate(prefix: str, generate: Generate, ranker: Ranker, *, samples: int = 20, seed: int = 0) -> list[Ranked]:
-    """Return ``samples`` continuations of ``prefix``, the ranker's favourite first."""
+    """Return continuations of ``prefix``, the ranker's favourite first.
+
+    Args:
+        prefix: The text to go on from.
+        generate: It draws continuations of a text.
+        ranker: The ranker, to which the prefix is the query.
+        samples: The number of continuations that are drawn and returned, 1 or more.
+        seed: The seed of the draws.
+
+    Raises:
+        UsageError: If ``samples`` is below 1.
+    """
     if samples < 1:
         raise UsageError(f"samples must be 1 or more; got {samples}")
     return ranker.rank(prefix, list(generate(prefix, samples, np.random.default_rng(seed))))
@@ -165,6 +176,18 @@ def beam_search(
 
     After each piece the continuations so far are scored against the prefix as wholes, and the best ``beam`` of
     beam x samples go on.
+
+    Args:
+        prefix: The text to go on from.
+        generate: It draws continuations of a text.
+        ranker: The ranker, to which the prefix is the query.
+        steps: The number of pieces of a continuation, 1 or more.
+        beam: The number of continuations that go on after each piece, 1 or more.
+        samples: The number of pieces that are drawn after each of them, 1 or more.
+        seed: The seed of the draws.
+
+    Raises:
+        UsageError: If ``steps``, ``beam`` or ``samples`` is below 1.
     """
     if min(steps, beam, samples) < 1:
         raise UsageError(f"steps, beam and samples must be 1 or more; got {steps}, {beam}, {samples}")
@@ -182,9 +205,16 @@ def beam_search(
 def sample_with(
     module: Any, tokenizer: Any, *, tokens: int = 32, temperature: float = 1.0, top_p: float = 0.9
 ) -> Generate:
-    """Return a transformers language model as ``Generate``: nucleus sampling of ``tokens`` new tokens.
+    """Return a transformers language model as ``Generate``: it draws new tokens by nucleus sampling.
 
     Torch's own generator is left as it was.
+
+    Args:
+        module: The causal language model.
+        tokenizer: The tokenizer of the model.
+        tokens: The most new tokens per continuation, 1 or more.
+        temperature: The number above 0 by which logits are divided.
+        top_p: The probability, in (0, 1], of the smallest set of tokens that is drawn from.
     """
     import torch
 

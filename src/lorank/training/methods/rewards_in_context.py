@@ -62,7 +62,16 @@ class ConditionedPolicy:
         max_tokens: int = 64,
         seed: int = 0,
     ) -> list[str]:
-        """Return replies drawn for the rewards that ``weights`` ask for."""
+        """Return replies drawn for the rewards that weights of preference ask for.
+
+        Args:
+            prompt: The prompt without rewards.
+            weights: The weight of each reward, 0 or more, not all 0; only their ratios matter.
+            count: The number of replies, 1 or more.
+            p: The exponent, above 1, of the norm whose ball the attainable rewards are taken for.
+            max_tokens: The most tokens of a reply, 1 or more.
+            seed: The seed of the draws.
+        """
         return self.replies_for(
             prompt, self.scale.targets(weights, p).tolist(), count, max_tokens=max_tokens, seed=seed
         )
@@ -70,7 +79,15 @@ class ConditionedPolicy:
     def replies_for(
         self, prompt: str, targets: Sequence[float], count: int = 1, *, max_tokens: int = 64, seed: int = 0
     ) -> list[str]:
-        """Return replies drawn for standardised rewards."""
+        """Return replies drawn for standardised rewards.
+
+        Args:
+            prompt: The prompt without rewards.
+            targets: The rewards to ask for, in units of ``scale``.
+            count: The number of replies, 1 or more.
+            max_tokens: The most tokens of a reply, 1 or more.
+            seed: The seed of the draws.
+        """
         return draw_replies(self.tuned.ranker, conditioned(prompt, targets), count, max_tokens, seed)  # type: ignore
 
 

@@ -91,7 +91,17 @@ def synthesise(documents: Sequence[str], write: Writer) -> list[str]:
 
 
 def keep_likely(queries: Sequence[str], discriminator: Judge, share: float, asked: str = ASKED) -> list[str]:
-    """Return the ``share`` of ``queries`` that ``discriminator`` finds most like the task's, in the order given."""
+    """Return the queries that ``discriminator`` finds most like the task's, in the order given.
+
+    Args:
+        queries: The texts of the queries.
+        discriminator: The judge that answers pointwise questions about them.
+        share: The share of the queries, in (0, 1], to keep; one at least is kept.
+        asked: What the judge is asked about.
+
+    Raises:
+        UsageError: If ``share`` is out of its range.
+    """
     if not 0 < share <= 1:
         raise UsageError(f"share {share!r} is not in (0, 1]")
     points = np.array(Session(discriminator, asked, queries).points(range(len(queries))))
