@@ -126,7 +126,7 @@ def test_prefixes_and_adapters_share_one_budget(model):
                 activated.logits(prompt, name), activated.logits(prompt, name, reuse=False), rtol=1e-5, atol=1e-5
             )
             assert activated.pool.used_bytes <= 24_000
-    assert activated.residents.counts.evictions > 0
+    assert activated.lru.counts.evictions > 0
     assert activated.usage.saved > 0
     tiny = ActivatedModel(model, adapters, memory=8_200)
     torch.testing.assert_close(tiny.logits(PROMPT, "a"), activated.logits(PROMPT, "a"), rtol=1e-5, atol=1e-5)

@@ -54,7 +54,7 @@ def test_the_leader_is_merged_and_scores_as_before(tiny_folders, tmp_path, archi
     own = [t for t in bank.merged.reader.ranker.module.parameters() if t.data_ptr() not in shared]
     assert sum(tensor.nbytes for tensor in own) == bank.merged.bytes
     loads = bank.stats()["loads"]
-    bank.residents.drop("big")
+    bank.loaded.drop("big")
     for answer, want in zip(bank.score(jobs), (*expected.values(), plain)):
         close(answer, want)
     assert bank.stats()["loads"] == loads

@@ -60,7 +60,7 @@ def settle(application, sent):
 
 def test_what_does_not_fit_the_queue_is_429_with_a_time_to_come_back():
     engine = WordEngine()
-    with live(engine, limits=Limits(waiting=3, collect_ms=0)) as (address, application):
+    with live(engine, limits=Limits(queued=3, collect_ms=0)) as (address, application):
         pool, sent = held(engine, (address, application), 1)  # in the batch under way, no longer waiting
         more = ThreadPoolExecutor(5)
         sent += [
@@ -80,7 +80,7 @@ def test_what_does_not_fit_the_queue_is_429_with_a_time_to_come_back():
 
 def test_one_caller_cannot_fill_the_queue_for_the_others():
     engine = WordEngine()
-    with live(engine, limits=Limits(waiting=100, waiting_of_one=2, collect_ms=0)) as (address, application):
+    with live(engine, limits=Limits(queued=100, queued_of_one=2, collect_ms=0)) as (address, application):
         pool, sent = held(engine, (address, application), 6)
         other = requests.Session()
         with ThreadPoolExecutor(1) as one:

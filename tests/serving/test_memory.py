@@ -83,24 +83,24 @@ def test_the_least_recently_used_leaves_and_pinned_ones_stay(pinned, uses, room)
         held.remove(key)
         gone.append(key)
 
-    residents = LRU(unload=unload, pinned=set(pinned))
+    lru = LRU(unload=unload, pinned=set(pinned))
     order = []
     for key in uses:
         left = len(gone)
         expected = next((k for k in order if k not in pinned), None)
         full = key not in order and len(order) == room
-        assert residents.get(key, lambda key=key: load(key)) == key
+        assert lru.get(key, lambda key=key: load(key)) == key
         if full:
             assert gone[left:] == [expected]
             order.remove(expected)
         else:
             assert len(gone) == left
         order = [k for k in order if k != key] + [key]
-        assert residents.keys() == order
+        assert lru.keys() == order
         assert held == set(order)
         assert len(held) <= room
     assert not set(gone) & pinned
-    counts = residents.counts
+    counts = lru.counts
     assert counts.hits + counts.loads == len(uses)
     assert counts.evictions == len(gone)
 
@@ -109,14 +109,14 @@ def test_what_is_in_use_does_not_leave():
     def full():
         raise Full
 
-    residents = LRU(unload=lambda thing: None)
-    residents.get("a", lambda: 1)
-    with residents.using("a"), pytest.raises(NoRoom, match="'b'"):
-        residents.get("b", full)
-    assert "a" in residents
+    lru = LRU(unload=lambda thing: None)
+    lru.get("a", lambda: 1)
+    with lru.using("a"), pytest.raises(NoRoom, match="'b'"):
+        lru.get("b", full)
+    assert "a" in lru
     with pytest.raises(NoRoom, match="nothing else"):
-        residents.get("b", full)
-    assert "a" not in residents
+        lru.get("b", full)
+    assert "a" not in lru
 
 
 def product_case(lengths, parts, rank, seed=0):

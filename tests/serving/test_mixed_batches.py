@@ -96,7 +96,7 @@ def test_the_batch_was_one_forward_of_all(by_architecture, name):
     stats = found.bank.stats()
     assert found.bank.mixes
     assert stats["forwards"] == stats["mixed_forwards"] <= 4
-    assert stats["loads"] == stats["resident"] == len(FORMS)
+    assert stats["loads"] == stats["loaded"] == len(FORMS)
 
 
 def test_bi_encoders_mix_too(tiny_folders, tmp_path):
@@ -123,8 +123,8 @@ def test_s_lora_mixed_ranks_equal_one_by_one_and_a_thousand_adapters_fit_a_cap(t
         stats = bank.stats()
         assert stats["memory_bytes"] <= stats["memory_limit_bytes"] <= 10 * one
     assert stats["loads"] == 1000
-    assert stats["evictions"] == 1000 - stats["resident"] > 900
-    assert bank.residents.keys()[-1] == "tenant999"
+    assert stats["evictions"] == 1000 - stats["loaded"] > 900
+    assert bank.loaded.keys()[-1] == "tenant999"
     together = bank.score([Job(f"rank{rank}", QUERY, READ) for rank in ranks])
     for answer, want in zip(together, expected):
         agree(answer.scores, want)

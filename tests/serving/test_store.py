@@ -178,10 +178,10 @@ def test_every_broken_adapter_is_refused_by_name_and_hurts_nobody_else(store, ba
             assert isinstance(answer, LorankError), name
             assert name in str(answer), (name, str(answer))
             assert str(store.parent) not in str(answer)
-    assert bank.stats()["resident"] == 2
-    assert not bank.residents.peek("good").package.contents.updates  # the pool holds the only copy
+    assert bank.stats()["loaded"] == 2
+    assert not bank.loaded.peek("good").package.contents.updates  # the pool holds the only copy
     assert bank.pool.free == bank.pool.capacity - sum(
-        len(bank.residents.peek(n).pages) + sum(bank.pool.pages_of_bytes(t.nbytes) for t in bank.residents.peek(n).held)
+        len(bank.loaded.peek(n).pages) + sum(bank.pool.pages_of_bytes(t.nbytes) for t in bank.loaded.peek(n).held)
         for n in ("good", "other")
     )
 
@@ -189,7 +189,7 @@ def test_every_broken_adapter_is_refused_by_name_and_hurts_nobody_else(store, ba
 def test_an_adapter_that_fails_in_use_fails_alone(store, bank, made):
     shutil.copytree(store / "good", store / "bad")
     ask(bank, "bad", "good")
-    bank.residents.peek("bad").heads["classifier"].forward = None
+    bank.loaded.peek("bad").heads["classifier"].forward = None
     for _ in range(2):
         good, bad, other, base = ask(bank, "good", "bad", "other", None)
         close(good, made[1]["good"])
@@ -197,7 +197,7 @@ def test_an_adapter_that_fails_in_use_fails_alone(store, bank, made):
         assert isinstance(base, Scored)
         assert isinstance(bad, LorankError)
         assert "'bad' fails" in str(bad)
-    assert not bank.residents._in_use
+    assert not bank.loaded._in_use
 
 
 def test_peft_folders_with_plain_patterns_are_read(store, bank, made):
@@ -308,7 +308,7 @@ def test_the_budget_holds_and_pinned_adapters_stay(store, base_folder, made):
     for i in [*range(12), *range(12)]:
         close(ask(small, f"t{i}")[0], made[1]["good"])
         assert small.stats()["memory_bytes"] <= 8_000
-    assert "other" in small.residents
+    assert "other" in small.loaded
     assert small.stats()["pinned"] == 1
     assert small.stats()["evictions"] > 12
     together = ask(small, *(f"t{i}" for i in range(12)), "other")
@@ -316,7 +316,7 @@ def test_the_budget_holds_and_pinned_adapters_stay(store, base_folder, made):
         close(answer, made[1]["good"])
     small.unpin("other")
     ask(small, *(f"t{i}" for i in range(12)))
-    assert "other" not in small.residents
+    assert "other" not in small.loaded
     tiny = MixedEngine(base, FolderStore(store), memory=2_000)
     answer, plain = ask(tiny, "good", None)
     assert isinstance(answer, LorankError)
@@ -369,9 +369,9 @@ def test_a_url_serves_what_the_folder_serves(store, base_folder, made):
     fsspec = pytest.importorskip("fsspec")
     files = fsspec.filesystem("memory")
     files.put(str(store), "/adapters", recursive=True)
-    shelf = open_store("memory://adapters", recheck=0.0)
-    assert isinstance(shelf, RemoteStore)
-    remote = MixedEngine(CrossEncoder(str(base_folder), head="random"), shelf)
+    source = open_store("memory://adapters", recheck=0.0)
+    assert isinstance(source, RemoteStore)
+    remote = MixedEngine(CrossEncoder(str(base_folder), head="random"), source)
     try:
         assert remote.adapters() == ["good", "other"]
         for answer, name in zip(ask(remote, "good", "other"), ("good", "other")):
@@ -386,7 +386,7 @@ def test_a_url_serves_what_the_folder_serves(store, base_folder, made):
         assert isinstance(bad, DataError)
         assert isinstance(unknown, UnknownAdapter)
         assert isinstance(path, UnknownAdapter)
-        disk = Path(shelf._disk.name)
+        disk = Path(source._disk.name)
         assert disk.exists()
     finally:
         remote.close()
@@ -398,16 +398,16 @@ def test_a_url_keeps_one_copy_of_each_adapter(store, base_folder):
     fsspec = pytest.importorskip("fsspec")
     files = fsspec.filesystem("memory")
     ranker = CrossEncoder(str(base_folder), head="random")
-    shelf = open_store("memory://updated", recheck=0.0)
+    source = open_store("memory://updated", recheck=0.0)
     try:
         for name in ("good", "other", "good"):
             for file in (store / name).iterdir():
                 files.put_file(str(file), f"/updated/acme/{file.name}")
-            shelf.read("acme", ranker)
-            copies = {path.parent for path in Path(shelf._disk.name).rglob("*") if path.is_file()}
+            source.read("acme", ranker)
+            copies = {path.parent for path in Path(source._disk.name).rglob("*") if path.is_file()}
             assert len(copies) == 1
     finally:
-        shelf.close()
+        source.close()
         files.rm("/updated", recursive=True)
 
 

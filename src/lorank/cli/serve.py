@@ -195,7 +195,7 @@ def serve(
         console.print(f"no keys: whoever reaches {host}:{port} may call every adapter; see `lorank key`")
     say = partial(print, flush=True)
 
-    def serve_one(listening: "Socket | None", number: int, say: Callable[[str], None], counts: Path | None) -> None:
+    def serve_one(bound: "Socket | None", number: int, say: Callable[[str], None], counts: Path | None) -> None:
         """Open the engine and serve; as one of several processes where ``counts`` is the folder that they share."""
         from lorank.serving.http.app import make_app
         from lorank.serving.http.peers import Peers
@@ -230,7 +230,7 @@ def serve(
             share=1 / workers,
             peers=None if counts is None else Peers(counts, number),
         )
-        Server(application, host, port, say=say, listening=listening).run()
+        Server(application, host, port, say=say, listening=bound).run()
 
     if workers == 1:
         serve_one(None, 0, say, None)
@@ -239,11 +239,11 @@ def serve(
 
     with tempfile.TemporaryDirectory(prefix="lorank-counts-") as counts:
 
-        def work(listening: "Socket", number: int, ready: Callable[[str], None]) -> None:
+        def work(bound: "Socket", number: int, ready: Callable[[str], None]) -> None:
             import torch
 
             torch.set_num_threads(max(1, torch.get_num_threads() // workers))
-            serve_one(listening, number, ready, Path(counts))
+            serve_one(bound, number, ready, Path(counts))
 
         code = Workers(workers, open_socket(host, port), work, say).run()
     if code:

@@ -90,8 +90,8 @@ def open_engine(
         inspector=inspector,
     )
     try:
-        ready, headless = [Job(None, "is it ready", ["yes"])], engine.shelf.base_refusal is not None
-        found = (engine.answers(ready, {}) if headless and adapters is not None else engine.score(ready))[0]
+        ready, headless = [Job(None, "is it ready", ["yes"])], engine.loader.base_refusal is not None
+        found = (engine.answers(ready) if headless and adapters is not None else engine.score(ready))[0]
         if isinstance(found, LorankError):
             raise UsageError(f"{base} cannot score: {found}")
     except BaseException:

@@ -81,7 +81,7 @@ def test_a_list_whose_documents_cost_more_than_a_batch_starves_nobody(slow):
 
 def test_a_full_queue_makes_room_at_the_cost_of_whoever_fills_it():
     engine = WordEngine()
-    limits = Limits(waiting=4, waiting_of_one=10, collect_ms=0)
+    limits = Limits(queued=4, queued_of_one=10, collect_ms=0)
     with live(engine, tenant_keys(), limits) as (address, application), ThreadPoolExecutor(8) as pool:
 
         def send(query, tenant):

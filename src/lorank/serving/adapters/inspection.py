@@ -127,7 +127,7 @@ class Inspection:
                     if not self.take():
                         return
                 else:
-                    self.hear(key.fd)
+                    self.receive(key.fd)
             for pipe, child in list(self.children.items()):
                 if time.monotonic() > child.deadline:
                     os.kill(child.process, signal.SIGKILL)
@@ -157,7 +157,7 @@ class Inspection:
         self.children[reading] = Child(process, row, time.monotonic() + seconds)
         self.watched.register(reading, selectors.EVENT_READ)
 
-    def hear(self, pipe: int) -> None:
+    def receive(self, pipe: int) -> None:
         """Take in what a child says, and answer when it has ended."""
         data = os.read(pipe, ANSWER)
         self.children[pipe].said += data
@@ -171,17 +171,17 @@ class Inspection:
         os.close(pipe)
         status = os.waitstatus_to_exitcode(os.waitpid(child.process, 0)[1])
         try:
-            told = json.loads(child.said)
+            result = json.loads(child.said)
         except ValueError:
             slow = status in (-signal.SIGXCPU, -signal.SIGKILL)
             why = "reading it takes longer than an adapter gets" if slow else f"reading it ends with status {status}"
-            told = {"id": child.row["id"], "error": why, "remarks": []}
-        say(told)
+            result = {"id": child.row["id"], "error": why, "remarks": []}
+        say(result)
 
 
-def say(told: Mapping[str, Any]) -> None:
+def say(result: Mapping[str, Any]) -> None:
     """Write one answer."""
-    data = json.dumps(told).encode() + b"\n"
+    data = json.dumps(result).encode() + b"\n"
     while data:
         data = data[os.write(1, data) :]
 

@@ -60,7 +60,7 @@ class Inspector:
         facts = Facts(ranker.kind, str(ranker.base), dict(ranker.options()), skeleton_of(ranker.module), most_bytes)
         self._facts = pickle.dumps(facts)
         self._numbers, self._lock = itertools.count(), threading.Lock()
-        self._waiting: dict[int, Future[dict[str, Any]]] = {}
+        self._pending: dict[int, Future[dict[str, Any]]] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
         self._start()
@@ -77,19 +77,19 @@ class Inspector:
         try:
             with self._lock:
                 process = self._start()
-                self._waiting[number] = answer
+                self._pending[number] = answer
                 assert process.stdin is not None
                 process.stdin.write(json.dumps({"id": number, "name": name, "folder": str(folder)}).encode() + b"\n")
                 process.stdin.flush()
-            told = answer.result(START_S + ANSWER_S)
+            result = answer.result(START_S + ANSWER_S)
         except (OSError, Late) as error:
             raise NoInspection(f"adapter {name!r} could not be checked ({error!r}); ask again") from error
         finally:
-            self._waiting.pop(number, None)
-        if told["error"] is not None:
-            reason = printable(str(told["error"]))
+            self._pending.pop(number, None)
+        if result["error"] is not None:
+            reason = printable(str(result["error"]))
             raise LorankError(reason if name in reason else f"adapter {name!r}: {reason}")
-        return [printable(str(remark)) for remark in told["remarks"]]
+        return [printable(str(remark)) for remark in result["remarks"]]
 
     def close(self) -> None:
         """End the process."""
@@ -106,7 +106,7 @@ class Inspector:
             return self._process
         if self._process is not None:
             logger.error("the inspector ended with status %s and is started again", self._process.returncode)
-        handle, told = tempfile.mkstemp(prefix="lorank-facts-")
+        handle, path = tempfile.mkstemp(prefix="lorank-facts-")
         with os.fdopen(handle, "wb") as file:
             file.write(self._facts)
         process = self._process = subprocess.Popen(
@@ -114,28 +114,28 @@ class Inspector:
                 sys.executable,
                 "-c",
                 PROGRAM,
-                told,
+                path,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
             env={**os.environ, **dict.fromkeys(ONE_THREAD, "1"), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
-        threading.Thread(target=self._listen, args=[process], name="inspector", daemon=True).start()
+        threading.Thread(target=self._receive, args=[process], name="inspector", daemon=True).start()
         return process
 
-    def _listen(self, process: "subprocess.Popen[bytes]") -> None:
+    def _receive(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            told = json.loads(line)
-            waiting = self._waiting.pop(told["id"], None)
-            if waiting is not None:
-                waiting.set_result(told)
+            result = json.loads(line)
+            pending = self._pending.pop(result["id"], None)
+            if pending is not None:
+                pending.set_result(result)
         if process is self._process:
-            for number in list(self._waiting):
-                waiting = self._waiting.pop(number, None)
-                if waiting is not None:
-                    waiting.set_exception(OSError("the inspector ended"))
+            for number in list(self._pending):
+                pending = self._pending.pop(number, None)
+                if pending is not None:
+                    pending.set_exception(OSError("the inspector ended"))
 
 
 def skeleton_of(module: nn.Module) -> nn.Module:

@@ -192,7 +192,7 @@ class Changed(DataError):
 
 
 def copy_file(name: str, path: Path, looked: os.stat_result, target: Path) -> None:
-    """Copy the file that was ``looked`` at, without following a link or waiting for a pipe."""
+    """Copy the file that was ``looked`` at, without following a link; a pipe holds nothing up."""
     target.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:

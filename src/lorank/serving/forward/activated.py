@@ -102,7 +102,7 @@ class ActivatedModel:
         )
         self.layout = Layout.of(layers, self.pool)
         self._base = base_member(self.layout)
-        self.residents: LRU[Any] = LRU(unload=self._unload)
+        self.lru: LRU[Any] = LRU(unload=self._unload)
 
     def logits(self, ids: Sequence[int], adapter: str | None = None, *, reuse: bool = True) -> Tensor:
         """Return the logits [vocabulary] after the last of ``ids``.
@@ -117,7 +117,7 @@ class ActivatedModel:
         start = len(ids) - 1 if start is None else start
         with torch.inference_mode():
             if reuse and start:
-                with self.residents.using(*([adapter] if on is not self._base else [])):
+                with self.lru.using(*([adapter] if on is not self._base else [])):
                     return self._continue_prefix(ids, start, self.prefix(tuple(ids[:start])), on)
             self.usage.computed += len(ids)
             logits: Tensor = self.run([(self._base, start), (on, len(ids) - start)], ids).logits
@@ -133,9 +133,9 @@ class ActivatedModel:
                 self.usage.computed += len(ids)
             return self._keep(fresh[0])
 
-        known = ("prefix", ids) in self.residents
+        known = ("prefix", ids) in self.lru
         try:
-            found: list[tuple[Tensor, Tensor]] = self.residents.get(("prefix", ids), load)
+            found: list[tuple[Tensor, Tensor]] = self.lru.get(("prefix", ids), load)
         except NoRoom:
             return fresh[0]
         self.usage.saved += len(ids) if known else 0
@@ -155,9 +155,7 @@ class ActivatedModel:
     def open(self, name: str) -> LoadedAdapter:
         """Return an adapter in memory."""
         package = self._find_known(name).package
-        opened: LoadedAdapter = self.residents.get(
-            name, lambda: open_package(name, "", package, self.model, self.layout)
-        )
+        opened: LoadedAdapter = self.lru.get(name, lambda: open_package(name, "", package, self.model, self.layout))
         return opened
 
     def _continue_prefix(

@@ -81,7 +81,7 @@ class Admission:
             raise
         self.faults.pop(name, None)
         accepted = loader.accepted.get(name) == version
-        if loader.is_refused(name, version) or (accepted and loader.is_at_hand(name, version)):
+        if loader.is_refused(name, version) or (accepted and loader.is_available(name, version)):
             return False
         if not loader.serves(name):
             return True
@@ -143,7 +143,7 @@ class Admission:
                 for remark in remarks:
                     logger.warning("adapter %r: %s", name, remark)
                 self.remarks[name] = remarks
-            if not self.loader.is_at_hand(name, version):
+            if not self.loader.is_available(name, version):
                 self.loader.accept(name, version, lambda: read_named(name, stage, self.loader.ranker))
         finally:
             shutil.rmtree(stage, ignore_errors=True)

@@ -23,18 +23,18 @@ from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.scorers.text_ranker import check_head_is_trained
 from lorank.serving.adapters.inspector import printable
-from lorank.serving.adapters.package import Package
 from lorank.serving.adapters.source import Source
 from lorank.serving.adapters.store import FolderStore, RemoteStore
 from lorank.serving.forward.admission import Admission, Check
-from lorank.serving.forward.grouping import bands_of, by_adapter, parts_of
+from lorank.serving.forward.batch import Batch, Run
+from lorank.serving.forward.grouping import by_adapter, parts_of
 from lorank.serving.forward.loaded_adapter import LoadedAdapter, base_member
 from lorank.serving.forward.loader import AdapterLoader
 from lorank.serving.forward.lru import NoRoom
 from lorank.serving.forward.merged_copy import MergedCopy, Traffic, checked_share, merge_copy
 from lorank.serving.forward.mixed import Layout, MixedModel, Tables
 from lorank.serving.forward.page_pool import PagePool, page_width
-from lorank.serving.forward.rows import PathReader, Reader, Rows, empty_values, rows_of
+from lorank.serving.forward.rows import PathReader, Reader, rows_of
 from lorank.serving.forward.segments import Current, Segments, Unmixable
 from lorank.serving.requests.engine import Job, NotYet, Scored
 
@@ -58,7 +58,7 @@ class Stats:
     """What the engine holds and did: adapters, bytes, and counts since it was made."""
 
     adapters: int
-    resident: int
+    loaded: int
     pinned: int
     memory_bytes: int
     memory_limit_bytes: int
@@ -69,14 +69,6 @@ class Stats:
     mixed_forwards: int
     tokens: int
     merged_bytes: int
-
-
-@dataclass(frozen=True)
-class Run:
-    """The rows of one adapter in one forward."""
-
-    adapter: str | None
-    rows: np.ndarray
 
 
 @catalogued(
@@ -134,15 +126,14 @@ class MixedEngine:
         self.reader = Reader(ranker, self.model.module, self.model.project)
         self.admission: Admission | None = None
         checked = inspector is not None and isinstance(source, FolderStore | RemoteStore)
-        self.shelf = AdapterLoader(ranker, source, self.layout, self.pool, self.model.wrap, checked=checked)
+        self.loader = AdapterLoader(ranker, source, self.layout, self.pool, self.model.wrap, checked=checked)
         if inspector is not None and isinstance(source, FolderStore | RemoteStore):
-            self.admission = Admission(self.shelf, source, inspector)
-        self.shelf.base_refusal = refusal
-        self.residents = self.shelf.residents
-        self.residents.pinned.update(pinned)
+            self.admission = Admission(self.loader, source, inspector)
+        self.loader.base_refusal = refusal
+        self.loaded = self.loader.loaded
+        self.loaded.pinned.update(pinned)
         self.mixes = True
         self._base = base_member(self.layout)
-        self._packages: dict[str | None, Package | None] = {}
         self._forwards = self._mixed = self._tokens = 0
 
     @property
@@ -152,39 +143,34 @@ class MixedEngine:
         return None if passages else getattr(self.ranker, "max_length", None)
 
     def score(self, jobs: Sequence[Job]) -> list[Scored | LorankError]:
-        """Return one answer a job, in order; an unknown or broken adapter is the error of its jobs alone."""
-        self.shelf.look_again()
-        self._packages = {}
-        errors = {
+        """Return one answer per job, in order; an unknown or broken adapter is the error of its jobs alone."""
+        self.loader.look_again()
+        refused = {
             name: error
             for name in dict.fromkeys(job.adapter for job in jobs)
-            if (error := self.shelf.refusal(name)) is not None
+            if (error := self.loader.refusal(name)) is not None
         }
-        good = [job for job in jobs if job.adapter not in errors]
-        scored = iter(self.answers(good, errors) if good else [])
-        refused = set(errors) - {job.adapter for job in good}
-        return [errors[job.adapter] if job.adapter in refused else next(scored) for job in jobs]
+        good = [job for job in jobs if job.adapter not in refused]
+        scored = iter(self.answers(good) if good else [])
+        return [refused[job.adapter] if job.adapter in refused else next(scored) for job in jobs]
 
-    def answers(self, jobs: Sequence[Job], errors: dict[str | None, LorankError]) -> list[Scored | LorankError]:
-        """Return the answers of jobs whose adapters may be served; those that turn out broken go to ``errors``."""
-        rows = rows_of(self.ranker, jobs, self.reads)
-        values = empty_values(rows)
-        self.fill(rows, values, [job.adapter for job in jobs], errors)
+    def answers(self, jobs: Sequence[Job]) -> list[Scored | LorankError]:
+        """Return the answers of jobs whose adapters may be served; one that turns out broken is its jobs' error."""
+        batch = Batch.of(jobs, rows_of(self.ranker, jobs, self.reads), packs=self.reader.packs)
+        self.fill(batch)
         if self.merged_share is not None:
-            self.follow_traffic(rows, jobs, errors)
-        order = np.argsort(rows.job, kind="stable")
-        bounds = np.searchsorted(rows.job[order], np.arange(len(jobs) + 1))
+            self.follow_traffic(batch, self.merged_share)
         return [
-            errors[job.adapter]
-            if job.adapter in errors
-            else self.answer(job, rows, values, index, order[bounds[index] : bounds[index + 1]])
-            for index, job in enumerate(jobs)
+            batch.errors[job.adapter] if job.adapter in batch.errors else self.answer(batch, index, own)
+            for index, (job, own) in enumerate(zip(jobs, batch.rows_by_job(), strict=True))
         ]
 
-    def answer(self, job: Job, rows: Rows, values: np.ndarray, index: int, own: np.ndarray) -> Scored | LorankError:
-        """Return a job's answer from the values of its rows: mixed with the first stage, calibrated."""
-        found = rows.finish(index, own, values[own])
-        scores, package = found.scores, self._packages.get(job.adapter)
+    def answer(self, batch: Batch, index: int, own: np.ndarray) -> Scored | LorankError:
+        """Return the answer of job ``index`` from the values of its rows ``own``: mixed with the first stage,
+        calibrated."""
+        job = batch.jobs[index]
+        found = batch.rows.finish(index, own, batch.values[own])
+        scores, package = found.scores, batch.packages.get(job.adapter)
         if not np.isfinite(scores).all():
             return LorankError(f"adapter {job.adapter!r} gives scores that are not finite; train it again")
         if package is not None and len(scores):
@@ -198,172 +184,155 @@ class MixedEngine:
             probabilities = package.calibration(scores)
         return Scored(scores, found.tokens, int(found.cut.sum()), probabilities, found.cut)
 
-    def fill(
-        self, rows: Rows, values: np.ndarray, adapters: Sequence[str | None], errors: dict[str | None, LorankError]
-    ) -> None:
-        """Compute the values of all rows; adapters that turn out broken are added to ``errors``."""
-        waiting: list[tuple[Run, LoadedAdapter]] = []
+    def fill(self, batch: Batch) -> None:
+        """Compute the values of all rows."""
         budget = room = self.ranker.scoring_budget()
-        bands, costs = bands_of(rows.lengths, packs=self.reader.packs)
-        for adapter, own in by_adapter(rows, adapters, bands, present=self.residents.__contains__):
-            if self.merged is not None and self.is_merged(adapter):
-                self.read_whole(self.merged.reader, rows, values, own, costs)
-                self._packages[self.merged.name] = self.merged.package
+        adapters = [job.adapter for job in batch.jobs]
+        for adapter, own in by_adapter(batch.rows, adapters, batch.bands, present=self.loaded.__contains__):
+            if self.read_by_one_model(batch, adapter, own):
                 continue
-            if adapter is None and self.base_reader is not None:
-                self.read_whole(self.base_reader, rows, values, own, costs)
-                continue
-            if waiting and costs[own].sum() > room:
-                self.flush(rows, values, waiting, errors)
-            for part in parts_of(own, costs, budget):
-                if waiting and costs[part].sum() > room:
-                    self.flush(rows, values, waiting, errors)
-                opened = None if adapter in errors else self.acquire(adapter, waiting, rows, values, errors)
-                if opened is None:
+            if batch.pending and batch.cost(own) > room:
+                self.flush(batch)
+            for part in parts_of(own, batch.costs, budget):
+                if batch.pending and batch.cost(part) > room:
+                    self.flush(batch)
+                loaded = None if adapter in batch.errors else self.acquire(batch, adapter)
+                if loaded is None:
                     break
-                room = (room if waiting else budget) - int(costs[part].sum())
-                waiting.append((Run(adapter, part), opened))
-        self.flush(rows, values, waiting, errors)
+                room = (room if batch.pending else budget) - batch.cost(part)
+                batch.pending.append(Run(adapter, part, loaded))
+        self.flush(batch)
+
+    def read_by_one_model(self, batch: Batch, adapter: str | None, own: np.ndarray) -> bool:
+        """Compute rows that one whole model reads: the merged copy, or the base by its own path; False for others."""
+        if self.merged is not None and self.is_merged(adapter):
+            self.read_whole(self.merged.reader, batch, own)
+            batch.packages[self.merged.name] = self.merged.package
+            return True
+        if adapter is None and self.base_reader is not None:
+            self.read_whole(self.base_reader, batch, own)
+            return True
+        return False
 
     def is_merged(self, adapter: str | None) -> bool:
         """Return True where the merged copy is this adapter's as its files are now."""
         if self.merged is None or adapter != self.merged.name:
             return False
-        if self.shelf.version(adapter) != self.merged.version:
+        if self.loader.version(adapter) != self.merged.version:
             self.merged = None
         return self.merged is not None
 
-    def read_whole(
-        self, reader: Reader | PathReader, rows: Rows, values: np.ndarray, own: np.ndarray, costs: np.ndarray
-    ) -> None:
-        """Compute rows that one whole model reads: the base's, or those of the merged copy."""
-        for part in parts_of(own, costs, self.ranker.scoring_budget()):
-            batch = rows.assemble(part)
+    def read_whole(self, reader: Reader | PathReader, batch: Batch, own: np.ndarray) -> None:
+        """Compute the rows ``own`` by ``reader``, in as many forwards as the token budget asks for."""
+        for part in parts_of(own, batch.costs, self.ranker.scoring_budget()):
+            inputs = batch.rows.assemble(part)
             with torch.inference_mode():
-                values[part] = reader.values(batch)
+                batch.values[part] = reader.values(inputs)
             self._forwards += 1
-            self._tokens += len(batch.ids)
+            self._tokens += len(inputs.ids)
 
-    def follow_traffic(self, rows: Rows, jobs: Sequence[Job], errors: dict[str | None, LorankError]) -> None:
-        """Count a batch, and merge the adapter that leads from now on, if one does."""
-        tokens = np.bincount(rows.job, rows.lengths, minlength=len(jobs)).astype(np.int64)
-        counted: dict[str | None, int] = {}
-        for job, count in zip(jobs, tokens.tolist()):
-            counted[job.adapter] = counted.get(job.adapter, 0) + count
-        self.traffic.count(counted)
-        if self.merged_share is None:
-            return
-        leader = self.traffic.leader(self.merged_share)
-        if leader is None or leader in errors or (self.merged is not None and self.merged.name == leader):
+    def follow_traffic(self, batch: Batch, share: float) -> None:
+        """Count a batch, and merge the adapter that has ``share`` of the traffic from now on, if one does."""
+        self.traffic.count(batch.tokens())
+        leader = self.traffic.leader(share)
+        if leader is None or leader in batch.errors or (self.merged is not None and self.merged.name == leader):
             return
         try:
-            opened = self.shelf.open(leader)
+            loaded = self.loader.open(leader)
         except LorankError:
             return
-        self.merged = merge_copy(opened, self.ranker, self.layout, self.path)
+        self.merged = merge_copy(loaded, self.ranker, self.layout, self.path)
 
-    def acquire(
-        self,
-        adapter: str | None,
-        waiting: list[tuple[Run, LoadedAdapter]],
-        rows: Rows,
-        values: np.ndarray,
-        errors: dict[str | None, LorankError],
-    ) -> LoadedAdapter | None:
-        """Return the adapter in memory, flushing the rows that wait where it does not fit beside theirs."""
+    def acquire(self, batch: Batch, adapter: str | None) -> LoadedAdapter | None:
+        """Return the adapter in memory, after a flush where it does not fit beside those of the pending runs.
+
+        One that cannot be opened is None and stands in ``batch.errors``.
+        """
         if adapter is None:
             return self._base
         try:
             try:
-                opened = self.shelf.open(adapter)
+                loaded = self.loader.open(adapter)
             except NoRoom:
-                if not waiting:
+                if not batch.pending:
                     raise
-                self.flush(rows, values, waiting, errors)
-                opened = self.shelf.open(adapter)
+                self.flush(batch)
+                loaded = self.loader.open(adapter)
         except LorankError as error:
-            errors[adapter] = error
+            batch.errors[adapter] = error
             return None
-        self.residents.hold(adapter)
-        self._packages[adapter] = opened.package
-        return opened
+        self.loaded.hold(adapter)
+        batch.packages[adapter] = loaded.package
+        return loaded
 
-    def flush(
-        self,
-        rows: Rows,
-        values: np.ndarray,
-        waiting: list[tuple[Run, LoadedAdapter]],
-        errors: dict[str | None, LorankError],
-    ) -> None:
-        """Compute the rows that wait, in one forward, and let their adapters go."""
-        if not waiting:
+    def flush(self, batch: Batch) -> None:
+        """Compute the pending runs, in one forward where that works, and let their adapters go."""
+        if not batch.pending:
             return
         try:
-            if not (self.mixes and self.forward_together(rows, values, waiting)):
-                for one in waiting:
-                    self.forward_alone(rows, values, one, errors)
+            if not (self.mixes and self.forward_together(batch)):
+                for run in batch.pending:
+                    self.forward_alone(batch, run)
         finally:
-            for run, _ in waiting:
+            for run in batch.pending:
                 if run.adapter is not None:
-                    self.residents.let_go(run.adapter)
-            waiting.clear()
+                    self.loaded.let_go(run.adapter)
+            batch.pending.clear()
 
-    def forward_together(self, rows: Rows, values: np.ndarray, waiting: list[tuple[Run, LoadedAdapter]]) -> bool:
-        """Compute the rows that wait in one forward; False where that fails, and each adapter must be tried alone."""
+    def forward_together(self, batch: Batch) -> bool:
+        """Compute the pending runs in one forward; False where that fails, and each adapter must be tried alone."""
         try:
-            self.forward(rows, values, waiting)
+            self.forward(batch, batch.pending)
         except Unmixable as error:
             logger.warning("this model's layers cannot tell adapters apart (%s); they run one after another", error)
             self.mixes = False
             return False
         except FAILS as error:
-            logger.warning("a batch of %d adapters failed (%r); each is tried alone", len(waiting), error)
+            logger.warning("a batch of %d adapters failed (%r); each is tried alone", len(batch.pending), error)
             return False
         return True
 
-    def forward_alone(
-        self, rows: Rows, values: np.ndarray, one: tuple[Run, LoadedAdapter], errors: dict[str | None, LorankError]
-    ) -> None:
-        """Compute the rows of one adapter; what it raises is its own error, the base's is everybody's."""
-        name = one[0].adapter
+    def forward_alone(self, batch: Batch, run: Run) -> None:
+        """Compute the run of one adapter; what it raises is its own error, the base's is everybody's."""
         try:
-            self.forward(rows, values, [one])
+            self.forward(batch, [run])
         except FAILS as error:
-            if name is None:
+            if run.adapter is None:
                 raise
-            broken = LorankError(f"adapter {name!r} fails: {type(error).__name__}: {error}; save it again")
-            self.shelf.refuse(name, one[1].version, broken)
-            errors[name] = broken
+            broken = LorankError(f"adapter {run.adapter!r} fails: {type(error).__name__}: {error}; save it again")
+            self.loader.refuse(run.adapter, run.loaded.version, broken)
+            batch.errors[run.adapter] = broken
 
-    def forward(self, rows: Rows, values: np.ndarray, group: Sequence[tuple[Run, LoadedAdapter]]) -> None:
-        """Compute the rows of ``group`` in one forward."""
-        group = sorted(group, key=lambda one: (bool(one[1].forms), -rows.lengths[one[0].rows].mean()))
-        members = [opened for _, opened in group]
-        plain = sum(not opened.forms for opened in members)
+    def forward(self, batch: Batch, runs: Sequence[Run]) -> None:
+        """Compute ``runs`` in one forward."""
+        lengths = batch.rows.lengths
+        runs = sorted(runs, key=lambda run: (bool(run.loaded.forms), -lengths[run.rows].mean()))
+        members = [run.loaded for run in runs]
+        plain = sum(not member.forms for member in members)
         # neighbours of like length attend together: lengths fall within one run and rise within the next
-        order = np.concatenate([run.rows[:: 1 if turn % 2 == 0 else -1] for turn, (run, _) in enumerate(group)])
-        batch = rows.assemble(order)
-        counts = [len(run.rows) for run, _ in group]
+        order = np.concatenate([run.rows[:: 1 if turn % 2 == 0 else -1] for turn, run in enumerate(runs)])
+        inputs = batch.rows.assemble(order)
+        counts = [len(run.rows) for run in runs]
         segments = (
-            Segments.of(counts, batch.lengths)
+            Segments.of(counts, inputs.lengths)
             if self.reader.packs
-            else Segments.padded(counts, int(batch.lengths.max()))
+            else Segments.padded(counts, int(inputs.lengths.max()))
         )
         with torch.inference_mode():
             tables = Tables(self.layout, members[:plain]) if plain else None
             with self.current.batch(members, plain, tables, segments):
-                values[order] = self.reader.values(batch)
+                batch.values[order] = self.reader.values(inputs)
         self._forwards += 1
-        self._mixed += len(group) > 1
-        self._tokens += len(batch.ids)
+        self._mixed += len(runs) > 1
+        self._tokens += len(inputs.ids)
 
     def pin(self, name: str) -> None:
         """Keep ``name`` in memory from its next use on."""
-        self.residents.pinned.add(name)
+        self.loaded.pinned.add(name)
 
     def unpin(self, name: str) -> None:
         """Let ``name`` be sent out again."""
-        self.residents.pinned.discard(name)
+        self.loaded.pinned.discard(name)
 
     def adapters(self) -> list[str]:
         """Return the names of the adapters that can be asked for, sorted; listing opens none of them."""
@@ -377,16 +346,16 @@ class MixedEngine:
 
     def current_version(self, adapter: str | None) -> str:
         """Return the version that is served now, without asking for a newer one to be checked."""
-        return "base" if adapter is None else self.shelf.current(adapter)
+        return "base" if adapter is None else self.loader.current(adapter)
 
     def about(self, adapter: str) -> dict[str, object]:
         """Return what is known of an adapter without looking: refused and why, and remarks on it."""
-        refused = self.shelf.reason(adapter)
+        refused = self.loader.reason(adapter)
         remarks: list[str] = []
         if self.admission is not None:
             refused = refused or self.admission.faults.get(adapter)
             remarks = list(self.admission.remarks.get(adapter, ()))
-        known = adapter in self.shelf.accepted or adapter in self.residents
+        known = adapter in self.loader.accepted or adapter in self.loaded
         state = "refused" if refused is not None else "ready" if known else "not opened yet"
         return (
             {"state": state}
@@ -396,11 +365,11 @@ class MixedEngine:
 
     def stats(self) -> dict[str, int]:
         """Return the fields of ``Stats``."""
-        counts, pinned = self.residents.counts, [key for key in self.residents.pinned if key in self.residents]
+        counts, pinned = self.loaded.counts, [key for key in self.loaded.pinned if key in self.loaded]
         return asdict(
             Stats(
                 adapters=len(self.source.names()),
-                resident=len(self.residents),
+                loaded=len(self.loaded),
                 pinned=len(pinned),
                 memory_bytes=self.pool.used_bytes,
                 memory_limit_bytes=self.pool.pages.numel() * 4,
@@ -416,9 +385,9 @@ class MixedEngine:
 
     def occupancy(self) -> dict[str, int]:
         """Return how many adapters are in memory, their bytes, and counts since the start; looks into no store."""
-        counts = self.residents.counts
+        counts = self.loaded.counts
         return {
-            "resident": len(self.residents),
+            "loaded": len(self.loaded),
             "memory_bytes": self.pool.used_bytes,
             "memory_limit_bytes": self.pool.pages.numel() * 4,
             "loads": counts.loads,
@@ -430,6 +399,6 @@ class MixedEngine:
         self.merged = None
         if self.admission is not None:
             self.admission.close()
-        for key in list(self.residents.keys()):
-            self.residents.drop(key)
+        for key in list(self.loaded.keys()):
+            self.loaded.drop(key)
         self.source.close()

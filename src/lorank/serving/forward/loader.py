@@ -51,7 +51,7 @@ class AdapterLoader:
         self.ranker, self.source, self.layout, self.pool, self.wrap = ranker, source, layout, pool, wrap
         self.checked = checked
         self.base_refusal: LorankError | None = None
-        self.residents: LRU[LoadedAdapter] = LRU(unload=lambda opened: opened.close(pool))
+        self.loaded: LRU[LoadedAdapter] = LRU(unload=lambda opened: opened.close(pool))
         self.accepted: dict[str, str] = {}
         self._ready: OrderedDict[str, Prepared] = OrderedDict()
         self._broken: dict[str, tuple[str, LorankError]] = {}
@@ -88,8 +88,8 @@ class AdapterLoader:
             raise known[1]
         if not self.checked or self.accepted.get(name) == version:
             return version
-        before, resident = self.accepted.get(name), self.residents.peek(name)
-        if before is not None and resident is not None and resident.version == before:
+        before, loaded = self.accepted.get(name), self.loaded.peek(name)
+        if before is not None and loaded is not None and loaded.version == before:
             return before
         raise NotYet(name)
 
@@ -111,22 +111,22 @@ class AdapterLoader:
     def open(self, name: str) -> LoadedAdapter:
         """Return the adapter called ``name``, read anew where its files have changed."""
         version = self.version(name)
-        present = self.residents.peek(name)
+        present = self.loaded.peek(name)
         if present is not None and present.version != version:
-            self.residents.drop(name)
-        if name in self.residents:
-            return self.residents.get(name, lambda: present)  # type: ignore[arg-type,return-value]
+            self.loaded.drop(name)
+        if name in self.loaded:
+            return self.loaded.get(name, lambda: present)  # type: ignore[arg-type,return-value]
         prepared = self._take(name, version)
         self._check_room(prepared)
-        opened = self.residents.get(name, lambda: place(prepared, self.layout))
+        opened = self.loaded.get(name, lambda: place(prepared, self.layout))
         for path in opened.heads:
             self.wrap(path)
         return opened
 
-    def is_at_hand(self, name: str, version: str) -> bool:
+    def is_available(self, name: str, version: str) -> bool:
         """Return whether the adapter is in memory or held ready, as its files are now."""
-        resident, ready = self.residents.peek(name), self._ready.get(name)
-        return version in (resident and resident.version, ready and ready.version)
+        loaded, ready = self.loaded.peek(name), self._ready.get(name)
+        return version in (loaded and loaded.version, ready and ready.version)
 
     def is_refused(self, name: str, version: str) -> bool:
         """Return whether these files are known to be broken."""
@@ -204,10 +204,10 @@ class AdapterLoader:
 
     def _check_room(self, prepared: Prepared) -> None:
         """Raise NoRoom, with nobody sent out, where all that may leave would not make room enough."""
-        leaving = sum(opened.taken for opened in self.residents.evictable())
+        leaving = sum(opened.taken for opened in self.loaded.evictable())
         if prepared.pages > self.pool.free + leaving:
             raise NoRoom(
-                f"no memory for adapter {prepared.name!r}: {len(self.residents)} others are pinned or in use; "
+                f"no memory for adapter {prepared.name!r}: {len(self.loaded)} others are pinned or in use; "
                 "raise the memory budget or unpin adapters"
             )
 

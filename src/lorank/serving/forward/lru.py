@@ -29,8 +29,8 @@ class Counts:
 class LRU(Generic[Thing]):
     """Things by key, in order of use; ``unload`` gives back the memory of one.
 
-    >>> residents = LRU(unload=lambda thing: None)
-    >>> residents.get("a", lambda: 1), residents.get("a", lambda: 2), residents.counts.hits
+    >>> lru = LRU(unload=lambda thing: None)
+    >>> lru.get("a", lambda: 1), lru.get("a", lambda: 2), lru.counts.hits
     (1, 1, 1)
     """
 

@@ -226,10 +226,10 @@ def _lines_of(asked: Asked, part: Part) -> bytes:
 
 def _deadline(request: Request, most_s: float) -> float:
     """Return when the request must be answered, by the event loop's clock: X-Timeout-Ms, at most the server's own."""
-    told = request.headers.get("x-timeout-ms")
-    if told is not None and not re.fullmatch(r"[0-9]{1,9}", told):
+    given = request.headers.get("x-timeout-ms")
+    if given is not None and not re.fullmatch(r"[0-9]{1,9}", given):
         raise Refusal(400, "timeout", "X-Timeout-Ms must be whole milliseconds, such as 2000")
-    seconds = most_s if told is None else min(int(told) / 1000, most_s)
+    seconds = most_s if given is None else min(int(given) / 1000, most_s)
     return asyncio.get_running_loop().time() + seconds
 
 

@@ -112,8 +112,8 @@ class RequestMiddleware:
         most, body = self.limits.body_bytes, bytearray()
         try:
             async with asyncio.timeout(self.limits.body_s):
-                told = exchange.headers.get("content-length", "")
-                if told.isdigit() and int(told[:20]) > most:
+                length = exchange.headers.get("content-length", "")
+                if length.isdigit() and int(length[:20]) > most:
                     raise TooLarge
                 while True:
                     message = await exchange.receive()

@@ -137,12 +137,12 @@ class MetricsPage:
 
 def occupancy(engine: object) -> dict[str, tuple[str, float]]:
     """Return what an engine says of its memory, by the metric's name; nothing where it keeps no adapters."""
-    told = getattr(engine, "occupancy", None)
-    if told is None:
+    count = getattr(engine, "occupancy", None)
+    if count is None:
         return {}
-    found = told()
+    found = count()
     return {
-        "adapters_resident": ("Adapters in memory.", found["resident"]),
+        "adapters_resident": ("Adapters in memory.", found["loaded"]),
         "adapter_bytes": ("Memory of adapters in bytes.", found["memory_bytes"]),
         "adapter_bytes_limit": ("Memory that adapters may take in bytes.", found["memory_limit_bytes"]),
         "adapter_loads": ("Adapters that were read.", found["loads"]),

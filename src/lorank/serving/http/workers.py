@@ -51,7 +51,7 @@ class Workers:
         self.running: dict[int, tuple[int, float]] = {}
         self.ready: set[int] = set()
         self.stopping = False
-        self.heard, self.told = os.pipe()
+        self.ready_end, self.report_end = os.pipe()
 
     def run(self) -> int:
         """Return the exit code once all workers have ended."""
@@ -72,10 +72,10 @@ class Workers:
             return
         code = 1
         try:
-            os.close(self.heard)
+            os.close(self.ready_end)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            self.work(self.listening, index, lambda _: _tell(self.told, index))
+            self.work(self.listening, index, lambda _: _report(self.report_end, index))
             code = 0
         except LorankError as error:
             code = 2 if isinstance(error, UsageError) else 1
@@ -91,10 +91,10 @@ class Workers:
 
     def _wait_for_readiness(self) -> int:
         """Return 0 once every worker listens, or the exit code of one that ended before."""
-        os.set_blocking(self.heard, False)
+        os.set_blocking(self.ready_end, False)
         while len(self.ready) < self.count and not self.stopping:
             with contextlib.suppress(BlockingIOError):
-                self.ready.update(os.read(self.heard, 100))
+                self.ready.update(os.read(self.ready_end, 100))
             for _, code in self._find_end():
                 self.stopping = True
                 self._end_all(signal.SIGTERM)
@@ -138,5 +138,5 @@ class Workers:
                 os.kill(process, number)
 
 
-def _tell(pipe: int, index: int) -> None:
+def _report(pipe: int, index: int) -> None:
     os.write(pipe, bytes([index]))

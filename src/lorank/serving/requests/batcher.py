@@ -85,17 +85,17 @@ class Batcher:
             raise self._refuse_stopped()
         ahead = self.queue.ahead_of(caller, cost)
         seconds = ahead / self.speed if self.speed else 0.0
-        if self.queue.of(caller) >= self.limits.waiting_of_one:
+        if self.queue.of(caller) >= self.limits.queued_of_one:
             raise Refusal(
                 429,
                 "too_many_of_one",
-                f"{self.limits.waiting_of_one} of your requests wait already; have "
+                f"{self.limits.queued_of_one} of your requests wait already; have "
                 "fewer under way at the same time, or put more documents in one",
                 seconds / 2,
             )
         if seconds > self.limits.backlog_s:
             raise self._busy(f"your requests that wait take about {seconds:.0f} s", seconds / 2)
-        if self.queue.count >= self.limits.waiting:
+        if self.queue.count >= self.limits.queued:
             self._make_room(caller)
 
     def _make_room(self, caller: str) -> None:

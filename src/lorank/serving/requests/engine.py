@@ -60,7 +60,7 @@ class Engine(Protocol):
     """What the base model is called in requests."""
 
     def score(self, jobs: Sequence[Job]) -> list[Scored | LorankError]:
-        """Return one answer a job, in order; an unknown or broken adapter is the error of its jobs alone."""
+        """Return one answer per job, in order; an unknown or broken adapter is the error of its jobs alone."""
         ...
 
     def adapters(self) -> list[str]:

@@ -119,8 +119,8 @@ def open_keys(path: str | Path | None) -> Keys | NoKeys:
         if not Path(path).is_file():
             raise LorankError(f"{path}: no such key file; make one with `lorank key NAME --keys {path}`")
         return KeyFile(path)
-    told = os.environ.get(ENVIRONMENT)
-    return NoKeys() if told is None else Keys(read_keys(told.replace(";", "\n"), ENVIRONMENT))
+    given = os.environ.get(ENVIRONMENT)
+    return NoKeys() if given is None else Keys(read_keys(given.replace(";", "\n"), ENVIRONMENT))
 
 
 def read_keys(text: str, source: str | Path, *, may_be_empty: bool = False) -> list[tuple[str, Caller]]:

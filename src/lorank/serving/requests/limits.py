@@ -28,8 +28,8 @@ class Limits:
         body_s: Seconds in which a body must have arrived.
         timeout_s: Seconds in which a request is answered, or else refused; a request may ask for less.
         streamed_timeout_s: The same for a request whose answer is streamed.
-        waiting: Requests that wait to be scored, of all callers.
-        waiting_of_one: Requests of one caller that wait to be scored.
+        queued: Requests that wait to be scored, of all callers.
+        queued_of_one: Requests of one caller that wait to be scored.
         backlog_s: Seconds of work of its own caller, fair shares of others included, that may be ahead of a request;
             beyond them it is refused with 429.
         latency_ms: The target: at half load, 99 of 100 ordinary requests are answered in it. A batch takes about a
@@ -56,8 +56,8 @@ class Limits:
     body_s: float = 15.0
     timeout_s: float = 60.0
     streamed_timeout_s: float = 600.0
-    waiting: int = 512
-    waiting_of_one: int = 128
+    queued: int = 512
+    queued_of_one: int = 128
     backlog_s: float = 5.0
     latency_ms: float = 500.0
     collect_ms: float = 2.0

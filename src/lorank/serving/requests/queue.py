@@ -226,8 +226,8 @@ class Queue:
         heaviest = max(self.tenants.values(), key=lambda tenant: tenant.count, default=None)
         if heaviest is None or self.of(caller) + 1 >= heaviest.count:
             return None
-        waiting = list(heaviest)
-        return max((one for one in waiting if not one.at), key=lambda one: one.added, default=waiting[-1])
+        queued = list(heaviest)
+        return max((one for one in queued if not one.at), key=lambda one: one.added, default=queued[-1])
 
     def of(self, caller: str) -> int:
         """Return how many lists of a tenant wait."""
