@@ -45,7 +45,7 @@ def _grow(
 
     def pool(lists: FeatureLists) -> Any:
         at = np.repeat(np.arange(len(lists)), lists.sizes)
-        return catboost.PagePool(
+        return catboost.Pool(
             np.asarray(lists.rows, np.float32),
             np.asarray(lists.labels, np.float32),
             group_id=at,
