@@ -52,7 +52,7 @@ def _grow(
             thread_count=growth.threads,
         )
 
-    callbacks = [_Listener(on_progress, growth.trees)] if on_progress is not None else None
+    callbacks = [_Progress(on_progress, growth.trees)] if on_progress is not None else None
     model.fit(pool(train), callbacks=callbacks)
     if dev is not None:
         model.shrink(_best_count(model, dev, ranker))
@@ -75,7 +75,7 @@ def _best_count(model: Any, dev: FeatureLists, ranker: TreeRanker) -> int:
     return kept
 
 
-class _Listener:
+class _Progress:
     def __init__(self, on_progress: ProgressCallback, trees: int) -> None:
         self.on_progress, self.trees = on_progress, trees
 
