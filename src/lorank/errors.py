@@ -1,5 +1,6 @@
 """Errors that a user can act on: each says what is wrong, where, and what to do about it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -25,6 +26,21 @@ class DataError(LorankError):
         self.path, self.line, self.problem, self.remedy = Path(path), line, problem, remedy
         place = f"{path}:{line}" if line is not None else f"{path}"
         super().__init__(f"{place}: {problem}" + (f"; {remedy}" if remedy else ""))
+
+
+OnBad = Callable[[DataError, object], None]
+"""What a reader calls with the error of a bad row and the row as it stands, in place of raising the error."""
+
+
+def report_bad(error: DataError, row: object, on_bad: OnBad | None) -> None:
+    """Call ``on_bad`` with a bad row's error and the row; raise the error where there is none, or it is of the file.
+
+    >>> report_bad(DataError("a.tsv", 2, "an empty column"), "x", lambda error, row: print(error, repr(row)))
+    a.tsv:2: an empty column 'x'
+    """
+    if on_bad is None or error.line is None:
+        raise error
+    on_bad(error, row)
 
 
 class WriteError(LorankError, OSError):

@@ -1,6 +1,6 @@
 """Text files in: plain or compressed, from a disk or a pipe, strict UTF-8, streamed.
 
-Compression is known by the first bytes, whatever the name: gzip, bzip2, xz and Zstandard (the extra ``lorank[zst]``).
+Compression is told by the first bytes, whatever the name: gzip, bzip2, xz and Zstandard (the extra ``lorank[zst]``).
 ``-`` is the standard input. A pipe (``-``, ``<(zcat x)``, a named pipe) can be read once, while readers look at a
 file's beginning before they choose how to read it and at its lines again for an error; so what comes out of a pipe is
 kept in a temporary file, which goes when the process ends. A leaf: it knows nothing of lorank but the errors.
@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from lorank.errors import DataError, UsageError
+from lorank.errors import DataError, OnBad, UsageError, report_bad
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,20 @@ REFUSED: dict[bytes, tuple[str, str]] = {
     b"\xfe\xff": ("UTF-16 text", "convert the file to UTF-8: iconv -f UTF-16 -t UTF-8"),
     b"PK\x03\x04": ("a zip archive", "unpack it and give the file inside"),
     b"7z\xbc\xaf": ("a 7z archive", "unpack it and give the file inside"),
+    b"Rar!": ("a RAR archive", "unpack it and give the file inside"),
+    b"%PDF-": ("a PDF file", "import it: lorank import FILE.pdf --out DIR"),
+    b"PAR1": ("a Parquet file", "call it NAME.parquet, or import it: lorank import FILE --out DIR"),
+    b"ARROW1": ("an Arrow file", "import it: lorank import FILE --out DIR"),
+    b"\x89PNG": ("a PNG picture", "give a file of text"),
+    b"\xff\xd8\xff": ("a JPEG picture", "give a file of text"),
+    b"GIF8": ("a GIF picture", "give a file of text"),
+    b"SQLite format": ("an SQLite database", "write its tables as CSV: sqlite3 -csv -header FILE 'SELECT ...'"),
+    b"\xd0\xcf\x11\xe0": ("an old Office document", "save it as CSV or text"),
+    b"\x89HDF": ("an HDF5 file", "write its tables as Parquet or CSV"),
+    b"\x93NUMPY": ("a NumPy array", "write it as CSV or Parquet"),
+    b"\x7fELF": ("a program", "give a file of text"),
+    b"\x80\x04\x95": ("a pickle", "write its content as JSON lines, CSV or Parquet"),
+    b"\x80\x05\x95": ("a pickle", "write its content as JSON lines, CSV or Parquet"),
 }
 """The first bytes of what is no text: what it is, and what to do."""
 
@@ -61,6 +75,7 @@ ENDINGS = (".gz", ".bz2", ".xz", ".zst")
 """What a compressed file's name ends in."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -131,7 +146,7 @@ def reading(path: str | Path) -> Iterator[BinaryIO]:
     packing = ""
     try:
         with local_file(path).open("rb") as file:
-            head = file.read(8)
+            head = file.read(16)
             file.seek(0)
             _refuse_other_kinds(path, head)
             packing, unpack = next((how for magic, how in PACKINGS.items() if head.startswith(magic)), ("", None))
@@ -181,32 +196,46 @@ def decode(raw: bytes, path: str | Path, line: int) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         problem = f"not UTF-8 (byte 0x{raw[error.start]:02x} at column {error.start + 1})"
-        raise DataError(path, line, problem, "convert the file to UTF-8, for example with iconv") from error
+        remedy = "convert the file to UTF-8, for example with iconv"
+        if _CONTROL.search(raw):
+            problem += f", and no text either: the line begins with the bytes {raw[:8].hex(' ')}"
+            remedy = "give a file of text"
+        raise DataError(path, line, problem, remedy) from error
 
 
-def all_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+def all_lines(path: str | Path, on_bad: OnBad | None = None) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, text without its line end) of every line; a byte order mark in front is dropped.
 
-    Raises DataError where the file is missing, not UTF-8, damaged, or has line ends of one carriage return.
+    Raises DataError where the file is missing or damaged, and for a line that is not UTF-8 or holds a carriage return;
+    such lines go to ``on_bad`` where it is given.
     """
     with reading(path) as file:
         for number, raw in enumerate(file, start=1):
-            text = decode(raw, path, number).rstrip("\r\n")
-            if number == 1:
-                text = text.removeprefix("\ufeff")
-            if "\r" in text:
-                raise DataError(
-                    path,
-                    number,
-                    "a carriage return within the line",
-                    "end lines with a newline, for example with dos2unix or mac2unix",
-                )
+            try:
+                text = _line(raw, path, number)
+            except DataError as error:
+                report_bad(error, raw, on_bad)
+                continue
             yield number, text
 
 
-def lines(path: str | Path) -> Iterator[tuple[int, str]]:
+def _line(raw: bytes, path: str | Path, number: int) -> str:
+    text = decode(raw, path, number).rstrip("\r\n")
+    if number == 1:
+        text = text.removeprefix("\ufeff")
+    if "\r" in text:
+        raise DataError(
+            path,
+            number,
+            "a carriage return within the line",
+            "end lines with a newline, for example with dos2unix or mac2unix",
+        )
+    return text
+
+
+def lines(path: str | Path, on_bad: OnBad | None = None) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, text without its line end) of every line that is not blank; see ``all_lines``."""
-    return ((number, text) for number, text in all_lines(path) if text and not text.isspace())
+    return ((number, text) for number, text in all_lines(path, on_bad) if text and not text.isspace())
 
 
 def read_whole(path: str | Path) -> str:
@@ -266,14 +295,19 @@ def _without_halves(row: dict[str, Any]) -> tuple[dict[str, Any], int]:
     return whole(row), count
 
 
-def json_lines(path: str | Path, expected: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_lines(path: str | Path, expected: str, on_bad: OnBad | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, object) of a JSON Lines file; ``expected`` says in errors what a line should hold.
 
-    Halves of characters are replaced by U+FFFD, and a warning tells how many there were and where the first was.
+    A line that is no object goes to ``on_bad``, where it is given. Halves of characters are replaced by U+FFFD, and a
+    warning tells how many there were and where the first was.
     """
     halves, first = 0, 0
-    for number, text in lines(path):
-        row, found = json_object(path, number, text, expected)
+    for number, text in lines(path, on_bad):
+        try:
+            row, found = json_object(path, number, text, expected)
+        except DataError as error:
+            report_bad(error, text, on_bad)
+            continue
         first = first or (number if found else 0)
         halves += found
         yield number, row

@@ -7,19 +7,25 @@ Empty text: a query without text is always an error. A document without title an
 documents are at most ``empty_share`` of the corpus (1 in 100 by default): old collections hold a few that were
 empty from the start, and some are even judged relevant (Cranfield's 471 and 995), while a wrong field name in
 an export empties them all. What is kept so is logged and stays judged.
+
+Beyond BEIR, a query's ``metadata`` may say its ``user``, ``weight`` and ``group``; ``candidates/<split>.run`` holds the
+lists that came with the data, and ``propensities/<split>.tsv`` how likely documents were to be looked at.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from lorank.data.bad_rows import collected
 from lorank.data.collection import SPLITS, Collection, Split
 from lorank.data.files import json_lines, write_json_lines, writing
 from lorank.data.numbers import Negative
-from lorank.data.trec import add_judgment, judgments, write_qrels
-from lorank.errors import DataError, UsageError
-from lorank.ranking.types import Qrels
+from lorank.data.trec import add_judgment, judgments, read_qrels, read_run, write_qrels, write_run
+from lorank.errors import DataError, OnBad, UsageError, report_bad
+from lorank.ranking.grades import as_grade
+from lorank.ranking.types import Qrels, Run
 from lorank.reading import ENDINGS, plain_name
 
 logger = logging.getLogger(__name__)
@@ -77,14 +83,18 @@ def _id(path: Path, line: int, row: dict[str, Any], seen: dict[str, Any], exampl
     return name
 
 
-def _read_corpus(path: Path, empty_share: float) -> tuple[list[str], list[str], list[str]]:
+def _read_corpus(path: Path, empty_share: float, on_bad: OnBad) -> tuple[list[str], list[str], list[str]]:
     """Return ids, titles and texts (title and body) of the corpus."""
     documents: dict[str, tuple[str, str]] = {}
     empty: list[int] = []
-    for line, row in json_lines(path, _DOCUMENT):
-        name = _id(path, line, row, documents, _DOCUMENT)
-        title = _field(path, line, row, "title", _DOCUMENT) if row.get("title") is not None else ""
-        text = _field(path, line, row, "text", _DOCUMENT)
+    for line, row in json_lines(path, _DOCUMENT, on_bad):
+        try:
+            name = _id(path, line, row, documents, _DOCUMENT)
+            title = _field(path, line, row, "title", _DOCUMENT) if row.get("title") is not None else ""
+            text = _field(path, line, row, "text", _DOCUMENT)
+        except DataError as error:
+            report_bad(error, row, on_bad)
+            continue
         if not text.strip() and not title.strip():
             empty.append(line)
         documents[name] = (title, "\n".join(part for part in (title, text) if part))
@@ -109,17 +119,54 @@ def _read_corpus(path: Path, empty_share: float) -> tuple[list[str], list[str], 
     return list(documents), titles, [text for _, text in documents.values()]
 
 
-def read_queries(path: str | Path) -> dict[str, str]:
-    """Read a ``queries.jsonl`` as {query id: text}; raise DataError for duplicate ids and empty texts."""
-    path = Path(path)
+class AboutQuery(NamedTuple):
+    """What a query's ``metadata`` says."""
+
+    user: str | None
+    weight: float | None
+    group: str | None
+
+
+def read_queries(path: str | Path, on_bad: OnBad | None = None) -> dict[str, str]:
+    """Read a ``queries.jsonl`` as {query id: text}; raise DataError for duplicate ids and empty texts.
+
+    All bad rows are in one report; ``on_bad`` is called with each, where given.
+    """
+    return _read_queries(Path(path), on_bad)[0]
+
+
+def _read_queries(path: Path, on_bad: OnBad | None) -> tuple[dict[str, str], dict[str, AboutQuery]]:
     queries: dict[str, str] = {}
-    for line, row in json_lines(path, _QUERY):
-        name = _id(path, line, row, queries, _QUERY)
-        text = _field(path, line, row, "text", _QUERY)
-        if not text.strip():
-            raise DataError(path, line, f"the query {name!r} is empty", "give it text or remove it and its judgments")
-        queries[name] = text
-    return queries
+    about: dict[str, AboutQuery] = {}
+    with collected(on_bad) as on_bad:
+        for line, row in json_lines(path, _QUERY, on_bad):
+            try:
+                name = _id(path, line, row, queries, _QUERY)
+                text = _field(path, line, row, "text", _QUERY)
+                if not text.strip():
+                    problem = f"the query {name!r} is empty"
+                    raise DataError(path, line, problem, "give it text or remove it and its judgments")
+                said = _about(path, line, row.get("metadata"))
+            except DataError as error:
+                report_bad(error, row, on_bad)
+                continue
+            queries[name] = text
+            if said is not None:
+                about[name] = said
+    return queries, about
+
+
+def _about(path: Path, line: int, metadata: Any) -> AboutQuery | None:
+    """Return user, weight and group where the metadata says any as lorank writes them, None where it does not."""
+    if not isinstance(metadata, dict):
+        return None
+    texts = [value if isinstance(value := metadata.get(key), str) else None for key in ("user", "group")]
+    weight = None if isinstance(metadata.get("weight"), bool) else as_grade(metadata.get("weight"))
+    if weight is not None and weight < 0:
+        raise DataError(path, line, f"the weight {weight} is below 0", "write a weight from 0 up")
+    if weight is None and texts == [None, None]:
+        return None
+    return AboutQuery(texts[0], None if weight is None else float(weight), texts[1])
 
 
 def read_split(
@@ -129,29 +176,34 @@ def read_split(
     documents: Iterable[str],
     *,
     negative: Negative = "error",
+    on_bad: OnBad | None = None,
 ) -> Split:
     """Read one judgment file into a split.
 
     Args:
-        path: The judgment file, plain or compressed, in any layout of ``trec.judgments``.
-        name: The name of the split.
-        queries: The text of each query that may be judged, by id; those with a judgment are the split's.
-        documents: The ids of the documents that may be judged.
+        path: The file; every row's query and document must be known.
+        name: The split's name.
+        queries: The texts of the known queries.
+        documents: The ids of the known documents.
         negative: What a relevance below 0 is (:mod:`lorank.data.numbers`).
+        on_bad: What is called with each bad row, which is left out.
 
     Raises:
-        DataError: If a row's query or document is unknown, or the file holds no judgments.
+        DataError: with a report of all bad rows where ``on_bad`` is None, and for a file without judgments.
     """
     known = documents if isinstance(documents, dict | set | frozenset) else set(documents)
     qrels: Qrels = {}
-    for row in judgments(path, negative=negative):
-        for kind, value, there in (("query", row.query, queries), ("document", row.document, known)):
-            if value not in there:
-                file = "queries.jsonl" if kind == "query" else "corpus.jsonl"
-                raise DataError(
-                    path, row.line, f"the {kind} {value!r} is not in {file}", f"add the {kind} there or remove this row"
-                )
-        add_judgment(qrels, row, path)
+    with collected(on_bad) as on_bad:
+        for row in judgments(path, negative=negative, on_bad=on_bad):
+            try:
+                for kind, value, there in (("query", row.query, queries), ("document", row.document, known)):
+                    if value not in there:
+                        file = "queries.jsonl" if kind == "query" else "corpus.jsonl"
+                        problem = f"the {kind} {value!r} is not in {file}"
+                        raise DataError(path, row.line, problem, f"add the {kind} there or remove this row")
+                add_judgment(qrels, row, path)
+            except DataError as error:
+                report_bad(error, f"{row.query}\t{row.document}\t{row.relevance}", on_bad)
     if not qrels:
         raise DataError(path, None, "the file holds no judgments", "a row is: query-id<TAB>corpus-id<TAB>score")
     return Split(name, {query: text for query, text in queries.items() if query in qrels}, qrels)
@@ -174,22 +226,26 @@ def read_beir(
     *,
     negative: Negative = "error",
     empty_share: float = 0.01,
+    on_bad: OnBad | None = None,
 ) -> Collection:
     """Read a BEIR folder; a ``README.md`` in it becomes the collection's card.
 
     Args:
-        folder: The folder with ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/``.
-        name: The collection's name; None takes the folder's, or its parent's where the folder is called ``beir``.
-        negative: What a relevance below 0 is (:mod:`lorank.data.numbers`).
-        empty_share: The largest share of documents, from 0 to 1, that may be empty.
+        folder: The folder.
+        name: The collection's name, by default the folder's (its parent's where the folder is called ``beir``).
+        negative: What a relevance below 0 is (see ``trec.judgments``).
+        empty_share: The largest share of documents that may be empty, 0 to 1.
+        on_bad: What is called with each bad row, which is left out.
 
     Raises:
-        DataError: With file and line, for a broken JSON line, a missing field, duplicate ids, empty text, text that
-            is not UTF-8, and a judgment of an unknown query or document.
+        DataError: with a report of all bad rows, each with file and line, where ``on_bad`` is None: broken JSON lines,
+            missing fields, duplicate ids, empty text, text that is not UTF-8; then judgments of an unknown query or
+            document.
     """
     folder = Path(folder)
-    ids, titles, documents = _read_corpus(_require(folder, "corpus.jsonl"), empty_share)
-    queries = read_queries(_require(folder, "queries.jsonl"))
+    with collected(on_bad) as found:
+        ids, titles, documents = _read_corpus(_require(folder, "corpus.jsonl"), empty_share, found)
+        queries, about = _read_queries(_require(folder, "queries.jsonl"), found)
     files = split_files(folder)
     if not files:
         raise DataError(
@@ -199,7 +255,11 @@ def read_beir(
             "write qrels/train.tsv, qrels/dev.tsv or qrels/test.tsv: query-id<TAB>corpus-id<TAB>score",
         )
     known = set(ids)
-    splits = {split: read_split(path, split, queries, known, negative=negative) for split, path in files.items()}
+    splits = {}
+    with collected(on_bad) as found:
+        for split, path in files.items():
+            read = read_split(path, split, queries, known, negative=negative, on_bad=found)
+            splits[split] = _with_more(read, folder, about, known)
     card = folder / "README.md"
     full = folder.resolve()
     return Collection(
@@ -212,8 +272,57 @@ def read_beir(
     )
 
 
-def write_beir(collection: Collection, folder: str | Path, *, compress: bool = False) -> None:
-    """Write a text collection as a BEIR folder; each file is written whole or not at all."""
+def _with_more(split: Split, folder: Path, about: dict[str, AboutQuery], documents: set[str]) -> Split:
+    """Return the split with users, weights, groups, candidates and propensities, where the folder has them."""
+    said = {query: about[query] for query in split.queries if query in about}
+    users = {query: each.user for query, each in said.items() if each.user is not None}
+    if users and len(users) < len(split.queries):
+        missing = next(query for query in split.queries if query not in users)
+        raise DataError(
+            folder / "queries.jsonl",
+            None,
+            f"the query {missing!r} has no user, and others of {split.name!r} have one",
+            'give every query its user: {"_id": ..., "text": ..., "metadata": {"user": ...}}',
+        )
+    return replace(
+        split,
+        users=users or None,
+        weights={query: each.weight for query, each in said.items() if each.weight is not None} or None,
+        groups={query: each.group for query, each in said.items() if each.group is not None} or None,
+        candidates=_lists(folder, "candidates", f"{split.name}.run", split, documents),
+        propensities=_lists(folder, "propensities", f"{split.name}.tsv", split, documents),
+    )
+
+
+def _lists(folder: Path, room: str, file: str, split: Split, documents: set[str]) -> Run | None:
+    """Return a number for documents of the split's queries, where the folder has such a file."""
+    path = find(folder / room, file) if (folder / room).is_dir() else None
+    if path is None:
+        return None
+    read = read_run(path) if room == "candidates" else read_qrels(path)
+    for query, row in read.items():
+        unknown = next((document for document in row if document not in documents), None)
+        if unknown is not None:
+            problem = f"query {query!r}: the document {unknown!r} is not in corpus.jsonl"
+            raise DataError(path, None, problem, "add the document there or remove the row")
+    return {query: {d: float(value) for d, value in read[query].items()} for query in split.queries if query in read}
+
+
+def write_beir(
+    collection: Collection,
+    folder: str | Path,
+    *,
+    compress: bool = False,
+    metadata: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Write a text collection as a BEIR folder; each file is written whole or not at all.
+
+    Args:
+        collection: The collection.
+        folder: The folder, made where it is missing.
+        compress: Write gzip files.
+        metadata: What each document's ``metadata`` is to hold, by document id.
+    """
     if collection.has_features:
         raise UsageError(f"collection {collection.name!r} holds features; write it with write_letor")
     folder, end = Path(folder), ".gz" if compress else ""
@@ -221,6 +330,7 @@ def write_beir(collection: Collection, folder: str | Path, *, compress: bool = F
     write_json_lines(
         (
             {"_id": name, "title": title, "text": body_of(text, title)}
+            | ({"metadata": dict(metadata[name])} if metadata and name in metadata else {})
             for name, title, text in zip(collection.document_ids, titles, collection.documents)
         ),
         folder / f"corpus.jsonl{end}",
@@ -230,12 +340,32 @@ def write_beir(collection: Collection, folder: str | Path, *, compress: bool = F
         for query, text in split.queries.items():
             if queries.setdefault(query, text) != text:
                 raise UsageError(f"query {query!r} has different texts in two splits: a BEIR folder holds one")
-    write_json_lines(({"_id": name, "text": text} for name, text in queries.items()), folder / f"queries.jsonl{end}")
+    about = _metadata_of_queries(collection)
+    write_json_lines(
+        (
+            {"_id": name, "text": text} | ({"metadata": about[name]} if name in about else {})
+            for name, text in queries.items()
+        ),
+        folder / f"queries.jsonl{end}",
+    )
     for split in collection.splits.values():
         write_qrels(split.qrels, folder / "qrels" / f"{split.name}.tsv{end}", layout="beir")
+        if split.candidates:
+            write_run(split.candidates, folder / "candidates" / f"{split.name}.run{end}")
+        if split.propensities:
+            write_qrels(split.propensities, folder / "propensities" / f"{split.name}.tsv{end}", layout="beir")
     if collection.card:
         with writing(folder / "README.md") as file:
             file.write(collection.card)
+
+
+def _metadata_of_queries(collection: Collection) -> dict[str, dict[str, Any]]:
+    about: dict[str, dict[str, Any]] = {}
+    for split in collection.splits.values():
+        for key, values in (("user", split.users), ("weight", split.weights), ("group", split.groups)):
+            for query, value in (values or {}).items():
+                about.setdefault(query, {})[key] = value
+    return about
 
 
 def body_of(text: str, title: str) -> str:

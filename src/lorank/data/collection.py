@@ -19,6 +19,8 @@ class Split:
     ``queries`` maps query id to text; ``qrels`` maps query id to {document id: relevance}. ``candidates``,
     where given, are the lists that came with the data (LETOR rows, training rows with negatives). ``users``, where
     given, says who asked each query, and ``weights`` how much a query counts in training (1 where it has none).
+    ``groups`` names what queries belong to (a tenant, a session): those of a group stay together when splits are made.
+    ``propensities`` maps query id to {document id: how likely the document was to be looked at, above 0 and at most 1}.
     """
 
     name: str
@@ -27,6 +29,8 @@ class Split:
     candidates: Run | None = None
     users: dict[str, str] | None = None
     weights: dict[str, float] | None = None
+    groups: dict[str, str] | None = None
+    propensities: Run | None = None
 
     def __len__(self) -> int:
         return len(self.queries)

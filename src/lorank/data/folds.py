@@ -1,8 +1,8 @@
 """Splits made from splits: cross-validation over one judged split, and a dev split held out of train.
 
-Queries with the same text always go together. With ``by="target"`` so do queries that share a relevant document,
-directly or through others (connected components of the query-target graph): a model then cannot gain from having
-learned which documents are popular.
+Queries with the same text always go together, and so do those of one group (``Split.groups``). With ``by="target"`` so
+do queries that share a relevant document, directly or through others (connected components of the query-target graph):
+a model then cannot gain from having learned which documents are popular.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,14 @@ def subset(split: Split, queries: Iterable[str], name: str) -> Split:
         return None if rows is None else {query: row for query, row in rows.items() if query in chosen}
 
     return Split(
-        name, of(split.queries) or {}, of(split.qrels) or {}, of(split.candidates), of(split.users), of(split.weights)
+        name,
+        of(split.queries) or {},
+        of(split.qrels) or {},
+        of(split.candidates),
+        of(split.users),
+        of(split.weights),
+        of(split.groups),
+        of(split.propensities),
     )
 
 
@@ -41,6 +48,8 @@ def groups(split: Split, by: Literal["query", "target"]) -> list[list[str]]:
     first: dict[tuple[str, str], str] = {}
     for query, text in split.queries.items():
         keys = [("text", text)]
+        if split.groups is not None and query in split.groups:
+            keys.append(("group", split.groups[query]))
         if by == "target":
             keys += [("document", document) for document, grade in split.qrels.get(query, {}).items() if grade > 0]
         for key in keys:

@@ -4,24 +4,28 @@
 - ``{"query", "docs": [...], "labels": [...]}``: grades, or any finite numbers (a teacher's scores, profits, bids);
 - ``{"query", "chosen", "rejected"}``: a preference pair.
 
-A ``"user"`` (a text) says who asked or preferred, a ``"weight"`` (0 and up) how much the row counts in training. In
-labelled lists all labels may be 0: none of the documents was good enough (the outside option).
+A ``"user"`` (a text) says who asked or preferred, a ``"weight"`` (0 and up) how much the row counts in training, a
+``"group"`` (a text) what the row belongs to, ``"propensities"`` (one per document, above 0 and at most 1) how likely
+each was to be looked at. In labelled lists all labels may be 0: none of the documents was good enough (the outside
+option).
 
 A row is one query and one list. Equal document texts are one document of the collection. The list is the
 query's candidates; their scores are the teacher's, or 0 where the row gives none.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from lorank.data.bad_rows import collected
 from lorank.data.collection import Collection, Split
 from lorank.data.files import lines
 from lorank.data.numbers import Negative, check_negative, read_grade, whole
 from lorank.data.parquet import is_parquet, read_records, write_records
-from lorank.errors import DataError, UsageError
+from lorank.errors import DataError, OnBad, UsageError, report_bad
 from lorank.ranking.grades import as_grade
+from lorank.ranking.types import Run
 from lorank.reading import is_readable, plain_name
 
 EXPECTED = (
@@ -32,7 +36,7 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """One query with its documents, their labels, a teacher's scores, the user and the weight, if any."""
+    """One query with its documents, their labels, a teacher's scores, user, weight, group and propensities, if any."""
 
     query: str
     documents: list[str]
@@ -40,6 +44,8 @@ class TrainingRow:
     scores: list[float] | None = None
     user: str | None = None
     weight: float | None = None
+    group: str | None = None
+    propensities: list[float] | None = None
 
 
 class _RowError(ValueError):
@@ -96,13 +102,21 @@ def _pair(row: dict[str, Any]) -> TrainingRow:
 
 
 def _with_user_and_weight(record: dict[str, Any], row: TrainingRow) -> TrainingRow:
-    user, weight = record.get("user"), record.get("weight")
+    user, weight, group = record.get("user"), record.get("weight"), record.get("group")
     if user is not None:
         _text(user, "user")
+    if group is not None:
+        _text(group, "group")
+    propensities = None
+    if "propensities" in record:
+        propensities = _numbers(record, "propensities", len(row.documents))
+        if wrong := [each for each in propensities if not 0 < each <= 1]:
+            raise _RowError(f"'propensities' holds {wrong[0]}, which is not above 0 and at most 1")
     number = None if isinstance(weight, bool) else as_grade(weight)
     if weight is not None and (number is None or number < 0):
         raise _RowError(f"the weight {str(weight)[:60]} is not a number from 0 up")
-    return replace(row, user=user, weight=None if number is None else float(number))
+    weighted = replace(row, user=user, weight=None if number is None else float(number))
+    return replace(weighted, group=group, propensities=propensities)
 
 
 LAYOUTS: dict[str, Callable[[dict[str, Any]], TrainingRow]] = {
@@ -112,29 +126,41 @@ LAYOUTS: dict[str, Callable[[dict[str, Any]], TrainingRow]] = {
 }
 
 
-def training_rows(path: str | Path, *, negative: Negative = "error") -> Iterator[tuple[int, TrainingRow]]:
+def training_rows(
+    path: str | Path, *, negative: Negative = "error", on_bad: OnBad | None = None
+) -> Iterator[tuple[int, TrainingRow]]:
     """Yield (line, row) of a training file; ``negative`` says what a label below 0 is (:mod:`lorank.data.numbers`).
 
     Raises DataError with file and line for a row of none of the layouts, an empty text, labels or scores that are no
-    finite numbers or not one a document, and a document that a row lists twice.
+    finite numbers or not one a document, and a document that a row lists twice; ``on_bad`` gets them where it is given.
     """
     check_negative(negative)
-    for line, record in read_records(path, EXPECTED):
-        keys = [key for key in LAYOUTS if key in record]
+    for line, record in read_records(path, EXPECTED, on_bad):
         try:
-            if "query" not in record or len(keys) != 1:
-                raise _RowError(f"the fields are {sorted(record)}")
-            row = _with_user_and_weight(record, LAYOUTS[keys[0]](record))
-            if len(set(row.documents)) < len(row.documents):
-                twice = next(text for i, text in enumerate(row.documents) if text in row.documents[:i])
-                raise _RowError(f"the document {twice[:60]!r} is listed twice")
-        except _RowError as error:
-            raise DataError(path, line, str(error), f"a row is {EXPECTED}") from error
-        try:
-            labels = [read_grade(path, line, label, negative, "label") for label in row.labels]
+            row = read_row(path, line, record, negative)
         except DataError as error:
-            raise DataError(path, line, error.problem, f"{error.remedy}; a row is {EXPECTED}") from error
-        yield line, replace(row, labels=labels)
+            report_bad(error, record, on_bad)
+            continue
+        yield line, row
+
+
+def read_row(path: str | Path, line: int, record: dict[str, Any], negative: Negative = "error") -> TrainingRow:
+    """Return what one record says; raise DataError with file and line as ``training_rows`` does."""
+    keys = [key for key in LAYOUTS if key in record]
+    try:
+        if "query" not in record or len(keys) != 1:
+            raise _RowError(f"the fields are {sorted(record)}")
+        row = _with_user_and_weight(record, LAYOUTS[keys[0]](record))
+        if len(set(row.documents)) < len(row.documents):
+            twice = next(text for i, text in enumerate(row.documents) if text in row.documents[:i])
+            raise _RowError(f"the document {twice[:60]!r} is listed twice")
+    except _RowError as error:
+        raise DataError(path, line, str(error), f"a row is {EXPECTED}") from error
+    try:
+        labels = [read_grade(path, line, label, negative, "label") for label in row.labels]
+    except DataError as error:
+        raise DataError(path, line, error.problem, f"{error.remedy}; a row is {EXPECTED}") from error
+    return replace(row, labels=labels)  # type: ignore[arg-type]
 
 
 def is_training_file(path: str | Path) -> bool:
@@ -152,29 +178,54 @@ def _begins_with_a_brace(path: Path) -> bool:
 
 
 def read_rows(
-    path: str | Path, name: str | None = None, *, split: str = "train", negative: Negative = "error"
+    path: str | Path,
+    name: str | None = None,
+    *,
+    split: str = "train",
+    negative: Negative = "error",
+    on_bad: OnBad | None = None,
 ) -> Collection:
     """Read a training file as a collection with one split.
 
     Query ids are ``q<line>``, document ids ``d1``, ``d2``, ... in order of first appearance.
 
     Args:
-        path: The file, JSON Lines or Parquet.
-        name: The collection's name; None takes the file's.
+        path: The file, JSON lines or Parquet.
+        name: The collection's name, the file's by default.
         split: The name of the split.
         negative: What a label below 0 is (:mod:`lorank.data.numbers`).
+        on_bad: What is called with each bad row, which is left out.
 
     Raises:
-        DataError: With file and line, for a broken row, a file without rows, and a row without a user where others
-            have one.
+        DataError: with a report of all bad rows where ``on_bad`` is None, and for a file without rows.
     """
     path = Path(path)
+    with collected(on_bad) as on_bad:
+        rows = list(training_rows(path, negative=negative, on_bad=on_bad))
+        if any(row.user is not None for _, row in rows):
+            rows = [(line, row) for line, row in rows if _has_user(path, line, row, on_bad)]
+    if not rows:
+        raise DataError(path, None, "the file holds no rows", f"a row is {EXPECTED}")
+    stem = plain_name(path).rpartition(".")[0] or path.name
+    return collection_of_rows(rows, name or stem, split)
+
+
+def _has_user(path: Path, line: int, row: TrainingRow, on_bad: OnBad) -> bool:
+    if row.user is None:
+        problem = 'the row has no "user", and others have one'
+        report_bad(DataError(path, line, problem, "give every row its user"), row.query, on_bad)
+    return row.user is not None
+
+
+def collection_of_rows(rows: Iterable[tuple[int, TrainingRow]], name: str, split: str = "train") -> Collection:
+    """Return the collection of (line, row), one query per row and one document per text."""
     documents: dict[str, str] = {}
     queries, qrels, candidates = {}, {}, {}
     users: dict[str, str] = {}
     weights: dict[str, float] = {}
-    first_without: int | None = None
-    for line, row in training_rows(path, negative=negative):
+    groups: dict[str, str] = {}
+    propensities: Run = {}
+    for line, row in rows:
         query = f"q{line}"
         ids = [documents.setdefault(text, f"d{len(documents) + 1}") for text in row.documents]
         queries[query] = row.query
@@ -184,19 +235,14 @@ def read_rows(
             weights[query] = row.weight
         if row.user is not None:
             users[query] = row.user
-        elif first_without is None:
-            first_without = line
-    if not queries:
-        raise DataError(path, None, "the file holds no rows", f"a row is {EXPECTED}")
-    if users and first_without is not None:
-        raise DataError(path, first_without, 'the row has no "user", and others have one', "give every row its user")
-    stem = plain_name(path).rpartition(".")[0] or path.name
-    return Collection(
-        name or stem,
-        list(documents.values()),
-        list(documents),
-        {split: Split(split, queries, qrels, candidates, users or None, weights or None)},
+        if row.group is not None:
+            groups[query] = row.group
+        if row.propensities is not None:
+            propensities[query] = dict(zip(ids, row.propensities, strict=True))
+    made = Split(
+        split, queries, qrels, candidates, users or None, weights or None, groups or None, propensities or None
     )
+    return Collection(name, list(documents.values()), list(documents), {split: made})
 
 
 def _documents_of(collection: Collection, split: Split, query: str) -> tuple[list[str], list[int | float], list[float]]:
@@ -270,7 +316,7 @@ def write_rows(
     write = WRITERS[layout]
     write_records(
         (
-            row | _of_query(chosen, query)
+            row | _of_query(chosen, query) | (_propensities_of(collection, chosen, query) if layout == "labels" else {})
             for query, text in chosen.queries.items()
             for row in write(text, *_documents_of(collection, chosen, query), scored)
         ),
@@ -279,5 +325,17 @@ def write_rows(
 
 
 def _of_query(split: Split, query: str) -> dict[str, Any]:
-    said = {"user": (split.users or {}).get(query), "weight": (split.weights or {}).get(query)}
+    said = {
+        "user": (split.users or {}).get(query),
+        "weight": (split.weights or {}).get(query),
+        "group": (split.groups or {}).get(query),
+    }
     return {key: value for key, value in said.items() if value is not None}
+
+
+def _propensities_of(collection: Collection, split: Split, query: str) -> dict[str, Any]:
+    """Return the propensities of a query's list in its order; nothing where a document of the list has none."""
+    row = (split.propensities or {}).get(query, {})
+    candidates = (split.candidates or {}).get(query, {})
+    ids = [*candidates, *(document for document in split.qrels.get(query, {}) if document not in candidates)]
+    return {"propensities": [row[d] for d in ids]} if row and all(d in row for d in ids) else {}

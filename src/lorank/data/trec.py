@@ -23,9 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from lorank.data.bad_rows import collected
 from lorank.data.files import lines, writing
 from lorank.data.numbers import Negative, check_negative, read_grade, whole
-from lorank.errors import DataError, UsageError
+from lorank.errors import DataError, OnBad, UsageError, report_bad
 from lorank.ranking.types import Qrels, Run
 from lorank.reading import parse_number, refuse_nul, short
 
@@ -203,31 +204,42 @@ def _check_words(words: list[str]) -> None:
             )
 
 
-def judgments(path: str | Path, *, negative: Negative = "error") -> Iterator[Judgment]:
+def judgments(path: str | Path, *, negative: Negative = "error", on_bad: OnBad | None = None) -> Iterator[Judgment]:
     """Yield the rows of a judgment file of any of the layouts above.
 
     ``negative`` says what a relevance below 0 is: an error, 0, no judgment (``skip``), or a number like any other
-    (``keep``). Raises DataError with file and line.
+    (``keep``). Raises DataError with file and line for a bad row, which goes to ``on_bad`` where that is given.
     """
     check_negative(negative)
     columns, parts = 0, _Columns(path, (3, 4), _QRELS_LAYOUT)
-    for line, text in lines(path):
+    for line, text in lines(path, on_bad):
         if text.startswith("#"):
             continue
-        fields = parts.part(line, text)
-        if not columns:
-            columns = len(fields)
-            if columns not in (3, 4):
-                raise DataError(path, line, f"{columns} columns", _QRELS_LAYOUT)
-            if columns == 3 and fields[-1].lower() in ("score", "relevance", "label"):
-                continue
-        if len(fields) != columns:
-            raise DataError(path, line, f"{len(fields)} columns where the lines before have {columns}", _QRELS_LAYOUT)
-        if columns == 4 and not _ITERATION.fullmatch(fields[1]):
-            raise DataError(path, line, f"the iteration {short(fields[1])} is not a number", _SPACE + _QRELS_LAYOUT)
-        relevance = _relevance(path, line, fields[-1], negative)
-        if relevance is not None:
-            yield Judgment(line, fields[0], fields[-2], relevance)
+        try:
+            fields = parts.part(line, text)
+            if not columns:
+                if len(fields) not in (3, 4):
+                    parts.width = 0
+                    raise DataError(path, line, f"{len(fields)} columns", _QRELS_LAYOUT)
+                columns = len(fields)
+                if columns == 3 and fields[-1].lower() in ("score", "relevance", "label"):
+                    continue
+            row = _judgment(path, line, fields, columns, negative)
+        except DataError as error:
+            report_bad(error, text, on_bad)
+            continue
+        if row is not None:
+            yield row
+
+
+def _judgment(path: str | Path, line: int, fields: list[str], columns: int, negative: Negative) -> Judgment | None:
+    """Return what a row of ``columns`` fields says, None for a row to leave out."""
+    if len(fields) != columns:
+        raise DataError(path, line, f"{len(fields)} columns where the lines before have {columns}", _QRELS_LAYOUT)
+    if columns == 4 and not _ITERATION.fullmatch(fields[1]):
+        raise DataError(path, line, f"the iteration {short(fields[1])} is not a number", _SPACE + _QRELS_LAYOUT)
+    relevance = _relevance(path, line, fields[-1], negative)
+    return None if relevance is None else Judgment(line, fields[0], fields[-2], relevance)
 
 
 def _relevance(path: str | Path, line: int, text: str, negative: str) -> int | float | None:
@@ -239,15 +251,19 @@ def _relevance(path: str | Path, line: int, text: str, negative: str) -> int | f
     return read_grade(path, line, value, negative)
 
 
-def read_qrels(path: str | Path, *, negative: Negative = "error") -> Qrels:
+def read_qrels(path: str | Path, *, negative: Negative = "error", on_bad: OnBad | None = None) -> Qrels:
     """Read judgments as ``{query: {document: relevance}}``; see ``judgments`` for layouts and ``negative``.
 
-    Raises DataError with file and line for wrong columns, a relevance that is no finite number, a document judged
-    twice for a query, and a file without rows.
+    Raises DataError for wrong columns, a relevance that is no finite number, a document judged twice for a query, all
+    of them in one report with file and line (``on_bad`` is called with each, where given), and for a file without rows.
     """
     qrels: Qrels = {}
-    for row in judgments(path, negative=negative):
-        add_judgment(qrels, row, path)
+    with collected(on_bad) as on_bad:
+        for row in judgments(path, negative=negative, on_bad=on_bad):
+            try:
+                add_judgment(qrels, row, path)
+            except DataError as error:
+                report_bad(error, f"{row.query}\t{row.document}\t{row.relevance}", on_bad)
     if not qrels:
         raise DataError(path, None, "the file holds no judgments", _QRELS_LAYOUT)
     return qrels
