@@ -64,10 +64,10 @@ def test_an_unknown_name_says_what_exists(source, message):
         load(source)
 
 
-def test_a_path_of_no_known_layout_says_which_are_read(tmp_path):
+def test_a_path_of_no_collection_says_what_it_holds_and_what_is_missing(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing of the kind\n")
     for path in (tmp_path, tmp_path / "notes.txt"):
-        with pytest.raises(DataError, match=r"not a collection that lorank reads; give a BEIR folder"):
+        with pytest.raises(DataError, match=r"it holds 1 pages and no queries with judgments .*: lorank import "):
             load(path)
 
 

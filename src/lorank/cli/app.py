@@ -10,6 +10,7 @@ from lorank.cli.aggregate import aggregate
 from lorank.cli.demo import demo
 from lorank.cli.depth import depth
 from lorank.cli.evaluate import evaluate
+from lorank.cli.import_data import import_data
 from lorank.cli.imports import OPTION, with_imports
 from lorank.cli.inspect import inspect
 from lorank.cli.key import key, keys
@@ -34,6 +35,7 @@ app = typer.Typer(
 
 for command in (
     demo,
+    import_data,
     train,
     retrieve,
     rerank,
@@ -49,7 +51,7 @@ for command in (
     methods,
 ):
     environment = {"auto_envvar_prefix": "LORANK_SERVE"} if command is serve else None
-    app.command(context_settings=environment)(command)
+    app.command("import" if command is import_data else None, context_settings=environment)(command)
 for registered in (*app.registered_commands, *adapter.registered_commands):
     registered.callback = with_imports(registered.callback)  # type: ignore[arg-type]
 app.add_typer(adapter, name="adapter")

@@ -7,8 +7,10 @@ from lorank.data.collection import Collection, Split
 from lorank.data.folds import cross_validation, hold_out_dev
 from lorank.data.frames import qrels_from_frame, qrels_to_frame, run_from_frame, run_to_frame
 from lorank.data.free_queries import free_queries, targets, without_source
+from lorank.data.importing import import_sources
 from lorank.data.letor import read_folds, read_letor, write_letor
 from lorank.data.load import from_ir_datasets, load
+from lorank.data.pages import rank_pages, read_pages
 from lorank.data.rows import TrainingRow, read_rows, training_rows, write_rows
 from lorank.data.svmlight import FeatureRows, read_feature_rows, write_feature_rows
 from lorank.data.trec import ordered, read_qrels, read_run, write_qrels, write_run
@@ -25,15 +27,18 @@ __all__ = [
     "from_ir_datasets",
     "from_run",
     "hold_out_dev",
+    "import_sources",
     "load",
     "ordered",
     "qrels_from_frame",
     "qrels_to_frame",
+    "rank_pages",
     "read_beir",
     "read_clicks",
     "read_feature_rows",
     "read_folds",
     "read_letor",
+    "read_pages",
     "read_qrels",
     "read_rows",
     "read_run",

@@ -1,13 +1,15 @@
 """``load``: a collection by packaged name, by path, or through ir_datasets."""
 
 import importlib
+import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from lorank.data.bad_rows import BadRows
 from lorank.data.beir import find, is_beir, read_beir, read_queries, read_split
 from lorank.data.collection import SPLITS, Collection, Split
 from lorank.data.files import open_text
@@ -15,9 +17,11 @@ from lorank.data.letor import feature_files, read_letor
 from lorank.data.numbers import Negative, check_negative, read_grade
 from lorank.data.rows import is_training_file, read_rows
 from lorank.data.trec import Judgment, add_judgment
-from lorank.errors import DataError, UsageError, unknown_name
+from lorank.errors import DataError, OnBad, UsageError, unknown_name
 from lorank.ranking.types import Qrels
 from lorank.reading import is_readable
+
+logger = logging.getLogger(__name__)
 
 PACKAGED_IN = Path(__file__).parent / "collections"
 
@@ -56,14 +60,15 @@ class Layout:
 
     title: str
     fits: Callable[[Path], bool]
-    read: Callable[[Path, int, Negative], Collection]
+    read: Callable[[Path, int, Negative, OnBad | None], Collection]
 
 
 def _is_feature_folder(path: Path) -> bool:
     return path.is_dir() and ((path / "Fold1").is_dir() or bool(feature_files(path)))
 
 
-def _is_feature_file(path: Path) -> bool:
+def is_feature_file(path: Path) -> bool:
+    """Return whether the first row of a file is one of features (LETOR, SVMLight)."""
     if not is_readable(path):
         return False
     first = next((text for text in islice(open_text(path), 100) if text.strip() and text.lstrip()[0] != "#"), "")
@@ -74,37 +79,73 @@ LAYOUTS = [
     Layout(
         "a BEIR folder (corpus.jsonl, queries.jsonl, qrels/)",
         is_beir,
-        lambda path, fold, negative: read_beir(path, negative=negative),
+        lambda path, fold, negative, on_bad: read_beir(path, negative=negative, on_bad=on_bad),
     ),
     Layout(
         "a LETOR folder (Fold1 to Fold5, or train, vali and test files)",
         _is_feature_folder,
-        lambda path, fold, negative: read_letor(path, fold=fold, negative=negative),
+        lambda path, fold, negative, on_bad: read_letor(path, fold=fold, negative=negative),
     ),
     Layout(
         "a file of training rows (.jsonl, .parquet)",
         lambda path: is_readable(path) and is_training_file(path),
-        lambda path, fold, negative: read_rows(path, negative=negative),
+        lambda path, fold, negative, on_bad: read_rows(path, negative=negative, on_bad=on_bad),
     ),
     Layout(
-        "a LETOR / SVMLight file", _is_feature_file, lambda path, fold, negative: read_letor(path, negative=negative)
+        "a LETOR / SVMLight file",
+        is_feature_file,
+        lambda path, fold, negative, on_bad: read_letor(path, negative=negative),
     ),
 ]
+"""What is read as it is; anything else goes the way of `lorank import`, in memory."""
 
 
-def load(source: str | Path, *, fold: int = 1, negative: Negative = "error") -> Collection:
-    """Return the collection that ``source`` names.
+def load(
+    source: Any,
+    *,
+    fold: int = 1,
+    negative: Negative = "error",
+    columns: Mapping[str, str] | None = None,
+    skip_bad: bool = False,
+    skipped: str | Path | None = None,
+) -> Collection:
+    """Return the collection that ``source`` names or holds.
 
-    A packaged name (``pydocs``, ``pydocs-names``, ``lohelp``), ``ir_datasets:<name>``, or a path: a BEIR folder, a
-    LETOR folder or file (LightGBM's ``<file>.query`` is used where it lies beside), a file of training rows, ``-`` for
-    the standard input. ``fold`` chooses among ``Fold1`` to ``Fold5``; ``negative`` says what a relevance below 0 is: an
-    error, 0 (``zero``), no judgment (``skip``), or a number like any other (``keep``). A folder called like a packaged
-    collection is reached as ``./pydocs``.
+    Args:
+        source: A packaged name (``pydocs``, ``pydocs-names``, ``lohelp``), ``ir_datasets:<name>``, or a path: a BEIR
+            folder, a LETOR folder or file (LightGBM's ``<file>.query`` is used where it lies beside), a file of
+            training rows, ``-`` for the standard input; a table, JSON lines, Parquet or Arrow, a folder of
+            ``datasets``, triples, where each holds queries with texts and labels (anything else goes through
+            `lorank import`). Or what is in memory: a frame of pandas, polars or pyarrow, a data set of ``datasets``, a
+            list of records, a mapping of these by split. A folder called like a packaged collection is reached as
+            ``./pydocs``.
+        fold: Which of ``Fold1`` to ``Fold5``.
+        negative: What a relevance below 0 is: an error, 0 (``zero``), no judgment (``skip``), or a number like any
+            other (``keep``).
+        columns: Columns by role where their names are not known, such as ``{"query": "q"}``.
+        skip_bad: Leave bad rows out and log a report of them, in place of raising it.
+        skipped: A file to write the rows to that are left out.
 
-    Raises UsageError for a name that is neither packaged nor a path, and DataError for a path in none of these
-    layouts or with bad content.
+    Raises:
+        UsageError: for a name that is neither packaged nor a path, and an object of another kind.
+        DataError: for content that cannot be read, with one report of all bad rows.
     """
     check_negative(negative)
+    rows = BadRows(keep=skipped is not None) if skip_bad or skipped is not None else None
+    on_bad = None if rows is None else rows.add
+    collection = _load(source, fold, negative, dict(columns or {}), on_bad)
+    if rows is not None and len(rows):
+        logger.warning("left out: %s", rows.report())
+    if rows is not None and skipped is not None:
+        rows.write(skipped)
+    return collection
+
+
+def _load(source: Any, fold: int, negative: Negative, columns: dict[str, str], on_bad: OnBad | None) -> Collection:
+    if not isinstance(source, str | Path):
+        from lorank.data.importing import read_in_memory
+
+        return read_in_memory(source, columns=columns, negative=negative, on_bad=on_bad)
     name = str(source)
     if isinstance(source, str) and name in PACKAGED:
         return PACKAGED[name]()
@@ -118,12 +159,33 @@ def load(source: str | Path, *, fold: int = 1, negative: Negative = "error") -> 
             f"there is nothing at {name}; give a path that exists, a packaged collection "
             f"({', '.join(PACKAGED)}) or ir_datasets:<name>"
         )
-    for layout in LAYOUTS:
+    for layout in [] if columns else LAYOUTS:
         if layout.fits(path):
-            return layout.read(path, fold, negative)
-    raise DataError(
-        path, None, "not a collection that lorank reads", "give " + ", ".join(layout.title for layout in LAYOUTS)
-    )
+            return layout.read(path, fold, negative, on_bad)
+    return _import(path, negative, columns, on_bad)
+
+
+def _import(path: Path, negative: Negative, columns: dict[str, str], on_bad: OnBad | None) -> Collection:
+    """Read a path as `lorank import` does; raise DataError where it holds no judged queries."""
+    from lorank.data.importing import Choices, read_sources_as_collection
+    from lorank.data.importing.columns import check_roles
+    from lorank.data.importing.registry import Options
+
+    check_roles(columns)
+    choices = Choices(Options(columns=columns, negative=negative), splits="given")
+    imported = read_sources_as_collection([path], choices, on_bad)
+    collection = imported.collection
+    if not collection.splits:
+        what = (
+            f"{imported.summary.pages} pages" if imported.summary.pages else f"{imported.summary.documents} documents"
+        )
+        raise DataError(
+            path,
+            None,
+            f"it holds {what} and no queries with judgments or clicks",
+            f"give these too: lorank import {path} clicks.csv --out DIR, then --data DIR",
+        )
+    return collection
 
 
 def from_ir_datasets(name: str, *, negative: Negative = "error") -> Collection:
