@@ -1,6 +1,6 @@
 """Text files in: plain or compressed, from a disk or a pipe, strict UTF-8, streamed.
 
-Compression is told by the first bytes, whatever the name: gzip, bzip2, xz and Zstandard (the extra ``lorank[zst]``).
+Compression is known by the first bytes, whatever the name: gzip, bzip2, xz and Zstandard (the extra ``lorank[zst]``).
 ``-`` is the standard input. A pipe (``-``, ``<(zcat x)``, a named pipe) can be read once, while readers look at a
 file's beginning before they choose how to read it and at its lines again for an error; so what comes out of a pipe is
 kept in a temporary file, which goes when the process ends. A leaf: it knows nothing of lorank but the errors.

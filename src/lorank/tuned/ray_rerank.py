@@ -103,9 +103,9 @@ def rerank_on_ray(
     ranker_digest = folder_digest(Path(folder))
     trim(journal)
     done = dict(read_journal(journal, ranker_digest))
-    waiting = [shard for shard in shards if shard.digest not in done]
-    on_progress(len(shards) - len(waiting), len(shards))
-    if waiting:
+    pending = [shard for shard in shards if shard.digest not in done]
+    on_progress(len(shards) - len(pending), len(shards))
+    if pending:
         ours = not ray.is_initialized()
         if ours:
             ray.init(
@@ -116,10 +116,10 @@ def rerank_on_ray(
                 logging_level="ERROR",
             )
         try:
-            for shard, run in _score(ray, str(Path(folder).resolve()), waiting, workers, threads):
+            for shard, run in _score(ray, str(Path(folder).resolve()), pending, workers, threads):
                 done[shard.digest] = run
                 append(journal, ranker_digest, shard.digest, run)
-                on_progress(len(shards) - len(waiting) + sum(each.digest in done for each in waiting), len(shards))
+                on_progress(len(shards) - len(pending) + sum(each.digest in done for each in pending), len(shards))
         finally:
             if ours:
                 ray.shutdown()
@@ -149,11 +149,11 @@ def _score(ray: Any, folder: str, shards: Sequence[Shard], workers: int, threads
     """Yield each shard with its scores as it is done; every worker has one shard at a time."""
     actor = ray.remote(num_cpus=threads, max_restarts=8, max_task_retries=8)(_Scorer)
     idle = [actor.remote(folder, threads) for _ in range(min(workers, len(shards)))]
-    waiting = list(reversed(shards))
+    pending = list(reversed(shards))
     running: dict[Any, tuple[Shard, Any]] = {}
-    while waiting or running:
-        while waiting and idle:
-            shard, worker = waiting.pop(), idle.pop()
+    while pending or running:
+        while pending and idle:
+            shard, worker = pending.pop(), idle.pop()
             running[worker.score.remote(shard)] = shard, worker
         (ready,), _ = ray.wait(list(running), num_returns=1)
         shard, worker = running.pop(ready)

@@ -60,14 +60,14 @@ class Session:
 
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
         """Return one well-formed answer a question; those that cannot be paid for are answered neutrally."""
-        heard = self.heard(questions)
-        return [heard[p] if p in heard else neutral(question) for p, question in enumerate(questions)]
+        answers = self.ask_within_budget(questions)
+        return [answers[p] if p in answers else neutral(question) for p, question in enumerate(questions)]
 
-    def heard(self, questions: Sequence[Question]) -> dict[int, Answer]:
+    def ask_within_budget(self, questions: Sequence[Question]) -> dict[int, Answer]:
         """Return a well-formed answer to each question that the budget allows, by its place in ``questions``."""
         self._refuse_unknown(questions)
         answers: dict[int, Answer] = {}
-        waiting: dict[str, list[int]] = {}
+        places: dict[str, list[int]] = {}
         for place, question in enumerate(questions):
             key = self._key(question, place)
             kept = self.cache.get(key) if self.cache is not None else None
@@ -77,10 +77,10 @@ class Session:
             elif kept is not None:
                 self.spent = True
             else:
-                waiting.setdefault(key, []).append(place)
+                places.setdefault(key, []).append(place)
         before = self.usage.calls
-        for keys in self._batches(list(waiting), questions, waiting):
-            self._put(keys, questions, waiting, answers)
+        for keys in self._batches(list(places), questions, places):
+            self._put(keys, questions, places, answers)
         self.usage.rounds += self.usage.calls > before
         self.usage.refused += len(questions) - len(answers)
         return answers
@@ -114,13 +114,13 @@ class Session:
         answers = iter(self.ask([Question(kind, group) for group in real]))
         return [_arrange(kind, group, next(answers)) if len(group) > 1 else list(group) for group in groups]
 
-    def heard_orders(self, groups: Sequence[Sequence[int]]) -> list[list[int]]:
+    def orders_within_budget(self, groups: Sequence[Sequence[int]]) -> list[list[int]]:
         """Return the listwise answers that the budget allows, and none for the groups left unasked.
 
         For groups in an order that means nothing, where a neutral answer would be taken for an opinion.
         """
-        heard = self.heard([Question("listwise", tuple(group)) for group in groups])
-        return [_arrange("listwise", groups[place], answer) for place, answer in heard.items()]
+        answers = self.ask_within_budget([Question("listwise", tuple(group)) for group in groups])
+        return [_arrange("listwise", groups[place], answer) for place, answer in answers.items()]
 
     def scores(self, groups: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
         """Return a groupwise score for each document of each group."""
@@ -165,51 +165,51 @@ class Session:
         self._charged.tokens_out += kept.tokens_out
 
     def _batches(
-        self, keys: list[str], questions: Sequence[Question], waiting: dict[str, list[int]]
+        self, keys: list[str], questions: Sequence[Question], places: dict[str, list[int]]
     ) -> Iterable[list[str]]:
         size = self.batch_size or max(len(keys), 1)
         for start in range(0, len(keys), size):
-            batch = self._affordable(keys[start : start + size], questions, waiting)
+            batch = self._affordable(keys[start : start + size], questions, places)
             if batch:
                 yield batch
             if self.spent:
                 return
 
-    def _affordable(self, keys: list[str], questions: Sequence[Question], waiting: dict[str, list[int]]) -> list[str]:
+    def _affordable(self, keys: list[str], questions: Sequence[Question], places: dict[str, list[int]]) -> list[str]:
         if self.spent or (self.budget.calls is None and self.budget.tokens is None):
             return [] if self.spent else keys
         tokens = 0
         for number, key in enumerate(keys):
             if self.budget.tokens is not None:
-                tokens += self.judge.tokens(self.query, self.documents, questions[waiting[key][0]])
+                tokens += self.judge.tokens(self.query, self.documents, questions[places[key][0]])
             if not self.budget.allows(self._charged, number + 1, tokens):
                 self.spent = True
                 return keys[:number]
         return keys
 
     def _put(
-        self, keys: list[str], questions: Sequence[Question], waiting: dict[str, list[int]], answers: dict[int, Answer]
+        self, keys: list[str], questions: Sequence[Question], places: dict[str, list[int]], answers: dict[int, Answer]
     ) -> None:
-        asked = [questions[waiting[key][0]] for key in keys]
+        asked = [questions[places[key][0]] for key in keys]
         self.usage.batches += 1
         began = time.perf_counter()
-        heard, failure = 0, None
+        replies, failure = 0, None
         try:
             for key, question, reply in zip(keys, asked, self.judge.answer(self.query, self.documents, asked)):
-                heard += 1
+                replies += 1
                 if reply.failure is not None:
                     failure = failure or reply.failure
                     continue
                 answer = self._meter(key, question, reply)
-                for place in waiting[key]:
+                for place in places[key]:
                     answers[place] = answer
-                self.usage.cache_hits += len(waiting[key]) - 1
+                self.usage.cache_hits += len(places[key]) - 1
         finally:
             self.usage.wall_time_s += time.perf_counter() - began
         if failure is not None:
             raise failure
-        if heard != len(asked):
-            raise JudgeError(f"{type(self.judge).__name__} gave {heard} replies to {len(asked)} questions")
+        if replies != len(asked):
+            raise JudgeError(f"{type(self.judge).__name__} gave {replies} replies to {len(asked)} questions")
 
     def _meter(self, key: str, question: Question, reply: Reply) -> Answer:
         answer, repaired = checked(question, reply.value)

@@ -16,7 +16,7 @@ class Usage:
         cache_hits: Questions answered by the cache, at no cost.
         malformed: Answers that had to be repaired or replaced.
         refused: Questions left unasked because the budget was spent.
-        wall_time_s: Seconds spent waiting for the judge.
+        wall_time_s: Seconds that the judge took to answer.
 
     >>> Usage(calls=2, tokens_in=10) + Usage(calls=1)
     Usage(calls=3, batches=0, rounds=0, tokens_in=10, tokens_out=0, cache_hits=0, malformed=0, refused=0,

@@ -143,7 +143,7 @@ class CausalRanker(TextRanker[PairInputs]):
         if self.prompt is not None and self.view not in ("yes-no", "expected"):
             raise UsageError(f"view={self.view!r} reads the document as the answer and asks nothing; leave out prompt")
         published = published_prompt(self, source, file, family)
-        if self.instruction is not None and (published is None or "$instruction" not in published.told):
+        if self.instruction is not None and (published is None or "$instruction" not in published.text):
             raise UsageError(f"instruction={self.instruction!r}: the prompt of {source} has no place for one")
         if published is not None:
             self.with_template = True
@@ -322,7 +322,7 @@ class Asked:
     ids: tuple[int, ...] = ()
     values: tuple[float, ...] = ()
     max_length: int | None = None
-    told: str = ""
+    text: str = ""
 
 
 def published_prompt(ranker: CausalRanker, source: str, file: str, family: str | None) -> Asked | None:

@@ -187,11 +187,11 @@ def applies_chat(tokenizer: Any, chat: str, source: str) -> bool:
     if chat == "off" or has:
         return chat != "off"
     vocabulary = tokenizer.get_vocab()
-    told = next((turn for turn in TURNS if turn in vocabulary), None)
+    mark = next((turn for turn in TURNS if turn in vocabulary), None)
     name = Path(source).name.lower()
-    if chat == "on" or told or "instruct" in name or name.endswith(("-chat", "-it")):
+    if chat == "on" or mark or "instruct" in name or name.endswith(("-chat", "-it")):
         raise UsageError(
-            f"{source} is a chat model ({told or 'by its name'}) without its chat template, and would "
+            f"{source} is a chat model ({mark or 'by its name'}) without its chat template, and would "
             "rank at random; put its chat_template.jinja beside the tokenizer, or say chat='off'"
         )
     return False

@@ -52,6 +52,6 @@ def jointrank(
     if design == "all-pairs":
         check_round(session.count * (session.count - 1) // 2, "jointrank with design all-pairs")
     blocks = DESIGNS[design](session.count, size, replicates, generator)
-    orders = session.heard_orders([block for block in blocks if len(block) > 1])
+    orders = session.orders_within_budget([block for block in blocks if len(block) > 1])
     scores = TALLIES[aggregation](Comparisons.of_orders(session.count, orders)).tolist()
     return Standing(by_score(scores), scores)

@@ -112,9 +112,9 @@ def quicksort(session: Session, top: int, generator: np.random.Generator, both_o
         both_orders: True asks about each pair twice, once in either order.
     """
     done: list[int] = []
-    waiting = [(list(range(session.count)), False)]
-    while waiting and len(done) < top and not session.spent:
-        part, settled = waiting.pop()
+    pending = [(list(range(session.count)), False)]
+    while pending and len(done) < top and not session.spent:
+        part, settled = pending.pop()
         if settled or len(part) == 1:
             done += part
             continue
@@ -127,8 +127,8 @@ def quicksort(session: Session, top: int, generator: np.random.Generator, both_o
             [d for d in part if outcome[d] == 0.5],
             [d for d in part if outcome[d] > 0.5],
         )
-        waiting += [(split, tied) for split, tied in zip(splits, (False, True, False)) if split]
-    return Standing(done + [d for part, _ in reversed(waiting) for d in part])
+        pending += [(split, tied) for split, tied in zip(splits, (False, True, False)) if split]
+    return Standing(done + [d for part, _ in reversed(pending) for d in part])
 
 
 METHODS: dict[str, Callable[[Session, int, np.random.Generator, bool], Standing]] = {

@@ -45,7 +45,7 @@ def permutation_self_consistency(
     shown = [generator.permutation(session.count).tolist() for _ in range(shuffles)]
     if session.count < 2:
         return Standing(range(session.count))
-    return Standing(nearest_order(session.heard_orders(shown) or [list(range(session.count))]))
+    return Standing(nearest_order(session.orders_within_budget(shown) or [list(range(session.count))]))
 
 
 def nearest_order(orders: list[list[int]]) -> list[int]:

@@ -63,8 +63,8 @@ def sparse_pairwise(
     each = min(count - 1, max(1, round(share * (count - 1))))
     check_round(count * each, f"sparse-pairwise with share {share:g}")
     pairs = SAMPLINGS[sampling](count, each, skip, generator)
-    heard = session.heard([Question("pairwise", pair) for pair in pairs])
-    pairs, outcomes = [pairs[place] for place in heard], list(heard.values())
+    answers = session.ask_within_budget([Question("pairwise", pair) for pair in pairs])
+    pairs, outcomes = [pairs[place] for place in answers], list(answers.values())
     if aggregation == "kwiksort":
         return Standing(kwiksort(count, pairs, outcomes, generator))
     first, second = np.array(pairs, np.int64).reshape(-1, 2).T
@@ -138,16 +138,16 @@ def kwiksort(count: int, pairs: Pairs, outcomes: list[float], generator: np.rand
         known[a, b] = known.get((a, b), 0.0) + outcome - 0.5
         known[b, a] = known.get((b, a), 0.0) + 0.5 - outcome
     done: list[int] = []
-    waiting = [list(range(count))]
-    while waiting:
-        part = waiting.pop()
+    pending = [list(range(count))]
+    while pending:
+        part = pending.pop()
         if len(part) < 2:
             done += part
             continue
         pivot = part[int(generator.integers(len(part)))]
         better = [d for d in part if d != pivot and (known.get((d, pivot), 0) or pivot - d) > 0]
         chosen = {pivot, *better}
-        waiting += [[d for d in part if d not in chosen], [pivot], better]
+        pending += [[d for d in part if d not in chosen], [pivot], better]
     return done
 
 

@@ -48,16 +48,16 @@ def top_down(
     if not 2 <= place < size:
         raise UsageError(f"pivot must be from 2 to size - 1 = {size - 1}, got {pivot}")
     done: list[int] = []
-    waiting = [list(range(session.count))]
-    while waiting and len(done) < top and not session.spent:
-        part = waiting.pop()
+    pending = [list(range(session.count))]
+    while pending and len(done) < top and not session.spent:
+        part = pending.pop()
         if len(part) <= size:
             done += session.orders([part])[0]
             continue
         better, settled, worse = _partition(session, part, size, place, cap)
         done += settled
-        waiting += [split for split in (worse, *better) if split]
-    return Standing(done + [d for part in reversed(waiting) for d in part])
+        pending += [split for split in (worse, *better) if split]
+    return Standing(done + [d for part in reversed(pending) for d in part])
 
 
 def _partition(

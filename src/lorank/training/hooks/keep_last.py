@@ -22,5 +22,5 @@ def keep_last(loss: Loss, held_out: Any) -> list[Hook]:
     """
     if held_out is None or "outside" not in requirements_of(loss):
         return []
-    told_apart = any(each.labels.max() > each.labels.min() for each in held_out.epoch(0))
-    return [] if told_apart else [KeepLast()]
+    labels_differ = any(each.labels.max() > each.labels.min() for each in held_out.epoch(0))
+    return [] if labels_differ else [KeepLast()]

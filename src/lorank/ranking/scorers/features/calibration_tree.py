@@ -47,9 +47,9 @@ class CalibrationTree:
         if len(rows) != len(grades) or not len(rows):
             raise UsageError(f"{len(rows)} rows and {len(grades)} grades: give one grade for each judged row")
         self.features, self.thresholds, self.children, self.means = [-1], [0.0], [-1], [float(grades.mean())]
-        waiting = [(0, np.arange(len(rows)), 0)]
-        while waiting:
-            node, at, depth = waiting.pop()
+        pending = [(0, np.arange(len(rows)), 0)]
+        while pending:
+            node, at, depth = pending.pop()
             found = _best_split(rows[at], grades[at], self.leaf) if depth < self.depth else None
             if found is None:
                 continue
@@ -57,7 +57,7 @@ class CalibrationTree:
             self.features[node], self.thresholds[node], self.children[node] = column, threshold, len(self.means)
             below = rows[at, column] <= threshold
             for side in (at[below], at[~below]):
-                waiting.append((len(self.means), side, depth + 1))
+                pending.append((len(self.means), side, depth + 1))
                 self.features.append(-1)
                 self.thresholds.append(0.0)
                 self.children.append(-1)

@@ -45,14 +45,14 @@ def _grow(
 
     def pool(lists: FeatureLists) -> Any:
         at = np.repeat(np.arange(len(lists)), lists.sizes)
-        return catboost.PagePool(
+        return catboost.Pool(
             np.asarray(lists.rows, np.float32),
             np.asarray(lists.labels, np.float32),
             group_id=at,
             thread_count=growth.threads,
         )
 
-    callbacks = [_Listener(on_progress, growth.trees)] if on_progress is not None else None
+    callbacks = [_Progress(on_progress, growth.trees)] if on_progress is not None else None
     model.fit(pool(train), callbacks=callbacks)
     if dev is not None:
         model.shrink(_best_count(model, dev, ranker))
@@ -75,7 +75,7 @@ def _best_count(model: Any, dev: FeatureLists, ranker: TreeRanker) -> int:
     return kept
 
 
-class _Listener:
+class _Progress:
     def __init__(self, on_progress: ProgressCallback, trees: int) -> None:
         self.on_progress, self.trees = on_progress, trees
 

@@ -54,20 +54,20 @@ def _grow(
             )
         )
     if on_progress is not None:
-        calls.append(_Listener(on_progress, growth.trees))
+        calls.append(_report_to(on_progress, growth.trees))
     custom = None if function is None else xgboost_objective(function, hessian=ranker.hessian)
     return xgboost.train(settings, data, growth.trees, obj=custom, callbacks=calls, **watch)
 
 
-def _Listener(on_progress: ProgressCallback, trees: int) -> Any:
+def _report_to(on_progress: ProgressCallback, trees: int) -> Any:
     base = required("xgboost").callback.TrainingCallback
 
-    class Listener(base):
+    class Report(base):
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
             on_progress(epoch + 1, trees)
             return False
 
-    return Listener()
+    return Report()
 
 
 def _predict(booster: Any, rows: np.ndarray) -> np.ndarray:
