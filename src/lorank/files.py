@@ -90,7 +90,8 @@ def replaced_folder(path: str | Path, *, keep_others: bool = False, own: Collect
     Args:
         path: a link to a folder is followed.
         keep_others: files of an older folder that the block did not write stay, but for those that its manifest lists
-            and those called ``own``, which are of the older save; without it all go.
+            and those called ``own``; without it all go.
+        own: names of files that belong to what is written, so that an older one of them does not stay.
 
     Raises:
         LorankError: ``path`` is a file.

@@ -145,7 +145,17 @@ def training_rows(
 
 
 def read_row(path: str | Path, line: int, record: dict[str, Any], negative: Negative = "error") -> TrainingRow:
-    """Return what one record says; raise DataError with file and line as ``training_rows`` does."""
+    """Return what one record says.
+
+    Args:
+        path: The file that the record comes from, which an error names.
+        line: The line of the record, counted from 1.
+        record: The fields of the row.
+        negative: What a label below 0 is (:mod:`lorank.data.numbers`).
+
+    Raises:
+        DataError: With file and line, as ``training_rows`` raises it.
+    """
     keys = [key for key in LAYOUTS if key in record]
     try:
         if "query" not in record or len(keys) != 1:

@@ -45,7 +45,9 @@ def calibrate(
         model: any module, without adapters on the layers.
         batches: what ``loss`` takes, one after the other.
         loss: called with the model and a batch; a scalar.
-        targets: as in ``attach``; likewise ``exclude`` and ``trained``.
+        targets: the layers to observe, as in ``attach``.
+        exclude: names of modules that are left alone with all they hold.
+        trained: names of modules that are trained whole, left alone as well.
         kinds: some of ``inputs``, ``gradient`` and ``fisher``; ``statistics_needed`` names those of a method.
         rows: at most how many inputs of a layer are kept.
         seed: of the draw of inputs.

@@ -41,6 +41,7 @@ def save(
     ``probe`` a fresh copy of the base, its trained modules blanked, must score as the model does.
 
     Args:
+        adapter: the trained updates on their model.
         folder: made if need be; other files in it stay.
         base_name: the base model's name, for ``base_model_name_or_path``.
         task_type: PEFT's task type; None takes SEQ_CLS for a sequence classifier.

@@ -78,6 +78,7 @@ def select_targets(
     """Return the layers to adapt by path.
 
     Args:
+        model: any module with linear layers.
         targets: ``"all-linear"`` (every linear layer but the output head and those outside the model's
             ``base_model``), a regular expression that the whole path must match, or names: each a path or a
             suffix of one after a dot.

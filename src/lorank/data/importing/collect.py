@@ -55,7 +55,15 @@ class Imported:
 def gather_found(
     found: Iterable[tuple[Path, Found]], name: str, choices: Choices, summary: Summary, on_bad: OnBad
 ) -> Imported:
-    """Return the collection of what readers found, each with its root."""
+    """Return the collection of what readers found.
+
+    Args:
+        found: What readers found, each with the root that it was found under.
+        name: The collection's name.
+        choices: How pages, judgments and splits are made.
+        summary: The counts of what is found and left out, which are added to.
+        on_bad: It receives the error of a bad row and the row.
+    """
     words = PASSAGE_WORDS if choices.passage_words is None else choices.passage_words
     check_sizes(words, choices.overlap_words)
     gathered = Gathered(summary, on_bad)

@@ -70,7 +70,14 @@ class BestPassage:
 def split_judgments(
     gathered: Gathered, matched: list[Judged], which: PageLabels, *, apart: bool
 ) -> dict[str | None, Judgments]:
-    """Return the judgments of each split that is named, of None where none is or they are not kept ``apart``."""
+    """Return the judgments of each split that is named, of None where none is or they are not kept ``apart``.
+
+    Args:
+        gathered: Everything that was found, with the passages of pages.
+        matched: The judgments whose query and document are known.
+        which: The passages that a judgment of a page goes to: ``best`` or ``all``.
+        apart: True keeps the splits that the judgments name.
+    """
     best = BestPassage(gathered)
     found: dict[str | None, Judgments] = defaultdict(Judgments)
     for each in matched:
@@ -86,7 +93,14 @@ def split_judgments(
 
 
 def as_split(gathered: Gathered, part: Judgments, name: str, repeated: Repeated) -> Split:
-    """Return a split of judgments, with lists, users, weights, groups and propensities where they are known."""
+    """Return a split of judgments, with lists, users, weights, groups and propensities where they are known.
+
+    Args:
+        gathered: Everything that was found, which gives the texts of queries and what is known of them.
+        part: The judgments of the split.
+        name: The name of the split.
+        repeated: What several labels of one query and document become: their ``max``, ``mean`` or ``sum``.
+    """
     reduce = _REDUCE[repeated]
     qrels: Qrels = {}
     propensities: Run = {}

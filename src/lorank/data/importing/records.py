@@ -267,10 +267,17 @@ def _is_named(source: Source, words: Iterable[str], others: Iterable[str]) -> bo
 def read_records(
     records: Iterable[tuple[int, Record]], source: Source, options: Options, on_bad: OnBad
 ) -> Iterator[Found]:
-    """Yield what the (line, record) of one file say; rows that say nothing plain go to ``on_bad``.
+    """Yield what the records of one file say.
 
-    Raises DataError where the first record has none of the layouts: with its fields, what is missing, and the command
-    that maps columns.
+    Args:
+        records: The number of the line, counted from 1, and the record of each row.
+        source: The file, which errors name.
+        options: How sources are read: mapped columns, and what a label below 0 is.
+        on_bad: It receives the error of a row that says nothing plain, and its record.
+
+    Raises:
+        DataError: If the first record has none of the layouts: with its fields, what is missing, and the command that
+            maps columns.
     """
     layouts: dict[tuple[str, ...], tuple[dict[str, list[str]], str | None]] = {}
     for line, record in records:
@@ -304,7 +311,14 @@ def _check_like_first(
 
 
 def unknown_fields(path: Path, line: int, record: Record, roles: dict[str, list[str]]) -> DataError:
-    """Return the error for records in which a query, a document or both are missing."""
+    """Return the error for records in which a query, a document or both are missing.
+
+    Args:
+        path: The file.
+        line: The line of the first record, which is not used.
+        record: The first record, whose fields the error shows.
+        roles: The fields that are known, by role.
+    """
     shown = ", ".join(f"{key}={_cut(value)}" for key, value in record.items())[:400]
     missing = [
         f"a {role} (a column called {', '.join(ROLES[role][:4])}, {', '.join(ROLES[f'{role}_id'][:3])}, ...)"

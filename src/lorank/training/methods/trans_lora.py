@@ -139,7 +139,8 @@ def transfer(
         adapter: attached to the target's module, at its start.
         documents: texts of the collection, ``list_size`` at least.
         write: makes queries of a document.
-        discriminator: answers pointwise questions; ``asked`` is the query that it is asked with.
+        discriminator: answers pointwise questions about queries.
+        asked: the query with which the discriminator is asked.
         share: of the written queries to keep, in (0, 1].
         steps: of AdamW.
         lr: its learning rate.

@@ -24,7 +24,14 @@ def paragraphs(lines: list[str]) -> list[str]:
 
 
 def make_page(source: Source, title: str, sections: list[Section], on_bad: OnBad) -> Iterator[Page]:
-    """Yield the page, or report a file without text."""
+    """Yield the page, or report a file without text.
+
+    Args:
+        source: The file.
+        title: The page's title, empty where it has none.
+        sections: The sections in order; those without heading and text are dropped.
+        on_bad: It receives the error of a file without text.
+    """
     kept = [section for section in sections if section.heading or section.blocks]
     if not any(section.blocks for section in kept):
         report_bad(DataError(source.path, 1, "the file holds no text", "leave it out"), "", on_bad)

@@ -75,7 +75,14 @@ def table_rows(source: Source, separator: str, on_bad: OnBad) -> Iterator[tuple[
 def records_of(
     rows: Iterator[tuple[int, list[str]]], source: Source, options: Options, on_bad: OnBad
 ) -> Iterator[tuple[int, Record]]:
-    """Yield (line, record) of rows; without a header, and with mapped numbers, columns are called "1", "2", ..."""
+    """Yield (line, record) of rows; without a header, and with mapped numbers, columns are called "1", "2", ...
+
+    Args:
+        rows: The number of the line, counted from 1, and the cells of each row.
+        source: The file, which errors name.
+        options: How sources are read, of which the mapped columns are used.
+        on_bad: It receives the error of a row with another number of columns, and its cells.
+    """
     by_number = bool(options.columns) and all(column.isdigit() for column in options.columns.values())
     names: list[str] | None = None
     for line, cells in rows:
