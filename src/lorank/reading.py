@@ -57,6 +57,7 @@ REFUSED: dict[bytes, tuple[str, str]] = {
     b"Rar!": ("a RAR archive", "unpack it and give the file inside"),
     b"%PDF-": ("a PDF file", "import it: lorank import FILE.pdf --out DIR"),
     b"PAR1": ("a Parquet file", "call it NAME.parquet, or import it: lorank import FILE --out DIR"),
+    b"\xff\xff\xff\xff": ("an Arrow stream", "import it: lorank import FILE --out DIR"),
     b"ARROW1": ("an Arrow file", "import it: lorank import FILE --out DIR"),
     b"\x89PNG": ("a PNG picture", "give a file of text"),
     b"\xff\xd8\xff": ("a JPEG picture", "give a file of text"),

@@ -24,6 +24,10 @@ def evaluate(
             "counts as independent."
         ),
     ] = "relevant",
+    pages: Annotated[
+        Path | None,
+        typer.Option(help="Judge pages, not passages: pages.tsv of `lorank import`, or the folder that holds it."),
+    ] = None,
     negative: Negative = "error",
     unknown: Annotated[str, typer.Option(help="A run's queries without judgments: error, or ignore.")] = "error",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
@@ -52,7 +56,7 @@ def evaluate(
         raise unknown_name("--unknown", unknown, ("error", "ignore"))
     if data is not None:
         index.check_data(data, "--data")
-    from lorank.data import read_qrels, read_run
+    from lorank.data import rank_pages, read_pages, read_qrels, read_run
     from lorank.data.files import write_text
     from lorank.ranking.metrics.measures import parse_measure
     from lorank.ranking.metrics.table import to_markdown
@@ -65,6 +69,10 @@ def evaluate(
     )
     names = _names(run)
     runs = {name: read_run(path) for name, path in zip(names, run, strict=True)}
+    if pages is not None:
+        page_of = read_pages(pages)
+        judgments = rank_pages(judgments, page_of)
+        runs = {name: rank_pages(each, page_of) for name, each in runs.items()}
     judged = lorank.evaluate(
         runs,
         judgments,

@@ -2,15 +2,17 @@
 
 import re
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from lorank.data.collection import Collection, Split
+from lorank.data.files import open_text
 from lorank.data.numbers import Negative, whole
 from lorank.data.svmlight import FeatureRows, groups_file, read_feature_rows, stack_blocks, write_feature_rows
 from lorank.errors import DataError, UsageError
-from lorank.reading import plain_name
+from lorank.reading import is_readable, local_file, plain_name
 
 
 def feature_split(name: str, rows: FeatureRows) -> Split:
@@ -70,6 +72,20 @@ def split_of_name(path: str | Path) -> str | None:
     """
     words = re.split(r"[^a-z]+", Path(path).name.lower())
     return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), None)
+
+
+_FEATURE_ROW = re.compile(r"\s*[^\s:]+(\s+qid:\S+)?(\s+\d+:\S+|\s*$)")
+
+
+def is_feature_file(path: Path) -> bool:
+    """Return whether the first row of a file is one of features (LETOR, SVMLight)."""
+    if not is_readable(path):
+        return False
+    with local_file(path).open("rb") as file:
+        if file.read(4) in (b"PAR1", b"ARRO", b"\xff" * 4, b"%PDF"):
+            return False
+    first = next((text for text in islice(open_text(path), 100) if text.strip() and text.lstrip()[0] != "#"), "")
+    return bool(_FEATURE_ROW.match(first)) and ":" in first
 
 
 def feature_files(folder: str | Path) -> dict[str, Path]:

@@ -2,18 +2,15 @@
 
 import importlib
 import logging
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from lorank.data.bad_rows import BadRows
 from lorank.data.beir import find, is_beir, read_beir, read_queries, read_split
 from lorank.data.collection import SPLITS, Collection, Split
-from lorank.data.files import open_text
-from lorank.data.letor import feature_files, read_letor
+from lorank.data.letor import feature_files, is_feature_file, read_letor
 from lorank.data.numbers import Negative, check_negative, read_grade
 from lorank.data.rows import is_training_file, read_rows
 from lorank.data.trec import Judgment, add_judgment
@@ -25,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 PACKAGED_IN = Path(__file__).parent / "collections"
 
-_FEATURE_ROW = re.compile(r"\s*[^\s:]+(\s+qid:\S+)?(\s+\d+:\S+|\s*$)")
 _SPLIT_OF_SUBSET = {"train": "train", "dev": "dev", "validation": "dev", "valid": "dev", "val": "dev", "test": "test"}
 
 
@@ -65,14 +61,6 @@ class Layout:
 
 def _is_feature_folder(path: Path) -> bool:
     return path.is_dir() and ((path / "Fold1").is_dir() or bool(feature_files(path)))
-
-
-def is_feature_file(path: Path) -> bool:
-    """Return whether the first row of a file is one of features (LETOR, SVMLight)."""
-    if not is_readable(path):
-        return False
-    first = next((text for text in islice(open_text(path), 100) if text.strip() and text.lstrip()[0] != "#"), "")
-    return bool(_FEATURE_ROW.match(first)) and ":" in first
 
 
 LAYOUTS = [

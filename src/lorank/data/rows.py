@@ -176,15 +176,16 @@ def read_row(path: str | Path, line: int, record: dict[str, Any], negative: Nega
 def is_training_file(path: str | Path) -> bool:
     """Return whether the first row of the file looks like a training row."""
     path = Path(path)
-    piped = not path.is_file() and is_readable(path) and not is_parquet(path) and _begins_with_a_brace(path)
-    if not (is_parquet(path) or piped or plain_name(path).endswith((".jsonl", ".json", ".ndjson"))):
-        return False
-    _, first = next(read_records(path, EXPECTED), (0, {}))
+    if not is_parquet(path):
+        named = plain_name(path).endswith((".jsonl", ".json", ".ndjson"))
+        if not is_readable(path) or (path.is_file() and not named) or not _begins_with_a_brace(path):
+            return False
+    _, first = next(read_records(path, EXPECTED, lambda error, row: None), (0, {}))
     return "query" in first and any(key in first for key in LAYOUTS)
 
 
 def _begins_with_a_brace(path: Path) -> bool:
-    return next((text.lstrip()[0] for _, text in lines(path)), "") == "{"
+    return next((text.lstrip()[0] for _, text in lines(path, lambda error, row: None)), "") == "{"
 
 
 def read_rows(

@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
+from lorank.data import load
 from lorank.data.importing import Choices, read_sources_as_collection
 from lorank.data.importing.registry import Options
 from lorank.errors import DataError, LorankError, UsageError
@@ -95,7 +95,6 @@ class Kind:
     message: str
     documents: list[str] | None = None
     columns: dict[str, str] | None = None
-    names: Callable[[str], str] = str
 
 
 PAIR = {"sorting": {"sort a list": 1}, "maps": {"a map": 1}}
@@ -435,6 +434,15 @@ def test_a_kind_of_input_gives_its_rows(kind, tmp_path):
         assert seen(imported.collection) == case.expected  # exact: read, not computed
     if case.documents is not None:
         assert imported.collection.documents == case.documents
+
+
+@pytest.mark.parametrize("kind", [kind for kind, case in KINDS.items() if len(case.files) == 1 and case.expected])
+def test_load_takes_it_as_it_is(kind, tmp_path):
+    case = KINDS[kind]
+    if any(callable(content) for content in case.files.values()):
+        pytest.importorskip("pyarrow")
+    (path,) = written(tmp_path, case.files)
+    assert seen(load(path, negative="keep", columns=case.columns)) == case.expected  # exact: read, not computed
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -39,6 +39,7 @@ class Gathered:
         self._declared: dict[str, Query] = {}
         self._texts_of_queries: dict[str, str] = {}
         self._variants: dict[tuple[str, str | None, float | None, str | None], str] = {}
+        self._taken: set[str] = set()
 
     def add(self, found: Found, root: Path) -> None:
         """Take in one thing that a reader found in the source ``root``."""
@@ -222,15 +223,14 @@ class Gathered:
         key = (each.query if kind == "text" else f"id:{base}", said.user, said.weight, said.group)
         if key not in self._variants:
             text = each.query if known is None else known.text
-            taken = set(self._variants.values())
-            name = base if base is not None and base not in taken else None
-            name = name or self._new_variant(base, taken)
+            name = base if base is not None and base not in self._taken else self._new_variant(base)
             self._variants[key] = name
+            self._taken.add(name)
             self._texts_of_queries.setdefault(text, name)
             self.queries[name] = Query(each.place, name, text, replace(said, split=None))
         return self._variants[key]
 
-    def _new_variant(self, base: str | None, taken: set[str]) -> str:
+    def _new_variant(self, base: str | None) -> str:
         if base is None:
             return self._new_id("q", self.queries)
         number = 2

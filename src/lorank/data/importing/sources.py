@@ -7,8 +7,9 @@ from pathlib import Path
 
 from lorank.data.importing.found import Found
 from lorank.data.importing.readers.datasets_folder import of_split
+from lorank.data.importing.readers.tables import is_header
 from lorank.data.importing.registry import KINDS, READERS, Options, Reader, Source, reader_of
-from lorank.data.letor import split_of_name
+from lorank.data.letor import is_feature_file, split_of_name
 from lorank.errors import DataError, OnBad, UsageError
 from lorank.reading import PACKINGS, is_readable, lines, local_file, reading
 
@@ -93,7 +94,7 @@ def _source(path: Path, name: str, kind: str | None) -> Source:
 def _choose(source: Source, root: Path) -> Chosen:
     """Return a file that was named with its reader; by its first line where its name says nothing."""
     reader = reader_of(source) or _by_content(source)
-    if reader is None:
+    if reader is None or (reader.name == "text" and is_feature_file(source.path)):
         raise describe(source)
     return Chosen(source, reader, root)
 
@@ -105,14 +106,9 @@ def _by_content(source: Source) -> Reader | None:
     if start[:15].lower().startswith((b"<!doctype html", b"<html")):
         return READERS["html"]
     first = first_line(source.path)
-    as_table = replace(source, path=source.path.with_suffix(".tsv"))
-    if "\t" in first and source.path.is_file() and not as_table.path.exists():
-        return READERS["table" if not _is_number(first.split("\t")[0]) else "marco"]
+    if "\t" in first and not is_feature_file(source.path):
+        return READERS["table" if is_header(first.split("\t"), {}) else "marco"]
     return READERS["table"] if first.count(",") else None
-
-
-def _is_number(text: str) -> bool:
-    return text.strip().replace(".", "", 1).isdigit()
 
 
 def first_line(path: Path) -> str:
@@ -122,8 +118,6 @@ def first_line(path: Path) -> str:
 
 def describe(source: Source) -> DataError:
     """Return the error for a file that no reader takes: what stands in it, and what is read."""
-    from lorank.data.load import is_feature_file
-
     first = first_line(source.path)
     if not first:
         return DataError(source.path, None, "the file is empty", _kinds())

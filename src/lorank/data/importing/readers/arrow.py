@@ -28,7 +28,7 @@ def arrow_rows(path: Path) -> Iterator[tuple[int, Record]]:
 
 
 def _fits(source: Source) -> bool:
-    return source.head.startswith(b"ARROW1") or source.ending in (".arrow", ".feather", ".ipc")
+    return source.head.startswith((b"ARROW1", b"\xff" * 4)) or source.ending in (".arrow", ".feather", ".ipc")
 
 
 @reader("arrow", "Arrow files", fits=_fits, order=0)
