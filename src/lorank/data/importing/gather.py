@@ -5,7 +5,7 @@ is lost. What a file calls a query or a document is an id where most of its valu
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -83,9 +83,9 @@ class Gathered:
                 Judged(row.place, row.query, document, label, "text", "text", score, propensity, row.about)
             )
 
-    def _new_id(self, letter: str, taken: Iterable[str]) -> str:
-        number = len(taken) + 1  # type: ignore[arg-type]
-        while f"{letter}{number}" in taken:  # type: ignore[operator]
+    def _new_id(self, letter: str, taken: Collection[str]) -> str:
+        number = len(taken) + 1
+        while f"{letter}{number}" in taken:
             number += 1
         return f"{letter}{number}"
 

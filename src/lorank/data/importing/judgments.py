@@ -8,6 +8,7 @@ mean or the summed label.
 import math
 import re
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -38,7 +39,11 @@ class Judgments:
         self.scores.update(other.scores)
 
 
-_REDUCE = {"max": max, "sum": sum, "mean": lambda values: sum(values) / len(values)}
+_REDUCE: dict[str, Callable[[list[float]], float]] = {
+    "max": max,
+    "sum": sum,
+    "mean": lambda values: sum(values) / len(values),
+}
 
 
 def _words(text: str) -> set[str]:

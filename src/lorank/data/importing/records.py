@@ -92,7 +92,7 @@ def _triplet(fields: Fields) -> Iterator[Found]:
             *read_numbers(fields.get("positive_scores"), "positive scores", len(positives)),
             *read_numbers(fields.get("negative_scores"), "negative scores", len(negatives)),
         ]
-    labels = [1.0] * len(positives) + [0.0] * len(negatives)
+    labels: list[float | None] = [1.0] * len(positives) + [0.0] * len(negatives)
     yield _row(fields, read_text(query, "query"), texts, labels, scores)
 
 
@@ -116,7 +116,7 @@ def _row(fields: Fields, query: str, texts: list[str], labels: list[float | None
     )
 
 
-def _conversation(query: Any, chosen: list[Any], rejected: Any) -> tuple[Any, list[Any], list[Any]]:
+def _conversation(query: Any, chosen: Any, rejected: Any) -> tuple[Any, list[Any], list[Any]]:
     """Return prompt, chosen and rejected answers of chats: the last message is the answer."""
     prompt = query if query is not None else chosen[:-1]
     last = [each[-1]["content"] if is_chat(each) else each for each in (chosen, rejected)]
@@ -289,25 +289,26 @@ def read_records(
                 raise unknown_fields(source.path, line, record, roles)
         roles, layout = layouts[keys]
         try:
-            _check_like_first(layout, roles, next(iter(layouts.values())), keys)
-            found = list(LAYOUTS[layout](Fields(record, roles, Place(source.path, line), options)))
+            read = LAYOUTS[_layout_like_first(layout, roles, next(iter(layouts.values())), keys)]
+            found = list(read(Fields(record, roles, Place(source.path, line), options)))
         except RowError as error:
             report_bad(DataError(source.path, line, str(error), error.remedy or REMEDY), record, on_bad)
             continue
         yield from found
 
 
-def _check_like_first(
+def _layout_like_first(
     layout: str | None,
     roles: dict[str, list[str]],
     first: tuple[dict[str, list[str]], str | None],
     keys: tuple[str, ...],
-) -> None:
-    """Raise RowError for a record of no layout, and for one that lacks the label that the first one has."""
+) -> str:
+    """Return the layout; raise RowError where there is none, and for a record without the label that the first has."""
     if layout is None:
         raise RowError(f"the fields are {', '.join(map(str, keys))[:100]}")
     if layout == first[1] == "judged" and (missing := {"label", "score"} & set(first[0]) - set(roles)):
         raise RowError(f"there is no {min(missing)}, and the first row has one")
+    return layout
 
 
 def unknown_fields(path: Path, line: int, record: Record, roles: dict[str, list[str]]) -> DataError:

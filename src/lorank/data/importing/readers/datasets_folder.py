@@ -63,4 +63,4 @@ def of_split(found: Found, split: str | None) -> Found:
     about = getattr(found, "about", None)
     if split is None or about is None or about.split is not None:
         return found
-    return replace(found, about=replace(about, split=split))  # type: ignore[call-arg]
+    return replace(found, about=replace(about, split=split))
