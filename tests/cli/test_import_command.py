@@ -115,10 +115,11 @@ def test_wrong_options_are_refused_before_anything_is_written(options, message, 
 def test_pages_alone_are_written_and_the_next_command_named(lorank, tmp_path):
     write_site(tmp_path, 8)
     done = lorank("import", "site", "--out", "data")
-    assert "documents only so far; add clicks or judgments" in done.stdout
+    assert "these are documents only; add clicks or judgments" in done.stdout
     assert len((tmp_path / "data" / "corpus.jsonl").read_text().splitlines()) == 8
 
 
+@pytest.mark.slow
 def test_a_table_of_labelled_pairs_trains_as_it_is(lorank, tiny_folders, tmp_path):
     rows = [
         f"about {word} {i},{word} text {i},{1 - i % 2}" for i in range(6) for word in ["sun", "moon", "earth", "list"]

@@ -148,6 +148,18 @@ def test_real_preferences_load_as_pairs(shared_data, tmp_path):
     assert len(collection.train) == len(rows) > 2000
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_groups_and_propensities_come_along_and_go_back(name, tmp_path):
+    row = {"query": "a", "docs": ["x", "y"], "labels": [1, 0], "group": "shop", "propensities": [1.0, 0.25]}
+    train = read_rows(stored(tmp_path, [row], name)).train
+    assert train.groups == {"q1": "shop"}
+    assert train.propensities == {"q1": {"d1": 1.0, "d2": 0.25}}  # exact: read, not computed
+    write_rows(read_rows(tmp_path / name), tmp_path / f"again-{name}")
+    assert read_rows(tmp_path / f"again-{name}").train == train
+    with pytest.raises(DataError, match="'propensities' holds 0.0, which is not above 0"):
+        read_rows(stored(tmp_path, [{**row, "propensities": [1.0, 0.0]}], name))
+
+
 def test_users_and_weights_come_along_and_go_back(tmp_path):
     rows = [
         {"query": "a", "chosen": "x", "rejected": "y", "user": "ann", "weight": 0.5},

@@ -323,3 +323,23 @@ def test_a_reader_of_ones_own_is_one_decorator():
             reader("tests-own", "own files")(read_own)
     finally:
         del READERS["tests-own"]
+
+
+def test_what_the_pages_of_one_folder_share_is_dropped_there(tmp_path):
+    for folder, notice in (("old", "This edition is out of date."), ("new", "")):
+        (tmp_path / folder).mkdir()
+        for i in range(6):
+            text = f"# Page {chr(97 + i)}\n\n{notice}\n\n{folder} text of {chr(97 + i)}\n"
+            (tmp_path / folder / f"{i}.md").write_text(text)
+    (tmp_path / "old" / "6.md").write_text("# Empty\n\nThis edition is out of date.\n")
+    imported = read_sources_as_collection([tmp_path])
+    assert imported.collection.documents[0] == "Page a\nnew text of a"
+    assert imported.collection.documents[6] == "Page a\nold text of a"
+    assert imported.summary.dropped["pages with nothing of their own"] == 1
+    assert imported.summary.pages == 12
+
+
+def test_a_long_block_is_cut_between_sentences():
+    passages = cut_sections([Section("", ["One two three. Four five six. " * 4 + words(25)])], 12)
+    assert passages[0] == "One two three. Four five six. One two three. Four five six."
+    assert max(len(passage.split()) for passage in passages) <= 12

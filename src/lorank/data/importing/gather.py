@@ -95,17 +95,24 @@ class Gathered:
     # -- pages -------------------------------------------------------------------------------------------------------
 
     def cut_pages(self, words: int, overlap: int, share: float) -> None:
-        """Drop what the pages of a source share, cut them into passages, and enter these as documents."""
+        """Drop what the pages of a source share, then those of each folder in it; cut them, and enter the passages."""
         for pages in self.pages.values():
-            kept, shared = drop_shared(pages, share)
-            for block, count in shared.blocks.items():
-                self.summary.drop(
-                    "shared blocks (menus, footers, ...)", f"on {count} of {len(pages)} pages: {_cut(block)}"
-                )
-            for title, count in shared.titles.items():
-                self.summary.drop("shared parts of titles", f"in {count} of {len(pages)} titles: {_cut(title)}")
-            for page in kept:
-                self._add_page(page, words, overlap)
+            folders: dict[str, list[Page]] = defaultdict(list)
+            for page in self._without_shared(pages, share):
+                folders[page.id.rpartition("/")[0]].append(page)
+            for inside in folders.values():
+                for page in self._without_shared(inside, share) if len(folders) > 1 else inside:
+                    self._add_page(page, words, overlap)
+
+    def _without_shared(self, pages: list[Page], share: float) -> list[Page]:
+        """Return the pages without what they share, and count it."""
+        kept, shared = drop_shared(pages, share)
+        of = f"of {len(pages)}"
+        for block, count in shared.blocks.items():
+            self.summary.drop("shared blocks (menus, footers, ...)", f"on {count} {of} pages: {_cut(block)}")
+        for title, count in shared.titles.items():
+            self.summary.drop("shared parts of titles", f"in {count} {of} titles: {_cut(title)}")
+        return kept
 
     def _add_page(self, page: Page, words: int, overlap: int) -> None:
         name = as_id(page.id)

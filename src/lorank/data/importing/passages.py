@@ -66,11 +66,14 @@ def cut_long(section: Section, words: int, overlap: int) -> list[str]:
 
 
 def _pieces(block: str, room: int) -> list[str]:
-    """Return a block, its sentences where it is too long, and runs of words where a sentence is."""
+    """Return a block, runs of its sentences where it is too long, and runs of words where a sentence is."""
     if len(block.split()) <= room:
         return [block]
     pieces: list[str] = []
     for sentence in _SENTENCE.split(block):
+        if pieces and len(pieces[-1].split()) + len(sentence.split()) <= room:
+            pieces[-1] += f" {sentence}"
+            continue
         split = sentence.split()
         pieces += (
             [sentence] if len(split) <= room else [" ".join(split[i : i + room]) for i in range(0, len(split), room)]

@@ -10,7 +10,7 @@ queries     ids and texts of queries
 documents   ids, titles and texts of documents
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,13 @@ def _triplet(fields: Fields) -> Iterator[Found]:
             *read_numbers(fields.get("positive_scores"), "positive scores", len(positives)),
             *read_numbers(fields.get("negative_scores"), "negative scores", len(negatives)),
         ]
-    labels: list[float | None] = [1.0] * len(positives) + [0.0] * len(negatives)
+    labels = [1.0] * len(positives) + [0.0] * len(negatives)
     yield _row(fields, read_text(query, "query"), texts, labels, scores)
 
 
-def _row(fields: Fields, query: str, texts: list[str], labels: list[float | None], scores: list[float] | None) -> Row:
+def _row(
+    fields: Fields, query: str, texts: list[str], labels: Sequence[float | None], scores: list[float] | None
+) -> Row:
     if len(set(texts)) < len(texts):
         twice = next(text for i, text in enumerate(texts) if text in texts[:i])
         raise RowError(f"the document {twice[:60]!r} is listed twice")
@@ -241,7 +243,7 @@ def layout_of(roles: Iterable[str], source: Source) -> str | None:
     """Return the name of the layout of records with these roles, None where something is missing."""
     there = set(roles)
     query, document = there & {"query", "query_id"}, there & {"document", "document_id"}
-    asked = source.kind == "queries" or (source.kind is None and _is_named(source, QUERY_WORDS, DOCUMENT_WORDS))
+    asked = source.kind == "queries" or (source.kind is None and says_queries(source.words) is True)
     if source.kind not in ("documents", "queries"):
         if "positive" in there and ("query" in there or "negative" in there):
             return "triplet"
@@ -259,9 +261,14 @@ def layout_of(roles: Iterable[str], source: Source) -> str | None:
     return "documents" if there & {"document", "title"} and not query and source.kind in (None, "documents") else None
 
 
-def _is_named(source: Source, words: Iterable[str], others: Iterable[str]) -> bool:
-    name = source.words
-    return any(word in name for word in words) and not any(word in name for word in others)
+def says_queries(name: str) -> bool | None:
+    """Return whether a file's name says queries, or documents; the first word that does decides, None where none does.
+
+    >>> [says_queries(name) for name in ("topics.dl19-passage.txt", "collection.tsv", "a.tsv")]
+    [True, False, None]
+    """
+    found = [(name.find(w), asks) for words, asks in ((QUERY_WORDS, True), (DOCUMENT_WORDS, False)) for w in words]
+    return min(((place, asks) for place, asks in found if place >= 0), default=(0, None))[1]
 
 
 def read_records(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from lorank.data.importing.found import Found, Judged, Place, Query, Row, RowError, Text
 from lorank.data.importing.readers.tables import first_rows, is_header, records_of, table_rows
-from lorank.data.importing.records import DOCUMENT_WORDS, QUERY_WORDS, read_records
+from lorank.data.importing.records import read_records, says_queries
 from lorank.data.importing.registry import Options, Source, reader
 from lorank.data.importing.values import read_id, read_text
 from lorank.errors import DataError, OnBad, report_bad
@@ -71,12 +71,12 @@ def layout_of(rows: list[Cells], source: Source) -> Layout | None:
     if width == 2 and source.kind is None:
         if not ids[0]:
             return _pair
-        named = [words for words in (QUERY_WORDS, DOCUMENT_WORDS) if any(word in source.words for word in words)]
-        return None if len(named) != 1 else (_query if named[0] is QUERY_WORDS else _document)
+        asks = says_queries(source.words)
+        return None if asks is None else (_query if asks else _document)
     if width == 3:
         if all(ids):
             return _triple_of_ids
-        if ids[0] and any(word in source.words for word in DOCUMENT_WORDS):
+        if ids[0] and says_queries(source.words) is False:
             return _document
         return _triple_of_texts if not ids[0] or "triple" in source.words else _document
     if width == 4 and ids[0] and ids[1]:

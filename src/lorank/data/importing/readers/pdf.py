@@ -16,6 +16,7 @@ from lorank.data.importing.registry import Options, Source, reader
 from lorank.errors import DataError, OnBad, UsageError, report_bad
 
 _SHARE = 0.8
+_LEADERS = re.compile(r"(\s*\.){4,}")
 _FEWEST = 4
 
 
@@ -24,6 +25,11 @@ def _pypdf() -> Any:
         return importlib.import_module("pypdf")
     except ImportError as error:
         raise UsageError("PDF files need pypdf: pip install 'lorank[pdf]'") from error
+
+
+def _text(page: Any) -> str:
+    """Return a page's text; halves of characters, as broken fonts give them, are replaced."""
+    return str(page.extract_text() or "").encode("utf-8", "replace").decode("utf-8")
 
 
 def without_running_heads(pages: list[list[str]]) -> list[list[str]]:
@@ -50,7 +56,7 @@ def read_pdf(source: Source, options: Options, on_bad: OnBad) -> Iterator[Found]
     try:
         document = pypdf.PdfReader(source.path)
         title = str((document.metadata or {}).get("/Title") or "")
-        pages = [(page.extract_text() or "").splitlines() for page in document.pages]
+        pages = [[_LEADERS.sub(" ", line) for line in _text(page).splitlines()] for page in document.pages]
     except (pypdf.errors.PyPdfError, OSError, ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
         problem = f"not a readable PDF ({type(error).__name__}: {str(error)[:100]})"
         report_bad(DataError(source.path, 1, problem, "save it again, without a password"), "", on_bad)
