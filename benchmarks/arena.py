@@ -23,7 +23,7 @@ from lorank.errors import LorankError
 from lorank.lowrank import statistics_needed
 from lorank.lowrank.presets import preset
 from lorank.ranking.metrics import interval
-from lorank.ranking.metrics.groups import tied_by_relevant
+from lorank.ranking.metrics.groups import group_tied_queries
 from lorank.training.settings import AdapterSettings
 
 RATES = (1e-3, 3e-3, 3e-4)
@@ -146,7 +146,7 @@ def main() -> None:
     if not options.table:
         sweep(setting, ledger, options.rows, options.seeds, options.steps, options.data)
     qrels = data.test.qrels
-    groups = tied_by_relevant(qrels) if options.groups == "relevant" else {query: query for query in qrels}
+    groups = group_tied_queries(qrels) if options.groups == "relevant" else {query: query for query in qrels}
     print(table(ledger, options.rows, REFERENCE, groups, data=options.data))
     if options.seeds > 1:
         print(f"\n{over_seeds(ledger, options.rows, options.data)}")

@@ -36,7 +36,7 @@ from lorank import lowrank
 from lorank.lowrank import select_targets
 from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, make_budget
 from lorank.ranking import loss as named_loss
-from lorank.ranking.metrics.groups import tied_by_relevant
+from lorank.ranking.metrics.groups import group_tied_queries
 from lorank.training.hooks.budget import Budgeting, compute_shared_ranks
 from lorank.training.settings import AdapterSettings, BudgetSettings
 from lorank.training.weights import AdapterWeights
@@ -144,7 +144,7 @@ def sweep(given: argparse.Namespace) -> None:
                     run(row, best["rate"], seed)
     print(f"{given.steps} steps, rank {given.rank} on average, events every {given.every} steps\n")
     if "lora" in given.rows:
-        print(table(ledger, given.rows, "lora", tied_by_relevant(lorank.load("pydocs").test.qrels)))
+        print(table(ledger, given.rows, "lora", group_tied_queries(lorank.load("pydocs").test.qrels)))
     print("\n" + sizes(ledger, given.rows))
     if given.seeds > 1:
         print("\n" + over_seeds(ledger, given.rows))
@@ -168,7 +168,7 @@ def equalise(given: argparse.Namespace) -> None:
             again.run(trial, lambda trial=trial: run_row(setting, trial, given.every))
     rows = ["lora", *(line["row"] for line in again.lines.values())]
     again.lines[best["lora"]["key"]] = best["lora"]
-    print(table(again, rows, "lora", tied_by_relevant(data.test.qrels)))
+    print(table(again, rows, "lora", group_tied_queries(data.test.qrels)))
     print("\n" + sizes(again, rows))
 
 

@@ -30,7 +30,7 @@ from lorank.data.collection import Collection
 from lorank.data.load import load
 from lorank.ranking import loss as named_loss
 from lorank.ranking.losses.core.learning import LEARNING, learning, learnings
-from lorank.ranking.metrics import holm, per_query, randomization_test, tied_by_relevant
+from lorank.ranking.metrics import group_tied_queries, holm, per_query, randomization_test
 from lorank.ranking.metrics.groups import grouped_interval, membership, sums
 from lorank.ranking.scorers import BiEncoder, BothWays, CrossEncoder, PyramidEncoder, Ranker, TrainableRanker
 from lorank.ranking.scorers.taxonomy import place
@@ -317,7 +317,7 @@ def main() -> None:
     data = load("pydocs")
     if not given.table:
         run(given.ledger, Setting(data, steps=given.steps, every=given.every))
-    print(table(read_ledger(given.ledger), tied_by_relevant(data.test.qrels)))
+    print(table(read_ledger(given.ledger), group_tied_queries(data.test.qrels)))
     print(f"\n{loss_table()}")
 
 

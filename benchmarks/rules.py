@@ -34,7 +34,7 @@ from lorank.ranking import loss as named_loss
 from lorank.ranking.scorers import BiEncoder
 from lorank.ranking.scorers.bi_encoder import Pooling
 from lorank.training.hooks.hook import Access, Hook, Progress
-from lorank.training.hooks.rule import stepping, without_clipping
+from lorank.training.hooks.rule import make_stepping, without_clipping
 from lorank.training.loop.loop import adamw, batches_an_epoch, list_loss, lists_at
 from lorank.training.settings import AdapterSettings, OptimizerSettings, RuleSettings
 from lorank.training.weights import AdapterWeights, WholeWeights, make_weights
@@ -121,7 +121,7 @@ def run(setting: RuleSetting, trial: Trial, every: int, queries: int) -> dict[st
     row, curves = ROWS[trial.row], []
 
     def wire(weights: AdapterWeights | WholeWeights, _: Setting, trial: Trial) -> Wiring:
-        by = stepping(RuleSettings(row.rule, row.options), weights.adapter, row.method)
+        by = make_stepping(RuleSettings(row.rule, row.options), weights.adapter, row.method)
         curve = Curve(lambda: setting.dev(weights.ranker, weights, queries), every)
         curves.append(curve)
         return [*([by] if by else []), curve], by.make_optimizer if by else adamw
@@ -194,7 +194,7 @@ def make_step(setting: RuleSetting, name: str) -> Callable[[], None]:
     settings = setting.settings(Trial(name, row.adapter, row.rates[0]))
     ranker = setting.ranker()
     weights = make_weights(ranker, row.adapter, 0, None)
-    by = stepping(RuleSettings(row.rule, row.options), weights.adapter, row.method)
+    by = make_stepping(RuleSettings(row.rule, row.options), weights.adapter, row.method)
     rule = by.rule if by else make_rule("adamw")
     settings = without_clipping(settings, by)
     optimizer = rule.optimizer(weights.parameter_groups(), weights.adapter, Rates(settings.lr, settings.betas))

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from lorank.data import cross_validation, ordered, read_qrels, read_run
+from lorank.data import cross_validation, order_documents, read_qrels, read_run
 from lorank.data.beir import read_beir
 from lorank.ranking import Oracle, Run, per_query, rerank
 from lorank.ranking.judges import Judge
@@ -130,7 +130,7 @@ def read_task(depth: int) -> Task:
     run = read_run(DATA / "runs" / "BM25.trec.gz")
     lists = []
     for query, text in data.test.queries.items():
-        ids = ordered(run[query])[:depth]
+        ids = order_documents(run[query])[:depth]
         lists.append(CandidateList(query, text, ids, [data.documents[data.position[d]] for d in ids]))
     return Task(lists, {query: dict(qrels[query]) for query in data.test.queries})
 

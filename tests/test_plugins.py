@@ -52,7 +52,7 @@ class DropLast(Budget):
     """Switch off surplus components at each event."""
     def event(self, step, steps):
         for path, form in self.forms.items():
-            form.switch(torch.arange(form.components, device=form.mask.device) < self.equal(self.total)[path])
+            form.switch(torch.arange(form.components, device=form.mask.device) < self.equal_ranks(self.total)[path])
 
 @lorank.loss("spread", requires=())
 def spread(scores, labels, mask, weights=None, *, by: float = 1.0):

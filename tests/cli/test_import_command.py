@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from lorank.data import load, ordered, rank_pages, read_pages, read_run
+from lorank.data import load, order_documents, rank_pages, read_pages, read_run
 
 LORANK = [sys.executable, "-c", "from lorank.cli import main; main()"]
 TOPICS = ("sorting list words", "moon earth sun", "query document relevant", "adaptation language models")
@@ -68,7 +68,7 @@ def test_from_500_pages_and_a_csv_of_clicks_to_a_ranker(lorank, tiny_folders, tm
     judged = json.loads(lorank("evaluate", "--data", "data", "--pages", "data", *runs, "--json").stdout)
     pages = read_pages(tmp_path / "data")
     found, relevant = rank_pages(read_run(tmp_path / "bm25.run"), pages), rank_pages(collection.test.qrels, pages)
-    first = [ordered(row)[0] in relevant[query] for query, row in found.items()]
+    first = [order_documents(row)[0] in relevant[query] for query, row in found.items()]
     assert judged["systems"]["bm25"]["mean"]["RR@10"] >= sum(first) / len(first) - 1e-9
     assert sum(first) > len(first) / 2
     ranked = lorank(

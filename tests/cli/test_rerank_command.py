@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lorank.cli.app import app
-from lorank.data import ordered, read_run, write_beir, write_run
+from lorank.data import order_documents, read_run, write_beir, write_run
 from lorank.errors import UsageError
 from lorank.ranking.judges import JudgeError
 
@@ -179,7 +179,7 @@ def test_an_oracle_as_judge_and_what_it_cost(texts, given, tmp_path):
     before, after = read_run(tmp_path / "first.run"), read_run(tmp_path / "o.run")
     for query, row in texts.test.qrels.items():
         assert set(after[query]) == set(before[query])
-        assert set(ordered(after[query])[:2]) == set(row)
+        assert set(order_documents(after[query])[:2]) == set(row)
     assert re.search(r"^calls +924 +154\.0$", done.stderr, re.MULTILINE), "6 queries of 2 (39 + 38) calls"
     erring = run(
         [
@@ -218,10 +218,10 @@ def test_documents_below_the_depth_stay_below_in_their_order(given, tmp_path):
     assert done.exit_code == 0, done.output
     before, after = read_run(tmp_path / "first.run"), read_run(tmp_path / "d.run")
     for query, row in after.items():
-        first = ordered(before[query])
+        first = order_documents(before[query])
         assert len(first) > 3
-        assert set(ordered(row)[:3]) == set(first[:3])
-        assert ordered(row)[3:] == first[3:]
+        assert set(order_documents(row)[:3]) == set(first[:3])
+        assert order_documents(row)[3:] == first[3:]
 
 
 def test_a_ranker_alone_and_as_the_judge_of_a_strategy_agree(tiny_folders, given, tmp_path):
@@ -233,7 +233,7 @@ def test_a_ranker_alone_and_as_the_judge_of_a_strategy_agree(tiny_folders, given
     for extra in ([], ["--strategy", "pointwise"], ["--strategy", "full", "--cache", tmp_path / "kept.jsonl"]):
         done = run([*given, "--ranker", tmp_path / "ranker", *extra, "--out", tmp_path / "r.run"])
         assert done.exit_code == 0, done.output
-        orders.append({query: ordered(row) for query, row in read_run(tmp_path / "r.run").items()})
+        orders.append({query: order_documents(row) for query, row in read_run(tmp_path / "r.run").items()})
     assert orders[0] == orders[1] == orders[2]
 
 

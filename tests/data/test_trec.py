@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorank.data.trec import ordered, read_qrels, read_run, write_qrels, write_run
+from lorank.data.trec import order_documents, read_qrels, read_run, write_qrels, write_run
 from lorank.errors import DataError, UsageError
 
 IDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=8).filter(
@@ -24,7 +24,7 @@ def test_a_run_comes_back_exactly(tmp_path_factory, name, run):
     write_run(run, path, "tag")
     again = read_run(path)
     assert again == run
-    assert all(list(again[query]) == ordered(run[query]) for query in run)
+    assert all(list(again[query]) == order_documents(run[query]) for query in run)
 
 
 @pytest.mark.parametrize("name", ["a.qrels", "a.tsv.gz"])
@@ -145,7 +145,7 @@ def test_ties_break_as_in_trec_eval(shared_data):
     run = {"q": {"d1": 1.0, "d10": 1.0, "d2": 1.0, "d3": 0.5}}
     for document in run["q"]:
         first = ir_measures.calc_aggregate([P @ 1], {"q": {document: 1}}, run)[P @ 1]
-        assert first == (ordered(run["q"])[0] == document)
+        assert first == (order_documents(run["q"])[0] == document)
 
 
 def test_dl19_runs_load(shared_data):

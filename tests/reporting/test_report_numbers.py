@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorank.reporting import numbers
-from lorank.reporting.svg import linear, tick_places, ticks
+from lorank.reporting.svg import linear_scale, tick_places, ticks
 
 WRITERS = [
     numbers.decimal,
-    numbers.signed,
+    numbers.signed_decimal,
     numbers.p_value,
     numbers.count,
     numbers.percent,
@@ -28,7 +28,7 @@ def test_what_is_not_finite_is_a_dash(write, value):
 
 @given(st.floats(-1, 1))
 def test_a_difference_reads_back_with_its_sign(value):
-    text = numbers.signed(value)
+    text = numbers.signed_decimal(value)
     assert float(text.replace(numbers.MINUS, "-")) == pytest.approx(round(value, 3), abs=1e-12)
     assert text[0] == "0" if round(value, 3) == 0 else text[0] in "+" + numbers.MINUS
 
@@ -60,4 +60,4 @@ def test_tick_labels_are_distinct(span):
 
 
 def test_an_empty_domain_maps_to_the_middle():
-    assert linear((2.0, 2.0), (0, 10))(2.0) == 5
+    assert linear_scale((2.0, 2.0), (0, 10))(2.0) == 5

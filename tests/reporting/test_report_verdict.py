@@ -7,7 +7,7 @@ import pytest
 
 from lorank.ranking.metrics.evaluation import Comparison, Evaluation, SystemResult
 from lorank.reporting import verdict
-from lorank.reporting.verdict import comparisons_of, outcome, turned
+from lorank.reporting.verdict import comparisons_of, outcome, reverse_comparison
 
 
 def judged(means: dict[str, float], *comparisons: Comparison) -> Evaluation:
@@ -81,7 +81,7 @@ def test_without_a_paired_test_nothing_is_claimed():
 
 def test_turning_twice_changes_nothing():
     one = pair("a", "b", 0.1, 0.2)
-    assert turned(turned(one)) == one
+    assert reverse_comparison(reverse_comparison(one)) == one
 
 
 def test_comparisons_follow_the_ladder(evaluation):

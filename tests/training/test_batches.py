@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from lorank.data.candidates import TrainingList
-from lorank.training.lists.batches import epoch_order, pad_lists, shared
+from lorank.training.lists.batches import epoch_order, pad_lists, share_documents
 
 AT = {"p": 0, "q": 1}
 
@@ -31,14 +31,14 @@ def test_first_stage_scores_follow_their_documents():
 
 
 def test_shared_lists_hold_every_document_once():
-    batch = shared(lists(), AT, {"p": frozenset({5}), "q": frozenset({7})})
+    batch = share_documents(lists(), AT, {"p": frozenset({5}), "q": frozenset({7})})
     assert batch.documents.tolist() == [[2, 3, 5, 7]] * 2
     assert batch.labels.tolist() == [[0, 0, 1, 0], [0, 0, 0, 2]]
     assert batch.mask.all()
 
 
 def test_a_known_relevant_document_of_another_list_is_never_a_negative():
-    batch = shared(lists(), AT, {"p": frozenset({5, 7}), "q": frozenset({7})})
+    batch = share_documents(lists(), AT, {"p": frozenset({5, 7}), "q": frozenset({7})})
     assert batch.mask.tolist() == [[True, True, True, False], [True, True, True, True]]
     assert batch.labels[0, 3] == 0
 

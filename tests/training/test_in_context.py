@@ -12,7 +12,7 @@ from lorank.catalogue import METHODS
 from lorank.data.rows import read_rows
 from lorank.errors import UsageError
 from lorank.ranking.losses import loss
-from lorank.ranking.preferences.rewards_in_context import conditioned
+from lorank.ranking.preferences.rewards_in_context import condition_prompt
 from lorank.ranking.scorers import CausalRanker
 from lorank.training import AdapterSettings, OptimizerSettings, Recipe
 from lorank.training.methods.rewards_in_context import OnlineSettings, condition_on_rewards
@@ -70,11 +70,11 @@ def test_rewards_in_context_of_a_single_reward_rise_with_what_is_asked_for(base,
     kept, again = lines[: policy.kept[0]], lines[policy.kept[0] :]
     assert 0 < len(kept) <= 48
     assert len(again) == 100
-    highest = policy.scale.standardised(np.array([[1.0]]))[0, 0]
+    highest = policy.scale.standardise(np.array([[1.0]]))[0, 0]
     for line in kept:
         prompt, reply = line["query"][0], line["docs"][0]
-        own = policy.scale.standardised(np.array(early(prompt, [reply])))
-        assert line["query"] == conditioned(prompt, own)
+        own = policy.scale.standardise(np.array(early(prompt, [reply])))
+        assert line["query"] == condition_prompt(prompt, own)
         assert own[0] >= highest - online.slack
 
 

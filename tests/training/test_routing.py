@@ -11,7 +11,7 @@ from lorank.ranking import loss
 from lorank.ranking.scorers import BiEncoder, CrossEncoder
 from lorank.training import fit, load_ranker
 from lorank.training.hooks.hook import Hook, Progress
-from lorank.training.hooks.routing import RoutingContext, preferred, sweeping
+from lorank.training.hooks.routing import RoutingContext, preference_loss, sweep_preferences
 from lorank.training.hooks.rule import penalties
 from lorank.training.settings import AdapterSettings, ListSettings, OptimizerSettings, Recipe
 
@@ -77,7 +77,7 @@ def test_the_loop_tells_routers_the_task_and_the_preference_of_a_step(texts, tin
 
 
 def test_preferences_sweep_the_simplex_over_a_run():
-    hook, seen = sweeping(2, points=3), []
+    hook, seen = sweep_preferences(2, points=3), []
     for step in range(8):
         hook.before_step(Progress(step, 8, 0), None)
         seen.append(conditions().preferences.tolist())
@@ -94,7 +94,7 @@ def test_a_preferred_loss_is_the_weighted_sum():
     mask = torch.ones(3, 5, dtype=torch.bool)
     values = [each(scores, labels, mask) for each in losses]
     with context(preferences=[0.3, 0.7]):
-        torch.testing.assert_close(preferred(losses)(scores, labels, mask), 0.3 * values[0] + 0.7 * values[1])
-    torch.testing.assert_close(preferred(losses)(scores, labels, mask), sum(values) / 2)
+        torch.testing.assert_close(preference_loss(losses)(scores, labels, mask), 0.3 * values[0] + 0.7 * values[1])
+    torch.testing.assert_close(preference_loss(losses)(scores, labels, mask), sum(values) / 2)
     with context(preferences=[1.0]), pytest.raises(UsageError, match="1 preferences were given for 2 losses"):
-        preferred(losses)(scores, labels, mask)
+        preference_loss(losses)(scores, labels, mask)

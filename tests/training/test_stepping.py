@@ -16,7 +16,7 @@ from lorank.errors import UsageError
 from lorank.lowrank.rules import RULES
 from lorank.ranking.scorers import BiEncoder, CrossEncoder
 from lorank.training import fit
-from lorank.training.hooks.rule import rule_name, stepping, without_clipping
+from lorank.training.hooks.rule import make_stepping, rule_name, without_clipping
 from lorank.training.settings import AdapterSettings, ListSettings, OptimizerSettings, Recipe, RuleSettings
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -68,13 +68,13 @@ def test_whole_weights_have_no_rule(texts, bert, tmp_path):
     recipe = replace(QUICK, adapter=AdapterSettings("full"), rule=RuleSettings("loft"))
     with pytest.raises(UsageError, match="trains whole weights"):
         fit(BiEncoder(bert), texts, out=tmp_path / "run", recipe=recipe)
-    assert stepping(RuleSettings(), None, "full") is None
+    assert make_stepping(RuleSettings(), None, "full") is None
 
 
 def test_clipping_is_left_to_rules_that_do_it_themselves(tower_adapter):
     settings = OptimizerSettings(clip=1.0)
     for name, clips in (("loft", False), ("polyak-momentum", False), ("lora-plus", True)):
-        by = stepping(RuleSettings(name), tower_adapter, "lora")
+        by = make_stepping(RuleSettings(name), tower_adapter, "lora")
         assert (without_clipping(settings, by).clip is not None) == clips
     assert without_clipping(settings, None).clip == pytest.approx(1.0)
 

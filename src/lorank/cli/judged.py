@@ -21,12 +21,12 @@ PAID = ("openai", "causal")
 
 def candidate_lists(collection: "Collection", queries: dict[str, str], candidates: "Run") -> "list[CandidateList]":
     """Return the candidates of each query with their texts, best first."""
-    from lorank.data import ordered
+    from lorank.data import order_documents
     from lorank.ranking.strategies.runs import CandidateList
 
     if collection.has_features:
         raise UsageError(f"collection {collection.name!r} holds feature rows, not texts that a judge could read")
-    ids = {query: ordered(row) for query, row in candidates.items()}
+    ids = {query: order_documents(row) for query, row in candidates.items()}
     return [
         CandidateList(query, queries[query], row, [collection.documents[collection.position[d]] for d in row])
         for query, row in ids.items()
@@ -118,5 +118,5 @@ def judge_run(
     if not accept_malformed:
         check_malformed(malformed)
     if malformed.many:
-        console.print(f"warning: {malformed.described()}", soft_wrap=True, markup=False)
+        console.print(f"warning: {malformed.describe()}", soft_wrap=True, markup=False)
     return {given.query_id: run_scores(given, one) for given, one in zip(lists, done, strict=True)}

@@ -36,10 +36,12 @@ def rank(
 
 def _texts(source: str) -> list[str]:
     from lorank.data.files import open_text
-    from lorank.ranking.scorers.texts import well_formed
+    from lorank.ranking.scorers.texts import replace_surrogates
 
     lines = sys.stdin if source == "-" else open_text(source)
-    return [well_formed(_text_of(source, number, line)) for number, line in enumerate(lines, start=1) if line.strip()]
+    return [
+        replace_surrogates(_text_of(source, number, line)) for number, line in enumerate(lines, start=1) if line.strip()
+    ]
 
 
 def _text_of(source: str, number: int, line: str) -> str:

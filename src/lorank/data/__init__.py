@@ -13,7 +13,7 @@ from lorank.data.load import from_ir_datasets, load
 from lorank.data.pages import rank_pages, read_pages
 from lorank.data.rows import TrainingRow, read_rows, training_rows, write_rows
 from lorank.data.svmlight import FeatureRows, read_feature_rows, write_feature_rows
-from lorank.data.trec import ordered, read_qrels, read_run, write_qrels, write_run
+from lorank.data.trec import order_documents, read_qrels, read_run, write_qrels, write_run
 
 __all__ = [
     "Collection",
@@ -29,7 +29,7 @@ __all__ = [
     "hold_out_dev",
     "import_sources",
     "load",
-    "ordered",
+    "order_documents",
     "qrels_from_frame",
     "qrels_to_frame",
     "rank_pages",

@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 
 from lorank.data.collection import Collection, Split
-from lorank.data.trec import ordered, read_run, run_rows
+from lorank.data.trec import order_documents, read_run, run_rows
 from lorank.errors import DataError, UsageError
 from lorank.ranking.types import Run
 
@@ -95,7 +95,7 @@ def from_run(
                 "give the run of this collection, or remove the row",
             )
     found = {
-        query: {document: run[query][document] for document in ordered(run[query])[:depth]}
+        query: {document: run[query][document] for document in order_documents(run[query])[:depth]}
         for query in chosen.queries
         if query in run
     }

@@ -12,8 +12,8 @@ import importlib
 import math
 from typing import Any, Literal
 
-from lorank.data.numbers import Negative, check_negative, whole
-from lorank.data.trec import ordered
+from lorank.data.numbers import Negative, as_whole, check_negative
+from lorank.data.trec import order_documents
 from lorank.errors import UsageError
 from lorank.ranking.in_memory import STYLES, is_frame, read_qrels_in_memory, read_run_in_memory
 from lorank.ranking.types import Qrels, Run
@@ -43,11 +43,11 @@ def qrels_from_frame(frame: Any, *, negative: Negative = "error") -> Qrels:
         for document, grade in row.items():
             if grade < 0 and negative == "error":
                 raise UsageError(
-                    f"query {query!r}, document {document!r}: the relevance {whole(grade)} is below 0; "
+                    f"query {query!r}, document {document!r}: the relevance {as_whole(grade)} is below 0; "
                     "say what it means with negative='zero', 'skip' or 'keep'"
                 )
             if grade >= 0 or negative in ("zero", "keep"):
-                qrels[query][document] = 0 if grade < 0 and negative == "zero" else whole(grade)
+                qrels[query][document] = 0 if grade < 0 and negative == "zero" else as_whole(grade)
     return qrels
 
 
@@ -69,7 +69,7 @@ def run_to_frame(run: Run, style: Style = "ir_measures", queries: dict[str, str]
     columns = STYLES[style]
     rows = []
     for query, row in run.items():
-        for rank, document in enumerate(ordered(row)):
+        for rank, document in enumerate(order_documents(row)):
             record = {columns.query: query, columns.document: document, "score": row[document]}
             if style == "pyterrier":
                 record |= {"rank": rank} | ({"query": queries[query]} if queries is not None else {})

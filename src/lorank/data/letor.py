@@ -9,7 +9,7 @@ import numpy as np
 
 from lorank.data.collection import Collection, Split
 from lorank.data.files import open_text
-from lorank.data.numbers import Negative, whole
+from lorank.data.numbers import Negative, as_whole
 from lorank.data.svmlight import FeatureRows, groups_file, read_feature_rows, stack_blocks, write_feature_rows
 from lorank.errors import DataError, UsageError
 from lorank.reading import is_readable, local_file, plain_name
@@ -25,7 +25,7 @@ def feature_split(name: str, rows: FeatureRows) -> Split:
     for query, start, stop in zip(rows.query_ids, rows.offsets[:-1].tolist(), rows.offsets[1:].tolist()):
         ids = rows.document_ids[start:stop]
         judged = zip(ids, labels[start:stop], strict=True)
-        qrels[query] = {document: whole(label) for document, label in judged if label == label}
+        qrels[query] = {document: as_whole(label) for document, label in judged if label == label}
         candidates[query] = dict.fromkeys(ids, 0.0)
     return Split(name, {query: query for query in rows.query_ids}, qrels, candidates)
 

@@ -32,10 +32,10 @@ def check_negative(negative: str) -> None:
         raise unknown_name("reading of grades below 0 (negative):", negative, NEGATIVE)
 
 
-def whole(value: float) -> int | float:
+def as_whole(value: float) -> int | float:
     """Return a whole number as an int, anything else as a float.
 
-    >>> whole(2.0), whole(0.5)
+    >>> as_whole(2.0), as_whole(0.5)
     (2, 0.5)
     """
     return int(value) if float(value).is_integer() else float(value)
@@ -58,9 +58,9 @@ def read_grade(path: str | Path, line: int, value: float, negative: str, what: s
         raise DataError(
             path,
             line,
-            f"the {what} {whole(value)} is below 0",
+            f"the {what} {as_whole(value)} is below 0",
             f"write 0 for what is not relevant, or {SAY}",
         )
     if value < 0 and negative == "skip":
         return None
-    return 0 if value < 0 and negative == "zero" else whole(value)
+    return 0 if value < 0 and negative == "zero" else as_whole(value)

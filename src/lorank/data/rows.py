@@ -21,7 +21,7 @@ from typing import Any, Literal
 from lorank.data.bad_rows import collected
 from lorank.data.collection import Collection, Split
 from lorank.data.files import lines
-from lorank.data.numbers import Negative, check_negative, read_grade, whole
+from lorank.data.numbers import Negative, as_whole, check_negative, read_grade
 from lorank.data.parquet import is_parquet, read_records, write_records
 from lorank.errors import DataError, OnBad, UsageError, report_bad
 from lorank.ranking.grades import as_grade
@@ -93,7 +93,7 @@ def _read_labelled(row: dict[str, Any]) -> TrainingRow:
     if not documents:
         raise _RowError("'docs' is empty")
     labels = _numbers(row, "labels", len(documents))
-    return TrainingRow(_text(row["query"], "query"), documents, [whole(label) for label in labels])
+    return TrainingRow(_text(row["query"], "query"), documents, [as_whole(label) for label in labels])
 
 
 def _pair(row: dict[str, Any]) -> TrainingRow:

@@ -18,7 +18,7 @@ import numpy as np
 
 from lorank.data.decimals import PADDING, digit_runs, parse_decimals, words_of
 from lorank.data.files import decode, lines, reading, writing
-from lorank.data.numbers import SAY, Negative, check_negative, read_grade, whole
+from lorank.data.numbers import SAY, Negative, as_whole, check_negative, read_grade
 from lorank.errors import DataError, UsageError
 from lorank.reading import ENDINGS, parse_number, plain_name, refuse_nul, short
 
@@ -388,7 +388,8 @@ def write_feature_rows(rows: FeatureRows, path: str | Path, *, comments: bool = 
                 pairs = "".join(f" {i + 1}:{_shortest(values[i])}" for i in kept)
                 name = rows.document_ids[row].removeprefix(f"{query}:")
                 file.write(
-                    f"{whole(rows.labels[row])!r} qid:{query}{pairs}" + (f" # docid = {name}\n" if comments else "\n")
+                    f"{as_whole(rows.labels[row])!r} qid:{query}{pairs}"
+                    + (f" # docid = {name}\n" if comments else "\n")
                 )
 
 

@@ -25,7 +25,7 @@ from typing import Literal, NamedTuple
 
 from lorank.data.bad_rows import collected
 from lorank.data.files import lines, writing
-from lorank.data.numbers import Negative, check_negative, read_grade, whole
+from lorank.data.numbers import Negative, as_whole, check_negative, read_grade
 from lorank.errors import DataError, OnBad, UsageError, report_bad
 from lorank.ranking.types import Qrels, Run
 from lorank.reading import parse_number, refuse_nul, short
@@ -57,12 +57,12 @@ class RunRow(NamedTuple):
     columns: int
 
 
-def ordered(row: dict[str, float]) -> list[str]:
+def order_documents(row: dict[str, float]) -> list[str]:
     """Return one query's document ids in trec_eval's order: score descending, then document id descending.
 
     (trec_eval holds scores in 32 bits: scores closer than that are ties to it and not here.)
 
-    >>> ordered({"d1": 0.5, "d3": 0.5, "d2": 0.9})
+    >>> order_documents({"d1": 0.5, "d3": 0.5, "d2": 0.9})
     ['d2', 'd3', 'd1']
     """
     return sorted(row, key=lambda document: (row[document], document), reverse=True)
@@ -180,7 +180,7 @@ def _reciprocal(path: str | Path, query: str, rank: str) -> float:
 
 
 def write_run(run: Run, path: str | Path, tag: str = "lorank") -> None:
-    """Write a 6-column run, best first (``ordered``), ranks from 1; scores read back exactly.
+    """Write a 6-column run, best first (``order_documents``), ranks from 1; scores read back exactly.
 
     Raises UsageError, before anything is written, for ids or a tag that the format cannot hold and for scores
     that are not finite.
@@ -192,7 +192,7 @@ def write_run(run: Run, path: str | Path, tag: str = "lorank") -> None:
                 raise UsageError(f"query {query!r}, document {document!r}: the score {score} is not finite")
     with writing(path) as file:
         for query, row in run.items():
-            for rank, document in enumerate(ordered(row), start=1):
+            for rank, document in enumerate(order_documents(row), start=1):
                 file.write(f"{query} Q0 {document} {rank} {float(row[document])!r} {tag}\n")
 
 
@@ -295,7 +295,7 @@ def write_qrels(qrels: Qrels, path: str | Path, *, layout: Literal["trec", "beir
             file.write("query-id\tcorpus-id\tscore\n")
         for query, row in qrels.items():
             for document, relevance in row.items():
-                grade = repr(whole(relevance))
+                grade = repr(as_whole(relevance))
                 file.write(f"{query}\t{document}\t{grade}\n" if layout == "beir" else f"{query} 0 {document} {grade}\n")
 
 

@@ -103,7 +103,7 @@ def attach(
         total = sum(layer.rank for layer in plan.values())
         sites = [place.site for place in at_ranks(places, plan, settings)]
         shared = share_ranks_of(chosen.budget, sites, statistics, total)
-        plan = {path: rescaled(layer, shared[path], settings.scaling) for path, layer in plan.items()}
+        plan = {path: rescale_plan(layer, shared[path], settings.scaling) for path, layer in plan.items()}
     prepared = prepare(model, settings, plan, trained, name, at_ranks(places, plan, settings))
     for place, form in zip(prepared.places, prepared.forms, strict=True):
         filling.fill(form, place.site, statistics.get(place.site.path, {}))
@@ -129,7 +129,7 @@ def _plan_layer(
     return LayerPlan(rank, float(pattern_value(alphas, path, own)))
 
 
-def rescaled(layer: LayerPlan, rank: int, scaling: str) -> LayerPlan:
+def rescale_plan(layer: LayerPlan, rank: int, scaling: str) -> LayerPlan:
     """Return the plan at another rank, with alpha such that the scale stays; from rank 0 it is the default's."""
     if rank == layer.rank:
         return layer

@@ -33,8 +33,8 @@ from torch import Tensor, nn
 from lorank.catalogue import catalogued
 from lorank.errors import DataError, UsageError
 from lorank.files import replaced_folder
-from lorank.lowrank.forms.basis import uniform
-from lorank.lowrank.forms.form import seeded
+from lorank.lowrank.forms.basis import draw_uniform
+from lorank.lowrank.forms.form import seeded_generator
 from lorank.lowrank.freeze import Freeze
 from lorank.lowrank.linalg import working_dtype
 from lorank.lowrank.module_tree import find_paths, replace_modules, unwrap_model
@@ -50,7 +50,7 @@ class Bottleneck(nn.Module):
     def __init__(self, like: Tensor, width: int, path: Pathway | None, place: int, generator: torch.Generator) -> None:
         super().__init__()
         n, dtype, device = len(like), working_dtype(like), like.device
-        self.D = nn.Parameter(uniform((width, n), generator).to(device, dtype))
+        self.D = nn.Parameter(draw_uniform((width, n), generator).to(device, dtype))
         self.d = nn.Parameter(torch.zeros(width, dtype=dtype, device=device))
         self.U = nn.Parameter(torch.zeros(n, width, dtype=dtype, device=device))
         self.path, self.place = path, place
@@ -131,7 +131,7 @@ def attach_bottlenecks(
             raise UsageError(f"the model already has bottlenecks called {name!r}; choose another name")
         refuse_unread(model, where)
         base = module.base if isinstance(module, WithBottlenecks) else module
-        made[where] = Bottleneck(_like(where, base), width, path, place, seeded(seed, where, "bottleneck"))
+        made[where] = Bottleneck(_like(where, base), width, path, place, seeded_generator(seed, where, "bottleneck"))
     freeze = Freeze(model)
     model.requires_grad_(False)
     modules = {}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lorank.errors import DataError
 from lorank.lowrank.base import BaseLinear
-from lorank.lowrank.forms.form import Form, seeded
+from lorank.lowrank.forms.form import Form, seeded_generator
 
 SAME_UPDATE = 0.05
 WIDTH = 4
@@ -30,7 +30,7 @@ def sketch(path: str, form: Form, weight: Tensor) -> Sketch:
     """Return the sketch [4, 4] of the update of ``weight`` [out, in] by ``form``."""
     delta = form.delta(weight).double()
     sides = [
-        torch.randint(0, 2, (side, WIDTH), generator=seeded("sketch", path, side)).to(delta) * 2 - 1
+        torch.randint(0, 2, (side, WIDTH), generator=seeded_generator("sketch", path, side)).to(delta) * 2 - 1
         for side in delta.shape
     ]
     return (sides[0].t() @ delta @ sides[1]).tolist()

@@ -31,10 +31,10 @@ def working_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype is torch.float64 else torch.float32
 
 
-def widened(*tensors: Tensor) -> tuple[Tensor, ...]:
+def widen(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Return ``tensors`` in the working dtype of the first: what is added or merged is computed in it.
 
-    >>> [tensor.dtype for tensor in widened(torch.zeros(1).half(), torch.zeros(1).bfloat16())]
+    >>> [tensor.dtype for tensor in widen(torch.zeros(1).half(), torch.zeros(1).bfloat16())]
     [torch.float32, torch.float32]
     """
     return tuple(tensor.to(working_dtype(tensors[0])) for tensor in tensors)

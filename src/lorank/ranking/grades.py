@@ -64,7 +64,7 @@ def read_grades(qrels: Mapping[Any, Mapping[Any, Any]]) -> Grades:
     return graded
 
 
-def judged_only(grades: Grades) -> Grades:
+def drop_unjudged(grades: Grades) -> Grades:
     """Return the grades from 0 up: a grade below 0 says that nobody judged the document."""
     return {query: {d: grade for d, grade in row.items() if grade >= 0} for query, row in grades.items()}
 

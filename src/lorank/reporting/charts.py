@@ -11,8 +11,19 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lorank.reporting.numbers import decimal, interval, known, signed
-from lorank.reporting.svg import Scale, clipped, drawing, element, line, linear, polyline, text, tick_places, ticks
+from lorank.reporting.numbers import decimal, interval, is_known, signed_decimal
+from lorank.reporting.svg import (
+    Scale,
+    clip_text,
+    drawing,
+    element,
+    line,
+    linear_scale,
+    polyline,
+    text,
+    tick_places,
+    ticks,
+)
 
 NARROW = 480
 """Below this width in pixels, labels stand above what they name instead of beside it."""
@@ -43,12 +54,12 @@ def ladder_chart(rungs: Sequence[Rung], measure: str, width: int, accent: str | 
         width: The width in pixels; below ``NARROW`` names stand above their rungs.
         accent: The name of the rung that stands out; None leaves all alike.
     """
-    rungs = [r for r in rungs if known(r.value)]
-    bounds = [b for r in rungs for b in (r.low, r.value, r.high) if known(b)]
+    rungs = [r for r in rungs if is_known(r.value)]
+    bounds = [b for r in rungs for b in (r.low, r.value, r.high) if is_known(b)]
     marks = ticks(min(bounds, default=0), max(bounds, default=1), 5 if width >= NARROW else 3)
     beside = width >= NARROW
     left, right, row, top = (220 if beside else 16), 58, (38 if beside else 52), 8
-    x = linear((marks[0], marks[-1]), (left, width - right))
+    x = linear_scale((marks[0], marks[-1]), (left, width - right))
     bottom = top + row * len(rungs)
     parts = _vertical_grid(marks, x, top, bottom)
     for place, rung in enumerate(rungs):
@@ -57,7 +68,7 @@ def ladder_chart(rungs: Sequence[Rung], measure: str, width: int, accent: str | 
         name = element(
             "text",
             element("title", rung.name),
-            clipped(rung.name, left - 24 if beside else width - 16),
+            clip_text(rung.name, left - 24 if beside else width - 16),
             class_=f"label {tone}",
             text_anchor="end" if beside else "start",
             x=left - 16 if beside else left,
@@ -69,7 +80,7 @@ def ladder_chart(rungs: Sequence[Rung], measure: str, width: int, accent: str | 
                 rung, x, y, tone, f"{rung.name}: {measure} {decimal(rung.value)} {interval((rung.low, rung.high))}"
             ),
         ]
-        end = max(x(b) for b in (rung.value, rung.high) if known(b))
+        end = max(x(b) for b in (rung.value, rung.high) if is_known(b))
         parts.append(text(end + 10, y + 4.5, decimal(rung.value), f"value {tone}"))
     parts.append(text(width - right, bottom + 36, measure, "note", "end"))
     said = "; ".join(f"{r.name} {decimal(r.value)} {interval((r.low, r.high))}" for r in rungs)
@@ -84,7 +95,7 @@ def _vertical_grid(marks: list[float], x: Scale, top: float, bottom: float) -> l
 
 def _dot_and_interval(rung: Rung, x: Scale, y: float, tone: str, tip: str) -> list[Markup]:
     shapes = []
-    if known(rung.low) and known(rung.high):
+    if is_known(rung.low) and is_known(rung.high):
         shapes = [
             line(x(rung.low), y, x(rung.high), y, f"whisker {tone}"),
             *(line(x(b), y - 4, x(b), y + 4, f"whisker {tone}") for b in (rung.low, rung.high)),
@@ -102,10 +113,10 @@ def difference_glyph(difference: float, bounds: Point, reach: float, width: int 
         reach: The end of the scale, above 0.
         width: The width in pixels.
     """
-    x = linear((-reach, reach), (6, width - 6))
+    x = linear_scale((-reach, reach), (6, width - 6))
     zero = line(x(0), 1, x(0), 21, "zero")
-    label = f"difference {signed(difference)}, interval {interval(bounds, sign=True)}"
-    if not known(difference):
+    label = f"difference {signed_decimal(difference)}, interval {interval(bounds, sign=True)}"
+    if not is_known(difference):
         return drawing(width, 22, "no difference is defined", [zero])
     rung = Rung("", difference, *bounds)
     return drawing(width, 22, label, [zero, *_dot_and_interval(rung, x, 11, "ink", label)])
@@ -117,20 +128,21 @@ def difference_bars(differences: Sequence[tuple[str, float]], measure: str, widt
     ``differences`` holds (query, difference). Above 360 queries neighbours in the sorted order share a bar,
     which then shows their mean; hovering tells how many.
     """
-    ordered = sorted(((q, d) for q, d in differences if known(d)), key=lambda pair: (-pair[1], pair[0]))
+    ordered = sorted(((q, d) for q, d in differences if is_known(d)), key=lambda pair: (-pair[1], pair[0]))
     groups = even_groups(ordered, min(MOST_BARS, width - 60))
     means = [sum(d for _, d in group) / len(group) for group in groups]
     marks = ticks(min([*means, 0.0]), max([*means, 0.0]), 5)
     height, left, top, bottom = 250, 44, 10, 214
-    y = linear((marks[0], marks[-1]), (bottom, top))
+    y = linear_scale((marks[0], marks[-1]), (bottom, top))
     parts = _horizontal_grid(marks, y, left, width)
     step = (width - left) / max(1, len(groups))
     for place, (group, mean) in enumerate(zip(groups, means)):
         tone = "gain" if mean > 0 else "loss"
         tip = (
-            f"{group[0][0]}: {signed(mean)}"
+            f"{group[0][0]}: {signed_decimal(mean)}"
             if len(group) == 1
-            else f"{len(group)} queries, mean {signed(mean)}, {signed(group[-1][1])} to {signed(group[0][1])}"
+            else f"{len(group)} queries, mean {signed_decimal(mean)}, {signed_decimal(group[-1][1])} to "
+            f"{signed_decimal(group[0][1])}"
         )
         bar = element(
             "rect",
@@ -198,7 +210,7 @@ def curve_chart(
         marked: The point that is ringed; None marks none.
         marked_as: The label of the marked point.
     """
-    points = [p for p in points if known(p[0]) and known(p[1])]
+    points = [p for p in points if is_known(p[0]) and is_known(p[1])]
     drawn = [tuple(sum(axis) / len(group) for axis in zip(*group)) for group in even_groups(points, MOST_POINTS)]
     y_marks = ticks(min((p[1] for p in drawn), default=0), max((p[1] for p in drawn), default=1), 4)
     last = x_end if x_end is not None else max((p[0] for p in points), default=1.0)
@@ -206,7 +218,7 @@ def curve_chart(
     first = 0.0 if 0 <= first <= last / 4 else first
     x_marks = [m for m in ticks(first, last, 6 if width >= NARROW else 4) if first <= m <= last]
     left, right, top, bottom = 52, 14, 40, height - 40
-    x, y = linear((first, last), (left, width - right)), linear((y_marks[0], y_marks[-1]), (bottom, top))
+    x, y = linear_scale((first, last), (left, width - right)), linear_scale((y_marks[0], y_marks[-1]), (bottom, top))
     places = tick_places(x_marks)
     parts = [
         *_horizontal_grid(y_marks, y, left, width - right),
@@ -227,7 +239,7 @@ def curve_chart(
             )
             for a, b in drawn
         ]
-    if marked is not None and known(marked[0]) and known(marked[1]):
+    if marked is not None and is_known(marked[0]) and is_known(marked[1]):
         parts += _marker(x(marked[0]), y(marked[1]), marked_as, width)
     ends = f", from {decimal(points[0][1])} to {decimal(points[-1][1])}" if points else ""
     return drawing(width, height, f"{y_name} by {x_name}{ends}{f'; {marked_as}' if marked_as else ''}.", parts)
@@ -257,7 +269,7 @@ def rank_picture(layers: Sequence[tuple[str, int, Sequence[int]]]) -> Markup:
         text(left + side * (k + 0.5), 14, "–" if b is None else str(b), "tick", "middle") for k, b in enumerate(blocks)
     ]
     parts += [
-        text(left - 10, top + side * (k + 0.5) + 4, clipped(kind, left, 12), "tick", "end")
+        text(left - 10, top + side * (k + 0.5) + 4, clip_text(kind, left, 12), "tick", "end")
         for k, kind in enumerate(kinds)
     ]
     for block, kind, path, rank, shape in places:
@@ -350,7 +362,7 @@ def _history_rows(states: Sequence[Mapping[str, int]]) -> list[tuple[str, list[f
 def _row_label(path: str, width: float, size: float) -> str:
     block, kind = block_and_kind(path)
     number = "" if block is None else f"{block} "
-    return number + clipped_start(kind, width - 0.58 * size * len(number), size)
+    return number + clip_start(kind, width - 0.58 * size * len(number), size)
 
 
 def _rank_figure(value: float) -> str:
@@ -368,10 +380,10 @@ def even_places(count: int, most: int) -> list[int]:
     return sorted({round(k * (count - 1) / (most - 1)) for k in range(most)})
 
 
-def clipped_start(content: str, width: float, size: float = 13) -> str:
+def clip_start(content: str, width: float, size: float = 13) -> str:
     """Return ``content`` cut at its start to about ``width`` pixels: paths differ at their ends.
 
-    >>> clipped_start("encoder.layer.3.attention.self.query", 120, 12)
+    >>> clip_start("encoder.layer.3.attention.self.query", 120, 12)
     '…ntion.self.query'
     """
     fits = int(width / (0.58 * size))

@@ -9,7 +9,7 @@ MINUS = "−"
 THIN_SPACE = "\u202f"
 
 
-def known(value: float | None) -> TypeGuard[float]:
+def is_known(value: float | None) -> TypeGuard[float]:
     """True where ``value`` is a finite number."""
     return value is not None and math.isfinite(value)
 
@@ -20,20 +20,20 @@ def decimal(value: float | None, places: int = 3) -> str:
     >>> decimal(0.5731), decimal(-0.02), decimal(float("nan"))
     ('0.573', '−0.020', '–')
     """
-    if not known(value):
+    if not is_known(value):
         return ABSENT
     text = f"{value:.{places}f}"
     return MINUS + text[1:] if text.startswith("-") and float(text) != 0 else text.lstrip("-")
 
 
-def signed(value: float | None, places: int = 3) -> str:
+def signed_decimal(value: float | None, places: int = 3) -> str:
     """Return a difference, always with its sign unless it rounds to zero.
 
-    >>> signed(0.027), signed(-0.027), signed(0.0001)
+    >>> signed_decimal(0.027), signed_decimal(-0.027), signed_decimal(0.0001)
     ('+0.027', '−0.027', '0.000')
     """
     text = decimal(value, places)
-    return f"+{text}" if known(value) and float(f"{value:.{places}f}") > 0 else text
+    return f"+{text}" if is_known(value) and float(f"{value:.{places}f}") > 0 else text
 
 
 def interval(bounds: tuple[float, float], places: int = 3, *, sign: bool = False) -> str:
@@ -42,7 +42,7 @@ def interval(bounds: tuple[float, float], places: int = 3, *, sign: bool = False
     >>> interval((0.4, 0.6)), interval((-0.01, 0.03), sign=True)
     ('[0.400, 0.600]', '[−0.010, +0.030]')
     """
-    write = signed if sign else decimal
+    write = signed_decimal if sign else decimal
     return f"[{write(bounds[0], places)}, {write(bounds[1], places)}]"
 
 
@@ -52,7 +52,7 @@ def p_value(p: float | None) -> str:
     >>> p_value(0.0312), p_value(0.0002), p_value(1.0)
     ('0.031', '< 0.001', '1.000')
     """
-    return "< 0.001" if known(p) and p < 0.001 else decimal(p, 3)
+    return "< 0.001" if is_known(p) and p < 0.001 else decimal(p, 3)
 
 
 def p_clause(p: float) -> str:
@@ -83,7 +83,7 @@ def count(value: float | None) -> str:
     >>> count(1234567).replace(THIN_SPACE, "_"), count(None)
     ('1_234_567', '–')
     """
-    return f"{round(value):,}".replace(",", THIN_SPACE) if known(value) else ABSENT
+    return f"{round(value):,}".replace(",", THIN_SPACE) if is_known(value) else ABSENT
 
 
 def percent(share: float | None, places: int = 1) -> str:
@@ -92,7 +92,7 @@ def percent(share: float | None, places: int = 1) -> str:
     >>> percent(0.8412).replace(THIN_SPACE, " ")
     '84.1 %'
     """
-    return f"{decimal(100 * share, places)}{THIN_SPACE}%" if known(share) else ABSENT
+    return f"{decimal(100 * share, places)}{THIN_SPACE}%" if is_known(share) else ABSENT
 
 
 def size(byte_count: float | None) -> str:
@@ -101,7 +101,7 @@ def size(byte_count: float | None) -> str:
     >>> [size(n).replace(THIN_SPACE, " ") for n in (0, 999, 1_200_000, 91_000_000_000)]
     ['0 B', '999 B', '1.2 MB', '91.0 GB']
     """
-    if not known(byte_count):
+    if not is_known(byte_count):
         return ABSENT
     power = max(0, min(4, int(math.log10(byte_count) // 3))) if byte_count >= 1 else 0
     return f"{byte_count / 1000**power:.{1 if power else 0}f}{THIN_SPACE}{('B', 'kB', 'MB', 'GB', 'TB')[power]}"
@@ -113,7 +113,7 @@ def duration(seconds: float | None) -> str:
     >>> [duration(s).replace(THIN_SPACE, " ") for s in (0, 0.0123, 4.21, 243, 7500)]
     ['0 s', '12 ms', '4.2 s', '4 min 03 s', '2 h 05 min']
     """
-    if not known(seconds):
+    if not is_known(seconds):
         return ABSENT
     if seconds == 0:
         return f"0{THIN_SPACE}s"

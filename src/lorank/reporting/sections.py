@@ -17,7 +17,7 @@ from lorank.reporting.charts import (
     rank_history,
     rank_picture,
 )
-from lorank.reporting.numbers import count, duration, known, size
+from lorank.reporting.numbers import count, duration, is_known, size
 from lorank.reporting.run_folder import (
     AdapterCard,
     BudgetEvent,
@@ -72,7 +72,7 @@ def ladder(evaluation: Evaluation, verdict: Verdict) -> Ladder:
     first = verdict.measure
     rungs = [Rung(name, s.mean[first], *s.interval[first]) for name, s in evaluation.systems.items()]
     keys = list(dict.fromkeys([*COSTS, *(k for s in evaluation.systems.values() for k in s.cost)]))
-    shown = [k for k in keys if any(known(s.cost.get(k)) for s in evaluation.systems.values())]
+    shown = [k for k in keys if any(is_known(s.cost.get(k)) for s in evaluation.systems.values())]
     costs = [(k, *COSTS.get(k, (k.replace("_", " ").capitalize(), _bare))) for k in shown]
     rows = [(name, s, evaluation.ceiling.get(name)) for name, s in evaluation.systems.items()]
     chart = both_widths(lambda width: ladder_chart(rungs, first, width, accent=verdict.system))
@@ -80,7 +80,7 @@ def ladder(evaluation: Evaluation, verdict: Verdict) -> Ladder:
 
 
 def _bare(value: float | None) -> str:
-    return f"{value:,.4g}" if known(value) else "–"
+    return f"{value:,.4g}" if is_known(value) else "–"
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def comparisons(evaluation: Evaluation, verdict: Verdict) -> Comparisons:
         for c in evaluation.comparisons
         if c.measure != verdict.measure or frozenset((c.system, c.baseline)) not in used
     ]
-    bounds = [abs(b) for c in evaluation.comparisons for b in (*c.interval, c.difference) if known(b)]
+    bounds = [abs(b) for c in evaluation.comparisons for b in (*c.interval, c.difference) if is_known(b)]
     reach = max(bounds, default=0) or 1.0
     rows = [ComparisonRow(c, outcome(c), difference_glyph(c.difference, c.interval, reach)) for c in [*main, *rest]]
     shown = rows[: max(len(main), MOST_COMPARISONS)]
@@ -155,7 +155,7 @@ def changes(evaluation: Evaluation, verdict: Verdict, examples: list[Example]) -
     shared = [
         QueryChange(q, texts.get(q, ""), before[q], after[q])
         for q in after
-        if q in before and known(before[q]) and known(after[q])
+        if q in before and is_known(before[q]) and is_known(after[q])
     ]
     if not shared:
         return None
@@ -184,10 +184,10 @@ class Learning:
 
 def learning(training: list[TrainingStep]) -> Learning | None:
     """Return the learning curves; None where nothing was trained."""
-    losses = [(float(t.step), loss) for t in training if known(loss := t.loss)]
+    losses = [(float(t.step), loss) for t in training if is_known(loss := t.loss)]
     evaluated = [(t, t.dev) for t in training if t.dev]
     name = next(iter(evaluated[0][1])) if evaluated else ""
-    judged = [(t, value) for t, dev in evaluated if known(value := dev.get(name))]
+    judged = [(t, value) for t, dev in evaluated if is_known(value := dev.get(name))]
     if not losses and not judged:
         return None
     best, best_value = max(judged, key=lambda pair: pair[1], default=(None, math.nan))
@@ -207,7 +207,7 @@ def learning(training: list[TrainingStep]) -> Learning | None:
             marked_as=f"best, step {best.step}" if best else "",
         )
     )
-    spent = max((seconds for t in training if known(seconds := t.seconds)), default=None)
+    spent = max((seconds for t in training if is_known(seconds := t.seconds)), default=None)
     lines = [t for t, _ in judged]
     return Learning(loss_chart if losses else None, dev_chart if best else None, name, lines, best, steps, spent)
 
@@ -221,7 +221,7 @@ class Trained:
     picture: Markup | None
 
 
-def trained(run: RunCard) -> Trained | None:
+def trained_part(run: RunCard) -> Trained | None:
     """Return what was trained; None where the run has no adapter."""
     if run.adapter is None:
         return None
@@ -286,12 +286,12 @@ def mixing(mix: Mix | None, measure: str) -> Mixing | None:
     """
     if mix is None:
         return None
-    curve = sorted((p for p in mix.dev_curve if known(p[1])), key=lambda p: (-p[1], p[0]))
-    points = sorted(p for p in curve if known(p[0]))
+    curve = sorted((p for p in mix.dev_curve if is_known(p[1])), key=lambda p: (-p[1], p[0]))
+    points = sorted(p for p in curve if is_known(p[0]))
     if not points:
         return None
-    weight, value = next((p for p in curve if mix.first_stage_weight == 0 and not known(p[0])), curve[0])
-    marked = (weight, value) if known(weight) else None
+    weight, value = next((p for p in curve if mix.first_stage_weight == 0 and not is_known(p[0])), curve[0])
+    marked = (weight, value) if is_known(weight) else None
     chart = both_widths(
         lambda w: curve_chart(
             points,
@@ -353,16 +353,16 @@ def cut(content: str, letters: int) -> str:
     return content if len(content) <= letters else content[: letters - 1].rstrip() + "…"
 
 
-def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flatten_settings(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Return nested settings as rows of (dotted key, value); of many numbers, only how many there are.
 
-    >>> flat({"loss": {"name": "lambda", "k": 10}, "targets": ["query", "value"], "means": [0.5] * 46})
+    >>> flatten_settings({"loss": {"name": "lambda", "k": 10}, "targets": ["query", "value"], "means": [0.5] * 46})
     [('loss.name', 'lambda'), ('loss.k', '10'), ('targets', 'query, value'), ('means', '46 numbers')]
     """
     rows: list[tuple[str, str]] = []
     for key, value in settings.items():
         if isinstance(value, dict):
-            rows += flat(value, f"{prefix}{key}.")
+            rows += flatten_settings(value, f"{prefix}{key}.")
         elif isinstance(value, list):
             numbers = len(value) > 8 and all(type(each) in (int, float) for each in value)
             said = f"{len(value)} numbers" if numbers else cut(", ".join(map(str, value)), 600)

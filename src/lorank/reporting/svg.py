@@ -79,10 +79,10 @@ def polyline(points: Iterable[tuple[float, float]], class_: str) -> Markup:
     return element("polyline", points=written, class_=class_)
 
 
-def linear(domain: tuple[float, float], extent: tuple[float, float]) -> Scale:
+def linear_scale(domain: tuple[float, float], extent: tuple[float, float]) -> Scale:
     """Return the affine map of ``domain`` onto ``extent``; an empty domain maps to the middle.
 
-    >>> linear((0, 10), (100, 200))(2.5)
+    >>> linear_scale((0, 10), (100, 200))(2.5)
     125.0
     """
     (low, high), (start, end) = domain, extent
@@ -116,10 +116,10 @@ def tick_places(values: list[float]) -> int:
     return max(0, -math.floor(math.log10(step) + 1e-9)) if step < 1 else 0
 
 
-def clipped(content: str, width: float, size: float = 13) -> str:
+def clip_text(content: str, width: float, size: float = 13) -> str:
     """Return ``content`` cut with an ellipsis to about ``width`` pixels of text at ``size`` pixels.
 
-    >>> clipped("a short name", 200), clipped("a much longer name", 60)
+    >>> clip_text("a short name", 200), clip_text("a much longer name", 60)
     ('a short name', 'a much…')
     """
     fits = int(width / (0.58 * size))

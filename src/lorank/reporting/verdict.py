@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from lorank.ranking.metrics.evaluation import Comparison, Evaluation
-from lorank.reporting.numbers import decimal, interval, known, p_clause, signed
+from lorank.reporting.numbers import decimal, interval, is_known, p_clause, signed_decimal
 
 LEVEL = 0.05
 """A Holm-corrected p at or above this is a tie."""
@@ -28,14 +28,14 @@ def outcome(comparison: Comparison) -> str:
     >>> outcome(Comparison("new", "old", "nDCG@10", 0.1, (0.0, 0.2), 0.03, 0.06, 9, 1, 2))
     'tie'
     """
-    if not known(comparison.p_holm):
+    if not is_known(comparison.p_holm):
         return "untested"
     if comparison.p_holm >= LEVEL or comparison.difference == 0:
         return "tie"
     return "better" if comparison.difference > 0 else "worse"
 
 
-def turned(comparison: Comparison) -> Comparison:
+def reverse_comparison(comparison: Comparison) -> Comparison:
     """Return the same comparison seen from the other system."""
     low, high = comparison.interval
     return replace(
@@ -52,7 +52,9 @@ def turned(comparison: Comparison) -> Comparison:
 def comparisons_of(evaluation: Evaluation, system: str, measure: str) -> list[Comparison]:
     """Return every comparison of ``system`` on ``measure``, seen from it, in the order of the ladder."""
     mine = {c.baseline: c for c in evaluation.comparisons if c.measure == measure and c.system == system}
-    theirs = {c.system: turned(c) for c in evaluation.comparisons if c.measure == measure and c.baseline == system}
+    theirs = {
+        c.system: reverse_comparison(c) for c in evaluation.comparisons if c.measure == measure and c.baseline == system
+    }
     both = {**theirs, **mine}
     return [both[name] for name in evaluation.systems if name in both]
 
@@ -68,7 +70,7 @@ def verdict(evaluation: Evaluation) -> Verdict | None:
         return None
     measure, system = evaluation.measures[0], list(evaluation.systems)[-1]
     mean = {name: result.mean[measure] for name, result in evaluation.systems.items()}
-    others = sorted((name for name in mean if name != system and known(mean[name])), key=mean.__getitem__)
+    others = sorted((name for name in mean if name != system and is_known(mean[name])), key=mean.__getitem__)
     groups = evaluation.settings.get("groups")
     counted = f"{evaluation.queries} {evaluation.split} queries"
     where = f"the {counted}{'' if groups is None else f' ({groups} independent groups)'} of {evaluation.collection}"
@@ -106,9 +108,9 @@ def _gain_sentence(pair: Comparison, mean: dict[str, float], where: str) -> str:
     }[found if pair.difference else "tie"]
     numbers = (
         f"{pair.measure} {decimal(mean[pair.system])} against {decimal(mean[pair.baseline])} of the untuned base in "
-        f"the same mix, difference {signed(pair.difference)} {interval(pair.interval, sign=True)}"
+        f"the same mix, difference {signed_decimal(pair.difference)} {interval(pair.interval, sign=True)}"
     )
-    test = f"Holm-corrected {p_clause(pair.p_holm)}" if known(pair.p_holm) else "no p-value is defined"
+    test = f"Holm-corrected {p_clause(pair.p_holm)}" if is_known(pair.p_holm) else "no p-value is defined"
     return f"On {where}, {said}: {numbers}, {test}."
 
 
@@ -117,9 +119,9 @@ def _sentence(pair: Comparison, mean: dict[str, float], where: str, strongest: s
     rival = f"{pair.baseline}, the strongest other system" if pair.baseline == strongest else pair.baseline
     numbers = (
         f"{pair.measure} {decimal(mean[pair.system])} against {decimal(mean[pair.baseline])}, "
-        f"difference {signed(pair.difference)} {interval(pair.interval, sign=True)}"
+        f"difference {signed_decimal(pair.difference)} {interval(pair.interval, sign=True)}"
     )
-    test = f"Holm-corrected {p_clause(pair.p_holm)}" if known(pair.p_holm) else "no p-value is defined"
+    test = f"Holm-corrected {p_clause(pair.p_holm)}" if is_known(pair.p_holm) else "no p-value is defined"
     close = "; the difference cannot be told from chance" if outcome(pair) == "tie" else ""
     missing = f" It was not tested against {strongest}, the strongest other system."
     missing = "" if pair.baseline == strongest else missing

@@ -28,13 +28,13 @@ from lorank.training.beginning import Beginning
 from lorank.training.hooks.budget import (
     JOURNAL,
     Budgeting,
-    budgeting,
     choose_budget,
     compute_shared_ranks,
+    make_budgeting,
     statistics_of_budget,
 )
 from lorank.training.hooks.hook import Hook
-from lorank.training.hooks.rule import Stepping, penalties, stepping, without_clipping
+from lorank.training.hooks.rule import Stepping, make_stepping, penalties, without_clipping
 from lorank.training.lists.calibration_pass import calibrate
 from lorank.training.lists.candidates import Candidates, find_candidates
 from lorank.training.lists.list_loss import Loss
@@ -164,8 +164,8 @@ def build_plan(
     weights = make_weights(ranker, recipe.adapter, recipe.seed, recipe.training.head_lr, statistics, ranks)
     beginning = Beginning([p for g in weights.parameter_groups() for p in g["params"]], weights.adapter)
     set_reference(ranker, beginning, loss)
-    moving = budgeting(budget, recipe.budget, weights.adapter, out / JOURNAL, recipe.seed)
-    steps_by = stepping(recipe.rule, weights.adapter, recipe.adapter.name)
+    moving = make_budgeting(budget, recipe.budget, weights.adapter, out / JOURNAL, recipe.seed)
+    steps_by = make_stepping(recipe.rule, weights.adapter, recipe.adapter.name)
     return Plan(ranker, recipe, data, found, lists, held_out, inputs, loss, weights, moving, steps_by, beginning)
 
 

@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from lorank.ranking.scorers.bm25 import BM25Statistics
-from lorank.ranking.scorers.pretrained import located
+from lorank.ranking.scorers.pretrained import locate_base
 from lorank.ranking.scorers.ranker import Ranker
 
 
@@ -66,7 +66,7 @@ class FirstStage:
             raw += component.weight * (each - component.mean) / component.std
         return (raw - self.mean) / self.std
 
-    def fitted(self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray) -> "FirstStage":
+    def fit_scales(self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray) -> "FirstStage":
         """Return the first stage with its scales set from candidate ``pairs`` [n, 2] of dev queries."""
         scores = [self._scores(component, queries, documents, pairs) for component in self.components]
         scales = [_scale(each, pairs[:, 0]) for each in scores]
@@ -109,7 +109,7 @@ class FirstStage:
             description["source"],
             components,
             BM25Statistics.load(folder),
-            None if description["base"] is None else located(description["base"], folder),
+            None if description["base"] is None else locate_base(description["base"], folder),
             description["mean"],
             description["std"],
         )

@@ -28,7 +28,7 @@ from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.features.networks import NETWORKS
 from lorank.ranking.scorers.folders import saved_options
-from lorank.ranking.scorers.pretrained import located
+from lorank.ranking.scorers.pretrained import locate_base
 from lorank.ranking.scorers.ranker import Documents, FittedRanker, Ranker, TrainableRanker
 from lorank.ranking.scorers.text_ranker import check_head_is_there
 from lorank.ranking.types import Run
@@ -208,7 +208,7 @@ class TunedRanker(Ranker):
         if description["base"] is None:
             ranker = kind.load(home / "model")
         else:
-            ranker = kind(located(description["base"], home), **saved_options(description))
+            ranker = kind(locate_base(description["base"], home), **saved_options(description))
             adapter = lowrank.load(ranker.module, home / "adapter")
             check_head_is_there(ranker, [*adapter.trained, *adapter.forms], home / "adapter")
             ranker.reference = adapter.disabled

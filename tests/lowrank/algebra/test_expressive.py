@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lorank import lowrank
 from lorank.errors import UsageError
-from lorank.lowrank.algebra import attach_factors, dense
+from lorank.lowrank.algebra import attach_factors, dense_update
 from lorank.lowrank.algebra.expressive import product, reach, sufficient_rank
 
 
@@ -22,8 +22,8 @@ def chain(n, layers, seed):
 def test_lora_expressive_power_the_error_is_the_predicted_singular_value(n, layers, rank, seed):
     weights, target = chain(n, layers, seed)
     updates = reach(weights, target, rank)
-    assert all(torch.linalg.matrix_rank(dense(update)) <= rank for update in updates if rank)
-    reached = product([weight + dense(update) for weight, update in zip(weights, updates, strict=True)])
+    assert all(torch.linalg.matrix_rank(dense_update(update)) <= rank for update in updates if rank)
+    reached = product([weight + dense_update(update) for weight, update in zip(weights, updates, strict=True)])
     sigma = torch.linalg.svdvals(target - product(weights))
     predicted = sigma[rank * layers].item() if rank * layers < n else 0.0
     assert torch.linalg.matrix_norm(reached - target, 2).item() == pytest.approx(predicted, abs=1e-6)

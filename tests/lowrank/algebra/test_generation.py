@@ -6,7 +6,7 @@ from torch import nn
 
 from lorank import lowrank
 from lorank.errors import UsageError
-from lorank.lowrank.algebra import AdapterGenerator, combine, dense, factors_of
+from lorank.lowrank.algebra import AdapterGenerator, combine, dense_update, factors_of
 from lorank.lowrank.algebra.generation import flatten, unflatten
 
 
@@ -58,7 +58,7 @@ def family():
 
 def error(factors, angle):
     x, y = data(angle, 6)
-    return (x @ (base()["layer"].weight + dense(factors["layer"])).T - y).square().mean().item()
+    return (x @ (base()["layer"].weight + dense_update(factors["layer"])).T - y).square().mean().item()
 
 
 def test_sg_lora_an_experts_own_description_returns_parameters_near_that_experts(family):

@@ -6,7 +6,7 @@ from torch import nn
 
 from lorank import lowrank
 from lorank.errors import UsageError
-from lorank.lowrank.algebra import attach_factors, dense, factors_of, feed_forward_pairs, prune_units, recover
+from lorank.lowrank.algebra import attach_factors, dense_update, factors_of, feed_forward_pairs, prune_units, recover
 
 
 def network(seed=0, dead=0):
@@ -41,7 +41,7 @@ def test_loram_recovers_the_pruned_product_at_kept_indices_and_0_elsewhere():
     trained = factors_of(train(small.model, x, y))
     full = recover(trained, small.kept)
     for path, kept in small.kept.items():
-        delta, inside = dense(full[path]), dense(trained[path])
+        delta, inside = dense_update(full[path]), dense_update(trained[path])
         assert delta.shape == model.get_submodule(path).weight.shape
         assert inside.abs().max() > 0
         torch.testing.assert_close(delta[kept.rows][:, kept.columns], inside)
@@ -58,7 +58,7 @@ def test_loram_without_pruning_is_plain_lora_and_dead_units_lose_nothing():
     small = prune_units(whole, [("0", "2")], 1.0)
     ours, theirs = recover(factors_of(train(small.model, x, y)), small.kept), factors_of(train(plain, x, y))
     for path, own in theirs.items():
-        torch.testing.assert_close(dense(ours[path]), dense(own))
+        torch.testing.assert_close(dense_update(ours[path]), dense_update(own))
     sleepy = network(dead=4)
     pruned = prune_units(sleepy, [("0", "2")], 0.75)
     torch.testing.assert_close(pruned.model(x), sleepy(x))
@@ -80,7 +80,7 @@ def test_loram_on_a_quantised_pruned_base():
     small = prune_units(model, [("0", "2")], 0.5)
     lowrank.quantise(small.model, "int8", targets=["0", "2"])
     full = recover(factors_of(train(small.model, x.float(), y.float())), small.kept)
-    assert dense(full["0"]).shape == (16, 8)
+    assert dense_update(full["0"]).shape == (16, 8)
 
 
 def test_wrong_use_is_told():

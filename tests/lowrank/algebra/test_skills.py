@@ -6,7 +6,7 @@ from torch import nn
 
 from lorank.errors import UsageError
 from lorank.lowrank import Factors
-from lorank.lowrank.algebra import Context, SkillLibrary, attach_factors, dense
+from lorank.lowrank.algebra import Context, SkillLibrary, attach_factors, dense_update
 
 
 def draw(rank, scaling, seed):
@@ -35,8 +35,8 @@ def test_psec_one_hot_weights_are_the_skill():
     made, model, x = library(*skills.items()), layer(), torch.randn(7, 6)
     for index, (name, skill) in enumerate(skills.items()):
         one_hot = torch.eye(2)[index]
-        torch.testing.assert_close(dense(made.composed(one_hot)["layer"]), dense(skill["layer"]))
-        torch.testing.assert_close(dense(made.composed({name: 1.0})["layer"]), dense(skill["layer"]))
+        torch.testing.assert_close(dense_update(made.compose(one_hot)["layer"]), dense_update(skill["layer"]))
+        torch.testing.assert_close(dense_update(made.compose({name: 1.0})["layer"]), dense_update(skill["layer"]))
         with made.on(model):
             made.weigh(one_hot)
             composed = model["layer"](x)
@@ -49,9 +49,9 @@ def test_psec_the_library_grows_and_old_skills_stay_as_they_are():
     first = draw(2, 3.0, 0)
     made = library(("a", first))
     kept = {path: [part.clone() for part in own[:2]] for path, own in first.items()}
-    before = dense(made.composed([1.0])["layer"])
+    before = dense_update(made.compose([1.0])["layer"])
     made.add("b", draw(3, 1.0, 1))
-    torch.testing.assert_close(dense(made.composed([1.0, 0.0])["layer"]), before)
+    torch.testing.assert_close(dense_update(made.compose([1.0, 0.0])["layer"]), before)
     assert all(torch.equal(a, b) for path, parts in kept.items() for a, b in zip(parts, made.skills["a"][path][:2]))
 
 
@@ -78,7 +78,7 @@ def test_psec_composed_by_context_beats_each_skill_alone_on_mixed_data():
     context = torch.randn(200, 3, generator=generator)
     x = torch.randn(200, 6, generator=generator)
     mix = torch.stack([torch.sigmoid(3 * context[:, 0]), torch.sigmoid(-3 * context[:, 0])], 1)
-    deltas = [dense(skill["layer"]) for skill in skills.values()]
+    deltas = [dense_update(skill["layer"]) for skill in skills.values()]
     with torch.no_grad():
         y = model["layer"](x) + sum(mix[:, i : i + 1] * (x @ delta.T) for i, delta in enumerate(deltas))
     network = Context(3, 2, torch.Generator().manual_seed(0))
@@ -107,8 +107,8 @@ def test_wrong_use_is_told():
     with pytest.raises(UsageError, match="other layers"):
         made.add("b", {})
     with pytest.raises(UsageError, match="no skill called 'c'"):
-        made.composed({"c": 1.0})
+        made.compose({"c": 1.0})
     with pytest.raises(UsageError, match="2 weights"):
-        made.composed([1.0, 2.0])
+        made.compose([1.0, 2.0])
     with pytest.raises(UsageError, match="3 weights"):
         made.weigh(torch.ones(3))

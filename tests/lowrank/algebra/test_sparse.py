@@ -9,7 +9,7 @@ from torch import nn
 from lorank import lowrank
 from lorank.errors import DataError, UsageError
 from lorank.lowrank.algebra import SparseUpdate
-from lorank.lowrank.algebra.sparse import difference, masked, moved_most, restore, snapshot
+from lorank.lowrank.algebra.sparse import difference, masked, most_moved_places, restore, snapshot
 
 
 def network():
@@ -36,7 +36,7 @@ def learned(seed, share=0.1, model=None):
 
     before = snapshot(model)
     train(model.parameters())
-    places = moved_most(before, model, share)
+    places = most_moved_places(before, model, share)
     restore(before, model)
     with masked(model, places) as parameters:
         losses = train(parameters)
@@ -106,7 +106,7 @@ def test_wrong_use_is_told(tmp_path):
     with pytest.raises(UsageError, match="no parameter"):
         update.apply(network())
     with pytest.raises(UsageError, match="share"):
-        moved_most(snapshot(stranger), stranger, 2.0)
+        most_moved_places(snapshot(stranger), stranger, 2.0)
     path = tmp_path / "other.safetensors"
     from safetensors.torch import save_file
 

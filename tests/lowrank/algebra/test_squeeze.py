@@ -9,7 +9,7 @@ from torch import nn
 from lorank import lowrank
 from lorank.errors import UsageError
 from lorank.lowrank import Factors, squeeze, top_k_svd
-from lorank.lowrank.algebra import dense, factors_of, lost
+from lorank.lowrank.algebra import dense_update, factors_of, lost_shares
 from lorank.lowrank.forms.squeezed import falling_ranks
 
 
@@ -22,14 +22,16 @@ def draw(out, width, rank, seed=0, dtype=torch.float64):
 def test_lora_squeeze_is_the_truncated_svd_and_lossless_at_the_source_rank():
     own = {"a": draw(6, 9, 5), "b": draw(9, 4, 2)}
     squeezed = squeeze(own, 2)
-    U, s, Vh = top_k_svd(dense(own["a"]), 2)
-    torch.testing.assert_close(dense(squeezed["a"]), (U * s) @ Vh)
+    U, s, Vh = top_k_svd(dense_update(own["a"]), 2)
+    torch.testing.assert_close(dense_update(squeezed["a"]), (U * s) @ Vh)
     for path, same in squeeze(own, 5).items():
-        torch.testing.assert_close(dense(same), dense(own[path]))
+        torch.testing.assert_close(dense_update(same), dense_update(own[path]))
     balanced = squeezed["a"]
     torch.testing.assert_close(balanced.A.norm(dim=1), balanced.B.norm(dim=0))
-    share = (dense(own["a"]) - dense(squeezed["a"])).square().sum() / dense(own["a"]).square().sum()
-    assert lost(own, 2) == {"a": pytest.approx(share.item()), "b": pytest.approx(0.0, abs=1e-9)}
+    share = (dense_update(own["a"]) - dense_update(squeezed["a"])).square().sum() / dense_update(
+        own["a"]
+    ).square().sum()
+    assert lost_shares(own, 2) == {"a": pytest.approx(share.item()), "b": pytest.approx(0.0, abs=1e-9)}
 
 
 def test_lora_squeeze_by_energy_gives_each_layer_its_own_rank():
@@ -74,7 +76,7 @@ def test_lora_squeeze_beats_direct_training_at_the_target_rank_on_a_planted_task
         layer, x, y = planted(seed)
 
         def error(factors, layer=layer, x=x, y=y):
-            return (x @ (layer.weight + dense(factors)).T - y).square().mean().item()
+            return (x @ (layer.weight + dense_update(factors)).T - y).square().mean().item()
 
         direct = error(factors_of(train(layer, x, y, "lora", 2)[1])["layer"])
         source = factors_of(train(layer, x, y, "lora", 16)[1])

@@ -49,9 +49,9 @@ def runs():
 def test_ranks_add_up_at_every_step(name, total, toy, runs):
     run = runs(name, toy) if total == 5 else toy(name, steps=25, **OPTIONS.get(name, {})).run()
     for step, ranks in enumerate(run.ranks, start=1):
-        planned = run.budget.planned(step, run.steps)
+        planned = run.budget.planned_total(step, run.steps)
         assert sum(ranks.values()) == planned if run.budget.exact else sum(ranks.values()) <= planned, step
-    assert run.budget.planned(run.steps, run.steps) == total
+    assert run.budget.planned_total(run.steps, run.steps) == total
     last = run.budget.timetable.bounds(run.steps)[1]
     assert all(ranks == run.ranks[-1] for ranks in run.ranks[last - 1 :])
 
@@ -204,8 +204,8 @@ def test_the_last_event_is_there_whatever_the_timetable(warmup, final, every, st
     assert 0 <= first < last <= steps
     assert events[-1] == last
     assert all(first < event <= last for event in events)
-    assert timetable.passed(last, steps) == pytest.approx(1.0)
-    assert timetable.passed(first, steps) == 0.0
+    assert timetable.passed_share(last, steps) == pytest.approx(1.0)
+    assert timetable.passed_share(first, steps) == 0.0
 
 
 def sites(count=5, rank=4, sizes=((6, 8), (10, 5)), seed=0):

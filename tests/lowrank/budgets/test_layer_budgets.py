@@ -67,7 +67,7 @@ def test_diffora_gates_lie_in_the_unit_interval_and_are_discretised(toy):
     last = run.budget.timetable.bounds(60)[1]
     for step in range(1, last):
         run.run(until=step)
-        shares = run.budget.relaxed()
+        shares = run.budget.relaxed_gates()
         assert all(0 <= share <= 1 for share in shares.values())
         for path, form in run.adapter.forms.items():
             assert torch.allclose(form.mask, torch.tensor(shares[path]))

@@ -122,7 +122,7 @@ def test_alora_removed_ranks_are_gone_and_the_sum_stays(toy):
 def test_dylora_truncated_is_the_training_forward(toy):
     run = toy("dylora", rank=4).run()
     for b in (1, 2, 3, 4):
-        step = next(step for step in range(100) if run.budget.sampled(step) == b)
+        step = next(step for step in range(100) if run.budget.sampled_rank(step) == b)
         run.budget.before_step(step, run.steps)
         training = run.model(X)
         form = run.adapter.forms["planted"]
@@ -159,7 +159,7 @@ def test_dylora_frozen_moves_only_component_b(toy):
     for step in range(3, 9):
         before = {path: (form.A.clone(), form.B.clone()) for path, form in run.adapter.forms.items()}
         run.run(until=step + 1)
-        b = run.budget.sampled(step)
+        b = run.budget.sampled_rank(step)
         for path, form in run.adapter.forms.items():
             moved = form.A.ne(before[path][0]).any(1) | form.B.ne(before[path][1]).any(0)
             assert moved.nonzero().flatten().tolist() == [b - 1]
@@ -174,7 +174,7 @@ def test_qdylora_base_is_four_bit_and_any_rank_is_there(toy):
     run = toy("qdylora", rank=4, choices="1,2,4")
     codes = {path: layer.base.codes.clone() for path, layer in run.adapter.layers.items()}
     run.run()
-    assert {run.budget.sampled(step) for step in range(60)} == {1, 2, 4}
+    assert {run.budget.sampled_rank(step) for step in range(60)} == {1, 2, 4}
     for path, layer in run.adapter.layers.items():
         assert type(layer.base) is QuantisedLinear
         assert layer.base.scheme == "nf4"

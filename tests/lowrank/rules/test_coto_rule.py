@@ -12,7 +12,7 @@ def test_coto_activity_follows_p_of_t(tower, open_walk):
     adapter = lowrank.attach(model, rank=1, targets=["wide", "narrow", "transposed"])
     rule = make_rule("coto", start=0.2, ramp=0.5, groups="layer")
     open_walk(adapter, rule, lambda step: None, of=8000)
-    active = torch.tensor([len(rule.active(step, 8000)) for step in range(8000)]) / 3
+    active = torch.tensor([len(rule.active_groups(step, 8000)) for step in range(8000)]) / 3
     assert (active > 0).all()
     for part in range(4):
         p = torch.tensor([rule.probability(step, 8000) for step in range(part * 1000, part * 1000 + 1000)]).double()
@@ -40,7 +40,7 @@ def test_a_layer_that_is_out_computes_with_its_base_and_gets_no_step(tower, shak
     rule = make_rule("coto", groups="layer")
     run = open_walk(adapter, rule, lambda step: model(torch.ones(3, 6)).square().sum(), of=1000)
     before = {key: tensor.clone() for key, tensor in adapter.state().items()}
-    active = rule.active(0, 1000)
+    active = rule.active_groups(0, 1000)
     rule.before_step(0, 1000)
     x = torch.ones(2, 6)
     assert torch.equal(model.wide(x), model.wide.base(x)) == ("wide" not in active)

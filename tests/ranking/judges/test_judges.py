@@ -19,7 +19,7 @@ from lorank.errors import DataError, UsageError
 from lorank.ranking import Oracle, rerank
 from lorank.ranking.judges import KINDS, Budget, Cache, Judge, JudgeError, Question, Reply, Session, Usage
 from lorank.ranking.judges.cache import Kept
-from lorank.ranking.judges.question import checked, neutral
+from lorank.ranking.judges.question import neutral_answer, repair_answer
 from lorank.ranking.judges.ranker_judge import RankerJudge
 from lorank.ranking.scorers import BiEncoder
 from lorank.ranking.scorers.ranker import Ranker
@@ -59,10 +59,10 @@ ANYTHING = st.recursive(
 @given(value=ANYTHING, size=st.integers(1, 6))
 def test_a_checked_answer_is_well_formed_and_stays_so(kind, value, size):
     asked = question(kind, size)
-    answer, _ = checked(asked, value)
+    answer, _ = repair_answer(asked, value)
     assert well_formed(asked, answer)
-    if answer != neutral(asked) and -math.inf not in (answer if isinstance(answer, tuple) else (answer,)):
-        assert checked(asked, answer) == (answer, False)
+    if answer != neutral_answer(asked) and -math.inf not in (answer if isinstance(answer, tuple) else (answer,)):
+        assert repair_answer(asked, answer) == (answer, False)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_checked_answer_is_well_formed_and_stays_so(kind, value, size):
     ],
 )
 def test_repairs(kind, value, answer, malformed):
-    assert checked(question(kind), value) == (answer, malformed)
+    assert repair_answer(question(kind), value) == (answer, malformed)
 
 
 AS_GIVEN = {
@@ -113,8 +113,8 @@ def test_numbers_of_numpy_and_torch_are_answers_like_pythons(kind, form):
     asked = question(kind)
     (reply,) = Oracle([1.0, 3.0, 0.0, 2.0], threshold=1.5).answer("q", ["d"] * 4, [asked])
     given = many(reply.value) if isinstance(reply.value, list) else one(reply.value)
-    assert checked(asked, given) == checked(asked, reply.value)
-    assert checked(asked, given)[1] is False
+    assert repair_answer(asked, given) == repair_answer(asked, reply.value)
+    assert repair_answer(asked, given)[1] is False
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_the_oracle_answers_by_its_labels(kind):
         "selection": [1, 3],
     }
     assert reply.value == expected[kind]
-    assert checked(asked, reply.value)[1] is False
+    assert repair_answer(asked, reply.value)[1] is False
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -9,7 +9,7 @@ import torch
 from lorank.errors import UsageError
 from lorank.ranking.losses import LOSSES, loss, requirements_of
 from lorank.ranking.losses.core.derivatives import CURVATURES, derivatives, lightgbm_objective, xgboost_objective
-from lorank.ranking.losses.core.packed import packed
+from lorank.ranking.losses.core.packed import pack_loss
 from lorank.ranking.scorers.features.rows import FeatureLists, ndcg
 
 PLAIN = sorted(name for name in LOSSES if not requirements_of(LOSSES[name]))
@@ -29,7 +29,7 @@ def test_gradients_are_those_of_the_sum_over_lists(name):
     scores, labels, weights = documents()
     counted = sum(len(set(labels[a:b].tolist())) > 1 for a, b in pairwise(OFFSETS))
     leaf = scores.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(packed(loss(name))(leaf, labels, OFFSETS, weights), leaf)
+    (expected,) = torch.autograd.grad(pack_loss(loss(name))(leaf, labels, OFFSETS, weights), leaf)
     gradient, curvature = derivatives(loss(name), scores, labels, OFFSETS, weights)
     torch.testing.assert_close(gradient, expected * counted)
     assert (curvature > 0).all()

@@ -160,4 +160,4 @@ def test_data_diet_trains_on_the_hardest_lists_only():
         diet(scores, labels, mask, lists=extras["lists"], epoch=torch.tensor(1)),
         loss("softmax")(scores[hardest], labels[hardest], mask[hardest]),
     )
-    assert diet.kept(torch.tensor([1000])).all()
+    assert diet.kept_lists(torch.tensor([1000])).all()

@@ -6,7 +6,7 @@ import torch
 
 from lorank.errors import UsageError
 from lorank.ranking.losses import LOSSES, loss, requirements_of
-from lorank.ranking.losses.core.packed import grids, packed
+from lorank.ranking.losses.core.packed import grids, pack_loss
 
 PLAIN = sorted(name for name in LOSSES if not requirements_of(LOSSES[name]))
 SIZES = {"alike": [5, 5, 5], "mixed": [3, 9, 1, 4, 0, 9, 2, 30]}
@@ -38,7 +38,7 @@ def test_values_and_gradients_are_those_of_padded_lists(name, case):
         per_list = given is not None and len(given) == len(sizes)
         laid_out = given if given is None or per_list else padded(sizes, given)[0][0]
         expected = function(grid, label, mask, laid_out)
-        value = packed(function)(scores, labels, offsets, given)
+        value = pack_loss(function)(scores, labels, offsets, given)
         torch.testing.assert_close(value, expected)
         for one, other in zip(torch.autograd.grad(value, scores), torch.autograd.grad(expected, scores)):
             torch.testing.assert_close(one, other)
@@ -50,7 +50,7 @@ def test_lists_of_equal_labels_count_where_the_loss_keeps_them(name):
     scores, labels, offsets, _ = segments(sizes)
     function = loss(name, keep_equal=True)
     (grid, label), mask = padded(sizes, scores, labels)
-    torch.testing.assert_close(packed(function)(scores, labels, offsets), function(grid, label, mask))
+    torch.testing.assert_close(pack_loss(function)(scores, labels, offsets), function(grid, label, mask))
 
 
 def test_lists_of_one_size_are_a_view_and_others_waste_a_quarter_at_most():
@@ -64,8 +64,8 @@ def test_lists_of_one_size_are_a_view_and_others_waste_a_quarter_at_most():
 
 
 def test_nothing_gives_zero():
-    assert packed(loss("lambda"))(torch.zeros(0), torch.zeros(0), torch.tensor([0])) == 0
-    assert packed(loss("softmax"))(torch.zeros(2), torch.ones(2), torch.tensor([0, 0, 2])) == 0
+    assert pack_loss(loss("lambda"))(torch.zeros(0), torch.zeros(0), torch.tensor([0])) == 0
+    assert pack_loss(loss("softmax"))(torch.zeros(2), torch.ones(2), torch.tensor([0, 0, 2])) == 0
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,6 @@ def test_nothing_gives_zero():
 )
 def test_what_does_not_fit_is_refused(labels, offsets, weights):
     with pytest.raises(UsageError, match="packed|offsets"):
-        packed(loss("mse"))(
+        pack_loss(loss("mse"))(
             torch.zeros(3), torch.zeros(labels), torch.tensor(offsets), None if weights is None else torch.ones(weights)
         )

@@ -8,8 +8,8 @@ import torch
 
 from lorank.catalogue import METHODS
 from lorank.ranking.losses import LOSSES, loss
-from lorank.ranking.losses.core.lists import canonical, clean, normalized_gains
-from lorank.ranking.losses.core.noise import NOISES, draw, noisy
+from lorank.ranking.losses.core.lists import canonicalise, clean, normalized_gains
+from lorank.ranking.losses.core.noise import NOISES, average_over_noise, draw
 from lorank.ranking.losses.stochasticrank import stochastic_rank_gradient
 from lorank.ranking.losses.yetirank import MEASURES, Order
 
@@ -70,7 +70,7 @@ def test_ltr_tricks_weights_vanish_for_swaps_that_the_measure_does_not_see():
 @pytest.mark.parametrize("measure", sorted(MEASURES))
 def test_ltr_tricks_yetirank_by_loops(measure, noise):
     s, y = [0.4, -0.3, 1.1, 0.2], [1, 0, 0, 2]
-    lists = canonical(clean(row(*s), row(*y)))
+    lists = canonicalise(clean(row(*s), row(*y)))
     drawn = draw(lists, 5, noise, None)
     expected = 0.0
     for sample in drawn[:, 0].tolist():
@@ -88,7 +88,7 @@ def test_ltr_tricks_yetirank_by_loops(measure, noise):
 
 
 def test_noise_has_its_law_and_a_generator_its_own_draws():
-    lists = canonical(clean(torch.zeros(1, 4000), torch.zeros(1, 4000)))
+    lists = canonicalise(clean(torch.zeros(1, 4000), torch.zeros(1, 4000)))
     for kind, (mean, variance) in {
         "gumbel": (0.5772, math.pi**2 / 6),
         "logistic": (0, math.pi**2 / 3),
@@ -104,7 +104,7 @@ def test_noise_has_its_law_and_a_generator_its_own_draws():
 
 def test_gumbel_noise_draws_orders_from_plackett_and_luce():
     scores = torch.tensor([1.5, 0.0, 0.7], dtype=torch.float64)
-    lists = canonical(clean(scores[None], torch.zeros(1, 3).double()))
+    lists = canonicalise(clean(scores[None], torch.zeros(1, 3).double()))
     winner = (lists.scores + draw(lists, 40_000, "gumbel", torch.Generator().manual_seed(0))).argmax(2)
     frequency = torch.bincount(winner.flatten(), minlength=3) / 40_000
     torch.testing.assert_close(frequency.double(), scores.sort(descending=True).values.softmax(0), atol=0.01, rtol=0)
@@ -112,18 +112,20 @@ def test_gumbel_noise_draws_orders_from_plackett_and_luce():
 
 def test_noisy_loss_is_the_mean_over_perturbed_scores():
     scores, labels = row(0.4, 0.3, 1.1), row(1, 0, 2)
-    lists = canonical(clean(scores, labels))
+    lists = canonicalise(clean(scores, labels))
     base = loss("softmax")
     each = [base(lists.scores + 0.5 * z, lists.labels) for z in draw(lists, 6, "gumbel", None)]
-    torch.testing.assert_close(noisy(base, samples=6, beta=0.5)(scores, labels), torch.stack(each).mean())
-    torch.testing.assert_close(noisy(base, beta=1e-9)(scores, labels), base(scores, labels), atol=1e-7, rtol=0)
+    torch.testing.assert_close(average_over_noise(base, samples=6, beta=0.5)(scores, labels), torch.stack(each).mean())
+    torch.testing.assert_close(
+        average_over_noise(base, beta=1e-9)(scores, labels), base(scores, labels), atol=1e-7, rtol=0
+    )
 
 
 def test_noisy_loss_stays_equivariant_and_differentiable():
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(2, 5, generator=generator, dtype=torch.float64).round().requires_grad_()
     labels, weights = row(1, 0, 0, 2, 1).expand(2, 5), torch.rand(2, 5, generator=generator, dtype=torch.float64)
-    function = noisy(loss("approxndcg", temperature=0.5))
+    function = average_over_noise(loss("approxndcg", temperature=0.5))
     order = torch.tensor([3, 0, 4, 2, 1])
     (gradient,) = torch.autograd.grad(function(scores, labels, None, weights), scores)
     shuffled = scores[:, order].detach().requires_grad_()

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from lorank.errors import UsageError
-from lorank.ranking.metrics import evaluate, interval, tied_by_relevant
+from lorank.ranking.metrics import evaluate, group_tied_queries, interval
 from lorank.ranking.metrics.groups import grouped_bootstrap_means, grouped_interval, membership, sums
 
 
 def test_ties_go_through_other_queries_and_only_through_relevant_documents():
     qrels = {"a": {"x": 1}, "b": {"y": 1, "x": 0}, "c": {"x": 1, "y": 2}, "d": {"z": 1, "y": 0}, "e": {}}
-    assert tied_by_relevant(qrels) == {"a": "a", "b": "a", "c": "a", "d": "d", "e": "e"}
+    assert group_tied_queries(qrels) == {"a": "a", "b": "a", "c": "a", "d": "d", "e": "e"}
 
 
 def test_the_mean_of_resampled_groups_is_a_ratio_of_sums():

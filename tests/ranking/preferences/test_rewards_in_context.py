@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from lorank.errors import UsageError
-from lorank.ranking.preferences.rewards_in_context import RewardScale, conditioned, near_front
+from lorank.ranking.preferences.rewards_in_context import RewardScale, condition_prompt, near_front
 
 UNIT = RewardScale((0.0,) * 3, (1.0,) * 3, (0.0,) * 3, (1.0,) * 3)
 
@@ -33,7 +33,7 @@ def test_targets_in_the_limits_of_the_norm():
 
 
 def test_a_single_reward_is_asked_for_at_its_highest():
-    scale = RewardScale.fitted(np.arange(11.0).reshape(-1, 1), outer=0.1)
+    scale = RewardScale.fit(np.arange(11.0).reshape(-1, 1), outer=0.1)
     assert scale.targets([0.3]) == pytest.approx(scale.high)
     assert scale.high[0] * scale.deviation[0] + scale.mean[0] == pytest.approx(9.0)
 
@@ -50,7 +50,7 @@ def test_more_weight_never_asks_for_less(weights, place, p):
 
 def test_rewards_are_standardised_each_by_its_own():
     rewards = np.array([[1.0, 10.0], [3.0, 10.0], [2.0, 40.0]])
-    scaled = RewardScale.fitted(rewards).standardised(rewards)
+    scaled = RewardScale.fit(rewards).standardise(rewards)
     np.testing.assert_allclose(scaled.mean(0), 0, atol=1e-12)
     np.testing.assert_allclose(scaled.std(0), 1)
 
@@ -64,7 +64,7 @@ def test_what_is_near_the_front_against_the_definition():
 
 
 def test_zero_has_no_sign_in_a_prompt():
-    assert conditioned("p", [-0.01, -1.26, 3]) == "p <R1> 0.0 <R2> -1.3 <R3> 3.0"
+    assert condition_prompt("p", [-0.01, -1.26, 3]) == "p <R1> 0.0 <R2> -1.3 <R3> 3.0"
 
 
 def test_wrong_use_is_refused():
@@ -74,6 +74,6 @@ def test_wrong_use_is_refused():
     with pytest.raises(UsageError, match="p above 1"):
         UNIT.targets([1, 1, 1], p=1.0)
     with pytest.raises(UsageError, match="reward 2 is the same"):
-        RewardScale.fitted(np.array([[0.0, 1.0], [2.0, 1.0]]))
+        RewardScale.fit(np.array([[0.0, 1.0], [2.0, 1.0]]))
     with pytest.raises(UsageError, match="finite"):
-        RewardScale.fitted(np.array([[0.0, np.nan]]))
+        RewardScale.fit(np.array([[0.0, np.nan]]))

@@ -7,7 +7,7 @@ import pytest
 
 from lorank.errors import UsageError
 from lorank.ranking.judges import Oracle
-from lorank.ranking.preferences.sparta import Duel, Policy, Reputations, drawn_pair, duel, duels
+from lorank.ranking.preferences.sparta import Duel, Policy, Reputations, draw_pair, duel, duels
 
 GOOD, BAD = "abcdefghijklm", "nopqrstuvwxyz"
 
@@ -54,7 +54,7 @@ def test_sparta_reputation_conserves_the_total():
 
 def test_an_expected_result_moves_nothing_and_elos_formula_holds():
     reputations = Reputations([400.0, 0.0, 50.0])
-    assert reputations.expected(0, 1) == pytest.approx(10 / 11)
+    assert reputations.expected_share(0, 1) == pytest.approx(10 / 11)
     reputations.settle(0, 1, 10 / 11)
     np.testing.assert_allclose(reputations.values, [400.0, 0.0, 50.0])
     np.testing.assert_allclose(reputations.weights(1, 2), [1, 0, 0])
@@ -104,9 +104,9 @@ def test_even_votes_and_equal_or_empty_replies_teach_nothing():
 
 def test_opponents_are_near_in_reputation():
     reputations, generator = Reputations([0.0, 10.0, 300.0, 310.0]), np.random.default_rng(0)
-    seen = Counter(frozenset(drawn_pair(reputations, generator, near=1)) for _ in range(100))
+    seen = Counter(frozenset(draw_pair(reputations, generator, near=1)) for _ in range(100))
     assert seen.keys() == {frozenset({0, 1}), frozenset({2, 3})}
-    all_pairs = Counter(frozenset(drawn_pair(reputations, generator, near=9)) for _ in range(300))
+    all_pairs = Counter(frozenset(draw_pair(reputations, generator, near=9)) for _ in range(300))
     assert len(all_pairs) == 6
 
 

@@ -26,7 +26,7 @@ def ragged(folder, documents, limit=60):
 def test_hidden_states_equal_the_padded_models(name, grad, tiny_folders, documents):
     tokenizer, batch = ragged(tiny_folders[name], documents)
     model = AutoModel.from_pretrained(tiny_folders[name]).eval()
-    padded = batch.padded(tokenizer.pad_token_id, torch.device("cpu"), with_types=True)
+    padded = batch.pad(tokenizer.pad_token_id, torch.device("cpu"), with_types=True)
     with torch.set_grad_enabled(grad):
         expected = model(**padded).last_hidden_state
         packed = PackedEncoder(model)
@@ -41,7 +41,7 @@ def test_hidden_states_equal_the_padded_models(name, grad, tiny_folders, documen
 def test_gradients_equal_the_padded_models(name, tiny_folders, documents):
     tokenizer, batch = ragged(tiny_folders[name], documents)
     model = AutoModel.from_pretrained(tiny_folders[name], add_pooling_layer=False).eval()
-    padded = batch.padded(tokenizer.pad_token_id, torch.device("cpu"), with_types=True)
+    padded = batch.pad(tokenizer.pad_token_id, torch.device("cpu"), with_types=True)
     weights = torch.randn(len(documents), 32, generator=torch.Generator().manual_seed(0))
     (model(**padded).last_hidden_state[:, 0] * weights).sum().backward()
     expected = {n: p.grad.clone() for n, p in model.named_parameters()}

@@ -9,7 +9,7 @@ import pytest
 
 from lorank.errors import UsageError
 from lorank.ranking.scorers import BM25, BiEncoder, BothWays, CausalRanker, CrossEncoder, PyramidEncoder, ReplyRanker
-from lorank.ranking.scorers.texts import checked_texts, well_formed
+from lorank.ranking.scorers.texts import checked_texts, replace_surrogates
 
 HALF = "half an emoji \ud83d, or the other half \ude00"
 EDGES = [HALF, "nul \0 inside", "", " ", "\ufeffa byte order mark", "e\u0301\u200d", "\U0001f600", "a" * 100_000]
@@ -79,7 +79,7 @@ def test_texts_at_the_edges_are_read(ranker):
     scores = ranker.score("how to sort \ud83d a list", EDGES)
     assert scores.shape == (len(EDGES),)
     assert np.isfinite(scores).all()
-    same = ranker.score("how to sort \ufffd a list", [well_formed(text) for text in EDGES])
+    same = ranker.score("how to sort \ufffd a list", [replace_surrogates(text) for text in EDGES])
     np.testing.assert_allclose(scores, same, rtol=1e-5, atol=1e-6)
     assert [each.text for each in ranker.rank("", EDGES)]
 
@@ -120,7 +120,10 @@ def test_halves_that_belong_together_are_one_character():
 
 def test_inputs_for_training_read_half_an_emoji(tiny_folders):
     ranker = CrossEncoder(tiny_folders["bert"])
-    broken, whole = ranker.prepare([HALF], [HALF, "a"]), ranker.prepare([well_formed(HALF)], [well_formed(HALF), "a"])
+    broken, whole = (
+        ranker.prepare([HALF], [HALF, "a"]),
+        ranker.prepare([replace_surrogates(HALF)], [replace_surrogates(HALF), "a"]),
+    )
     assert np.array_equal(broken.queries.ids, whole.queries.ids)
     assert np.array_equal(broken.documents.ids, whole.documents.ids)
     with pytest.raises(UsageError, match="document 1 is of type"):

@@ -43,7 +43,7 @@ def test_pairs_equal_the_tokenizers_own(tiny, documents, strategy):
         batch = template.assemble_pair(
             queries, Span(rows, zero, kept_q), table, Span(np.arange(len(documents)), zero, kept_d)
         )
-        ours = batch.padded(
+        ours = batch.pad(
             tokenizer.pad_token_id, torch.device("cpu"), with_types="token_type_ids" in tokenizer.model_input_names
         )
         theirs = tokenizer(
@@ -67,7 +67,7 @@ def test_single_texts_equal_the_tokenizers_own(tiny, documents):
     table = table_of_all(tokenizer, documents)
     start, length = template.cut(table.lengths, 30 - template.single_cost)
     batch = template.assemble_single(table, Span(np.arange(len(documents)), start, length))
-    ours = batch.padded(tokenizer.pad_token_id, torch.device("cpu"), with_types=False)
+    ours = batch.pad(tokenizer.pad_token_id, torch.device("cpu"), with_types=False)
     theirs = tokenizer(documents, truncation=True, max_length=30, padding=True, return_tensors="pt")
     assert torch.equal(ours["input_ids"], theirs["input_ids"])
     assert torch.equal(ours["attention_mask"], theirs["attention_mask"])

@@ -21,7 +21,7 @@ def reps(request, tiny_causals):
 def test_sparse_vectors_hold_tokens_of_the_text_with_their_logits(reps):
     sparse = reps.encode(TEXTS).sparse.toarray()
     for text, row in zip(TEXTS, sparse, strict=True):
-        allowed = reps.allowed(text)
+        allowed = reps.allowed_tokens(text)
         assert set(np.flatnonzero(row)) <= set(allowed)
         ids = reps.tokenizer(reps.prompt(text), add_special_tokens=False, return_tensors="pt")["input_ids"]
         with torch.no_grad():
@@ -35,7 +35,7 @@ def test_the_largest_terms_are_kept_and_stop_words_are_not(reps):
     every = reps.encode(TEXTS[:1]).sparse.toarray()[0]
     few = PromptReps(reps.model, reps.tokenizer, terms=2).encode(TEXTS[:1]).sparse.toarray()[0]
     assert sorted(few[few > 0]) == pytest.approx(sorted(np.sort(every)[-2:]))
-    assert len(PromptReps(reps.model, reps.tokenizer, stop_words={"the", "moon"}).allowed("The moon")) == 0
+    assert len(PromptReps(reps.model, reps.tokenizer, stop_words={"the", "moon"}).allowed_tokens("The moon")) == 0
 
 
 def test_vectors_have_length_one_and_queries_are_asked_otherwise(reps):

@@ -15,7 +15,7 @@ from typing import Literal
 from lorank.data.collection import Split
 from lorank.data.importing.found import Judged
 from lorank.data.importing.gather import Gathered, Repeated
-from lorank.data.numbers import whole
+from lorank.data.numbers import as_whole
 from lorank.errors import DataError, report_bad
 from lorank.ranking.types import Qrels, Run
 
@@ -110,7 +110,7 @@ def as_split(gathered: Gathered, part: Judgments, name: str, repeated: Repeated)
     qrels: Qrels = {}
     propensities: Run = {}
     for (query, document), labels in part.labels.items():
-        qrels.setdefault(query, {})[document] = whole(reduce(labels))
+        qrels.setdefault(query, {})[document] = as_whole(reduce(labels))
         if len(labels) > 1:
             gathered.summary.drop(f"repeated judgments (their {repeated} is kept)", count=len(labels) - 1)
         if values := part.propensities.get((query, document)):

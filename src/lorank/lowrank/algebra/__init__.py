@@ -3,13 +3,13 @@
 from lorank.lowrank.algebra.adarank import AdaRanked, adarank, list_entropy
 from lorank.lowrank.algebra.combine import COMBINATIONS, combine, combine_heads
 from lorank.lowrank.algebra.expressive import reach, sufficient_rank
-from lorank.lowrank.algebra.factors import add, decompose, dense, folded, inner, plain_lora, scale, truncate
+from lorank.lowrank.algebra.factors import add, decompose, dense_update, fold_scale, inner, plain_lora, scale, truncate
 from lorank.lowrank.algebra.generation import AdapterGenerator
 from lorank.lowrank.algebra.pruned import feed_forward_pairs, prune_units, recover
 from lorank.lowrank.algebra.sets import FactorSet, attach_factors, factors_of, heads_of
 from lorank.lowrank.algebra.skills import Context, SkillLibrary
 from lorank.lowrank.algebra.sparse import SparseUpdate
-from lorank.lowrank.algebra.squeeze import lost, squeeze
+from lorank.lowrank.algebra.squeeze import lost_shares, squeeze
 from lorank.lowrank.algebra.subspaces import project, recycle
 
 __all__ = [
@@ -26,14 +26,14 @@ __all__ = [
     "combine",
     "combine_heads",
     "decompose",
-    "dense",
+    "dense_update",
     "factors_of",
     "feed_forward_pairs",
-    "folded",
+    "fold_scale",
     "heads_of",
     "inner",
     "list_entropy",
-    "lost",
+    "lost_shares",
     "plain_lora",
     "project",
     "prune_units",

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from lorank.errors import UsageError, unknown_name
-from lorank.lowrank.algebra.factors import cut, dense, total, truncate
+from lorank.lowrank.algebra.factors import cut, dense_update, total, truncate
 from lorank.lowrank.algebra.sets import FactorSet, Heads
-from lorank.lowrank.forms.form import Factors, seeded
+from lorank.lowrank.forms.form import Factors, seeded_generator
 from lorank.lowrank.linalg import top_k_svd
 
 Combination = Callable[[Sequence[Factors], Sequence[float], float, torch.Generator], Factors | Tensor]
@@ -66,7 +66,7 @@ def combine(
         seed: of the entries that ``dare`` drops.
 
     >>> one = {"layer": Factors(torch.ones(1, 2), torch.ones(2, 1), 1.0)}
-    >>> dense(combine([one, one], [1.0, 2.0])["layer"])[0].tolist()
+    >>> dense_update(combine([one, one], [1.0, 2.0])["layer"])[0].tolist()
     [3.0, 3.0]
     """
     if not sets:
@@ -82,7 +82,7 @@ def combine(
     for path in dict.fromkeys(path for own in sets for path in own):
         present = [(own[path], weight) for own, weight in zip(sets, weights, strict=True) if path in own]
         terms, shares = [term for term, _ in present], [weight for _, weight in present]
-        result = COMBINATIONS[method](terms, shares, density, seeded(seed, "combine", path))
+        result = COMBINATIONS[method](terms, shares, density, seeded_generator(seed, "combine", path))
         if isinstance(result, Tensor):
             most = sum(term.A.shape[0] for term in terms) if rank is None else rank
             combined[path] = cut(top_k_svd(result, most), most, energy)
@@ -153,7 +153,9 @@ def ties(terms: Sequence[Factors], weights: Sequence[float], density: float, gen
         density: The share of entries of each update, in (0, 1], that is kept.
         generator: It is not used.
     """
-    trimmed = torch.stack([trim(weight * dense(term), density) for term, weight in zip(terms, weights, strict=True)])
+    trimmed = torch.stack(
+        [trim(weight * dense_update(term), density) for term, weight in zip(terms, weights, strict=True)]
+    )
     sign = trimmed.sum(0).sign()
     agreeing = torch.where(trimmed.sign() == sign, trimmed, 0.0)
     mean = agreeing.sum(0) / (agreeing != 0).sum(0).clamp_min(1)
@@ -170,9 +172,9 @@ def dare(terms: Sequence[Factors], weights: Sequence[float], density: float, gen
         density: The probability, in (0, 1], with which an entry is kept.
         generator: The source of the draws.
     """
-    result = torch.zeros_like(dense(terms[0]))
+    result = torch.zeros_like(dense_update(terms[0]))
     for term, weight in zip(terms, weights, strict=True):
-        delta = dense(term)
+        delta = dense_update(term)
         kept = torch.rand(delta.shape, generator=generator).to(delta.device) < density
         result += weight / density * delta * kept
     return result

@@ -19,10 +19,10 @@ from lorank.lowrank.forms.form import Factors, Form
 from lorank.lowrank.linalg import SVD, top_k_svd, working_dtype
 
 
-def folded(factors: Factors) -> Factors:
+def fold_scale(factors: Factors) -> Factors:
     """Return the same update with the scale multiplied into B.
 
-    >>> folded(Factors(torch.ones(1, 2), torch.ones(2, 1), 3.0)).B.flatten().tolist()
+    >>> fold_scale(Factors(torch.ones(1, 2), torch.ones(2, 1), 3.0)).B.flatten().tolist()
     [3.0, 3.0]
     """
     return factors if factors.scaling == 1.0 else Factors(factors.A, factors.scaling * factors.B, 1.0)
@@ -41,19 +41,19 @@ def add(*terms: Factors) -> Factors:
     """Return the sum of the updates, exactly: the ranks add up.
 
     >>> one = Factors(torch.ones(1, 3), torch.ones(2, 1), 2.0)
-    >>> total = add(one, scale(one, -1.0)); total.A.shape[0], dense(total).abs().max().item()
+    >>> total = add(one, scale(one, -1.0)); total.A.shape[0], dense_update(total).abs().max().item()
     (2, 0.0)
     """
     if not terms:
         raise UsageError("a sum of no updates has no shape; give one at least")
-    pairs = [folded(term) for term in terms]
+    pairs = [fold_scale(term) for term in terms]
     shapes = {(pair.B.shape[0], pair.A.shape[1]) for pair in pairs}
     if len(shapes) > 1:
         raise UsageError(f"updates of shapes {sorted(shapes)} cannot be added; they belong to different weights")
     return Factors(torch.cat([pair.A for pair in pairs]), torch.cat([pair.B for pair in pairs], dim=1), 1.0)
 
 
-def dense(factors: Factors) -> Tensor:
+def dense_update(factors: Factors) -> Tensor:
     """Return dW [out, in]."""
     return factors.scaling * (factors.B @ factors.A)
 
@@ -150,7 +150,7 @@ def total(terms: Sequence[Factors], weights: Sequence[float]) -> Factors:
     """Return the weighted sum of the updates.
 
     >>> one = Factors(torch.ones(1, 3), torch.ones(2, 1), 2.0)
-    >>> dense(total([one, one], [1.0, -0.5]))[0].tolist()
+    >>> dense_update(total([one, one], [1.0, -0.5]))[0].tolist()
     [1.0, 1.0, 1.0]
     """
     return add(*(scale(term, weight) for term, weight in zip(terms, weights, strict=True)))

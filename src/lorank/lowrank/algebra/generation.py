@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.lowrank.algebra.factors import folded
+from lorank.lowrank.algebra.factors import fold_scale
 from lorank.lowrank.algebra.sets import FactorSet
-from lorank.lowrank.forms.form import Factors, seeded
+from lorank.lowrank.forms.form import Factors, seeded_generator
 from lorank.lowrank.linalg import top_k_svd
 
 
@@ -37,7 +37,7 @@ def flatten(factors: FactorSet) -> Tensor:
     >>> flatten({"layer": Factors(torch.ones(1, 2), torch.ones(1, 1), 3.0)}).tolist()
     [1.0, 1.0, 3.0]
     """
-    return torch.cat([part.flatten() for own in factors.values() for part in folded(own)[:2]])
+    return torch.cat([part.flatten() for own in factors.values() for part in fold_scale(own)[:2]])
 
 
 def unflatten(vector: Tensor, like: FactorSet) -> dict[str, Factors]:
@@ -101,7 +101,7 @@ class AdapterGenerator:
         self.scale = sigma.max().clamp_min(1e-12) / len(experts) ** 0.5
         self.directions, self.codes = Vh, U * sigma / self.scale
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seeded(seed, "sg-lora").initial_seed())
+            torch.manual_seed(seeded_generator(seed, "sg-lora").initial_seed())
             self.network = _Generator(self.codes.shape[1], latent, hidden).double()
 
     def weights(self, description: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class AdapterGenerator:
             beta: The weight of the KL divergence, 0 or more.
             noise: The standard deviation, 0 or more, of the noise that is added to the coordinates in each step.
         """
-        generator = seeded(self.seed, "sg-lora fit")
+        generator = seeded_generator(self.seed, "sg-lora fit")
         optimizer = torch.optim.Adam(self.network.parameters(), lr=lr)
         seen = []
         for _ in range(steps):

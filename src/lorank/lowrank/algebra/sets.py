@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lorank.errors import UsageError
 from lorank.lowrank.adapter import Adapter
-from lorank.lowrank.algebra.factors import folded, plain_lora
+from lorank.lowrank.algebra.factors import fold_scale, plain_lora
 from lorank.lowrank.forms.form import Factors
 from lorank.lowrank.forms.lora import LoRA
 from lorank.lowrank.installing import prepare
@@ -84,7 +84,7 @@ def attach_factors(
     for path, form in zip(plan, prepared.forms, strict=True):
         assert isinstance(form, LoRA)
         if ranks[path]:
-            A, B, _ = folded(factors[path])
+            A, B, _ = fold_scale(factors[path])
             form.set_factors(A, B)
     adapter = prepared.put_on(Adapter)
     for path, tensors in (heads or {}).items():

@@ -21,7 +21,7 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.lowrank.algebra.factors import total
 from lorank.lowrank.algebra.sets import FactorSet
-from lorank.lowrank.algebra.stacked import gated, spread, stack_sets
+from lorank.lowrank.algebra.stacked import gated, repeat_weights, stack_sets
 from lorank.lowrank.forms.form import Factors
 
 
@@ -36,7 +36,7 @@ class SkillLibrary:
 
     >>> library = SkillLibrary()
     >>> library.add("sorting", {"layer": Factors(torch.ones(1, 2), torch.ones(2, 1), 2.0)})
-    >>> library.composed([0.5])["layer"].B.flatten().tolist()
+    >>> library.compose([0.5])["layer"].B.flatten().tolist()
     [1.0, 1.0]
     """
 
@@ -53,7 +53,7 @@ class SkillLibrary:
             raise UsageError(f"skill {name!r} adapts other layers than the library's; train it on the same ones")
         self.skills[name] = factors
 
-    def composed(self, weights: Tensor | list[float] | Mapping[str, float]) -> dict[str, Factors]:
+    def compose(self, weights: Tensor | list[float] | Mapping[str, float]) -> dict[str, Factors]:
         """Return sum_i alpha_i dW_i of every layer as factors, exactly.
 
         Args:
@@ -80,7 +80,7 @@ class SkillLibrary:
 
         def gates(path: str) -> Tensor:
             assert self._weights is not None
-            return spread(self._weights, sizes[path])
+            return repeat_weights(self._weights, sizes[path])
 
         with gated(model, stacked, gates):
             yield model

@@ -120,12 +120,12 @@ def snapshot(model: nn.Module, names: Iterable[str] | None = None) -> dict[str, 
     }
 
 
-def moved_most(before: Mapping[str, Tensor], model: nn.Module, share: float) -> dict[str, Tensor]:
+def most_moved_places(before: Mapping[str, Tensor], model: nn.Module, share: float) -> dict[str, Tensor]:
     """Return the flat places, by parameter, of the ``share`` of entries that moved most since ``before``.
 
     >>> model = nn.Linear(2, 1, bias=False); before = snapshot(model)
     >>> with torch.no_grad(): _ = model.weight[0, 1].add_(1.0)
-    >>> moved_most(before, model, 0.5)
+    >>> most_moved_places(before, model, 0.5)
     {'weight': tensor([1])}
     """
     if not 0 < share <= 1:

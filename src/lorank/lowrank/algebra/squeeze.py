@@ -32,11 +32,11 @@ def squeeze(factors: FactorSet, rank: int | None = None, energy: float | None = 
     return {path: truncate(own, rank, energy) for path, own in factors.items()}
 
 
-def lost(factors: FactorSet, rank: int) -> dict[str, float]:
+def lost_shares(factors: FactorSet, rank: int) -> dict[str, float]:
     """Return the share of each update's squared norm that ``squeeze`` at ``rank`` would lose.
 
     >>> import torch
-    >>> lost({"layer": Factors(torch.eye(2), torch.diag(torch.tensor([3.0, 1.0])), 1.0)}, 1)
+    >>> lost_shares({"layer": Factors(torch.eye(2), torch.diag(torch.tensor([3.0, 1.0])), 1.0)}, 1)
     {'layer': 0.1}
     """
     shares = {}

@@ -48,7 +48,7 @@ class Stacked(Factored):
         return output + self.update(x, base, output).to(output.dtype)
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        z, gates = self.entering(x), self._gates(self.path)
+        z, gates = self.prepare_input(x), self._gates(self.path)
         if gates.dim() > 1:
             gates = gates.view(len(gates), *[1] * (z.dim() - 2), gates.shape[-1])
         return ((z @ self.A.t().to(z.dtype)) * gates.to(z.dtype)) @ self.B.t().to(z.dtype)
@@ -93,10 +93,10 @@ def gated(model: nn.Module, factors: FactorSet, gates: Gates) -> Iterator[nn.Mod
             parameter.requires_grad_(True)
 
 
-def spread(weights: Tensor, sizes: Sequence[int]) -> Tensor:
+def repeat_weights(weights: Tensor, sizes: Sequence[int]) -> Tensor:
     """Repeat each of ``weights`` [..., n] over its ``sizes`` [n] components: [..., k].
 
-    >>> spread(torch.tensor([1.0, 2.0]), [2, 1]).tolist()
+    >>> repeat_weights(torch.tensor([1.0, 2.0]), [2, 1]).tolist()
     [1.0, 1.0, 2.0]
     """
     return weights.repeat_interleave(torch.tensor(sizes, device=weights.device), dim=-1)

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from lorank.errors import UsageError
 from lorank.lowrank.adapter import Adapter
-from lorank.lowrank.algebra.factors import folded
+from lorank.lowrank.algebra.factors import fold_scale
 from lorank.lowrank.algebra.sets import FactorSet
 from lorank.lowrank.forms.eigen import EigenLoRA
-from lorank.lowrank.forms.form import seeded
+from lorank.lowrank.forms.form import seeded_generator
 from lorank.lowrank.linalg import top_k_svd, working_dtype
 
 
@@ -58,11 +58,13 @@ def eigen_bases(library: Sequence[FactorSet], path: str, components: int, seed: 
     Raises:
         UsageError: If no adapter of the library has the layer.
     """
-    pairs = [folded(own[path]) for own in library if path in own]
+    pairs = [fold_scale(own[path]) for own in library if path in own]
     if not pairs:
         raise UsageError(f"no adapter of the library has layer {path}")
-    rows = principal_rows(torch.cat([pair.A for pair in pairs]), components, seeded(seed, "eigen A", path))
-    columns = principal_rows(torch.cat([pair.B.t() for pair in pairs]), components, seeded(seed, "eigen B", path))
+    rows = principal_rows(torch.cat([pair.A for pair in pairs]), components, seeded_generator(seed, "eigen A", path))
+    columns = principal_rows(
+        torch.cat([pair.B.t() for pair in pairs]), components, seeded_generator(seed, "eigen B", path)
+    )
     return rows, columns.t()
 
 
@@ -82,7 +84,7 @@ def project(adapter: Adapter, factors: FactorSet) -> None:
     A's coefficients are A V_A^T, B's are U_B^T B / s; components beyond the adapter's rank are an error.
     """
     for path, form in _eigen_forms(adapter).items():
-        form.set_factors(folded(factors[path]))
+        form.set_factors(fold_scale(factors[path]))
 
 
 def _eigen_forms(adapter: Adapter) -> Mapping[str, EigenLoRA]:

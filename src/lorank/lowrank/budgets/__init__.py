@@ -26,7 +26,15 @@ from lorank.lowrank.budgets import (
     static,
     triadaptlora,
 )
-from lorank.lowrank.budgets.core.budget import DYNAMIC, STATIC, Budget, Signals, StaticBudget, Timetable, dynamic
+from lorank.lowrank.budgets.core.budget import (
+    DYNAMIC,
+    STATIC,
+    Budget,
+    Signals,
+    StaticBudget,
+    Timetable,
+    find_dynamic_budget,
+)
 from lorank.lowrank.budgets.rankadaptor import Search, rankadaptor
 from lorank.lowrank.forms import Form, Gated, Site
 from lorank.lowrank.starts import Statistics
@@ -49,7 +57,7 @@ def make_budget(
     >>> budget = make_budget("adalora", adapter.forms, every=5); budget.total, budget.ranks()
     (2, {'0': 3})
     """
-    kind = dynamic(name)
+    kind = find_dynamic_budget(name)
     gated: dict[str, Gated] = {}
     for path, form in forms.items():
         if not isinstance(form, Gated):
@@ -114,7 +122,7 @@ __all__ = [
     "diffora",
     "dora_dynamic",
     "dylora",
-    "dynamic",
+    "find_dynamic_budget",
     "elalora",
     "example_sites",
     "increlora",

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.core.budget import Timetable, dynamic_budget, gated_with
+from lorank.lowrank.budgets.core.budget import Timetable, dynamic_budget, gated_options
 from lorank.lowrank.budgets.core.orthogonality import orthogonality
 from lorank.lowrank.budgets.core.pruning import Pruning
 from lorank.lowrank.budgets.core.sensitivity import Sensitivity
@@ -42,7 +42,7 @@ class AdaLoRA(Pruning):
         orthogonal: gamma.
     """
 
-    form_options = gated_with(capacity=1.5, gates="zero")
+    form_options = gated_options(capacity=1.5, gates="zero")
 
     def __init__(
         self,

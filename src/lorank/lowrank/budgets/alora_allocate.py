@@ -19,8 +19,8 @@ from typing import Literal
 import torch
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_with, hand_out
-from lorank.lowrank.forms.form import seeded
+from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_options, hand_out
+from lorank.lowrank.forms.form import seeded_generator
 from lorank.lowrank.forms.gated import Gated
 
 Place = tuple[str, int]
@@ -45,7 +45,7 @@ class ALoRA(Budget):
         score: "loss" (held out) or "metric".
     """
 
-    form_options = gated_with(capacity=2.0, active="rank", gates="one", train_gates=False)
+    form_options = gated_options(capacity=2.0, active="rank", gates="one", train_gates=False)
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class ALoRA(Budget):
     def event(self, step: int, steps: int) -> None:
         places = [(path, i) for path, form in self.forms.items() for i in form.on.nonzero().flatten().tolist()]
         if self.sample is not None and self.sample < len(places):
-            order = torch.randperm(len(places), generator=seeded(self.seed, "alora", step)).tolist()
+            order = torch.randperm(len(places), generator=seeded_generator(self.seed, "alora", step)).tolist()
             places = [places[k] for k in sorted(order[: self.sample])]
         worths = self.worth(places, self.timetable.events(steps).index(step))
         lowest = sorted(places, key=lambda place: worths[place])[: min(self.exchange, len(places) // 2)]

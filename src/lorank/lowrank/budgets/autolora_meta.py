@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_with
+from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_options
 from lorank.lowrank.budgets.core.layer_gates import steepness
 from lorank.lowrank.budgets.core.pruning import keep_best
 from lorank.lowrank.forms.gated import Gated
@@ -92,7 +92,7 @@ class AutoLoRA(Budget):
     """
 
     needs = frozenset({"held_out_loss"})
-    form_options = gated_with(capacity=1.5, gates="one", train_gates=False)
+    form_options = gated_options(capacity=1.5, gates="one", train_gates=False)
     growth_change = None
 
     def __init__(
@@ -113,7 +113,7 @@ class AutoLoRA(Budget):
         """Return alpha [R] of each layer; it sums to 1."""
         return {path: logits.softmax(0) for path, logits in self.logits.items()}
 
-    def planned(self, step: int, steps: int) -> int:
+    def planned_total(self, step: int, steps: int) -> int:
         ended = step >= self.timetable.bounds(steps)[1]
         return self.total if ended else sum(form.components for form in self.forms.values())
 

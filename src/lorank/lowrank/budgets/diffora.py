@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_with
+from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_options
 from lorank.lowrank.budgets.core.layer_gates import factor_gradient, fill_best, steepness, switch_to
 from lorank.lowrank.forms.gated import Gated
 
@@ -42,7 +42,7 @@ class DiffoRA(Budget):
     """
 
     needs = frozenset({"held_out_loss"})
-    form_options = gated_with(capacity=2.0, gates="one", train_gates=False)
+    form_options = gated_options(capacity=2.0, gates="one", train_gates=False)
     growth_change = None
 
     def __init__(
@@ -52,11 +52,11 @@ class DiffoRA(Budget):
         self.rate = rate
         self.logits = torch.zeros(len(self.forms))
 
-    def relaxed(self) -> dict[str, float]:
+    def relaxed_gates(self) -> dict[str, float]:
         """Return the gate of each layer, in [0, 1]."""
         return dict(zip(self.forms, self.logits.sigmoid().tolist(), strict=True))
 
-    def planned(self, step: int, steps: int) -> int:
+    def planned_total(self, step: int, steps: int) -> int:
         ended = step >= self.timetable.bounds(steps)[1]
         return self.total if ended else sum(form.components for form in self.forms.values())
 
@@ -71,19 +71,21 @@ class DiffoRA(Budget):
         slopes = torch.stack(
             [
                 factor_gradient(gradient, form.B.detach()).sum() / share
-                for gradient, form, share in zip(gradients, self.forms.values(), self.relaxed().values(), strict=True)
+                for gradient, form, share in zip(
+                    gradients, self.forms.values(), self.relaxed_gates().values(), strict=True
+                )
             ]
         )
         sigmoid = self.logits.sigmoid()
         self.logits -= self.rate * steepness(slopes.to(sigmoid) * sigmoid * (1 - sigmoid))
         if step == self.timetable.bounds(steps)[1]:
-            switch_to(self.forms, fill_best(self.relaxed(), self.forms, self.total))
+            switch_to(self.forms, fill_best(self.relaxed_gates(), self.forms, self.total))
         else:
             self._relax()
 
     @torch.no_grad()
     def _relax(self) -> None:
-        for form, share in zip(self.forms.values(), self.relaxed().values(), strict=True):
+        for form, share in zip(self.forms.values(), self.relaxed_gates().values(), strict=True):
             form.mask.fill_(share)
 
     def state(self) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.core.budget import Timetable, dynamic_budget, gated_with
+from lorank.lowrank.budgets.core.budget import Timetable, dynamic_budget, gated_options
 from lorank.lowrank.budgets.core.pruning import Pruning
 from lorank.lowrank.forms.gated import Gated
 
@@ -41,7 +41,7 @@ class DynamicDoRA(Pruning):
         variance: eta.
     """
 
-    form_options = gated_with(capacity=1.5, gates="one")
+    form_options = gated_options(capacity=1.5, gates="one")
 
     def __init__(
         self,

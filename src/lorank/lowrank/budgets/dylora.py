@@ -20,8 +20,8 @@ from torch import Tensor
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_with
-from lorank.lowrank.forms.form import seeded
+from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_options
+from lorank.lowrank.forms.form import seeded_generator
 from lorank.lowrank.forms.gated import Gated
 
 
@@ -51,7 +51,7 @@ class DyLoRA(Budget):
         frozen: whether only component b moves.
     """
 
-    form_options = gated_with(capacity=1.0, gates="one", train_gates=False)
+    form_options = gated_options(capacity=1.0, gates="one", train_gates=False)
     growth_change = None
 
     def __init__(
@@ -76,34 +76,34 @@ class DyLoRA(Budget):
         """The number of components of all layers."""
         return sum(form.components for form in self.forms.values())
 
-    def planned(self, step: int, steps: int) -> int:
+    def planned_total(self, step: int, steps: int) -> int:
         return self.total if step >= self.timetable.bounds(steps)[1] else self.everything
 
     def settled(self, step: int, steps: int) -> bool:
         return self.total == self.everything or super().settled(step, steps)
 
-    def sampled(self, step: int) -> int:
+    def sampled_rank(self, step: int) -> int:
         """Return b of a step."""
-        draw = torch.randint(self.lowest, self.most + 1, (), generator=seeded(self.seed, "dylora", step))
+        draw = torch.randint(self.lowest, self.most + 1, (), generator=seeded_generator(self.seed, "dylora", step))
         return int(draw)
 
-    def sampling(self, step: int, steps: int) -> bool:
+    def draws_rank(self, step: int, steps: int) -> bool:
         """Return whether the step after ``step`` draws a rank."""
         return self.most > 0 and (self.total == self.everything or step < self.timetable.bounds(steps)[1])
 
     def before_step(self, step: int, steps: int) -> None:
-        if self.sampling(step, steps):
+        if self.draws_rank(step, steps):
             for form in self.forms.values():
-                truncate(form, self.sampled(step))
+                truncate(form, self.sampled_rank(step))
 
     def after_backward(self, step: int, steps: int) -> None:
-        if self.frozen and self.sampling(step, steps):
+        if self.frozen and self.draws_rank(step, steps):
             self._held = {}
             for form in self.forms.values():
                 for factor, grad in ((form.A, form.A.grad), (form.B.t(), form.B.grad.t())):
-                    others = torch.arange(len(factor)) != min(self.sampled(step), form.components) - 1
+                    others = torch.arange(len(factor)) != min(self.sampled_rank(step), form.components) - 1
                     grad[others] = 0.0
-            self._hold(self.sampled(step))
+            self._hold(self.sampled_rank(step))
 
     @torch.no_grad()
     def _hold(self, b: int) -> None:
@@ -130,13 +130,13 @@ class DyLoRA(Budget):
 
     def after_step(self, step: int, steps: int) -> bool:
         if self._held:
-            self._release(self.sampled(step - 1))
-        if self.sampling(step - 1, steps):
+            self._release(self.sampled_rank(step - 1))
+        if self.draws_rank(step - 1, steps):
             for form in self.forms.values():
                 truncate(form, form.components)
         return super().after_step(step, steps)
 
     def event(self, step: int, steps: int) -> None:
         if step == self.timetable.bounds(steps)[1] and self.total < self.everything:
-            for path, b in self.equal(self.total).items():
+            for path, b in self.equal_ranks(self.total).items():
                 truncate(self.forms[path], b)

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_with
+from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_options
 from lorank.lowrank.budgets.core.sensitivity import Sensitivity
 from lorank.lowrank.forms.gated import Gated
 
@@ -41,7 +41,7 @@ class ElaLoRA(Budget):
         exchange: ranks that move at the first event; None takes an eighth of ``total``.
     """
 
-    form_options = gated_with(capacity=2.0, active="rank", gates="zero")
+    form_options = gated_options(capacity=2.0, active="rank", gates="zero")
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class ElaLoRA(Budget):
         scores = self.sensitivity.scores()
         active = {path: [i for i in range(form.components) if form.on[i]] for path, form in self.forms.items()}
         means = {path: float(scores[path][on].mean()) if on else 0.0 for path, on in active.items()}
-        count = max(1, round(self.exchange * (1 - self.timetable.passed(step, steps))))
+        count = max(1, round(self.exchange * (1 - self.timetable.passed_share(step, steps))))
         room = [path for path in means if len(active[path]) < self.forms[path].components]
         growing = sorted(room, key=lambda path: -means[path])[:count]
         shrinking = [path for path in means if path not in growing]

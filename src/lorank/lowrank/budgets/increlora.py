@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.core.budget import Timetable, dynamic_budget, gated_with
+from lorank.lowrank.budgets.core.budget import Timetable, dynamic_budget, gated_options
 from lorank.lowrank.budgets.core.growing import Growing
 from lorank.lowrank.budgets.core.orthogonality import orthogonality
 from lorank.lowrank.forms.gated import Gated
@@ -48,7 +48,7 @@ class IncreLoRA(Growing):
         orthogonal: gamma.
     """
 
-    form_options = gated_with(capacity=2.0, active="one", gates="zero")
+    form_options = gated_options(capacity=2.0, active="one", gates="zero")
     growth_change = WARM
 
     def __init__(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.core.budget import Timetable, dynamic_budget, gated_with
+from lorank.lowrank.budgets.core.budget import Timetable, dynamic_budget, gated_options
 from lorank.lowrank.budgets.core.orthogonality import orthogonality
 from lorank.lowrank.budgets.core.pruning import Pruning
 from lorank.lowrank.forms.gated import Gated
@@ -43,7 +43,7 @@ class LoRASquared(Pruning):
         orthogonal: weight of the penalty.
     """
 
-    form_options = gated_with(capacity=1.5, gates="zero")
+    form_options = gated_options(capacity=1.5, gates="zero")
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lorank.lowrank.budgets.core.budget import Timetable, dynamic_budget, gated_with
+from lorank.lowrank.budgets.core.budget import Timetable, dynamic_budget, gated_options
 from lorank.lowrank.budgets.core.layer_gates import factor_gradient
 from lorank.lowrank.budgets.core.orthogonality import orthogonality
 from lorank.lowrank.budgets.core.pruning import Pruning, keep_best
@@ -40,7 +40,7 @@ class MetricImportance(Pruning):
 
     needs = frozenset({"held_out_loss"})
     metric_loss = True
-    form_options = gated_with(capacity=1.5, gates="zero")
+    form_options = gated_options(capacity=1.5, gates="zero")
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class MetricImportance(Pruning):
 
     def event(self, step: int, steps: int) -> None:
         self._first_order(self.timetable.events(steps).index(step))
-        count = sum(self.ranks().values()) - self.planned(step, steps)
+        count = sum(self.ranks().values()) - self.planned_total(step, steps)
         if self.measured and count:
             for path, index in self._cheapest(round(self.measured * count), count):
                 self.forms[path].mask[index] = 0.0

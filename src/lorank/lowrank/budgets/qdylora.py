@@ -21,7 +21,7 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.lowrank.budgets.core.budget import Timetable, dynamic_budget
 from lorank.lowrank.budgets.dylora import DyLoRA
-from lorank.lowrank.forms.form import seeded
+from lorank.lowrank.forms.form import seeded_generator
 from lorank.lowrank.forms.gated import Gated
 
 
@@ -65,8 +65,8 @@ class QDyLoRA(DyLoRA):
         if any(not 1 <= choice <= max(1, self.most) for choice in self.choices):
             raise UsageError(f"choices {choices!r} are not all ranks from 1 to {self.most}")
 
-    def sampled(self, step: int) -> int:
+    def sampled_rank(self, step: int) -> int:
         if not self.choices:
-            return super().sampled(step)
-        draw = torch.randint(len(self.choices), (), generator=seeded(self.seed, "dylora", step))
+            return super().sampled_rank(step)
+        draw = torch.randint(len(self.choices), (), generator=seeded_generator(self.seed, "dylora", step))
         return self.choices[int(draw)]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.lowrank.budgets.core.budget import hand_out
-from lorank.lowrank.forms.form import seeded
+from lorank.lowrank.forms.form import seeded_generator
 
 Score = Callable[[Mapping[str, int]], float]
 
@@ -36,7 +36,7 @@ class PerformanceModel(nn.Module):
 
     def __init__(self, layers: int, seed: int, hidden: int = 32) -> None:
         super().__init__()
-        generator = seeded(seed, "performance model")
+        generator = seeded_generator(seed, "performance model")
         self.scale, self.centre, self.spread = torch.ones(layers), 0.0, 1.0
         self.first = nn.Parameter(torch.randn(hidden, layers, generator=generator) / layers**0.5)
         self.bias = nn.Parameter(torch.zeros(hidden))
@@ -107,7 +107,7 @@ def rankadaptor(
     """
     count = len(paths)
     limit = 4 * -(-total // max(1, count)) if most is None else most
-    generator = seeded(seed, "rankadaptor")
+    generator = seeded_generator(seed, "rankadaptor")
     tried: dict[tuple[int, ...], float] = {}
     equal = tuple(hand_out(dict.fromkeys(paths, 0.0), dict.fromkeys(paths, limit), total).values())
     candidate: tuple[int, ...] | None = equal

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_with
+from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_options
 from lorank.lowrank.budgets.core.layer_gates import fill_best, steepness, switch_to
 from lorank.lowrank.forms.gated import Gated
 
@@ -45,7 +45,7 @@ class SelectiveIndicator(Budget):
         beta: weight of the past in d.
     """
 
-    form_options = gated_with(capacity=1.0, gates="one")
+    form_options = gated_options(capacity=1.0, gates="one")
     exact = False
     growth_change = None
 
@@ -72,7 +72,7 @@ class SelectiveIndicator(Budget):
         """Return the share of layers that are on."""
         return sum(rank > 0 for rank in self.ranks().values()) / max(1, len(self.paths))
 
-    def planned(self, step: int, steps: int) -> int:
+    def planned_total(self, step: int, steps: int) -> int:
         ended = step >= self.timetable.bounds(steps)[1]
         return self.total if ended else sum(form.components for form in self.forms.values())
 

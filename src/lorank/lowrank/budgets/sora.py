@@ -19,7 +19,7 @@ from collections.abc import Mapping
 import torch
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_with
+from lorank.lowrank.budgets.core.budget import Budget, Timetable, dynamic_budget, gated_options
 from lorank.lowrank.budgets.core.pruning import keep_best
 from lorank.lowrank.forms.gated import Gated
 
@@ -38,7 +38,7 @@ class SoRA(Budget):
         sparsity_end: lambda at the last event; None keeps ``sparsity``.
     """
 
-    form_options = gated_with(capacity=1.5, gates="normal")
+    form_options = gated_options(capacity=1.5, gates="normal")
     exact = False
     growth_change = None
 
@@ -58,7 +58,7 @@ class SoRA(Budget):
     def ranks(self) -> dict[str, int]:
         return {path: int((form.gate * form.mask).count_nonzero()) for path, form in self.forms.items()}
 
-    def planned(self, step: int, steps: int) -> int:
+    def planned_total(self, step: int, steps: int) -> int:
         ended = step >= self.timetable.bounds(steps)[1]
         return self.total if ended else sum(form.components for form in self.forms.values())
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.budgets.core.budget import Timetable, dynamic_budget, gated_with, hand_out
+from lorank.lowrank.budgets.core.budget import Timetable, dynamic_budget, gated_options, hand_out
 from lorank.lowrank.budgets.core.growing import Growing
 from lorank.lowrank.forms.gated import Gated
 
@@ -41,14 +41,14 @@ class TriAdaptLoRA(Growing):
         seed: of new components.
     """
 
-    form_options = gated_with(capacity=2.0, active="one", gates="zero", triangular=True)
+    form_options = gated_options(capacity=2.0, active="one", gates="zero", triangular=True)
     exact = False
 
     def __init__(self, forms: Mapping[str, Gated], total: int, timetable: Timetable, *, seed: int = 0) -> None:
         super().__init__(forms, total, timetable, seed=seed)
         self.before = {path: (form.A.detach().clone(), torch.zeros_like(form.B)) for path, form in self.forms.items()}
 
-    def planned(self, step: int, steps: int) -> int:
+    def planned_total(self, step: int, steps: int) -> int:
         return self.total
 
     def after_backward(self, step: int, steps: int) -> None:
@@ -62,7 +62,9 @@ class TriAdaptLoRA(Growing):
         for path, form in self.forms.items():
             A, B = self.before[path]
             size = (form.in_features * form.out_features) ** 0.5
-            norms[path] = product_norm(torch.cat([form.A, A]), torch.cat([form.B * form.effective(), -B], 1)) / size
+            norms[path] = (
+                product_norm(torch.cat([form.A, A]), torch.cat([form.B * form.effective_gates(), -B], 1)) / size
+            )
         largest = max(norms.values(), default=0.0)
         return {path: norm / largest if largest else 0.0 for path, norm in norms.items()}
 
@@ -70,7 +72,7 @@ class TriAdaptLoRA(Growing):
         importance = self.layer_importance()
         ranks = self.ranks()
         last = step == self.timetable.bounds(steps)[1]
-        threshold = 1 - self.timetable.passed(step, steps)
+        threshold = 1 - self.timetable.passed_share(step, steps)
         free = {path: form.components - ranks[path] for path, form in self.forms.items()}
         if not last:
             free = {path: min(1, room) if importance[path] >= threshold else 0 for path, room in free.items()}
@@ -80,7 +82,7 @@ class TriAdaptLoRA(Growing):
         with torch.no_grad():
             for path, form in self.forms.items():
                 self.before[path][0].copy_(form.A)
-                self.before[path][1].copy_(form.B * form.effective())
+                self.before[path][1].copy_(form.B * form.effective_gates())
 
     def state(self) -> dict[str, Tensor]:
         return {

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lorank.lowrank.forms.form import Site, seeded
+from lorank.lowrank.forms.form import Site, seeded_generator
 
 Shared = dict[tuple[object, ...], nn.Module]
 """What the forms of one adapter share, by purpose and shape; made in ``build``, handed to each form."""
@@ -23,17 +23,17 @@ class Basis(nn.Module):
         self.register_buffer("value", value, persistent=False)
 
 
-def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def draw_uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draw from U(-1, 1) / sqrt(last dimension): He's rule with slope sqrt 5, as LoRA's A."""
     return torch.empty(shape).uniform_(-1, 1, generator=generator) / max(shape[-1], 1) ** 0.5
 
 
-def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def draw_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draw from N(0, 1)."""
     return torch.randn(shape, generator=generator)
 
 
-def shared_basis(shared: Shared, site: Site, purpose: str, shape: tuple[int, ...], draw: Draw = uniform) -> Basis:
+def shared_basis(shared: Shared, site: Site, purpose: str, shape: tuple[int, ...], draw: Draw = draw_uniform) -> Basis:
     """Return the basis of this purpose and shape, drawn once per adapter.
 
     Its values depend on the seed, the purpose and the shape alone: not on the layer, nor on which layers are
@@ -53,7 +53,7 @@ def shared_basis(shared: Shared, site: Site, purpose: str, shape: tuple[int, ...
     """
     key = (purpose, shape, site.dtype, site.device)
     if key not in shared:
-        value = draw(shape, seeded(site.seed, purpose, *shape))
+        value = draw(shape, seeded_generator(site.seed, purpose, *shape))
         shared[key] = Basis(value.to(site.device, site.dtype))
     basis = shared[key]
     assert isinstance(basis, Basis)

@@ -18,10 +18,10 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from lorank.catalogue import catalogued
 from lorank.lowrank.base import BaseLinear
-from lorank.lowrank.forms.basis import uniform
+from lorank.lowrank.forms.basis import draw_uniform
 from lorank.lowrank.forms.form import Form, Site, form
 from lorank.lowrank.forms.remembered import Remembered
-from lorank.lowrank.linalg import widened
+from lorank.lowrank.linalg import widen
 from lorank.lowrank.product import compute_dtype
 
 TINY = 1e-24
@@ -41,7 +41,9 @@ class BoRA(Form):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self.A = nn.Parameter(uniform((site.rank, self.in_features), site.generator("A")).to(site.device, site.dtype))
+        self.A = nn.Parameter(
+            draw_uniform((site.rank, self.in_features), site.generator("A")).to(site.device, site.dtype)
+        )
         self.B = nn.Parameter(torch.zeros(self.out_features, site.rank, device=site.device, dtype=site.dtype))
         squares = site.base.weight.detach().to(site.dtype).square()
         self.magnitude_in = nn.Parameter(squares.sum(0).sqrt())
@@ -57,7 +59,7 @@ class BoRA(Form):
         """
         s = self.scaling
         with torch.autocast(weight.device.type, enabled=False):
-            W, A, B, magnitude = widened(weight, self.A, self.B, self.magnitude_in)
+            W, A, B, magnitude = widen(weight, self.A, self.B, self.magnitude_in)
             cross = ((W.t() @ B) * A.t()).sum(1)
             square = ((A.t() @ (B.t() @ B)) * A.t()).sum(1)
             squares = _column_squares(W) if squares is None else squares
@@ -75,7 +77,7 @@ class BoRA(Form):
 
         def norms() -> tuple[Tensor, Tensor]:
             weight = base.weight
-            return self.norms(weight, self._squares.of(frozen, lambda: _column_squares(*widened(weight))))
+            return self.norms(weight, self._squares.of(frozen, lambda: _column_squares(*widen(weight))))
 
         return norms() if self.training else self._norms.of([*frozen, self.A, self.B, self.magnitude_in], norms)
 
@@ -94,14 +96,14 @@ class BoRA(Form):
 
     def _product(self, x: Tensor, weight: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
         c, g = (self.magnitude_in / columns).to(x.dtype), (self.magnitude_out / rows).to(x.dtype)
-        z = self.entering(x)
+        z = self.prepare_input(x)
         inner = (z * c) @ self.A.t().to(x.dtype)
         return g * ((x * c) @ weight.t().to(x.dtype) + self.scaling * (inner @ self.B.t().to(x.dtype)))
 
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
         columns, rows = self.norms(weight)
-        W, A, B, m_in, m_out = widened(weight, self.A, self.B, self.magnitude_in, self.magnitude_out)
+        W, A, B, m_in, m_out = widen(weight, self.A, self.B, self.magnitude_in, self.magnitude_out)
         c, g = m_in / columns, (m_out / rows).unsqueeze(1)
         return g * ((W + self.scaling * (B @ A)) * c) - W
 

@@ -67,7 +67,7 @@ class C3A(Dense):
         return super().forward(x, base) if many else Form.forward(self, x, base)
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        z = self.entering(x).to(working_dtype(self.kernel))
+        z = self.prepare_input(x).to(working_dtype(self.kernel))
         if not self.rank or not z.numel():
             return z @ self.matrix(None).t().to(z.dtype)
         with torch.autocast(z.device.type, enabled=False):

@@ -37,7 +37,7 @@ class Dense(Form):
         return alike and not (self.training and self.dropout)
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        return dense_linear(self.entering(x), None, None, self._maker(base), tuple(self.parameters()))
+        return dense_linear(self.prepare_input(x), None, None, self._maker(base), tuple(self.parameters()))
 
     def _maker(self, base: BaseLinear) -> Callable[[], Tensor]:
         return lambda: self.matrix(base.weight if self.needs_weight else None)

@@ -29,7 +29,7 @@ from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Factors, Site, form
 from lorank.lowrank.forms.lora import LoRA
 from lorank.lowrank.forms.remembered import Remembered
-from lorank.lowrank.linalg import widened, working_dtype
+from lorank.lowrank.linalg import widen, working_dtype
 from lorank.lowrank.product import low_rank_linear
 
 
@@ -57,7 +57,7 @@ class DoRA(LoRA):
         """Return ||W + s B A||_row [out], a constant for the gradient; never 0. ``squares`` [out] are W's rows'."""
         A, B, s = self.factors()
         with torch.autocast(weight.device.type, enabled=False):
-            W, A, B = widened(weight, A, B)
+            W, A, B = widen(weight, A, B)
             cross = ((W @ A.t()) * B).sum(1)
             square = ((B @ (A @ A.t())) * B).sum(1)
         squares = _row_squares(W) if squares is None else squares
@@ -69,7 +69,7 @@ class DoRA(LoRA):
 
         def norm() -> Tensor:
             weight = base.weight
-            return self.norm(weight, self._squares.of(frozen, lambda: _row_squares(*widened(weight))))
+            return self.norm(weight, self._squares.of(frozen, lambda: _row_squares(*widen(weight))))
 
         return norm() if self.training else self._norm.of([*frozen, *factors], norm)
 
@@ -85,7 +85,7 @@ class DoRA(LoRA):
             self.A,
             self.B,
             self.scaling,
-            dropped=self.dropped(x),
+            dropped=self.drop_inputs(x),
             frozen=self.frozen,
             magnitude=self.magnitude,
             norm=self.norm_on(base),

@@ -20,8 +20,8 @@ from lorank.catalogue import catalogued
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Form, Site, form
 from lorank.lowrank.forms.remembered import Remembered
-from lorank.lowrank.forms.spectral import principal
-from lorank.lowrank.linalg import widened
+from lorank.lowrank.forms.spectral import principal_triplets
+from lorank.lowrank.linalg import widen
 from lorank.lowrank.product import low_rank_linear
 
 
@@ -43,7 +43,7 @@ class EDoRA(Form):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        U, sigma, Vh = principal(site, site.rank)
+        U, sigma, Vh = principal_triplets(site, site.rank)
         self.register_buffer("A", Vh, persistent=False)
         self.register_buffer("B", U * sigma, persistent=False)
         squares = site.base.weight.detach().to(site.dtype).square().sum(1)
@@ -59,7 +59,7 @@ class EDoRA(Form):
 
         def norm() -> Tensor:
             with torch.autocast(self.B.device.type, enabled=False):
-                B, R, squares = widened(self.B, self.R, self.row_squares)
+                B, R, squares = widen(self.B, self.R, self.row_squares)
                 moved = self.scaling * (B @ R)
             return (squares + (2 * B * moved + moved * moved).sum(1)).clamp_min(1e-24).sqrt()
 
@@ -75,13 +75,13 @@ class EDoRA(Form):
             self.A,
             self.B @ self.R,
             self.scaling,
-            dropped=self.dropped(x),
+            dropped=self.drop_inputs(x),
             magnitude=self.magnitude,
             norm=self.norm(),
         )
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        z = self.entering(x)
+        z = self.prepare_input(x)
         gain = (self.magnitude / self.norm()).to(z.dtype)
         plain = output if base.bias is None else output - base.bias
         moved = (z @ self.A.t().to(z.dtype)) @ (self.B @ self.R).t().to(z.dtype)
@@ -89,7 +89,7 @@ class EDoRA(Form):
 
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
-        A, B, R, magnitude = widened(self.A, self.B, self.R, self.magnitude)
+        A, B, R, magnitude = widen(self.A, self.B, self.R, self.magnitude)
         gain = (magnitude / self.norm()).unsqueeze(1)
         return (gain - 1) * weight.to(gain.dtype) + gain * self.scaling * (B @ R @ A)
 

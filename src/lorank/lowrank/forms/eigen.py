@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.lowrank.forms.basis import uniform
+from lorank.lowrank.forms.basis import draw_uniform
 from lorank.lowrank.forms.factored import Factored
 from lorank.lowrank.forms.form import Factors, Site, form
-from lorank.lowrank.forms.spectral import principal
+from lorank.lowrank.forms.spectral import principal_triplets
 
 
 @form("eigenlorax")
@@ -51,10 +51,10 @@ class EigenLoRA(Factored):
         if components < 1:
             raise UsageError(f"components {components!r} is not an integer from 1 up")
         self.components = K = min(components, self.in_features, self.out_features)
-        U, _, Vh = principal(site, K)
+        U, _, Vh = principal_triplets(site, K)
         self.register_buffer("V", Vh.contiguous())
         self.register_buffer("U", U.contiguous())
-        self.c_A = nn.Parameter(uniform((site.rank, K), site.generator("c")).to(site.device, site.dtype))
+        self.c_A = nn.Parameter(draw_uniform((site.rank, K), site.generator("c")).to(site.device, site.dtype))
         self.c_B = nn.Parameter(torch.zeros(K, site.rank, device=site.device, dtype=site.dtype))
 
     @classmethod

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Factors, Form
-from lorank.lowrank.linalg import widened
+from lorank.lowrank.linalg import widen
 from lorank.lowrank.product import low_rank_linear
 
 
@@ -27,16 +27,16 @@ class Factored(Form):
         if not base.plain:
             return super().forward(x, base)
         A, B = self.pair()
-        return low_rank_linear(x, base.weight, base.bias, A, B, self.scaling, dropped=self.dropped(x))
+        return low_rank_linear(x, base.weight, base.bias, A, B, self.scaling, dropped=self.drop_inputs(x))
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        z = self.entering(x)
+        z = self.prepare_input(x)
         A, B = (factor.to(z.dtype) for factor in self.pair())
         return self.scaling * ((z @ A.t()) @ B.t())
 
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
-        A, B = widened(*self.pair())
+        A, B = widen(*self.pair())
         return self.scaling * (B @ A)
 
     @torch.no_grad()

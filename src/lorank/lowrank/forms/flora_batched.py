@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
-from lorank.lowrank.forms.basis import uniform
+from lorank.lowrank.forms.basis import draw_uniform
 from lorank.lowrank.forms.dense import Dense
 from lorank.lowrank.forms.form import Form, Site, form
 
@@ -47,7 +47,7 @@ class FLoRA(Dense):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        A = 1 + uniform((site.rank, self.in_features), site.generator("A"))
+        A = 1 + draw_uniform((site.rank, self.in_features), site.generator("A"))
         self.A = nn.Parameter(A.to(site.device, site.dtype))
         self.B = nn.Parameter(torch.zeros(self.out_features, site.rank, device=site.device, dtype=site.dtype))
 
@@ -56,7 +56,7 @@ class FLoRA(Dense):
         return super().forward(x, base) if many else Form.forward(self, x, base)
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        z = self.entering(x)
+        z = self.prepare_input(x)
         return flora_product(z, base.weight, self.A.to(z.dtype), (self.scaling * self.B).to(z.dtype))
 
     def matrix(self, weight: Tensor | None) -> Tensor:

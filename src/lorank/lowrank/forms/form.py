@@ -50,13 +50,13 @@ class Site:
 
     def generator(self, purpose: str = "") -> torch.Generator:
         """Return a CPU generator of this site's own: its draws depend on seed, path and purpose alone."""
-        return seeded(self.seed, self.path, purpose)
+        return seeded_generator(self.seed, self.path, purpose)
 
 
-def seeded(*parts: object) -> torch.Generator:
+def seeded_generator(*parts: object) -> torch.Generator:
     """Return a CPU generator seeded by ``parts``; forms that share tensors over layers leave the path out.
 
-    >>> torch.equal(torch.rand(2, generator=seeded(0, "a")), torch.rand(2, generator=seeded(0, "a")))
+    >>> one, two = (torch.rand(2, generator=seeded_generator(0, "a")) for _ in range(2)); torch.equal(one, two)
     True
     """
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
@@ -151,7 +151,7 @@ class Form(nn.Module, ABC):
     def follow(self, step: int, total: int) -> None:
         """Act as the schedule says after ``step`` of ``total`` optimizer steps; forms with one override this."""
 
-    def unattended(self, step: int) -> None:
+    def advance_unattended(self, step: int) -> None:
         """Act after ``step`` steps of a training loop that never called ``advance``."""
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -169,12 +169,12 @@ class Form(nn.Module, ABC):
         state = self.__dict__.items()
         return {key: None if isinstance(own, Tensor) and not own.is_leaf else own for key, own in state}
 
-    def entering(self, x: Tensor) -> Tensor:
+    def prepare_input(self, x: Tensor) -> Tensor:
         """Return ``x`` as the update reads it: after dropout, in the dtype that products with ``x`` run in."""
-        dropped = self.dropped(x)
+        dropped = self.drop_inputs(x)
         return (x if dropped is None else dropped).to(compute_dtype(x))
 
-    def dropped(self, x: Tensor) -> Tensor | None:
+    def drop_inputs(self, x: Tensor) -> Tensor | None:
         """Return ``x`` after dropout in training, None where dropout does nothing."""
         if not (self.training and self.dropout > 0):
             return None

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from lorank.errors import UsageError
-from lorank.lowrank.forms.basis import normal, uniform
+from lorank.lowrank.forms.basis import draw_normal, draw_uniform
 from lorank.lowrank.forms.factored import Factored
-from lorank.lowrank.forms.form import Factors, Site, form, seeded
+from lorank.lowrank.forms.form import Factors, Site, form, seeded_generator
 
 Gates = Literal["zero", "one", "normal"]
 Active = Literal["all", "rank", "one"]
@@ -73,7 +73,7 @@ class Gated(Factored):
         A, B = self._draw(0)
         self.A, self.B = nn.Parameter(A.to(**like)), nn.Parameter(B.to(**like))
         gate = {"zero": torch.zeros, "one": torch.ones}.get(gates)
-        start = gate(self.components) if gate else normal((self.components,), site.generator("gate"))
+        start = gate(self.components) if gate else draw_normal((self.components,), site.generator("gate"))
         self.gate = nn.Parameter(start.to(**like), requires_grad=train_gates)
         on = {"all": self.components, "rank": site.rank, "one": min(1, self.components)}[active]
         self.register_buffer("mask", (torch.arange(self.components) < on).to(**like))
@@ -83,15 +83,15 @@ class Gated(Factored):
         return [cls(site, **options) for site in sites]  # type: ignore[arg-type]
 
     def _draw(self, event: int) -> tuple[Tensor, Tensor]:
-        R, generator = self.components, seeded(self.seed, self.path, "components", event)
+        R, generator = self.components, seeded_generator(self.seed, self.path, "components", event)
         if self.gates == "zero":
-            A = normal((R, self.in_features), generator) / max(self.in_features, 1) ** 0.5
-            B = normal((self.out_features, R), generator) / max(self.out_features, 1) ** 0.5
+            A = draw_normal((R, self.in_features), generator) / max(self.in_features, 1) ** 0.5
+            B = draw_normal((self.out_features, R), generator) / max(self.out_features, 1) ** 0.5
         else:
-            A, B = uniform((R, self.in_features), generator), torch.zeros(self.out_features, R)
+            A, B = draw_uniform((R, self.in_features), generator), torch.zeros(self.out_features, R)
         return (A.triu(), B.tril()) if self.triangular else (A, B)
 
-    def effective(self) -> Tensor:
+    def effective_gates(self) -> Tensor:
         """Return g * m [R] with its gradient; with ``through`` the gradient passes the mask by."""
         if self.through:
             return self.gate - (self.gate * (1 - self.mask)).detach()
@@ -107,7 +107,7 @@ class Gated(Factored):
         return int(self.mask.count_nonzero())
 
     def pair(self) -> tuple[Tensor, Tensor]:
-        A, B, gate = self.A, self.B, self.effective()
+        A, B, gate = self.A, self.B, self.effective_gates()
         if not (self.through or torch.compiler.is_compiling()) and self.active_rank() < self.components:
             index = self.mask.nonzero().squeeze(1)
             A, B, gate = A[index], B[:, index], gate[index]

@@ -24,7 +24,7 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Factors, Form, Site, form
-from lorank.lowrank.linalg import widened
+from lorank.lowrank.linalg import widen
 from lorank.lowrank.product import WIDE, low_rank_linear
 
 
@@ -68,11 +68,11 @@ class GraLoRA(Form):
         if not base.plain or self.blocks * self.rank > WIDE:
             return super().forward(x, base)
         A, B = self._wide_A(), self._wide_B()
-        return low_rank_linear(x, base.weight, base.bias, A, B, self.scaling, dropped=self.dropped(x))
+        return low_rank_linear(x, base.weight, base.bias, A, B, self.scaling, dropped=self.drop_inputs(x))
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
         k = self.blocks
-        z = self.entering(x)
+        z = self.prepare_input(x)
         A, B = self.A.to(z.dtype), self.B.to(z.dtype)
         columns = z.reshape(-1, k, self.in_features // k).transpose(0, 1)
         inner = torch.bmm(columns, A).view(k, -1, k, self.rank // k) if z.numel() and self.rank else None
@@ -95,7 +95,7 @@ class GraLoRA(Form):
 
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
-        A, B = widened(self._wide_A(), self._wide_B())
+        A, B = widen(self._wide_A(), self._wide_B())
         return self.scaling * (B @ A)
 
     @torch.no_grad()

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.lowrank.base import BaseLinear
-from lorank.lowrank.forms.basis import uniform
+from lorank.lowrank.forms.basis import draw_uniform
 from lorank.lowrank.forms.form import Form, Site, form
-from lorank.lowrank.linalg import widened
+from lorank.lowrank.linalg import widen
 from lorank.lowrank.product import low_rank_linear
 
 
@@ -44,9 +44,9 @@ class Hydra(Form):
         def factor(value: Tensor) -> nn.Parameter:
             return nn.Parameter(value.to(site.device, site.dtype))
 
-        self.A = factor(uniform((site.rank, self.in_features), site.generator("A")))
+        self.A = factor(draw_uniform((site.rank, self.in_features), site.generator("A")))
         self.B = factor(torch.zeros(self.out_features, site.rank))
-        self.A_behind = factor(uniform((site.rank, self.out_features), site.generator("A behind")))
+        self.A_behind = factor(draw_uniform((site.rank, self.out_features), site.generator("A behind")))
         self.B_behind = factor(torch.zeros(self.out_features, site.rank))
 
     def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
@@ -58,15 +58,15 @@ class Hydra(Form):
         return low_rank_linear(x, W, base.bias, A, B, self.scaling)
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        z = self.entering(x)
-        plain = self.entering(output if base.bias is None else output - base.bias)
+        z = self.prepare_input(x)
+        plain = self.prepare_input(output if base.bias is None else output - base.bias)
         A, B, A_s, B_s = (t.to(z.dtype) for t in (self.A, self.B, self.A_behind, self.B_behind))
         inner = torch.cat([z @ A.t(), plain.to(z.dtype) @ A_s.t()], dim=-1)
         return self.scaling * (inner @ torch.cat([B, B_s], dim=1).t())
 
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
-        W, A, B, A_s, B_s = widened(weight, self.A, self.B, self.A_behind, self.B_behind)
+        W, A, B, A_s, B_s = widen(weight, self.A, self.B, self.A_behind, self.B_behind)
         return self.scaling * (B_s @ (A_s @ W) + B @ A)
 
     def parameter_count(self) -> int:

@@ -26,7 +26,7 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.lowrank.forms.factored import Factored
 from lorank.lowrank.forms.form import Site, form
-from lorank.lowrank.forms.spectral import principal
+from lorank.lowrank.forms.spectral import principal_triplets
 from lorank.lowrank.replicas import is_distributed
 
 
@@ -59,7 +59,7 @@ class LaMDA(Factored):
             raise UsageError(f"early {early!r} is not in (0, 1], or groups {groups!r} not from 1 up")
         self.early = early
         self._stopped: list[Tensor] = []
-        U, sigma, Vh = principal(site, site.rank)
+        U, sigma, Vh = principal_triplets(site, site.rank)
         self.register_buffer("A", Vh, persistent=False)
         k = len(sigma)
         self.S = nn.Parameter(torch.zeros(k, k, device=site.device, dtype=site.dtype))

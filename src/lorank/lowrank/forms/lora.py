@@ -22,7 +22,7 @@ from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Factors, Site, form
 from lorank.lowrank.forms.peft_form import PeftForm
-from lorank.lowrank.linalg import widened
+from lorank.lowrank.linalg import widen
 from lorank.lowrank.product import compute_dtype, low_rank_linear
 
 
@@ -87,13 +87,13 @@ class LoRA(PeftForm):
             self.A,
             self.B,
             self.scaling,
-            dropped=self.dropped(x),
+            dropped=self.drop_inputs(x),
             frozen=self.frozen,
             row_rates=self.row_rates(),
         )
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        dtype, dropped = compute_dtype(x), self.dropped(x)
+        dtype, dropped = compute_dtype(x), self.drop_inputs(x)
         x = x.to(dtype)
         z = x if dropped is None else dropped.to(dtype)
         y = self.scaling * ((z @ self.A.t().to(dtype)) @ self.B.t().to(dtype))
@@ -109,7 +109,7 @@ class LoRA(PeftForm):
 
     def delta(self, weight: Tensor) -> Tensor:
         A, B, scaling = self.factors()
-        A, B = widened(A, B)
+        A, B = widen(A, B)
         return scaling * (B @ A)
 
     def parameter_count(self) -> int:

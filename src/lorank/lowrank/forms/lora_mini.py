@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.lowrank.forms.basis import uniform
+from lorank.lowrank.forms.basis import draw_uniform
 from lorank.lowrank.forms.factored import Factored
 from lorank.lowrank.forms.form import Site, form
 
@@ -47,11 +47,11 @@ class LoRAMini(Factored):
             raise UsageError(f"width {width!r} is not an integer from 1 up")
         h = 4 * site.rank if width is None else width
         a, b = min(h, self.in_features), min(h, self.out_features)
-        outer_A = uniform((a, self.in_features), site.generator("outer A"))
-        outer_B = uniform((self.out_features, b), site.generator("outer B"))
+        outer_A = draw_uniform((a, self.in_features), site.generator("outer A"))
+        outer_B = draw_uniform((self.out_features, b), site.generator("outer B"))
         self.register_buffer("outer_A", outer_A.to(site.device, site.dtype), persistent=False)
         self.register_buffer("outer_B", outer_B.to(site.device, site.dtype), persistent=False)
-        self.A = nn.Parameter(uniform((site.rank, a), site.generator("A")).to(site.device, site.dtype))
+        self.A = nn.Parameter(draw_uniform((site.rank, a), site.generator("A")).to(site.device, site.dtype))
         self.B = nn.Parameter(torch.zeros(b, site.rank, device=site.device, dtype=site.dtype))
 
     @classmethod

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lorank.catalogue import catalogued
 from lorank.lowrank.forms.factored import Factored
 from lorank.lowrank.forms.form import Site, form
-from lorank.lowrank.forms.spectral import principal
+from lorank.lowrank.forms.spectral import principal_triplets
 
 
 @form("lora-xs")
@@ -38,7 +38,7 @@ class LoRAXS(Factored):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        U, sigma, Vh = principal(site, site.rank)
+        U, sigma, Vh = principal_triplets(site, site.rank)
         self.register_buffer("A", Vh, persistent=False)
         self.register_buffer("B", U * sigma, persistent=False)
         k = len(sigma)

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from lorank.catalogue import catalogued
 from lorank.errors import unknown_name
 from lorank.lowrank.base import BaseLinear
-from lorank.lowrank.forms.basis import uniform
+from lorank.lowrank.forms.basis import draw_uniform
 from lorank.lowrank.forms.form import Form, Site, form
-from lorank.lowrank.linalg import widened, working_dtype
+from lorank.lowrank.linalg import widen, working_dtype
 from lorank.lowrank.product import low_rank_linear
 
 KINDS = ("plus", "permutation")
@@ -52,8 +52,8 @@ class LoRMA(Form):
             raise unknown_name("kind of LoRMA", kind, KINDS)
         self.inflated = kind == "permutation"
         side, r = self.out_features, site.rank
-        A = uniform((r, side), site.generator("A")).to(site.device, site.dtype)
-        B = uniform((side, r), site.generator("B")) if self.inflated else torch.zeros(side, r)
+        A = draw_uniform((r, side), site.generator("A")).to(site.device, site.dtype)
+        B = draw_uniform((side, r), site.generator("B")) if self.inflated else torch.zeros(side, r)
         B = B.to(site.device, site.dtype)
         self.A, self.B = nn.Parameter(A), nn.Parameter(B)
         if self.inflated:
@@ -71,7 +71,7 @@ class LoRMA(Form):
         return low_rank_linear(x, base.weight, base.bias, A, self.B, self.scaling)
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        h = self.entering(output if base.bias is None else output - base.bias)
+        h = self.prepare_input(output if base.bias is None else output - base.bias)
         if self.inflated:
             return self.scaling * self._inflate(h)
         return self.scaling * ((h @ self.A.t().to(h.dtype)) @ self.B.t().to(h.dtype))
@@ -93,10 +93,10 @@ class LoRMA(Form):
     @torch.no_grad()
     def factor(self) -> Tensor:
         """Return what W is multiplied by, less I: [out, out], for merging."""
-        A, B = widened(self.A, self.B)
+        A, B = widen(self.A, self.B)
         if not self.inflated:
             return self.scaling * (B @ A)
-        A0, B0 = widened(self.A0, self.B0)
+        A0, B0 = widen(self.A0, self.B0)
         return self.scaling * (inflate(B @ A) - inflate(B0 @ A0))
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.forms.basis import uniform
+from lorank.lowrank.forms.basis import draw_uniform
 from lorank.lowrank.forms.dense import Dense
 from lorank.lowrank.forms.form import Site, form
 
@@ -42,7 +42,7 @@ class LoRS(Dense):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        A = uniform((site.rank, self.in_features), site.generator("A"))
+        A = draw_uniform((site.rank, self.in_features), site.generator("A"))
         self.A = nn.Parameter(A.to(site.device, site.dtype))
         self.B = nn.Parameter(torch.zeros(self.out_features, site.rank, device=site.device, dtype=site.dtype))
         self.dense = bool((site.base.weight != 0).all())

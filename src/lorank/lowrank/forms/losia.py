@@ -159,7 +159,7 @@ class LoSiA(Form):
         return [(self.rows, self.columns, self.P), *aside]
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        z = self.entering(x)
+        z = self.prepare_input(x)
         y = z.new_zeros(*z.shape[:-1], self.out_features)
         for rows, columns, P in self._parts():
             y = y.index_add(-1, rows, (z[..., columns] @ P.t().to(z.dtype)).to(y.dtype))

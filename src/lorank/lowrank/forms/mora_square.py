@@ -93,12 +93,12 @@ class MoRA(Dense):
     def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
         if self.thin and base.plain:
             A, B = self.C.value, self.D.value @ self.M  # as C is frozen, C x is kept for the backward pass, not x
-            return low_rank_linear(x, base.weight, base.bias, A, B, self.scaling, dropped=self.dropped(x))
+            return low_rank_linear(x, base.weight, base.bias, A, B, self.scaling, dropped=self.drop_inputs(x))
         many = x.numel() >= self.in_features * min(self.in_features, self.out_features)
         return super().forward(x, base) if many else Form.forward(self, x, base)
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        z = self.entering(x)
+        z = self.prepare_input(x)
         if not self.side:
             return z @ self.matrix(None).t().to(z.dtype)
         return self.scaling * self._expand(self._compress(z) @ self.M.t().to(z.dtype))

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.lowrank.forms.basis import uniform
+from lorank.lowrank.forms.basis import draw_uniform
 from lorank.lowrank.forms.factored import Factored
-from lorank.lowrank.forms.form import Site, form, seeded
+from lorank.lowrank.forms.form import Site, form, seeded_generator
 
 
 class Pools(nn.Module):
@@ -33,7 +33,9 @@ class Pools(nn.Module):
     def __init__(self, site: Site, vectors: int, cuts: tuple[int, int]) -> None:
         super().__init__()
         n, m = site.base.in_features, site.base.out_features
-        A = uniform((vectors, n), seeded(site.seed, "mos A", n, m, site.rank)).to(site.device, site.dtype)
+        A = draw_uniform((vectors, n), seeded_generator(site.seed, "mos A", n, m, site.rank)).to(
+            site.device, site.dtype
+        )
         self.A = nn.Parameter(A.view(vectors * cuts[0], n // cuts[0]))
         shape = (vectors * cuts[1], m // cuts[1])
         self.B = nn.Parameter(torch.zeros(shape, device=site.device, dtype=site.dtype))
@@ -88,7 +90,7 @@ class MoS(Factored):
             choice = torch.randperm(self.vectors * cut, generator=site.generator(f"shards {name}"))[: mixed * cut]
             self.register_buffer(f"choice_{name}", choice.to(site.device), persistent=False)
         if self.private:
-            A = uniform((self.private, self.in_features), site.generator("private A"))
+            A = draw_uniform((self.private, self.in_features), site.generator("private A"))
             self.own_A = nn.Parameter(A.to(site.device, site.dtype))
             self.own_B = nn.Parameter(
                 torch.zeros(self.out_features, self.private, device=site.device, dtype=site.dtype)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.lowrank.forms.basis import Basis, Shared, normal, shared_basis
+from lorank.lowrank.forms.basis import Basis, Shared, draw_normal, shared_basis
 from lorank.lowrank.forms.factored import Factored
 from lorank.lowrank.forms.form import Site, form
 
@@ -50,7 +50,7 @@ class NOLA(Factored):
         self.bases = bases
         self.A = shared_basis(shared, site, "nola A", (bases, site.rank, self.in_features), _draw_scaled_uniform)
         self.B = shared_basis(shared, site, "nola B", (bases, self.out_features, site.rank), _draw_scaled_uniform)
-        alpha = normal((bases,), site.generator("alpha")) * self.in_features**-0.5
+        alpha = draw_normal((bases,), site.generator("alpha")) * self.in_features**-0.5
         self.alphas = nn.Parameter(alpha.to(site.device, site.dtype))
         self.betas = nn.Parameter(torch.zeros(bases, device=site.device, dtype=site.dtype))
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.lowrank.forms.basis import uniform
+from lorank.lowrank.forms.basis import draw_uniform
 from lorank.lowrank.forms.factored import Factored
 from lorank.lowrank.forms.form import Site, form
-from lorank.lowrank.forms.spectral import principal
+from lorank.lowrank.forms.spectral import principal_triplets
 
 
 @form("nora-nested")
@@ -49,12 +49,12 @@ class NestedLoRA(Factored):
         super().__init__(site)
         if inner is not None and inner < 1:
             raise UsageError(f"inner rank {inner!r} is not an integer from 1 up")
-        U, sigma, Vh = principal(site, site.rank)
+        U, sigma, Vh = principal_triplets(site, site.rank)
         self.register_buffer("outer_A", Vh, persistent=False)
         self.register_buffer("outer_B", U * sigma, persistent=False)
         r = len(sigma)
         q = -(-r // 2) if inner is None else inner
-        self.A = nn.Parameter(uniform((q, r), site.generator("A")).to(site.device, site.dtype))
+        self.A = nn.Parameter(draw_uniform((q, r), site.generator("A")).to(site.device, site.dtype))
         self.B = nn.Parameter(torch.zeros(r, q, device=site.device, dtype=site.dtype))
 
     @classmethod

@@ -25,7 +25,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from lorank.catalogue import catalogued
 from lorank.lowrank.base import BaseLinear
-from lorank.lowrank.forms.basis import Shared, normal, shared_basis
+from lorank.lowrank.forms.basis import Shared, draw_normal, shared_basis
 from lorank.lowrank.forms.dense import Dense
 from lorank.lowrank.forms.form import Site, form
 
@@ -49,8 +49,8 @@ class RandLoRA(Dense):
         super().__init__(site)
         k, d = sorted((self.in_features, self.out_features))
         n = -(-k // site.rank) if site.rank else 0
-        self.A = shared_basis(shared, site, "randlora A", (site.rank, k), normal)
-        self.B = shared_basis(shared, site, "randlora B", (d, n, site.rank), normal)
+        self.A = shared_basis(shared, site, "randlora A", (site.rank, k), draw_normal)
+        self.B = shared_basis(shared, site, "randlora B", (d, n, site.rank), draw_normal)
         self.lambdas = nn.Parameter(torch.zeros(n, site.rank, device=site.device, dtype=site.dtype))
         self.gamma = nn.Parameter(torch.full((n, k), 1 / max(n, k), device=site.device, dtype=site.dtype))
 

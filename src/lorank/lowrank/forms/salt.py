@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.lowrank.forms.basis import uniform
+from lorank.lowrank.forms.basis import draw_uniform
 from lorank.lowrank.forms.factored import Factored
 from lorank.lowrank.forms.form import Site, form
-from lorank.lowrank.forms.spectral import principal
+from lorank.lowrank.forms.spectral import principal_triplets
 
 
 @form("salt")
@@ -48,11 +48,11 @@ class SALT(Factored):
         if top is not None and top < 0:
             raise UsageError(f"top {top!r} is not an integer from 0 up")
         self.scaling, self.tail = 1.0, site.scaling
-        U, sigma, Vh = principal(site, site.rank if top is None else top)
+        U, sigma, Vh = principal_triplets(site, site.rank if top is None else top)
         self.register_buffer("U", U, persistent=False)
         self.register_buffer("sigma", sigma, persistent=False)
         self.register_buffer("Vh", Vh, persistent=False)
-        A = uniform((site.rank, self.in_features), site.generator("A"))
+        A = draw_uniform((site.rank, self.in_features), site.generator("A"))
         self.A = nn.Parameter(A.to(site.device, site.dtype))
         self.B = nn.Parameter(torch.zeros(self.out_features, site.rank, device=site.device, dtype=site.dtype))
         if len(sigma):

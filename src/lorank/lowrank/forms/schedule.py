@@ -24,7 +24,7 @@ class Scheduled(Protocol):
         """Whether it follows a schedule."""
         ...
 
-    def unattended(self, step: int) -> None:
+    def advance_unattended(self, step: int) -> None:
         """Act after ``step`` steps of a loop that never called ``advance``."""
         ...
 
@@ -63,4 +63,4 @@ class _Steps:
                 ScheduleWarning,
                 stacklevel=2,
             )
-        form.unattended(self.done)
+        form.advance_unattended(self.done)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.lowrank.forms.basis import normal
+from lorank.lowrank.forms.basis import draw_normal
 from lorank.lowrank.forms.factored import Factored
 from lorank.lowrank.forms.form import Site, form
 
@@ -48,7 +48,7 @@ class SingLoRA(Factored):
         if not 0 < ramp <= 1:
             raise UsageError(f"ramp {ramp!r} is not in (0, 1]")
         self.ramp = ramp
-        A = normal((max(self.in_features, self.out_features), site.rank), site.generator("A"))
+        A = draw_normal((max(self.in_features, self.out_features), site.rank), site.generator("A"))
         self.A = nn.Parameter((A * self.in_features**-0.5).to(site.device, site.dtype))
         self.register_buffer("u", torch.zeros((), device=site.device, dtype=site.dtype))
 
@@ -60,7 +60,7 @@ class SingLoRA(Factored):
         self.u.fill_(min(step / (self.ramp * max(total, 1)), 1.0))
 
     @torch.no_grad()
-    def unattended(self, step: int) -> None:
+    def advance_unattended(self, step: int) -> None:
         self.u = torch.full_like(self.u, step / UNATTENDED_RAMP).clamp_max(1.0).maximum(self.u)
 
     def pair(self) -> tuple[Tensor, Tensor]:

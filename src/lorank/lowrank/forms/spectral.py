@@ -6,7 +6,7 @@ from lorank.lowrank.forms.form import Site
 from lorank.lowrank.linalg import SVD, top_k_svd
 
 
-def principal(site: Site, k: int) -> SVD:
+def principal_triplets(site: Site, k: int) -> SVD:
     """Return the k largest singular triplets of the site's weight W [out, in], in the dtype of updates.
 
     They are computed in float64 whatever W is stored in: forms do not save them but compute them again when

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.lowrank.forms.basis import uniform
+from lorank.lowrank.forms.basis import draw_uniform
 from lorank.lowrank.forms.factored import Factored
 from lorank.lowrank.forms.form import Site, form
 from lorank.lowrank.linalg import top_k_svd
@@ -67,7 +67,7 @@ class Squeezed(Factored):
         if target < 0 or stages < 1:
             raise UsageError(f"target {target!r} is not from 0 up, or stages {stages!r} not from 1 up")
         self.ranks = [site.rank, *falling_ranks(site.rank, min(target, site.rank), stages)]
-        A = uniform((site.rank, self.in_features), site.generator("A"))
+        A = draw_uniform((site.rank, self.in_features), site.generator("A"))
         self.A = nn.Parameter(A.to(site.device, site.dtype))
         self.B = nn.Parameter(torch.zeros(self.out_features, site.rank, device=site.device, dtype=site.dtype))
         self.register_buffer("stage", torch.zeros((), dtype=torch.long))

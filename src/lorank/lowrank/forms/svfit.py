@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lorank.catalogue import catalogued
 from lorank.lowrank.forms.factored import Factored
 from lorank.lowrank.forms.form import Site, form
-from lorank.lowrank.forms.spectral import principal
+from lorank.lowrank.forms.spectral import principal_triplets
 
 
 @form("svfit")
@@ -40,7 +40,7 @@ class SVFit(Factored):
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self.scaling = 1.0
-        U, sigma, Vh = principal(site, site.rank)
+        U, sigma, Vh = principal_triplets(site, site.rank)
         self.register_buffer("A", Vh, persistent=False)
         self.register_buffer("B", U, persistent=False)
         self.shift = nn.Parameter(torch.zeros_like(sigma))

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.lowrank.forms.basis import uniform
+from lorank.lowrank.forms.basis import draw_uniform
 from lorank.lowrank.forms.factored import Factored
-from lorank.lowrank.forms.form import Site, form, seeded
+from lorank.lowrank.forms.form import Site, form, seeded_generator
 
 
 class TiedPair(nn.Module):
@@ -34,8 +34,12 @@ class TiedPair(nn.Module):
         super().__init__()
         self.trained = trained
         n, m, r = site.base.in_features, site.base.out_features, site.rank
-        A = uniform((r, n), seeded(site.seed, "tied A", n, m, r))
-        B = torch.zeros(m, r) if "B" in trained else uniform((m, r), seeded(site.seed, "tied B", n, m, r))
+        A = draw_uniform((r, n), seeded_generator(site.seed, "tied A", n, m, r))
+        B = (
+            torch.zeros(m, r)
+            if "B" in trained
+            else draw_uniform((m, r), seeded_generator(site.seed, "tied B", n, m, r))
+        )
         for name, value in (("A", A), ("B", B)):
             keep(self, name, value.to(site.device, site.dtype), name in trained)
 

@@ -56,7 +56,7 @@ class BaseLayers(TokenRouted):
         return affinity.argmax(1)
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        z = self.entering(x)
+        z = self.prepare_input(x)
         tokens = z.reshape(-1, z.shape[-1])
         affinity = tokens @ self.centroids.t().to(z.dtype)
         chosen = nn.functional.one_hot(self.assign(affinity), self.experts).to(z.dtype)

@@ -67,7 +67,7 @@ class FlyLoRA(TokenRouted):
         self.B = nn.Parameter(torch.zeros(self.out_features, site.rank, **like))
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        z = self.entering(x)
+        z = self.prepare_input(x)
         h = z @ self.A.t().to(z.dtype)
         if self.top < self.rank:
             counts = self.training and torch.is_grad_enabled()
@@ -88,11 +88,11 @@ class FlyLoRA(TokenRouted):
             self.bias += (self.balance * (self.top / self.rank - chosen / tokens).sign()).to(self.bias.dtype)
             self.chosen.zero_()
 
-    def unattended(self, step: int) -> None:
+    def advance_unattended(self, step: int) -> None:
         self.follow(step, 0)
 
     @torch.no_grad()
-    def dense(self) -> Tensor:
+    def dense_update(self) -> Tensor:
         """Return s B A [out, in], the sum of all ranks: what merging tasks adds up."""
         return self.scaling * (self.B @ self.A)
 

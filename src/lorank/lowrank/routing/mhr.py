@@ -67,7 +67,7 @@ class MHR(Factored):
             raise UsageError(f"task {highest} was given, and there are {self.tasks} (from 0)")
         return alpha[given if isinstance(given, int) else given.to(alpha.device)]
 
-    def mixed(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    def mix_factors(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """Return A_t [..., r, in] and B_t [..., out, r] of weights ``alpha`` [..., heads, modules]."""
         A = self.A.unflatten(2, (self.heads, -1))
         B = self.B.unflatten(2, (self.heads, -1))
@@ -80,7 +80,7 @@ class MHR(Factored):
         alpha = self.weights()
         if alpha.dim() > 2:
             raise UsageError("tasks differ between examples, so no one matrix stands for the update; tell one task")
-        return self.mixed(alpha)
+        return self.mix_factors(alpha)
 
     def forward(self, x: Tensor, base: BaseLinear) -> Tensor:
         if not isinstance(conditions().tasks, Tensor):
@@ -92,8 +92,8 @@ class MHR(Factored):
         alpha = self.weights()
         if alpha.dim() == 2:
             return super().update(x, base, output)
-        z = self.entering(x)
-        A, B = (factor.to(z.dtype) for factor in self.mixed(one_an_example(alpha, z, "tasks")))
+        z = self.prepare_input(x)
+        A, B = (factor.to(z.dtype) for factor in self.mix_factors(one_an_example(alpha, z, "tasks")))
         rows = z.flatten(1, -2) if z.dim() > 2 else z.unsqueeze(1)
         y = self.scaling * ((rows @ A.transpose(1, 2)) @ B.transpose(1, 2))
         return y.view(*z.shape[:-1], self.out_features)

@@ -59,7 +59,7 @@ class MixtureOfRouters(TokenRouted):
         return weights, (weights.unsqueeze(-1) * logits.softmax(-1)).sum(-2)
 
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
-        z = self.entering(x)
+        z = self.prepare_input(x)
         _, scores = self.votes(z)
         best = scores.topk(self.top, dim=-1)
         gates = torch.zeros_like(scores).scatter(-1, best.indices, best.values / best.values.sum(-1, keepdim=True))

@@ -77,7 +77,7 @@ class PaLoRA(Factored):
         weights = self.weights()
         if weights.dim() == 1:
             return super().update(x, base, output)
-        z = self.entering(x)
+        z = self.prepare_input(x)
         rows = one_an_example(weights, z, "preferences").repeat_interleave(self.rank, 1).to(z.dtype)
         inner = z @ self.A.flatten(0, 1).t().to(z.dtype)
         inner = inner * rows.view(len(rows), *[1] * (z.dim() - 2), -1)

@@ -21,7 +21,7 @@ import torch
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.lowrank.adapter import Adapter
-from lorank.lowrank.forms.form import Form, seeded
+from lorank.lowrank.forms.form import Form, seeded_generator
 from lorank.lowrank.forms.lora import LoRA
 from lorank.lowrank.rules.rule import Losses, Rule, needed_pairs, rule
 
@@ -102,7 +102,9 @@ class ChainOfLoRA(Rule):
         link = self.merges(steps).index(step)
         for path, begin in self._begins.items():
             form = _as_lora(self._adapter.forms[path])
-            merge_link(form, begin + link * form.rank, seeded(self._adapter.settings.seed, path, f"link {link + 1}"))
+            merge_link(
+                form, begin + link * form.rank, seeded_generator(self._adapter.settings.seed, path, f"link {link + 1}")
+            )
             for factor in (form.A, form.B):
                 self._optimizer.state.pop(factor, None)
 

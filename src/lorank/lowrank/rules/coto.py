@@ -20,7 +20,7 @@ import torch
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError, unknown_name
 from lorank.lowrank.adapter import Adapter
-from lorank.lowrank.forms.form import seeded
+from lorank.lowrank.forms.form import seeded_generator
 from lorank.lowrank.layer import Adapted
 from lorank.lowrank.rules.rule import Losses, Rule, rule
 
@@ -84,16 +84,16 @@ class CoTo(Rule):
         """
         return min(1.0, self.start + (1 - self.start) * step / (self.ramp * steps))
 
-    def active(self, step: int, steps: int) -> set[str]:
+    def active_groups(self, step: int, steps: int) -> set[str]:
         """Return the names of the groups that take part in ``step``."""
         names = list(self._members)
-        generator = seeded(self._seed, "coto", step)
+        generator = seeded_generator(self._seed, "coto", step)
         draws = torch.rand(len(names), generator=generator)
         chosen = {name for name, draw in zip(names, draws, strict=True) if draw < self.probability(step, steps)}
         return chosen or {names[int(torch.randint(len(names), (), generator=generator))]}
 
     def before_step(self, step: int, steps: int) -> None:
-        chosen = self.active(step, steps)
+        chosen = self.active_groups(step, steps)
         for name, layers in self._members.items():
             for layer in layers:
                 layer.switch(self._name, name in chosen)

@@ -72,10 +72,10 @@ def adam_direction(gradient: Tensor, state: dict[str, Any], group: Group) -> Ten
     state["step"] += 1
     state["exp_avg"].lerp_(gradient, 1 - group["betas"][0])
     state["exp_avg_sq"].mul_(group["betas"][1]).addcmul_(gradient, gradient, value=1 - group["betas"][1])
-    return corrected(state["exp_avg"], state["exp_avg_sq"], state["step"].item(), group)
+    return direction_of_moments(state["exp_avg"], state["exp_avg_sq"], state["step"].item(), group)
 
 
-def corrected(first: Tensor, second: Tensor, step: float, group: Group) -> Tensor:
+def direction_of_moments(first: Tensor, second: Tensor, step: float, group: Group) -> Tensor:
     """Return m / (sqrt v + eps) of bias-corrected moments, of their shape.
 
     Args:

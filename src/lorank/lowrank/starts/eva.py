@@ -51,7 +51,7 @@ class EVA(Start):
         ratios = [
             (ratio, site.path)
             for site in sites
-            for ratio in explained(statistics[site.path]["inputs"])[: int(self.rho * site.rank)].tolist()
+            for ratio in explained_variance(statistics[site.path]["inputs"])[: int(self.rho * site.rank)].tolist()
         ]
         best = sorted(ratios, key=lambda pair: -pair[0])[: sum(site.rank for site in sites)]
         return {site.path: sum(path == site.path for _, path in best) for site in sites}
@@ -63,10 +63,10 @@ class EVA(Start):
         form.set_factors(directions, directions.new_zeros(site.base.out_features, len(directions)))
 
 
-def explained(inputs: Tensor) -> Tensor:
+def explained_variance(inputs: Tensor) -> Tensor:
     """Return the share of variance that each principal direction of ``inputs`` [n, in] explains, descending.
 
-    >>> explained(torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])).tolist()
+    >>> explained_variance(torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])).tolist()
     [0.8..., 0.2...]
     """
     squares = _principal_inputs(inputs, min(inputs.shape)).s.square()

@@ -12,7 +12,7 @@ Hayou, Ghosh and Yu, The Impact of Initialization on LoRA Finetuning Dynamics, 2
 import torch
 
 from lorank.catalogue import catalogued
-from lorank.lowrank.forms.basis import uniform
+from lorank.lowrank.forms.basis import draw_uniform
 from lorank.lowrank.forms.form import Form, Site
 from lorank.lowrank.forms.lora import LoRA
 from lorank.lowrank.starts.start import Start, Statistics, start
@@ -45,4 +45,4 @@ class InitB(Start):
     def fill(self, form: Form, site: Site, statistics: Statistics) -> None:
         assert isinstance(form, LoRA)
         form.A.zero_()
-        form.B.copy_(uniform((site.base.out_features, site.rank), site.generator("B")))
+        form.B.copy_(draw_uniform((site.base.out_features, site.rank), site.generator("B")))

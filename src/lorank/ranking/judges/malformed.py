@@ -40,10 +40,10 @@ class Malformed:
         """True where there were answers and every one was malformed."""
         return self.answers > 0 and self.count == self.answers
 
-    def described(self) -> str:
+    def describe(self) -> str:
         """Return the share in words, with the sample.
 
-        >>> Malformed(3, 4, "NaN").described()
+        >>> Malformed(3, 4, "NaN").describe()
         "3 of the judge's 4 answers (75%) were malformed; the first of them: NaN"
         """
         said = f"; the first of them: {self.sample}" if self.sample else ""
@@ -54,6 +54,6 @@ def check_malformed(malformed: Malformed) -> None:
     """Raise JudgeError where every answer was malformed: the order would be that in which the documents came."""
     if malformed.all:
         raise JudgeError(
-            f"{malformed.described()}. An order made of these would be the one in which the documents came. Look at "
+            f"{malformed.describe()}. An order made of these would be the one in which the documents came. Look at "
             "the prompts, at the length of replies (max_tokens) and at the kind of questions that the strategy asks"
         )

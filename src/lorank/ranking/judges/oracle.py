@@ -16,7 +16,7 @@ import numpy as np
 
 from lorank.errors import UsageError, unknown_name
 from lorank.ranking.judges.judge import Judge, digest, tokens_out
-from lorank.ranking.judges.question import KINDS, Question, Reply, checked
+from lorank.ranking.judges.question import KINDS, Question, Reply, repair_answer
 
 _STREAM = {
     kind: i
@@ -101,7 +101,7 @@ class Oracle(Judge):
 def _nonsense(question: Question, first: int) -> Any:
     """Return a value that is no answer to this kind of question, the first from ``first`` on."""
     candidates = (make(len(question.documents)) for make in (*_NONSENSE[first:], *_NONSENSE))
-    return next(value for value in candidates if checked(question, value)[1])
+    return next(value for value in candidates if repair_answer(question, value)[1])
 
 
 def _said(kind: str, utility: np.ndarray, threshold: float) -> Any:

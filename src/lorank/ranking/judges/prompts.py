@@ -15,7 +15,7 @@ from string import Template
 
 from lorank.errors import DataError, UsageError
 from lorank.ranking.judges.question import KINDS, Question
-from lorank.ranking.scorers.texts import well_formed
+from lorank.ranking.scorers.texts import replace_surrogates
 
 TEMPLATES = (*sorted(KINDS), "yes-no")
 """The names of all templates."""
@@ -75,11 +75,11 @@ class Prompts:
         )
         first, second = names[:2] if letters else [f"[{name}]" for name in names[:2]]
         return self.templates[template or question.kind].substitute(
-            query=well_formed(query), documents=listed, count=len(shown), first=first, second=second
+            query=replace_surrogates(query), documents=listed, count=len(shown), first=first, second=second
         )
 
     def _cut(self, text: str) -> str:
-        words = well_formed(text).split()
+        words = replace_surrogates(text).split()
         return " ".join(words if self.words is None else words[: self.words])
 
 

@@ -53,10 +53,10 @@ class Reply(NamedTuple):
     failure: Exception | None = None
     text: str | None = None
 
-    def described(self) -> str:
+    def describe(self) -> str:
         """Return in a few words what was said, for messages about answers that could not be read.
 
-        >>> Reply(float("nan")).described(), Reply(None, text="I cannot\\nsay.").described()
+        >>> Reply(float("nan")).describe(), Reply(None, text="I cannot\\nsay.").describe()
         ('NaN', "'I cannot say.'")
         """
         if self.text is not None:
@@ -71,24 +71,24 @@ class Reply(NamedTuple):
         return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
 
 
-def neutral(question: Question) -> Answer:
+def neutral_answer(question: Question) -> Answer:
     """Return the answer that tells nothing, and so leaves the documents in the order shown.
 
-    >>> neutral(Question("pairwise", (4, 2))), neutral(Question("listwise", (4, 2, 7)))
+    >>> neutral_answer(Question("pairwise", (4, 2))), neutral_answer(Question("listwise", (4, 2, 7)))
     (0.5, (0, 1, 2))
     """
     return _NEUTRAL[question.kind](len(question.documents))
 
 
-def checked(question: Question, value: Any) -> tuple[Answer, bool]:
+def repair_answer(question: Question, value: Any) -> tuple[Answer, bool]:
     """Return a well-formed answer made of ``value``, and whether it had to be repaired or replaced.
 
     An order keeps the places it names once and is completed by the others in the order shown; numbers that are
     missing count as minus infinity (unknown, therefore last); anything else that is not an answer becomes neutral.
 
-    >>> checked(Question("listwise", (5, 6, 7)), [2, 2, 9])
+    >>> repair_answer(Question("listwise", (5, 6, 7)), [2, 2, 9])
     ((2, 0, 1), True)
-    >>> checked(Question("setwise", (5, 6, 7)), "the second")
+    >>> repair_answer(Question("setwise", (5, 6, 7)), "the second")
     (0, True)
     """
     return _CHECKS[question.kind](question, value)
@@ -132,12 +132,12 @@ def _items(value: Any) -> Sequence[Any] | None:
 
 def _number(question: Question, value: Any) -> tuple[Answer, bool]:
     number = as_number(value)
-    return (number, False) if number is not None else (neutral(question), True)
+    return (number, False) if number is not None else (neutral_answer(question), True)
 
 
 def _share(question: Question, value: Any) -> tuple[Answer, bool]:
     number = as_number(value)
-    return (number, False) if number is not None and 0 <= number <= 1 else (neutral(question), True)
+    return (number, False) if number is not None and 0 <= number <= 1 else (neutral_answer(question), True)
 
 
 def _as_place(question: Question, value: Any) -> int | None:
@@ -148,16 +148,16 @@ def _as_place(question: Question, value: Any) -> int | None:
 
 def _place(question: Question, value: Any) -> tuple[Answer, bool]:
     place = _as_place(question, value)
-    return (place, False) if place is not None else (neutral(question), True)
+    return (place, False) if place is not None else (neutral_answer(question), True)
 
 
 def _numbers(question: Question, value: Any) -> tuple[Answer, bool]:
     entries = _items(value)
     if entries is None or len(entries) != len(question.documents):
-        return neutral(question), True
+        return neutral_answer(question), True
     read = [as_number(entry) for entry in entries]
     if read and all(number is None for number in read):
-        return neutral(question), True
+        return neutral_answer(question), True
     return tuple(-math.inf if number is None else number for number in read), None in read
 
 
@@ -169,7 +169,7 @@ def _order(question: Question, value: Any) -> tuple[Answer, bool]:
 
 
 def _selection(question: Question, value: Any) -> tuple[Answer, bool]:
-    return (neutral(question), True) if _items(value) is None else _name_places(question, value)
+    return (neutral_answer(question), True) if _items(value) is None else _name_places(question, value)
 
 
 def _name_places(question: Question, value: Any) -> tuple[tuple[int, ...], bool]:

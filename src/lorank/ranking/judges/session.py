@@ -1,10 +1,10 @@
 """One query's questioning of a judge: batches, cache, budget and meter in one place.
 
 Strategies see a session and never the judge. Whatever the judge says, a session returns well-formed answers: see
-:func:`lorank.ranking.judges.question.checked`. Once the budget is spent it returns neutral answers, which leave the
-documents in the order shown, and ``spent`` is True. An answer that a cache holds from before counts against the budget
-the first time it is used, as if it were paid now: a ranking that is taken up after a crash is held to the same budget
-as one that never stopped.
+:func:`lorank.ranking.judges.question.repair_answer`. Once the budget is spent it returns neutral answers, which leave
+the documents in the order shown, and ``spent`` is True. An answer that a cache holds from before counts against the
+budget the first time it is used, as if it were paid now: a ranking that is taken up after a crash is held to the same
+budget as one that never stopped.
 """
 
 import time
@@ -15,7 +15,7 @@ from lorank.ranking.judges.budget import Budget
 from lorank.ranking.judges.cache import Cache, Kept
 from lorank.ranking.judges.judge import Judge, JudgeError
 from lorank.ranking.judges.malformed import Malformed
-from lorank.ranking.judges.question import Answer, Question, Reply, checked, neutral
+from lorank.ranking.judges.question import Answer, Question, Reply, neutral_answer, repair_answer
 from lorank.ranking.judges.usage import Usage
 
 
@@ -61,7 +61,7 @@ class Session:
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
         """Return one well-formed answer a question; those that cannot be paid for are answered neutrally."""
         answers = self.ask_within_budget(questions)
-        return [answers[p] if p in answers else neutral(question) for p, question in enumerate(questions)]
+        return [answers[p] if p in answers else neutral_answer(question) for p, question in enumerate(questions)]
 
     def ask_within_budget(self, questions: Sequence[Question]) -> dict[int, Answer]:
         """Return a well-formed answer to each question that the budget allows, by its place in ``questions``."""
@@ -212,13 +212,13 @@ class Session:
             raise JudgeError(f"{type(self.judge).__name__} gave {replies} replies to {len(asked)} questions")
 
     def _meter(self, key: str, question: Question, reply: Reply) -> Answer:
-        answer, repaired = checked(question, reply.value)
+        answer, repaired = repair_answer(question, reply.value)
         malformed = repaired or reply.malformed
         self.usage.calls += 1
         self.usage.tokens_in += reply.tokens_in
         self.usage.tokens_out += reply.tokens_out
         self.usage.malformed += malformed
-        sample = f"{question.kind} question answered by {reply.described()}" if malformed else ""
+        sample = f"{question.kind} question answered by {reply.describe()}" if malformed else ""
         kept = Kept(answer, malformed, reply.tokens_in, reply.tokens_out, sample)
         self._charge(key, kept)
         if self.cache is not None:

@@ -58,7 +58,7 @@ def smooth(measure: RankMeasure, temperature: float = 1.0) -> Loss:
 
     def smoothed(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         lists = clean(scores, labels, mask, weights)
-        return lists.mean(-lists.weighted(measure(soft_ranks(lists, temperature), lists)).sum(1))
+        return lists.mean(-lists.weigh(measure(soft_ranks(lists, temperature), lists)).sum(1))
 
     return smoothed
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lorank.errors import UsageError
-from lorank.ranking.losses.core.lists import check_positive, clean, normalized
+from lorank.ranking.losses.core.lists import check_positive, clean, normalise
 from lorank.ranking.losses.core.registry import Loss, plain_loss, register_loss
 
 
@@ -38,7 +38,7 @@ def el2n(scores: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
     lists = clean(scores.detach(), labels, mask)
     chance = lists.shares(lists.scores)
     relevant = (lists.labels > 0).any(1, keepdim=True)
-    gap = torch.where(lists.mask & relevant, chance - normalized(lists.labels), 0.0)
+    gap = torch.where(lists.mask & relevant, chance - normalise(lists.labels), 0.0)
     return gap.square().sum(1).sqrt()
 
 
@@ -145,10 +145,10 @@ class DataDiet:
         if int(epoch) < self.epochs:
             self._add(lists.cpu(), el2n(scores, labels, mask).cpu().double())
         else:
-            mask = mask & self.kept(lists.cpu()).to(mask.device).unsqueeze(1)
+            mask = mask & self.kept_lists(lists.cpu()).to(mask.device).unsqueeze(1)
         return self.base(scores, labels, mask, weights)
 
-    def kept(self, lists: Tensor) -> Tensor:
+    def kept_lists(self, lists: Tensor) -> Tensor:
         """Return which of ``lists`` [batch] are trained on after the first epochs; those never seen are."""
         if not len(self.lists):
             return torch.ones_like(lists, dtype=torch.bool)

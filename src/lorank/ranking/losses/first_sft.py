@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lorank.errors import UsageError
-from lorank.ranking.losses.core.lists import clean, label_ranks, normalized
+from lorank.ranking.losses.core.lists import clean, label_ranks, normalise
 from lorank.ranking.losses.core.pairs import ordered_pair_weights, pairwise, sides
 from lorank.ranking.losses.core.registry import register_loss
 
@@ -61,6 +61,6 @@ def first_sft(
         return ordered(block).div_(place_i + place_j)
 
     best = lists.mask & (lists.labels == lists.fill(lists.labels, -torch.inf).amax(1, keepdim=True))
-    share = lists.weighted(normalized(best.to(lists.scores)))
+    share = lists.weigh(normalise(best.to(lists.scores)))
     order = pairwise(lists.scores, winners, early, 1.0)
     return lists.mean(strength * order - generation * (share * lists.scores).sum(1))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lorank.ranking.losses.core.lists import canonical, check_positive, choose, clean
+from lorank.ranking.losses.core.lists import canonicalise, check_positive, choose, clean
 from lorank.ranking.losses.core.registry import register_loss
 from lorank.ranking.losses.core.sorting_network import NETWORKS, send_back, swap_chances
 
@@ -53,7 +53,7 @@ def groco(
     """
     check_positive(steepness=steepness)
     build = choose("network", network, NETWORKS)
-    lists = canonical(clean(scores, labels, mask, weights), by="label")
+    lists = canonicalise(clean(scores, labels, mask, weights), by="label")
     layers = build(max(2, lists.scores.shape[1]))
     wires = 1 + max(max(layer.upper + layer.lower, default=0) for layer in layers)
     spare = (0, max(0, wires - lists.scores.shape[1]))

@@ -48,5 +48,5 @@ def kl(
     check_positive(temperature=temperature)
     lists = clean(scores, labels, mask, weights)
     teacher, student = (lists.log_shares(values, temperature) for values in (lists.labels, lists.scores))
-    terms = lists.weighted(teacher.exp() * (teacher - student))
+    terms = lists.weigh(teacher.exp() * (teacher - student))
     return lists.mean(terms.sum(1) * temperature**2)

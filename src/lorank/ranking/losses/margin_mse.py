@@ -49,5 +49,5 @@ def margin_mse(
     difference = lists.scores - lists.labels
     centred = difference - (difference.sum(1) / sizes).unsqueeze(1)
     squares = centred.square().where(lists.mask, 0.0)
-    own = lists.weighted(sizes.unsqueeze(1) * squares + squares.sum(1, keepdim=True))
+    own = lists.weigh(sizes.unsqueeze(1) * squares + squares.sum(1, keepdim=True))
     return lists.mean(own.sum(1) / (sizes * (sizes - 1)).clamp(min=1))

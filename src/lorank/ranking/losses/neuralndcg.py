@@ -33,7 +33,7 @@ from lorank.ranking.losses.core.lists import (
     check_positive,
     clean,
     discounts,
-    lowest,
+    lowest_score,
     normalized_gains,
     tie_spans,
 )
@@ -79,7 +79,7 @@ def neural_ndcg(
     if sinkhorn < 0:
         raise UsageError(f"sinkhorn must be 0 or more; got {sinkhorn}")
     lists = clean(scores, labels, mask, weights)
-    gains = lists.weighted(normalized_gains(lists, gain, k))
+    gains = lists.weigh(normalized_gains(lists, gain, k))
     place = torch.arange(1, gains.shape[1] + 1, device=gains.device, dtype=gains.dtype)
     discount = discounts(place, k).expand(len(gains), -1)
     return lists.mean(
@@ -106,7 +106,7 @@ def _permutation(scores: Tensor, distances: Tensor, mask: Tensor, temperature: f
         if not logits.requires_grad
         else (logits - (distances / temperature).unsqueeze(1))
     )
-    return logits.masked_fill(~mask.unsqueeze(1), lowest(logits)).softmax(2) * (
+    return logits.masked_fill(~mask.unsqueeze(1), lowest_score(logits)).softmax(2) * (
         mask.unsqueeze(1) & _is_place(mask).unsqueeze(2)
     )
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lorank.ranking.losses.core.lists import clean, lowest, normalized
+from lorank.ranking.losses.core.lists import clean, lowest_score, normalise
 from lorank.ranking.losses.core.registry import register_loss
 from lorank.ranking.losses.softmax import cross_entropy
 
@@ -53,9 +53,9 @@ def contextual_quality(
     """
     lists = clean(scores, labels, mask, weights)
     chosen = torch.where(lists.mask, (lists.labels > 0).to(lists.scores), 0.0)
-    share = normalized(chosen)
+    share = normalise(chosen)
     if not outside_option:
         return cross_entropy(lists, share, counted=lists.mask.any(1) & ~outside)
-    each = F.pad(lists.fill(lists.scores, lowest(lists.scores)), (1, 0)).log_softmax(1)
-    taken = (lists.weighted(share) * each[:, 1:]).sum(1) + torch.where(outside, each[:, 0], 0.0)
+    each = F.pad(lists.fill(lists.scores, lowest_score(lists.scores)), (1, 0)).log_softmax(1)
+    taken = (lists.weigh(share) * each[:, 1:]).sum(1) + torch.where(outside, each[:, 0], 0.0)
     return lists.mean(-taken, lists.mask.any(1))

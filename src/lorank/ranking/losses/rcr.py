@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lorank.errors import UsageError
-from lorank.ranking.losses.core.lists import choose, clean, lowest, normalized
+from lorank.ranking.losses.core.lists import choose, clean, lowest_score, normalise
 from lorank.ranking.losses.core.registry import register_loss
 
 
@@ -27,7 +27,7 @@ def _as_they_are(relevance: Tensor) -> Tensor:
     return relevance
 
 
-TARGETS = {"normalized": normalized, "labels": _as_they_are}
+TARGETS = {"normalized": normalise, "labels": _as_they_are}
 
 
 @register_loss("rcr", title="Regression Compatible Listwise Objectives for Calibrated Ranking with Binary Relevance")
@@ -64,9 +64,9 @@ def rcr(
         raise UsageError(f"alpha must be 0 or more; got {alpha}")
     lists = clean(scores, labels, mask, weights)
     relevance = lists.labels.clamp(0, 1)
-    log_probability = lists.fill(F.logsigmoid(lists.scores), lowest(lists.scores))
+    log_probability = lists.fill(F.logsigmoid(lists.scores), lowest_score(lists.scores))
     log_share = log_probability - log_probability.logsumexp(1, keepdim=True)
-    listwise = lists.weighted(choose("target", target, TARGETS)(relevance) * log_share).sum(1).neg()
+    listwise = lists.weigh(choose("target", target, TARGETS)(relevance) * log_share).sum(1).neg()
     pointwise = F.binary_cross_entropy_with_logits(lists.scores, relevance, reduction="none")
-    pointwise = lists.weighted(pointwise).sum(1) / lists.sizes
+    pointwise = lists.weigh(pointwise).sum(1) / lists.sizes
     return lists.mean(listwise + alpha * pointwise, lists.mask.any(1) if keep_equal else None)

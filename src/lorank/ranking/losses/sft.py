@@ -49,5 +49,5 @@ def sft(
     """
     lists = clean(scores, labels, mask, weights)
     chosen = torch.where(lists.mask & (lists.labels > 0), 1.0, 0.0).to(lists.scores)
-    share = lists.weighted(chosen / chosen.sum(1, keepdim=True).clamp(min=1))
+    share = lists.weigh(chosen / chosen.sum(1, keepdim=True).clamp(min=1))
     return lists.mean(-(share * lists.scores).sum(1), lists.mask.any(1) & ~outside)

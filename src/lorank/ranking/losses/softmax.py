@@ -17,12 +17,12 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lorank.ranking.losses.core.lists import Lists, check_label_size, check_positive, choose, clean, normalized
+from lorank.ranking.losses.core.lists import Lists, check_label_size, check_positive, choose, clean, normalise
 from lorank.ranking.losses.core.registry import register_loss
 
 
 def _normalize(lists: Lists) -> Tensor:
-    return normalized(lists.labels)
+    return normalise(lists.labels)
 
 
 def _softmax(lists: Lists) -> Tensor:

@@ -22,7 +22,7 @@ import math
 import torch
 from torch import Tensor
 
-from lorank.ranking.losses.core.lists import Lists, canonical, check_positive, clean, discounts, normalized_gains
+from lorank.ranking.losses.core.lists import Lists, canonicalise, check_positive, clean, discounts, normalized_gains
 from lorank.ranking.losses.core.noise import draw
 from lorank.ranking.losses.core.pairs import pair_blocks
 
@@ -62,13 +62,13 @@ def stochastic_rank_gradient(
     check_positive(sigma=sigma, samples=samples, k=k)
     scores = scores.detach().requires_grad_()
     with torch.enable_grad():
-        lists = canonical(clean(scores, labels, mask, weights))
+        lists = canonicalise(clean(scores, labels, mask, weights))
     gains = normalized_gains(lists, gain, k)
     with torch.no_grad():
         total = torch.zeros_like(lists.scores)
         for noise in draw(lists, samples, "normal", generator):
             total += _of_one_noise(lists, lists.scores + sigma * noise, gains, sigma, k)
-        total = lists.weighted(total / samples) * lists.signal.unsqueeze(1) / lists.signal.sum().clamp(min=1)
+        total = lists.weigh(total / samples) * lists.signal.unsqueeze(1) / lists.signal.sum().clamp(min=1)
         if lists.list_weights is not None:
             total *= lists.list_weights.unsqueeze(1)
     (gradient,) = torch.autograd.grad(lists.scores, scores, total)

@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from lorank.catalogue import catalogued
 from lorank.ranking.losses.core.lists import (
     Lists,
-    canonical,
+    canonicalise,
     check_positive,
     choose,
     clean,
@@ -139,7 +139,7 @@ def yetirank(
     check_positive(samples=samples, beta=beta, grades=grades)
     weigh = choose("measure", measure, MEASURES)
     choose("noise", noise, NOISES)
-    lists = canonical(clean(scores, labels, mask, weights))
+    lists = canonicalise(clean(scores, labels, mask, weights))
     gains = normalized_gains(lists, gain, None)
     shaken = lists.scores.detach() + beta * draw(lists, samples, noise, generator)
     order = lists.fill(shaken, -torch.inf).argsort(dim=2, descending=True, stable=True).flatten(0, 1)

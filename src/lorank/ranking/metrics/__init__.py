@@ -3,7 +3,7 @@
 from lorank.ranking.metrics.ceiling import ndcg_ceiling, recall_ceiling
 from lorank.ranking.metrics.evaluate import evaluate
 from lorank.ranking.metrics.evaluation import Comparison, Evaluation, SystemResult
-from lorank.ranking.metrics.groups import tied_by_relevant
+from lorank.ranking.metrics.groups import group_tied_queries
 from lorank.ranking.metrics.intervals import bootstrap_means, interval
 from lorank.ranking.metrics.measures import mean_of, parse_measure, per_query, ranking_of
 from lorank.ranking.metrics.significance import holm, randomization_test, t_test
@@ -28,6 +28,6 @@ __all__ = [
     "recall_ceiling",
     "system_rows",
     "t_test",
-    "tied_by_relevant",
+    "group_tied_queries",
     "to_markdown",
 ]

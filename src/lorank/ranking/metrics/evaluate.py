@@ -12,7 +12,7 @@ from lorank.ranking.in_memory import is_frame, read_qrels_in_memory, read_run_in
 from lorank.ranking.metrics.ceiling import ndcg_ceiling, recall_ceiling
 from lorank.ranking.metrics.compare import PAIRS, TIE, Design, compare_systems
 from lorank.ranking.metrics.evaluation import Evaluation, SystemResult
-from lorank.ranking.metrics.groups import Groups, grouped_bootstrap_means, membership, tied_by_relevant
+from lorank.ranking.metrics.groups import Groups, group_tied_queries, grouped_bootstrap_means, membership
 from lorank.ranking.metrics.intervals import INTERVALS, bootstrap_means
 from lorank.ranking.metrics.measures import NoRelevant, gain_of, per_query
 from lorank.ranking.metrics.significance import TESTS
@@ -61,7 +61,7 @@ def evaluate(
         no_relevant: What a query without any relevant document counts as: ``zero``, ``one`` or ``skip``.
         unknown: What to do with a run's queries that ``qrels`` lacks: refuse them or leave them out.
         groups: Query to group, where queries are not independent of each other: groups are then resampled and
-            tested as wholes. ``auto`` ties queries that share relevant documents (``tied_by_relevant``) where the
+            tested as wholes. ``auto`` ties queries that share relevant documents (``group_tied_queries``) where the
             test and the interval can take groups; None takes each query as independent.
         collection: Name of the collection, for the record.
         split: Name of the split, for the record.
@@ -132,7 +132,7 @@ def _resolve_groups(groups: Groups | Literal["auto"] | None, qrels: Qrels, desig
     """Return the groups to resample, None where every query stands for itself."""
     fits = (design.test, design.interval) == ("randomization", "percentile")
     if groups == "auto":
-        tied = tied_by_relevant(qrels) if fits else {}
+        tied = group_tied_queries(qrels) if fits else {}
         return tied if len(set(tied.values())) < len(tied) else None
     if groups is not None and not fits:
         raise UsageError("groups go with test='randomization' and interval='percentile'")

@@ -20,12 +20,12 @@ Groups = Mapping[str, str]
 """Query to the name of its group."""
 
 
-def tied_by_relevant(qrels: Qrels) -> dict[str, str]:
+def group_tied_queries(qrels: Qrels) -> dict[str, str]:
     """Return groups of queries that are tied, directly or by way of others, by a shared relevant document.
 
     A group is called by its first query.
 
-    >>> tied_by_relevant({"a": {"x": 1}, "b": {"x": 1, "y": 1}, "c": {"y": 2, "z": 0}, "d": {"z": 1}})
+    >>> group_tied_queries({"a": {"x": 1}, "b": {"x": 1, "y": 1}, "c": {"y": 2, "z": 0}, "d": {"z": 1}})
     {'a': 'a', 'b': 'a', 'c': 'a', 'd': 'd'}
     """
     parent = {query: query for query in qrels}

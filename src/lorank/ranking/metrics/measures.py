@@ -24,7 +24,7 @@ from ir_measures.measures import Measure
 from ir_measures.providers.base import NOT_PROVIDED
 
 from lorank.errors import UsageError, unknown_name
-from lorank.ranking.grades import Grades, as_grade, judged_only, levels, read_grades
+from lorank.ranking.grades import Grades, as_grade, drop_unjudged, levels, read_grades
 from lorank.ranking.metrics.ndcg import ndcg
 from lorank.ranking.types import Qrels, Run
 
@@ -201,7 +201,7 @@ def _calculate(
     rankings: dict[str, list[str]], grades: Grades, wanted: dict[str, Measure]
 ) -> dict[str, dict[str, float]]:
     """Return ``{name: {query: value}}`` of the queries with results."""
-    judged = judged_only(grades)
+    judged = drop_unjudged(grades)
     small = all(type(g) is int and g <= _LARGEST_LEVEL for row in judged.values() for g in row.values())
     values: dict[str, dict[str, float]] = {name: {} for name in wanted}
     passes: dict[str, dict[str, Measure]] = {}

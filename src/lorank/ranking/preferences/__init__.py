@@ -8,7 +8,7 @@ from lorank.ranking.preferences.early_exit import BestOf, acceptance_threshold, 
 from lorank.ranking.preferences.lore import PersonalRewards, fit_personal_rewards
 from lorank.ranking.preferences.perl import tune_policy
 from lorank.ranking.preferences.policy_accuracy import PolicyAccuracy, policy_accuracy
-from lorank.ranking.preferences.rewards_in_context import RewardScale, conditioned, near_front
+from lorank.ranking.preferences.rewards_in_context import RewardScale, condition_prompt, near_front
 from lorank.ranking.preferences.sparta import Contestant, Duel, Policy, Reputations, duels
 from lorank.ranking.preferences.warm import average_folders, average_weights
 from lorank.ranking.preferences.zeroth_order import ranked_descent, ranked_direction
@@ -28,7 +28,7 @@ __all__ = [
     "average_weights",
     "best_of_mini_n",
     "best_points",
-    "conditioned",
+    "condition_prompt",
     "duels",
     "fit_personal_rewards",
     "mixed_advantages",

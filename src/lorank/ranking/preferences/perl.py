@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.ranking.scorers.causal import CausalRanker, left_padded
+from lorank.ranking.scorers.causal import CausalRanker, pad_left
 from lorank.ranking.scorers.pair_inputs import constant
 from lorank.ranking.scorers.tokens import Span, interleave
 
@@ -103,7 +103,7 @@ def draw_replies(policy: CausalRanker, prompt: str, count: int, max_tokens: int,
     asked = interleave(
         [constant(policy.template.before), (inputs.queries, span, 0), constant(policy.template.between)], 1
     )
-    given = left_padded(asked, policy.tokenizer.pad_token_id, policy.device)
+    given = pad_left(asked, policy.tokenizer.pad_token_id, policy.device)
     given.pop("position_ids")
     devices = [policy.device] if policy.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

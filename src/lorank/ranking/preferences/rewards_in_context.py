@@ -36,10 +36,10 @@ class RewardScale:
     high: tuple[float, ...]
 
     @classmethod
-    def fitted(cls, rewards: np.ndarray, outer: float = 0.05) -> "RewardScale":
+    def fit(cls, rewards: np.ndarray, outer: float = 0.05) -> "RewardScale":
         """Return the scale of ``rewards`` [n, k]; a share ``outer`` lies beyond the lowest and the highest each.
 
-        >>> RewardScale.fitted(np.array([[0.0], [2.0]]), outer=0.0)
+        >>> RewardScale.fit(np.array([[0.0], [2.0]]), outer=0.0)
         RewardScale(mean=(1.0,), deviation=(1.0,), low=(-1.0,), high=(1.0,))
         """
         rewards = np.asarray(rewards, float)
@@ -54,7 +54,7 @@ class RewardScale:
         low, high = np.quantile((rewards - mean) / deviation, [outer, 1 - outer], axis=0)
         return cls(*(tuple(part.tolist()) for part in (mean, deviation, low, high)))
 
-    def standardised(self, rewards: np.ndarray) -> np.ndarray:
+    def standardise(self, rewards: np.ndarray) -> np.ndarray:
         """Return ``rewards`` [..., k] in units of this scale."""
         return (np.asarray(rewards, float) - self.mean) / self.deviation
 
@@ -80,10 +80,10 @@ class RewardScale:
         return low + (high - low) * z
 
 
-def conditioned(prompt: str, rewards: Sequence[float]) -> str:
+def condition_prompt(prompt: str, rewards: Sequence[float]) -> str:
     """Return the prompt that asks for a reply with these standardised rewards.
 
-    >>> conditioned("Say hello.", [1.25, -0.04])
+    >>> condition_prompt("Say hello.", [1.25, -0.04])
     'Say hello. <R1> 1.2 <R2> 0.0'
     """
     return prompt + "".join(f" <R{i}> {round(float(r), 1) + 0.0:.1f}" for i, r in enumerate(rewards, 1))

@@ -80,7 +80,7 @@ class Reputations:
                 f"{self.values.shape}, {self.rate} and {self.scale}"
             )
 
-    def expected(self, left: int, right: int) -> float:
+    def expected_share(self, left: int, right: int) -> float:
         """Return the share of votes that ``left`` is expected to win against ``right``."""
         return float(1 / (1 + 10 ** ((self.values[right] - self.values[left]) / self.scale)))
 
@@ -92,7 +92,7 @@ class Reputations:
 
     def settle(self, left: int, right: int, share: float) -> None:
         """Move both by the share of votes, 0 to 1, that ``left`` won."""
-        gain = self.rate * (share - self.expected(left, right))
+        gain = self.rate * (share - self.expected_share(left, right))
         self.values[left] += gain
         self.values[right] -= gain
 
@@ -144,7 +144,7 @@ def duel(
     return Duel(prompt, models, replies, float(weights @ votes), votes, weights)
 
 
-def drawn_pair(reputations: Reputations, generator: np.random.Generator, near: int) -> tuple[int, int]:
+def draw_pair(reputations: Reputations, generator: np.random.Generator, near: int) -> tuple[int, int]:
     """Return two models: one at random, and one of the ``near`` others closest to it in reputation."""
     left = int(generator.integers(len(reputations.values)))
     apart = np.abs(reputations.values - reputations.values[left])
@@ -177,7 +177,7 @@ def duels(
         )
     fought = []
     for prompt in prompts:
-        pair = drawn_pair(reputations, generator, near)
+        pair = draw_pair(reputations, generator, near)
         seeds = tuple(generator.integers(2**62, size=2).tolist())
         fought.append(duel(contestants, prompt, pair, reputations, seeds))
         reputations.settle(*pair, fought[-1].share)

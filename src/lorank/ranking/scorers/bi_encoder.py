@@ -32,7 +32,7 @@ from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.scorers.sentence_files import SentenceFiles
 from lorank.ranking.scorers.text_ranker import Long, TextRanker, Truncation
 from lorank.ranking.scorers.tokens import Ragged, Span, TokenTable, tokenize, windows
-from lorank.ranking.scorers.vector_modules import VectorModules, pooled
+from lorank.ranking.scorers.vector_modules import VectorModules, pool_tokens
 
 LONGEST = 8192
 """Tokens of a text that are read where neither folder nor tokenizer says how many."""
@@ -210,11 +210,13 @@ class BiEncoder(TextRanker[TextInputs]):
         if packed is not None:
             hidden = packed(batch, first_only=first).float()
         else:
-            padded = batch.padded(self.tokenizer.pad_token_id, self.device, with_types=self.takes_types)
+            padded = batch.pad(self.tokenizer.pad_token_id, self.device, with_types=self.takes_types)
             with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32):
                 hidden = self.module(**padded).last_hidden_state.float()
             hidden = hidden[:, 0] if first else hidden[padded["attention_mask"].bool()]
-        vectors = self.vector_modules(hidden if first else pooled(hidden, batch.lengths, self.pooling, batch.skipped))
+        vectors = self.vector_modules(
+            hidden if first else pool_tokens(hidden, batch.lengths, self.pooling, batch.skipped)
+        )
         return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
 
     def score_pairs(
@@ -236,7 +238,7 @@ class BiEncoder(TextRanker[TextInputs]):
         if not len(at):
             return np.zeros(0, np.float32)
         inputs = self.prepare(texts, read)
-        self.report_truncation(counted(inputs.documents))
+        self.report_truncation(count_truncation(inputs.documents))
         start, length = self.template.cut(inputs.queries.lengths, self.room)
         q = self.encode_spans(inputs.queries, Span(np.arange(len(inputs.queries)), start, length))
         span = self.document_spans(inputs.documents)
@@ -252,7 +254,7 @@ class BiEncoder(TextRanker[TextInputs]):
 
     def truncation(self, queries: Sequence[str], documents: Sequence[str]) -> Truncation:
         """Count the documents that have more than ``max_length`` tokens, prefix and special tokens included."""
-        return counted(self.prepare([], documents).documents)
+        return count_truncation(self.prepare([], documents).documents)
 
     def options(self) -> dict[str, Any]:
         """Return the constructor's further arguments."""
@@ -325,7 +327,7 @@ def aggregate(
     return scores
 
 
-def counted(table: TokenTable) -> Truncation:
+def count_truncation(table: TokenTable) -> Truncation:
     """Return how many texts of a table are too long."""
     return Truncation(len(table), table.truncated, int(table.lengths.max(initial=0)), table.limit)
 

@@ -205,7 +205,7 @@ class CausalRanker(TextRanker[PairInputs]):
     def read(self, inputs: PairInputs, spans: PairSpans) -> Tensor:
         """Return float32 values [pairs] of the view; of a log-ratio the policy's part, beta log pi."""
         batch = interleave(pair_parts(self.template, inputs, spans), len(spans))
-        given = left_padded(batch, self.tokenizer.pad_token_id, self.device)
+        given = pad_left(batch, self.tokenizer.pad_token_id, self.device)
         answers = torch.from_numpy(spans.document.length + len(self.template.after)).to(self.device)
         return READERS[self.view](self, given, answers)
 
@@ -395,7 +395,7 @@ def single_tokens(tokenizer: Any, words: Sequence[str], chat: bool, skip: bool) 
     return found
 
 
-def left_padded(batch: Ragged, pad_id: int, device: torch.device) -> dict[str, Tensor]:
+def pad_left(batch: Ragged, pad_id: int, device: torch.device) -> dict[str, Tensor]:
     """Return the sequences padded in front, so that all end together: input_ids, attention_mask, position_ids."""
     width = int(batch.lengths.max(initial=0))
     inside = np.arange(width) >= width - batch.lengths[:, None]

@@ -23,7 +23,7 @@ from lorank.ranking.scorers.pretrained import (
     Pretrained,
     check_weights,
     first_line,
-    located,
+    locate_base,
     quiet_transformers,
     read_json,
     resolve,
@@ -126,7 +126,7 @@ def load_causal(
     if new:
         start_new_parameters(module, new, seed=seed, head=head)
     module.eval()
-    name = base if isinstance(base, str) and base in PACKAGED_GGUF else located(base)
+    name = base if isinstance(base, str) and base in PACKAGED_GGUF else locate_base(base)
     return Pretrained(str(name), source, module, with_padding(tokenizer), new, chosen)
 
 

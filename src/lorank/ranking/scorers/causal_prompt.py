@@ -60,7 +60,7 @@ class Prompt:
     @classmethod
     def question(cls, tokenizer: Any, text: str, chat: bool) -> Self:
         """Return the prompt whose reply is read: ``text`` as the user's turn, up to where the reply begins."""
-        rendered = asked(tokenizer, text, chat)
+        rendered = user_turn(tokenizer, text, chat)
         return cls.of_segments(tokenizer, [rendered], begin=not chat)
 
     @classmethod
@@ -124,7 +124,7 @@ class Prompt:
         return cls(begin + ids[0], ids[1], last, pieces[0].endswith(" "), pieces[1].endswith(" "))
 
 
-def asked(tokenizer: Any, text: str, chat: bool) -> str:
+def user_turn(tokenizer: Any, text: str, chat: bool) -> str:
     """Return ``text`` as the user's turn, up to where the reply begins."""
     if not chat:
         return f"{text}\n\nAnswer:"

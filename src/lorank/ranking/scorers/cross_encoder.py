@@ -190,10 +190,10 @@ class CrossEncoder(TextRanker[PairInputs]):
         """Return float32 logits [sequences]."""
         if packed is not None:
             first = packed(batch, first_only=True).float()
-            return self.chosen(FIRST_TOKEN_HEADS[type(self.module).__name__](self.module, first))
-        padded = batch.padded(self.tokenizer.pad_token_id, self.device, with_types=self.takes_types)
+            return self.select_scores(FIRST_TOKEN_HEADS[type(self.module).__name__](self.module, first))
+        padded = batch.pad(self.tokenizer.pad_token_id, self.device, with_types=self.takes_types)
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32):
-            return self.chosen(self.all_logits(padded, torch.from_numpy(batch.lengths).to(self.device)))
+            return self.select_scores(self.all_logits(padded, torch.from_numpy(batch.lengths).to(self.device)))
 
     def all_logits(self, padded: dict[str, Tensor], lengths: Tensor) -> Tensor:
         """Return the logits [sequences, labels] of a padded batch; a decoder is read at the last of ``lengths`` tokens.
@@ -207,7 +207,7 @@ class CrossEncoder(TextRanker[PairInputs]):
         hidden = self.module.base_model(**padded | {"attention_mask": mask}, use_cache=False).last_hidden_state
         return self.module.score(hidden[torch.arange(len(last), device=last.device), last])
 
-    def chosen(self, logits: Tensor) -> Tensor:
+    def select_scores(self, logits: Tensor) -> Tensor:
         """Return the scores [sequences] of ``logits`` [sequences, labels]."""
         return logits.squeeze(-1).float() if self.label is None else self.label.score(logits.float())
 
@@ -236,7 +236,7 @@ class CrossEncoder(TextRanker[PairInputs]):
         spans = (self.passage_spans if split else self.first_spans)(inputs, unique)
         logits = self.score_spans(inputs, spans, on_progress)
         if split:
-            logits = gathered(logits, spans.owner, self.long)
+            logits = gather_passages(logits, spans.owner, self.long)
         return logits[back.reshape(-1)]
 
     def score_spans(
@@ -356,10 +356,10 @@ def classifier_prompt(
     return known, pair_prompt(loaded.tokenizer, *known.pair) if known.pair else known.prompt(loaded.tokenizer)
 
 
-def gathered(values: np.ndarray, owner: np.ndarray, long: Long) -> np.ndarray:
+def gather_passages(values: np.ndarray, owner: np.ndarray, long: Long) -> np.ndarray:
     """Return one value an owner from values of its passages; ``owner`` ascends from 0.
 
-    >>> gathered(np.array([1.0, 3.0, 2.0]), np.array([0, 0, 1]), "mean").tolist()
+    >>> gather_passages(np.array([1.0, 3.0, 2.0]), np.array([0, 0, 1]), "mean").tolist()
     [2.0, 2.0]
     """
     begins = np.searchsorted(owner, np.arange(owner[-1] + 1))

@@ -36,10 +36,10 @@ class OwnPrompt:
             tokenizer: Its tokenizer.
             replies: Whether the score is read from the tokens of a reply, and not by a head of its own.
         """
-        template = rendered(tokenizer, files, QUERY, DOCUMENT)
+        template = render_pair(tokenizer, files, QUERY, DOCUMENT)
         meant = files.reads_messages or (files.reads_messages is None and knows_roles(tokenizer))
         if meant and template is not None:
-            wide = rendered(tokenizer, files, f"  {QUERY}  ", f"  {DOCUMENT}  ") or ""
+            wide = render_pair(tokenizer, files, f"  {QUERY}  ", f"  {DOCUMENT}  ") or ""
             strip = f"  {QUERY}  " not in wide or f"  {DOCUMENT}  " not in wide
             prompt = Prompt.of_segments(tokenizer, [template], strip=strip)
         elif replies and files.module("LogitScore") is not None:
@@ -60,7 +60,7 @@ def knows_roles(tokenizer: Any) -> bool:
     return isinstance(template, str) and all(re.search(f"['\"]{role}['\"]", template) for role in ("query", "document"))
 
 
-def rendered(tokenizer: Any, files: SentenceFiles, query: str, document: str) -> str | None:
+def render_pair(tokenizer: Any, files: SentenceFiles, query: str, document: str) -> str | None:
     """Return the chat template's text for a query and a document, or None where it leaves one of them out.
 
     Args:
@@ -79,12 +79,12 @@ def rendered(tokenizer: Any, files: SentenceFiles, query: str, document: str) ->
     try:
         text = tokenizer.apply_chat_template(messages, tokenize=False, **files.template_options)
     except Exception as error:  # noqa: BLE001 (a template may raise whatever it likes for roles that it does not know)
-        return refused_roles(error)
+        return refuse_roles(error)
     at, to = text.find(query.strip()), text.find(document.strip())
     return text if 0 <= at < to and text.count(query.strip()) == text.count(document.strip()) == 1 else None
 
 
-def refused_roles(error: Exception) -> None:
+def refuse_roles(error: Exception) -> None:
     """Return None: a template that does not know the two roles is none for pairs."""
     return None
 

@@ -83,13 +83,13 @@ def resolve(base: str | Path) -> str:
     return str(base)
 
 
-def located(base: str | Path, near: Path | None = None) -> str:
+def locate_base(base: str | Path, near: Path | None = None) -> str:
     """Return ``base`` as it can be opened from elsewhere: a folder or file by its whole path, a name as it is.
 
     A path that leads nowhere from the working directory is tried from the folders above ``near``, the folder of a
     ranker that names it.
 
-    >>> located("minilm"), located("no-owner/no-such-model")
+    >>> locate_base("minilm"), locate_base("no-owner/no-such-model")
     ('minilm', 'no-owner/no-such-model')
     """
     if isinstance(base, str) and base in PACKAGED:
@@ -132,26 +132,26 @@ def load_pretrained(
         try:
             config = AutoConfig.from_pretrained(source)
         except (OSError, ValueError) as error:
-            raise UsageError(unreachable(base, source, error)) from error
+            raise UsageError(explain_unreachable(base, source, error)) from error
         chosen = check_head(source, config, task, label)
         options = {"num_labels": 1} if task == "classifier" and chosen is None else {}
         with torch.random.fork_rng(devices=[]):
             try:
                 module, report = LOADERS[task].from_pretrained(
                     source,
-                    config=adjusted(config, options),
+                    config=set_options(config, options),
                     dtype=torch.float32,
                     output_loading_info=True,
                     use_safetensors=True,
                 )
                 tokenizer = AutoTokenizer.from_pretrained(source)
             except (OSError, ValueError, RuntimeError) as error:
-                raise UsageError(unreachable(base, source, error)) from error
+                raise UsageError(explain_unreachable(base, source, error)) from error
     new = tuple(name for name, _ in module.named_parameters() if name in set(report["missing_keys"]))
     check_complete(source, module, new, task)
     start_new_parameters(module, new, seed=seed, head=head)
     module.eval()
-    return Pretrained(located(base), source, module, tokenizer, new, chosen)
+    return Pretrained(locate_base(base), source, module, tokenizer, new, chosen)
 
 
 def check_weights(source: str) -> None:
@@ -182,13 +182,13 @@ def pools_tokens(source: str) -> bool:
     return isinstance(modules, list) and any(str(entry.get("type")).endswith(".Pooling") for entry in modules)
 
 
-def adjusted(config: Any, options: dict[str, Any]) -> Any:
+def set_options(config: Any, options: dict[str, Any]) -> Any:
     for key, value in options.items():
         setattr(config, key, value)
     return config
 
 
-def unreachable(base: str | Path, source: str, error: Exception) -> str:
+def explain_unreachable(base: str | Path, source: str, error: Exception) -> str:
     """Return what to tell a user whose base could not be opened."""
     remedy = (
         "give a folder that holds the model, or fetch it where the Hub can be reached "

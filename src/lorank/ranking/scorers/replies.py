@@ -18,8 +18,8 @@ from torch import Tensor
 from lorank.errors import UsageError
 from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.batching import batches_by_length
-from lorank.ranking.scorers.causal import CausalRanker, left_padded
-from lorank.ranking.scorers.causal_prompt import Prompt, answer_token, asked
+from lorank.ranking.scorers.causal import CausalRanker, pad_left
+from lorank.ranking.scorers.causal_prompt import Prompt, answer_token, user_turn
 from lorank.ranking.scorers.pair_inputs import PairInputs, constant
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.ranker import Documents
@@ -58,7 +58,7 @@ class ReplyRanker(CausalRanker):
         )
         self.view = "replies"  # type: ignore[assignment]
         self.score_scale = "log-probability"  # type: ignore[misc]
-        text = asked(self.tokenizer, "$query$documents", self.with_template)
+        text = user_turn(self.tokenizer, "$query$documents", self.with_template)
         between = Prompt.of(self.tokenizer, text, self.with_template)
         self.template = Prompt(between.before, (), between.after, between.spaced_query)  # type: ignore[assignment]
 
@@ -100,7 +100,7 @@ class ReplyRanker(CausalRanker):
         batch = interleave(
             [constant(self.template.before), (inputs.queries, spans, 0), constant(self.template.after)], len(prompts)
         )
-        given = left_padded(batch, self.tokenizer.pad_token_id, self.device)
+        given = pad_left(batch, self.tokenizer.pad_token_id, self.device)
         return self.module(**given, logits_to_keep=1, use_cache=False).logits[:, -1].float().log_softmax(1)
 
     def score_pairs(

@@ -13,10 +13,10 @@ import numpy as np
 from lorank.errors import UsageError
 
 
-def well_formed(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Return ``text`` without lone surrogates: each is read as U+FFFD, and a pair of them as one character.
 
-    >>> well_formed("half \\ud83d, whole \\ud83d\\ude00") == "half \\ufffd, whole \\U0001f600"
+    >>> replace_surrogates("half \\ud83d, whole \\ud83d\\ude00") == "half \\ufffd, whole \\U0001f600"
     True
     """
     if text.isascii():
@@ -53,7 +53,7 @@ def checked_texts(texts: Iterable[Any], what: str = "text", at: Sequence[int] | 
                 f"{what} {position} is of type {type(text).__name__}, not a string; "
                 "a ranker of texts reads strings alone"
             )
-    return [well_formed(text) for text in texts]
+    return [replace_surrogates(text) for text in texts]
 
 
 def one_text(what: str) -> str:

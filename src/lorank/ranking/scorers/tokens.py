@@ -100,7 +100,7 @@ class Ragged:
     lengths: np.ndarray
     skipped: np.ndarray | None = None
 
-    def padded(self, pad_id: int, device: torch.device, *, with_types: bool) -> dict[str, Tensor]:
+    def pad(self, pad_id: int, device: torch.device, *, with_types: bool) -> dict[str, Tensor]:
         """Return the batch padded to its longest: input_ids, attention_mask and, if asked, token_type_ids."""
         inside = np.arange(self.lengths.max(initial=0)) < self.lengths[:, None]
         ids = np.full(inside.shape, pad_id, np.int64)

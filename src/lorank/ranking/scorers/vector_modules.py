@@ -113,7 +113,7 @@ POOLINGS: dict[str, Callable[[Tokens], Tensor]] = {
 }
 
 
-def pooled(hidden: Tensor, lengths: np.ndarray, pooling: str, skipped: np.ndarray | None = None) -> Tensor:
+def pool_tokens(hidden: Tensor, lengths: np.ndarray, pooling: str, skipped: np.ndarray | None = None) -> Tensor:
     """Return the pooled vectors of sequences, [sequences, dim x poolings].
 
     Args:
@@ -122,7 +122,7 @@ def pooled(hidden: Tensor, lengths: np.ndarray, pooling: str, skipped: np.ndarra
         pooling: The name of a pooling, or several joined by +.
         skipped: The int64 [sequences] numbers of first tokens that are left out; None leaves out none.
 
-    >>> pooled(torch.tensor([[1.0], [3.0], [5.0]]), np.array([2, 1]), "cls+mean").tolist()
+    >>> pool_tokens(torch.tensor([[1.0], [3.0], [5.0]]), np.array([2, 1]), "cls+mean").tolist()
     [[1.0, 2.0], [5.0, 5.0]]
     """
     tokens = Tokens.of(hidden, lengths, skipped)

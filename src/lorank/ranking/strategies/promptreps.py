@@ -102,7 +102,7 @@ class PromptReps:
             + BEGUN
         )
 
-    def allowed(self, text: str) -> np.ndarray:
+    def allowed_tokens(self, text: str) -> np.ndarray:
         """Return the tokens that a sparse vector of ``text`` may hold, ascending."""
         found = [
             word for word in _WORD.findall(" ".join(text.lower().split()[: self.words])) if word not in self.stop_words
@@ -111,7 +111,7 @@ class PromptReps:
         return np.unique(np.array([token for word in ids for token in word], np.int64))
 
     def _sparse(self, text: str, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        tokens = self.allowed(text)
+        tokens = self.allowed_tokens(text)
         weights = np.log1p(np.maximum(logits[tokens], 0.0))
         kept = np.sort(np.argsort(-weights, kind="stable")[: self.terms])
         kept = kept[weights[kept] > 0]

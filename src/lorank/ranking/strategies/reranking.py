@@ -99,7 +99,7 @@ def rerank(
         **options,
     )
     if done.malformed.all:
-        logger.warning("%s; the documents keep the order in which they came", done.malformed.described())
+        logger.warning("%s; the documents keep the order in which they came", done.malformed.describe())
     return done
 
 

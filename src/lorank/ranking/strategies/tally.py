@@ -55,14 +55,14 @@ class Comparisons:
         wins, losses = np.bincount(where, won, len(met)), np.bincount(where, 1 - won, len(met))
         return Pairs(met // max(self.count, 1), met % max(self.count, 1), wins, losses, np.zeros(len(met)))
 
-    def played(self) -> np.ndarray:
+    def appearances(self) -> np.ndarray:
         """Return int64 [count]: the comparisons that each document stood in."""
         return np.bincount(self.first, minlength=self.count) + np.bincount(self.second, minlength=self.count)
 
 
 def additive(comparisons: Comparisons) -> np.ndarray:
     """Return wins less losses (Borda's count on comparisons); a document without comparisons has 0."""
-    return 2 * comparisons.wins() - comparisons.played()
+    return 2 * comparisons.wins() - comparisons.appearances()
 
 
 def winrate(comparisons: Comparisons) -> np.ndarray:
@@ -71,7 +71,7 @@ def winrate(comparisons: Comparisons) -> np.ndarray:
     >>> winrate(Comparisons.of_orders(4, [[2, 0, 3]])).tolist()
     [0.5, 0.5, 1.0, 0.0]
     """
-    played = comparisons.played()
+    played = comparisons.appearances()
     return np.divide(comparisons.wins(), played, out=np.full(comparisons.count, 0.5), where=played > 0)
 
 

@@ -21,7 +21,7 @@ from lorank.lowrank.folder import check_fit
 from lorank.lowrank.targets import PLAIN
 from lorank.manifest import check_manifest
 from lorank.ranking.scorers.folders import saved_options
-from lorank.ranking.scorers.pretrained import located
+from lorank.ranking.scorers.pretrained import locate_base
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.scorers.text_ranker import check_head_is_there
 from lorank.serving.adapters.platt import read_calibration
@@ -208,7 +208,7 @@ def read_first_stage(folder: Path, ranker: TrainableRanker) -> tuple[FirstStage,
     except (OSError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
         reason = f"the first stage cannot be read ({error!r})"[:400]
         raise DataError(folder, None, reason, "copy it again") from error
-    if stage.base is not None and located(stage.base) != located(ranker.base):
+    if stage.base is not None and locate_base(stage.base) != locate_base(ranker.base):
         raise DataError(
             folder / "first_stage.json",
             None,

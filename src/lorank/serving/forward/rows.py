@@ -14,7 +14,7 @@ from torch import nn
 
 from lorank.errors import UsageError
 from lorank.ranking.scorers.bi_encoder import BiEncoder, aggregate
-from lorank.ranking.scorers.cross_encoder import CrossEncoder, gathered
+from lorank.ranking.scorers.cross_encoder import CrossEncoder, gather_passages
 from lorank.ranking.scorers.packed import PackedEncoder, Project, can_pack
 from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans
 from lorank.ranking.scorers.paths import open_path
@@ -68,7 +68,7 @@ class PairRows:
         """Return the scores of a job from the logits of its ``rows``, in the order of the rows."""
         scores = values[:, 0]
         if self.ranker.long in ("max", "mean") and len(rows):
-            scores = gathered(scores, self.document[rows] - self.document[rows[0]], self.ranker.long)
+            scores = gather_passages(scores, self.document[rows] - self.document[rows[0]], self.ranker.long)
         return JobScores(scores, int(self.lengths[rows].sum()), self.cut[job])
 
 

@@ -161,7 +161,7 @@ def check_budget_options(name: str, options: Mapping[str, Any]) -> None:
             raise unknown_name(f"option of budget {name!r}:", option, own)
 
 
-def budgeting(
+def make_budgeting(
     name: str,
     settings: BudgetSettings,
     adapter: Adapter | None,

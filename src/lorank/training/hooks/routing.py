@@ -33,17 +33,17 @@ class RoutingContext(Hook):
         self._open.close()
 
 
-def sweeping(tasks: int, points: int = 5) -> RoutingContext:
+def sweep_preferences(tasks: int, points: int = 5) -> RoutingContext:
     """Return the hook that sweeps PaLoRA's preferences over the simplex of ``tasks``, from its middle outwards."""
     return RoutingContext(lambda step, steps: Conditions(preferences=preference_schedule(step, steps, tasks, points)))
 
 
-def preferred(losses: Sequence[Callable[..., Tensor]]) -> Callable[..., Tensor]:
+def preference_loss(losses: Sequence[Callable[..., Tensor]]) -> Callable[..., Tensor]:
     """Return sum_t lambda_t L_t with the preference that is set, and even weights where none is.
 
     Raises UsageError where there are not as many losses as preferences.
 
-    >>> loss = preferred([lambda s, y, m: s.sum(), lambda s, y, m: -s.sum()])
+    >>> loss = preference_loss([lambda s, y, m: s.sum(), lambda s, y, m: -s.sum()])
     >>> scores = torch.ones(1, 2)
     >>> with context(preferences=[0.75, 0.25]):
     ...     loss(scores, scores, scores > 0).item()

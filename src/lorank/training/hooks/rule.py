@@ -93,7 +93,7 @@ def rule_name(settings: RuleSettings, method: str) -> str:
     return PLAIN if method in WHOLE else preset(method).rule
 
 
-def stepping(settings: RuleSettings, adapter: Adapter | None, method: str) -> Stepping | None:
+def make_stepping(settings: RuleSettings, adapter: Adapter | None, method: str) -> Stepping | None:
     """Return what runs the rule, or None where AdamW does all there is to do."""
     name = rule_name(settings, method)
     if adapter is None:

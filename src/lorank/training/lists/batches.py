@@ -69,7 +69,7 @@ def pad_lists(lists: Sequence[TrainingList], query_at: Mapping[str, int]) -> Lis
     return _batch(lists, query_at, documents, labels, mask, first_stage if has_offset else None)
 
 
-def shared(
+def share_documents(
     lists: Sequence[TrainingList], query_at: Mapping[str, int], relevant: Mapping[str, frozenset[int]]
 ) -> ListBatch:
     """Let every list hold all documents of the batch (in-batch negatives).

@@ -240,4 +240,4 @@ def fit_scales_on_dev(
     used = sorted({data.position[d] for q in names for d in dev[q]})
     place = {position: i for i, position in enumerate(used)}
     pairs = np.array([(i, place[data.position[d]]) for i, q in enumerate(names) for d in dev[q]], np.int64)
-    return first_stage.fitted([data.dev.queries[q] for q in names], [data.documents[i] for i in used], pairs)
+    return first_stage.fit_scales([data.dev.queries[q] for q in names], [data.documents[i] for i in used], pairs)

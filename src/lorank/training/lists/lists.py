@@ -11,7 +11,7 @@ from lorank.data.candidates import TrainingList, training_lists
 from lorank.data.collection import Collection, Split
 from lorank.errors import UsageError
 from lorank.ranking.types import Run
-from lorank.training.lists.batches import ListBatch, epoch_order, pad_lists, shared
+from lorank.training.lists.batches import ListBatch, epoch_order, pad_lists, share_documents
 from lorank.training.lists.loss_inputs import make_extras
 
 
@@ -71,7 +71,7 @@ class CandidateLists:
     def collate(self, lists: Sequence[TrainingList]) -> ListBatch:
         """Lay the lists out as one grid, sharing documents where asked, with what the loss requires of them."""
         if self.share:
-            batch = shared(lists, self.query_at, self._relevant)
+            batch = share_documents(lists, self.query_at, self._relevant)
         else:
             batch = pad_lists(lists, self.query_at)
         epoch = 0 if self._drawn is None else self._drawn[0]

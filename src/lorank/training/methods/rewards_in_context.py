@@ -18,7 +18,7 @@ from lorank.data.rows import read_rows
 from lorank.errors import UsageError
 from lorank.files import write_text
 from lorank.ranking.preferences.perl import Reward, draw_replies
-from lorank.ranking.preferences.rewards_in_context import RewardScale, conditioned, near_front
+from lorank.ranking.preferences.rewards_in_context import RewardScale, condition_prompt, near_front
 from lorank.ranking.scorers.causal import CausalRanker
 from lorank.training.fitting import fit
 from lorank.training.settings import LossSettings, Recipe
@@ -50,7 +50,7 @@ class ConditionedPolicy:
 
     def prompt(self, prompt: str, weights: Sequence[float], p: float = 2.0) -> str:
         """Return the prompt with the rewards that ``weights`` ask for."""
-        return conditioned(prompt, self.scale.targets(weights, p).tolist())
+        return condition_prompt(prompt, self.scale.targets(weights, p).tolist())
 
     def replies(
         self,
@@ -88,7 +88,7 @@ class ConditionedPolicy:
             max_tokens: The most tokens of a reply, 1 or more.
             seed: The seed of the draws.
         """
-        return draw_replies(self.tuned.ranker, conditioned(prompt, targets), count, max_tokens, seed)  # type: ignore
+        return draw_replies(self.tuned.ranker, condition_prompt(prompt, targets), count, max_tokens, seed)  # type: ignore
 
 
 @catalogued(
@@ -126,13 +126,13 @@ def condition_on_rewards(
         )
     rng, out = np.random.default_rng(seed), Path(out)
     earned = rewards_of(rows, rewards)
-    scale = RewardScale.fitted(earned)
-    tuned = _learn(base, rows, scale.standardised(earned), out / "stage-0", recipe)
-    seen, kept = scale.standardised(earned), []
+    scale = RewardScale.fit(earned)
+    tuned = _learn(base, rows, scale.standardise(earned), out / "stage-0", recipe)
+    seen, kept = scale.standardise(earned), []
     for stage in range(1, online.stages + 1):
         policy = ConditionedPolicy(tuned, scale)
         drawn, asked = _draw(policy, [prompt for prompt, _ in rows], online, rng), len(seen)
-        seen = np.concatenate([seen, scale.standardised(rewards_of(drawn, rewards))])
+        seen = np.concatenate([seen, scale.standardise(rewards_of(drawn, rewards))])
         good = np.flatnonzero(near_front(seen, online.slack)[asked:])
         again = rng.permutation(len(rows))[: round(online.rehearsed * len(rows))]
         merged = out / f"merged-{stage}"
@@ -174,7 +174,7 @@ def _learn(
     write_text(
         path,
         "".join(
-            json.dumps({"query": conditioned(prompt, own), "docs": [reply], "labels": [1]}) + "\n"
+            json.dumps({"query": condition_prompt(prompt, own), "docs": [reply], "labels": [1]}) + "\n"
             for (prompt, reply), own in zip(rows, rewards.tolist(), strict=True)
         ),
     )

@@ -10,7 +10,7 @@ from lorank import lowrank
 from lorank.catalogue import METHODS
 from lorank.errors import UsageError
 from lorank.ranking.losses import loss
-from lorank.ranking.losses.core.packed import packed
+from lorank.ranking.losses.core.packed import pack_loss
 from lorank.ranking.scorers.features import FeatureLists, FeatureRanker
 from lorank.ranking.scorers.features.boosted import prefix
 
@@ -34,7 +34,7 @@ def grown(request):
 
 def losses_by_stage(name, lists, ranker):
     scores = [torch.from_numpy(prefix(ranker, stages).score_lists(lists)) for stages in range(1, 7)]
-    measure = packed(loss(name))
+    measure = pack_loss(loss(name))
     return [
         float(measure(s, torch.from_numpy(lists.labels).float(), torch.from_numpy(lists.offsets)))
         for s in [torch.zeros(len(lists.rows)), *scores]

@@ -77,13 +77,13 @@ class Timetable:
         """Return the steps of all events."""
         return [step for step in range(1, steps + 1) if self.is_event(step, steps)]
 
-    def passed(self, step: int, steps: int) -> float:
+    def passed_share(self, step: int, steps: int) -> float:
         """Return how far the phase of events is: 0 before it, 1 from its last event on."""
         first, last = self.bounds(steps)
         return min(1.0, max(0.0, (step - first) / (last - first)))
 
 
-def gated_with(**options: object) -> Mapping[str, object]:
+def gated_options(**options: object) -> Mapping[str, object]:
     """Return options of the gated form under a budget; see ``Gated``."""
     return MappingProxyType(options)
 
@@ -104,7 +104,7 @@ class Budget(ABC):
     metric_loss: ClassVar[bool] = False
     """True where ``held_out_loss`` is to be the loss whose gradient follows the metric, whatever the run trains."""
 
-    form_options: ClassVar[Mapping[str, object]] = gated_with()
+    form_options: ClassVar[Mapping[str, object]] = gated_options()
     """How the gated forms under this budget are made; see ``Gated``."""
 
     base: ClassVar[str | None] = None
@@ -160,14 +160,14 @@ class Budget(ABC):
         if sum(form.active_rank() for form in self.forms.values()) == total:
             return
         for path, form in self.forms.items():
-            form.switch(torch.arange(form.components, device=form.mask.device) < self.equal(total)[path])
+            form.switch(torch.arange(form.components, device=form.mask.device) < self.equal_ranks(total)[path])
 
-    def equal(self, total: int) -> dict[str, int]:
+    def equal_ranks(self, total: int) -> dict[str, int]:
         """Return ranks by path that sum to ``total`` and differ by at most 1 where components suffice."""
         most = {path: form.components for path, form in self.forms.items()}
         return hand_out(dict.fromkeys(most, 0.0), most, total)
 
-    def planned(self, step: int, steps: int) -> int:
+    def planned_total(self, step: int, steps: int) -> int:
         """Return the sum of ranks after ``step`` steps (0: at the start); an upper bound where not ``exact``."""
         return self.total
 
@@ -254,7 +254,7 @@ def budget(name: str, needs: Sequence[str] = ()) -> Callable[[Any], Any]:
     return enter
 
 
-def dynamic(name: str) -> type[Budget]:
+def find_dynamic_budget(name: str) -> type[Budget]:
     """Return the dynamic budget called ``name``."""
     if name not in DYNAMIC:
         raise unknown_name("budget", name, {*DYNAMIC, *STATIC})

@@ -28,7 +28,7 @@ class Growing(Budget):
     def layer_importance(self) -> dict[str, float]:
         """Return how much each layer matters."""
 
-    def planned(self, step: int, steps: int) -> int:
+    def planned_total(self, step: int, steps: int) -> int:
         events = self.timetable.events(steps)
         done = sum(event <= step for event in events)
         return self.start + round((self.total - self.start) * done / len(events))
@@ -36,7 +36,7 @@ class Growing(Budget):
     def event(self, step: int, steps: int) -> None:
         ranks = self.ranks()
         free = {path: form.components - ranks[path] for path, form in self.forms.items()}
-        wanted = self.planned(step, steps) - sum(ranks.values())
+        wanted = self.planned_total(step, steps) - sum(ranks.values())
         for path, count in hand_out(self.layer_importance(), free, wanted).items():
             for _ in range(count):
                 self.grow(path, step)

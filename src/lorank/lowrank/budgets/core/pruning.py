@@ -9,10 +9,10 @@ from torch import Tensor
 from lorank.lowrank.budgets.core.budget import Budget
 
 
-def cubic(start: int, end: int, passed: float) -> int:
+def cubic_decay(start: int, end: int, passed: float) -> int:
     """Return end + (start - end) (1 - passed)^3, rounded: steep at first, flat at the end.
 
-    >>> [cubic(12, 4, x) for x in (0, 0.5, 1)]
+    >>> [cubic_decay(12, 4, x) for x in (0, 0.5, 1)]
     [12, 5, 4]
     """
     return end + round((start - end) * (1 - passed) ** 3)
@@ -39,13 +39,13 @@ class Pruning(Budget):
     def importance(self) -> dict[str, Tensor]:
         """Return a score [R] of each layer's components."""
 
-    def planned(self, step: int, steps: int) -> int:
+    def planned_total(self, step: int, steps: int) -> int:
         events = [event for event in self.timetable.events(steps) if event <= step]
         start = sum(form.components for form in self.forms.values())
-        return cubic(start, self.total, self.timetable.passed(events[-1], steps) if events else 0.0)
+        return cubic_decay(start, self.total, self.timetable.passed_share(events[-1], steps) if events else 0.0)
 
     def event(self, step: int, steps: int) -> None:
-        for path, kept in keep_best(self.importance(), self.planned(step, steps)).items():
+        for path, kept in keep_best(self.importance(), self.planned_total(step, steps)).items():
             self.switch(path, kept)
 
     def switch(self, path: str, kept: Tensor) -> None:

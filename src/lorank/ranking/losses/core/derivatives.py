@@ -42,21 +42,21 @@ def _logistic(scores: Tensor) -> Tensor:
 
 
 def _bce(lists: Lists, **options: Any) -> Tensor:
-    return lists.weighted(_logistic(lists.scores)) / lists.sizes.unsqueeze(1)
+    return lists.weigh(_logistic(lists.scores)) / lists.sizes.unsqueeze(1)
 
 
 def _mse(lists: Lists, **options: Any) -> Tensor:
-    return lists.weighted(torch.full_like(lists.scores, 2.0)) / lists.sizes.unsqueeze(1)
+    return lists.weigh(torch.full_like(lists.scores, 2.0)) / lists.sizes.unsqueeze(1)
 
 
 def _softmax(lists: Lists, target: str, temperature: float) -> Tensor:
     share = lists.shares(lists.scores, temperature)
-    return lists.weighted(TARGETS[target](lists)).sum(1, keepdim=True) * share * (1 - share) / temperature**2
+    return lists.weigh(TARGETS[target](lists)).sum(1, keepdim=True) * share * (1 - share) / temperature**2
 
 
 def _kl(lists: Lists, temperature: float) -> Tensor:
     teacher, share = (lists.shares(values, temperature) for values in (lists.labels, lists.scores))
-    return lists.weighted(teacher).sum(1, keepdim=True) * share * (1 - share)
+    return lists.weigh(teacher).sum(1, keepdim=True) * share * (1 - share)
 
 
 def _mean_pairs(lists: Lists, sigma: float = 1.0, **options: Any) -> Tensor:

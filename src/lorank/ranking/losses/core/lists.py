@@ -58,9 +58,9 @@ class Lists:
         return self._temper(values, temperature).log_softmax(1)
 
     def _temper(self, values: Tensor, temperature: float) -> Tensor:
-        return self.fill(values if temperature == 1 else values / temperature, lowest(values))
+        return self.fill(values if temperature == 1 else values / temperature, lowest_score(values))
 
-    def weighted(self, terms: Tensor) -> Tensor:
+    def weigh(self, terms: Tensor) -> Tensor:
         """Return ``terms`` [batch, list] times the documents' weights, 0 where masked."""
         return self.fill(terms if self.item_weights is None else terms * self.item_weights, 0.0)
 
@@ -80,7 +80,7 @@ class Lists:
 
         With ``keep_equal`` all lists that hold a document are counted.
         """
-        return self.mean(self.weighted(terms).sum(1) / self.sizes, self.mask.any(1) if keep_equal else None)
+        return self.mean(self.weigh(terms).sum(1) / self.sizes, self.mask.any(1) if keep_equal else None)
 
 
 def clean(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None) -> Lists:
@@ -172,7 +172,7 @@ def check_label_size(lists: Lists, scores: Tensor, largest: float | None = None)
         )
 
 
-def lowest(tensor: Tensor) -> float:
+def lowest_score(tensor: Tensor) -> float:
     """Return a finite number below any sensible score, for places that must not win a maximum."""
     return torch.finfo(tensor.dtype).min / 4
 
@@ -211,7 +211,7 @@ def ranks(lists: Lists) -> Tensor:
     return _middles(order, first, last).to(lists.scores.dtype)
 
 
-def canonical(lists: Lists, by: str = "score") -> Lists:
+def canonicalise(lists: Lists, by: str = "score") -> Lists:
     """Return the lists in an order of their own, the same however their documents were given.
 
     Args:
@@ -222,7 +222,7 @@ def canonical(lists: Lists, by: str = "score") -> Lists:
     Documents equal in score and label take the mean of their scores and of their weights, so that a gradient
     spreads evenly over them; whatever depends on places (noise, a sorting network) thus stays equivariant.
 
-    >>> canonical(clean(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([[1, 0, 1]])), by="label").scores
+    >>> canonicalise(clean(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([[1, 0, 1]])), by="label").scores
     tensor([[2., 1., 3.]])
     """
     scores = lists.fill(lists.scores.detach(), -torch.inf)
@@ -317,10 +317,10 @@ def normalized_gains(lists: Lists, gain: str, k: int | None) -> Tensor:
     return gains / torch.where(ideal > 0, ideal, 1.0).unsqueeze(1)
 
 
-def normalized(values: Tensor) -> Tensor:
+def normalise(values: Tensor) -> Tensor:
     """Return values [batch, list] over their list's sum, 0 where that is 0; values below 0 count as 0.
 
-    >>> normalized(torch.tensor([[1.0, 3.0], [0.0, 0.0]]))
+    >>> normalise(torch.tensor([[1.0, 3.0], [0.0, 0.0]]))
     tensor([[0.2500, 0.7500],
             [0.0000, 0.0000]])
     """

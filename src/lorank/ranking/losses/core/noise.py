@@ -2,7 +2,7 @@ r"""Losses under noise: perturbed scores smooth a loss, and show what the order 
 
     l(s) = \frac{1}{M} \sum_{m=1}^{M} l_0(s + \beta z^{(m)}, y)
 
-Noise belongs to places of the list in its own order (:func:`lorank.ranking.losses.core.lists.canonical`), so that a
+Noise belongs to places of the list in its own order (:func:`lorank.ranking.losses.core.lists.canonicalise`), so that a
 noisy loss is as equivariant as any other. Without a generator the same noise serves every call: the loss is a pure
 function, training resumes exactly, and every step compares the same perturbed orders. With a generator every call
 and every list draws its own.
@@ -14,7 +14,7 @@ WSDM 2020.
 import torch
 from torch import Tensor
 
-from lorank.ranking.losses.core.lists import Lists, canonical, check_positive, choose, clean
+from lorank.ranking.losses.core.lists import Lists, canonicalise, check_positive, choose, clean
 from lorank.ranking.losses.core.registry import Loss
 
 
@@ -54,7 +54,7 @@ def draw(lists: Lists, samples: int, kind: str, generator: torch.Generator | Non
     return choose("noise", kind, NOISES)(uniform).permute(1, 2, 0)
 
 
-def noisy(
+def average_over_noise(
     base: Loss, *, noise: str = "gumbel", samples: int = 8, beta: float = 1.0, generator: torch.Generator | None = None
 ) -> Loss:
     """Return the mean of a loss over perturbed scores.
@@ -67,7 +67,7 @@ def noisy(
         generator: Where noise comes from; None for the same noise at every call.
 
     >>> from lorank.ranking.losses import loss
-    >>> function = noisy(loss("approxndcg", temperature=0.1), samples=4)
+    >>> function = average_over_noise(loss("approxndcg", temperature=0.1), samples=4)
     >>> function(torch.tensor([[2.0, 1.0]]), torch.tensor([[1.0, 0.0]])).shape
     torch.Size([])
     """
@@ -75,7 +75,7 @@ def noisy(
     choose("noise", noise, NOISES)
 
     def perturbed(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
-        lists = canonical(clean(scores, labels, mask, weights))
+        lists = canonicalise(clean(scores, labels, mask, weights))
         shaken = lists.scores + beta * draw(lists, samples, noise, generator)
         given = lists.item_weights if lists.list_weights is None else lists.list_weights
         repeated = None if given is None else given.repeat(samples, *[1] * (given.dim() - 1))

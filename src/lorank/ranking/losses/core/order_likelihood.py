@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lorank.ranking.losses.core.known_gradient import with_gradient
-from lorank.ranking.losses.core.lists import Lists, lowest
+from lorank.ranking.losses.core.lists import Lists, lowest_score
 
 MOST_GRADES = 64
 """Whole labels of a list that span less are grades as they are."""
@@ -32,12 +32,12 @@ def negative_log_likelihood(lists: Lists, last_grade: bool, by_place: bool) -> T
     """
     with torch.no_grad():
         grade, count = grades_from_the_best(lists)
-        own = lists.weighted(torch.ones_like(lists.scores))
+        own = lists.weigh(torch.ones_like(lists.scores))
         if by_place:
             own = own * _place_weights(lists, grade, count).gather(1, grade)
         if not last_grade:
             own = own.masked_fill(lists.labels == lists.fill(lists.labels, torch.inf).amin(1, keepdim=True), 0.0)
-        scores = lists.fill(lists.scores, lowest(lists.scores))
+        scores = lists.fill(lists.scores, lowest_score(lists.scores))
         scores = scores - scores.amax(1, keepdim=True)
         near = not scores.numel() or float(lists.fill(scores, 0.0).amin()) > -SPREAD
         log_z, pull = (_near if near else _far)(scores, grade, count, _by_grade(own, grade, count))
@@ -55,9 +55,9 @@ def _near(scores: Tensor, grade: Tensor, count: int, weight: Tensor) -> tuple[Te
 
 def _far(scores: Tensor, grade: Tensor, count: int, weight: Tensor) -> tuple[Tensor, Tensor]:
     """As ``_near``, in logarithms throughout: scores far apart keep their tail."""
-    peak = scores.new_full((len(scores), count), lowest(scores)).scatter_reduce_(1, grade, scores, "amax")
+    peak = scores.new_full((len(scores), count), lowest_score(scores)).scatter_reduce_(1, grade, scores, "amax")
     each = _by_grade(_exp(scores - peak.gather(1, grade)), grade, count).log_().add_(peak)
-    log_z = each.flip(1).logcumsumexp(1).flip(1).clamp_(min=lowest(scores))
+    log_z = each.flip(1).logcumsumexp(1).flip(1).clamp_(min=lowest_score(scores))
     pull = weight.log_().sub_(log_z).logcumsumexp(1).gather(1, grade)
     return log_z, _exp(pull.add_(scores))
 

@@ -27,7 +27,7 @@ SPARE = 1.25
 """The longest list of a grid over its shortest, at most."""
 
 
-def packed(function: Loss) -> PackedLoss:
+def pack_loss(function: Loss) -> PackedLoss:
     """Return a loss of packed segments that equals ``function`` on the same lists padded.
 
     The result takes scores [documents], labels [documents], offsets int64 [lists + 1] (list i has the documents
@@ -36,7 +36,7 @@ def packed(function: Loss) -> PackedLoss:
     >>> from lorank.ranking.losses import loss
     >>> softmax = loss("softmax")
     >>> scores, labels = torch.tensor([2.0, 1.0, 0.0, 1.0, 0.0]), torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0])
-    >>> both = packed(softmax)(scores, labels, torch.tensor([0, 3, 5]))
+    >>> both = pack_loss(softmax)(scores, labels, torch.tensor([0, 3, 5]))
     >>> apart = softmax(scores[None, :3], labels[None, :3]) + softmax(scores[None, 3:], labels[None, 3:])
     >>> torch.testing.assert_close(both, apart / 2)
     """

@@ -71,12 +71,12 @@ def families() -> dict[str, Family]:
         if file.name.endswith(".toml"):
             name = file.name.removesuffix(".toml")
             data = tomllib.loads(file.read_text(encoding="utf-8"))
-            found[name] = Family(name, **{key: frozen(value) for key, value in data.items()})
+            found[name] = Family(name, **{key: freeze_lists(value) for key, value in data.items()})
     return found
 
 
-def frozen(value: Any) -> Any:
-    return tuple(frozen(each) for each in value) if isinstance(value, list) else value
+def freeze_lists(value: Any) -> Any:
+    return tuple(freeze_lists(each) for each in value) if isinstance(value, list) else value
 
 
 def find_family(name: str) -> Family:
@@ -101,7 +101,7 @@ def recognise(source: str, architecture: str | None, file: str = "") -> Family |
     >>> recognise("Qwen/Qwen3-Reranker-0.6B", "Qwen3ForCausalLM").title
     'Qwen3-Reranker'
     """
-    called = [plain(name) for name in (*names_of(source), file)]
+    called = [plain_name(name) for name in (*names_of(source), file)]
     for family in families().values():
         if not any(name in each for name in family.names for each in called):
             continue
@@ -150,10 +150,10 @@ def card_names(lines: Sequence[str]) -> Iterator[str]:
             return
 
 
-def plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return a name in small letters, with dashes between its parts.
 
-    >>> plain("models--Qwen--Qwen3_Reranker 0.6B")
+    >>> plain_name("models--Qwen--Qwen3_Reranker 0.6B")
     'models--qwen--qwen3-reranker-0.6b'
     """
     return re.sub(r"[_\s]", "-", name.lower())

@@ -23,9 +23,9 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.ranking.losses import loss as named_loss
 from lorank.ranking.losses.core.derivatives import derivatives
-from lorank.ranking.losses.core.packed import packed
+from lorank.ranking.losses.core.packed import pack_loss
 from lorank.ranking.losses.core.registry import Loss
-from lorank.ranking.scorers.features.descent import informative
+from lorank.ranking.scorers.features.descent import informative_lists
 from lorank.ranking.scorers.features.mlp import seeded_linear, zero_linear
 from lorank.ranking.scorers.features.networks import Lesson, register_network
 from lorank.ranking.scorers.features.ranker import FeatureRanker
@@ -76,9 +76,9 @@ def grow(lesson: Lesson) -> None:
         raise UsageError("a boosted network sees each document by itself; choose a transform without 'query'")
     function, module = lesson.loss or named_loss("softmax"), lesson.module
     assert isinstance(module, BoostedNetwork)
-    lists = lesson.lists.take(informative(lesson.lists))
+    lists = lesson.lists.take(informative_lists(lesson.lists))
     at = np.concatenate(
-        [np.zeros(0, np.int64), *(np.arange(*lesson.lists.offsets[i : i + 2]) for i in informative(lesson.lists))]
+        [np.zeros(0, np.int64), *(np.arange(*lesson.lists.offsets[i : i + 2]) for i in informative_lists(lesson.lists))]
     )
     rows, labels, offsets = (
         lesson.inputs[at],
@@ -124,7 +124,7 @@ def grow_stage(
         own = module.stage(number)
         module[0].weight[own], module[0].bias[own] = inner.weight, inner.bias
         change = torch.tanh(inner(rows)) @ outer
-        measure = packed(function)
+        measure = pack_loss(function)
         # equal scores are ranked at their worst, where losses weighted by ranks have no value to compare with
         value = start = float(measure(before, labels, offsets)) if number else float("inf")
         step = module.shrinkage

@@ -7,7 +7,7 @@ import numpy as np
 
 from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.features.rows import FeatureLists
-from lorank.ranking.scorers.features.trees import LIBRARIES, Library, TreeRanker, required
+from lorank.ranking.scorers.features.trees import LIBRARIES, Library, TreeRanker, require_library
 
 OBJECTIVES = {
     "YetiRank": "YetiRank",
@@ -23,7 +23,7 @@ STEP = 10
 def _grow(
     train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, on_progress: ProgressCallback | None
 ) -> Any:
-    catboost = required("catboost")
+    catboost = require_library("catboost")
     growth = ranker.growth
     model = catboost.CatBoost(
         {
@@ -67,7 +67,7 @@ def _best_count(model: Any, dev: FeatureLists, ranker: TreeRanker) -> int:
     )
     for stage, predictions in enumerate(stages, start=1):
         count = min(stage * STEP, model.tree_count_)
-        value = ranker.measured(predictions, dev, count)
+        value = ranker.measure_dev(predictions, dev, count)
         if value > best:
             best, kept = value, count
         elif count - kept >= ranker.growth.patience:
@@ -93,7 +93,7 @@ def _write(model: Any, path: Path) -> None:
 
 
 def _read(path: Path) -> Any:
-    model = required("catboost").CatBoost()
+    model = require_library("catboost").CatBoost()
     model.load_model(str(path), format="json")
     return model
 

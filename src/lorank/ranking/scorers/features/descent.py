@@ -43,12 +43,12 @@ class Descent:
             raise UsageError(f"weight_decay must be 0 or more; got {self.weight_decay}")
 
 
-def informative(lists: FeatureLists) -> np.ndarray:
+def informative_lists(lists: FeatureLists) -> np.ndarray:
     """Return the positions of lists in which two labels differ; the others teach nothing.
 
     Raises UsageError where there is none.
 
-    >>> informative(FeatureLists(np.zeros((4, 1)), np.array([0, 0, 1, 0]), np.array([0, 2, 4])))
+    >>> informative_lists(FeatureLists(np.zeros((4, 1)), np.array([0, 0, 1, 0]), np.array([0, 2, 4])))
     array([1])
     """
     at = np.repeat(np.arange(len(lists)), lists.sizes)

@@ -8,13 +8,13 @@ import numpy as np
 from lorank.progress import ProgressCallback
 from lorank.ranking.losses.core.derivatives import lightgbm_objective
 from lorank.ranking.scorers.features.rows import FeatureLists
-from lorank.ranking.scorers.features.trees import LIBRARIES, Library, TreeRanker, own_loss, required
+from lorank.ranking.scorers.features.trees import LIBRARIES, Library, TreeRanker, own_loss, require_library
 
 
 def _grow(
     train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, on_progress: ProgressCallback | None
 ) -> Any:
-    lightgbm = required("lightgbm")
+    lightgbm = require_library("lightgbm")
     growth, function = ranker.growth, own_loss(ranker)
     settings = {
         "objective": ranker.objective if function is None else lightgbm_objective(function, hessian=ranker.hessian),
@@ -40,7 +40,7 @@ def _grow(
             "valid_sets": [lightgbm.Dataset(dev.rows, dev.labels, group=dev.sizes, reference=data)],
             "feval": lambda predictions, data: (
                 "nDCG@10",
-                ranker.measured(predictions, dev, len(ranker.dev_curve) + 1),
+                ranker.measure_dev(predictions, dev, len(ranker.dev_curve) + 1),
                 True,
             ),
         }
@@ -59,7 +59,7 @@ def _write(booster: Any, path: Path) -> None:
 
 
 def _read(path: Path) -> Any:
-    return required("lightgbm").Booster(model_str=path.read_text(encoding="utf-8"))
+    return require_library("lightgbm").Booster(model_str=path.read_text(encoding="utf-8"))
 
 
 LIBRARIES["lightgbm"] = Library(

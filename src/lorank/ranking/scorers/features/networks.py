@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lorank.errors import UsageError, unknown_name
 from lorank.progress import ProgressCallback
 from lorank.ranking.losses.core.registry import Loss
-from lorank.ranking.scorers.features.descent import Descent, descend, informative
+from lorank.ranking.scorers.features.descent import Descent, descend, informative_lists
 from lorank.ranking.scorers.features.rows import FeatureLists, grid_of
 
 
@@ -46,7 +46,7 @@ class Lesson:
         return descend(
             self.module,
             lambda chosen: objective(*self.grid(chosen)),
-            informative(self.lists),
+            informative_lists(self.lists),
             self.settings,
             seed=self.seed,
             dev=self.dev,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.ranking.losses.core.lists import clean, lowest
+from lorank.ranking.losses.core.lists import clean, lowest_score
 from lorank.ranking.scorers.features.mlp import seeded_linear
 from lorank.ranking.scorers.features.networks import by_own_objective, register_network
 
@@ -66,7 +66,7 @@ class Pointer(nn.Module):
         for _ in range(self.steps):
             state = self.process(seen, state)
             match = (memory @ state[0].unsqueeze(2)).squeeze(2) / self.width**0.5
-            share = match.masked_fill(~mask, lowest(match)).softmax(1) * mask
+            share = match.masked_fill(~mask, lowest_score(match)).softmax(1) * mask
             seen = torch.cat([state[0], (share.unsqueeze(1) @ memory).squeeze(1)], 1)
         return memory, seen
 
@@ -109,7 +109,7 @@ class Pointer(nn.Module):
         for place in range(min(self.places, mask.shape[1])):
             state = self.write(given, state)
             logits = self.point(torch.tanh(keys + self.of_state(state[0]).unsqueeze(1))).squeeze(2)
-            open_logits = logits.masked_fill(~left, lowest(logits))
+            open_logits = logits.masked_fill(~left, lowest_score(logits))
             chosen = choose(place, open_logits, left)  # type: ignore[operator]
             here = left[every, chosen]
             likelihood = likelihood + torch.where(here, open_logits.log_softmax(1)[every, chosen], 0.0)

@@ -30,7 +30,7 @@ from lorank.errors import LorankError, UsageError, unknown_name
 from lorank.progress import ProgressCallback
 from lorank.ranking.losses.core.lists import check_positive, choose
 from lorank.ranking.losses.core.registry import ALIASES, LOSSES
-from lorank.ranking.scorers.features.descent import informative, main_measure
+from lorank.ranking.scorers.features.descent import informative_lists, main_measure
 from lorank.ranking.scorers.features.rows import FeatureLists, checked_rows
 from lorank.ranking.scorers.folders import check_same_scores, read_whole, write_card, written_whole
 from lorank.ranking.scorers.ranker import Documents, FittedRanker
@@ -91,7 +91,7 @@ LIBRARIES: dict[str, Library] = {}
 """The libraries by name."""
 
 
-def required(module: str) -> Any:
+def require_library(module: str) -> Any:
     """Return the imported library; raise LorankError saying how to install it."""
     try:
         return importlib.import_module(module)
@@ -178,8 +178,8 @@ class TreeRanker(FittedRanker):
             dev: Lists on which nDCG@10 decides how many trees are kept; None keeps all.
             on_progress: Receives (trees, most trees).
         """
-        required(self._library.module)
-        informative(train)
+        require_library(self._library.module)
+        informative_lists(train)
         self._check_lists(train)
         self.dev_curve = []
         self.features = train.rows.shape[1]
@@ -205,7 +205,7 @@ class TreeRanker(FittedRanker):
                 f"{labels.min():g} to {labels.max():g}; rescale them, or choose a loss of real labels such as mse"
             )
 
-    def measured(self, predictions: np.ndarray, dev: FeatureLists, trees: int) -> float:
+    def measure_dev(self, predictions: np.ndarray, dev: FeatureLists, trees: int) -> float:
         """Return nDCG@10 of predictions for the held-out lists, and remember it; libraries call it as trees grow."""
         self.dev_curve.append((trees, main_measure(np.asarray(predictions), dev)))
         return self.dev_curve[-1][1]
@@ -267,7 +267,7 @@ class TreeRanker(FittedRanker):
     @classmethod
     def _from_card(cls, folder: Path, card: dict[str, Any]) -> Self:
         ranker = cls(**card["options"])
-        required(ranker._library.module)
+        require_library(ranker._library.module)
         ranker._booster = ranker._library.read(folder / ranker._library.file)
         return ranker
 

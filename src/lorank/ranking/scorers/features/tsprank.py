@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.ranking.losses.core.lists import choose, clean, lowest
+from lorank.ranking.losses.core.lists import choose, clean, lowest_score
 from lorank.ranking.scorers.features.mlp import seeded_linear
 from lorank.ranking.scorers.features.networks import by_own_objective, register_network
 from lorank.ranking.scorers.features.set_transformer import SetTransformer
@@ -53,7 +53,7 @@ def local_loss(pairs: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     """Return each list's mean cross entropy of its documents' successors, [batch]; the last document has none."""
     chances = successor_chances(labels, mask)
     others = mask.unsqueeze(1) & ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-    log_share = pairs.masked_fill(~others, lowest(pairs)).log_softmax(2)
+    log_share = pairs.masked_fill(~others, lowest_score(pairs)).log_softmax(2)
     return -(chances * log_share).sum((1, 2)) / chances.sum((1, 2)).clamp(min=1)
 
 

@@ -8,13 +8,13 @@ import numpy as np
 from lorank.progress import ProgressCallback
 from lorank.ranking.losses.core.derivatives import xgboost_objective
 from lorank.ranking.scorers.features.rows import FeatureLists
-from lorank.ranking.scorers.features.trees import LIBRARIES, Library, TreeRanker, own_loss, required
+from lorank.ranking.scorers.features.trees import LIBRARIES, Library, TreeRanker, own_loss, require_library
 
 
 def _grow(
     train: FeatureLists, dev: FeatureLists | None, ranker: TreeRanker, on_progress: ProgressCallback | None
 ) -> Any:
-    xgboost = required("xgboost")
+    xgboost = require_library("xgboost")
     growth, function = ranker.growth, own_loss(ranker)
     settings = {
         "tree_method": "hist",
@@ -45,7 +45,7 @@ def _grow(
             "verbose_eval": False,
             "custom_metric": lambda predictions, data: (
                 "nDCG@10",
-                ranker.measured(predictions, dev, len(ranker.dev_curve) + 1),
+                ranker.measure_dev(predictions, dev, len(ranker.dev_curve) + 1),
             ),
         }
         calls.append(
@@ -60,7 +60,7 @@ def _grow(
 
 
 def _report_to(on_progress: ProgressCallback, trees: int) -> Any:
-    base = required("xgboost").callback.TrainingCallback
+    base = require_library("xgboost").callback.TrainingCallback
 
     class Report(base):
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
@@ -79,7 +79,7 @@ def _write(booster: Any, path: Path) -> None:
 
 
 def _read(path: Path) -> Any:
-    return required("xgboost").Booster(model_file=str(path))
+    return require_library("xgboost").Booster(model_file=str(path))
 
 
 LIBRARIES["xgboost"] = Library(

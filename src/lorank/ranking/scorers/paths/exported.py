@@ -33,7 +33,7 @@ class TensorsToLogits(nn.Module):
         padded = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self.takes_types and token_type_ids is not None:
             padded["token_type_ids"] = token_type_ids
-        return self.ranker.chosen(self.ranker.all_logits(padded, attention_mask.sum(1))).unsqueeze(-1)
+        return self.ranker.select_scores(self.ranker.all_logits(padded, attention_mask.sum(1))).unsqueeze(-1)
 
 
 def input_names(ranker: CrossEncoder) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ def example(ranker: CrossEncoder) -> tuple[Tensor, ...]:
 
 def arrays(ranker: CrossEncoder, batch: Ragged) -> dict[str, np.ndarray]:
     """Return a batch as padded int64 arrays by name, its width rounded up."""
-    tensors = batch.padded(ranker.tokenizer.pad_token_id, torch.device("cpu"), with_types=ranker.takes_types)
+    tensors = batch.pad(ranker.tokenizer.pad_token_id, torch.device("cpu"), with_types=ranker.takes_types)
     width = tensors["input_ids"].shape[1]
     wider = min(-(-width // ROUND_TO) * ROUND_TO, ranker.max_length) - width
     fill = {"input_ids": ranker.tokenizer.pad_token_id}
@@ -61,7 +61,7 @@ def arrays(ranker: CrossEncoder, batch: Ragged) -> dict[str, np.ndarray]:
     }
 
 
-def scored_by(ranker: CrossEncoder, run: Callable[[dict[str, np.ndarray]], np.ndarray]) -> Logits:
+def make_scorer(ranker: CrossEncoder, run: Callable[[dict[str, np.ndarray]], np.ndarray]) -> Logits:
     """Return token sequences -> float32 logits, given what turns named arrays into logits [sequences, 1]."""
     return lambda batch: np.asarray(run(arrays(ranker, batch)), np.float32).reshape(-1)
 

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
-from lorank.ranking.scorers.paths.exported import TensorsToLogits, example, input_names, scored_by, silent
+from lorank.ranking.scorers.paths.exported import TensorsToLogits, example, input_names, make_scorer, silent
 from lorank.ranking.scorers.paths.path import Logits, path
 from lorank.ranking.scorers.scoring_mode import scoring
 
@@ -23,7 +23,7 @@ def open_float32(ranker: CrossEncoder) -> Logits:
 @path("onnxruntime-int8", packages=PACKAGES, extra="onnx")
 def open_int8(ranker: CrossEncoder) -> Logits:
     """Return logits of the exported graph with products in int8, quantised as it runs."""
-    return _open(ranker, quantised)
+    return _open(ranker, write_quantised_graph)
 
 
 def _open(ranker: CrossEncoder, change: Callable[[Path], Path]) -> Logits:
@@ -33,12 +33,12 @@ def _open(ranker: CrossEncoder, change: Callable[[Path], Path]) -> Logits:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     with TemporaryDirectory() as folder:
-        graph = change(exported(ranker, Path(folder) / "model.onnx"))
+        graph = change(write_graph(ranker, Path(folder) / "model.onnx"))
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    return scored_by(ranker, lambda named: session.run(None, named)[0])
+    return make_scorer(ranker, lambda named: session.run(None, named)[0])
 
 
-def exported(ranker: CrossEncoder, graph: Path) -> Path:
+def write_graph(ranker: CrossEncoder, graph: Path) -> Path:
     """Write the classifier as an ONNX graph with free batch size and length."""
     names = input_names(ranker)
     batch, length = torch.export.Dim("batch", min=1, max=4096), torch.export.Dim("length", min=2, max=ranker.max_length)
@@ -57,7 +57,7 @@ def exported(ranker: CrossEncoder, graph: Path) -> Path:
     return graph
 
 
-def quantised(graph: Path) -> Path:
+def write_quantised_graph(graph: Path) -> Path:
     """Write the graph with int8 weights, one scale an output, and activations quantised as it runs."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic

@@ -15,7 +15,7 @@ import torch
 from lorank.ranking.scorers.batching import batches_by_length
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.folders import PROBE_DOCUMENTS, PROBE_QUERIES
-from lorank.ranking.scorers.paths.exported import TensorsToLogits, arrays, example, input_names, scored_by, silent
+from lorank.ranking.scorers.paths.exported import TensorsToLogits, arrays, example, input_names, make_scorer, silent
 from lorank.ranking.scorers.paths.path import Logits, path
 from lorank.ranking.scorers.scoring_mode import scoring
 
@@ -25,13 +25,13 @@ PACKAGES = ("openvino",)
 @path("openvino-float32", packages=PACKAGES, extra="openvino")
 def open_float32(ranker: CrossEncoder) -> Logits:
     """Return float32 logits of the traced graph."""
-    return _compile(ranker, traced(ranker), "f32")
+    return _compile(ranker, trace(ranker), "f32")
 
 
 @path("openvino-bfloat16", packages=PACKAGES, extra="openvino")
 def open_bfloat16(ranker: CrossEncoder) -> Logits:
     """Return logits of the traced graph, computed in bfloat16 where the CPU has it."""
-    return _compile(ranker, traced(ranker), "bf16")
+    return _compile(ranker, trace(ranker), "bf16")
 
 
 @path("openvino-int8", packages=("openvino", "nncf"), extra="openvino")
@@ -40,7 +40,7 @@ def open_int8(ranker: CrossEncoder) -> Logits:
     import nncf
 
     nncf.set_log_level("ERROR")
-    batches, graph = list(probe_batches(ranker)), traced(ranker)
+    batches, graph = list(probe_batches(ranker)), trace(ranker)
     with redirect_stdout(StringIO()):  # its progress bars would stand in the results
         graph = nncf.quantize(
             graph, nncf.Dataset(batches), subset_size=len(batches), model_type=nncf.ModelType.TRANSFORMER
@@ -48,7 +48,7 @@ def open_int8(ranker: CrossEncoder) -> Logits:
     return _compile(ranker, graph, "bf16")
 
 
-def traced(ranker: CrossEncoder) -> Any:
+def trace(ranker: CrossEncoder) -> Any:
     """Return the classifier as an openvino model with free batch size and length."""
     import openvino
 
@@ -70,7 +70,7 @@ def _compile(ranker: CrossEncoder, graph: Any, precision: str) -> Logits:
     compiled = openvino.compile_model(
         graph, "CPU", {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     )
-    return scored_by(ranker, lambda named: compiled(named)[0])
+    return make_scorer(ranker, lambda named: compiled(named)[0])
 
 
 def probe_batches(ranker: CrossEncoder, rounds: int = 8) -> Iterator[dict[str, np.ndarray]]:
