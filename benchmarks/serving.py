@@ -385,7 +385,7 @@ def cold(given: argparse.Namespace) -> None:
 
 def products(given: argparse.Namespace) -> None:
     """Print the time of each way to add the updates, as a multiple of the base's product, over adapters a forward."""
-    from lorank.serving.forward.products import PRODUCTS, Stack, folded
+    from lorank.serving.forward.products import PRODUCTS, Stack, multiply_folded
     from lorank.serving.forward.segments import Runs
 
     print(
@@ -410,7 +410,7 @@ def products(given: argparse.Namespace) -> None:
             sides = {"base": lambda: torch.addmm(b, x, W.t(), out=y)}  # noqa: B023
             for way, product in PRODUCTS.items():
                 sides[way] = lambda product=product: product(x, y, stack, runs)  # noqa: B023
-            sides["folded"] = lambda: folded(x, W, b, stack, runs)  # noqa: B023
+            sides["folded"] = lambda: multiply_folded(x, W, b, stack, runs)  # noqa: B023
             with torch.inference_mode():
                 seconds = take_turns(sides, given.repeats, given.clock)
             fastest = {side: min(own) for side, own in seconds.items()}

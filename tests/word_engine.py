@@ -14,7 +14,7 @@ from lorank.serving.http.app import make_app
 from lorank.serving.http.middleware import RequestMiddleware
 from lorank.serving.http.server import Server
 from lorank.serving.requests.engine import Job, Scored, UnknownAdapter
-from lorank.serving.requests.keys import Caller, Keys, hashed
+from lorank.serving.requests.keys import Caller, Keys, hash_key
 from lorank.serving.requests.limits import Limits
 
 READ = 20
@@ -76,9 +76,9 @@ def tenant_keys() -> Keys:
     """Return the keys of two tenants, and of an operator who may call everything."""
     return Keys(
         [
-            (hashed(KEYS["acme"]), Caller("acme", frozenset({"acme"}))),
-            (hashed(KEYS["globex"]), Caller("globex", frozenset({"globex", "initech"}))),
-            (hashed(KEYS["operator"]), Caller("operator")),
+            (hash_key(KEYS["acme"]), Caller("acme", frozenset({"acme"}))),
+            (hash_key(KEYS["globex"]), Caller("globex", frozenset({"globex", "initech"}))),
+            (hash_key(KEYS["operator"]), Caller("operator")),
         ]
     )
 

@@ -8,21 +8,21 @@ from typer.testing import CliRunner
 
 from lorank.cli.app import app
 from lorank.errors import DataError, LorankError
-from lorank.serving.requests.keys import ANYBODY, ENVIRONMENT, KeyFile, NoKeys, hashed, new_key, open_keys, read_keys
+from lorank.serving.requests.keys import ANYBODY, ENVIRONMENT, KeyFile, NoKeys, hash_key, new_key, open_keys, read_keys
 from lorank.serving.requests.refusal import Refusal
 
-ROW = f"acme {hashed('lr-one')} acme-en,acme-fr\n"
+ROW = f"acme {hash_key('lr-one')} acme-en,acme-fr\n"
 
 
 def test_the_file_holds_hashes_only_and_several_keys_may_open_the_same(tmp_path):
     path = tmp_path / "keys.txt"
-    path.write_text(f"# tenants\n\n{ROW}acme {hashed('lr-two')} acme-en  # rotated\nroot {hashed('lr-root')} *\n")
+    path.write_text(f"# tenants\n\n{ROW}acme {hash_key('lr-two')} acme-en  # rotated\nroot {hash_key('lr-root')} *\n")
     keys = open_keys(path)
     assert keys.caller("Bearer lr-one").may("acme-fr")
     assert not keys.caller("bearer  lr-two").may("acme-fr")
     assert keys.caller("Bearer lr-root").may("anything")
     assert keys.caller("Bearer lr-two").may(None)
-    for header in (None, "", "Bearer", "Bearer x", f"Bearer {hashed('lr-one')}", "lr-one", "Bearer \udcff"):
+    for header in (None, "", "Bearer", "Bearer x", f"Bearer {hash_key('lr-one')}", "lr-one", "Bearer \udcff"):
         with pytest.raises(Refusal) as refused:
             keys.caller(header)
         assert refused.value.status == 401
@@ -32,11 +32,11 @@ def test_the_file_holds_hashes_only_and_several_keys_may_open_the_same(tmp_path)
     "text",
     [
         "acme lr-one acme",
-        f"acme {hashed('x')}",
-        f"a/b {hashed('x')} a",
+        f"acme {hash_key('x')}",
+        f"a/b {hash_key('x')} a",
         "",
-        f"acme {hashed('x')[:-1]} acme",
-        f"acme {hashed('x').upper()} acme",
+        f"acme {hash_key('x')[:-1]} acme",
+        f"acme {hash_key('x').upper()} acme",
     ],
 )
 def test_a_bad_file_is_refused_by_line_without_repeating_it(text):
@@ -59,7 +59,7 @@ def test_a_changed_file_is_read_again_and_a_broken_one_is_not(tmp_path, caplog):
             return None
 
     assert (known("lr-one"), known("lr-two")) == ("acme", None)
-    path.write_text(f"globex {hashed('lr-two')} globex\n")
+    path.write_text(f"globex {hash_key('lr-two')} globex\n")
     assert (known("lr-one"), known("lr-two")) == (None, "globex")
     path.write_text("half a li")
     assert known("lr-two") == "globex"
@@ -72,7 +72,7 @@ def test_the_environment_serves_where_no_file_is_given(monkeypatch, tmp_path):
     monkeypatch.delenv(ENVIRONMENT, raising=False)
     assert isinstance(open_keys(None), NoKeys)
     assert open_keys(None).caller(None) == ANYBODY
-    monkeypatch.setenv(ENVIRONMENT, f"{ROW.strip()}; globex {hashed('lr-two')} globex")
+    monkeypatch.setenv(ENVIRONMENT, f"{ROW.strip()}; globex {hash_key('lr-two')} globex")
     assert open_keys(None).caller("Bearer lr-two").name == "globex"
     monkeypatch.setenv(ENVIRONMENT, "")
     with pytest.raises(DataError, match=ENVIRONMENT):  # an empty variable does not open the house

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lorank.errors import UsageError
 from lorank.serving.forward.lru import LRU, NoRoom
 from lorank.serving.forward.page_pool import Full, PagePool, page_width
-from lorank.serving.forward.products import FOLDED_FROM, PRODUCTS, Stack, add_updates, folded, worth_folding
+from lorank.serving.forward.products import FOLDED_FROM, PRODUCTS, Stack, add_updates, multiply_folded, worth_folding
 from lorank.serving.forward.segments import Current, Runs, Segments, Unmixable
 
 
@@ -111,7 +111,7 @@ def test_what_is_in_use_does_not_leave():
 
     lru = LRU(unload=lambda thing: None)
     lru.get("a", lambda: 1)
-    with lru.using("a"), pytest.raises(NoRoom, match="'b'"):
+    with lru.use("a"), pytest.raises(NoRoom, match="'b'"):
         lru.get("b", full)
     assert "a" in lru
     with pytest.raises(NoRoom, match="nothing else"):
@@ -150,7 +150,7 @@ def test_every_product_adds_each_runs_own_update(lengths, parts, rank):
     weight, bias = torch.randn(y.shape[1], x.shape[1], dtype=torch.float64), torch.randn(y.shape[1]).double()
     for b in (bias, None):
         expected = torch.nn.functional.linear(x, weight, b) + update
-        torch.testing.assert_close(folded(x, weight, b, stack, runs), expected)
+        torch.testing.assert_close(multiply_folded(x, weight, b, stack, runs), expected)
 
 
 def test_lines_behind_the_runs_are_left_alone():
@@ -169,7 +169,7 @@ def test_only_long_runs_in_full_precision_are_folded():
 
 
 def test_a_layer_that_cannot_be_told_apart_is_an_error():
-    segments = Segments.padded([2, 1], longest=4)
+    segments = Segments.of_padded([2, 1], longest=4)
     assert segments.at(12).bounds == (0, 8, 12)
     with pytest.raises(Unmixable, match="7 lines"):
         segments.at(7)

@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from lorank.cli import main
-from lorank.serving.requests.keys import hashed
+from lorank.serving.requests.keys import hash_key
 from tiny_encoders import DOCUMENTS, QUERY
 from tiny_store import TENANTS, make_store, serving, tiny_adapter, wait_until
 
@@ -31,7 +31,7 @@ def store(tiny_folders, tmp_path_factory):
 def running(store, tmp_path_factory):
     base, folder, _ = store
     keys = tmp_path_factory.mktemp("keys") / "keys.txt"
-    keys.write_text("".join(f"{name} {hashed('lr-' + name)} {name}\n" for name in TENANTS))
+    keys.write_text("".join(f"{name} {hash_key('lr-' + name)} {name}\n" for name in TENANTS))
     with serving(base, folder, keys.with_name("log.txt"), ["--keys", str(keys), *FAST]) as process:
         yield process
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import requests
 
-from lorank.serving.requests.keys import hashed
+from lorank.serving.requests.keys import hash_key
 from tiny_encoders import DOCUMENTS, QUERY
 from tiny_store import TENANTS, make_store
 
@@ -46,7 +46,7 @@ def test_answers_are_those_of_the_rankers(module, tiny_folders, tmp_path):
     base = tiny_folders["bert"]
     rankers = make_store(base, tmp_path / "store")
     keys = tmp_path / "keys.txt"
-    keys.write_text("".join(f"{name} {hashed('lr-' + name)} {name}\n" for name in TENANTS))
+    keys.write_text("".join(f"{name} {hash_key('lr-' + name)} {name}\n" for name in TENANTS))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     ray.init(num_cpus=4, include_dashboard=False)

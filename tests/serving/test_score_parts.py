@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from lorank.errors import DataError, UsageError
 from lorank.serving.adapters.platt import read_calibration
 from lorank.serving.requests.answers import number
-from lorank.serving.requests.limits import Limits, estimated_tokens
-from lorank.serving.requests.score_cache import ENTRY_BYTES, Known, ScoreCache, keys_of
+from lorank.serving.requests.limits import Limits, estimate_tokens
+from lorank.serving.requests.score_cache import ENTRY_BYTES, Known, ScoreCache, digest_documents
 
 
 def test_the_cache_forgets_the_least_recently_used():
     cache = ScoreCache(3 * ENTRY_BYTES)
-    keys = keys_of("", None, "1", "q", "abcd")
+    keys = digest_documents("", None, "1", "q", "abcd")
     entries = [Known(float(i), None, False) for i in range(4)]
     cache.keep(keys[:3], entries[:3])
     assert cache.find(keys[:1]) == entries[:1]
@@ -29,7 +29,7 @@ def test_the_cache_forgets_the_least_recently_used():
 def test_an_entry_takes_no_more_than_it_is_counted_for():
     cache = ScoreCache(10_000 * ENTRY_BYTES)
     tracemalloc.start()
-    keys = keys_of("", "acme", "1", "q", [str(i) for i in range(10_000)])
+    keys = digest_documents("", "acme", "1", "q", [str(i) for i in range(10_000)])
     cache.keep(keys, [Known(i + 0.5, i + 0.25, False) for i in range(10_000)])
     del keys
     used = tracemalloc.get_traced_memory()[0]
@@ -39,9 +39,9 @@ def test_an_entry_takes_no_more_than_it_is_counted_for():
 
 @given(st.lists(st.tuples(*[st.text(max_size=3)] * 5), min_size=2, max_size=2, unique=True))
 def test_different_questions_have_different_keys(rows):
-    one, other = (keys_of(a, b, c, d, [e])[0] for a, b, c, d, e in rows)
+    one, other = (digest_documents(a, b, c, d, [e])[0] for a, b, c, d, e in rows)
     assert one != other
-    assert keys_of("", None, "", "", [""]) != keys_of("", "", "", "", [""])
+    assert digest_documents("", None, "", "", [""]) != digest_documents("", "", "", "", [""])
 
 
 def test_calibrations_are_read_and_checked(tmp_path):
@@ -74,7 +74,7 @@ def test_numbers_are_short_and_read_back_as_the_same_float32(value):
 
 @given(st.text())
 def test_estimates_grow_with_the_text(text):
-    assert 1 <= estimated_tokens(text) <= estimated_tokens(text + "word")
+    assert 1 <= estimate_tokens(text) <= estimate_tokens(text + "word")
 
 
 def test_limits_are_checked():

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from lorank.cli.app import app
 from lorank.errors import DataError, UsageError
-from lorank.serving.http.peers import Peers, summed
-from lorank.serving.requests.keys import hashed
+from lorank.serving.http.peers import Peers, sum_counts
+from lorank.serving.requests.keys import hash_key
 from tiny_encoders import DOCUMENTS, QUERY
 from tiny_store import make_store, serving, wait_until
 
@@ -36,7 +36,7 @@ def running(tiny_folders, tmp_path_factory):
     home = tmp_path_factory.mktemp("options")
     (home / "store").mkdir()
     make_store(tiny_folders["bert"], home / "store")
-    (home / "keys.txt").write_text(f"acme {hashed('lr-acme')} acme\noperator {hashed('lr-operator')} *\n")
+    (home / "keys.txt").write_text(f"acme {hash_key('lr-acme')} acme\noperator {hash_key('lr-operator')} *\n")
     (home / "serve.toml").write_text(OPTIONS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LORANK_SERVE_CONFIG", str(home / "serve.toml"))
@@ -203,4 +203,4 @@ def test_pages_of_processes_become_one(tmp_path):
     assert 'a_total{worker="0",x="1"} 2.0' in text
     assert 'a_total{worker="1",x="1"} 2.0' in text
     assert ours.usage({"acme": {"requests": 1}}) == {"acme": {"requests": 3}}
-    assert summed([]) == {}
+    assert sum_counts([]) == {}

@@ -37,19 +37,19 @@ def key(
     Example: `lorank key acme --keys keys.txt --adapters acme-en,acme-fr`
     """
     from lorank.errors import UsageError
-    from lorank.serving.requests.key_file import editing, line_of, when
-    from lorank.serving.requests.keys import ADAPTERS, hashed, new_key, read_keys
+    from lorank.serving.requests.key_file import edit_keys, line_of, when
+    from lorank.serving.requests.keys import ADAPTERS, hash_key, new_key, read_keys
 
     if not ADAPTERS.fullmatch(adapters or name):
         raise UsageError(f"--adapters {adapters!r}: write names parted by commas, or * for all")
     drawn = new_key()
     end = None if expires is None else when(expires)
-    row = f"{name} {hashed(drawn)} {adapters or name}"
+    row = f"{name} {hash_key(drawn)} {adapters or name}"
     (_, caller), *_ = read_keys(row, "this key")
     caller = replace(caller, expires=end, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
-    row = line_of(hashed(drawn), caller)
+    row = line_of(hash_key(drawn), caller)
     read_keys(row, "this key")
-    with editing(keys) as edit:
+    with edit_keys(keys) as edit:
         edit.add(row)
         edit.save(show=lambda: print(drawn, flush=True))  # where it cannot be shown, it is not added
     console.print(f"added to {keys}; the key is shown this once")
@@ -64,7 +64,7 @@ def list_keys(
     Example: `lorank keys list --keys keys.txt`
     """
     from lorank.errors import LorankError
-    from lorank.serving.requests.key_file import KeyEdit, shown_time
+    from lorank.serving.requests.key_file import KeyEdit, format_time
 
     if not keys.is_file():
         raise LorankError(f"{keys}: no such key file; make one with `lorank key NAME --keys {keys}`")
@@ -75,7 +75,7 @@ def list_keys(
             "id": row.id,
             "name": caller.name,
             "adapters": "*" if caller.adapters is None else ",".join(sorted(caller.adapters)),
-            "expires": None if caller.expires is None else shown_time(caller.expires),
+            "expires": None if caller.expires is None else format_time(caller.expires),
             "state": "expired" if over else "valid",
             "requests_per_minute": caller.requests_per_minute,
             "tokens_per_minute": caller.tokens_per_minute,
@@ -89,9 +89,9 @@ def revoke(who: Who, keys: KeyFilePath) -> None:
 
     Example: `lorank keys revoke acme --keys keys.txt`
     """
-    from lorank.serving.requests.key_file import editing
+    from lorank.serving.requests.key_file import edit_keys
 
-    with editing(keys) as edit:
+    with edit_keys(keys) as edit:
         found = edit.of(who)
         edit.replace(found, lambda row: None)
     console.print(f"revoked: {', '.join(f'{row.caller.name} ({row.id})' for row in found)}")
@@ -107,13 +107,13 @@ def expire(
 
     Example: `lorank keys expire acme --at 30d --keys keys.txt`
     """
-    from lorank.serving.requests.key_file import editing, line_of, shown_time, when
+    from lorank.serving.requests.key_file import edit_keys, format_time, line_of, when
 
     end = when(at)
-    with editing(keys) as edit:
+    with edit_keys(keys) as edit:
         found = edit.of(who)
         edit.replace(found, lambda row: line_of(row.digest, replace(row.caller, expires=end)))
-    console.print(f"{', '.join(f'{row.caller.name} ({row.id})' for row in found)}: until {shown_time(end)}")
+    console.print(f"{', '.join(f'{row.caller.name} ({row.id})' for row in found)}: until {format_time(end)}")
 
 
 @keys.command()
@@ -127,18 +127,18 @@ def rotate(
     Example: `lorank keys rotate acme --grace 7d --keys keys.txt`
     """
     from lorank.errors import UsageError
-    from lorank.serving.requests.key_file import editing, line_of, shown_time, when
-    from lorank.serving.requests.keys import hashed, new_key
+    from lorank.serving.requests.key_file import edit_keys, format_time, line_of, when
+    from lorank.serving.requests.keys import hash_key, new_key
 
     drawn, now = new_key(), time.time()
     end = when(grace, now)
-    with editing(keys) as edit:
+    with edit_keys(keys) as edit:
         old = [row for row in edit.of(who) if row.caller.expires is None or row.caller.expires > now]
         if not old:
             raise UsageError(f"{keys}: every key called {who!r} has ended; draw a new one with `lorank key`")
         edit.replace(
             old, lambda row: line_of(row.digest, replace(row.caller, expires=min(end, row.caller.expires or end)))
         )
-        edit.add(line_of(hashed(drawn), replace(old[-1].caller, expires=None)))
+        edit.add(line_of(hash_key(drawn), replace(old[-1].caller, expires=None)))
         edit.save(show=lambda: print(drawn, flush=True))
-    console.print(f"the old key ends at {shown_time(end)}; the new one is shown this once")
+    console.print(f"the old key ends at {format_time(end)}; the new one is shown this once")

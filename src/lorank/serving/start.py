@@ -40,15 +40,21 @@ def open_engine(
     """Return an engine of the adapters at ``adapters`` on ``base``, which has scored a document to see that it works.
 
     Args:
-        base: the model under all adapters; no adapter has a say in what it is and how it reads.
-        adapters: a folder of adapter or run folders, or a URL.
-        kind: of the ranker; None takes what the base was made for.
-        options: how it reads, such as ``pooling``; those of `READ_ALIKE`, where an adapter that was tuned with others
+        base: The model under all adapters; no adapter changes what it is and how it reads.
+        adapters: A folder of adapter or run folders, or a URL; None serves the base alone.
+        kind: The kind of the ranker; None takes what the base was made for.
+        max_length: Tokens that are read of query and document together; None takes the base's own.
+        dtype: The format of scoring.
+        memory_bytes: The memory of all adapters together.
+        path: The scoring path of one model's rows; "auto" is decided by `lorank.serving.forward.path_choice`, which
+            says what it found; None takes torch in ``dtype``.
+        merged_share: The share of the traffic, above 0.5, from which an adapter gets a merged copy; None for never.
+        label: Which label of a classifier of several is the score.
+        say: It receives lines for the operator.
+        options: How it reads, such as ``pooling``; those of `READ_ALIKE`, where an adapter that was tuned with others
             is refused.
-        path: "auto" is decided by `lorank.serving.forward.path_choice`, which says what it found.
-        isolated: check every folder in a process of its own before it is opened; requests then come after ``admit``.
-        label: which label of a classifier of several is the score.
-        may_be_empty: whether a store without an adapter will do.
+        isolated: True checks every folder in a process of its own before it is opened.
+        may_be_empty: Whether a store without an adapter will do.
 
     A base without a scoring head is served to its adapters, and refused by itself.
 
@@ -58,7 +64,7 @@ def open_engine(
     source: Source = LocalSource({}) if adapters is None else open_store(adapters)
     names = source.names()
     if adapters is not None and not may_be_empty and (not names or is_adapter(Path(adapters))):
-        raise UsageError(nothing_found(adapters))
+        raise UsageError(describe_no_adapters(adapters))
     kind = kind or kind_of(base)
     if kind not in RANKERS or kind in NOT_SERVED:
         raise unknown_name("kind", kind, [name for name in RANKERS if name not in NOT_SERVED])
@@ -113,7 +119,7 @@ def is_adapter(place: Path) -> bool:
     return run or any((place / mark).is_file() for mark in MARKS)
 
 
-def nothing_found(adapters: str) -> str:
+def describe_no_adapters(adapters: str) -> str:
     """Return what to say of a place where no adapter is, with what was perhaps meant."""
     here = Path(adapters)
     hint = "give the folder that holds adapter folders, or run folders of `lorank train`"

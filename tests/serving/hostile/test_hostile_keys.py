@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from lorank.cli.app import app
 from lorank.errors import DataError, LorankError, UsageError
-from lorank.serving.requests.key_file import KeyEdit, editing, line_of, when
-from lorank.serving.requests.keys import Caller, Keys, hashed, open_keys, read_keys
+from lorank.serving.requests.key_file import KeyEdit, edit_keys, line_of, when
+from lorank.serving.requests.keys import Caller, Keys, hash_key, open_keys, read_keys
 from lorank.serving.requests.refusal import Refusal
 from word_engine import WordEngine, live
 
@@ -53,15 +53,15 @@ def test_keys_that_are_made_at_the_same_time_are_all_kept(tmp_path):
 
 def test_edits_at_the_same_time_lose_nothing_and_readers_see_whole_files(tmp_path):
     path = tmp_path / "keys.txt"
-    path.write_text(f"base {hashed('x')} *\n")
+    path.write_text(f"base {hash_key('x')} *\n")
     writers = [
         subprocess.Popen(
             [
                 sys.executable,
                 "-c",
-                "import sys\nfrom lorank.serving.requests.key_file import editing\n"
+                "import sys\nfrom lorank.serving.requests.key_file import edit_keys\n"
                 "for i in range(20):\n"
-                "    with editing(sys.argv[1]) as edit:\n"
+                "    with edit_keys(sys.argv[1]) as edit:\n"
                 "        edit.add(f'w{sys.argv[2]}-{i} ' + '0' * 62 + f'{i:02d} *')\n",
                 str(path),
                 str(number),
@@ -82,7 +82,7 @@ def test_edits_at_the_same_time_lose_nothing_and_readers_see_whole_files(tmp_pat
 )
 def test_the_mode_of_the_file_and_its_comments_stay(tmp_path, mode, command):
     path = tmp_path / "keys.txt"
-    path.write_text(f"# ours\nacme {hashed('x')} acme  # of the pilot\n# end\n")
+    path.write_text(f"# ours\nacme {hash_key('x')} acme  # of the pilot\n# end\n")
     path.chmod(mode)
     run(*command, "--keys", path)
     assert stat.S_IMODE(path.stat().st_mode) == mode
@@ -102,7 +102,7 @@ def test_a_link_to_a_key_file_stays_a_link(tmp_path):
 @pytest.mark.parametrize("command", [["key", "late"], ["keys", "revoke", "acme"], ["keys", "rotate", "acme"]])
 def test_a_full_disk_is_said_in_a_line_and_changes_nothing(tmp_path, command):
     path = tmp_path / "keys.txt"
-    path.write_text(before := f"acme {hashed('x')} acme\n")
+    path.write_text(before := f"acme {hash_key('x')} acme\n")
     full = start(
         *command,
         "--keys",
@@ -122,7 +122,7 @@ def test_a_full_disk_is_said_in_a_line_and_changes_nothing(tmp_path, command):
 @pytest.mark.parametrize("command", [["key", "late"], ["keys", "rotate", "acme"]])
 def test_a_key_that_cannot_be_shown_is_not_added(tmp_path, command):
     path = tmp_path / "keys.txt"
-    path.write_text(before := f"acme {hashed('x')} acme\n")
+    path.write_text(before := f"acme {hash_key('x')} acme\n")
     with Path("/dev/full").open("w") as full:
         process = start(*command, "--keys", path, stdout=full)
         _, said = process.communicate(timeout=120)
@@ -144,9 +144,9 @@ def test_any_command_says_that_its_disk_is_full():
 
 def test_places_that_are_no_key_file_are_refused(tmp_path):
     for place in ("/dev/full", tmp_path):
-        with pytest.raises(UsageError, match="not a file"), editing(place):
+        with pytest.raises(UsageError, match="not a file"), edit_keys(place):
             pass
-    with pytest.raises(LorankError, match="cannot be changed"), editing(tmp_path / "none" / "keys.txt"):
+    with pytest.raises(LorankError, match="cannot be changed"), edit_keys(tmp_path / "none" / "keys.txt"):
         pass
     for adapters in ("a b", "a#b", "a;b", "a\nb"):
         with pytest.raises(UsageError, match="commas"):
@@ -185,7 +185,7 @@ def test_keys_are_listed_revoked_expired_and_rotated(tmp_path):
 
 def test_expiry_follows_the_clock():
     now = [100.0]
-    keys = Keys([(hashed("k"), Caller("acme", None, expires=101.0))], clock=lambda: now[0])
+    keys = Keys([(hash_key("k"), Caller("acme", None, expires=101.0))], clock=lambda: now[0])
     assert keys.caller("Bearer k").name == "acme"
     now[0] = 101.0
     with pytest.raises(Refusal) as refused:
@@ -200,7 +200,7 @@ def test_expiry_follows_the_clock():
 )  # fmt: skip
 def test_odd_options_are_refused_by_line_without_repeating_them(option):
     with pytest.raises(DataError) as refused:
-        read_keys(f"acme {hashed('x')} a {option}", "keys.txt")
+        read_keys(f"acme {hash_key('x')} a {option}", "keys.txt")
     assert "keys.txt:1" in str(refused.value)
     assert "soon" not in str(refused.value)
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lorank.serving.http.logs import BURST, LONGEST, Handler, JsonFormatter, LineGuard, TextFormatter, escaped
+from lorank.serving.http.logs import BURST, LONGEST, Handler, JsonFormatter, LineGuard, TextFormatter, escape
 
 FORGED = "2026-11-28 00:00:00,000 POST '/v1/rerank' 200 1.0 ms caller=globex id=forged"
 NASTY = [
@@ -94,4 +94,4 @@ def test_a_log_that_cannot_be_written_stops_nothing():
 
 
 def test_escaping_leaves_ordinary_text_alone():
-    assert escaped("adapter 'übung-中' is refused: a/b.json:3: no") == "adapter 'übung-中' is refused: a/b.json:3: no"
+    assert escape("adapter 'übung-中' is refused: a/b.json:3: no") == "adapter 'übung-中' is refused: a/b.json:3: no"

@@ -72,7 +72,7 @@ def read_package(folder: Path, ranker: TrainableRanker) -> Package:
         DataError: naming the file and what is wrong with it; UsageError: for PEFT options that lorank does not know.
     """
     if not (folder / "adapter").is_dir():
-        contents = checked(folder, ranker)
+        contents = read_contents(folder, ranker)
         return Package(contents, folder, calibration=read_calibration(folder / "lorank.json"))
     card = folder / "lorank.json"
     about: Any = adapter_files.read_json(card)
@@ -84,7 +84,7 @@ def read_package(folder: Path, ranker: TrainableRanker) -> Package:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(card, None, f"not what lorank writes ({error!r})"[:400], "save the ranker again") from error
     check_manifest(folder, about.get("files"), card)
-    contents = checked(folder / "adapter", ranker)
+    contents = read_contents(folder / "adapter", ranker)
     calibration = read_calibration(card) or read_calibration(folder / "adapter" / "lorank.json")
     if mix.first_stage == 0.0:
         return Package(contents, folder, mix, None, calibration)
@@ -93,7 +93,15 @@ def read_package(folder: Path, ranker: TrainableRanker) -> Package:
 
 
 def check_alike(kind: str, base: object, options: Mapping[str, Any], ranker: TrainableRanker, card: Path) -> None:
-    """Raise DataError unless the ranker was tuned on what the server's base is and reads."""
+    """Raise DataError unless the ranker was tuned on what the server's base is and reads.
+
+    Args:
+        kind: The kind of the ranker that was tuned, as its card names it.
+        base: The base that it was tuned on; None where it was trained whole.
+        options: How it reads, by the name of the option.
+        ranker: The server's base.
+        card: The file that an error names.
+    """
     if base is None:
         raise DataError(card, None, "a ranker that was trained whole has no adapter", "serve it as a base of its own")
     if kind != ranker.kind:
@@ -109,7 +117,7 @@ def check_alike(kind: str, base: object, options: Mapping[str, Any], ranker: Tra
             )
 
 
-def checked(folder: Path, ranker: TrainableRanker) -> adapter_files.Contents:
+def read_contents(folder: Path, ranker: TrainableRanker) -> adapter_files.Contents:
     """Return an adapter's contents; every layer, shape and number fits the base."""
     check_patterns(folder)
     check_counts(folder, ranker)

@@ -45,10 +45,10 @@ LARGEST = {".json": 1 << 26, ".safetensors": 1 << 30, ".bin": 1 << 30}
 """The most bytes that a file may have, by its ending."""
 
 
-def checked_name(name: str) -> str:
+def check_name(name: str) -> str:
     """Return ``name`` if it can name an adapter; UnknownAdapter for anything else, such as a path.
 
-    >>> checked_name("team-a"), NAME.fullmatch("../secret") is None
+    >>> check_name("team-a"), NAME.fullmatch("../secret") is None
     ('team-a', True)
     """
     if not NAME.fullmatch(name):
@@ -120,7 +120,7 @@ class FolderStore:
 
     def version(self, name: str) -> str:
         """Return a digest of the names, sizes, times and numbers of the adapter's files."""
-        known = self._watch.get(checked_name(name))
+        known = self._watch.get(check_name(name))
         return known if known is not None else self._watch.put(name, self.look(name))
 
     def look(self, name: str) -> str:
@@ -170,7 +170,7 @@ class FolderStore:
 
     def copy(self, name: str, target: Path) -> str:
         """Copy the adapter's files into the empty folder ``target`` and return their version."""
-        before = self.look(checked_name(name))
+        before = self.look(check_name(name))
         for file, path, found in self.files(name):
             copy_file(f"{name}/{file}", path, found, target / file)
         if self.look(name) != before:
@@ -192,7 +192,18 @@ class Changed(DataError):
 
 
 def copy_file(name: str, path: Path, looked: os.stat_result, target: Path) -> None:
-    """Copy the file that was ``looked`` at, without following a link; a pipe holds nothing up."""
+    """Copy one file of an adapter without following a link; a pipe holds nothing up.
+
+    Args:
+        name: The place of the file in the store, for errors.
+        path: The file.
+        looked: Its state when it was looked at; a file that differs from it is refused.
+        target: The copy; its folder is made where it is missing.
+
+    Raises:
+        Changed: the file is another one than before, or went away.
+        LorankError: the disk has no room for the copy.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
@@ -253,12 +264,12 @@ class RemoteStore:
 
     def version(self, name: str) -> str:
         """Return a digest of what the storage says of the adapter's files: size, time, tag."""
-        known = self._watch.get(checked_name(name))
+        known = self._watch.get(check_name(name))
         return known if known is not None else self._watch.put(name, self.look(name))
 
     def look(self, name: str) -> str:
         """Return the version now, whatever is remembered."""
-        found = self.listed(name)
+        found = self.list_files(name)
         if not found:
             raise UnknownAdapter(f"no adapter called {name!r} in the store")
         for file, info in found.items():
@@ -274,7 +285,7 @@ class RemoteStore:
             for file, info in found.items()
         )
 
-    def listed(self, name: str) -> dict[str, dict[str, Any]]:
+    def list_files(self, name: str) -> dict[str, dict[str, Any]]:
         """Return what the storage says of the adapter's files, by their place in its folder."""
         folder = self._place(name)
         self._files.invalidate_cache(folder)
@@ -299,7 +310,7 @@ class RemoteStore:
 
     def local(self, name: str) -> tuple[str, Path]:
         """Return the version and a copy on the local disk, fetched where it is another's; older copies go."""
-        version = self.look(checked_name(name))
+        version = self.look(check_name(name))
         with self._lock:
             known = self._local.pop(name, None)
             if known is None or known[0] != version:
@@ -316,7 +327,7 @@ class RemoteStore:
         folder = Path(self._disk.name) / name / version
         folder.mkdir(parents=True)
         try:
-            for file, info in self.listed(name).items():
+            for file, info in self.list_files(name).items():
                 target = folder / file
                 target.parent.mkdir(parents=True, exist_ok=True)
                 self._fetch_file(info["name"], f"{name}/{file}", target)

@@ -117,7 +117,7 @@ class ActivatedModel:
         start = len(ids) - 1 if start is None else start
         with torch.inference_mode():
             if reuse and start:
-                with self.lru.using(*([adapter] if on is not self._base else [])):
+                with self.lru.use(*([adapter] if on is not self._base else [])):
                     return self._continue_prefix(ids, start, self.prefix(tuple(ids[:start])), on)
             self.usage.computed += len(ids)
             logits: Tensor = self.run([(self._base, start), (on, len(ids) - start)], ids).logits

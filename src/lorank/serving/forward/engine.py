@@ -31,7 +31,7 @@ from lorank.serving.forward.grouping import by_adapter, parts_of
 from lorank.serving.forward.loaded_adapter import LoadedAdapter, base_member
 from lorank.serving.forward.loader import AdapterLoader
 from lorank.serving.forward.lru import NoRoom
-from lorank.serving.forward.merged_copy import MergedCopy, Traffic, checked_share, merge_copy
+from lorank.serving.forward.merged_copy import MergedCopy, Traffic, check_share, merge_copy
 from lorank.serving.forward.mixed import Layout, MixedModel, Tables
 from lorank.serving.forward.page_pool import PagePool, page_width
 from lorank.serving.forward.rows import PathReader, Reader, rows_of
@@ -113,7 +113,7 @@ class MixedEngine:
         self.ranker, self.source, self.path = ranker, source, path
         refusal = refusal_of_base(ranker)
         self.base_reader = None if path is None else PathReader(cast(CrossEncoder, ranker), ranker.module, path)
-        self.merged_share = checked_share(merged_share)
+        self.merged_share = check_share(merged_share)
         self.traffic = Traffic()
         self.merged: MergedCopy | None = None
         self.base_name = base_name or str(ranker.base)
@@ -316,7 +316,7 @@ class MixedEngine:
         segments = (
             Segments.of(counts, inputs.lengths)
             if self.reader.packs
-            else Segments.padded(counts, int(inputs.lengths.max()))
+            else Segments.of_padded(counts, int(inputs.lengths.max()))
         )
         with torch.inference_mode():
             tables = Tables(self.layout, members[:plain]) if plain else None

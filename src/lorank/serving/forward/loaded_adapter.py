@@ -61,7 +61,15 @@ class Prepared:
 
 
 def prepare_package(name: str, version: str, package: Package, module: nn.Module, layout: Layout) -> Prepared:
-    """Build what an adapter consists of; touches nothing that a forward reads, so that any thread may do it."""
+    """Build what an adapter consists of; touches nothing that a forward reads, so that any thread may do it.
+
+    Args:
+        name: The name of the adapter.
+        version: The version of its files.
+        package: What was read from them.
+        module: The base model, of which nothing is changed.
+        layout: The pages of the base's layers; none is taken.
+    """
     forms: dict[str, Form] = {}
     factors = plain_factors(package.contents)
     if factors is None:
@@ -104,7 +112,15 @@ def place(prepared: Prepared, layout: Layout) -> LoadedAdapter:
 
 
 def open_package(name: str, version: str, package: Package, module: nn.Module, layout: Layout) -> LoadedAdapter:
-    """Put an adapter into the pool; ``Full`` leaves nothing taken."""
+    """Put an adapter into the pool; ``Full`` leaves nothing taken.
+
+    Args:
+        name: The name of the adapter.
+        version: The version of its files.
+        package: What was read from them.
+        module: The base model, of which nothing is changed.
+        layout: The pages of the base's layers, and the pool that they are taken from.
+    """
     return place(prepare_package(name, version, package, module, layout), layout)
 
 
@@ -137,7 +153,7 @@ def take_factors(opened: LoadedAdapter, factors: Mapping[str, Factors], layout: 
     """Copy factors into pages, the scale into B, and note the pages in the adapter's table."""
     pool, lines = layout.pool, []
     for A, B, scaling in factors.values():
-        lines += [paged(A.float(), pool.width), paged(scaling * B.float().t(), pool.width)]
+        lines += [split_into_pages(A.float(), pool.width), split_into_pages(scaling * B.float().t(), pool.width)]
     block = torch.cat(lines) if lines else torch.zeros(0, pool.width)
     opened.pages = pool.take(len(block))
     pool.write(opened.pages, block)
@@ -155,7 +171,7 @@ def take_factors(opened: LoadedAdapter, factors: Mapping[str, Factors], layout: 
             at += count
 
 
-def paged(lines: Tensor, width: int) -> Tensor:
+def split_into_pages(lines: Tensor, width: int) -> Tensor:
     """Return ``lines`` [n, in] as pages [n * pages a line, width], the last of each line filled up with zeros."""
     return F.pad(lines, (0, -lines.shape[1] % width)).reshape(-1, width)
 

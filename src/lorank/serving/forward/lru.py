@@ -77,7 +77,7 @@ class LRU(Generic[Thing]):
                 return thing
 
     @contextmanager
-    def using(self, *keys: Hashable) -> Iterator[None]:
+    def use(self, *keys: Hashable) -> Iterator[None]:
         """Within it none of ``keys`` is sent away."""
         for key in keys:
             self.hold(key)

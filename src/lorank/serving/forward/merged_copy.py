@@ -63,7 +63,7 @@ class MergedCopy:
     bytes: int
 
 
-def checked_share(share: float | None) -> float | None:
+def check_share(share: float | None) -> float | None:
     """Return ``share`` if it can be a threshold: None, or above 0.5 up to 1."""
     if share is not None and not 0.5 < share <= 1:
         raise UsageError(f"merged_share {share} is not above 0.5 and at most 1")
@@ -72,9 +72,13 @@ def checked_share(share: float | None) -> float | None:
 
 @torch.no_grad()
 def merge_copy(opened: LoadedAdapter, ranker: Any, layout: Layout, scored_by: str | None = None) -> MergedCopy:
-    """Return a copy of the ranker's model with ``opened`` merged into it; the model itself is not touched.
+    """Return a copy of the ranker's model with an adapter merged into it; the model itself is not touched.
 
-    ``scored_by`` names the scoring path that reads it; None: the ranker's own way.
+    Args:
+        opened: The adapter.
+        ranker: The base.
+        layout: The pages of the base's layers.
+        scored_by: The name of the scoring path that reads the copy; None takes the ranker's own way.
     """
     base: nn.Module = ranker.module
     shared = {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())}

@@ -24,7 +24,7 @@ from lorank.lowrank.module_tree import replace_module
 from lorank.lowrank.product import compute_dtype
 from lorank.lowrank.targets import linear_layers
 from lorank.serving.forward.page_pool import PagePool
-from lorank.serving.forward.products import Stack, add_updates, folded, worth_folding
+from lorank.serving.forward.products import Stack, add_updates, multiply_folded, worth_folding
 from lorank.serving.forward.segments import Current
 
 
@@ -111,10 +111,10 @@ class Projection:
         """Return one output [..., out] a layer for ``x`` [..., in]."""
         dtype = self.dtype or compute_dtype(x)
         lines = x.reshape(-1, x.shape[-1]).to(dtype)
-        y = self.adapted(lines, dtype) if self.touched() else self.base(lines, dtype)
+        y = self.adapt(lines, dtype) if self.is_touched() else self.base(lines, dtype)
         return y.view(*x.shape[:-1], -1).chunk(len(self.layers), dim=-1)
 
-    def touched(self) -> bool:
+    def is_touched(self) -> bool:
         """Return True where an adapter of the batch changes one of the layers."""
         tables, members = self.current.stacks, self.current.members
         if tables is not None and tables.rank(self.paths):
@@ -137,7 +137,7 @@ class Projection:
             return F.linear(lines, *self.weights(dtype))
         return torch.cat([layer.frozen(lines).to(dtype) for layer in self.layers], dim=-1)
 
-    def adapted(self, lines: Tensor, dtype: torch.dtype) -> Tensor:
+    def adapt(self, lines: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the outputs with every run's own update."""
         current, tables = self.current, self.current.stacks
         runs = current.runs(len(lines))
@@ -147,7 +147,7 @@ class Projection:
             stack = tables.stack(self.paths, current.only, dtype)
         everyone = plain == len(runs.lengths)
         if stack is not None and everyone and self.layers[0].frozen.plain and worth_folding(runs, dtype):
-            return folded(lines, *self.weights(dtype), stack, runs)
+            return multiply_folded(lines, *self.weights(dtype), stack, runs)
         y = self.base(lines, dtype)
         if stack is not None:
             add_updates(lines, y, stack, runs.first(plain))
@@ -157,7 +157,14 @@ class Projection:
         return y
 
     def add_forms(self, member: Member, lines: Tensor, y: Tensor, run: slice) -> None:
-        """Add the updates of one run that are no plain LoRA, in float32 at least."""
+        """Add the updates of one run that are no plain LoRA, in float32 at least.
+
+        Args:
+            member: The adapter of the run.
+            lines: The input of all runs, [n, in].
+            y: The outputs of the layers side by side, [n, out of all layers]; changed in place.
+            run: The lines of the run.
+        """
         begin = 0
         for layer in self.layers:
             columns = slice(begin, begin + layer.frozen.out_features)
@@ -232,7 +239,7 @@ class MixedModel:
             replace_module(self.module, path, layer)
         for part in self._parts.values():
             if hasattr(part, "disentangled_attention_bias"):
-                part.disentangled_attention_bias = once_a_member(part.disentangled_attention_bias, current)
+                part.disentangled_attention_bias = once_per_member(part.disentangled_attention_bias, current)
         self._wrapped: set[str] = set()
 
     def wrap(self, path: str) -> None:
@@ -248,7 +255,7 @@ class MixedModel:
         return Projection([part for part in modules if isinstance(part, MixedLinear)], self.current, dtype)
 
 
-def once_a_member(bias: Callable[..., Tensor], current: Current) -> Callable[..., Tensor]:
+def once_per_member(bias: Callable[..., Tensor], current: Current) -> Callable[..., Tensor]:
     """Return DeBERTa-v2's ``disentangled_attention_bias`` asked for each run alone."""
 
     def each(query: Tensor, key: Tensor, relative: Tensor, embeddings: Tensor, scale: float) -> Tensor:

@@ -58,8 +58,15 @@ class Stack:
 Product = Callable[[Tensor, Tensor, Stack, Runs], None]
 
 
-def even(x: Tensor, y: Tensor, stack: Stack, runs: Runs) -> None:
-    """Add the updates where all runs have one length."""
+def add_even(x: Tensor, y: Tensor, stack: Stack, runs: Runs) -> None:
+    """Add the updates where all runs have one length.
+
+    Args:
+        x: The input, [n, in].
+        y: The output, [n, parts * out], to which the updates are added in place.
+        stack: The factors of the adapters.
+        runs: The lines of each adapter, of one length.
+    """
     count, length = len(runs.lengths), runs.lengths[0]
     shape = (count, length, -1)
     lines = x[: count * length].view(shape)
@@ -69,8 +76,15 @@ def even(x: Tensor, y: Tensor, stack: Stack, runs: Runs) -> None:
         own.baddbmm_(inner[:, stack.lines(part)].transpose(1, 2), stack.Bt[:, stack.lines(part)])
 
 
-def slices(x: Tensor, y: Tensor, stack: Stack, runs: Runs) -> None:
-    """Add the updates run by run."""
+def add_slices(x: Tensor, y: Tensor, stack: Stack, runs: Runs) -> None:
+    """Add the updates run by run.
+
+    Args:
+        x: The input, [n, in].
+        y: The output, [n, parts * out], to which the updates are added in place.
+        stack: The factors of the adapters.
+        runs: The lines of each adapter.
+    """
     for index, (begin, end) in enumerate(zip(runs.bounds, runs.bounds[1:])):
         inner = torch.mm(stack.A[index], x[begin:end].t())
         for part in range(stack.parts):
@@ -78,8 +92,15 @@ def slices(x: Tensor, y: Tensor, stack: Stack, runs: Runs) -> None:
             y[begin:end, stack.columns(part)].addmm_(inner[lines].t(), stack.Bt[index, lines])
 
 
-def padded(x: Tensor, y: Tensor, stack: Stack, runs: Runs) -> None:
-    """Add the updates through copies in which every run is as long as the longest."""
+def add_padded(x: Tensor, y: Tensor, stack: Stack, runs: Runs) -> None:
+    """Add the updates through copies in which every run is as long as the longest.
+
+    Args:
+        x: The input, [n, in].
+        y: The output, [n, parts * out], to which the updates are added in place.
+        stack: The factors of the adapters.
+        runs: The lines of each adapter.
+    """
     lengths = torch.tensor(runs.lengths, device=x.device)
     longest, begins = int(lengths.max()), torch.tensor(runs.bounds[:-1], device=x.device)
     steps = torch.arange(longest, device=x.device)
@@ -93,19 +114,26 @@ def padded(x: Tensor, y: Tensor, stack: Stack, runs: Runs) -> None:
         y[: len(real), stack.columns(part)].add_(update.flatten(0, 1).index_select(0, real))
 
 
-PRODUCTS: dict[str, Product] = {"even": even, "slices": slices, "padded": padded}
+PRODUCTS: dict[str, Product] = {"even": add_even, "slices": add_slices, "padded": add_padded}
 
 
 def add_updates(x: Tensor, y: Tensor, stack: Stack, runs: Runs) -> None:
-    """Add x_i A_i^T B_i^T to y in place, the way that suits the runs."""
+    """Add x_i A_i^T B_i^T to y in place, the way that suits the runs.
+
+    Args:
+        x: The input, [n, in].
+        y: The output, [n, parts * out], to which the updates are added in place.
+        stack: The factors of the adapters.
+        runs: The lines of each adapter; lines after the last run stay as they are.
+    """
     if not stack.A.shape[1] or not len(x):
         return
     if runs.even:
-        even(x, y, stack, runs)
+        add_even(x, y, stack, runs)
     elif runs.bounds[-1] >= PADDED_BELOW * len(runs.lengths):
-        slices(x, y, stack, runs)
+        add_slices(x, y, stack, runs)
     else:
-        padded(x, y, stack, runs)
+        add_padded(x, y, stack, runs)
 
 
 def worth_folding(runs: Runs, dtype: torch.dtype) -> bool:
@@ -113,8 +141,16 @@ def worth_folding(runs: Runs, dtype: torch.dtype) -> bool:
     return dtype in (torch.float32, torch.float64) and min(runs.lengths) >= FOLDED_FROM
 
 
-def folded(x: Tensor, weight: Tensor, bias: Tensor | None, stack: Stack, runs: Runs) -> Tensor:
-    """Return x (W + B_i A_i)^T + b [n, parts * out] of every run."""
+def multiply_folded(x: Tensor, weight: Tensor, bias: Tensor | None, stack: Stack, runs: Runs) -> Tensor:
+    """Return x (W + B_i A_i)^T + b [n, parts * out] of every run.
+
+    Args:
+        x: The input, [n, in].
+        weight: W of the parts, one below the other, [parts * out, in].
+        bias: b, [parts * out]; None for none.
+        stack: The factors of the adapters.
+        runs: The lines of each adapter.
+    """
     y = x.new_empty(len(x), len(weight))
     changed = torch.empty_like(weight)
     for index, (begin, end) in enumerate(zip(runs.bounds, runs.bounds[1:])):

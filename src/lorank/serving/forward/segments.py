@@ -64,7 +64,7 @@ class Segments:
         return cls(Runs(tuple(int(b) for b in rows)), Runs(tuple(int(b) for b in tokens)))
 
     @classmethod
-    def padded(cls, rows: Sequence[int], longest: int) -> "Segments":
+    def of_padded(cls, rows: Sequence[int], longest: int) -> "Segments":
         """Return the segments of a batch whose sequences are all padded to ``longest`` tokens."""
         bounds = np.concatenate([[0], np.cumsum(rows)])
         return cls.of_bounds(bounds, bounds * longest)
@@ -93,7 +93,14 @@ class Current:
 
     @contextmanager
     def batch(self, members: Sequence[Any], plain: int, stacks: Any, segments: Segments | None) -> Iterator[None]:
-        """Within it the layers score ``members``; a single one owns every input, whatever its shape."""
+        """Within it the layers score ``members``; a single one owns every input, whatever its shape.
+
+        Args:
+            members: The adapters of the batch, the plain LoRAs first.
+            plain: The number of plain LoRAs.
+            stacks: Their pages, `lorank.serving.forward.mixed.Tables`; None where there are none.
+            segments: The rows and tokens of each member; None where the batch has one member.
+        """
         self.members, self.plain, self.stacks, self.segments = members, plain, stacks, segments
         self.only = 0 if len(members) == 1 else None
         try:

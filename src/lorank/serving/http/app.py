@@ -61,6 +61,9 @@ def make_app(
     """Return the ASGI application that serves ``engine``; it starts and stops with its lifespan.
 
     Args:
+        engine: What scores.
+        keys: Who may call what; None lets everybody call everything.
+        limits: What the server takes on; None takes the defaults.
         aliases: Further names of models, see `Service`.
         names_in_metrics: Whether /metrics may name keys and adapters.
         tracer: Takes note of every request.
@@ -111,7 +114,7 @@ def _add_reranking(app: FastAPI, service: Service) -> None:
     async def jina(request: Request) -> Response:
         """Rerank, in the shape of Jina and vLLM; with `stream` the answer is JSON lines."""
         body = await _body(service, JINA, request)
-        return await _jina(service, body.asked(), request)
+        return await _jina(service, body.to_asked(), request)
 
     @app.post(
         "/rerank",
@@ -123,7 +126,7 @@ def _add_reranking(app: FastAPI, service: Service) -> None:
     async def either(request: Request) -> Response:
         """Rerank, in the shape of Jina or, where the body has `texts`, of text-embeddings-inference."""
         body = await _body(service, EITHER, request)
-        asked = body.asked()
+        asked = body.to_asked()
         if not isinstance(body, TeiRequest):
             return await _jina(service, asked, request)
         reranked, headers, _ = await _whole(service, asked, request)
@@ -135,7 +138,7 @@ def _add_reranking(app: FastAPI, service: Service) -> None:
     async def cohere(request: Request) -> Response:
         """Rerank, in the shape of Cohere's version 2."""
         body = await _body(service, COHERE, request)
-        asked = body.asked()
+        asked = body.to_asked()
         reranked, headers, model = await _whole(service, asked, request)
         warnings = (
             []
@@ -177,7 +180,7 @@ async def _streamed(service: Service, asked: Asked, request: Request) -> Respons
     """Return JSON lines in the order in which slices are scored; a refusal before the first is an ordinary one."""
     caller, deadline = request.state.caller, _deadline(request, service.limits.streamed_timeout_s)
     adapter = service.adapter_of(asked.model, caller)
-    prepared = await service.prepared(asked, adapter, caller, deadline)
+    prepared = await service.prepare(asked, adapter, caller, deadline)
     parts = service.parts(asked, adapter, caller, prepared, deadline, request.state.record)
     try:
         first = [await unless_gone(request.receive, anext(parts))] if asked.documents else []

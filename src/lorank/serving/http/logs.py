@@ -24,10 +24,10 @@ MOST_BUCKETS = 10_000
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def escaped(text: str, most: int = LONGEST) -> str:
+def escape(text: str, most: int = LONGEST) -> str:
     r"""Return a text in one line: control characters, line ends and marks of direction escaped, and cut at ``most``.
 
-    >>> escaped("a\nb\x1b[2J"), escaped("x" * 50, most=10)
+    >>> escape("a\nb\x1b[2J"), escape("x" * 50, most=10)
     ('a\\nb\\x1b[2J', 'xxxxxxxxxx... (40 more)')
     """
     shown = UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text[:most])
@@ -74,8 +74,8 @@ class TextFormatter(logging.Formatter):
         """Return the lines of a record."""
         left_out = getattr(record, "left_out", 0)
         more = f" ({left_out} lines like this one were left out)" if left_out else ""
-        line = f"{self.formatTime(record)} {escaped(record.getMessage())}{more}"
-        return "\n".join([line, *(f"    | {escaped(row)}" for row in trace_of(self, record))])
+        line = f"{self.formatTime(record)} {escape(record.getMessage())}{more}"
+        return "\n".join([line, *(f"    | {escape(row)}" for row in trace_of(self, record))])
 
 
 class JsonFormatter(logging.Formatter):
@@ -87,13 +87,13 @@ class JsonFormatter(logging.Formatter):
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": escaped(record.getMessage()),
+            "message": escape(record.getMessage()),
             **getattr(record, "fields", {}),
         }
         if left_out := getattr(record, "left_out", 0):
             row["left_out"] = left_out
         if trace := trace_of(self, record):
-            row["trace"] = [escaped(line) for line in trace]
+            row["trace"] = [escape(line) for line in trace]
         return json.dumps(row, ensure_ascii=True, default=str)
 
 

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lorank.serving.http.tracing import Tracer
 from lorank.serving.requests.keys import ANYBODY, Keys, NoKeys
 from lorank.serving.requests.record import RequestRecord
-from lorank.serving.requests.refusal import Refusal, shown
+from lorank.serving.requests.refusal import Refusal, quote
 from lorank.serving.requests.service import Service
 
 logger = logging.getLogger("lorank.serving")
@@ -106,7 +106,7 @@ class RequestMiddleware:
             )
         check_type(headers)
         body = await self._read(exchange)
-        await self.app(scope, replayed(body, exchange.receive), exchange.send)
+        await self.app(scope, replay(body, exchange.receive), exchange.send)
 
     async def _read(self, exchange: "Exchange") -> bytes:
         most, body = self.limits.body_bytes, bytearray()
@@ -168,7 +168,7 @@ class RequestMiddleware:
         logger.info(
             "%s %s %d %.1f ms caller=%s id=%s",
             method,
-            shown(scope["path"]),
+            quote(scope["path"]),
             status,
             1000 * seconds,
             caller.name or "-",
@@ -275,7 +275,7 @@ def check_type(headers: Headers) -> None:
         raise Refusal(415, "encoded", "send the body as it is, without Content-Encoding")
 
 
-def replayed(body: bytes, receive: Receive) -> Receive:
+def replay(body: bytes, receive: Receive) -> Receive:
     """Return a receive that gives the body once and afterwards waits for the client's end."""
     given = False
 

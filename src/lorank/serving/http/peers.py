@@ -55,7 +55,7 @@ class Peers:
 
     def usage(self, own: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
         """Return the sums of all processes by key."""
-        return summed([own, *(found["usage"] for _, found in self.others())])
+        return sum_counts([own, *(found["usage"] for _, found in self.others())])
 
 
 class Together(Collector):
@@ -75,10 +75,10 @@ class Together(Collector):
         yield from together.values()
 
 
-def summed(parts: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+def sum_counts(parts: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
     """Return the sums of counts by name.
 
-    >>> summed([{"a": {"n": 1}}, {"a": {"n": 2}, "b": {"n": 3}}])
+    >>> sum_counts([{"a": {"n": 1}}, {"a": {"n": 2}, "b": {"n": 3}}])
     {'a': {'n': 3}, 'b': {'n': 3}}
     """
     total: dict[str, dict[str, float]] = {}

@@ -88,7 +88,7 @@ class MetricsPage:
 
     async def text(self) -> bytes:
         """Return the page, at most `PAGE_S` old."""
-        self.adapters = len(await self.service.listed(COUNTED_S))
+        self.adapters = len(await self.service.list_adapters(COUNTED_S))
         if time.monotonic() - self.made_at > PAGE_S:
             own = self.service.metrics.text()
             self.made = own if self.peers is None else await asyncio.to_thread(self.peers.page, own)

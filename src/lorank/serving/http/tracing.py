@@ -19,7 +19,14 @@ class Tracer(Protocol):
     def record(
         self, headers: Mapping[str, str], fields: Mapping[str, Any], noted: RequestRecord, seconds: float
     ) -> None:
-        """Note one request: its headers, the fields of its log line, what was noted on its way, its seconds."""
+        """Note one request.
+
+        Args:
+            headers: The headers of the request.
+            fields: The fields of its log line.
+            noted: What was noted on its way.
+            seconds: The time from its headers to the end of the answer.
+        """
         ...
 
     def close(self) -> None:
@@ -44,7 +51,14 @@ class OpenTelemetry:
     def record(
         self, headers: Mapping[str, str], fields: Mapping[str, Any], noted: RequestRecord, seconds: float
     ) -> None:
-        """Note one request."""
+        """Note one request as a span, with one for its time in the queue and one for its batches.
+
+        Args:
+            headers: The headers of the request, among them the client's ``traceparent``.
+            fields: The fields of its log line, which become the span's attributes.
+            noted: What was noted on its way.
+            seconds: The time from its headers to the end of the answer.
+        """
         from opentelemetry import trace
 
         began = int(noted.began * NANOSECONDS)

@@ -27,7 +27,7 @@ class Reranked:
         """Return what the numbers of the answer are: "probability" or "raw"."""
         return "raw" if asked.raw or self.probabilities is None else "probability"
 
-    def shown(self, asked: Asked) -> np.ndarray:
+    def values(self, asked: Asked) -> np.ndarray:
         """Return the numbers of the answer, float32."""
         return self.scores if asked.raw or self.probabilities is None else self.probabilities
 
@@ -80,7 +80,7 @@ def number(value: Any) -> float:
 
 def rows(asked: Asked, reranked: Reranked) -> list[dict[str, Any]]:
     """Return the results of Jina's and Cohere's shapes."""
-    shown = reranked.shown(asked)
+    shown = reranked.values(asked)
     return [result(asked, i, shown[i]) for i in reranked.order(asked)]
 
 
@@ -93,13 +93,28 @@ def result(asked: Asked, index: int, score: Any) -> dict[str, Any]:
 
 
 def jina(asked: Asked, reranked: Reranked, model: str, request_id: str) -> dict[str, Any]:
-    """Return the answer in the shape of Jina, vLLM and llama.cpp."""
+    """Return the answer in the shape of Jina, vLLM and llama.cpp.
+
+    Args:
+        asked: The request.
+        reranked: Its scores.
+        model: What the model is called in answers.
+        request_id: The id of the request.
+    """
     usage = {"total_tokens": reranked.tokens, "prompt_tokens": reranked.tokens}
     return {"id": request_id, "model": model, "usage": usage, "results": rows(asked, reranked)}
 
 
 def cohere(asked: Asked, reranked: Reranked, model: str, request_id: str, warnings: list[str]) -> dict[str, Any]:
-    """Return the answer in the shape of Cohere's version 2."""
+    """Return the answer in the shape of Cohere's version 2.
+
+    Args:
+        asked: The request.
+        reranked: Its scores.
+        model: What the model is called; this shape does not name it.
+        request_id: The id of the request.
+        warnings: Sentences for the client, such as that documents were cut.
+    """
     units = -(-len(asked.documents) // SEARCH_UNIT)
     meta = {
         "api_version": {"version": "2"},
@@ -112,7 +127,7 @@ def cohere(asked: Asked, reranked: Reranked, model: str, request_id: str, warnin
 
 def tei(asked: Asked, reranked: Reranked) -> list[dict[str, Any]]:
     """Return TEI's bare list; as there, scores that are not asked raw go through the logistic function."""
-    shown = reranked.shown(asked)
+    shown = reranked.values(asked)
     if not asked.raw and reranked.probabilities is None:
         shown = expit(shown.astype(np.float64))
     texts = asked.documents if asked.shows else None

@@ -19,7 +19,7 @@ from lorank.serving.requests.engine import Engine, Job, NotYet, Scored, UnknownA
 from lorank.serving.requests.limits import Limits
 from lorank.serving.requests.metrics import Metrics
 from lorank.serving.requests.queue import PendingList, Queue, Slice
-from lorank.serving.requests.refusal import Refusal, broken
+from lorank.serving.requests.refusal import Refusal, refuse_broken
 
 logger = logging.getLogger("lorank.serving")
 
@@ -60,6 +60,12 @@ class Batcher:
 
     async def submit(self, caller: str, job: Job, costs: np.ndarray, deadline: float) -> AsyncGenerator[Slice, None]:
         """Yield the slices of a list as they are scored, in order; leaving early takes the rest out of the queue.
+
+        Args:
+            caller: The tenant whose turn the list takes.
+            job: The list to score.
+            costs: int64, the estimated tokens of each document.
+            deadline: The time by which all must be scored, by the event loop's clock.
 
         Raises:
             Refusal: 404 no such adapter, 429 too much waits, 503 stopping or broken, 504 not in time.
@@ -247,7 +253,7 @@ class Batcher:
         if isinstance(error, NotYet):
             return Refusal(503, "not_ready", "this model is still being checked; ask again in a moment", 1)
         if isinstance(error, LorankError):
-            return broken(job.adapter, error)
+            return refuse_broken(job.adapter, error)
         return Refusal(
             503,
             "scoring_failed",

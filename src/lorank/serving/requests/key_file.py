@@ -94,7 +94,7 @@ class KeyEdit:
 
 
 @contextlib.contextmanager
-def editing(path: str | Path) -> Iterator[KeyEdit]:
+def edit_keys(path: str | Path) -> Iterator[KeyEdit]:
     """Lock a key file, give its text to be changed, and save it, if that was not done, when the block ends well.
 
     Raises:
@@ -123,14 +123,14 @@ def line_of(digest: str, caller: Caller) -> str:
     """
     words = [caller.name, digest, "*" if caller.adapters is None else ",".join(sorted(caller.adapters))]
     if caller.expires is not None:
-        words.append(f"expires={shown_time(caller.expires)}")
+        words.append(f"expires={format_time(caller.expires)}")
     for option in ("requests_per_minute", "tokens_per_minute"):
         if getattr(caller, option) is not None:
             words.append(f"{option}={getattr(caller, option):.12g}")
     return " ".join(words)
 
 
-def shown_time(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Return a time in ISO 8601, in UTC."""
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 

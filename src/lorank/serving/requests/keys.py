@@ -80,7 +80,7 @@ class Keys:
         scheme, _, key = (authorization or "").strip().partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise Refusal(401, "no_key", "this server asks for a key: send the header Authorization: Bearer KEY")
-        given = hashed(key.strip())
+        given = hash_key(key.strip())
         found = self._by_hash.get(given)
         known = given if found is not None else "0" * 64
         if not hmac.compare_digest(known, given) or found is None:
@@ -202,7 +202,7 @@ def new_key() -> str:
     return "lr-" + secrets.token_urlsafe(32)
 
 
-def hashed(key: str) -> str:
+def hash_key(key: str) -> str:
     """Return the SHA-256 of a key in hex, as it is stored."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 

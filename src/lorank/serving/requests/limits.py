@@ -13,7 +13,7 @@ class Limits:
         documents: Documents of one request, where the answer comes in one piece.
         streamed_documents: Documents of one request whose answer is streamed.
         document_characters: Characters of one document, or of the query.
-        tokens: Estimated tokens (`estimated_tokens`) of one request.
+        tokens: Estimated tokens (`estimate_tokens`) of one request.
         body_bytes: Bytes of one request's body.
         elements: Values of one body, those of lists and objects counted: more are refused before any is looked at.
         depth: Lists and objects inside each other in one body.
@@ -80,10 +80,10 @@ CHARACTERS_A_TOKEN = 64
 """No more characters than so many for each token that the model reads are tokenised at all."""
 
 
-def estimated_tokens(text: str) -> int:
+def estimate_tokens(text: str) -> int:
     """Return about how many tokens a text has, without tokenising it: 4 bytes a token.
 
-    >>> estimated_tokens("four"), estimated_tokens(""), estimated_tokens("x" * 4000)
+    >>> estimate_tokens("four"), estimate_tokens(""), estimate_tokens("x" * 4000)
     (2, 1, 1001)
     """
     return 1 + (len(text) if text.isascii() else len(text.encode())) // 4

@@ -39,17 +39,17 @@ class Refusal(Exception):
         return JSONResponse(self.body(request_id), self.status, headers)
 
 
-def shown(text: object, most: int = 80) -> str:
+def quote(text: object, most: int = 80) -> str:
     """Return what a client sent as it may stand in a message: quoted, ASCII, short.
 
-    >>> shown("a\\n\\u2028b"), shown("x" * 100, most=5)
+    >>> quote("a\\n\\u2028b"), quote("x" * 100, most=5)
     ("'a\\\\n\\\\u2028b'", "'xxxxx...'")
     """
     plain = str(text)
     return ascii(plain if len(plain) <= most else plain[:most] + "...")
 
 
-def broken(adapter: str | None, error: Exception) -> Refusal:
+def refuse_broken(adapter: str | None, error: Exception) -> Refusal:
     """Return the refusal of an adapter that cannot be loaded; the reason, which may name paths, goes to the log."""
     logger.error("adapter %s is refused: %s", ascii(adapter), error)
     return Refusal(

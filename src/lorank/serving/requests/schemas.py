@@ -42,7 +42,7 @@ class JinaRequest(_Request):
     raw_scores: Raw = False
     stream: bool = Field(False, description="Answer in JSON lines, each slice as soon as it is scored.")
 
-    def asked(self) -> "Asked":
+    def to_asked(self) -> "Asked":
         """Return what is asked, without the shape."""
         if self.stream and self.top_n is not None:
             raise Refusal(
@@ -68,7 +68,7 @@ class CohereRequest(_Request):
     return_documents: bool = False
     raw_scores: Raw = False
 
-    def asked(self) -> "Asked":
+    def to_asked(self) -> "Asked":
         """Return what is asked, without the shape."""
         return Asked(self.model, self.query, _texts(self.documents), self.top_n, self.return_documents, self.raw_scores)
 
@@ -83,7 +83,7 @@ class TeiRequest(_Request):
     truncate: bool | None = Field(None, description="False refuses lists with a text that is too long.")
     truncation_direction: Literal["left", "right", "Left", "Right"] = "right"
 
-    def asked(self) -> "Asked":
+    def to_asked(self) -> "Asked":
         """Return what is asked, without the shape."""
         if self.truncation_direction.lower() == "left":
             raise Refusal(

@@ -53,8 +53,18 @@ class ScoreCache:
                 self._known.popitem(last=False)
 
 
-def keys_of(owner: str, adapter: str | None, version: str, query: str, documents: Sequence[str]) -> list[bytes]:
-    """Return a digest of 16 bytes for each document; every part goes in with its length, so that none runs over."""
+def digest_documents(
+    owner: str, adapter: str | None, version: str, query: str, documents: Sequence[str]
+) -> list[bytes]:
+    """Return a digest of 16 bytes for each document; every part goes in with its length, so that none runs over.
+
+    Args:
+        owner: The caller whose own entries these are; "" where all callers of the adapter share them.
+        adapter: The adapter; None for the base.
+        version: The version of its files.
+        query: The query.
+        documents: The documents.
+    """
     common = blake2b(digest_size=16)
     for part in (owner, "base" if adapter is None else "adapter", adapter or "", version, query):
         encoded = part.encode()

@@ -18,13 +18,13 @@ from lorank.serving.requests.batcher import Batcher
 from lorank.serving.requests.body import not_unicode, read_request
 from lorank.serving.requests.engine import Engine, Job, NotYet, UnknownAdapter, tokens_read
 from lorank.serving.requests.keys import Caller
-from lorank.serving.requests.limits import Limits, estimated_tokens, row_cost
+from lorank.serving.requests.limits import Limits, estimate_tokens, row_cost
 from lorank.serving.requests.metrics import Metrics
 from lorank.serving.requests.queue import Slice
 from lorank.serving.requests.record import RequestRecord
-from lorank.serving.requests.refusal import Refusal, broken, shown
+from lorank.serving.requests.refusal import Refusal, quote, refuse_broken
 from lorank.serving.requests.schemas import Asked
-from lorank.serving.requests.score_cache import Known, ScoreCache, keys_of
+from lorank.serving.requests.score_cache import Known, ScoreCache, digest_documents
 from lorank.serving.requests.usage import Rates, Usage
 
 LISTED_S = 1.0
@@ -67,6 +67,9 @@ class Service:
     """Reranks for callers; knows nothing of HTTP but its refusals.
 
     Args:
+        engine: What scores.
+        limits: What the server takes on.
+        metrics: The counters that requests and batches are added to.
         aliases: Further names of models, by which clients that know no others may ask: the name of an adapter, or ""
             for what a request without a model gets.
         share: The part of the keys' rates that this process gives, where several serve together.
@@ -130,23 +133,29 @@ class Service:
 
     async def adapters(self, caller: Caller) -> list[str]:
         """Return the adapters that a caller may call and see, as the store was within the last second."""
-        return [adapter for adapter in await self.listed() if caller.may(adapter)]
+        return [adapter for adapter in await self.list_adapters() if caller.may(adapter)]
 
-    async def listed(self, within_s: float = LISTED_S) -> list[str]:
+    async def list_adapters(self, within_s: float = LISTED_S) -> list[str]:
         """Return all adapters as the store was within so many seconds; those who ask at once share one look."""
         now = time.monotonic()
         if self._listing is None or (self._listing.done() and now - self._listed_at > within_s):
             self._listing, self._listed_at = asyncio.ensure_future(asyncio.to_thread(self.engine.adapters)), now
         return await asyncio.shield(self._listing)
 
-    async def prepared(self, asked: Asked, adapter: str | None, caller: Caller, deadline: float) -> Prepared:
-        """Return `prepare`'s answer, after an adapter whose files are new has been checked; no thread waits for that.
+    async def prepare(self, asked: Asked, adapter: str | None, caller: Caller, deadline: float) -> Prepared:
+        """Return `look_up`'s answer, after an adapter whose files are new has been checked; no thread waits for that.
 
         One adapter of each caller's is checked at a time, so that many that are slow to check are its own trouble.
+
+        Args:
+            asked: The request.
+            adapter: The adapter that it names; None for the base.
+            caller: The key that asks.
+            deadline: The time by which it must be answered, by the event loop's clock.
         """
         for _ in range(3):
             try:
-                return await asyncio.to_thread(self.prepare, asked, adapter, caller)
+                return await asyncio.to_thread(self.look_up, asked, adapter, caller)
             except NotYet as error:
                 start = error.start
             if start is None:
@@ -158,12 +167,19 @@ class Service:
         raise Refusal(503, "not_ready", "this model is still being checked; ask again in a moment", 1)
 
     async def rerank(self, asked: Asked, caller: Caller, deadline: float, record: RequestRecord) -> Reranked:
-        """Return all the scores; a list in whose middle the adapter's files changed is scored again."""
+        """Return all the scores; a list in whose middle the adapter's files changed is scored again.
+
+        Args:
+            asked: The request.
+            caller: The key that asks.
+            deadline: The time by which it must be answered, by the event loop's clock.
+            record: What is noted of the request on its way.
+        """
         adapter = self.adapter_of(asked.model, caller)
         for _ in range(2):
-            prepared = await self.prepared(asked, adapter, caller, deadline)
+            prepared = await self.prepare(asked, adapter, caller, deadline)
             async with aclosing(self.parts(asked, adapter, caller, prepared, deadline, record)) as parts:
-                reranked = gathered([part async for part in parts], len(asked.documents))
+                reranked = gather_parts([part async for part in parts], len(asked.documents))
             if await asyncio.to_thread(self._version_now, adapter, asked.model) == prepared.version:
                 break
         if asked.whole_only and reranked.truncated:
@@ -184,7 +200,16 @@ class Service:
         deadline: float,
         record: RequestRecord,
     ) -> AsyncGenerator[Part, None]:
-        """Yield the scores in parts: first what the cache knows, then each slice as it is done."""
+        """Yield the scores in parts: first what the cache knows, then each slice as it is done.
+
+        Args:
+            asked: The request.
+            adapter: The adapter that it names; None for the base.
+            caller: The key that asks.
+            prepared: The request as `prepare` returned it.
+            deadline: The time by which it must be answered, by the event loop's clock.
+            record: What is noted of the request on its way.
+        """
         record.model, record.rows = self.model_name(adapter), len(asked.documents)
         hits = np.array([i for i, known in enumerate(prepared.known) if known is not None], np.int64)
         record.cached = len(hits)
@@ -217,7 +242,7 @@ class Service:
         if await asyncio.to_thread(self._version_now, adapter, None) == prepared.version:
             self.cache.keep([prepared.keys[i] for i in part.positions], known_of(part, cut))
 
-    def prepare(self, asked: Asked, adapter: str | None, caller: Caller) -> Prepared:
+    def look_up(self, asked: Asked, adapter: str | None, caller: Caller) -> Prepared:
         """Check a request against the limits and look its documents up; belongs off the event loop."""
         count, limits = len(asked.documents), self.limits
         most = limits.streamed_documents if asked.stream else limits.documents
@@ -237,8 +262,8 @@ class Service:
                 f"{limits.document_characters} are taken: split it into passages",
             )
         try:
-            query, reads = estimated_tokens(asked.query), tokens_read(self.engine)
-            costs = np.array([row_cost(query, estimated_tokens(text), reads) for text in asked.documents], np.int64)
+            query, reads = estimate_tokens(asked.query), tokens_read(self.engine)
+            costs = np.array([row_cost(query, estimate_tokens(text), reads) for text in asked.documents], np.int64)
         except UnicodeEncodeError:
             raise not_unicode() from None
         if costs.sum() > limits.tokens:
@@ -252,7 +277,7 @@ class Service:
         if not self.cache.most:
             return Prepared(version, [], [None] * count, costs)
         owner = caller.name if adapter is None else ""
-        keys = keys_of(owner, adapter, version, asked.query, asked.documents)
+        keys = digest_documents(owner, adapter, version, asked.query, asked.documents)
         return Prepared(version, keys, self.cache.find(keys), costs)
 
     def _version(self, adapter: str | None, model: str | None) -> str:
@@ -263,7 +288,7 @@ class Service:
         except NotYet:
             raise
         except LorankError as error:
-            raise broken(adapter, error) from None
+            raise refuse_broken(adapter, error) from None
 
     def _version_now(self, adapter: str | None, model: str | None) -> str:
         """Return the version that is served now; "" where the files are new and not checked yet."""
@@ -275,15 +300,15 @@ class Service:
         except NotYet:
             return ""
         except LorankError as error:
-            raise broken(adapter, error) from None
+            raise refuse_broken(adapter, error) from None
 
     def _unknown(self, model: str) -> Refusal:
         return Refusal(
-            404, "unknown_model", f"no model {shown(model)} that you may call; GET /v1/models lists those you may"
+            404, "unknown_model", f"no model {quote(model)} that you may call; GET /v1/models lists those you may"
         )
 
 
-def gathered(parts: Sequence[Part], count: int) -> Reranked:
+def gather_parts(parts: Sequence[Part], count: int) -> Reranked:
     """Return the scores of all parts in the order of the request."""
     scores, probabilities = np.zeros(count, np.float32), np.zeros(count, np.float32)
     for part in parts:
