@@ -1,23 +1,17 @@
 """`lorank serve`: one base model and many adapters behind the rerank API."""
 
-import tempfile
 import tomllib
-from collections.abc import Callable
-from contextlib import nullcontext
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lorank import index
 from lorank.cli.options import key_value
 from lorank.cli.progress import console
+from lorank.cli.server_process import ServerOptions, run_server
 from lorank.errors import DataError, UsageError, unknown_name
-
-if TYPE_CHECKING:
-    from socket import socket as Socket
 
 
 class LogStyle(StrEnum):
@@ -160,19 +154,8 @@ def serve(
 
     Example: `lorank serve --base minilm --adapters adapters/ --port 8080`
     """
-    index.check_base(base, "--base")
-    if kind is not None:
-        index.check("kind", kind, "--kind")
-    if path is not None:
-        index.check("path", path, "--path", also=("auto",))
-    if dtype not in ("float32", "bfloat16", "auto"):
-        raise unknown_name("--dtype", dtype, ("float32", "bfloat16", "auto"))
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise UsageError(f"the server needs {error.name}: pip install 'lorank[serve]'") from error
+    _check_names(base, kind, path, dtype)
+    _check_packages()
     from lorank.serving.http.logs import open_log
     from lorank.serving.requests.keys import NoKeys, open_keys
     from lorank.serving.requests.limits import Limits
@@ -188,63 +171,45 @@ def serve(
         ready_s=ready_s,
         drain_s=drain_s,
     )
+    engine = {
+        "base": base,
+        "adapters": adapters,
+        "kind": kind,
+        "label": label,
+        "max_length": max_length,
+        "options": dict(key_value(text, "--option") for text in option or []),
+        "may_be_empty": allow_empty,
+        "dtype": dtype,
+        "path": path,
+        "merged_share": merged_share,
+        "memory_bytes": int(memory_mb * 2**20),
+    }
     aliases = dict(read_alias(text) for text in alias or ())
     known = open_keys(keys)
     open_log(log_format, quiet=quiet)
     if isinstance(known, NoKeys) and host not in ("127.0.0.1", "::1", "localhost"):
         console.print(f"no keys: whoever reaches {host}:{port} may call every adapter; see `lorank key`")
-    say = partial(print, flush=True)
-
-    def serve_one(bound: "Socket | None", number: int, say: Callable[[str], None], counts: Path | None) -> None:
-        """Open the engine and serve; as one of several processes where ``counts`` is the folder that they share."""
-        from lorank.serving.http.app import make_app
-        from lorank.serving.http.peers import Peers
-        from lorank.serving.http.server import Server
-        from lorank.serving.http.tracing import open_tracer
-        from lorank.serving.start import open_engine
-
-        tracer = None if traces is None else open_tracer(traces)
-        with console.status(f"opening {base}") if counts is None else nullcontext():
-            engine = open_engine(
-                base,
-                adapters,
-                kind=kind,
-                max_length=max_length,
-                dtype=dtype,
-                memory_bytes=int(memory_mb * 2**20),
-                path=path,
-                merged_share=merged_share,
-                label=label,
-                say=console.print,
-                options=dict(key_value(text, "--option") for text in option or []),
-                isolated=True,
-                may_be_empty=allow_empty,
-            )
-        application = make_app(
-            engine,
-            known,
-            limits,
-            aliases=aliases,
-            names_in_metrics=names_in_metrics,
-            tracer=tracer,
-            share=1 / workers,
-            peers=None if counts is None else Peers(counts, number),
-        )
-        Server(application, host, port, say=say, listening=bound).run()
-
-    if workers == 1:
-        serve_one(None, 0, say, None)
-        return
-    from lorank.serving.http.workers import Workers, open_socket
-
-    with tempfile.TemporaryDirectory(prefix="lorank-counts-") as counts:
-
-        def work(bound: "Socket", number: int, ready: Callable[[str], None]) -> None:
-            import torch
-
-            torch.set_num_threads(max(1, torch.get_num_threads() // workers))
-            serve_one(bound, number, ready, Path(counts))
-
-        code = Workers(workers, open_socket(host, port), work, say).run()
-    if code:
+    options = ServerOptions(engine, known, limits, aliases, names_in_metrics, traces, host, port, workers)
+    if code := run_server(options):
         raise typer.Exit(code)
+
+
+def _check_names(base: str, kind: str | None, path: str | None, dtype: str) -> None:
+    """Raise UsageError for a name that does not exist, before anything is read."""
+    index.check_base(base, "--base")
+    if kind is not None:
+        index.check("kind", kind, "--kind")
+    if path is not None:
+        index.check("path", path, "--path", also=("auto",))
+    if dtype not in ("float32", "bfloat16", "auto"):
+        raise unknown_name("--dtype", dtype, ("float32", "bfloat16", "auto"))
+
+
+def _check_packages() -> None:
+    """Raise UsageError where a package that the server needs is missing."""
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UsageError(f"the server needs {error.name}: pip install 'lorank[serve]'") from error
