@@ -19,8 +19,9 @@ from typing import Protocol
 from lorank.errors import LorankError
 from lorank.serving.adapters.inspector import NoInspection, printable
 from lorank.serving.adapters.store import FolderStore, RemoteStore, read_named
+from lorank.serving.forward.backoff import Backoff
 from lorank.serving.forward.loader import AdapterLoader
-from lorank.serving.requests.engine import UnknownAdapter
+from lorank.serving.requests.engine import NotYet, UnknownAdapter
 
 logger = logging.getLogger("lorank")
 
@@ -36,7 +37,12 @@ class Check(Protocol):
     """Looks at a private copy of an adapter's folder."""
 
     def check(self, name: str, folder: Path) -> Sequence[str]:
-        """Return remarks on an adapter that can be served; raise LorankError where it cannot."""
+        """Return remarks on an adapter that can be served.
+
+        Raises:
+            LorankError: it cannot be served.
+            NoInspection: it was not read to the end, which says nothing of it.
+        """
         ...
 
     def close(self) -> None:
@@ -45,10 +51,27 @@ class Check(Protocol):
 
 
 class Admission:
-    """Lets adapters of ``store`` through to ``loader``, each once for each version of its files."""
+    """Lets adapters of ``store`` through to ``loader``, each once for each version of its files.
 
-    def __init__(self, loader: AdapterLoader, store: FolderStore | RemoteStore, inspector: Check) -> None:
+    What the inspector says of a version is remembered until the files change. Where it came to no end, because the
+    process that read them was late or died, the adapter is checked again when it is asked for later.
+
+    Args:
+        loader: Opens what was let through.
+        store: Where the adapters are.
+        inspector: Looks at a copy of each.
+        backoff: When a check that came to no end may be tried again; None takes the usual times.
+    """
+
+    def __init__(
+        self,
+        loader: AdapterLoader,
+        store: FolderStore | RemoteStore,
+        inspector: Check,
+        backoff: Backoff | None = None,
+    ) -> None:
         self.loader, self.store, self.inspector = loader, store, inspector
+        self.backoff = backoff or Backoff()
         self.remarks: dict[str, Sequence[str]] = {}
         self.faults: dict[str, LorankError] = {}
         """Adapters that are refused without being opened, such as links."""
@@ -65,7 +88,9 @@ class Admission:
         Where a version before is served meanwhile the work is begun, and nobody waits for it.
 
         Raises:
-            UnknownAdapter: no adapter has that name; LorankError: it is refused without being opened.
+            UnknownAdapter: no adapter has that name.
+            NotYet: a check came to no end, and it is too early for the next.
+            LorankError: it is refused without being opened.
         """
         loader = self.loader
         try:
@@ -83,10 +108,14 @@ class Admission:
         accepted = loader.accepted.get(name) == version
         if loader.is_refused(name, version) or (accepted and loader.is_available(name, version)):
             return False
+        left = 0.0 if accepted else self.backoff.left(name, version)
         if not loader.serves(name):
+            if left:
+                raise NotYet(name, retry_s=left)
             return True
         if not accepted:
-            self.start(name)
+            if not left:
+                self.start(name)
             return False
         return time.monotonic() - self._ended.get(name, -math.inf) > LATELY_S
 
@@ -135,11 +164,14 @@ class Admission:
             if self.loader.accepted.get(name) != version:
                 try:
                     remarks = self.inspector.check(name, stage)
-                except NoInspection:
-                    raise
+                except NoInspection as error:
+                    self._postpone(name, version, str(error))
+                    return
                 except LorankError as error:
+                    self.backoff.forget(name)
                     self.loader.refuse(name, version, error)
                     return
+                self.backoff.forget(name)
                 for remark in remarks:
                     logger.warning("adapter %r: %s", name, remark)
                 self.remarks[name] = remarks
@@ -147,3 +179,12 @@ class Admission:
                 self.loader.accept(name, version, lambda: read_named(name, stage, self.loader.ranker))
         finally:
             shutil.rmtree(stage, ignore_errors=True)
+
+    def _postpone(self, name: str, version: str, reason: str) -> None:
+        seconds = self.backoff.fail(name, version, reason)
+        logger.warning(
+            "adapter %r is not checked yet: %s; it is checked again when it is asked for in %.0f s or later",
+            name,
+            reason,
+            seconds,
+        )

@@ -349,19 +349,21 @@ class MixedEngine:
         return "base" if adapter is None else self.loader.current(adapter)
 
     def about(self, adapter: str) -> dict[str, object]:
-        """Return what is known of an adapter without looking: refused and why, and remarks on it."""
-        refused = self.loader.reason(adapter)
-        remarks: list[str] = []
+        """Return what is known of an adapter without looking: its state, why it is refused or unchecked, remarks."""
+        refused: object = self.loader.reason(adapter)
+        unchecked, remarks = None, []
         if self.admission is not None:
             refused = refused or self.admission.faults.get(adapter)
+            unchecked = self.admission.backoff.reason(adapter)
             remarks = list(self.admission.remarks.get(adapter, ()))
-        known = adapter in self.loader.accepted or adapter in self.loaded
-        state = "refused" if refused is not None else "ready" if known else "not opened yet"
-        return (
-            {"state": state}
-            | ({"reason": printable(str(refused))} if refused else {})
-            | ({"remarks": remarks} if remarks else {})
-        )
+        if refused:
+            state = "refused"
+        elif adapter in self.loader.accepted or adapter in self.loaded:
+            state = "ready"
+        else:
+            state = "unchecked" if unchecked else "not opened yet"
+        reason = printable(str(refused or unchecked or ""))
+        return {"state": state} | ({"reason": reason} if reason else {}) | ({"remarks": remarks} if remarks else {})
 
     def stats(self) -> dict[str, int]:
         """Return the fields of ``Stats``."""

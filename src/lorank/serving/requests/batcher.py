@@ -19,7 +19,7 @@ from lorank.serving.requests.engine import Engine, Job, NotYet, Scored, UnknownA
 from lorank.serving.requests.limits import Limits
 from lorank.serving.requests.metrics import Metrics
 from lorank.serving.requests.queue import PendingList, Queue, Slice
-from lorank.serving.requests.refusal import Refusal, refuse_broken
+from lorank.serving.requests.refusal import Refusal, refuse_broken, refuse_unchecked
 
 logger = logging.getLogger("lorank.serving")
 
@@ -251,7 +251,7 @@ class Batcher:
         if isinstance(error, UnknownAdapter):
             return Refusal(404, "unknown_model", "no such model any more; GET /v1/models lists those you may call")
         if isinstance(error, NotYet):
-            return Refusal(503, "not_ready", "this model is still being checked; ask again in a moment", 1)
+            return refuse_unchecked(error.retry_s)
         if isinstance(error, LorankError):
             return refuse_broken(job.adapter, error)
         return Refusal(

@@ -43,11 +43,17 @@ class UnknownAdapter(LorankError):
 
 
 class NotYet(LorankError):
-    """The adapter's files are new and still being checked; ``start`` begins that, where it can be waited for."""
+    """The adapter's files are new and not checked yet.
 
-    def __init__(self, name: str, start: "Callable[[], Future[None]] | None" = None) -> None:
+    ``start`` begins the check, where it can be waited for; ``retry_s`` is the time in seconds after which it may be
+    asked for again.
+    """
+
+    def __init__(
+        self, name: str, start: "Callable[[], Future[None]] | None" = None, *, retry_s: float | None = None
+    ) -> None:
         super().__init__(f"adapter {name!r} is still being checked; ask again in a moment")
-        self.start = start
+        self.start, self.retry_s = start, retry_s
 
 
 class Engine(Protocol):

@@ -49,6 +49,15 @@ def quote(text: object, most: int = 80) -> str:
     return ascii(plain if len(plain) <= most else plain[:most] + "...")
 
 
+def refuse_unchecked(retry_s: float | None = None) -> Refusal:
+    """Return the refusal of an adapter that is being checked, or whose check failed and is repeated in ``retry_s``."""
+    if retry_s is None:
+        return Refusal(503, "not_ready", "this model is still being checked; ask again in a moment", 1)
+    return Refusal(
+        503, "not_ready", "this model could not be checked in time; ask again after Retry-After seconds", retry_s
+    )
+
+
 def refuse_broken(adapter: str | None, error: Exception) -> Refusal:
     """Return the refusal of an adapter that cannot be loaded; the reason, which may name paths, goes to the log."""
     logger.error("adapter %s is refused: %s", ascii(adapter), error)

@@ -22,7 +22,7 @@ from lorank.serving.requests.limits import Limits, estimate_tokens, row_cost
 from lorank.serving.requests.metrics import Metrics
 from lorank.serving.requests.queue import Slice
 from lorank.serving.requests.record import RequestRecord
-from lorank.serving.requests.refusal import Refusal, quote, refuse_broken
+from lorank.serving.requests.refusal import Refusal, quote, refuse_broken, refuse_unchecked
 from lorank.serving.requests.schemas import Asked
 from lorank.serving.requests.score_cache import Known, ScoreCache, digest_documents
 from lorank.serving.requests.usage import Rates, Usage
@@ -157,14 +157,14 @@ class Service:
             try:
                 return await asyncio.to_thread(self.look_up, asked, adapter, caller)
             except NotYet as error:
-                start = error.start
+                start, retry_s = error.start, error.retry_s
             if start is None:
-                break
+                raise refuse_unchecked(retry_s)
             lock = self._admitting.setdefault(caller.name or adapter or "", asyncio.Lock())
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(deadline), lock:
                     await asyncio.shield(asyncio.wrap_future(start()))
-        raise Refusal(503, "not_ready", "this model is still being checked; ask again in a moment", 1)
+        raise refuse_unchecked()
 
     async def rerank(self, asked: Asked, caller: Caller, deadline: float, record: RequestRecord) -> Reranked:
         """Return all the scores; a list in whose middle the adapter's files changed is scored again.
