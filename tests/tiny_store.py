@@ -86,8 +86,8 @@ def serving(base: Path, adapters: Path, log: Path, options: Sequence[str] = (), 
         process.stdout.close()
 
 
-def wait_until(true: object, seconds: float = 10.0) -> bool:
-    """Return whether ``true()`` came true in time."""
+def wait_until(true: object, seconds: float = 120.0) -> bool:
+    """Return whether ``true()`` came true in time; a test that passes waits no longer than it takes."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if true():

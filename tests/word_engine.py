@@ -44,7 +44,7 @@ class WordEngine:
 
     def score(self, jobs: Sequence[Job]) -> list[Scored | LorankError]:
         self.started += 1
-        self.gate.wait(30)
+        self.gate.wait(600)
         self.batches.append(list(jobs))
         time.sleep(self.second_a_document * sum(len(job.documents) for job in jobs))
         return [self._one(job) for job in jobs]
@@ -70,6 +70,27 @@ class WordEngine:
 
     def close(self) -> None:
         self.closed = True
+
+
+class SteppedEngine(WordEngine):
+    """A word engine that scores one batch for each of its ``permits``, so that tests know what has been scored."""
+
+    def __init__(self, second_a_document: float = 0.0, permits: int = 0) -> None:
+        super().__init__(second_a_document)
+        self.permits, self.asked = threading.Semaphore(permits), 0
+
+    def score(self, jobs: Sequence[Job]) -> list[Scored | LorankError]:
+        self.asked += 1
+        self.permits.acquire(timeout=600)
+        return super().score(jobs)
+
+    def let_go(self) -> None:
+        """Score all that comes from now on."""
+        self.permits.release(1_000_000)
+
+    def batches_of(self, word: str) -> list[int]:
+        """Return the numbers of the batches that held a list whose query begins with ``word``."""
+        return [i for i, batch in enumerate(self.batches) if any(job.query.startswith(word) for job in batch)]
 
 
 def tenant_keys() -> Keys:
@@ -100,9 +121,9 @@ def live(
     server = Server(application, "127.0.0.1", 0, say=lambda address: (said.append(address), listening.set()))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
-    assert listening.wait(20)
+    assert listening.wait(120)
     try:
         yield said[0], application
     finally:
         server.handle_exit(15, None)
-        thread.join(20)
+        thread.join(120)

@@ -35,25 +35,25 @@ class WordsServer:
 
     def connect(self, sent: bytes = b"") -> socket.socket:
         """Return a connection on which ``sent`` was sent."""
-        client = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=120)
         client.sendall(sent)
         return client
 
     def rerank(self, documents: list, headers: dict | None = None, **more: object) -> requests.Response:
         """Ask for a list."""
         body = {"query": "a b c", "documents": documents, **more}
-        return requests.post(f"{self.address}/v1/rerank", json=body, headers=headers, timeout=60)
+        return requests.post(f"{self.address}/v1/rerank", json=body, headers=headers, timeout=120)
 
     def health(self) -> float:
         """Return how many seconds /health took."""
         began = time.perf_counter()
-        assert requests.get(f"{self.address}/health", timeout=30).ok
+        assert requests.get(f"{self.address}/health", timeout=120).ok
         return time.perf_counter() - began
 
     def metric(self, name: str) -> float:
         """Return the sum of a metric over its labels."""
         time.sleep(0.3)  # the page is kept for a moment
-        page = requests.get(f"{self.address}/metrics", timeout=30).text
+        page = requests.get(f"{self.address}/metrics", timeout=120).text
         return sum(float(row.split()[-1]) for row in page.splitlines() if row.split("{")[0].split(" ")[0] == name)
 
     def megabytes(self, what: str = "VmHWM") -> float:
@@ -66,19 +66,14 @@ class WordsServer:
 def words_server(log: Path, files: int | None = None, **options: object) -> Iterator[WordsServer]:
     """Start the server with ``options``; ``files`` is how many files it may open."""
 
-    def limit_files() -> None:
-        if files is not None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-
     paths = os.pathsep.join([str(HOME), *filter(None, sys.path)])
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, __file__, json.dumps(options)],
+            [sys.executable, __file__, json.dumps({**options, "files": files})],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
             env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-            preexec_fn=limit_files,
         )
     try:
         said = process.stdout.readline().strip()
@@ -100,6 +95,8 @@ def main() -> None:
     from word_engine import WordEngine, tenant_keys
 
     options = json.loads(sys.argv[1])
+    if options["files"] is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (options["files"],) * 2)
     open_log(options.get("log_format", "text"))
     engine = WordEngine(options.get("second_a_document", 0.0))
     engine.batches = deque(maxlen=100)  # a process that serves for long does not keep them all

@@ -96,13 +96,13 @@ def test_documents_of_a_rag_pipeline_keep_their_scores_whatever_the_batch(addres
     """One by one and together: a reranker in a pipeline must not depend on what else is asked."""
     ask = {"model": "acme", "query": QUERY, "raw_scores": True}
     together = requests.post(
-        f"{address}/v1/rerank", headers=bearer("acme"), timeout=20, json={**ask, "documents": DOCUMENTS}
+        f"{address}/v1/rerank", headers=bearer("acme"), timeout=120, json={**ask, "documents": DOCUMENTS}
     )
     for row in together.json()["results"]:
         alone = requests.post(
             f"{address}/v1/rerank",
             headers=bearer("acme"),
-            timeout=20,
+            timeout=120,
             json={**ask, "documents": [DOCUMENTS[row["index"]]]},
         ).json()
         assert alone["results"][0]["relevance_score"] == row["relevance_score"]

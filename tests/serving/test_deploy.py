@@ -131,7 +131,7 @@ def test_the_unit_is_one_that_systemd_accepts(tmp_path):
     copy = tmp_path / "lorank.service"
     text = (DEPLOY / "lorank.service").read_text()
     copy.write_text(text.replace("/opt/lorank/bin/lorank", "/bin/true"))
-    said = subprocess.run([systemd, "verify", str(copy)], capture_output=True, text=True, timeout=60, check=False)
+    said = subprocess.run([systemd, "verify", str(copy)], capture_output=True, text=True, timeout=120, check=False)
     assert [line for line in said.stderr.splitlines() if "lorank.service" in line] == []
 
 
@@ -146,7 +146,7 @@ def test_the_proxy_s_configuration_is_one_that_nginx_accepts(tmp_path):
     text = text.replace("/etc/nginx/tls/server.key", str(tmp_path / "k")).replace("/tmp/", f"{tmp_path}/")
     (tmp_path / "nginx.conf").write_text(text)
     said = subprocess.run(
-        [nginx, "-t", "-c", str(tmp_path / "nginx.conf")], capture_output=True, text=True, timeout=60, check=False
+        [nginx, "-t", "-c", str(tmp_path / "nginx.conf")], capture_output=True, text=True, timeout=120, check=False
     )
     assert said.returncode == 0, said.stderr
 

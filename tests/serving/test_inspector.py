@@ -245,10 +245,10 @@ def test_a_client_reads_when_to_come_back():
 
     with live(Unchecked()) as (address, _):
         body = {"query": "q", "documents": ["a"], "model": "acme"}
-        answer = requests.post(f"{address}/v1/rerank", json=body, timeout=60)
+        answer = requests.post(f"{address}/v1/rerank", json=body, timeout=120)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
         assert answer.json()["error_type"] == "not_ready"
-        assert requests.post(f"{address}/v1/rerank", json={**body, "model": "globex"}, timeout=60).ok
+        assert requests.post(f"{address}/v1/rerank", json={**body, "model": "globex"}, timeout=120).ok
 
 
 @given(st.floats(0.1, 100.0), st.floats(1.0, 1e4), st.integers(1, 200))

@@ -58,16 +58,17 @@ def test_answers_are_those_of_the_rankers(module, tiny_folders, tmp_path):
         body = {"query": QUERY, "documents": DOCUMENTS, "raw_scores": True}
         for tenant in TENANTS:
             headers = {"Authorization": f"Bearer lr-{tenant}"}
-            answer = requests.post(address, json={**body, "model": tenant}, headers=headers, timeout=60)
+            answer = requests.post(address, json={**body, "model": tenant}, headers=headers, timeout=120)
             assert answer.ok, answer.text
             found = {row["index"]: row["relevance_score"] for row in answer.json()["results"]}
             scores = rankers[tenant].score(QUERY, DOCUMENTS)
             np.testing.assert_allclose([found[i] for i in range(len(DOCUMENTS))], scores, atol=1e-5)
             assert (
-                requests.post(address, json={**body, "model": "nobody"}, headers=headers, timeout=60).status_code == 404
+                requests.post(address, json={**body, "model": "nobody"}, headers=headers, timeout=120).status_code
+                == 404
             )
-        assert requests.post(address, json=body, timeout=60).status_code == 401
-        assert requests.post(address, data=b"[" * 9_000_000, headers=headers, timeout=60).status_code == 413
+        assert requests.post(address, json=body, timeout=120).status_code == 401
+        assert requests.post(address, data=b"[" * 9_000_000, headers=headers, timeout=120).status_code == 413
     finally:
         serve.shutdown()
         ray.shutdown()

@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import threading
 import time
+from collections import Counter
 
 import pytest
 import requests
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 
 from lorank.cli.app import app
 from lorank.errors import DataError, UsageError
+from lorank.serving.http.middleware import OPEN_PATHS
 from lorank.serving.http.peers import Peers, sum_counts
 from lorank.serving.requests.keys import hash_key
 from tiny_encoders import DOCUMENTS, QUERY
@@ -49,11 +52,11 @@ def running(tiny_folders, tmp_path_factory):
 def ask(running, name="operator", **more):
     body = {"query": QUERY, "documents": DOCUMENTS, "model": "globex" if name == "operator" else name, **more}
     headers = {"Authorization": f"Bearer lr-{name}"}
-    return requests.post(f"{running.address}/v1/rerank", json=body, headers=headers, timeout=60)
+    return requests.post(f"{running.address}/v1/rerank", json=body, headers=headers, timeout=120)
 
 
 def get(running, path, name="operator"):
-    return requests.get(running.address + path, headers={"Authorization": f"Bearer lr-{name}"}, timeout=60)
+    return requests.get(running.address + path, headers={"Authorization": f"Bearer lr-{name}"}, timeout=120)
 
 
 def samples(page, name):
@@ -71,26 +74,62 @@ def test_aliases_lead_to_adapters_that_the_key_opens(running):
 
 def test_health_and_build_and_counts_of_every_process(running):
     for path in ("/health", "/health/live", "/health/ready"):
-        assert requests.get(running.address + path, timeout=60).status_code == 200
+        assert requests.get(running.address + path, timeout=120).status_code == 200
     for number in range(6):
         assert ask(running, query=f"{QUERY} {number}").ok
 
-    def workers():
-        page = requests.get(f"{running.address}/metrics", timeout=60).text
-        return {sample.labels["worker"] for sample in samples(page, "lorank_build_info")}
+    def is_complete():
+        """Each process knows of the other what it laid down last: any of the two may answer, a moment behind."""
+        page = requests.get(f"{running.address}/metrics", timeout=120).text
+        rows = [row for row in samples(page, "lorank_requests_total") if row.labels["route"] == "/v1/rerank"]
+        return (
+            {row.labels["worker"] for row in samples(page, "lorank_build_info")} == {"0", "1"}
+            and sum(row.value for row in rows if row.labels["status"] == "200") >= 6
+            and sum(key_requests(page)["operator"].values()) >= 6
+            and samples(page, "process_resident_memory_bytes")
+            and samples(page, "lorank_adapters_resident")
+        )
 
-    assert wait_until(lambda: workers() == {"0", "1"}, 30)
+    assert wait_until(is_complete)
 
-    def counted():
-        page = requests.get(f"{running.address}/metrics", timeout=60).text
-        rows = samples(page, "lorank_requests_total")
-        return sum(row.value for row in rows if row.labels["route"] == "/v1/rerank" and row.labels["status"] == "200")
 
-    assert wait_until(lambda: counted() >= 6, 30)
-    page = requests.get(f"{running.address}/metrics", timeout=60).text
-    assert samples(page, "process_resident_memory_bytes")
-    assert samples(page, "lorank_adapters_resident")
-    assert {row.labels["key"] for row in samples(page, "lorank_key_requests_total")} >= {"operator"}
+def key_requests(page):
+    """Requests by key and worker."""
+    found = {"operator": {}}
+    for row in samples(page, "lorank_key_requests_total"):
+        found.setdefault(row.labels["key"], {})[row.labels["worker"]] = row.value
+    return found
+
+
+def test_all_counts_of_a_process_are_of_one_moment(running):
+    """Under load each page agrees with itself: what the routes count is what the keys count, process by process."""
+    over = threading.Event()
+
+    def load():
+        number = 0
+        while not over.is_set():
+            number += 1
+            ask(running, query=f"load {number}")
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            page = requests.get(f"{running.address}/metrics", timeout=120).text
+            routes, keys = Counter(), Counter()
+            for row in samples(page, "lorank_requests_total"):
+                if row.labels["route"] not in (*OPEN_PATHS, "other"):
+                    routes[row.labels["worker"]] += row.value
+            for counts in key_requests(page).values():
+                keys.update(counts)
+            assert keys == routes
+            time.sleep(0.3)  # a page is kept for a moment
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(120)
+    assert sum(routes.values()) > 0
 
 
 def test_usage_is_summed_over_processes(running):
@@ -100,15 +139,15 @@ def test_usage_is_summed_over_processes(running):
     before = used()
     for number in range(4):
         assert ask(running, query=f"usage {number}").ok
-    assert wait_until(lambda: used() >= before + 4 * len(DOCUMENTS), 30)
-    assert list(get(running, "/v1/usage", "acme").json()["data"]) == ["acme"]
+    assert wait_until(lambda: used() >= before + 4 * len(DOCUMENTS))
+    assert wait_until(lambda: list(get(running, "/v1/usage", "acme").json()["data"]) == ["acme"])
 
 
 def test_every_request_is_one_json_line(running):
-    identifier = f"told-{time.time()}"
+    identifier = f"request-{time.time()}"
     headers = {"Authorization": "Bearer lr-acme", "X-Request-Id": identifier}
     body = {"query": "a json line", "documents": DOCUMENTS}
-    assert requests.post(f"{running.address}/v1/rerank", json=body, headers=headers, timeout=60).ok
+    assert requests.post(f"{running.address}/v1/rerank", json=body, headers=headers, timeout=120).ok
 
     def found():
         rows = [json.loads(line) for line in running.log.read_text().splitlines() if line.startswith("{")]
@@ -128,11 +167,11 @@ def test_a_process_that_dies_is_replaced_and_sigterm_ends_all_with_0(running):
     children = workers_of(running.process.pid)
     assert len(children) == 2
     os.kill(children[0], signal.SIGKILL)
-    assert wait_until(lambda: len(set(workers_of(running.process.pid)) - set(children)) == 1, 30)
+    assert wait_until(lambda: len(set(workers_of(running.process.pid)) - set(children)) == 1)
     for number in range(4):
         assert ask(running, query=f"after {number}").ok  # one of the two serves all the time
     running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(60) == 0
+    assert running.process.wait(120) == 0
     assert wait_until(lambda: not any(alive(child) for child in children))
 
 

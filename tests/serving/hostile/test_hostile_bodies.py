@@ -48,8 +48,9 @@ def test_costly_bodies_are_refused_while_others_are_answered(server, name, path)
 
     def send():
         headers = {"Content-Type": "application/json"}
-        answers.append(requests.post(server.address + path, data=BODIES[name], headers=headers, timeout=60))
+        answers.append(requests.post(server.address + path, data=BODIES[name], headers=headers, timeout=120))
 
+    usual = max(server.health() for _ in range(5))
     sender = threading.Thread(target=send)
     sender.start()
     slowest = 0.0
@@ -58,7 +59,7 @@ def test_costly_bodies_are_refused_while_others_are_answered(server, name, path)
         sender.join(0.02)
     assert answers[0].status_code in (400, 413), answers[0].text
     assert 0 < len(answers[0].json()["message"]) < 500
-    assert slowest < 10  # it was 48 s; a gate that a busy machine keeps, too
+    assert slowest < max(20, 200 * usual)  # it was 48 s, where 5 ms were usual
 
 
 def test_many_costly_bodies_at_once_take_bounded_memory(server):
@@ -67,14 +68,15 @@ def test_many_costly_bodies_at_once_take_bounded_memory(server):
     def send(name):
         headers = {"Content-Type": "application/json"}
         assert (
-            requests.post(server.address + "/rerank", data=BODIES[name], headers=headers, timeout=60).status_code >= 400
+            requests.post(server.address + "/rerank", data=BODIES[name], headers=headers, timeout=120).status_code
+            >= 400
         )
 
     senders = [threading.Thread(target=send, args=(name,)) for name in names]
     for sender in senders:
         sender.start()
     for sender in senders:
-        sender.join(60)
+        sender.join(120)
         assert not sender.is_alive()
     server.health()
     assert server.megabytes() < 1000  # it was 1,400 for one of them, of a mebibyte

@@ -1,5 +1,6 @@
 """Slow, silent and crowding clients on a server that may open few files: they are sent away, and others are served."""
 
+import contextlib
 import socket
 import time
 
@@ -7,12 +8,13 @@ import pytest
 import requests
 
 from lorank.serving.http.connections import Connections, Stage
+from tiny_store import wait_until
 from word_engine import bearer
 from words_server import words_server
 
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 HALF = b"GET /hea"
-LIMITS = {"headers_s": 1.0, "idle_s": 2.0, "body_s": 2.0, "write_s": 1.0}
+LIMITS = {"headers_s": 1.0, "idle_s": 3.0, "body_s": 2.0, "write_s": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -22,78 +24,88 @@ def server(tmp_path_factory):
         assert running.log.stat().st_size < 200_000  # nothing that clients do fills the log
 
 
-def ended(client, within=15.0):
-    """Return the seconds until the server closed a connection, reading what it still sends."""
-    began = time.monotonic()
-    client.settimeout(within)
-    try:
+BOUND = 120.0
+"""Seconds in which each connection has ended, on however busy a machine; without an end they would stay for ever."""
+
+
+def wait_for_end(client):
+    """Read what the server still sends until it closes a connection; an error where it does not."""
+    client.settimeout(BOUND)
+    with contextlib.suppress(ConnectionError):
         while client.recv(65536):
             pass
-    except ConnectionError:
-        pass
-    return time.monotonic() - began
 
 
-def answered(client):
+def send(client, data):
+    """Send data to a server that may have closed the connection meanwhile."""
+    with contextlib.suppress(ConnectionError):
+        client.sendall(data)
+
+
+def read_answer(client):
     """Read one answer of /health."""
     got = b""
     while not got.endswith(b"}"):
-        got += client.recv(4096)
-    return got
+        got += (more := client.recv(4096))
+        assert more, got
 
 
 def test_half_a_request_is_given_up_on_any_request_of_a_connection(server):
     first, second, piped = server.connect(HALF), server.connect(GET), server.connect(GET + HALF)
-    answered(second)
-    second.sendall(HALF)
-    answered(piped)
+    read_answer(second)
+    send(second, HALF)
+    read_answer(piped)
     for client in (first, second, piped):
-        assert ended(client) < 10
+        wait_for_end(client)
         client.close()
 
 
-def trickle_until_closed(client):
-    """Send a byte now and then; return the seconds until that failed."""
-    began = time.monotonic()
-    try:
-        while time.monotonic() - began < 15:
+def is_closed_while_trickling(client):
+    """Send a byte now and then; return whether the server put an end to that."""
+
+    def send_fails():
+        try:
             client.sendall(b"X")
-            time.sleep(0.1)
-    except OSError:
-        pass
-    return time.monotonic() - began
+        except OSError:
+            return True
+        time.sleep(0.1)
+        return False
+
+    return wait_until(send_fails, BOUND)
 
 
 @pytest.mark.parametrize("before", [b"", GET])
 def test_a_trickle_of_bytes_moves_no_deadline(server, before):
     client = server.connect(before)
     if before:
-        answered(client)
-    assert trickle_until_closed(client) < 10
+        read_answer(client)
+    assert is_closed_while_trickling(client)
     client.close()
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"DELETE"])
 def test_a_body_that_nobody_reads_has_an_end_too(server, method):
     client = server.connect(method + b" /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
-    assert trickle_until_closed(client) < 10
+    assert is_closed_while_trickling(client)
+    client.close()
 
 
 def test_a_slow_body_is_408_on_a_kept_connection_too(server):
     client = server.connect(GET)
-    answered(client)
+    read_answer(client)
     client.sendall(
         b"POST /v1/rerank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
     )
-    client.settimeout(15)
     assert b" 408 " in client.recv(4096)
-    assert ended(client) < 10
+    wait_for_end(client)
 
 
 def test_an_idle_connection_is_closed(server):
+    began = time.monotonic()
     client = server.connect(GET)
-    answered(client)
-    assert 1 < ended(client) < 10
+    read_answer(client)
+    wait_for_end(client)
+    assert time.monotonic() - began > 0.9 * LIMITS["idle_s"]  # not at once
 
 
 def test_a_client_that_reads_nothing_of_its_answer_is_let_go(server):
@@ -103,10 +115,7 @@ def test_a_client_that_reads_nothing_of_its_answer_is_let_go(server):
     body = b'{"query":"q","documents":["' + b"x" * 190_000 + b'"' + (b',"' + b"y" * 190_000 + b'"') * 40 + b"]}"
     head = b"POST /v1/rerank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     client.sendall(head % len(body) + body)
-    end = time.monotonic() + 20
-    while server.metric("lorank_connections") > 1 and time.monotonic() < end:
-        pass
-    assert server.metric("lorank_connections") <= 1  # the one that asks
+    assert wait_until(lambda: server.metric("lorank_connections") <= 1)  # the one that asks
     client.close()
 
 
@@ -137,12 +146,11 @@ def test_a_silent_crowd_leaves_those_that_are_being_answered_alone(tmp_path):
         tmp_path / "log.txt", files=96, second_a_document=0.01, limits={**LIMITS, "idle_s": 20.0}
     ) as server:
         busy = server.connect()
-        body = b'{"query":"q","documents":[' + b",".join(b'"%d"' % i for i in range(200)) + b"]}"
+        body = b'{"query":"q","documents":[' + b",".join(b'"%d"' % i for i in range(500)) + b"]}"
         head = b"POST /v1/rerank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         busy.sendall(head % len(body) + body)
-        time.sleep(0.2)
+        assert wait_until(lambda: server.metric("lorank_waiting_requests"))  # it is being answered
         crowd = [server.connect() for _ in range(80)]
-        busy.settimeout(30)
         assert b" 200 " in busy.recv(4096)
         for client in crowd:
             client.close()
@@ -194,7 +202,8 @@ def test_no_client_without_a_key_fills_the_log(tmp_path):
             for _ in range(250):
                 with server.connect(sent) as client:
                     client.recv(4096)
-        assert requests.get(f"{server.address}/v1/models", headers=bearer("acme"), timeout=20).ok
+        assert requests.get(f"{server.address}/v1/models", headers=bearer("acme"), timeout=120).ok
+        assert wait_until(lambda: "caller=acme" in log.read_text())
         size, lines = log.stat().st_size, log.read_text().splitlines()
     assert size < 250_000
     assert len(lines) < 1000

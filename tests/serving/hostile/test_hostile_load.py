@@ -13,7 +13,7 @@ from lorank.serving.requests.limits import Limits
 from lorank.serving.requests.refusal import Refusal
 from lorank.serving.requests.usage import Rates, Usage
 from tiny_store import wait_until
-from word_engine import WordEngine, bearer, live, tenant_keys
+from word_engine import SteppedEngine, WordEngine, bearer, live, tenant_keys
 from words_server import words_server
 
 
@@ -28,12 +28,11 @@ def slow(tmp_path_factory):
 
 
 def quiet_answers(server, count, pause=0.05):
-    """Send small lists as globex, one after another; return their statuses and seconds."""
+    """Send small lists as globex, one after another; return their statuses."""
     found = []
     for number in range(count):
-        began = time.perf_counter()
         answer = server.rerank([f"a quiet one {number} {i}" for i in range(3)], bearer("globex"))
-        found.append((answer.status_code, time.perf_counter() - began))
+        found.append(answer.status_code)
         time.sleep(pause)
     return found
 
@@ -53,30 +52,36 @@ def test_a_flood_of_one_tenant_refuses_and_delays_no_other(slow):
     for thread in threads:
         thread.start()
     try:
-        while slow.metric("lorank_waiting_requests") < 5:
-            pass
+        assert wait_until(lambda: 429 in refused and slow.metric("lorank_waiting_requests"))
+        before = len(refused)
         found = quiet_answers(slow, 10)
+        assert wait_until(lambda: len(refused) > before)  # the flood goes on
     finally:
         over.set()
         for thread in threads:
-            thread.join(60)
-    assert [status for status, _ in found] == [200] * 10
-    assert 429 in refused  # the one who floods is told so
+            thread.join(120)
+    assert found == [200] * 10
     assert set(refused) <= {200, 429}
 
 
-def test_a_list_whose_documents_cost_more_than_a_batch_starves_nobody(slow):
-    with ThreadPoolExecutor(1) as pool:
-        began = time.perf_counter()
-        long = pool.submit(slow.rerank, ["a very long document " * 400 + str(i) for i in range(400)], bearer("acme"))
-        while not slow.metric("lorank_waiting_requests"):
-            assert not long.done()
-        found = quiet_answers(slow, 5)
-        assert not long.done()  # all were answered while the long list was under way
-        assert long.result().ok
-        whole = time.perf_counter() - began
-    assert [status for status, _ in found] == [200] * 5
-    assert sorted(seconds for _, seconds in found)[2] < whole / 4
+def test_a_list_whose_documents_cost_more_than_a_batch_starves_nobody():
+    """Judged by the order of the batches: another tenant's lists are in the next ones, whatever a document costs."""
+    engine = SteppedEngine(permits=1)
+    limits = Limits(collect_ms=0, latency_ms=100, cache_bytes=0)
+    with live(engine, tenant_keys(), limits) as (address, application), ThreadPoolExecutor(6) as pool:
+
+        def send(query, tenant, documents):
+            body = {"query": query, "documents": documents}
+            return pool.submit(requests.post, f"{address}/v1/rerank", json=body, headers=bearer(tenant), timeout=120)
+
+        long = send("long", "acme", ["a very long document " * 8000 + str(i) for i in range(40)])
+        assert wait_until(lambda: engine.asked == 2)  # one batch of it is scored, the next is held
+        quiet = [send(f"quiet {i}", "globex", ["one", "two", "three"]) for i in range(5)]
+        assert wait_until(lambda: application.service.batcher.queue.count == 6)
+        engine.let_go()
+        assert all(one.result().ok for one in (long, *quiet))
+    assert max(engine.batches_of("quiet")) <= 1 + len(quiet)
+    assert max(engine.batches_of("quiet")) < max(engine.batches_of("long"))
 
 
 def test_a_full_queue_makes_room_at_the_cost_of_whoever_fills_it():
@@ -86,7 +91,7 @@ def test_a_full_queue_makes_room_at_the_cost_of_whoever_fills_it():
 
         def send(query, tenant):
             body = {"query": query, "documents": ["a"]}
-            return pool.submit(requests.post, f"{address}/v1/rerank", json=body, headers=bearer(tenant), timeout=60)
+            return pool.submit(requests.post, f"{address}/v1/rerank", json=body, headers=bearer(tenant), timeout=120)
 
         queue = application.service.batcher.queue
         engine.gate.clear()
@@ -112,8 +117,9 @@ def test_large_bodies_of_one_tenant_leave_memory_for_the_others(tmp_path):
             "Content-Length: 150000\r\n\r\n{{"
         ).format(bearer("acme")["Authorization"])
         clients = [server.connect(head.encode() + b" " * 149_000) for _ in range(12)]
-        time.sleep(1)
-        assert server.rerank(["quiet " * 20_000], bearer("globex"), query="q").ok
+        large = ["quiet " * 20_000]
+        assert wait_until(lambda: server.rerank(large, bearer("acme"), query="q").status_code == 429)
+        assert server.rerank(large, bearer("globex"), query="q").ok
         for client in clients:
             client.close()
 
@@ -157,11 +163,11 @@ def test_rates_are_by_name_and_say_when_to_come_back():
 
 def test_a_key_sees_its_own_usage_and_an_operator_everybody_s(slow):
     slow.rerank(["one", "two"], bearer("globex"))
-    own = requests.get(f"{slow.address}/v1/usage", headers=bearer("globex"), timeout=20).json()["data"]
+    own = requests.get(f"{slow.address}/v1/usage", headers=bearer("globex"), timeout=120).json()["data"]
     assert list(own) == ["globex"]
     assert own["globex"]["documents"] >= 2
     assert {"acme", "globex"} >= set(own)
-    everybody = requests.get(f"{slow.address}/v1/usage", headers=bearer("operator"), timeout=20).json()["data"]
+    everybody = requests.get(f"{slow.address}/v1/usage", headers=bearer("operator"), timeout=120).json()["data"]
     assert "globex" in everybody
-    assert requests.get(f"{slow.address}/v1/usage", timeout=20).status_code == 401
+    assert requests.get(f"{slow.address}/v1/usage", timeout=120).status_code == 401
     assert Usage().counts() == {}

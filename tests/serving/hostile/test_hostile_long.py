@@ -42,7 +42,7 @@ def test_twenty_thousand_steady_requests_take_no_more_memory_than_two_thousand(t
     with words_server(tmp_path / "log.txt", limits={"cache_bytes": 1 << 20}) as server:
 
         def send(numbers):
-            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
             for number in numbers:
                 body = {"query": f"a b c {number}", "documents": [f"a document {number} {i}" for i in range(10)]}
                 connection.request("POST", "/v1/rerank", json.dumps(body), {"Content-Type": "application/json"})
