@@ -47,3 +47,30 @@ def rows() -> Collection:
         candidates = {query: dict.fromkeys(row, 0.0) for query, row in qrels.items()}
         splits[name] = Split(name, dict.fromkeys(qrels, ""), qrels, candidates)
     return Collection("made-up-rows", names, features, splits)
+
+
+SHARED = "document"
+ASKED = ["sorting", "moon", "query", "adaptation", "list", "earth"]
+ANSWERED = ["sun", "relevant", "language", "words", "rankers", "models"]
+PLANTED_FILLER = ["the", "of", "and", "a", "in", "into", "are", "how", "they", "by"]
+SIZES = {"train": 60, "dev": 30, "test": 60}
+
+
+def planted(seed: int, *, random: bool = False) -> Collection:
+    """A query names two subjects by words that its document replaces by others, alike everywhere, or at random."""
+    rng = np.random.default_rng(seed)
+    documents, splits = [], {}
+    for name, count in SIZES.items():
+        queries, qrels = {}, {}
+        for i in range(count):
+            pair = rng.choice(6, 2, replace=False)
+            queries[f"{name}{i}"] = " ".join([SHARED, *(ASKED[j] for j in pair)])
+            words = [SHARED] + [ANSWERED[j] for j in pair] + list(rng.choice(PLANTED_FILLER, 4))
+            documents.append(" ".join(rng.permutation(words)))
+            qrels[f"{name}{i}"] = {f"d{len(documents) - 1}": 1}
+        splits[name] = Split(name, queries, qrels)
+    names = [f"d{i}" for i in range(len(documents))]
+    if random:
+        for split in splits.values():
+            split.qrels.update({q: {names[rng.integers(len(names))]: 1} for q in split.qrels})
+    return Collection("planted", names, documents, splits)

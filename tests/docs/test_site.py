@@ -48,7 +48,7 @@ def test_every_setting_option_loss_and_decorator_is_on_its_page(written):
     for settings in (AdapterSettings, ListSettings, OptimizerSettings):
         for key in settings.__dataclass_fields__:
             assert f"| `{key}` |" in written["reference/recipe.md"]
-    assert "| `lr` | `float` | `0.0005` | `--lr` |" in written["reference/recipe.md"]
+    assert "| `'default'` | `--lr` |" in written["reference/recipe.md"]
     for command in app.registered_commands:
         assert f"## lorank {command.name or command.callback.__name__}\n" in written["reference/commands.md"]
     assert "`--first-stage`, `--offset`" in written["reference/commands.md"]

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lorank.data.collection import Collection, Split
 from lorank.errors import LorankError, UsageError
 from lorank.lowrank.budgets.core.settle import settle
 from lorank.ranking.scorers import BiEncoder, CrossEncoder
@@ -16,34 +15,9 @@ from lorank.training.gain import Gain
 from lorank.training.loop.loop import train
 from lorank.training.plan import build_plan, resolve_recipe
 from lorank.training.settings import AdapterSettings, ListSettings, OptimizerSettings, Recipe
+from tiny_collections import SHARED, planted
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-
-SHARED = "document"
-ASKED = ["sorting", "moon", "query", "adaptation", "list", "earth"]
-ANSWERED = ["sun", "relevant", "language", "words", "rankers", "models"]
-FILLER = ["the", "of", "and", "a", "in", "into", "are", "how", "they", "by"]
-SIZES = {"train": 60, "dev": 30, "test": 60}
-
-
-def planted(seed: int, *, random: bool = False) -> Collection:
-    """A query names two subjects by words that its document replaces by others, alike everywhere, or at random."""
-    rng = np.random.default_rng(seed)
-    documents, splits = [], {}
-    for name, count in SIZES.items():
-        queries, qrels = {}, {}
-        for i in range(count):
-            pair = rng.choice(6, 2, replace=False)
-            queries[f"{name}{i}"] = " ".join([SHARED, *(ASKED[j] for j in pair)])
-            words = [SHARED] + [ANSWERED[j] for j in pair] + list(rng.choice(FILLER, 4))
-            documents.append(" ".join(rng.permutation(words)))
-            qrels[f"{name}{i}"] = {f"d{len(documents) - 1}": 1}
-        splits[name] = Split(name, queries, qrels)
-    names = [f"d{i}" for i in range(len(documents))]
-    if random:
-        for split in splits.values():
-            split.qrels.update({q: {names[rng.integers(len(names))]: 1} for q in split.qrels})
-    return Collection("planted", names, documents, splits)
 
 
 def recipe(seed: int, steps: int = 60) -> Recipe:

@@ -21,8 +21,9 @@ A method stands on every axis on which it differs: *rank*: another form of the u
 that shares ranks out; *optimization*: another scale or another rule of stepping; *initialization*: another start;
 *experts*: several updates on one weight. Rank of dW and trained values are multiples of LoRA's on a layer of 48 x 64 at
 rank 4, as the update is built; a budget moves both. *Adds up*: dW is a product of thin factors, so it converts to a
-plain LoRA exactly. *PEFT*: PEFT loads the saved folder. How they compare, each at its own learning rate, is measured in
-`benchmarks/arena.md`, what a step costs in `benchmarks/forms.md`.
+plain LoRA exactly. *PEFT*: PEFT loads the saved folder. *Rate*: the learning rate of `lorank train` where none is set,
+found in `benchmarks/rates.md`. How they compare, each at its own learning rate, is measured in `benchmarks/arena.md`,
+what a step costs in `benchmarks/forms.md`.
 
 {variants}
 
@@ -35,7 +36,7 @@ the methods here that belong to them.
 Of its families these have no method here: {absent}.
 """
 
-HEADS = ("adapter", "differs in", "form", "start", "rule", "budget", "rank of dW", "trained", "adds up", "PEFT")
+HEADS = ("adapter", "differs in", "form", "start", "rule", "budget", "rank of dW", "trained", "adds up", "PEFT", "rate")
 
 
 def adapters(
@@ -85,6 +86,7 @@ def cells(variant: "Variant") -> tuple[str, ...]:
         f"{variant.values:g}",
         "yes" if variant.additive else "",
         "yes" if variant.peft else "",
+        f"{variant.lr:g}",
     )
 
 

@@ -80,7 +80,9 @@ def train(
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training lists.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps, in place of epochs.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate; default: the one that the adapter's method brings.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Lists a step.")] = None,
     negatives: Annotated[int | None, typer.Option(help="Negatives drawn for each list.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
@@ -216,6 +218,8 @@ def _fit(plan: "RecipeFile", collection: "Collection", resume: bool, overwrite: 
     console.print(f"dev nDCG@10 {best:.4f}{before}; mix weight {tuned.mix.relative_weight:.3g} of the learned score")
     for gain in tuned.gain:
         console.print(gain["sentence"], soft_wrap=True)
+    for note in tuned.notes:
+        console.print(note, soft_wrap=True)
     print(Path(plan.out) / "model")
 
 

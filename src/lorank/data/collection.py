@@ -21,6 +21,8 @@ class Split:
     given, says who asked each query, and ``weights`` how much a query counts in training (1 where it has none).
     ``groups`` names what queries belong to (a tenant, a session): those of a group stay together when splits are made.
     ``propensities`` maps query id to {document id: how likely the document was to be looked at, above 0 and at most 1}.
+    ``tasks`` names the task of each query, and ``preferences`` the weights of several aims, for adapters that route by
+    them.
     """
 
     name: str
@@ -31,6 +33,8 @@ class Split:
     weights: dict[str, float] | None = None
     groups: dict[str, str] | None = None
     propensities: Run | None = None
+    tasks: dict[str, str] | None = None
+    preferences: dict[str, list[float]] | None = None
 
     def __len__(self) -> int:
         return len(self.queries)

@@ -33,6 +33,8 @@ def subset(split: Split, queries: Iterable[str], name: str) -> Split:
         of(split.weights),
         of(split.groups),
         of(split.propensities),
+        of(split.tasks),
+        of(split.preferences),
     )
 
 

@@ -6,8 +6,9 @@
 
 A ``"user"`` (a text) says who asked or preferred, a ``"weight"`` (0 and up) how much the row counts in training, a
 ``"group"`` (a text) what the row belongs to, ``"propensities"`` (one per document, above 0 and at most 1) how likely
-each was to be looked at. In labelled lists all labels may be 0: none of the documents was good enough (the outside
-option).
+each was to be looked at, a ``"task"`` (a text or a whole number) which task the row is of, and a ``"preference"``
+(numbers from 0 up that sum to 1) how much each of several aims counts: adapters that route read these two. In labelled
+lists all labels may be 0: none of the documents was good enough (the outside option).
 
 A row is one query and one list. Equal document texts are one document of the collection. The list is the
 query's candidates; their scores are the teacher's, or 0 where the row gives none.
@@ -46,6 +47,8 @@ class TrainingRow:
     weight: float | None = None
     group: str | None = None
     propensities: list[float] | None = None
+    task: str | None = None
+    preference: list[float] | None = None
 
 
 class _RowError(ValueError):
@@ -116,7 +119,26 @@ def _with_user_and_weight(record: dict[str, Any], row: TrainingRow) -> TrainingR
     if weight is not None and (number is None or number < 0):
         raise _RowError(f"the weight {str(weight)[:60]} is not a number from 0 up")
     weighted = replace(row, user=user, weight=None if number is None else float(number))
-    return replace(weighted, group=group, propensities=propensities)
+    return replace(weighted, group=group, propensities=propensities, task=_task(record), preference=_preference(record))
+
+
+def _task(record: dict[str, Any]) -> str | None:
+    value = record.get("task")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _RowError(f"the task {str(value)[:60]} is neither a text nor a whole number")
+    return _text(str(value), "task")
+
+
+def _preference(record: dict[str, Any]) -> list[float] | None:
+    values = record.get("preference")
+    if values is None:
+        return None
+    numbers = _numbers(record, "preference", len(values) if isinstance(values, list) else 0)
+    if not numbers or min(numbers) < 0 or abs(sum(numbers) - 1) > 1e-3:
+        raise _RowError(f"the preference {str(values)[:60]} is not a list of numbers from 0 up that sum to 1")
+    return numbers
 
 
 LAYOUTS: dict[str, Callable[[dict[str, Any]], TrainingRow]] = {
@@ -236,6 +258,8 @@ def collection_of_rows(rows: Iterable[tuple[int, TrainingRow]], name: str, split
     weights: dict[str, float] = {}
     groups: dict[str, str] = {}
     propensities: Run = {}
+    tasks: dict[str, str] = {}
+    preferences: dict[str, list[float]] = {}
     for line, row in rows:
         query = f"q{line}"
         ids = [documents.setdefault(text, f"d{len(documents) + 1}") for text in row.documents]
@@ -244,6 +268,10 @@ def collection_of_rows(rows: Iterable[tuple[int, TrainingRow]], name: str, split
         candidates[query] = dict(zip(ids, map(float, row.scores or [0] * len(ids))))
         if row.weight is not None:
             weights[query] = row.weight
+        if row.task is not None:
+            tasks[query] = row.task
+        if row.preference is not None:
+            preferences[query] = row.preference
         if row.user is not None:
             users[query] = row.user
         if row.group is not None:
@@ -251,7 +279,16 @@ def collection_of_rows(rows: Iterable[tuple[int, TrainingRow]], name: str, split
         if row.propensities is not None:
             propensities[query] = dict(zip(ids, row.propensities, strict=True))
     made = Split(
-        split, queries, qrels, candidates, users or None, weights or None, groups or None, propensities or None
+        split,
+        queries,
+        qrels,
+        candidates,
+        users or None,
+        weights or None,
+        groups or None,
+        propensities or None,
+        tasks or None,
+        preferences or None,
     )
     return Collection(name, list(documents.values()), list(documents), {split: made})
 
@@ -340,6 +377,8 @@ def _of_query(split: Split, query: str) -> dict[str, Any]:
         "user": (split.users or {}).get(query),
         "weight": (split.weights or {}).get(query),
         "group": (split.groups or {}).get(query),
+        "task": (split.tasks or {}).get(query),
+        "preference": (split.preferences or {}).get(query),
     }
     return {key: value for key, value in said.items() if value is not None}
 

@@ -18,6 +18,7 @@ from lorank.lowrank.layer import Adapted
 from lorank.lowrank.linalg import SVD, top_k_svd
 from lorank.lowrank.presets import PRESETS, Preset, statistics_needed
 from lorank.lowrank.quantised import QuantisedLinear, dequantise, quantise
+from lorank.lowrank.rates import DefaultRate, default_rate
 from lorank.lowrank.routing import context
 from lorank.lowrank.rules import RULES, Rule, make_rule, optimizer
 from lorank.lowrank.scaling import SCALINGS
@@ -44,6 +45,7 @@ __all__ = [
     "Adapter",
     "Budget",
     "DYNAMIC",
+    "DefaultRate",
     "EXPORTS",
     "ExportReport",
     "FORMS",
@@ -75,6 +77,7 @@ __all__ = [
     "combine",
     "compare_scores",
     "context",
+    "default_rate",
     "dequantise",
     "factors_of",
     "families",

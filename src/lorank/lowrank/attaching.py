@@ -22,7 +22,7 @@ def attach(
     model: nn.Module,
     method: str = "lora",
     *,
-    rank: int = 8,
+    rank: int | None = None,
     alpha: float | None = None,
     targets: str | Iterable[str] = ALL_LINEAR,
     exclude: Iterable[str] = (),
@@ -42,7 +42,8 @@ def attach(
     Args:
         model: any module with linear layers.
         method: a preset or a form: ``lora``, ``dora``, ``rslora``, ``pissa``.
-        rank: r of every layer that ``ranks`` does not name, from 0 up.
+        rank: r of every layer that ``ranks`` does not name, from 0 up; None is the form's usual one: 8, or more where
+            a form has few values a rank (``Form.usual_rank``).
         alpha: numerator of the scale s; None takes the rank (s = 1), under ``rslora`` 8.
         targets: ``"all-linear"``, names or suffixes of names, or a regular expression for the whole path.
         exclude: names of modules to leave alone with all they hold.
@@ -77,7 +78,7 @@ def attach(
         chosen.form,
         start or chosen.start,
         scaling or chosen.scaling,
-        rank,
+        form_type(chosen.form).usual_rank if rank is None else rank,
         alpha,
         dropout,
         seed,

@@ -117,12 +117,27 @@ def select_targets(
         fitting = {path: own for path, own in free.items() if any(is_named(at, name) for at in places[path])}
         if not fitting:
             raise UsageError(
-                f"target {name!r} names no linear layer that is not trained whole or excluded; "
+                _describe_other(model, name)
+                or f"target {name!r} names no linear layer that is not trained whole or excluded; "
                 f"the model's are called {_suffixes(layers)}"
             )
         chosen.update(fitting)
     return {path: layer for path, layer in free.items() if path in chosen}
 
+
+def _describe_other(model: nn.Module, name: str) -> str | None:
+    """Return why the target ``name`` takes no update, where it names an embedding or a convolution."""
+    for path, module in model.named_modules(remove_duplicate=False):
+        if path and is_named(path, name) and isinstance(module, OTHERS):
+            return (
+                f"target {name!r} is of type {type(module).__name__} ({path}), and updates stand on linear layers; "
+                f"leave it as it is, or train it whole with trained=[{name!r}]"
+            )
+    return None
+
+
+OTHERS = (nn.Embedding, nn.EmbeddingBag, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Layers with a weight that multiply by it, but take no update here."""
 
 PLAIN = re.compile(r"\w+(\.\w+)*")
 """A pattern that is a name, or the end of one."""

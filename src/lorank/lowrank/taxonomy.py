@@ -27,6 +27,7 @@ from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import FORMS, ROUTED, Form, Site, form_type
 from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.presets import PRESETS, Preset, preset, statistics_needed
+from lorank.lowrank.rates import default_rate
 from lorank.lowrank.starts import STARTS, Start
 
 OUT, IN, RANK = 48, 64, 4
@@ -50,6 +51,7 @@ class Variant:
         additive: whether dW is a product of thin factors that can be added to others.
         mergeable: whether one matrix stands for dW.
         peft: whether PEFT loads what ``save`` writes.
+        lr: the learning rate that it brings; see `lorank.lowrank.rates`.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Variant:
     additive: bool
     mergeable: bool
     peft: bool
+    lr: float
 
     def as_dict(self) -> dict[str, object]:
         """Return the fields by name."""
@@ -134,6 +137,7 @@ def variant(name: str) -> Variant:
         additive=form.mergeable and form.as_lora() is not None,
         mergeable=form.mergeable,
         peft=isinstance(form, PeftForm),
+        lr=default_rate(name).value,
     )
 
 

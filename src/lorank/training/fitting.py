@@ -9,6 +9,7 @@ ranker are judged on test, where there is one; 7. the model folder is written an
 
 import json
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,6 +31,7 @@ from lorank.training.hooks.hook import Hook, Progress
 from lorank.training.lists.candidates import Candidates
 from lorank.training.loop.loop import MAIN_MEASURE, Outcome, train
 from lorank.training.model_card import write_model_card
+from lorank.training.movement import MovementWarning
 from lorank.training.plan import Plan, build_plan, resolve_recipe
 from lorank.training.record import write_record
 from lorank.training.self_fitting import OwnLearner, check_unused_settings, fit_by_own_objective
@@ -130,6 +132,10 @@ def _write(
     gains = [each for each in (gain, None if judged is None else gain_of(judged)) if each is not None]
     first_stage = plan.found.first_stage if mix.first_stage else None
     tuned = TunedRanker(plan.ranker, plan.weights.adapter, first_stage, mix, [as_record(each) for each in gains])
+    if still := plan.describe_movement():
+        tuned.notes.append(still)
+        if command is None:  # a command prints the notes
+            warnings.warn(still, MovementWarning, stacklevel=3)
     tuned.save(out / "model")
     write_model_card(out / "model", plan.recipe, plan.data, plan.ranker, mix, plan.found.source, gains)
     write_record(out, plan, outcome, mix, gains, command)

@@ -16,6 +16,7 @@ from torch import nn
 from lorank.data.collection import Collection, Split
 from lorank.data.free_queries import free_queries, targets
 from lorank.lowrank import select_targets, statistics_needed
+from lorank.lowrank.rates import default_rate
 from lorank.lowrank.starts import Statistics
 from lorank.progress import StageCallback
 from lorank.ranking import loss as named_loss
@@ -40,7 +41,10 @@ from lorank.training.lists.candidates import Candidates, find_candidates
 from lorank.training.lists.list_loss import Loss
 from lorank.training.lists.lists import CandidateLists
 from lorank.training.lists.loss_inputs import reference_run, set_reference
+from lorank.training.lists.routes import read_routes
 from lorank.training.loop.session import MakeOptimizer, Session, adamw
+from lorank.training.movement import Movement, WatchMovement
+from lorank.training.rates import ResolvedRate, resolve_rate
 from lorank.training.settings import ListSettings, OptimizerSettings, Recipe
 from lorank.training.weights import (
     WHOLE,
@@ -61,7 +65,8 @@ class Plan:
 
     ``inputs`` are the texts as the ranker prepared them; ``held_out`` are lists that are never trained on; ``budget``
     moves ranks during the run and ``rule`` steps the factors, None where ranks stay and AdamW steps; ``beginning`` is
-    the ranker before training.
+    the ranker before training; ``rate`` says where the learning rate comes from, which stands in ``recipe`` as a
+    number; ``watch`` measures how far an adapter moves the weights.
     """
 
     ranker: TrainableRanker
@@ -76,6 +81,8 @@ class Plan:
     budget: Budgeting | None
     rule: Stepping | None
     beginning: Beginning
+    rate: ResolvedRate
+    watch: WatchMovement | None
 
     @property
     def settings(self) -> OptimizerSettings:
@@ -114,9 +121,27 @@ class Plan:
             self.make_optimizer,
         )
 
+    @property
+    def movement(self) -> Movement | None:
+        """How far the run moved the weights, where one matrix a layer stands for the update."""
+        return None if self.watch is None else self.watch.last
+
+    def describe_movement(self) -> str | None:
+        """Return what to say of an update that hardly moved the weights, None where there is nothing to say."""
+        if self.movement is None:
+            return None
+        recipe = self.recipe
+        own = default_rate(recipe.adapter.name, start=recipe.adapter.start, rule=recipe.rule.name)
+        return self.movement.describe(recipe.adapter.name, self.rate.lr, own.value)
+
     def hooks(self, more: Sequence[Hook] = ()) -> list[Hook]:
-        """Return the hooks of the rule, the budget and the forms' penalties, and ``more`` after them."""
-        return [*filter(None, (self.rule, self.budget)), *penalties(self.weights.adapter), *more]
+        """Return the hooks of the rule, the budget, the forms' penalties and the movement, and ``more`` after them."""
+        return [
+            *filter(None, (self.rule, self.budget)),
+            *penalties(self.weights.adapter),
+            *filter(None, [self.watch]),
+            *more,
+        ]
 
 
 def resolve_recipe(ranker: TrainableRanker, data: Collection, recipe: Recipe) -> tuple[Recipe, str]:
@@ -153,10 +178,17 @@ def build_plan(
     Raises:
         UsageError: Where rule, loss and adapter do not go together.
     """
+    rate = resolve_rate(recipe, budget, ranker)
+    recipe = rate.applied(recipe)
     free = _free_split(data, recipe)
     found = candidates or find_candidates(data, recipe, ranker, free, on_progress)
     loss = named_loss(recipe.loss.name, **recipe.loss.options)
+    adapter, routes = read_routes(recipe.adapter, data.train)
+    recipe = replace(recipe, adapter=adapter)
     lists, held_out, inputs = _lists_and_inputs(ranker, data, free, found, recipe, loss, on_progress)
+    if routes is not None:
+        lists = replace(lists, routes=routes.of(data.train))
+        held_out = replace(held_out, routes=routes.of(data.dev))
     layers = _select_layers(ranker, recipe)
     more = statistics_of_budget(budget)
     statistics = _statistics(ranker, inputs, lists, held_out, loss, recipe, layers, more, on_progress)
@@ -166,7 +198,10 @@ def build_plan(
     set_reference(ranker, beginning, loss)
     moving = make_budgeting(budget, recipe.budget, weights.adapter, out / JOURNAL, recipe.seed)
     steps_by = make_stepping(recipe.rule, weights.adapter, recipe.adapter.name)
-    return Plan(ranker, recipe, data, found, lists, held_out, inputs, loss, weights, moving, steps_by, beginning)
+    watch = None if weights.adapter is None else WatchMovement(weights.adapter)
+    return Plan(
+        ranker, recipe, data, found, lists, held_out, inputs, loss, weights, moving, steps_by, beginning, rate, watch
+    )
 
 
 def _training_rows(data: Collection) -> np.ndarray:

@@ -6,12 +6,12 @@ base = "minilm"
 name = "lora"
 rank = 16
 [training]
-lr = 5e-4
+lr = 1e-3
 """
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,12 +142,27 @@ def _validate(path: str | Path, content: dict[str, Any]) -> RecipeFile:
         return _adapter().validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(_path_within(content, first["loc"]))
         remedy = "see the recipe reference in docs/"
         if first["type"] == "literal_error":
             words = re.findall(r"'([^']*)'", first["ctx"]["expected"])
             remedy = f"{nearest(str(first['input']), words)}known: {', '.join(words)}"
         raise RecipeError(path, None, f"{key}: {first['msg']}", remedy) from error
+
+
+def _path_within(content: Any, parts: Sequence[str | int]) -> list[str]:
+    """Return the parts that lead into ``content``; behind them come the types that a value was tried as.
+
+    >>> _path_within({"training": {"lr": "fast"}}, ["training", "lr", "float"])
+    ['training', 'lr']
+    """
+    path = []
+    for part in parts:
+        if not isinstance(content, dict) or part not in content:
+            break
+        path.append(str(part))
+        content = content[part]
+    return path or [str(part) for part in parts]
 
 
 def _adapter() -> "TypeAdapter[RecipeFile]":

@@ -5,7 +5,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ import torch
 from lorank import __version__
 from lorank.data.collection import Collection
 from lorank.data.files import write_text
-from lorank.lowrank import Adapter
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.training.gain import Gain, as_record
 from lorank.training.loop.run_state import Outcome
+from lorank.training.movement import relative_movement, update_norms
 from lorank.training.plan import Plan
 from lorank.training.settings import Recipe, as_plain
 from lorank.training.weights import AdapterWeights, WholeWeights
@@ -42,7 +42,11 @@ def write_record(out: Path, plan: Plan, outcome: Outcome, mix: Mix, gains: Seque
     record = {
         **_circumstances(plan.data, recipe.seed, command),
         "settings": {"ranker": {"kind": ranker.kind, "base": ranker.base, **ranker.options()}, **as_plain(recipe)},
+        "rate": {"lr": plan.rate.lr, "head_lr": plan.rate.head_lr, "from": plan.rate.source},
         "adapter": adapter_record(ranker, plan.weights, recipe, out / "model"),
+        "movement": None
+        if plan.movement is None
+        else plan.movement.as_record() | {"sentence": plan.describe_movement()},
         "outcome": {
             "steps": outcome.steps,
             "best_step": outcome.best_step,
@@ -145,31 +149,6 @@ def adapter_record(
         ]
         record["moved"] = relative_movement(norms)
     return record
-
-
-@torch.no_grad()
-def update_norms(adapter: Adapter) -> dict[str, dict[str, float]]:
-    """Return the Frobenius norms of each layer's update and weight, where one matrix stands for the update."""
-    if not adapter.mergeable:
-        return {}
-    adapter.unmerge()
-    norms = {}
-    for path, layer in adapter.layers.items():
-        update, weight = layer.delta(), layer.frozen.weight
-        norms[path] = {"update_norm": float(update.norm()), "weight_norm": float(weight.float().norm())}
-    return norms
-
-
-def relative_movement(norms: Mapping[str, Mapping[str, float]]) -> float | None:
-    """Return how far the adapted layers moved together, sqrt(sum |dW|^2 / sum |W|^2); None where it is not known.
-
-    >>> round(relative_movement({"a": {"update_norm": 3.0, "weight_norm": 30.0}}), 3)
-    0.1
-    """
-    if not norms:
-        return None
-    squares = [sum(each[key] ** 2 for each in norms.values()) for key in ("update_norm", "weight_norm")]
-    return math.sqrt(squares[0] / squares[1]) if squares[1] > 0 else None
 
 
 def folder_bytes(folder: Path) -> int:

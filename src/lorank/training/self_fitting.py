@@ -126,7 +126,8 @@ def own_options(plan: RecipeFile, said: Container[str], data: Collection) -> Rec
         section, _, key = setting.partition(".")
         option = "objective" if setting == "loss.name" else key
         if section in ("training", "loss") and option in known:
-            options[option] = getattr(getattr(plan, section), key)
+            if (value := getattr(getattr(plan, section), key)) != "default":
+                options[option] = value
         elif key and not (section == "loss" and takes_loss):
             flag = section if key in ("name", "source") else key
             raise UsageError(

@@ -5,13 +5,17 @@ from typing import Any, Literal
 
 Option = str | int | float | bool | None
 
+HEAD_RATE = 5e-4
+"""The rate of what a checkpoint did not bring, where none is stated."""
+
 
 @dataclass(frozen=True)
 class AdapterSettings:
     """Which low-rank method changes the weights.
 
     ``name`` "full" trains every weight and "head" only what the checkpoint did not bring; "auto" is "lora" on a
-    pretrained base and "full" for a ranker that starts from nothing. ``start`` and ``scaling`` replace the method's
+    pretrained base and "full" for a ranker that starts from nothing. ``rank`` None is the form's usual one: 8, or more
+    where a form has few values a rank. ``start`` and ``scaling`` replace the method's
     own; a start that reads activations or gradients gets them from ``calibration_batches`` batches of training
     lists, seen once before the first step. ``dropout`` is the adapter's own;
     ``base_dropout`` keeps the dropout that the base's layers have, which low-rank training rarely needs and which
@@ -19,7 +23,7 @@ class AdapterSettings:
     """
 
     name: str = "auto"
-    rank: int = 8
+    rank: int | None = None
     alpha: float | None = None
     start: str | None = None
     scaling: str | None = None
@@ -68,15 +72,17 @@ class ListSettings:
 class OptimizerSettings:
     """The loop: steps, rates, stopping, checkpoints.
 
-    ``steps`` None means ``epochs`` over the lists. ``precision`` "auto" is bf16 where the machine has fast products
-    of it: then the matrix products are in bf16, while weights, factors and the loss stay in fp32.
+    ``lr`` "default" is the rate that the adapter's method brings (`lorank adapter list` shows it); new heads then step
+    at ``HEAD_RATE`` where ``head_lr`` is None, and at a stated ``lr`` otherwise. ``steps`` None means ``epochs`` over
+    the lists. ``precision`` "auto" is bf16 where the machine has fast products of it: then the matrix products are in
+    bf16, while weights, factors and the loss stay in fp32.
     """
 
     steps: int | None = None
     epochs: float = 3.0
     batch_size: int = 16
     accumulate: int = 1
-    lr: float = 5e-4
+    lr: float | Literal["default"] = "default"
     head_lr: float | None = None
     warmup: float = 0.1
     decay: Literal["linear", "cosine", "none"] = "linear"
@@ -89,6 +95,15 @@ class OptimizerSettings:
     evaluation_depth: int = 30
     patience: int | None = None
     checkpoint_seconds: float = 60.0
+
+    @property
+    def rate(self) -> float:
+        """The stated rate; that of plain LoRA where a loop without a recipe states none."""
+        if self.lr != "default":
+            return self.lr
+        from lorank.lowrank.forms import LoRA
+
+        return LoRA.lr
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lorank import lowrank
 from lorank.errors import UsageError
+from lorank.lowrank.forms.form import form_type
 from lorank.lowrank.presets import preset
 from lorank.lowrank.starts import Statistics
 from lorank.ranking.scorers.ranker import TrainableRanker
@@ -175,10 +176,11 @@ def make_weights(
 
 def _alphas(settings: AdapterSettings, ranks: Mapping[str, int] | None) -> dict[str, float] | None:
     """Return alphas by layer that keep the scale of the settings at a budget's ranks, where an alpha is set."""
-    if ranks is None or settings.alpha is None or not settings.rank:
+    own = None if ranks is None or settings.alpha is None else rank_of(settings)
+    if ranks is None or settings.alpha is None or not own:
         return None
     power = 1.0 if (settings.scaling or preset(settings.name).scaling) == "lora" else 0.5
-    return {path: settings.alpha * (max(rank, 1) / settings.rank) ** power for path, rank in ranks.items()}
+    return {path: settings.alpha * (max(rank, 1) / own) ** power for path, rank in ranks.items()}
 
 
 def new_modules(ranker: TrainableRanker) -> list[str]:
@@ -196,10 +198,19 @@ def starts_from_nothing(ranker: TrainableRanker) -> bool:
 
 
 def resolve_adapter(settings: AdapterSettings, ranker: TrainableRanker) -> AdapterSettings:
-    """Return the settings with the name "auto" decided."""
-    if settings.name != "auto":
-        return settings
-    return replace(settings, name="full" if starts_from_nothing(ranker) else "lora")
+    """Return the settings with the name "auto" and the rank decided."""
+    if settings.name == "auto":
+        settings = replace(settings, name="full" if starts_from_nothing(ranker) else "lora")
+    return settings if settings.name in WHOLE else replace(settings, rank=rank_of(settings))
+
+
+def rank_of(settings: AdapterSettings) -> int:
+    """Return the stated rank, or the usual one of the method's form.
+
+    >>> rank_of(AdapterSettings("lora")), rank_of(AdapterSettings("lora", rank=3))
+    (8, 3)
+    """
+    return form_type(preset(settings.name).form).usual_rank if settings.rank is None else settings.rank
 
 
 def _groups(

@@ -86,6 +86,8 @@ class TunedRanker(Ranker):
     mix: Mix = ALONE
     gain: list[dict[str, Any]] = field(default_factory=list)
     """What training gained on dev and test over the untuned base, as `lorank.training.gain` records it."""
+    notes: list[str] = field(default_factory=list)
+    """What a run says of itself beside that: an update that hardly moved the weights."""
 
     @property
     def learned(self) -> Learned:

@@ -39,6 +39,8 @@ class EDoRA(Form):
     8
     """
 
+    usual_rank = 64
+
     derived = ("A", "B", "row_squares")
 
     def __init__(self, site: Site) -> None:

@@ -46,6 +46,8 @@ class EigenLoRA(Factored):
     32
     """
 
+    usual_rank = 128
+
     def __init__(self, site: Site, components: int = 32) -> None:
         super().__init__(site)
         if components < 1:

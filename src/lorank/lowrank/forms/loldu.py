@@ -35,6 +35,8 @@ class LoLDU(Factored):
     9
     """
 
+    usual_rank = 256
+
     derived = ("A", "B", "held")
 
     def __init__(self, site: Site) -> None:

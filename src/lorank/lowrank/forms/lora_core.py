@@ -26,6 +26,8 @@ class CoreLoRA(Factored):
     9
     """
 
+    usual_rank = 64
+
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self.scaling = 1.0

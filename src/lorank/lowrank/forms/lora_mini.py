@@ -41,6 +41,8 @@ class LoRAMini(Factored):
     32
     """
 
+    usual_rank = 32
+
     def __init__(self, site: Site, width: int | None = None) -> None:
         super().__init__(site)
         if width is not None and width < 1:

@@ -34,6 +34,8 @@ class LoRAXS(Factored):
     4
     """
 
+    usual_rank = 64
+
     derived = ("A", "B")
 
     def __init__(self, site: Site) -> None:

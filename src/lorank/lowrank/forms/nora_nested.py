@@ -43,6 +43,8 @@ class NestedLoRA(Factored):
     64
     """
 
+    usual_rank = 64
+
     derived = ("outer_A", "outer_B")
 
     def __init__(self, site: Site, inner: int | None = None) -> None:

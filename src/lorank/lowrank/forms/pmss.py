@@ -32,6 +32,8 @@ class PMSS(Factored):
     9
     """
 
+    usual_rank = 64
+
     derived = ("C", "R")
 
     def __init__(self, site: Site) -> None:

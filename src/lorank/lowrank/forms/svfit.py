@@ -35,6 +35,8 @@ class SVFit(Factored):
     8
     """
 
+    usual_rank = 256
+
     derived = ("A", "B")
 
     def __init__(self, site: Site) -> None:

@@ -40,6 +40,8 @@ class VeRA(Factored):
     6
     """
 
+    usual_rank = 256
+
     def __init__(self, site: Site, shared: Shared, initial: float = 0.1) -> None:
         super().__init__(site)
         self.A = shared_basis(shared, site, "vera A", (site.rank, self.in_features))

@@ -70,6 +70,9 @@ class Rule:
     State: ``2 * r * (out + width)`` values a pair.
     """
 
+    lr: ClassVar[float | None] = None
+    """The learning rate that suits this rule; None is that of the form or start: see ``lowrank.rates``."""
+
     clips: ClassVar[bool] = True
     """False where the raw gradients must not be clipped before the step."""
 

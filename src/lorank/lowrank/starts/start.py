@@ -17,6 +17,9 @@ Statistics = Mapping[str, Tensor]
 class Start(ABC):
     """Fills a form from W and, if it says so in ``needs``, from one calibration pass."""
 
+    lr: ClassVar[float | None] = None
+    """The learning rate that suits factors which begin here; None is the form's own: see ``lowrank.rates``."""
+
     needs: ClassVar[frozenset[str]] = frozenset()
     """The kinds of statistics that ``fill`` and ``ranks`` read."""
 

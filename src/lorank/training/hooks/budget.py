@@ -27,7 +27,7 @@ from lorank.lowrank.starts import Statistics
 from lorank.ranking import loss as named_loss
 from lorank.training.hooks.hook import Access, Hook, Progress
 from lorank.training.settings import AdapterSettings, BudgetSettings
-from lorank.training.weights import WHOLE
+from lorank.training.weights import WHOLE, rank_of
 
 AUTO, NONE = "auto", "none"
 JOURNAL = "budget.jsonl"
@@ -214,8 +214,9 @@ def compute_shared_ranks(
     if settings.options:
         raise UsageError(f"budget {name!r} has no options; it was given {', '.join(settings.options)}")
     scaling = adapter.scaling or preset(adapter.name).scaling
-    alpha = default_alpha(scaling, adapter.rank) if adapter.alpha is None else adapter.alpha
-    plan = dict.fromkeys(layers, LayerPlan(adapter.rank, alpha))
-    sites = make_sites(module, Settings(scaling=scaling, rank=adapter.rank, alpha=alpha), plan)
-    total = adapter.rank * len(sites) if settings.total is None else settings.total
+    rank = rank_of(adapter)
+    alpha = default_alpha(scaling, rank) if adapter.alpha is None else adapter.alpha
+    plan = dict.fromkeys(layers, LayerPlan(rank, alpha))
+    sites = make_sites(module, Settings(scaling=scaling, rank=rank, alpha=alpha), plan)
+    total = rank * len(sites) if settings.total is None else settings.total
     return share_ranks_of(name, sites, statistics or {}, total)

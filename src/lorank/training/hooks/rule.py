@@ -25,7 +25,7 @@ class Stepping(Hook):
 
     def make_optimizer(self, groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.Optimizer:
         """Return the rule's optimizer at the run's rates."""
-        rates = Rates(settings.lr, settings.betas, weight_decay=settings.weight_decay)
+        rates = Rates(settings.rate, settings.betas, weight_decay=settings.weight_decay)
         return self.rule.optimizer(groups, self.adapter, rates)
 
     @property

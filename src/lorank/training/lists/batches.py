@@ -8,6 +8,7 @@ a resumed run to be the same run.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +17,18 @@ from torch import Tensor
 from lorank.data.candidates import TrainingList
 
 
+class Route(NamedTuple):
+    """The route of a list: the ``task``, counted from 0, and the ``preference``."""
+
+    task: int | None = None
+    preference: tuple[float, ...] | None = None
+
+
 @dataclass(frozen=True)
 class ListBatch:
     """A grid of lists: ``queries`` [batch], the rest [batch, list]; padding is False in ``mask``.
 
-    ``weights`` are [batch], where the data brings them.
+    ``weights`` are [batch], where the data brings them, and ``routes`` says what an adapter that routes is given.
     """
 
     queries: Tensor
@@ -30,6 +38,7 @@ class ListBatch:
     first_stage: Tensor | None
     weights: Tensor | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    routes: Sequence[Route] | None = None
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -46,6 +55,7 @@ class ListBatch:
             first_stage,
             weights,
             {name: tensor.to(device) for name, tensor in self.extras.items()},
+            self.routes,
         )
 
 

@@ -17,6 +17,7 @@ from lorank.ranking.scorers.precision import best_precision
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.training.lists.batches import ListBatch
 from lorank.training.lists.loss_inputs import extras_for
+from lorank.training.lists.routes import score_batch
 from lorank.training.settings import OptimizerSettings
 
 Loss = Callable[..., Tensor]
@@ -79,7 +80,7 @@ def list_loss(
     extras = extras_for(loss, ranker, inputs, batch, precision)
     with torch.random.fork_rng(devices=devices), precision():
         torch.manual_seed(step_seed)
-        scores = ranker.forward(inputs, batch.queries, batch.documents, batch.mask).float()
+        scores = score_batch(ranker, inputs, batch).float()
     if batch.first_stage is not None:
         scores = scores + batch.first_stage
     weights = () if batch.weights is None else (batch.weights,)

@@ -1,6 +1,6 @@
 """Training lists drawn anew each epoch from first-stage candidates, as a pure function of (seed, epoch)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from lorank.data.candidates import TrainingList, training_lists
 from lorank.data.collection import Collection, Split
 from lorank.errors import UsageError
 from lorank.ranking.types import Run
-from lorank.training.lists.batches import ListBatch, epoch_order, pad_lists, share_documents
+from lorank.training.lists.batches import ListBatch, Route, epoch_order, pad_lists, share_documents
 from lorank.training.lists.loss_inputs import make_extras
 
 
@@ -21,7 +21,8 @@ class CandidateLists:
 
     ``query_at`` maps query id to its position in the ranker's prepared inputs; ``offset`` holds
     standardised first-stage scores where the correction is trained on top of them. ``requires`` is what the loss
-    takes beyond lists, and ``reference`` a run whose scores serve it as the reference.
+    takes beyond lists, and ``reference`` a run whose scores serve it as the reference; ``routes`` is what an
+    adapter that routes is given for each query.
     """
 
     collection: Collection
@@ -36,6 +37,7 @@ class CandidateLists:
     offset: Run | None = None
     requires: frozenset[str] = frozenset()
     reference: Run | None = None
+    routes: Mapping[str, Route] | None = None
     _drawn: tuple[int, list[TrainingList]] | None = field(default=None, init=False, repr=False)
     _relevant: dict[str, frozenset[int]] = field(default_factory=dict, init=False, repr=False)
 
@@ -76,7 +78,10 @@ class CandidateLists:
             batch = pad_lists(lists, self.query_at)
         epoch = 0 if self._drawn is None else self._drawn[0]
         return replace(
-            batch, weights=self._weights(lists), extras=make_extras(self.requires, self, lists, batch, epoch)
+            batch,
+            weights=self._weights(lists),
+            extras=make_extras(self.requires, self, lists, batch, epoch),
+            routes=None if self.routes is None else [self.routes.get(each.query_id, Route()) for each in lists],
         )
 
     def _weights(self, lists: Sequence[TrainingList]) -> Tensor | None:

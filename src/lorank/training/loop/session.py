@@ -19,7 +19,7 @@ MakeOptimizer = Callable[[list[dict[str, Any]], OptimizerSettings], torch.optim.
 
 def adamw(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.Optimizer:
     """Return AdamW over parameter groups, which may state a rate ``lr`` of their own."""
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
+    return torch.optim.AdamW(groups, lr=settings.rate, betas=settings.betas, weight_decay=settings.weight_decay)
 
 
 @dataclass(frozen=True)

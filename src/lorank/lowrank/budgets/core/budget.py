@@ -98,6 +98,9 @@ class Budget(ABC):
         seed: of what the budget draws.
     """
 
+    lr: ClassVar[float | None] = None
+    """The learning rate that suits the forms under this budget; None is the gated form's: see ``lowrank.rates``."""
+
     needs: ClassVar[frozenset[str]] = frozenset()
     """Which of ``held_out_loss`` and ``measure`` the budget reads."""
 
