@@ -42,6 +42,7 @@ class AdaLoRA(Pruning):
         orthogonal: gamma.
     """
 
+    lr = 0.01
     form_options = gated_options(capacity=1.5, gates="zero")
 
     def __init__(

@@ -45,6 +45,7 @@ class ALoRA(Budget):
         score: "loss" (held out) or "metric".
     """
 
+    lr = 0.001
     form_options = gated_options(capacity=2.0, active="rank", gates="one", train_gates=False)
 
     def __init__(

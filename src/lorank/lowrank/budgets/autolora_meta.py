@@ -91,6 +91,7 @@ class AutoLoRA(Budget):
         ahead: xi; None takes the run's learning rate.
     """
 
+    lr = 0.001
     needs = frozenset({"held_out_loss"})
     form_options = gated_options(capacity=1.5, gates="one", train_gates=False)
     growth_change = None

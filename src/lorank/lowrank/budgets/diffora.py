@@ -41,6 +41,7 @@ class DiffoRA(Budget):
         rate: eta.
     """
 
+    lr = 0.001
     needs = frozenset({"held_out_loss"})
     form_options = gated_options(capacity=2.0, gates="one", train_gates=False)
     growth_change = None

@@ -41,6 +41,7 @@ class DynamicDoRA(Pruning):
         variance: eta.
     """
 
+    lr = 0.001
     form_options = gated_options(capacity=1.5, gates="one")
 
     def __init__(

@@ -51,6 +51,7 @@ class DyLoRA(Budget):
         frozen: whether only component b moves.
     """
 
+    lr = 0.001
     form_options = gated_options(capacity=1.0, gates="one", train_gates=False)
     growth_change = None
 

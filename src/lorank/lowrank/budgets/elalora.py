@@ -41,6 +41,7 @@ class ElaLoRA(Budget):
         exchange: ranks that move at the first event; None takes an eighth of ``total``.
     """
 
+    lr = 0.005
     form_options = gated_options(capacity=2.0, active="rank", gates="zero")
 
     def __init__(

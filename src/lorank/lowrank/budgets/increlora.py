@@ -48,6 +48,7 @@ class IncreLoRA(Growing):
         orthogonal: gamma.
     """
 
+    lr = 0.02
     form_options = gated_options(capacity=2.0, active="one", gates="zero")
     growth_change = WARM
 

@@ -43,6 +43,7 @@ class LoRASquared(Pruning):
         orthogonal: weight of the penalty.
     """
 
+    lr = 0.01
     form_options = gated_options(capacity=1.5, gates="zero")
 
     def __init__(

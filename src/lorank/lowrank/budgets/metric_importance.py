@@ -38,6 +38,7 @@ class MetricImportance(Pruning):
         orthogonal: weight of AdaLoRA's penalty.
     """
 
+    lr = 0.01
     needs = frozenset({"held_out_loss"})
     metric_loss = True
     form_options = gated_options(capacity=1.5, gates="zero")

@@ -44,6 +44,7 @@ class QDyLoRA(DyLoRA):
         choices: the ranks to draw from, as "1,2,4,8"; "" draws from all.
     """
 
+    lr = 0.001
     base = "nf4"
 
     def __init__(

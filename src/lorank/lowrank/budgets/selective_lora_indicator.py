@@ -45,6 +45,7 @@ class SelectiveIndicator(Budget):
         beta: weight of the past in d.
     """
 
+    lr = 0.001
     form_options = gated_options(capacity=1.0, gates="one")
     exact = False
     growth_change = None

@@ -38,6 +38,7 @@ class SoRA(Budget):
         sparsity_end: lambda at the last event; None keeps ``sparsity``.
     """
 
+    lr = 0.001
     form_options = gated_options(capacity=1.5, gates="normal")
     exact = False
     growth_change = None

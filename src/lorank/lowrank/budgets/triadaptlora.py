@@ -41,6 +41,7 @@ class TriAdaptLoRA(Growing):
         seed: of new components.
     """
 
+    lr = 0.01
     form_options = gated_options(capacity=2.0, active="one", gates="zero", triangular=True)
     exact = False
 

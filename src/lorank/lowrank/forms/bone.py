@@ -48,6 +48,7 @@ class Bone(Dense):
     12
     """
 
+    lr = 0.001
     needs_weight = True
 
     def __init__(self, site: Site) -> None:

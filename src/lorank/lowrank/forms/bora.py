@@ -37,6 +37,7 @@ class BoRA(Form):
     10
     """
 
+    lr = 0.001
     needs_weight = True
 
     def __init__(self, site: Site) -> None:

@@ -45,6 +45,8 @@ class C3A(Dense):
     (4, 24)
     """
 
+    lr = 0.1
+
     def __init__(self, site: Site, block: int | None = None) -> None:
         super().__init__(site)
         n, m = self.in_features, self.out_features

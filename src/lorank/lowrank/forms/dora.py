@@ -43,6 +43,7 @@ class DoRA(LoRA):
     7
     """
 
+    lr = 0.001
     needs_weight = True
     peft_options: ClassVar[dict[str, object]] = {"use_dora": True}
 

@@ -39,6 +39,7 @@ class EDoRA(Form):
     8
     """
 
+    lr = 0.001
     usual_rank = 64
 
     derived = ("A", "B", "row_squares")

@@ -46,6 +46,7 @@ class EigenLoRA(Factored):
     32
     """
 
+    lr = 0.005
     usual_rank = 128
 
     def __init__(self, site: Site, components: int = 32) -> None:

@@ -43,6 +43,7 @@ class FLoRA(Dense):
     5
     """
 
+    lr = 0.005
     needs_weight = True
 
     def __init__(self, site: Site) -> None:

@@ -80,14 +80,11 @@ class Form(nn.Module, ABC):
     submodule; a tensor is counted, trained and saved once.
     """
 
-    lr: ClassVar[float] = 5e-4
+    lr: ClassVar[float] = 1e-3
     """The learning rate that suits AdamW on this form: see ``lowrank.rates``."""
 
     usual_rank: ClassVar[int] = 8
     """The rank where none is given: for a form of few values, that which gives it about as many as LoRA has at 8."""
-
-    least_lowered: ClassVar[float] = 0.25
-    """The share of the loss that LoRA takes from a layer in 30 steps which this form takes at least; see ``rates``."""
 
     needs_weight: ClassVar[bool] = False
     """True where ``forward`` reads W itself, not only W's output: a quantised base is dequantised for it."""

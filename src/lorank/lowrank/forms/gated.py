@@ -49,6 +49,7 @@ class Gated(Factored):
     (18, 3)
     """
 
+    lr = 0.005
     mask: Tensor
     through: bool = False
 

@@ -47,6 +47,8 @@ class GraLoRA(Form):
     (2, 20, 4)
     """
 
+    lr = 0.001
+
     def __init__(self, site: Site, blocks: int | None = None) -> None:
         super().__init__(site)
         sizes = (site.rank, self.in_features, self.out_features)

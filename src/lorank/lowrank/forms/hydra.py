@@ -38,6 +38,8 @@ class Hydra(Form):
     9
     """
 
+    lr = 0.0005
+
     def __init__(self, site: Site) -> None:
         super().__init__(site)
 

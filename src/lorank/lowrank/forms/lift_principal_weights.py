@@ -60,6 +60,7 @@ class LIFT(Dense):
     10
     """
 
+    lr = 0.002
     unattended_effect = "trains the entries that it chose first"
 
     def __init__(

@@ -35,6 +35,7 @@ class LoLDU(Factored):
     9
     """
 
+    lr = 0.001
     usual_rank = 256
 
     derived = ("A", "B", "held")

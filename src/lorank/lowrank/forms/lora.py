@@ -36,6 +36,7 @@ class LoRA(PeftForm):
     (5, 0.0)
     """
 
+    lr = 0.001
     row_cap: float | None = None
     """eta of the rule ``allora``, which the row-wise rates never exceed; None leaves every row its gradient."""
 

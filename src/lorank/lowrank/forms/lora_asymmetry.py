@@ -27,6 +27,8 @@ class AsymmetricLoRA(Factored):
     4
     """
 
+    lr = 0.005
+
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         k = min(site.rank, self.in_features)

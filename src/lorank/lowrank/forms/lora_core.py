@@ -26,6 +26,7 @@ class CoreLoRA(Factored):
     9
     """
 
+    lr = 0.002
     usual_rank = 64
 
     def __init__(self, site: Site) -> None:

@@ -30,6 +30,8 @@ class LoRAFA(LoRA):
     2
     """
 
+    lr = 0.01
+
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         A = self.A.detach()

@@ -41,6 +41,7 @@ class LoRAMini(Factored):
     32
     """
 
+    lr = 0.002
     usual_rank = 32
 
     def __init__(self, site: Site, width: int | None = None) -> None:

@@ -34,6 +34,7 @@ class LoRAXS(Factored):
     4
     """
 
+    lr = 0.002
     usual_rank = 64
 
     derived = ("A", "B")

@@ -46,6 +46,8 @@ class LoRMA(Form):
     4
     """
 
+    lr = 0.001
+
     def __init__(self, site: Site, kind: str = "plus") -> None:
         super().__init__(site)
         if kind not in KINDS:

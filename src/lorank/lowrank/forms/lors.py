@@ -38,6 +38,7 @@ class LoRS(Dense):
     5
     """
 
+    lr = 0.001
     needs_weight = True
 
     def __init__(self, site: Site) -> None:

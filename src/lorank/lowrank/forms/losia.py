@@ -97,6 +97,7 @@ class LoSiA(Form):
     24
     """
 
+    lr = 0.001
     unattended_effect = "keeps the sub-matrix that it chose first"
     earlier_options: ClassVar[Mapping[str, object]] = {"relocations": 0}
 

@@ -33,6 +33,8 @@ class MiSS(Factored):
     4
     """
 
+    lr = 0.001
+
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self.side = min(site.rank, self.in_features)

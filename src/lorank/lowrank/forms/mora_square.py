@@ -57,6 +57,7 @@ class MoRA(Dense):
     (6, 8)
     """
 
+    lr = 0.0005
     earlier_options: ClassVar[Mapping[str, object]] = {"kind": "summed"}
 
     def __init__(self, site: Site, shared: Shared, kind: str = "rotation") -> None:

@@ -63,6 +63,8 @@ class MoS(Factored):
     16
     """
 
+    lr = 0.001
+
     def __init__(
         self,
         site: Site,

@@ -43,6 +43,8 @@ class NOLA(Factored):
     64
     """
 
+    lr = 0.01
+
     def __init__(self, site: Site, shared: Shared, bases: int = 128) -> None:
         super().__init__(site)
         if bases < 1:

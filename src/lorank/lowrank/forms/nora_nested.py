@@ -43,6 +43,7 @@ class NestedLoRA(Factored):
     64
     """
 
+    lr = 0.002
     usual_rank = 64
 
     derived = ("outer_A", "outer_B")

@@ -32,6 +32,7 @@ class PMSS(Factored):
     9
     """
 
+    lr = 0.002
     usual_rank = 64
 
     derived = ("C", "R")

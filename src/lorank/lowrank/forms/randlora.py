@@ -45,6 +45,8 @@ class RandLoRA(Dense):
     (21, 5)
     """
 
+    lr = 0.0005
+
     def __init__(self, site: Site, shared: Shared) -> None:
         super().__init__(site)
         k, d = sorted((self.in_features, self.out_features))

@@ -41,6 +41,7 @@ class SALT(Factored):
     11
     """
 
+    lr = 0.001
     derived = ("U", "sigma", "Vh")
 
     def __init__(self, site: Site, top: int | None = None) -> None:

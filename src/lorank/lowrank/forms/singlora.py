@@ -41,6 +41,7 @@ class SingLoRA(Factored):
     (3, 0.5)
     """
 
+    lr = 0.002
     unattended_effect = f"ramps in over its first {UNATTENDED_RAMP} steps"
 
     def __init__(self, site: Site, ramp: float = 0.01) -> None:

@@ -59,6 +59,7 @@ class Squeezed(Factored):
     (8, None, 2)
     """
 
+    lr = 0.002
     unattended_effect = "keeps its first rank"
 
     def __init__(self, site: Site, target: int | None = None, stages: int = 3) -> None:

@@ -35,6 +35,7 @@ class SVFit(Factored):
     8
     """
 
+    lr = 0.05
     usual_rank = 256
 
     derived = ("A", "B")

@@ -79,6 +79,8 @@ class TiedLoRA(Factored):
     18
     """
 
+    lr = 0.001
+
     def __init__(self, site: Site, shared: dict[tuple[int, int, int], TiedPair], trained: str = "ABuv") -> None:
         super().__init__(site)
         if set(trained) - set("ABuv") or not set(trained) & set("Bv"):

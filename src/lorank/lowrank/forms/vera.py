@@ -40,6 +40,7 @@ class VeRA(Factored):
     6
     """
 
+    lr = 0.05
     usual_rank = 256
 
     def __init__(self, site: Site, shared: Shared, initial: float = 0.1) -> None:

@@ -38,6 +38,8 @@ class BaseLayers(TokenRouted):
     84
     """
 
+    lr = 0.0005
+
     def __init__(self, site: Site, experts: int = 4) -> None:
         super().__init__(site)
         if experts < 1:

@@ -44,6 +44,7 @@ class FlyLoRA(TokenRouted):
     (40, 2, [8, 8, 8, 8, 8, 8, 8, 8])
     """
 
+    lr = 0.005
     A: Tensor
     bias: Tensor
 

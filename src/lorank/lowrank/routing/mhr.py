@@ -44,6 +44,8 @@ class MHR(Factored):
     112
     """
 
+    lr = 0.001
+
     def __init__(self, site: Site, tasks: int = 2, modules: int = 4, heads: int = 2) -> None:
         super().__init__(site)
         if min(tasks, modules, heads) < 1:

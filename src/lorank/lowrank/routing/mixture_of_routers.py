@@ -36,6 +36,8 @@ class MixtureOfRouters(TokenRouted):
     114
     """
 
+    lr = 0.0005
+
     def __init__(self, site: Site, experts: int = 4, top: int = 2, routers: int = 3, balance: float = 0.01) -> None:
         super().__init__(site)
         if min(experts, top, routers) < 1 or top > experts:

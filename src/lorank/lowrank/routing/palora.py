@@ -41,6 +41,8 @@ class PaLoRA(Factored):
     15
     """
 
+    lr = 0.001
+
     def __init__(self, site: Site, tasks: int = 2) -> None:
         super().__init__(site)
         if tasks < 1:

@@ -32,6 +32,8 @@ class TAPS(Factored):
     6
     """
 
+    lr = 0.001
+
     def __init__(self, site: Site, threshold: float = 0.1, sparsity: float = 0.01) -> None:
         super().__init__(site)
         if not (threshold > 0 and sparsity >= 0):

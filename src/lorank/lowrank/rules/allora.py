@@ -32,6 +32,7 @@ class ALLoRA(Rule):
     State: ``2 * r * (out + width)`` values a pair, ``0`` with ``inner="sgd"``.
     """
 
+    lr = 0.001
     eta: float = 4.0
     inner: Literal["adamw", "sgd"] = "adamw"
 

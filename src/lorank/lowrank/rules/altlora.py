@@ -73,6 +73,7 @@ class AltLoRA(Rule):
     State: ``r * (out + width)`` values a pair.
     """
 
+    lr = 0.02
     damping: float = 1e-6
 
     def optimizer(self, groups: Groups, adapter: Adapter, rates: Rates) -> torch.optim.Optimizer:

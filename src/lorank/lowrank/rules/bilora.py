@@ -44,6 +44,7 @@ class BiLoRA(Rule):
     State: ``2 * r * (out + width) + 2 * r`` values a pair, those of l in the upper level's optimizer.
     """
 
+    lr = 0.005
     interval: int = 1
     upper_lr: float | None = None
     unroll: bool = True

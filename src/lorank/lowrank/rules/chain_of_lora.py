@@ -60,6 +60,7 @@ class ChainOfLoRA(Rule):
     State: ``2 * r * (out + width)`` values a pair.
     """
 
+    lr = 0.002
     links: int = 3
     _begins: dict[str, int] = field(default_factory=dict, init=False, repr=False)
     _adapter: Adapter | None = field(default=None, init=False, repr=False)

@@ -48,6 +48,7 @@ class CoTo(Rule):
     State: ``2 * r * (out + width)`` values a pair.
     """
 
+    lr = 0.001
     start: float = 0.1
     ramp: float = 0.75
     groups: Literal["block", "layer"] = "block"

@@ -31,6 +31,7 @@ class FastForward(Rule):
     State: ``2 * r * (out + width)`` values a pair, and a copy of the factors within every ``interval``-th step.
     """
 
+    lr = 0.001
     interval: int = 6
     batches: int = 1
     most: int = 100

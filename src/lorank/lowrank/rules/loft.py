@@ -166,6 +166,7 @@ class LoFT(Rule):
     State: ``(r + r * (r + 1) // 2) * (out + width)`` values a pair.
     """
 
+    lr = 0.0001
     damping: float = 1e-6
     clip: float | None = 1.0
 

@@ -29,6 +29,7 @@ class LoRAPlus(Rule):
     State: ``2 * r * (out + width)`` values a pair.
     """
 
+    lr = 0.0002
     ratio: float = 16.0
 
     def optimizer(self, groups: Groups, adapter: Adapter, rates: Rates) -> torch.optim.Optimizer:

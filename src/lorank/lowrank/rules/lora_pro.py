@@ -100,6 +100,7 @@ class LoRAPro(Rule):
     State: ``2 * out * width`` values a pair with full moments, ``2 * r * (out + width)`` with factored ones.
     """
 
+    lr = 0.0001
     moments: Literal["full", "factored"] = "full"
     damping: float = 1e-6
 

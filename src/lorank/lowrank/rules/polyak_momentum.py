@@ -84,6 +84,7 @@ class PolyakMomentum(Rule):
     State: ``r * (out + width)`` values a pair.
     """
 
+    lr = 0.05
     c: float = 1.0
     lowest: float = 0.0
     _optimizer: PolyakMomentumOptimizer | None = field(default=None, init=False, repr=False)

@@ -56,6 +56,7 @@ class Riemannian(Rule):
     State: ``2 * r * (out + width)`` values a pair.
     """
 
+    lr = 0.001
     damping: float = 1e-2
 
     def optimizer(self, groups: Groups, adapter: Adapter, rates: Rates) -> torch.optim.Optimizer:

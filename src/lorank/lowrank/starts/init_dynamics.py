@@ -38,6 +38,8 @@ class InitA(Start):
 class InitB(Start):
     """Draws B and sets A to 0."""
 
+    lr = 0.0005
+
     def suits(self, form: type[Form]) -> bool:
         return form is LoRA
 

@@ -31,6 +31,7 @@ class LoRAGA(Start):
         gamma: the paper's scale of the start, above 0.
     """
 
+    lr = 0.0005
     needs = frozenset({"gradient"})
 
     def __init__(self, gamma: float = 16.0) -> None:

@@ -34,6 +34,7 @@ class LoRASB(Start):
         step: eta; the learning rate over the number of warm-up steps in the paper's settings.
     """
 
+    lr = 0.001
     needs = frozenset({"gradient"})
     keeps_output = False
 
