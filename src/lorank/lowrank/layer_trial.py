@@ -36,6 +36,8 @@ Rows = tuple[Tensor, Tensor]
 class ReadLayer(nn.Module):
     """R tanh(W x) of a layer ``W`` and a frozen readout R."""
 
+    readout: Tensor
+
     def __init__(self, size: int, generator: torch.Generator) -> None:
         super().__init__()
         spectrum = torch.arange(1.0, size + 1).rsqrt()
@@ -61,7 +63,8 @@ class LayerProblem:
 
     def loss(self, model: nn.Module, rows: Rows) -> Tensor:
         """Return the mean squared error over ``rows`` in units of its start."""
-        return (model(rows[0]) - rows[1]).square().mean()
+        error: Tensor = model(rows[0]) - rows[1]
+        return error.square().mean()
 
 
 def layer_problem(seed: int = 0, size: int = 384) -> LayerProblem:
@@ -196,4 +199,5 @@ def _statistics(problem: LayerProblem, needed: frozenset[str], seed: int) -> dic
 
 def _rotation(size: int, generator: torch.Generator) -> Tensor:
     """Return a random rotation [size, size]."""
-    return torch.linalg.qr(torch.randn(size, size, generator=generator)).Q
+    rotation: Tensor = torch.linalg.qr(torch.randn(size, size, generator=generator)).Q
+    return rotation
