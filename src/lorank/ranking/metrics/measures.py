@@ -25,6 +25,7 @@ from ir_measures.providers.base import NOT_PROVIDED
 
 from lorank.errors import UsageError, unknown_name
 from lorank.ranking.grades import Grades, as_grade, drop_unjudged, levels, read_grades
+from lorank.ranking.metrics.measure_names import canonical_measure, known_words
 from lorank.ranking.metrics.ndcg import ndcg
 from lorank.ranking.types import Qrels, Run
 
@@ -44,17 +45,20 @@ NoRelevant = Literal["zero", "one", "skip"]
 def parse_measure(name: str) -> Measure:
     """Return the measure that ``name`` stands for; raise UsageError where there is none or none that we can run.
 
-    >>> parse_measure("nDCG@10")
-    nDCG@10
+    Case does not matter, and names of other tools are known (`lorank.ranking.metrics.measure_names`).
+
+    >>> parse_measure("nDCG@10"), parse_measure("ndcg@10"), parse_measure("mrr")
+    (nDCG@10, nDCG@10, RR)
     >>> parse_measure("nDGC@10")
     Traceback (most recent call last):
     lorank.errors.UsageError: unknown measure 'nDGC'; did you mean 'nDCG'? known: ...
     """
+    asked, name = name, canonical_measure(name)
     try:
         measure = ir_measures.parse_measure(name)
         runs = measure.NAME == "nDCG" or _provider(measure) is not None
     except NameError:
-        raise unknown_name("measure", name.split("@")[0].split("(")[0], ir_measures.measures.registry) from None
+        raise unknown_name("measure", asked.split("@")[0].split("(")[0], known_words()) from None
     except (ValueError, SyntaxError, TypeError, AssertionError, AttributeError) as error:
         raise UsageError(f"cannot read the measure {name!r}: {error}; write it as nDCG@10 or AP(rel=2)") from None
     _check_parameters(name, measure)

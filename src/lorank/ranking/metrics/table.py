@@ -1,5 +1,6 @@
 """An evaluation as rows and as Markdown text."""
 
+import textwrap
 from collections.abc import Sequence
 
 from lorank.ranking.metrics.evaluation import Comparison, Evaluation
@@ -40,6 +41,18 @@ def _comparison(c: Comparison) -> Row:
     }
 
 
+def _headed(rows: Sequence[Row], width: int | None) -> list[Row]:
+    """Return comparisons for records: what is compared becomes the head of the block where the table does not fit."""
+    if width is None or max(map(len, markdown(rows).split("\n"))) <= width:
+        return list(rows)
+    named = ("measure", "system", "against")
+    return [
+        {"": f"{row['measure']}: {row['system']} against {row['against']}"}
+        | {key: value for key, value in row.items() if key not in named}
+        for row in rows
+    ]
+
+
 def _p(value: float) -> str:
     return "<0.0001" if value < 1e-4 else f"{value:.4f}"
 
@@ -66,18 +79,46 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join([line({c: c for c in columns}), f"|{rule}|", *map(line, rows)])
 
 
-def to_markdown(evaluation: Evaluation) -> str:
-    """Return the whole evaluation as Markdown: what was judged, the systems, the comparisons, the settings."""
+def records(rows: Sequence[Row]) -> str:
+    """Return rows as blocks of lines, the first column as a block's head, for terminals that no table fits in.
+
+    >>> print(records([{"system": "bm25", "RR": "0.5", "nDCG@10": "0.25"}]))
+    bm25
+      RR       0.5
+      nDCG@10  0.25
+    """
+    blocks = []
+    for row in rows:
+        head, *rest = row.items()
+        width = max((len(name) for name, _ in rest), default=0)
+        blocks.append("\n".join([head[1], *(f"  {name:{width}}  {value}" for name, value in rest if value)]))
+    return "\n".join(blocks)
+
+
+def in_width(rows: Sequence[Row], width: int | None) -> str:
+    """Return rows as a Markdown table where it fits in ``width`` columns, else as records."""
+    table = markdown(rows)
+    if width is None or max(map(len, table.split("\n"))) <= width:
+        return table
+    return records(rows)
+
+
+def to_markdown(evaluation: Evaluation, width: int | None = None) -> str:
+    """Return the whole evaluation as Markdown: what was judged, the systems, the comparisons, the settings.
+
+    Where a table is wider than ``width`` columns its rows are written as blocks of lines, and sentences are wrapped.
+    """
     title = " ".join(part for part in (evaluation.collection, evaluation.split) if part)
     groups = evaluation.settings.get("groups")
     counted = f"{evaluation.queries} queries" + ("" if groups is None else f" in {groups} independent groups")
+    head = f"{title}: {counted}" if title else counted
     parts = [
-        f"{title}: {counted}" if title else counted,
-        markdown(system_rows(evaluation)),
+        head if width is None else textwrap.fill(head, width, break_long_words=False, break_on_hyphens=False),
+        in_width(system_rows(evaluation), width),
     ]
     if evaluation.comparisons:
-        parts.append(markdown(comparison_rows(evaluation)))
-    parts += notes(evaluation)
+        parts.append(in_width(_headed(comparison_rows(evaluation), width), width))
+    parts += [note if width is None else textwrap.fill(note, width) for note in notes(evaluation)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -37,14 +37,14 @@ from lorank.ranking.scorers.causal_prompt import Prompt, answer_token, question_
 from lorank.ranking.scorers.families import NONE, OWN, find_family, recognise
 from lorank.ranking.scorers.labels import Label
 from lorank.ranking.scorers.own_prompt import OwnPrompt, pair_prompt, word_ids
-from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans, pair_parts
+from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans, gather_passages, pair_parts, windows_of_pairs
 from lorank.ranking.scorers.pairs import GridPairs, used_texts
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.pretrained import longest_input
 from lorank.ranking.scorers.ranker import Documents
 from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.scorers.sentence_files import SentenceFiles
-from lorank.ranking.scorers.text_ranker import TextRanker, Truncation
+from lorank.ranking.scorers.text_ranker import Long, TextRanker, Truncation
 from lorank.ranking.scorers.tokens import Ragged, Span, interleave, share_room
 
 logger = logging.getLogger("lorank")
@@ -78,6 +78,8 @@ class CausalRanker(TextRanker[PairInputs]):
         seed: Draws a head that the checkpoint does not bring; ``head="random"`` draws it, "zero" starts it at 0.
         dtype: Format of scoring, as in ``TextRanker``.
         token_budget: Tokens of one scoring batch.
+        long: What happens to a document that is too long, as in ``Long``; training always reads its beginning.
+        overlap: Tokens that neighbouring passages share; None is an eighth of ``max_length``.
 
     Raises:
         UsageError: For a checkpoint whose head is not the one that is read, or a chat model without its template.
@@ -107,6 +109,8 @@ class CausalRanker(TextRanker[PairInputs]):
         family: str | None = None,
         instruction: str | None = None,
         label: Label | None = None,
+        long: Long = "truncate",
+        overlap: int | None = None,
     ) -> None:
         if view not in get_args(View):
             raise UsageError(f"view={view!r}: choose one of {', '.join(get_args(View))}")
@@ -125,18 +129,41 @@ class CausalRanker(TextRanker[PairInputs]):
         self.answers = None if answers is None else tuple(answers)
         self.instruction, self.label = instruction, loaded.label
         self.chat, self.seed, self.head = chat, seed, head
-        self.dtype, self.token_budget, self.long = dtype, token_budget, "truncate"
+        self.token_budget = token_budget
         self.score_scale = SCALES[view]  # type: ignore[misc]
         asked = self._asked(loaded.source, Path(base).name, family)
         self.family, self.template = asked.family, asked.prompt  # type: ignore[assignment]
         self.answer_ids, self.answer_values = list(asked.ids), list(asked.values)
-        most = longest_input(self.tokenizer, self.module.config, self.module)
-        self.max_length = max_length or min(most, asked.max_length or 1024)
-        if not self.template.cost + 8 <= self.max_length <= most:
+        self.source, self.longest = loaded.source, longest_input(self.tokenizer, self.module.config, self.module)
+        usual = min(self.longest, asked.max_length or 1024)
+        self.read_with(max_length=max_length or usual, long=long, overlap=overlap, dtype=dtype)
+
+    def read_with(
+        self,
+        *,
+        max_length: int | None = None,
+        long: Long | None = None,
+        overlap: int | None = None,
+        dtype: Dtype | None = None,
+    ) -> None:
+        """Set how texts are read from now on, as ``TextRanker.read_with``; the prompt needs room too.
+
+        Args:
+            max_length: The most tokens of prompt, query and document.
+            long: It says what happens to a document that is too long.
+            overlap: The number of tokens that neighbouring passages share.
+            dtype: The number format of scoring.
+
+        Raises:
+            UsageError: If a setting is out of its range.
+        """
+        least = self.template.cost + 8
+        if max_length is not None and not least <= max_length <= self.longest:
             raise UsageError(
-                f"max_length={self.max_length} must be from {self.template.cost + 8}, which the prompt "
-                f"needs, to {most}, what {loaded.source} can take in"
+                f"max_length={max_length} must be from {least}, which the prompt needs, to {self.longest}, what "
+                f"{self.source} can take in"
             )
+        super().read_with(max_length=max_length, long=long, overlap=overlap, dtype=dtype)
 
     def _asked(self, source: str, file: str, family: str | None) -> "Asked":
         """Return what is asked and which tokens answer; see the module for whose prompt it is."""
@@ -202,6 +229,12 @@ class CausalRanker(TextRanker[PairInputs]):
             Span(pairs[:, 0], np.zeros_like(q), q), Span(pairs[:, 1], np.zeros_like(d), d), np.arange(len(pairs))
         )
 
+    def passage_spans(self, inputs: PairInputs, pairs: np.ndarray) -> PairSpans:
+        """Return the passages of each pair: the query with each window of the document that fills the room."""
+        return windows_of_pairs(
+            self.spans(inputs, pairs), inputs.documents.lengths[pairs[:, 1]], self.room, self.overlap
+        )
+
     def read(self, inputs: PairInputs, spans: PairSpans) -> Tensor:
         """Return float32 values [pairs] of the view; of a log-ratio the policy's part, beta log pi."""
         batch = interleave(pair_parts(self.template, inputs, spans), len(spans))
@@ -229,12 +262,15 @@ class CausalRanker(TextRanker[PairInputs]):
             return np.zeros(0, np.float32)
         inputs = self.prepare(texts, read)
         unique, back = np.unique(at, axis=0, return_inverse=True)
-        spans = self.spans(inputs, unique)
+        split = self.long in ("max", "mean")
+        spans = (self.passage_spans if split else self.spans)(inputs, unique)
         self.report_truncation(inputs.truncation(unique, self.room))
         scores = self.score_spans(inputs, spans, on_progress)
         if self.view == "log-ratio":
             with self.reference():
                 scores = scores - self.score_spans(inputs, spans, None)
+        if split:
+            scores = gather_passages(scores, spans.owner, self.long)
         return scores[back.reshape(-1)]
 
     def score_spans(self, inputs: PairInputs, spans: PairSpans, on_progress: ProgressCallback | None) -> np.ndarray:
@@ -242,6 +278,7 @@ class CausalRanker(TextRanker[PairInputs]):
         values, done, dtype = np.zeros(len(spans), np.float32), 0, self.scoring_dtype()
         lengths = spans.query.length + spans.document.length + self.template.cost
         keys = inputs.queries.keys[spans.query.text] * 31 + inputs.documents.keys[spans.document.text] * 7
+        keys = keys + spans.document.start
         with scoring(self.module), torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32):
             for rows in batches_by_length(lengths, self.scoring_budget(), keys):
                 values[rows] = self.read(inputs, spans[rows]).cpu().numpy()
@@ -281,6 +318,8 @@ class CausalRanker(TextRanker[PairInputs]):
             "seed": self.seed,
             "head": self.head,
             "dtype": self.dtype,
+            "long": self.long,
+            "overlap": self.overlap,
         }
 
     def save(self, folder: str | Path) -> None:

@@ -28,7 +28,7 @@ from lorank.ranking.scorers.folders import write_json
 from lorank.ranking.scorers.labels import Label
 from lorank.ranking.scorers.own_prompt import OwnPrompt, pair_prompt
 from lorank.ranking.scorers.packed import PackedEncoder, can_pack
-from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans, pair_parts
+from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans, gather_passages, pair_parts, windows_of_pairs
 from lorank.ranking.scorers.pairs import GridPairs, used_texts
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.pretrained import Pretrained, is_decoder, load_pretrained, longest_input, with_padding
@@ -36,7 +36,7 @@ from lorank.ranking.scorers.ranker import Documents
 from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.scorers.sentence_files import SentenceFiles
 from lorank.ranking.scorers.text_ranker import Long, TextRanker, Truncation
-from lorank.ranking.scorers.tokens import Ragged, Span, interleave, share_room, tokenize, windows
+from lorank.ranking.scorers.tokens import Ragged, Span, interleave, share_room, tokenize
 
 IDENTITY = "torch.nn.modules.linear.Identity"
 
@@ -171,10 +171,7 @@ class CrossEncoder(TextRanker[PairInputs]):
     def passage_spans(self, inputs: PairInputs, pairs: np.ndarray) -> PairSpans:
         """Return the passages of each pair: the query with each window of the document that fills the room."""
         first = self.first_spans(inputs, pairs)
-        lengths = inputs.documents.lengths[pairs[:, 1]]
-        room = np.where(first.document.length == lengths, lengths, self.room - first.query.length)
-        owner, start, length = windows(lengths, room, self.overlap)
-        return PairSpans(first.query[owner], Span(pairs[owner, 1], start, length), owner)
+        return windows_of_pairs(first, inputs.documents.lengths[pairs[:, 1]], self.room, self.overlap)
 
     def assemble(self, inputs: PairInputs, spans: PairSpans) -> Ragged:
         """Return the token sequences of the pairs."""
@@ -354,15 +351,3 @@ def classifier_prompt(
     if known.refused is not None:
         raise UsageError(f"family={family!r}: {known.refused}")
     return known, pair_prompt(loaded.tokenizer, *known.pair) if known.pair else known.prompt(loaded.tokenizer)
-
-
-def gather_passages(values: np.ndarray, owner: np.ndarray, long: Long) -> np.ndarray:
-    """Return one value an owner from values of its passages; ``owner`` ascends from 0.
-
-    >>> gather_passages(np.array([1.0, 3.0, 2.0]), np.array([0, 0, 1]), "mean").tolist()
-    [2.0, 2.0]
-    """
-    begins = np.searchsorted(owner, np.arange(owner[-1] + 1))
-    if long == "max":
-        return np.maximum.reduceat(values, begins)
-    return np.add.reduceat(values, begins) / np.bincount(owner).astype(values.dtype)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lorank.ranking.scorers.causal_prompt import Prompt
-from lorank.ranking.scorers.text_ranker import Truncation
-from lorank.ranking.scorers.tokens import Span, TokenTable
+from lorank.ranking.scorers.text_ranker import Long, Truncation
+from lorank.ranking.scorers.tokens import Span, TokenTable, windows
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,32 @@ class PairSpans:
 
     def __getitem__(self, rows: np.ndarray) -> "PairSpans":
         return PairSpans(self.query[rows], self.document[rows], self.owner[rows])
+
+
+def windows_of_pairs(first: PairSpans, lengths: np.ndarray, room: int, overlap: int) -> PairSpans:
+    """Return the passages of pairs: the query with each window of its document that fills the room.
+
+    Args:
+        first: What is read of each pair when what does not fit is cut.
+        lengths: The int64 [pairs] lengths of the whole documents.
+        room: The number of tokens that query and document have together.
+        overlap: The number of tokens that neighbouring passages share.
+    """
+    beside = np.where(first.document.length == lengths, lengths, room - first.query.length)
+    owner, start, length = windows(lengths, beside, overlap)
+    return PairSpans(first.query[owner], Span(first.document.text[owner], start, length), owner)
+
+
+def gather_passages(values: np.ndarray, owner: np.ndarray, long: Long) -> np.ndarray:
+    """Return one value an owner from values of its passages; ``owner`` ascends from 0.
+
+    >>> gather_passages(np.array([1.0, 3.0, 2.0]), np.array([0, 0, 1]), "mean").tolist()
+    [2.0, 2.0]
+    """
+    begins = np.searchsorted(owner, np.arange(owner[-1] + 1))
+    if long == "max":
+        return np.maximum.reduceat(values, begins)
+    return np.add.reduceat(values, begins) / np.bincount(owner).astype(values.dtype)
 
 
 def pair_parts(prompt: Prompt, inputs: PairInputs, spans: PairSpans) -> list[tuple]:

@@ -182,6 +182,13 @@ def pools_tokens(source: str) -> bool:
     return isinstance(modules, list) and any(str(entry.get("type")).endswith(".Pooling") for entry in modules)
 
 
+def is_classifier(base: str | Path) -> bool:
+    """Return whether a base was saved with a classifier's head, as its config.json says."""
+    config = read_json(resolve(base), "config.json")
+    architectures = config.get("architectures") if isinstance(config, dict) else None
+    return bool(architectures) and str(architectures[0]).endswith("ForSequenceClassification")
+
+
 def set_options(config: Any, options: dict[str, Any]) -> Any:
     for key, value in options.items():
         setattr(config, key, value)

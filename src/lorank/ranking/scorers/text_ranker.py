@@ -72,7 +72,8 @@ def check_head_is_trained(ranker: Any) -> None:
     if blank is not None:
         raise UsageError(
             f"{ranker.base} has no scoring head of its own ({blank} is new and 0), so that every score would be 0.0; "
-            "train it first (lorank train), name an adapter that brings a head, or give a model that was saved with one"
+            "train it first (lorank train), name an adapter that brings a head, or give a model that was saved with one; "
+            "or read it as an encoder, whose vectors are compared (--kind bi-encoder)"
         )
 
 
@@ -83,6 +84,17 @@ class TextRanker(TrainableRanker[Inputs]):
     ``dtype`` is the format of scoring only (float32, bfloat16, or auto: what this machine runs fastest);
     training is always float32. ``token_budget`` bounds the tokens of one scoring batch.
     """
+
+    source: str
+    """The folder or Hub name that the weights came from."""
+    longest: int
+    """The most tokens that the model takes in."""
+    max_length: int
+    overlap: int = 0
+    dtype: Dtype = "float32"
+    long: Long = "truncate"
+    reports_truncation: bool = True
+    """Whether documents that are cut are counted in the log."""
 
     def _open(
         self,
@@ -101,18 +113,42 @@ class TextRanker(TrainableRanker[Inputs]):
         self.template = Template.of(base.tokenizer, with_types=self.takes_types)
         if getattr(base.tokenizer, "pad_token_id", None) is None:
             raise UsageError(f"the tokenizer of {base.source} has no padding token; add one and save it again")
-        most = longest_input(base.tokenizer, base.module.config, base.module)
-        if not 8 <= max_length <= most:
-            raise UsageError(f"max_length={max_length} must be from 8 to {most}, what {base.source} can take in")
-        self.max_length = max_length
-        if dtype not in get_args(Dtype):
+        self.source, self.longest = base.source, longest_input(base.tokenizer, base.module.config, base.module)
+        self.token_budget = token_budget
+        self.read_with(max_length=max_length, dtype=dtype, long=long, overlap=overlap)
+
+    def read_with(
+        self,
+        *,
+        max_length: int | None = None,
+        long: Long | None = None,
+        overlap: int | None = None,
+        dtype: Dtype | None = None,
+    ) -> None:
+        """Set how texts are read from now on; None leaves a setting, and gives ``overlap`` an eighth of a new length.
+
+        Args:
+            max_length: The most tokens that are read at once, from 8 to what the model takes in.
+            long: It says what happens to a document that is too long.
+            overlap: The number of tokens that neighbouring passages share, below half of ``max_length``.
+            dtype: The number format of scoring.
+
+        Raises:
+            UsageError: If a setting is out of its range.
+        """
+        length = self.max_length if max_length is None else max_length
+        if not 8 <= length <= self.longest:
+            raise UsageError(f"max_length={length} must be from 8 to {self.longest}, what {self.source} can take in")
+        if dtype is not None and dtype not in get_args(Dtype):
             raise UsageError(f"dtype {dtype!r}: choose one of {', '.join(get_args(Dtype))}")
-        if long not in get_args(Long):
+        if long is not None and long not in get_args(Long):
             raise UsageError(f"long={long!r}: choose one of {', '.join(get_args(Long))}")
-        overlap = max_length // 8 if overlap is None else overlap
-        self.dtype, self.long, self.overlap, self.token_budget = dtype, long, overlap, token_budget
-        if not 0 <= overlap < max_length // 2:
-            raise UsageError(f"overlap={overlap} must be from 0 to less than half of max_length={max_length}")
+        if overlap is None:
+            overlap = length // 8 if max_length is not None else self.overlap
+        if not 0 <= overlap < length // 2:
+            raise UsageError(f"overlap={overlap} must be from 0 to less than half of max_length={length}")
+        self.max_length, self.overlap = length, overlap
+        self.dtype, self.long = dtype or self.dtype, long or self.long
 
     def scoring_dtype(self) -> torch.dtype:
         """Return the format in which scores are computed on the module's device."""
@@ -157,10 +193,11 @@ class TextRanker(TrainableRanker[Inputs]):
     def probe(self) -> np.ndarray:
         """Return float32 scores of a few fixed pairs, in float32 whatever ``dtype`` says."""
         asked, self.dtype = self.dtype, "float32"
+        self.reports_truncation = False
         try:
             return np.concatenate([self.score(query, PROBE_DOCUMENTS) for query in PROBE_QUERIES])
         finally:
-            self.dtype = asked
+            self.dtype, self.reports_truncation = asked, True
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -176,5 +213,5 @@ class TextRanker(TrainableRanker[Inputs]):
 
     def report_truncation(self, found: Truncation) -> None:
         """Log how many documents were cut, when any were."""
-        if found.truncated and self.long == "truncate":
-            logger.info("%s and were cut; long='max' scores them passage by passage", found)
+        if found.truncated and self.long == "truncate" and self.reports_truncation:
+            logger.info("%s and were cut; long='max' (--long max) scores them passage by passage", found)

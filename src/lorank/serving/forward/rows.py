@@ -14,9 +14,9 @@ from torch import nn
 
 from lorank.errors import UsageError
 from lorank.ranking.scorers.bi_encoder import BiEncoder, aggregate
-from lorank.ranking.scorers.cross_encoder import CrossEncoder, gather_passages
+from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.packed import PackedEncoder, Project, can_pack
-from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans
+from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans, gather_passages
 from lorank.ranking.scorers.paths import open_path
 from lorank.ranking.scorers.tokens import Ragged, Span, TokenTable
 from lorank.serving.requests.engine import Job
