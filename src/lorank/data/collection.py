@@ -12,7 +12,17 @@ from lorank.ranking.types import Qrels, Run
 SPLITS = ("train", "dev", "test")
 
 
-@dataclass(frozen=True)
+def counted(number: int, what: str) -> str:
+    """Return a number of things, in words.
+
+    >>> counted(1, "query"), counted(1200, "query")
+    ('1 query', '1,200 queries')
+    """
+    many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{number:,} {what if number == 1 else many}"
+
+
+@dataclass(frozen=True, repr=False)
 class Split:
     """Queries and their judgments.
 
@@ -39,8 +49,17 @@ class Split:
     def __len__(self) -> int:
         return len(self.queries)
 
+    def __repr__(self) -> str:
+        """Return the split in one line.
 
-@dataclass(frozen=True)
+        >>> Split("test", {"q": "a query"}, {"q": {"d": 1}})
+        Split('test', 1 query, 1 judgment)
+        """
+        judgments = sum(map(len, self.qrels.values()))
+        return f"Split({self.name!r}, {counted(len(self), 'query')}, {counted(judgments, 'judgment')})"
+
+
+@dataclass(frozen=True, repr=False)
 class Collection:
     """Documents and the splits that are judged over them.
 
@@ -54,6 +73,18 @@ class Collection:
     splits: dict[str, Split]
     titles: Sequence[str] | None = None
     card: str = field(default="", repr=False)
+
+    def __repr__(self) -> str:
+        """Return the collection in one line.
+
+        >>> Collection("tiny", ["a", "b"], ["red", "blue"], {"test": Split("test", {"q": "red"}, {"q": {"a": 1}})})
+        Collection('tiny', 2 texts, test: 1 query)
+        """
+        documents = counted(len(self.document_ids), "text")
+        if isinstance(self.documents, np.ndarray):
+            documents = f"{counted(len(self.document_ids), 'row')} of {self.documents.shape[1]} features"
+        splits = [f"{name}: {counted(len(split), 'query')}" for name, split in self.splits.items()]
+        return f"Collection({', '.join([repr(self.name), documents, *splits])})"
 
     def split(self, name: str) -> Split:
         """Return the split called ``name``; raise UsageError naming those that exist."""

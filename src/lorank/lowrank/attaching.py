@@ -35,6 +35,7 @@ def attach(
     seed: int = 0,
     name: str = "default",
     options: Mapping[str, object] | None = None,
+    start_options: Mapping[str, object] | None = None,
     statistics: Mapping[str, Statistics] | None = None,
 ) -> Adapter:
     """Put an update on each target layer of ``model``, in place, and freeze everything else.
@@ -57,6 +58,7 @@ def attach(
         seed: of every draw; a layer's draws depend on the seed and its path alone.
         name: of this adapter, where a model carries several; their updates are summed.
         options: further options of the form.
+        start_options: options of the start, such as ``{"rho": 2.0}`` of ``eva``.
         statistics: what a calibrated start reads, by layer path.
 
     Returns:
@@ -88,7 +90,7 @@ def attach(
     check_patterns("ranks", ranks, layers)
     check_patterns("alphas", alphas, layers)
     plan = {path: _plan_layer(path, settings, ranks, alphas) for path in layers}
-    filling = start_named(settings.start)
+    filling = start_named(settings.start, start_options)
     if not filling.suits(form_type(settings.form)):
         raise UsageError(f"start {settings.start!r} does not suit form {settings.form!r}")
     statistics = statistics or {}

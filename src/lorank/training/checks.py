@@ -85,6 +85,7 @@ def check_options(recipe: Recipe) -> None:
     from lorank.ranking.losses import loss
     from lorank.training.hooks.budget import AUTO, check_budget_options, choose_budget
     from lorank.training.hooks.rule import rule_name
+    from lorank.training.method_options import method_options
     from lorank.training.weights import WHOLE
 
     base, adapter = getattr(recipe, "base", None), recipe.adapter
@@ -97,8 +98,15 @@ def check_options(recipe: Recipe) -> None:
     check_budget_options(chosen.name, recipe.budget.options)
     make_rule(rule_name(recipe.rule, adapter.name), **recipe.rule.options)
     if adapter.name in WHOLE:
+        if adapter.options or recipe.start.options:
+            raise UsageError(f"adapter {adapter.name!r} trains whole weights and has no options; leave them out")
         return
     form = preset(chosen.adapter.name).form
+    for section, given in (("adapter", adapter.options), ("start", recipe.start.options)):
+        known = method_options(section, {"adapter.name": chosen.adapter.name, "adapter.start": adapter.start})
+        for option in given:
+            if option not in known:
+                raise unknown_name(f"option of {section} ({chosen.adapter.name}):", option, known)
     if adapter.start is not None and not STARTS[adapter.start].suits(form_type(form)):
         raise UsageError(f"start {adapter.start!r} does not suit adapter {adapter.name!r} (form {form!r})")
 

@@ -59,7 +59,17 @@ def cross_validate(
         def tell(what: str, done: int, total: int, name: str = name) -> None:
             on_progress(name + what, done, total)
 
-        ranker = open_base(plan.base, plan.kind, part, plan.seed, plan.view, plan.loss.name, plan.options, plan.label)
+        ranker = open_base(
+            plan.base,
+            plan.kind,
+            part,
+            plan.seed,
+            plan.view,
+            plan.loss.name,
+            plan.options,
+            plan.label,
+            reading=plan.reading,
+        )
         folder = out / f"fold-{number}"
         model = fit(
             ranker,

@@ -193,7 +193,9 @@ def build_plan(
     more = statistics_of_budget(budget)
     statistics = _statistics(ranker, inputs, lists, held_out, loss, recipe, layers, more, on_progress)
     ranks = compute_shared_ranks(budget, recipe.budget, recipe.adapter, ranker.module, layers, statistics)
-    weights = make_weights(ranker, recipe.adapter, recipe.seed, recipe.training.head_lr, statistics, ranks)
+    weights = make_weights(
+        ranker, recipe.adapter, recipe.seed, recipe.training.head_lr, statistics, ranks, recipe.start.options
+    )
     beginning = Beginning([p for g in weights.parameter_groups() for p in g["params"]], weights.adapter)
     set_reference(ranker, beginning, loss)
     moving = make_budgeting(budget, recipe.budget, weights.adapter, out / JOURNAL, recipe.seed)

@@ -1,5 +1,7 @@
 """Recipe files: a training run as TOML, with the sections and keys of `lorank.training.settings`.
 
+The run.json of an earlier run is a recipe too: that of the run, with every choice as it was made.
+
 data = "pydocs"
 base = "minilm"
 [adapter]
@@ -9,6 +11,7 @@ rank = 16
 lr = 1e-3
 """
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,9 +19,12 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorank import index
 from lorank.errors import DataError, UsageError
 from lorank.training.checks import nearest
+from lorank.training.method_options import move_options
 from lorank.training.settings import Option, Recipe
+from lorank.tuned.reading import ReadingSettings
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -46,12 +52,22 @@ class RecipeFile(Recipe):
 
 
 def read_recipe(path: str | Path) -> RecipeFile:
-    """Read a TOML recipe; raise DataError naming the key where something is unknown or of the wrong type."""
+    """Read a recipe in TOML, or the run.json of a run.
+
+    Raises DataError naming the key where something is unknown or of the wrong type.
+    """
     return _validate(path, _content(path))
 
 
 def settings_said(path: str | Path) -> list[str]:
-    """Return which settings a TOML recipe states, also where it states the default: section.key, or key."""
+    """Return which settings a recipe states, also where it states the default: section.key, or key.
+
+    A run.json states every setting; what counts there is what differs from the defaults.
+    """
+    if is_record(path):
+        from lorank.training.self_fitting import list_changed_settings
+
+        return list_changed_settings(read_recipe(path))
     return [
         f"{key}.{inner}" if isinstance(value, dict) and key != "options" else key
         for key, value in _content(path).items()
@@ -61,11 +77,56 @@ def settings_said(path: str | Path) -> list[str]:
 
 def _content(path: str | Path) -> dict[str, Any]:
     try:
-        return rename_sections(path, tomllib.loads(Path(path).read_text(encoding="utf-8")))
+        text = Path(path).read_text(encoding="utf-8")
+        return recipe_of_record(path, text) if is_record(path) else rename_sections(path, tomllib.loads(text))
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such recipe file") from error
+    except IsADirectoryError as error:
+        inside = Path(path) / RECORD
+        hint = f"; its recipe is {inside}" if inside.is_file() else ""
+        raise UsageError(f"{path} is a folder, not a recipe{hint}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(path, None, f"not valid TOML: {error}", "see `lorank train --help` for an example") from error
+
+
+RECORD = "run.json"
+"""What a run folder calls its record."""
+
+
+def is_record(path: str | Path) -> bool:
+    """Return whether a recipe is the record of a run, by its name."""
+    return Path(path).suffix == ".json"
+
+
+def recipe_of_record(path: str | Path, text: str) -> dict[str, Any]:
+    """Return the recipe in the text of a run.json: what was settled for the run, ready to be run again.
+
+    A run that Python started names no collection; one that is packaged is known by its name.
+
+    Raises:
+        DataError: For what is no run.json.
+    """
+    try:
+        record = json.loads(text)
+        content = dict(record.get("recipe") or record["settings"])
+        ranker = content.pop("ranker", {})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            path, None, f"not the record of a run ({error!r})", "give a TOML recipe, or a run.json"
+        ) from error
+    if content.get("base") is None:
+        known = {"base", "kind", "view", "label"}
+        content |= {key: value for key, value in ranker.items() if key in known}
+        read = {field.name for field in fields(ReadingSettings)}
+        content["reading"] = {key: value for key, value in ranker.items() if key in read and value is not None}
+    name = record.get("collection", {}).get("name")
+    if content.get("data") is None and name in index.names("collection"):
+        content["data"] = name
+    return {key: _stated(value) for key, value in content.items() if value is not None}
+
+
+def _stated(value: Any) -> Any:
+    return {key: inner for key, inner in value.items() if inner is not None} if isinstance(value, dict) else value
 
 
 def override(plan: RecipeFile, given: Mapping[str, Any], place: str = "--set") -> RecipeFile:
@@ -87,8 +148,8 @@ def override(plan: RecipeFile, given: Mapping[str, Any], place: str = "--set") -
         for section in sections:
             where = where.setdefault(section, {})
         where[key] = value
-    changes = rename_sections(place, changes)
-    checked = _validate(place, changes)
+    changes, _ = move_options(rename_sections(place, changes), plan)
+    checked = _validate(place, changes, plan)
     for key, value in changes.items():
         stated = getattr(checked, key)
         if is_dataclass(stated) and isinstance(value, dict):
@@ -109,15 +170,32 @@ ALIASES = {"first_stage": "offset"}
 
 
 def rename_sections(path: str | Path, content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content with sections under the names of `Recipe`; a section under both names is an error."""
+    """Return the content with sections under the names of `Recipe`; a section under both names is an error.
+
+    The ``name`` of a start is ``adapter.start``.
+    """
     for alias, name in ALIASES.items():
         if alias in content and name in content:
             raise RecipeError(path, None, f"[{alias}] and [{name}] are the same section", f"write [{alias}] alone")
-    return {ALIASES.get(key, key): value for key, value in content.items()}
+    content = {ALIASES.get(key, key): value for key, value in content.items()}
+    start = content.get("start")
+    if isinstance(start, dict) and "name" in start:
+        adapter = content.get("adapter", {})
+        if "start" in adapter:
+            raise RecipeError(path, None, "start.name and adapter.start are the same key", "write start.name alone")
+        content["adapter"] = {**adapter, "start": start["name"]}
+        content["start"] = {key: value for key, value in start.items() if key != "name"}
+    return content
 
 
-def check_keys(path: str | Path, content: dict[str, Any]) -> None:
-    """Raise RecipeError for a section or key that recipes do not have, with the nearest that they have."""
+def check_keys(path: str | Path, content: dict[str, Any], options: Mapping[str, tuple[str, ...]] = {}) -> None:
+    """Raise RecipeError for a section or key that recipes do not have, with the nearest that they have.
+
+    Args:
+        path: The recipe, for messages.
+        content: Sections and keys.
+        options: By section the options of its method, which are keys of the section too.
+    """
     empty = RecipeFile()
     known = [field.name for field in fields(RecipeFile)]
     for key, value in content.items():
@@ -128,16 +206,19 @@ def check_keys(path: str | Path, content: dict[str, Any]) -> None:
         if not (is_dataclass(part) and isinstance(value, dict)):
             continue
         inner = [field.name for field in fields(part)]
+        own = options.get(key, ())
         for name in value:
             if name not in inner:
-                remedy = f"{nearest(name, inner)}the keys of [{key}] are: {', '.join(inner)}"
+                remedy = f"{nearest(name, [*inner, *own])}the keys of [{key}] are: {', '.join(inner)}"
+                remedy += f"; the options of its method: {', '.join(own)}" if own else ""
                 raise RecipeError(path, None, f"{key}.{name}: there is no such key", remedy)
 
 
-def _validate(path: str | Path, content: dict[str, Any]) -> RecipeFile:
+def _validate(path: str | Path, content: dict[str, Any], plan: RecipeFile | None = None) -> RecipeFile:
     from pydantic import ValidationError
 
-    check_keys(path, content)
+    content, options = move_options(content, plan or RecipeFile())
+    check_keys(path, content, options)
     try:
         return _adapter().validate_python(content)
     except ValidationError as error:
@@ -173,12 +254,14 @@ def _adapter() -> "TypeAdapter[RecipeFile]":
     parts: tuple[Any, ...] = (
         RecipeFile,
         settings.AdapterSettings,
+        settings.StartSettings,
         settings.BudgetSettings,
         settings.RuleSettings,
         settings.LossSettings,
         settings.ListSettings,
         settings.OptimizerSettings,
         settings.OffsetSettings,
+        ReadingSettings,
     )
     for part in parts:
         part.__pydantic_config__ = ConfigDict(extra="forbid")

@@ -87,6 +87,7 @@ def write_own_record(
     best = max(ranker.dev_curve, key=lambda point: point[1], default=(0, 0.0))
     record = {
         **_circumstances(data, recipe.seed, command),
+        "recipe": as_plain(recipe),
         "settings": settings,
         "outcome": {
             "steps": max((step for step, _ in ranker.dev_curve), default=0),

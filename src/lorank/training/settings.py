@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lorank.tuned.reading import ReadingSettings
+
 Option = str | int | float | bool | None
 
 HEAD_RATE = 5e-4
@@ -32,6 +34,13 @@ class AdapterSettings:
     dropout: float = 0.0
     base_dropout: bool = False
     calibration_batches: int = 8
+    options: dict[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StartSettings:
+    """The options of the start that the adapter's method, or ``adapter.start``, names."""
+
     options: dict[str, Option] = field(default_factory=dict)
 
 
@@ -142,7 +151,7 @@ class OffsetSettings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training run: adapter, budget, rule, loss, lists, loop, first stage and seed.
+    """A whole training run: adapter, budget, rule, loss, lists, loop, first stage, reading and seed.
 
     With ``judge_test`` the first stage, the untuned base and the tuned ranker are judged on the test split at the
     end, where the collection has one; nothing is chosen by it. ``keep`` "better" leaves the untuned base where training
@@ -150,12 +159,14 @@ class Recipe:
     """
 
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
+    start: StartSettings = field(default_factory=StartSettings)
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     rule: RuleSettings = field(default_factory=RuleSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     lists: ListSettings = field(default_factory=ListSettings)
     training: OptimizerSettings = field(default_factory=OptimizerSettings)
     offset: OffsetSettings = field(default_factory=OffsetSettings)
+    reading: ReadingSettings = field(default_factory=ReadingSettings)
     seed: int = 0
     judge_test: bool = True
     keep: Literal["better", "tuned"] = "better"

@@ -54,6 +54,7 @@ class AdapterWeights:
         head_lr: float | None,
         statistics: Mapping[str, Statistics] | None = None,
         ranks: Mapping[str, int] | None = None,
+        start_options: Mapping[str, object] | None = None,
     ) -> None:
         self.ranker, self.head_lr, self.base_dropout = ranker, head_lr, settings.base_dropout
         self._attach = partial(
@@ -70,6 +71,7 @@ class AdapterWeights:
             start=settings.start,
             scaling=settings.scaling,
             options=settings.options,
+            start_options=start_options,
             statistics=statistics,
             ranks=ranks,
             alphas=_alphas(settings, ranks),
@@ -155,6 +157,7 @@ def make_weights(
     head_lr: float | None,
     statistics: Mapping[str, Statistics] | None = None,
     ranks: Mapping[str, int] | None = None,
+    start_options: Mapping[str, object] | None = None,
 ) -> AdapterWeights | WholeWeights:
     """Attach the adapter that ``settings`` names, or choose whole weights for "full" and "head".
 
@@ -165,13 +168,14 @@ def make_weights(
         head_lr: The learning rate of the head, above 0; None takes the run's.
         statistics: What the calibration pass found of each layer, by path, for starts that read it.
         ranks: The rank of each layer, by path, from a budget; None takes the adapter's.
+        start_options: The options of the start.
     """
     for module in ranker.module.modules():
         if isinstance(module, lowrank.Adapted):
             module.unmerge()
     if settings.name in WHOLE:
         return WholeWeights(ranker, settings, head_lr)
-    return AdapterWeights(ranker, settings, seed, head_lr, statistics, ranks)
+    return AdapterWeights(ranker, settings, seed, head_lr, statistics, ranks, start_options)
 
 
 def _alphas(settings: AdapterSettings, ranks: Mapping[str, int] | None) -> dict[str, float] | None:

@@ -21,7 +21,13 @@ def __getattr__(name: str) -> Any:
 
 
 def load_ranker(folder: str | Path) -> Any:
-    """Load a tuned ranker from the folder that training wrote (a run folder, or its ``model/``)."""
+    """Load a tuned ranker from the folder that training wrote (a run folder, or its ``model/``), or from the Hub.
+
+    >>> load_ranker("me/my-ranker")                                                  # doctest: +SKIP
+    """
+    from lorank.tuned.hub import fetch
     from lorank.tuned.ranker import TunedRanker
 
+    if not Path(folder).exists() and str(folder).count("/") == 1:
+        return TunedRanker.load(fetch(str(folder)) or folder)
     return TunedRanker.load(folder)

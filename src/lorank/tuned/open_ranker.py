@@ -1,6 +1,5 @@
 """From a base and a kind to a ranker."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,9 @@ from lorank.ranking.scorers import RANKERS
 from lorank.ranking.scorers.features import feature_model
 from lorank.ranking.scorers.ranker import FittedRanker
 from lorank.ranking.scorers.text_ranker import check_head_is_trained
+from lorank.tuned.hub import fetch
+from lorank.tuned.naming import recognise
+from lorank.tuned.reading import ReadingSettings, check_reading, read_otherwise
 
 if TYPE_CHECKING:
     from lorank.tuned.ranker import TunedRanker
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 EMBEDDERS = ("minilm",)
 LABELLED = ("cross-encoder", "causal")
 """Kinds that can read one label of several."""
+NOT_OF_TEXTS = ("features", "trees", "replies")
+"""Kinds that no base of texts can be opened as."""
 
 
 def open_base(
@@ -30,6 +34,7 @@ def open_base(
     loss: str = "softmax",
     options: Mapping[str, Any] | None = None,
     label: str | int | None = None,
+    reading: ReadingSettings | None = None,
 ) -> FittedRanker:
     """Return the ranker that ``base`` and ``kind`` name.
 
@@ -45,10 +50,16 @@ def open_base(
         loss: The name of the loss that the ranker is to be trained with.
         options: The options of a feature model (`lorank.ranking.scorers.features.model_options`).
         label: The label, of a classifier of several, whose score counts.
+        reading: How texts are read.
 
     Raises:
         UsageError: If no base is given, or the base, the kind, a view, a label or an option does not fit the data.
     """
+    reading = reading or ReadingSettings()
+    if reading.given() and data.has_features:
+        raise UsageError(
+            f"reading.{next(iter(reading.given()))}: collection {data.name!r} holds feature rows, which are not read"
+        )
     if label is not None and data.has_features:
         raise UsageError(f"--label {label}: collection {data.name!r} holds feature rows, and their models no labels")
     if data.has_features:
@@ -73,7 +84,9 @@ def open_base(
         raise UsageError(f"--kind {kind}: collection {data.name!r} holds texts; use bi-encoder or cross-encoder")
     if view is not None and kind != "causal":
         raise UsageError(f"--view {view}: only a causal ranker has views, this is a {kind}")
-    made: FittedRanker = RANKERS[kind](base, **_options(kind, seed, view, loss), **chosen_label(kind, label))
+    check_reading(kind, reading)
+    options = _options(kind, seed, view, loss) | reading.given() | chosen_label(kind, label)
+    made: FittedRanker = RANKERS[kind](base, **options)
     return made
 
 
@@ -86,38 +99,96 @@ def chosen_label(kind: str, label: str | int | None) -> dict[str, Any]:
     return {"label": label}
 
 
-def open_ranker(name: str, *, kind: str | None = None, label: str | int | None = None) -> "TunedRanker":
-    """Return any ranker of texts by its name: a tuned one's folder, a saved one's, or a base that scores as it is.
+def open_ranker(
+    name: str | Path,
+    *,
+    kind: str | None = None,
+    label: str | int | None = None,
+    reading: ReadingSettings | None = None,
+    collection: Collection | None = None,
+    flag: str = "",
+) -> "TunedRanker":
+    """Return any ranker by its name: tuned, saved, an adapter on its base, a base as it is, a judge, or BM25.
 
-    A saved ranker and a base come as a tuned ranker without adapter and first stage.
+    What was not tuned comes as a tuned ranker without first stage; see `lorank.tuned.naming` for the names.
 
-    Raises UsageError for a base without a scoring head, whose scores would all be 0, and for a label where none is to
-    be chosen.
+    Args:
+        name: As `lorank.tuned.naming.recognise` reads it.
+        kind: The kind of ranker of a base or an adapter; None takes what it was made for.
+        label: The label that is the score, of a classifier with several.
+        reading: How texts are read; of a ranker that was trained, lengths and passages alone can change.
+        collection: The collection whose statistics BM25 takes; None counts the documents of each call.
+        flag: The option that the name was given by, which begins messages about it.
+
+    Raises:
+        UsageError: For a name that names no ranker, a base without a scoring head, whose scores would all be 0, and
+            for a kind, label or reading setting that the ranker does not take.
 
     >>> open_ranker("minilm").ranker.kind                                                   # doctest: +SKIP
     'bi-encoder'
     """
+    from lorank.tuned.peft_folder import base_of, kind_in, open_peft
     from lorank.tuned.ranker import TunedRanker
 
-    folder = Path(name)
-    for home in (folder / "model", folder):
-        if not (home / CARD).is_file():
-            continue
-        if label is not None or kind is not None:
-            raise UsageError(f"{name} is a ranker that was trained and saved; its kind and label stand in its {CARD}")
-        card = json.loads((home / CARD).read_text(encoding="utf-8"))
-        if "mix" in card:
-            return TunedRanker.load(folder)
-        if card.get("kind") in RANKERS:
-            return TunedRanker(RANKERS[card["kind"]].load(home))
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        return TunedRanker.load(folder)  # its error says what a ranker's folder holds
-    kind = kind or kind_of(name)
-    if kind not in RANKERS or kind in ("features", "trees", "replies"):
-        raise unknown_name("kind", kind, [each for each in RANKERS if each not in ("features", "trees", "replies")])
-    ranker = RANKERS[kind](name, dtype="auto", **chosen_label(kind, label))
+    named, reading = recognise(str(name), flag), reading or ReadingSettings()
+    if named.kind == "model" and named.folder is None and "/" in named.name:
+        pushed = fetch(named.name)
+        named = named if pushed is None else recognise(str(pushed), flag)
+    if named.kind in ("tuned", "saved", "judge", "bm25") and (kind is not None or label is not None):
+        where = f"its kind and label stand in its {CARD}" if named.folder else "it has neither kind nor label to choose"
+        what = "a ranker that was trained and saved" if named.folder else f"{named.kind} by name"
+        raise UsageError(f"{name} is {what}; {where}")
+    if named.kind == "tuned":
+        assert named.folder is not None
+        tuned = TunedRanker.load(named.folder)
+        read_otherwise(tuned.ranker, reading, str(name))
+        return tuned
+    if named.kind == "saved":
+        saved = _class_of(named.card["kind"]).load(named.folder)
+        read_otherwise(saved, reading, str(name))
+        return TunedRanker(saved)
+    if named.kind in ("judge", "bm25"):
+        if reading.given():
+            raise UsageError(
+                f"reading.{next(iter(reading.given()))}: {name} reads whole texts; it takes no such setting"
+            )
+        return TunedRanker(_bm25(collection) if named.kind == "bm25" else _judge(named.name))
+    if named.kind == "peft":
+        assert named.folder is not None
+        found = kind or kind_in(named.folder) or kind_of(base_of(named.folder))
+        _class_of(found)
+        return open_peft(named.folder, found, reading, chosen_label(found, label))
+    kind = kind or kind_of(named.name)
+    made = _class_of(kind)
+    check_reading(kind, reading)
+    ranker = made(named.name, **{"dtype": "auto", **reading.given(), **chosen_label(kind, label)})
     check_head_is_trained(ranker)
     return TunedRanker(ranker)
+
+
+def _class_of(kind: str) -> Any:
+    """Return the class of a kind of ranker; raise UsageError for an unknown kind."""
+    if kind not in RANKERS:
+        raise unknown_name("kind", kind, [each for each in RANKERS if each not in NOT_OF_TEXTS])
+    return RANKERS[kind]
+
+
+def _bm25(collection: Collection | None) -> FittedRanker:
+    from lorank.ranking.scorers.bm25 import BM25Statistics
+    from lorank.tuned.bm25_ranker import BM25Ranker
+
+    if collection is None:
+        return BM25Ranker()
+    if collection.has_features:
+        raise UsageError(f"bm25 scores texts, and collection {collection.name!r} holds feature rows")
+    return BM25Ranker(BM25Statistics.of([str(text) for text in collection.documents]))
+
+
+def _judge(name: str) -> FittedRanker:
+    from lorank.ranking.judges.opening import judge_of
+    from lorank.tuned.judge_ranker import JudgeRanker
+
+    return JudgeRanker(judge_of(name), name)
 
 
 def _options(kind: str, seed: int, view: str | None, loss: str) -> dict[str, Any]:

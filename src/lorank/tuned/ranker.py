@@ -88,6 +88,8 @@ class TunedRanker(Ranker):
     """What training gained on dev and test over the untuned base, as `lorank.training.gain` records it."""
     notes: list[str] = field(default_factory=list)
     """What a run says of itself beside that: an update that hardly moved the weights."""
+    folder: Path | None = field(default=None, compare=False, repr=False)
+    """Where it was loaded from; None for one that was made or opened otherwise."""
 
     @property
     def learned(self) -> Learned:
@@ -215,7 +217,8 @@ class TunedRanker(Ranker):
             check_head_is_there(ranker, [*adapter.trained, *adapter.forms], home / "adapter")
             ranker.reference = adapter.disabled
         first_stage = FirstStage.load(home / "first_stage") if (home / "first_stage").is_dir() else None
-        return cls(ranker, adapter, first_stage, mix_from_json(description["mix"]), description.get("gain", []))
+        mix = mix_from_json(description["mix"])
+        return cls(ranker, adapter, first_stage, mix, description.get("gain", []), home)
 
 
 def find_tuned_folder(folder: Path) -> Path:

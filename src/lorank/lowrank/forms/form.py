@@ -211,6 +211,20 @@ def default_option(kind: type[Form], option: str) -> object:
     return inspect.signature(kind.build).parameters[option].default
 
 
+def form_options(name: str) -> tuple[str, ...]:
+    """Return the names of the options of the form called ``name``.
+
+    >>> form_options("lora")
+    ()
+    """
+    kind = form_type(name)
+    own = list(inspect.signature(kind.build).parameters.values())[1:]
+    if any(each.kind is each.VAR_KEYWORD for each in own):
+        own = [each for each in own if each.kind is not each.VAR_KEYWORD]
+        own += list(inspect.signature(kind).parameters.values())[1:]
+    return tuple(dict.fromkeys(each.name for each in own if each.kind is not each.VAR_KEYWORD))
+
+
 def form_type(name: str) -> type[Form]:
     """Return the form called ``name``."""
     known = FORMS | ROUTED

@@ -14,7 +14,7 @@ from lorank.lowrank.rules import (
     riemannian,
 )
 from lorank.lowrank.rules.optimizer import optimizer
-from lorank.lowrank.rules.rule import RULES, Losses, Pair, Rates, Rule, factor_pairs, make_rule, rule
+from lorank.lowrank.rules.rule import RULES, Losses, Pair, Rates, Rule, factor_pairs, make_rule, rule, rule_options
 
 __all__ = [
     "allora",
@@ -36,5 +36,6 @@ __all__ = [
     "riemannian",
     "Rule",
     "rule",
+    "rule_options",
     "RULES",
 ]

@@ -162,10 +162,19 @@ def make_rule(name: str, **options: object) -> Rule:
     >>> make_rule("lora-plus", ratio=4.0)
     LoRAPlus(ratio=4.0)
     """
-    if name not in RULES:
-        raise unknown_name("rule", name, RULES)
-    known = [] if RULES[name] is Rule else list(inspect.signature(RULES[name]).parameters)
+    known = rule_options(name)
     for option in options:
         if option not in known:
             raise UsageError(f"rule {name!r} has no option {option!r}; it has: {', '.join(known) or 'none'}")
     return RULES[name](**options)
+
+
+def rule_options(name: str) -> tuple[str, ...]:
+    """Return the names of the options of the rule called ``name``.
+
+    >>> rule_options("lora-plus"), rule_options("adamw")
+    (('ratio',), ())
+    """
+    if name not in RULES:
+        raise unknown_name("rule", name, RULES)
+    return () if RULES[name] is Rule else tuple(inspect.signature(RULES[name]).parameters)

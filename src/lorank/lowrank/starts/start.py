@@ -1,5 +1,6 @@
 """The contract of every start: where the tensors of a form stand before the first step."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, TypeVar
@@ -55,8 +56,32 @@ def start(name: str) -> Callable[[StartType], StartType]:
     return enter
 
 
-def start_named(name: str) -> Start:
-    """Return the start called ``name``."""
+def start_named(name: str, options: Mapping[str, object] | None = None) -> Start:
+    """Return the start called ``name``, with its own ``options`` set.
+
+    Raises:
+        UsageError: For an unknown start, and for an option that it does not have.
+
+    >>> start_named("eva", {"rho": 3.0}).rho
+    3.0
+    >>> start_named("eva", {"roh": 3.0})
+    Traceback (most recent call last):
+    lorank.errors.UsageError: unknown option of start 'eva': 'roh'; did you mean 'rho'? known: rho
+    """
+    known = start_options(name)
+    for option in options or ():
+        if option not in known:
+            raise unknown_name(f"option of start {name!r}:", option, known)
+    return type(STARTS[name])(**options) if options else STARTS[name]
+
+
+def start_options(name: str) -> tuple[str, ...]:
+    """Return the names of the options of the start called ``name``.
+
+    >>> start_options("eva"), start_options("zero")
+    (('rho',), ())
+    """
     if name not in STARTS:
         raise unknown_name("start", name, STARTS)
-    return STARTS[name]
+    kind = type(STARTS[name])
+    return () if kind.__init__ is object.__init__ else tuple(inspect.signature(kind).parameters)

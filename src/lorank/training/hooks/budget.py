@@ -151,14 +151,23 @@ def choose_budget(budget: BudgetSettings, adapter: AdapterSettings) -> Chosen:
 
 def check_budget_options(name: str, options: Mapping[str, Any]) -> None:
     """Raise UsageError for options that the budget called ``name`` does not have."""
-    own: list[str] = []
-    if name in DYNAMIC:
-        given = list(inspect.signature(DYNAMIC[name]).parameters.values())[3:]
-        own = [field.name for field in fields(Timetable)]
-        own += [each.name for each in given if each.kind is each.KEYWORD_ONLY and each.name != "seed"]
+    own = budget_options(name)
     for option in options:
         if option not in own:
             raise unknown_name(f"option of budget {name!r}:", option, own)
+
+
+def budget_options(name: str) -> tuple[str, ...]:
+    """Return the names of the options of the budget called ``name``; a static one, or "none", has none.
+
+    >>> budget_options("adalora")[:3], budget_options("none")
+    (('warmup', 'final', 'every'), ())
+    """
+    if name not in DYNAMIC:
+        return ()
+    given = list(inspect.signature(DYNAMIC[name]).parameters.values())[3:]
+    own = [each.name for each in given if each.kind is each.KEYWORD_ONLY and each.name != "seed"]
+    return (*(field.name for field in fields(Timetable)), *own)
 
 
 def make_budgeting(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +47,9 @@ class Hook:
     step, ``after_step``. What a hook remembers between steps it gives out in ``state`` as tensors and takes back in
     ``load_state``; then a resumed run is the same run.
     """
+
+    watches: ClassVar[bool] = False
+    """True for a hook that changes nothing: checkpoints do not name it, and a run is resumed with or without it."""
 
     @property
     def name(self) -> str:

@@ -158,9 +158,14 @@ def restore_run(
 
 
 def name_hooks(hooks: Sequence[Hook]) -> dict[str, Hook]:
-    """Return the hooks by name; of several with one name, the second is called ``name 2``, and so on."""
+    """Return the hooks by name; of several with one name, the second is called ``name 2``, and so on.
+
+    Hooks that only watch are left out.
+    """
     named: dict[str, Hook] = {}
     for hook in hooks:
+        if hook.watches:
+            continue
         name, number = hook.name, 1
         while name in named:
             number += 1
