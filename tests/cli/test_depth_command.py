@@ -43,7 +43,7 @@ def test_where_more_candidates_help_and_where_they_harm(given, tmp_path):
 
 
 def test_a_bi_encoder_scores_the_run(given, tiny_folders):
-    done = run([*given, "--ranker", tiny_folders["bert"], "--depths", "2,10"])
+    done = run([*given, "--ranker", tiny_folders["bert"], "--kind", "bi-encoder", "--depths", "2,10"])
     assert done.exit_code == 0, done.output
     assert "the first stage alone has 0.0000" in done.stdout
     assert "phantom hits in the first 10 of 6 queries" in done.stdout

@@ -132,7 +132,7 @@ def test_any_ranker_opens_by_its_name(tiny_folders, tmp_path):
         open_ranker(str(tmp_path / "saved")).score("q", TEXTS), made.score("q", TEXTS), rtol=1e-4, atol=1e-5
     )
     assert open_ranker(str(tmp_path / "run")).adapter is not None
-    with pytest.raises(LorankError, match="holds no tuned ranker"):
+    with pytest.raises(LorankError, match=r"holds no ranker: rankers lie in its folders; give one of them: .*run"):
         open_ranker(str(tmp_path))
     with pytest.raises(UsageError, match="its kind and label stand in its"):
         open_ranker(str(tmp_path / "run"), label="1")

@@ -17,7 +17,7 @@ def main() -> None:
 
     try:
         try:
-            app()
+            app(prog_name="lorank")
         finally:
             sys.stdout.flush()
     except UsageError as error:

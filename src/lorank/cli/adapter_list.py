@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lorank.cli.width import cut_to_width
 from lorank.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def adapters(
     rows = [HEADS, *(cells(variant) for variant in found)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(cut_to_width("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()))
 
 
 def cells(variant: "Variant") -> tuple[str, ...]:

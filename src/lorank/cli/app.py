@@ -16,6 +16,7 @@ from lorank.cli.inspect import inspect
 from lorank.cli.key import key, keys
 from lorank.cli.methods import methods
 from lorank.cli.plan import plan
+from lorank.cli.push import push
 from lorank.cli.rank import rank
 from lorank.cli.report import report
 from lorank.cli.rerank import rerank
@@ -30,7 +31,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
 )
 
 for command in (
@@ -45,6 +45,7 @@ for command in (
     evaluate,
     aggregate,
     report,
+    push,
     depth,
     inspect,
     plan,

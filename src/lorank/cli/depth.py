@@ -8,29 +8,38 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lorank.cli import completion
 from lorank.cli.options import Negative
-from lorank.cli.progress import console, progress_bars
+from lorank.cli.progress import console, progress_bars, stage
+from lorank.cli.ranker_options import NAMES, Kind, Label, Long, MaxLength, Set, reading_of
+from lorank.cli.width import cut_to_width
 from lorank.errors import UsageError
+from lorank.tuned.naming import recognise
 
 if TYPE_CHECKING:
     from lorank.data.collection import Collection
     from lorank.ranking.metrics.depth import DepthStudy, PhantomHit
     from lorank.ranking.types import Run
+    from lorank.tuned.ranker import TunedRanker
 
 
 def depth(
     data: Annotated[str, typer.Option(help="The judged collection.")],
     run: Annotated[Path, typer.Option(help="The first stage's run, as deep as the study is to go.")],
     ranker: Annotated[
-        str | None,
-        typer.Option(help="The --out folder of `lorank train`, or a bi-encoder: minilm, a model folder, a Hub name."),
+        str | None, typer.Option(autocompletion=completion.rankers, help=f"What scores: {NAMES}.")
     ] = None,
+    kind: Kind = None,
+    label: Label = None,
+    max_length: MaxLength = None,
+    long: Long = None,
+    settings: Set = None,
     scores: Annotated[
         Path | None, typer.Option(help="A run with a reranker's scores of the same documents, in place of --ranker.")
     ] = None,
     depths: Annotated[str, typer.Option(help="Depths, separated by commas.")] = "5,10,20,50,100,200,500,1000",
     measures: Annotated[
-        str, typer.Option(help="Measures as ir-measures names them, separated by spaces.")
+        str, typer.Option(help="Measures, such as nDCG@10, ndcg@10 or recall@10, separated by spaces or commas.")
     ] = "R@10 nDCG@10",
     split: Annotated[str, typer.Option(help="Which split's queries and judgments.")] = "test",
     negative: Negative = "error",
@@ -47,24 +56,40 @@ def depth(
     from lorank import index
 
     wanted = _depths(depths)
+    from lorank.ranking.metrics.measure_names import split_measures
+    from lorank.ranking.metrics.measures import parse_measure
+
+    wanted_measures = split_measures([measures])
+    for measure in wanted_measures:
+        parse_measure(measure)
     if (ranker is None) == (scores is None):
         raise UsageError("give either --ranker or --scores")
     index.check_data(data, "--data")
     if ranker is not None:
-        index.check_base(ranker, "--ranker")
+        recognise(ranker, "--ranker")
+    reading = reading_of(settings, max_length, long)
     from lorank.data import from_run, read_run
     from lorank.ranking.metrics.depth import depth_study, phantom_hits
     from lorank.ranking.scorers.bm25 import STOP_WORDS
 
-    collection = lorank.load(data, negative=negative)
+    with stage(f"read {data}"):
+        collection = lorank.load(data, negative=negative)
     judged = collection.split(split)
     first = from_run(read_run(run), collection, judged, max(wanted), path=run)
     deepest = max(map(len, first.values()))
     wanted = sorted({min(each, deepest) for each in wanted})
-    scored = read_run(scores) if scores else _score(str(ranker), collection, judged.queries, first)
+    if scores is None:
+        from lorank.tuned.open_ranker import open_ranker
+
+        named = str(ranker)
+        with stage(f"open {named}"):
+            model = open_ranker(named, kind=kind, label=label, reading=reading, collection=collection, flag="--ranker")
+        scored = _score(model, collection, judged.queries, first)
+    else:
+        scored = read_run(scores)
     scored = {query: {d: scored.get(query, {}).get(d, float("nan")) for d in row} for query, row in first.items()}
     scored = {query: {d: s for d, s in row.items() if s == s} for query, row in scored.items()}
-    studies = [depth_study(first, scored, judged.qrels, wanted, measure, seed=seed) for measure in measures.split()]
+    studies = [depth_study(first, scored, judged.qrels, wanted, measure, seed=seed) for measure in wanted_measures]
     texts = {d: collection.documents[collection.position[d]] for row in first.values() for d in row}
     found = phantom_hits(first, scored, judged.qrels, judged.queries, texts, stop_words=STOP_WORDS["english"])
     if plot is not None:
@@ -78,7 +103,7 @@ def depth(
         )
         return
     print("\n\n".join(_table(study) for study in studies))
-    print("\n" + _hits(found, hits, len(first), judged.queries, texts))
+    print("\n" + cut_to_width(_hits(found, hits, len(first), judged.queries, texts)))
     if plot is not None:
         print(plot)
 
@@ -90,12 +115,9 @@ def _depths(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _score(name: str, collection: "Collection", queries: dict[str, str], first: "Run") -> "Run":
-    from lorank.ranking.scorers import BiEncoder
-    from lorank.training import load_ranker, rerank_run
+def _score(model: "TunedRanker", collection: "Collection", queries: dict[str, str], first: "Run") -> "Run":
+    from lorank.tuned.ranker import rerank_run
 
-    tuned = any((Path(name) / part).is_file() for part in ("lorank.json", "model/lorank.json"))
-    model = load_ranker(name) if tuned else BiEncoder(name, dtype="auto")
     with progress_bars() as on_progress:
         return rerank_run(model, collection, queries, first, partial(on_progress, "score documents"))
 

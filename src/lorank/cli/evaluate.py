@@ -1,21 +1,51 @@
 """`lorank evaluate`: judge runs against each other."""
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lorank.cli import completion
 from lorank.cli.options import Negative
+from lorank.cli.progress import progress_bars, stage
+from lorank.cli.ranker_options import NAMES, Kind, Long, MaxLength, Set, reading_of
+from lorank.cli.width import terminal_width
+from lorank.tuned.naming import recognise
+
+if TYPE_CHECKING:
+    from lorank.data.collection import Collection, Split
+    from lorank.ranking.types import Run
+    from lorank.tuned.reading import ReadingSettings
 
 
 def evaluate(
-    run: Annotated[list[Path], typer.Option(help="A run to judge; repeat it. The first is the baseline.")],
+    run: Annotated[
+        list[Path] | None, typer.Option(help="A run to judge; repeat it. The first system is the baseline.")
+    ] = None,
+    ranker: Annotated[
+        list[str] | None,
+        typer.Option(
+            autocompletion=completion.rankers,
+            help=f"A ranker to judge, which reranks the first --run, or else BM25's; repeat it: {NAMES}.",
+        ),
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, help="With --ranker: how many of a query's documents it scores.")] = 100,
+    kind: Kind = None,
+    max_length: MaxLength = None,
+    long: Long = None,
+    settings: Set = None,
     data: Annotated[str | None, typer.Option(help="The judged collection.")] = None,
     qrels: Annotated[Path | None, typer.Option(help="A qrels file, in place of a collection.")] = None,
     split: Annotated[str, typer.Option(help="Which split's judgments.")] = "test",
     measures: Annotated[
-        list[str] | None, typer.Option(help="Measures as ir-measures names them; repeat, or separate by spaces.")
+        list[str] | None,
+        typer.Option(
+            autocompletion=completion.measures,
+            help="Measures, such as nDCG@10, ndcg@10, map, mrr@10, recall@100, AP(rel=2); repeat it, or separate them "
+            "by spaces or commas. [default: nDCG@10 RR@10 R@100]",
+        ),
     ] = None,
     groups: Annotated[
         str,
@@ -42,6 +72,8 @@ def evaluate(
 
         lorank evaluate --data pydocs --run bm25.run --run tuned.run --groups none
 
+        lorank evaluate --data pydocs --ranker bm25 --ranker minilm --ranker runs/first
+
         lorank evaluate --qrels qrels.txt --run a.run --run b.run --measures "nDCG@10 AP(rel=2)" --json
     """
     import lorank
@@ -50,6 +82,13 @@ def evaluate(
 
     if (data is None) == (qrels is None):
         raise UsageError("give either --data or --qrels")
+    if not run and not ranker:
+        raise UsageError("nothing to judge: give --run, --ranker, or both")
+    for name in ranker or ():
+        recognise(name, "--ranker")
+    if ranker and data is None:
+        raise UsageError("--ranker scores a collection's texts; give --data in place of --qrels")
+    reading = reading_of(settings, max_length, long)
     if groups not in ("none", "relevant"):
         raise unknown_name("--groups", groups, ("none", "relevant"))
     if unknown not in ("error", "ignore"):
@@ -58,17 +97,21 @@ def evaluate(
         index.check_data(data, "--data")
     from lorank.data import rank_pages, read_pages, read_qrels, read_run
     from lorank.data.files import write_text
+    from lorank.ranking.metrics.measure_names import split_measures
     from lorank.ranking.metrics.measures import parse_measure
     from lorank.ranking.metrics.table import to_markdown
 
-    wanted = [m for group in measures or ["nDCG@10 RR@10 R@100"] for m in group.split()]
+    wanted = split_measures(measures or ["nDCG@10 RR@10 R@100"])
     for measure in wanted:
         parse_measure(measure)
-    judgments = (
-        lorank.load(data, negative=negative).split(split).qrels if data else read_qrels(qrels, negative=negative)
-    )
-    names = _names(run)
-    runs = {name: read_run(path) for name, path in zip(names, run, strict=True)}
+    with stage(f"read {data or qrels}"):
+        collection = None if data is None else lorank.load(data, negative=negative)
+    judgments = read_qrels(qrels, negative=negative) if collection is None else collection.split(split).qrels
+    paths = run or []
+    runs = {name: read_run(path) for name, path in zip(_names(paths), paths, strict=True)}
+    if ranker and collection is not None:
+        first = next(iter(runs.values()), None)
+        runs |= _ranked(ranker, collection, collection.split(split), first, depth, kind, reading)
     if pages is not None:
         page_of = read_pages(pages)
         judgments = rank_pages(judgments, page_of)
@@ -86,7 +129,47 @@ def evaluate(
     text = json.dumps(judged.to_dict(), indent=1)
     if out is not None:
         write_text(out / "results.json", text + "\n")
-    print(text if as_json else to_markdown(judged))
+    print(text if as_json else to_markdown(judged, terminal_width()))
+
+
+def _ranked(
+    names: list[str],
+    collection: "Collection",
+    split: "Split",
+    first: "Run | None",
+    depth: int,
+    kind: str | None,
+    reading: "ReadingSettings",
+) -> "dict[str, Run]":
+    """Return the run of each ranker, which scores the best ``depth`` documents of a first stage.
+
+    Args:
+        names: The names of the rankers.
+        collection: The collection whose texts they read.
+        split: The split whose queries are asked.
+        first: The first stage's run; None takes the lists that came with the data, or else BM25's.
+        depth: How many documents of a query are scored.
+        kind: What a base is opened as.
+        reading: How the rankers read; BM25 reads whole texts.
+    """
+    from lorank.data import from_run
+    from lorank.training.lists.retrieval import bm25_index
+    from lorank.tuned.open_ranker import open_ranker
+    from lorank.tuned.ranker import rerank_run
+
+    candidates = split.candidates if first is None else from_run(first, collection, split, depth)
+    if candidates is None:
+        candidates = bm25_index(collection).search(split.queries, depth)
+    runs = {}
+    with progress_bars() as on_progress:
+        for name in dict.fromkeys(names):
+            if recognise(name).kind == "bm25":
+                model = open_ranker(name, collection=collection, flag="--ranker")
+            else:
+                model = open_ranker(name, kind=kind, reading=reading, flag="--ranker")
+            scoring = partial(on_progress, f"score with {name}")
+            runs[name] = rerank_run(model, collection, split.queries, candidates, scoring)
+    return runs
 
 
 def _names(paths: list[Path]) -> list[str]:

@@ -6,7 +6,11 @@ from typing import Annotated
 
 import typer
 
+from lorank.cli.width import cut_middle, terminal_width
 from lorank.errors import LorankError
+
+NUMBERS = 54
+"""The columns that the numbers of a layer take beside its path."""
 
 
 def inspect(
@@ -25,11 +29,14 @@ def inspect(
     if as_json:
         print(json.dumps(rows, indent=1))
         return
+    columns = terminal_width()
     width = max(len(row["path"]) for row in rows)
+    width = width if columns is None else max(12, min(width, columns - NUMBERS))
     print(f"{'layer':{width}}  rank  effective    norm  largest singular values")
     for row in rows:
         values = " ".join(f"{value:.3g}" for value in row["singular_values"][:4])
-        print(f"{row['path']:{width}}  {row['rank']:4}  {row['effective_rank']:9.2f}  {row['norm']:6.3f}  {values}")
+        path = cut_middle(row["path"], width)
+        print(f"{path:{width}}  {row['rank']:4}  {row['effective_rank']:9.2f}  {row['norm']:6.3f}  {values}")
     print(f"{sum(row['parameters'] for row in rows)} values in {len(rows)} layers")
 
 

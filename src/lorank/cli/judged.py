@@ -1,5 +1,6 @@
 """Asking a judge about the lists of a run, for `lorank rerank`: who is asked, what is kept, what it cost."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from lorank.ranking.judges.prompts import Asking
     from lorank.ranking.strategies.runs import CandidateList, JudgeOf, Manner
     from lorank.ranking.types import Qrels, Run
+    from lorank.tuned.ranker import TunedRanker
 
 PAID = ("openai", "causal")
 """Judges whose answers are kept unless the user names another file."""
@@ -33,8 +35,16 @@ def candidate_lists(collection: "Collection", queries: dict[str, str], candidate
     ]
 
 
-def resolve_judge(name: str, folder: str | None, asking: "Asking", qrels: "Qrels", seed: int) -> "JudgeOf":
-    """Return the judge of each list, by the name that was typed; ``folder`` is that of ``--ranker``."""
+def resolve_judge(name: str, ranker: "TunedRanker | None", asking: "Asking", qrels: "Qrels", seed: int) -> "JudgeOf":
+    """Return the judge of each list, by the name that was typed.
+
+    Args:
+        name: ``ranker``, ``oracle`` with its settings, ``openai:URL`` or ``causal:BASE``.
+        ranker: The one of ``--ranker``, which the name ``ranker`` stands for.
+        asking: How a language model is asked.
+        qrels: The judgments that an oracle reads.
+        seed: Of an oracle that errs.
+    """
     from lorank.ranking.judges import Oracle
     from lorank.ranking.judges.opening import judge_of
 
@@ -50,16 +60,18 @@ def resolve_judge(name: str, folder: str | None, asking: "Asking", qrels: "Qrels
             seed=seed + crc32(given.query_id.encode()),
             **settings,
         )
-    one = _ranker_judge(str(folder)) if name == "ranker" else judge_of(name, asking)
+    one = judge_of(name, asking) if name != "ranker" or ranker is None else _ranker_judge(ranker)
     return lambda given: one
 
 
-def _ranker_judge(folder: str) -> "Judge":
+def _ranker_judge(ranker: "TunedRanker") -> "Judge":
+    """Return the judge that answers by a ranker's scores, named so that a cache on disk tells it from others."""
     from lorank.ranking.judges.ranker_judge import RankerJudge, files_digest
-    from lorank.training import load_ranker
-    from lorank.tuned.ranker import find_tuned_folder
 
-    return RankerJudge(load_ranker(folder), name=files_digest(find_tuned_folder(Path(folder))))
+    if ranker.folder is None:
+        return RankerJudge(ranker, name=RankerJudge(ranker.ranker).identity)
+    options = json.dumps(ranker.ranker.options(), sort_keys=True)
+    return RankerJudge(ranker, name=f"{files_digest(ranker.folder)} {options}")
 
 
 def open_cache(cache: Path | None, judge: str | None, out: Path) -> "Cache | None":

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lorank.catalogue import METHODS, Method
+from lorank.cli.width import cut_to_width
 
 
 def methods(
@@ -32,7 +33,7 @@ def methods(
         return
     width = max((len(m.id) for m in found), default=0)
     for method in found:
-        print(f"{method.id:{width}}  {method.area:20}  {reach_of(method) if reach else method.title}")
+        print(cut_to_width(f"{method.id:{width}}  {method.area:20}  {reach_of(method) if reach else method.title}"))
 
 
 def listed() -> list[Method]:

@@ -1,5 +1,6 @@
-"""Progress on stderr: what is going on and how long is left."""
+"""Progress on stderr: what is going on and how long is left; with ``--quiet`` only what went wrong."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,32 +9,83 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from lorank.progress import StageCallback
 
 console = Console(stderr=True, highlight=False)
 
+COUNTS = 46
+"""The columns that counts and times of a progress bar take."""
+
+
+def report_notes(quiet: bool = False) -> None:
+    """Let what the library notes go to stderr, each note once; with ``quiet`` warnings alone, and no progress."""
+    console.quiet = quiet
+    logger = logging.getLogger("lorank")
+    for handler in [each for each in logger.handlers if isinstance(each, _Notes)]:
+        logger.removeHandler(handler)
+    logger.addHandler(_Notes())
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+class _Notes(logging.Handler):
+    """Prints a record's message; one that was printed before is left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message once, also where progress is not shown."""
+        message = record.getMessage()
+        if message in self.said:
+            return
+        self.said.add(message)
+        quiet, console.quiet = console.quiet, False
+        try:
+            console.print(message, soft_wrap=True, markup=False)
+        finally:
+            console.quiet = quiet
+
+
+@contextmanager
+def stage(what: str) -> Iterator[None]:
+    """Say at once what is going on, while it does: a spinner on a terminal, one line elsewhere."""
+    if console.is_terminal and not console.quiet:
+        with console.status(what):
+            yield
+        return
+    console.print(what, soft_wrap=True, markup=False)
+    yield
+
 
 @contextmanager
 def progress_bars() -> Iterator[StageCallback]:
     """Yield a callback that draws one bar for each task that it receives; a plain log where stderr is no terminal."""
+    if console.quiet:
+        yield lambda what, done, total: None
+        return
     if not console.is_terminal:
         yield _Log().on_progress
         return
+    bar = max(4, min(30, console.width - COUNTS - 34))
+    described = Column(no_wrap=True, overflow="ellipsis", max_width=max(12, console.width - COUNTS - bar))
     columns = (
-        TextColumn("{task.description:34}"),
-        BarColumn(bar_width=30),
+        TextColumn("{task.description}", table_column=described),
+        BarColumn(bar_width=bar),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=False) as bars:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
 
         def on_progress(what: str, done: int, total: int) -> None:
             name, _, detail = what.partition(" · ")

@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lorank.cli import completion
 from lorank.cli.options import Negative, key_value
-from lorank.cli.progress import console, progress_bars
+from lorank.cli.progress import console, progress_bars, stage
+from lorank.cli.ranker_options import NAMES, Kind, Label, Long, MaxLength, Set, reading_of
 from lorank.errors import UsageError
+from lorank.tuned.naming import recognise
 
 if TYPE_CHECKING:
     from lorank.data.collection import Collection, Split
     from lorank.ranking.judges.prompts import Asking
     from lorank.ranking.strategies.runs import Manner
     from lorank.ranking.types import Run
+    from lorank.tuned.ranker import TunedRanker
+    from lorank.tuned.reading import ReadingSettings
 
 
 def rerank(
@@ -28,11 +33,13 @@ def rerank(
         ),
     ] = None,
     ranker: Annotated[
-        str | None, typer.Option(help="The --out folder of `lorank train`, or a reranker's folder or Hub name.")
+        str | None, typer.Option(autocompletion=completion.rankers, help=f"What scores: {NAMES}.")
     ] = None,
-    label: Annotated[
-        str | None, typer.Option(help="Which label of a classifier of several is the score: its name or number.")
-    ] = None,
+    kind: Kind = None,
+    label: Label = None,
+    max_length: MaxLength = None,
+    long: Long = None,
+    settings: Set = None,
     judge: Annotated[
         str | None,
         typer.Option(
@@ -43,8 +50,9 @@ def rerank(
     strategy: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.names("strategy"),
             help="How to ask: pointwise, prp, setwise, sliding, full, jointrank, ...; a wrong name lists all. "
-            "[default: jointrank with a judge; a ranker alone scores every document]"
+            "[default: jointrank with a judge; a ranker alone scores every document]",
         ),
     ] = None,
     option: Annotated[list[str] | None, typer.Option(help="An option of the strategy, key=value; repeat it.")] = None,
@@ -106,6 +114,8 @@ def rerank(
 
         lorank rerank --ranker runs/first --data pydocs --run bm25.run --out tuned.run
 
+        lorank rerank --ranker minilm --long max --data pydocs --run bm25.run --out untuned.run
+
         lorank rerank --judge openai:http://localhost:8000/v1 --strategy setwise --budget calls=200
         --data pydocs --run bm25.run --out llm.run
 
@@ -119,6 +129,13 @@ def rerank(
 
     if ranker is None and judge in (None, "ranker"):
         raise UsageError("nothing to rerank with: give --ranker, or --judge openai:URL, causal:BASE or oracle")
+    if ranker is not None and recognise(ranker, "--ranker").kind == "judge" and judge in (None, "ranker"):
+        ranker, judge = None, ranker
+    reading = reading_of(settings, max_length, long)
+    if ranker is None and (reading.as_options() or kind or label):
+        raise UsageError(
+            "--kind, --label, --max-length, --long and --set belong to --ranker, and a judge is asked here"
+        )
     if strategy is not None:
         index.check("strategy", strategy, "--strategy")
     if judge is not None:
@@ -131,25 +148,34 @@ def rerank(
     from lorank.data import from_run, read_run, write_run
     from lorank.data.collection import Split
     from lorank.ranking.strategies.runs import with_tail
+    from lorank.tuned.ranker import rerank_run
 
     manner = None if judge is None and strategy is None else _manner(strategy, option, top, budget, batch_size, seed)
     if manner is None and (option or budget or cache):
         raise UsageError("--option, --budget and --cache belong to a strategy; add --strategy, or leave them out")
-    collection = lorank.load(data, negative=negative)
+    with stage(f"read {data}"):
+        collection = lorank.load(data, negative=negative)
     chosen = [collection.split(name) for name in (collection.splits if split == "all" else [split])]
     queries = {q: text for part in chosen for q, text in part.queries.items()}
     given = _lists_of(collection, chosen) if run is None else read_run(run)
     candidates = from_run(given, collection, Split(split, queries, {}), depth if run else None, path=run)
     if engine == "ray":
-        if manner is not None or path is not None:
-            raise UsageError("--engine ray scores with --ranker alone; leave out --strategy, --judge and --path")
+        if manner is not None or path is not None or reading.as_options() or kind or label:
+            raise UsageError(
+                "--engine ray scores with --ranker alone; leave out --strategy, --judge, --path, --kind, --label, "
+                "--long, --max-length and --set"
+            )
         reranked = _score_on_ray(str(ranker), collection, queries, candidates, out, workers, address)
     elif manner is None:
-        reranked = _score(str(ranker), collection, queries, candidates, path, label)
+        model = _open(str(ranker), kind, label, reading, collection, path)
+        with progress_bars() as on_progress:
+            scoring = partial(on_progress, "score documents")
+            reranked = rerank_run(model, collection, queries, candidates, scoring)
     else:
         asking = _asking(prompts, words, max_tokens, timeout)
         qrels = {query: row for part in chosen for query, row in part.qrels.items()}
-        judge_of = resolve_judge(judge or "ranker", ranker, asking, qrels, seed)
+        opened = None if judge not in (None, "ranker") else _open(str(ranker), kind, label, reading, collection, path)
+        judge_of = resolve_judge(judge or "ranker", opened, asking, qrels, seed)
         lists = candidate_lists(collection, queries, candidates)
         reranked = judge_run(lists, judge_of, manner, open_cache(cache, judge, out), engine, accept_malformed)
     kept = sum(map(len, reranked.values()))
@@ -194,23 +220,24 @@ def _score_on_ray(
         )
 
 
-def _score(
-    folder: str,
-    collection: "Collection",
-    queries: dict[str, str],
-    candidates: "Run",
-    path: str | None,
+def _open(
+    name: str,
+    kind: str | None,
     label: str | None,
-) -> "Run":
+    reading: "ReadingSettings",
+    collection: "Collection",
+    path: str | None,
+) -> "TunedRanker":
+    """Return the ranker of ``--ranker``, on the scoring path of ``--path``."""
     from lorank.cli.paths import run_on
-    from lorank.tuned.open_ranker import open_ranker
-    from lorank.tuned.ranker import rerank_run
 
-    model = open_ranker(folder, label=label)
+    with stage(f"open {name}"):
+        from lorank.tuned.open_ranker import open_ranker
+
+        model = open_ranker(name, kind=kind, label=label, reading=reading, collection=collection, flag="--ranker")
     if path is not None:
         run_on(model, path)
-    with progress_bars() as on_progress:
-        return rerank_run(model, collection, queries, candidates, partial(on_progress, "score documents"))
+    return model
 
 
 def _manner(

@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lorank.cli import completion
 from lorank.cli.options import Negative
-from lorank.cli.progress import console, progress_bars
+from lorank.cli.progress import console, progress_bars, stage
+from lorank.cli.ranker_options import Kind, MaxLength, Set, reading_of
 from lorank.errors import UsageError
+from lorank.tuned.naming import BM25_NAME, recognise
 
 if TYPE_CHECKING:
     from lorank.lowrank import Adapter
     from lorank.ranking.scorers import BiEncoder
+    from lorank.tuned.reading import ReadingSettings
 
 
 def retrieve(
@@ -20,8 +24,15 @@ def retrieve(
     out: Annotated[Path, typer.Option(help="TREC run to write; .gz compresses it.")],
     ranker: Annotated[
         str | None,
-        typer.Option(help="A bi-encoder: minilm, a model folder, a Hub name, or the --out folder of `lorank train`."),
+        typer.Option(
+            autocompletion=completion.rankers,
+            help="bm25, or a bi-encoder: minilm, a model's folder or Hub name, a PEFT folder, or the --out folder of "
+            "`lorank train`. [default: bm25]",
+        ),
     ] = None,
+    kind: Kind = None,
+    max_length: MaxLength = None,
+    settings: Set = None,
     fusion: Annotated[bool, typer.Option("--fusion", help="Fuse with BM25, weights chosen on dev.")] = False,
     split: Annotated[str, typer.Option(help="train, dev, test, or all.")] = "test",
     depth: Annotated[int, typer.Option(min=1, help="Documents a query.")] = 100,
@@ -40,16 +51,22 @@ def retrieve(
     import lorank
     from lorank import index as names
 
+    if ranker == BM25_NAME:
+        ranker = None
     if fusion and ranker is None:
         raise UsageError("--fusion needs a bi-encoder; add --ranker minilm")
     names.check_data(data, "--data")
     if ranker is not None:
-        names.check_base(ranker, "--ranker")
+        recognise(ranker, "--ranker")
+    reading = reading_of(settings, max_length, None)
+    if ranker is None and (reading.as_options() or kind):
+        raise UsageError("--kind, --max-length and --set belong to a bi-encoder; add --ranker minilm")
     from lorank.data import write_run
     from lorank.training.lists.retrieval import bm25_index, dense_run, fuse_runs, fusion_weights
     from lorank.tuned.ranker import merged
 
-    collection = lorank.load(data, negative=negative)
+    with stage(f"read {data}"):
+        collection = lorank.load(data, negative=negative)
     chosen = list(collection.splits) if split == "all" else [split]
     queries = {q: text for name in chosen for q, text in collection.split(name).queries.items()}
     with progress_bars() as on_progress:
@@ -57,7 +74,7 @@ def retrieve(
             run = bm25_index(collection, index).search(queries, depth)
         else:
             tune = collection.dev.queries if fusion else {}
-            encoder, adapter = _encoder(ranker)
+            encoder, adapter = _encoder(ranker, kind, reading)
             with merged(adapter):
                 run = dense_run(encoder, collection, queries | tune, depth, partial(on_progress, "encode documents"))
             if fusion:
@@ -72,13 +89,18 @@ def retrieve(
     print(out)
 
 
-def _encoder(name: str) -> "tuple[BiEncoder, Adapter | None]":
+def _encoder(name: str, kind: str | None, reading: "ReadingSettings") -> "tuple[BiEncoder, Adapter | None]":
+    """Return the bi-encoder of ``--ranker`` and its adapter; what scores pairs alone cannot search."""
     from lorank.ranking.scorers import BiEncoder
-    from lorank.training import load_ranker
+    from lorank.ranking.scorers.pretrained import is_classifier
+    from lorank.tuned.open_ranker import kind_of, open_ranker
 
-    if (Path(name) / "model" / "lorank.json").exists() or (Path(name) / "adapter").is_dir():
-        tuned = load_ranker(name)
-        if not isinstance(tuned.ranker, BiEncoder):
-            raise UsageError(f"--ranker {name}: a {tuned.ranker.kind} cannot search a whole collection; rerank with it")
-        return tuned.ranker, tuned.adapter
-    return BiEncoder(name, dtype="auto"), None
+    if kind is None and recognise(name).kind == "model" and not is_classifier(name):
+        kind = "bi-encoder" if kind_of(name) == "cross-encoder" else None  # an encoder that says nothing of its use
+    model = open_ranker(name, kind=kind, reading=reading, flag="--ranker")
+    if not isinstance(model.ranker, BiEncoder):
+        raise UsageError(
+            f"--ranker {name}: a ranker of kind {model.ranker.kind} cannot search a whole collection; retrieve with "
+            "bm25 or a bi-encoder, and rerank with it"
+        )
+    return model.ranker, model.adapter

@@ -4,70 +4,98 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from lorank.cli import completion
 from lorank.cli.options import key_value, setting_value
-from lorank.cli.progress import console, progress_bars
+from lorank.cli.progress import console, progress_bars, stage
+from lorank.cli.width import terminal_width
 from lorank.errors import UsageError
 
 if TYPE_CHECKING:
     from lorank.data.collection import Collection
+    from lorank.ranking.scorers.ranker import FittedRanker, TrainableRanker
     from lorank.training.recipe import RecipeFile
 
 
 def train(
-    recipe: Annotated[Path | None, typer.Argument(help="A recipe in TOML; options override it.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A recipe in TOML, or the run.json of a run; options override it.")
+    ] = None,
+    recipe_option: Annotated[Path | None, typer.Option("--recipe", help="The recipe, given as an option.")] = None,
     data: Annotated[
         str | None,
         typer.Option(
-            help="A packaged collection, BEIR folder, LETOR file or folder, or training rows (JSONL, Parquet)."
+            autocompletion=completion.names("collection"),
+            help="A packaged collection, BEIR folder, LETOR file or folder, or training rows (JSONL, Parquet).",
         ),
     ] = None,
     base: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.bases,
             help="minilm, smollm2, a model folder, or a Hub name; for "
             "feature rows mlp, linear, set-transformer, tsprank, pointer, "
-            "boosted, lightgbm, xgboost or catboost."
+            "boosted, lightgbm, xgboost or catboost.",
         ),
     ] = None,
     kind: Annotated[
         str | None,
         typer.Option(
-            help="bi-encoder, cross-encoder, pyramid, causal or features; default: what the base was made for."
+            autocompletion=completion.names("kind"),
+            help="bi-encoder, cross-encoder, pyramid, causal or features; default: what the base was made for.",
         ),
     ] = None,
     view: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.names("view"),
             help="What of a causal model is the score: yes-no, expected, head or "
             "log-ratio; default: log-ratio for preference losses, else "
-            "yes-no."
+            "yes-no.",
         ),
     ] = None,
     label: Annotated[
         str | None, typer.Option(help="Which label of a classifier of several is the score: its name or number.")
     ] = None,
-    adapter: Annotated[str | None, typer.Option(help="A low-rank method (`lorank methods`), full, or head.")] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=completion.names("adapter", "full", "head"),
+            help="A low-rank method (`lorank methods`), full, or head.",
+        ),
+    ] = None,
     rank: Annotated[int | None, typer.Option(min=0, help="Rank of the adapter.")] = None,
     start: Annotated[
         str | None,
-        typer.Option(help="Where the factors start: zero, svd, eva, lora-ga, ...; default: the method's own."),
+        typer.Option(
+            autocompletion=completion.names("start"),
+            help="Where the factors start: zero, svd, eva, lora-ga, ...; default: the method's own.",
+        ),
     ] = None,
-    scaling: Annotated[str | None, typer.Option(help="lora (alpha / r) or rslora (alpha / sqrt r).")] = None,
+    scaling: Annotated[
+        str | None,
+        typer.Option(autocompletion=completion.names("scaling"), help="lora (alpha / r) or rslora (alpha / sqrt r)."),
+    ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
-            help="How ranks are shared among layers: none, or a method of `lorank methods --area adapters.rank`."
+            autocompletion=completion.names("budget", "none"),
+            help="How ranks are shared among layers: none, or a method of `lorank methods --area adapters.rank`.",
         ),
     ] = None,
     rule: Annotated[
         str | None,
-        typer.Option(help="How the factors step: adamw, or a method of `lorank methods --area adapters.optim`."),
+        typer.Option(
+            autocompletion=completion.names("rule"),
+            help="How the factors step: adamw, or a method of `lorank methods --area adapters.optim`.",
+        ),
     ] = None,
-    loss: Annotated[str | None, typer.Option(help="softmax, lambda, ranknet, bce, ...")] = None,
+    loss: Annotated[
+        str | None, typer.Option(autocompletion=completion.names("loss"), help="softmax, lambda, ranknet, bce, ...")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to write.")] = None,
     first_stage: Annotated[
         str | None,
@@ -95,9 +123,14 @@ def train(
         list[str] | None,
         typer.Option(
             "--set",
-            help="Any setting of a recipe, section.key=value, such as adapter.alpha=32, adapter.options.NAME=2 or "
-            "training.warmup=0.2; repeat it.",
+            autocompletion=completion.settings,
+            help="Any setting of a recipe, section.key=value, such as adapter.alpha=32, start.rho=2 (an option of the "
+            "start), reading.max_length=128 or training.warmup=0.2; repeat it.",
         ),
+    ] = None,
+    save_recipe: Annotated[
+        Path | None,
+        typer.Option(help="Write the whole recipe, every choice settled, to this TOML file, and train nothing."),
     ] = None,
     folds: Annotated[
         int | None,
@@ -119,6 +152,23 @@ def train(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=8, help="The most tokens that are read at once; also reading.max_length.")
+    ] = None,
+    long: Annotated[
+        str | None,
+        typer.Option(
+            help="A document that is too long: truncate, or max, first or mean, the score of its passages; training "
+            "reads its beginning. [default: truncate]"
+        ),
+    ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            autocompletion=completion.trackers,
+            help="Send loss, rate and dev to a tracker: tensorboard, wandb, mlflow, ...; repeat it.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Take up the run in --out where it stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
 ) -> None:
@@ -136,12 +186,19 @@ def train(
 
         lorank train --data pydocs --base minilm --set adapter.alpha=32 --set lists.spare=0.9 --out runs/tried
 
-        lorank train recipe.toml --resume
-    """
-    import lorank
-    from lorank.training.checks import check_names, check_options
-    from lorank.training.recipe import RecipeFile, override, read_recipe, settings_said
+        lorank train --data pydocs --base minilm --adapter eva --set start.rho=3 --save-recipe eva.toml
 
+        lorank train recipe.toml --resume
+
+        lorank train runs/first/run.json --seed 1 --out runs/second
+    """
+    from lorank.training.checks import check_names
+    from lorank.training.recipe import RecipeFile, override, read_recipe, settings_said
+    from lorank.training.trackers import check_trackers
+
+    if recipe is not None and recipe_option is not None:
+        raise UsageError(f"two recipes, {recipe} and --recipe {recipe_option}; give one")
+    recipe = recipe or recipe_option
     given = {
         "data": data,
         "base": base,
@@ -162,6 +219,8 @@ def train(
         "offset.source": first_stage,
         "lists.negatives": negatives,
         "lists.free_queries": free_queries,
+        "reading.max_length": max_length,
+        "reading.long": long,
         "training.epochs": epochs,
         "training.steps": steps,
         "training.lr": lr,
@@ -176,17 +235,27 @@ def train(
     plan = replace(plan, options={**plan.options, **dict(key_value(text, "--option") for text in option or [])})
     if plan.data is None:
         raise UsageError("no data; give --data, or `data = ...` in the recipe")
-    if plan.out is None:
+    if plan.out is None and save_recipe is None:
         raise UsageError("no run folder; give --out runs/NAME")
     check_names(plan, given, recipe)
-    from lorank.training.self_fitting import own_options
+    check_trackers(track or [])
+    if track and folds is not None:
+        raise UsageError("--track follows one run, and --folds trains one for each fold; leave one out")
+    with stage(f"check the settings, read {plan.data}"):
+        import lorank
+        from lorank.training.checks import check_options
+        from lorank.training.self_fitting import own_options
 
-    check_options(plan)
-    collection = lorank.load(plan.data, negative=plan.negative)
+        check_options(plan)
+        collection = lorank.load(plan.data, negative=plan.negative)
+    console.print(str(collection), soft_wrap=True, markup=False)
     plan = own_options(plan, [*(settings_said(recipe) if recipe else []), *given, *changes], collection)
+    if save_recipe is not None:
+        _save_recipe(plan, collection, save_recipe)
+        return
     try:
         if folds is None:
-            _fit(plan, collection, resume, overwrite)
+            _fit(plan, collection, resume, overwrite, track or [])
         else:
             _cross_validate(plan, collection, folds, split, resume, overwrite)
     except KeyboardInterrupt as interrupted:
@@ -194,19 +263,55 @@ def train(
         raise typer.Exit(130) from interrupted
 
 
-def _fit(plan: "RecipeFile", collection: "Collection", resume: bool, overwrite: bool) -> None:
+def _save_recipe(plan: "RecipeFile", collection: "Collection", path: Path) -> None:
+    """Write the recipe with every "auto" decided that base and data decide, and train nothing."""
+    from lorank.training.plan import resolve_recipe
+    from lorank.training.recipe_text import write_recipe
+
+    ranker = _open_base(plan, collection)
+    plan = plan if collection.has_features else replace(plan, kind=ranker.kind)
+    if ranker.trained_by_loop:
+        settled, budget = resolve_recipe(cast("TrainableRanker", ranker), collection, plan)
+        plan = replace(plan, adapter=settled.adapter, budget=replace(settled.budget, name=budget))
+    write_recipe(plan, path)
+    print(path)
+
+
+def _open_base(plan: "RecipeFile", collection: "Collection") -> "FittedRanker":
+    with stage(f"open {plan.base or 'the ranker'}"):
+        from lorank.tuned.open_ranker import open_base
+
+        return open_base(
+            plan.base,
+            plan.kind,
+            collection,
+            plan.seed,
+            plan.view,
+            plan.loss.name,
+            plan.options,
+            plan.label,
+            reading=plan.reading,
+        )
+
+
+def _fit(plan: "RecipeFile", collection: "Collection", resume: bool, overwrite: bool, track: list[str]) -> None:
     """Train one ranker, and say what it gained and where it lies."""
     from lorank.training.fitting import fit
-    from lorank.tuned.open_ranker import open_base
+    from lorank.training.hooks.tracking import Tracking
+    from lorank.training.settings import as_plain
 
     assert plan.out is not None
-    ranker = open_base(plan.base, plan.kind, collection, plan.seed, plan.view, plan.loss.name, plan.options, plan.label)
+    ranker = _open_base(plan, collection)
+    if track and not ranker.trained_by_loop:
+        raise UsageError(f"--track follows steps, and {plan.base or 'mlp'} learns by its own objective; leave it out")
+    tracking = Tracking(track, Path(plan.out), as_plain(plan)) if track else None
     with progress_bars() as on_progress:
         tuned = fit(
             ranker,
             collection,
             out=plan.out,
             recipe=plan,
+            hooks=[] if tracking is None else [tracking],
             resume=resume,
             overwrite=overwrite,
             command=_command(),
@@ -215,6 +320,10 @@ def _fit(plan: "RecipeFile", collection: "Collection", resume: bool, overwrite: 
     best = max(value for _, value in tuned.mix.curve)
     start = next((value for g, value in tuned.mix.curve if g == 0), None)
     before = "" if start is None else f" (first stage alone {start:.4f})"
+    if tracking is not None:
+        tracking.close(
+            {"dev/nDCG@10 of the mix": best} | {f"{gain['split']}/gain": gain["difference"] for gain in tuned.gain}
+        )
     console.print(f"dev nDCG@10 {best:.4f}{before}; mix weight {tuned.mix.relative_weight:.3g} of the learned score")
     for gain in tuned.gain:
         console.print(gain["sentence"], soft_wrap=True)
@@ -243,7 +352,7 @@ def _cross_validate(
             overwrite=overwrite,
             on_progress=on_progress,
         )
-    print(to_markdown(result))
+    print(to_markdown(result, terminal_width()))
 
 
 def _command() -> str:

@@ -12,10 +12,10 @@ from lorank.ranking.types import Qrels, Run
 SPLITS = ("train", "dev", "test")
 
 
-def counted(number: int, what: str) -> str:
+def describe_count(number: int, what: str) -> str:
     """Return a number of things, in words.
 
-    >>> counted(1, "query"), counted(1200, "query")
+    >>> describe_count(1, "query"), describe_count(1200, "query")
     ('1 query', '1,200 queries')
     """
     many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
@@ -56,7 +56,7 @@ class Split:
         Split('test', 1 query, 1 judgment)
         """
         judgments = sum(map(len, self.qrels.values()))
-        return f"Split({self.name!r}, {counted(len(self), 'query')}, {counted(judgments, 'judgment')})"
+        return f"Split({self.name!r}, {describe_count(len(self), 'query')}, {describe_count(judgments, 'judgment')})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,10 +80,10 @@ class Collection:
         >>> Collection("tiny", ["a", "b"], ["red", "blue"], {"test": Split("test", {"q": "red"}, {"q": {"a": 1}})})
         Collection('tiny', 2 texts, test: 1 query)
         """
-        documents = counted(len(self.document_ids), "text")
+        documents = describe_count(len(self.document_ids), "text")
         if isinstance(self.documents, np.ndarray):
-            documents = f"{counted(len(self.document_ids), 'row')} of {self.documents.shape[1]} features"
-        splits = [f"{name}: {counted(len(split), 'query')}" for name, split in self.splits.items()]
+            documents = f"{describe_count(len(self.document_ids), 'row')} of {self.documents.shape[1]} features"
+        splits = [f"{name}: {describe_count(len(split), 'query')}" for name, split in self.splits.items()]
         return f"Collection({', '.join([repr(self.name), documents, *splits])})"
 
     def split(self, name: str) -> Split:

@@ -66,7 +66,7 @@ def push(
         )
         for path in paths
     ]
-    with words(name):
+    with explain_refusals(name):
         api = HfApi(library_name="lorank")
         made = api.create_repo(name, private=private, exist_ok=True)
         if revision is not None:
@@ -87,7 +87,7 @@ def fetch(name: str) -> Path | None:
         hf_hub_download(name, CARD)
     except (EntryNotFoundError, HfHubHTTPError, HFValidationError, OSError, ValueError):
         return None
-    with words(name):
+    with explain_refusals(name):
         return Path(snapshot_download(name))
 
 
@@ -136,7 +136,7 @@ def check_name(name: str) -> None:
 
 
 @contextmanager
-def words(name: str) -> Iterator[None]:
+def explain_refusals(name: str) -> Iterator[None]:
     """Turn what the Hub answers, or that it does not, into an error that says what to do."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 

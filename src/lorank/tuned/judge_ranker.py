@@ -66,7 +66,7 @@ class JudgeRanker(FittedRanker):
                 batch_size=None,
                 seed=0,
             )
-            scores[rows] = finite(found.scores)[back.reshape(-1)]
+            scores[rows] = replace_infinite(found.scores)[back.reshape(-1)]
             malformed = malformed + found.malformed
             done += len(rows)
             if on_progress is not None:
@@ -88,10 +88,10 @@ class JudgeRanker(FittedRanker):
         raise UsageError(f"{folder}: a judge is opened by its name, openai:URL#MODEL or causal:BASE")
 
 
-def finite(scores: np.ndarray) -> np.ndarray:
+def replace_infinite(scores: np.ndarray) -> np.ndarray:
     """Return scores in which what was never answered stands one below the lowest answer.
 
-    >>> finite(np.array([1.0, -np.inf, 3.0])).tolist()
+    >>> replace_infinite(np.array([1.0, -np.inf, 3.0])).tolist()
     [1.0, 0.0, 3.0]
     """
     known = np.isfinite(scores)

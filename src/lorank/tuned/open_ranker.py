@@ -56,9 +56,9 @@ def open_base(
         UsageError: If no base is given, or the base, the kind, a view, a label or an option does not fit the data.
     """
     reading = reading or ReadingSettings()
-    if reading.given() and data.has_features:
+    if reading.as_options() and data.has_features:
         raise UsageError(
-            f"reading.{next(iter(reading.given()))}: collection {data.name!r} holds feature rows, which are not read"
+            f"reading.{next(iter(reading.as_options()))}: {data.name!r} holds feature rows, which are not read"
         )
     if label is not None and data.has_features:
         raise UsageError(f"--label {label}: collection {data.name!r} holds feature rows, and their models no labels")
@@ -85,7 +85,7 @@ def open_base(
     if view is not None and kind != "causal":
         raise UsageError(f"--view {view}: only a causal ranker has views, this is a {kind}")
     check_reading(kind, reading)
-    options = _options(kind, seed, view, loss) | reading.given() | chosen_label(kind, label)
+    options = _options(kind, seed, view, loss) | reading.as_options() | chosen_label(kind, label)
     made: FittedRanker = RANKERS[kind](base, **options)
     return made
 
@@ -148,9 +148,9 @@ def open_ranker(
         read_otherwise(saved, reading, str(name))
         return TunedRanker(saved)
     if named.kind in ("judge", "bm25"):
-        if reading.given():
+        if reading.as_options():
             raise UsageError(
-                f"reading.{next(iter(reading.given()))}: {name} reads whole texts; it takes no such setting"
+                f"reading.{next(iter(reading.as_options()))}: {name} reads whole texts; it takes no such setting"
             )
         return TunedRanker(_bm25(collection) if named.kind == "bm25" else _judge(named.name))
     if named.kind == "peft":
@@ -161,7 +161,7 @@ def open_ranker(
     kind = kind or kind_of(named.name)
     made = _class_of(kind)
     check_reading(kind, reading)
-    ranker = made(named.name, **{"dtype": "auto", **reading.given(), **chosen_label(kind, label)})
+    ranker = made(named.name, **{"dtype": "auto", **reading.as_options(), **chosen_label(kind, label)})
     check_head_is_trained(ranker)
     return TunedRanker(ranker)
 

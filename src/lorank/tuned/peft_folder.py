@@ -12,7 +12,7 @@ from lorank import lowrank
 from lorank.errors import UsageError
 from lorank.manifest import CARD
 from lorank.ranking.scorers import RANKERS
-from lorank.ranking.scorers.pretrained import located
+from lorank.ranking.scorers.pretrained import locate_base
 from lorank.ranking.scorers.sentence_files import SentenceFiles
 from lorank.ranking.scorers.text_ranker import check_head_is_there, check_head_is_trained
 from lorank.tuned.naming import PEFT_CONFIG, read_object
@@ -31,7 +31,7 @@ def base_of(folder: Path) -> str:
         raise UsageError(
             f"{folder / PEFT_CONFIG} names no base; write its folder or Hub name under base_model_name_or_path"
         )
-    return located(base, folder)
+    return locate_base(base, folder)
 
 
 def kind_in(folder: Path) -> str | None:
@@ -60,7 +60,7 @@ def open_peft(folder: Path, kind: str, reading: ReadingSettings, options: dict[s
         LorankError: For an adapter that does not fit the base or has lost its head.
     """
     check_reading(kind, reading)
-    read = {**(said_by_files(folder) if kind == "bi-encoder" else {}), **reading.given()}
+    read = {**(read_sentence_files(folder) if kind == "bi-encoder" else {}), **reading.as_options()}
     ranker = RANKERS[kind](base_of(folder), **{"dtype": "auto", **read, **options})
     adapter = lowrank.load(ranker.module, folder)
     check_head_is_there(ranker, [*adapter.trained, *adapter.forms], folder)
@@ -69,7 +69,7 @@ def open_peft(folder: Path, kind: str, reading: ReadingSettings, options: dict[s
     return TunedRanker(ranker, adapter)
 
 
-def said_by_files(folder: Path) -> dict[str, Any]:
+def read_sentence_files(folder: Path) -> dict[str, Any]:
     """Return the reading settings that the sentence-transformers files beside an adapter state."""
     files = SentenceFiles.read(str(folder))
     if not files.found:

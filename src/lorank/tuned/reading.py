@@ -45,10 +45,10 @@ class ReadingSettings:
     low: int | None = None
     dtype: Literal["auto", "float32", "bfloat16"] | None = None
 
-    def given(self) -> dict[str, Any]:
+    def as_options(self) -> dict[str, Any]:
         """Return the settings that are stated, as arguments of a ranker.
 
-        >>> ReadingSettings(max_length=64, long="max").given()
+        >>> ReadingSettings(max_length=64, long="max").as_options()
         {'max_length': 64, 'long': 'max'}
         """
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
@@ -58,10 +58,10 @@ AFTERWARDS = ("max_length", "long", "overlap", "dtype")
 """Settings that a ranker that was trained can still change: they move no weight's meaning."""
 
 
-def taken_by(kind: str) -> tuple[str, ...]:
+def settings_of_kind(kind: str) -> tuple[str, ...]:
     """Return the reading settings that a kind of ranker takes.
 
-    >>> "pooling" in taken_by("bi-encoder"), "pooling" in taken_by("cross-encoder")
+    >>> "pooling" in settings_of_kind("bi-encoder"), "pooling" in settings_of_kind("cross-encoder")
     (True, False)
     """
     from lorank.ranking.scorers import RANKERS
@@ -72,8 +72,8 @@ def taken_by(kind: str) -> tuple[str, ...]:
 
 def check_reading(kind: str, reading: ReadingSettings) -> None:
     """Raise UsageError for a setting that a kind of ranker does not take."""
-    known = taken_by(kind)
-    for name in reading.given():
+    known = settings_of_kind(kind)
+    for name in reading.as_options():
         if name not in known:
             there = ", ".join(known) or "none"
             raise UsageError(f"reading.{name}: a ranker of kind {kind} does not take it; it takes: {there}")
@@ -87,7 +87,7 @@ def read_otherwise(ranker: "FittedRanker", reading: ReadingSettings, where: str)
     """
     from lorank.ranking.scorers.text_ranker import TextRanker
 
-    given = reading.given()
+    given = reading.as_options()
     if not given:
         return
     for name in given:

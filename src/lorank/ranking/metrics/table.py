@@ -41,7 +41,7 @@ def _comparison(c: Comparison) -> Row:
     }
 
 
-def _headed(rows: Sequence[Row], width: int | None) -> list[Row]:
+def _add_heads(rows: Sequence[Row], width: int | None) -> list[Row]:
     """Return comparisons for records: what is compared becomes the head of the block where the table does not fit."""
     if width is None or max(map(len, markdown(rows).split("\n"))) <= width:
         return list(rows)
@@ -117,7 +117,7 @@ def to_markdown(evaluation: Evaluation, width: int | None = None) -> str:
         in_width(system_rows(evaluation), width),
     ]
     if evaluation.comparisons:
-        parts.append(in_width(_headed(comparison_rows(evaluation), width), width))
+        parts.append(in_width(_add_heads(comparison_rows(evaluation), width), width))
     parts += [note if width is None else textwrap.fill(note, width) for note in notes(evaluation)]
     return "\n\n".join(parts) + "\n"
 

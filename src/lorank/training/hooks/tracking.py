@@ -27,7 +27,7 @@ class Tracking(Hook):
     watches = True
 
     def __init__(self, trackers: Sequence[str | GeneralTracker], folder: Path, settings: Mapping[str, Any]) -> None:
-        self.trackers, self.folder, self.settings = list(trackers), Path(folder), flat(settings)
+        self.trackers, self.folder, self.settings = list(trackers), Path(folder), flatten_settings(settings)
         self.accelerator: Accelerator | None = None
 
     def begin(self, access: Access) -> None:
@@ -66,16 +66,16 @@ class Tracking(Hook):
         self.accelerator = None
 
 
-def flat(settings: Mapping[str, Any], before: str = "") -> dict[str, str | int | float | bool]:
+def flatten_settings(settings: Mapping[str, Any], before: str = "") -> dict[str, str | int | float | bool]:
     """Return settings as one level of numbers and words, which every tracker takes.
 
-    >>> flat({"adapter": {"rank": 8, "start": None}, "seed": 0, "grid": [0, 1]})
+    >>> flatten_settings({"adapter": {"rank": 8, "start": None}, "seed": 0, "grid": [0, 1]})
     {'adapter.rank': 8, 'seed': 0, 'grid': '[0, 1]'}
     """
     found: dict[str, str | int | float | bool] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{before}{key}.")
+            found |= flatten_settings(value, f"{before}{key}.")
         elif value is not None:
             found[f"{before}{key}"] = value if isinstance(value, str | int | float | bool) else str(value)
     return found
