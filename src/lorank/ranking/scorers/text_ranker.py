@@ -72,7 +72,7 @@ def check_head_is_trained(ranker: Any) -> None:
     if blank is not None:
         raise UsageError(
             f"{ranker.base} has no scoring head of its own ({blank} is new and 0), so that every score would be 0.0; "
-            "train it first (lorank train), name an adapter that brings a head, or give a model that was saved with one; "
+            "train it first (lorank train), name an adapter that brings a head, or give a model with one; "
             "or read it as an encoder, whose vectors are compared (--kind bi-encoder)"
         )
 
