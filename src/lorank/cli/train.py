@@ -266,13 +266,17 @@ def train(
 def _save_recipe(plan: "RecipeFile", collection: "Collection", path: Path) -> None:
     """Write the recipe with every "auto" decided that base and data decide, and train nothing."""
     from lorank.training.plan import resolve_recipe
+    from lorank.training.rates import resolve_rate
     from lorank.training.recipe_text import write_recipe
 
     ranker = _open_base(plan, collection)
     plan = plan if collection.has_features else replace(plan, kind=ranker.kind)
     if ranker.trained_by_loop:
-        settled, budget = resolve_recipe(cast("TrainableRanker", ranker), collection, plan)
-        plan = replace(plan, adapter=settled.adapter, budget=replace(settled.budget, name=budget))
+        trainable = cast("TrainableRanker", ranker)
+        settled, budget = resolve_recipe(trainable, collection, plan)
+        settled = resolve_rate(settled, budget, trainable).applied(settled)
+        named = replace(settled.budget, name=budget)
+        plan = replace(plan, adapter=settled.adapter, training=settled.training, budget=named)
     write_recipe(plan, path)
     print(path)
 

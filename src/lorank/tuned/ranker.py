@@ -218,7 +218,7 @@ class TunedRanker(Ranker):
             ranker.reference = adapter.disabled
         first_stage = FirstStage.load(home / "first_stage") if (home / "first_stage").is_dir() else None
         mix = mix_from_json(description["mix"])
-        return cls(ranker, adapter, first_stage, mix, description.get("gain", []), home)
+        return cls(ranker, adapter, first_stage, mix, description.get("gain", []), folder=home)
 
 
 def find_tuned_folder(folder: Path) -> Path:
