@@ -18,6 +18,7 @@ from lorank.ranking.scorers import (
     FeatureRanker,
     TrainableRanker,
 )
+from lorank.ranking.scorers.ranker import scores_prepared
 
 FRESH = """
 import json, sys
@@ -272,3 +273,22 @@ def test_documents_of_the_wrong_kind_are_refused(kind, wrong, tiny_folders):
     ranker = FeatureRanker(features=3) if kind == "features" else RANKERS[kind](tiny_folders["bert"])
     with pytest.raises(UsageError):
         ranker.score("q", wrong)
+
+
+def test_texts_that_were_prepared_once_are_scored_as_texts_are(ranker, candidates):
+    if not scores_prepared(ranker):
+        pytest.skip("feature rows need no preparing")
+    queries = ["unused", "how are documents ordered", "sorting a list"]
+    pairs = np.array([[2, 3], [1, 3], [1, 0], [2, 6], [1, 3]])
+    given = ranker.prepare(queries, candidates)
+    expected = ranker.score_pairs(queries, candidates, pairs)
+    np.testing.assert_allclose(ranker.score_prepared(given, pairs), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_subclass_that_scores_its_own_way_scores_texts(tiny_folders):
+    class Negated(CrossEncoder):
+        def score_pairs(self, *arguments, **options):
+            return -super().score_pairs(*arguments, **options)
+
+    assert scores_prepared(CrossEncoder(tiny_folders["bert"]))
+    assert not scores_prepared(Negated(tiny_folders["bert"]))

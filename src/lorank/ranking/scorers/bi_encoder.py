@@ -239,18 +239,30 @@ class BiEncoder(TextRanker[TextInputs]):
             return np.zeros(0, np.float32)
         inputs = self.prepare(texts, read)
         self.report_truncation(count_truncation(inputs.documents))
-        start, length = self.template.cut(inputs.queries.lengths, self.room)
-        q = self.encode_spans(inputs.queries, Span(np.arange(len(inputs.queries)), start, length))
-        span = self.document_spans(inputs.documents)
-        d = self.encode_spans(inputs.documents, span, on_progress)
-        return aggregate(q, d, span.text, at[:, 0], at[:, 1], self.long) / np.float32(self.temperature)
+        return self.score_prepared(inputs, at, on_progress)
 
-    def document_spans(self, table: TokenTable) -> Span:
-        """Return the passages that are encoded: one a document, or several where ``long`` says so."""
+    def score_prepared(
+        self, inputs: TextInputs, pairs: np.ndarray, on_progress: ProgressCallback | None = None
+    ) -> np.ndarray:
+        """Return the scores float32 [n] of ``pairs`` int64 [n, 2] of positions in what ``prepare`` has tokenised.
+
+        Each query and each document that stands in a pair is encoded once.
+        """
+        queries, query_at = np.unique(pairs[:, 0], return_inverse=True)
+        documents, document_at = np.unique(pairs[:, 1], return_inverse=True)
+        start, length = self.template.cut(inputs.queries.lengths[queries], self.room)
+        q = self.encode_spans(inputs.queries, Span(queries, start, length))
+        span = self.document_spans(inputs.documents.lengths[documents])
+        d = self.encode_spans(inputs.documents, replace(span, text=documents[span.text]), on_progress)
+        at = query_at.reshape(-1), document_at.reshape(-1)
+        return aggregate(q, d, span.text, *at, self.long) / np.float32(self.temperature)
+
+    def document_spans(self, lengths: np.ndarray) -> Span:
+        """Return the passages that are encoded, of documents of ``lengths`` tokens: one, or several for ``long``."""
         if self.long in ("truncate", "first"):
-            start, length = self.template.cut(table.lengths, self.room)
-            return Span(np.arange(len(table)), start, length)
-        return Span(*windows(table.lengths, np.full(len(table), self.room), self.overlap))
+            start, length = self.template.cut(lengths, self.room)
+            return Span(np.arange(len(lengths)), start, length)
+        return Span(*windows(lengths, np.full(len(lengths), self.room), self.overlap))
 
     def truncation(self, queries: Sequence[str], documents: Sequence[str]) -> Truncation:
         """Count the documents that have more than ``max_length`` tokens, prefix and special tokens included."""

@@ -227,8 +227,14 @@ class CrossEncoder(TextRanker[PairInputs]):
         if not len(at):
             return np.zeros(0, np.float32)
         inputs = self.prepare(texts, read)
-        unique, back = np.unique(at, axis=0, return_inverse=True)
-        self.report_truncation(inputs.truncation(unique, self.room))
+        self.report_truncation(inputs.truncation(np.unique(at, axis=0), self.room))
+        return self.score_prepared(inputs, at, on_progress)
+
+    def score_prepared(
+        self, inputs: PairInputs, pairs: np.ndarray, on_progress: ProgressCallback | None = None
+    ) -> np.ndarray:
+        """Return logits float32 [n] of ``pairs`` int64 [n, 2] of positions in what ``prepare`` has tokenised."""
+        unique, back = np.unique(pairs, axis=0, return_inverse=True)
         split = self.long in ("max", "mean")
         spans = (self.passage_spans if split else self.first_spans)(inputs, unique)
         logits = self.score_spans(inputs, spans, on_progress)

@@ -248,8 +248,13 @@ class PyramidEncoder(TextRanker[PyramidInputs]):
         texts, read, at = used_texts(queries, documents, pairs)
         if not len(at):
             return np.zeros(0, np.float32)
-        inputs = self.prepare(texts, read)
-        unique, back = np.unique(at, axis=0, return_inverse=True)
+        return self.score_prepared(self.prepare(texts, read), at, on_progress)
+
+    def score_prepared(
+        self, inputs: PyramidInputs, pairs: np.ndarray, on_progress: ProgressCallback | None = None
+    ) -> np.ndarray:
+        """Return logits float32 [n] of ``pairs`` int64 [n, 2] of positions in what ``prepare`` has tokenised."""
+        unique, back = np.unique(pairs, axis=0, return_inverse=True)
         scores, done = np.zeros(len(unique), np.float32), 0
         lengths = (
             inputs.queries.lengths[unique[:, 0]]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeGuard
 
 import numpy as np
 import torch
@@ -68,6 +68,24 @@ class Ranker(ABC):
         scores = self.score(query, documents)
         order = np.argsort(-scores, kind="stable")[:top]
         return [Ranked(int(i), float(scores[i]), documents[i]) for i in order]
+
+
+class ScoresPrepared(Protocol):
+    """A ranker that scores from what its ``prepare`` returned, so that texts which are scored again stay tokenised."""
+
+    def score_prepared(self, inputs: Any, pairs: np.ndarray, on_progress: ProgressCallback | None = None) -> np.ndarray:
+        """Return scores float32 [n] of ``pairs`` int64 [n, 2] of positions in the texts that ``prepare`` was given."""
+        ...
+
+
+def scores_prepared(ranker: Any) -> TypeGuard[ScoresPrepared]:
+    """Return whether ``score_prepared`` gives what ``score_pairs`` does: no subclass has redefined the latter alone."""
+    for kind in type(ranker).__mro__:
+        if "score_prepared" in vars(kind):
+            return True
+        if "score_pairs" in vars(kind):
+            return False
+    return False
 
 
 class FittedRanker(Ranker):

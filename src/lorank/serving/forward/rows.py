@@ -90,7 +90,7 @@ class TextRows:
         inputs = ranker.prepare([job.query for job in jobs], [text for job in jobs for text in job.documents])
         counts = [len(job.documents) for job in jobs]
         start, length = ranker.template.cut(inputs.queries.lengths, ranker.room)
-        passages = ranker.document_spans(inputs.documents)
+        passages = ranker.document_spans(inputs.documents.lengths)
         owners = np.repeat(np.arange(len(jobs)), counts)
         offset = len(inputs.queries)
         table = TokenTable(
