@@ -1,9 +1,10 @@
+import json
 import math
 
 import numpy as np
 import pytest
 
-from lorank.tuned.mix import Mix, choose_mix, mix_run, spread
+from lorank.tuned.mix import Mix, choose_mix, mix_as_json, mix_from_json, mix_run, spread
 
 FIRST = {"q": {"a": 1.0, "b": 0.0, "c": -1.0}}
 LEARNED = {"q": {"a": -2.0, "b": 0.0, "c": 2.0}}
@@ -30,7 +31,7 @@ def test_the_unit_of_the_grid_is_the_spread_of_the_learned_scores():
     deviation = math.sqrt((4 + 0 + 4) / 3)
     assert spread(LEARNED) == pytest.approx(deviation)
     wants_c = choose_mix(FIRST, LEARNED, GRID, lambda run: float(top(run) == {"q": "c"}))
-    assert wants_c.weight == pytest.approx(1.0 / deviation)
+    assert (wants_c.weight, wants_c.factor) == pytest.approx((1.0, 1.0 / deviation))
 
 
 def test_a_constant_ranker_has_spread_one():
@@ -55,6 +56,18 @@ def test_never_below_the_first_stage_on_dev():
     assert value(mix_run(mix, first, learned)) >= value(first)
 
 
-def test_scores_are_a_z_plus_w_c():
-    mixed = Mix(1.0, 3.0).apply(np.array([1.0, 2.0]), np.array([10.0, -1.0]))
-    assert mixed.tolist() == [1 + 3 * 10, 2 - 3]
+def test_scores_are_a_z_plus_g_over_s_times_c():
+    mixed = Mix(1.0, 3.0, spread=2.0).apply(np.array([1.0, 2.0]), np.array([10.0, -1.0]))
+    assert mixed.tolist() == pytest.approx([1 + 1.5 * 10, 2 - 1.5])
+
+
+@pytest.mark.parametrize("g", GRID)
+def test_a_mix_goes_through_json(g):
+    mix = choose_mix(FIRST, LEARNED, (g,), lambda run: 0.25)
+    assert mix_from_json(json.loads(json.dumps(mix_as_json(mix)))) == mix
+
+
+@pytest.mark.parametrize("spread", [0.0, -1.0, math.inf, math.nan])
+def test_a_spread_that_cannot_be_is_refused(spread):
+    with pytest.raises(ValueError, match="spread"):
+        mix_from_json({"first_stage": 1.0, "weight": 2.0, "spread": spread})

@@ -36,9 +36,9 @@ def test_the_score_is_the_mix_of_first_stage_and_learned(tuned):
     first = FirstStage.load(FOLDER / "first_stage").score_pairs(
         [QUERY], DOCUMENTS, np.array([[0, i] for i in range(3)])
     )
-    expected = tuned.mix.first_stage * first + tuned.mix.weight * tuned.learned.score(QUERY, DOCUMENTS)
+    expected = tuned.mix.first_stage * first + tuned.mix.factor * tuned.learned.score(QUERY, DOCUMENTS)
     np.testing.assert_allclose(tuned.score(QUERY, DOCUMENTS), expected, rtol=1e-4)
-    assert tuned.mix.relative_weight == pytest.approx(2.0)
+    assert tuned.mix.weight == pytest.approx(2.0)
     assert tuned.gain == []
 
 

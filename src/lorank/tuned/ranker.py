@@ -5,7 +5,7 @@ and ``first_stage/`` with the collection's BM25 statistics.
 
 Where a first-stage run is available (``rerank_run``), its scores are standardised per query, as in training.
 Where none is (``score``, ``rank``: texts only), the folder's own statistics serve: see
-`lorank.tuned.first_stage`. Either way the final score is a z + w c (`lorank.tuned.mix`).
+`lorank.tuned.first_stage`. Either way the final score is a z + (g / s) c (`lorank.tuned.mix`).
 """
 
 import json
@@ -29,7 +29,7 @@ from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.features.networks import NETWORKS
 from lorank.ranking.scorers.folders import saved_options
 from lorank.ranking.scorers.pretrained import locate_base
-from lorank.ranking.scorers.ranker import Documents, FittedRanker, Ranker, TrainableRanker
+from lorank.ranking.scorers.ranker import Documents, FittedRanker, Ranker, TrainableRanker, scores_prepared
 from lorank.ranking.scorers.text_ranker import check_head_is_there
 from lorank.ranking.types import Run
 from lorank.tuned.first_stage import FirstStage
@@ -75,6 +75,16 @@ class Learned(Ranker):
         with merged(self.adapter):
             return self.ranker.score_pairs(queries, documents, pairs, on_progress=on_progress)
 
+    def score_prepared(self, inputs: Any, pairs: np.ndarray, on_progress: ProgressCallback | None = None) -> np.ndarray:
+        """Return the adapted model's scores of texts that it has prepared, with the adapter merged while it works.
+
+        Raises UsageError where the ranker scores texts only.
+        """
+        if not scores_prepared(self.ranker):
+            raise UsageError(f"a ranker of {self.ranker.kind} scores texts only")
+        with merged(self.adapter):
+            return self.ranker.score_prepared(inputs, pairs, on_progress)
+
 
 @dataclass
 class TunedRanker(Ranker):
@@ -90,6 +100,8 @@ class TunedRanker(Ranker):
     """What a run says of itself beside that: an update that hardly moved the weights."""
     folder: Path | None = field(default=None, compare=False, repr=False)
     """Where it was loaded from; None for one that was made or opened otherwise."""
+    dev: dict[str, Any] = field(default_factory=dict)
+    """The value on dev by which the mix was chosen, and what it was measured on (`lorank.training.dev`)."""
 
     @property
     def learned(self) -> Learned:
@@ -178,6 +190,7 @@ class TunedRanker(Ranker):
                 "options": {} if self.adapter is None else self.ranker.options(),
                 "mix": mix_as_json(self.mix),
                 "gain": self.gain,
+                "dev": self.dev,
                 "scale": "logit",
             }
             imports = self._modules_of_plugins()
@@ -217,8 +230,8 @@ class TunedRanker(Ranker):
             check_head_is_there(ranker, [*adapter.trained, *adapter.forms], home / "adapter")
             ranker.reference = adapter.disabled
         first_stage = FirstStage.load(home / "first_stage") if (home / "first_stage").is_dir() else None
-        mix = mix_from_json(description["mix"])
-        return cls(ranker, adapter, first_stage, mix, description.get("gain", []), folder=home)
+        mix, gain = mix_from_json(description["mix"]), description.get("gain", [])
+        return cls(ranker, adapter, first_stage, mix, gain, folder=home, dev=description.get("dev", {}))
 
 
 def find_tuned_folder(folder: Path) -> Path:
@@ -286,7 +299,7 @@ def rerank_run(
     known = {q: candidates[q] for q in queries if candidates.get(q)}
     if ranker.mix.first_stage == 0.0:
         learned = score_run(ranker.learned, collection, queries, known, on_progress)
-        return {q: {d: ranker.mix.weight * s for d, s in row.items()} for q, row in learned.items()}
+        return {q: {d: ranker.mix.factor * s for d, s in row.items()} for q, row in learned.items()}
     offset = standardise_run(known)
     if ranker.mix.weight == 0.0:
         return offset
