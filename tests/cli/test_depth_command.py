@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from lorank.cli.app import app
 from lorank.data import write_beir, write_run
 from lorank.errors import UsageError
+from lorank.ranking.metrics import tied_by_relevant
 
 
 @pytest.fixture
@@ -30,10 +31,13 @@ def run(arguments):
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
-def test_where_more_candidates_help_and_where_they_harm(given, tmp_path):
+def test_where_more_candidates_help_and_where_they_harm(given, texts, tmp_path):
     command = [*given, "--scores", tmp_path / "scores.run", "--depths", "3,5,40,1000"]
     done = run([*command, "--plot", tmp_path / "depth.png"])
     assert done.exit_code == 0, done.output
+    groups = len(set(tied_by_relevant(texts.test.qrels).values()))
+    assert f"R@2 over 6 queries in {groups} independent groups; the first stage alone has" in done.stdout
+    assert "independent" not in run([*command, "--groups", "none"]).stdout
     assert "* best at 5; 5 cannot be told from it; from 40 on more candidates harm" in done.stdout
     assert (tmp_path / "depth.png").read_bytes().startswith(b"\x89PNG")
     (study,) = json.loads(run([*command, "--json"]).stdout)["studies"]
@@ -54,6 +58,7 @@ def test_a_bi_encoder_scores_the_run(given, tiny_folders):
     [
         ([], "give either --ranker or --scores"),
         (["--scores", "x", "--depths", "3,a"], "write numbers from 1 up"),
+        (["--scores", "x", "--groups", "relevnat"], "did you mean 'relevant'"),
     ],
 )
 def test_wrong_use_is_told(arguments, message, given):

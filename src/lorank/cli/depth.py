@@ -4,12 +4,12 @@ import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lorank.cli import completion
-from lorank.cli.options import Negative
+from lorank.cli.options import Groups, Negative, check_groups
 from lorank.cli.progress import console, progress_bars, stage
 from lorank.cli.ranker_options import NAMES, Kind, Label, Long, MaxLength, Set, reading_of
 from lorank.cli.width import cut_to_width
@@ -42,6 +42,7 @@ def depth(
         str, typer.Option(help="Measures, such as nDCG@10, ndcg@10 or recall@10, separated by spaces or commas.")
     ] = "R@10 nDCG@10",
     split: Annotated[str, typer.Option(help="Which split's queries and judgments.")] = "test",
+    groups: Groups = "relevant",
     negative: Negative = "error",
     plot: Annotated[Path | None, typer.Option(help="Picture to write: .png, .svg or .pdf.")] = None,
     hits: Annotated[int, typer.Option(min=0, help="Phantom hits to list.")] = 5,
@@ -50,12 +51,15 @@ def depth(
 ) -> None:
     """Show where scoring more candidates stops helping, or harms, and which far-off documents are put first.
 
+    Intervals are over groups of queries that share relevant documents.
+
     Example: `lorank depth --data pydocs --run bm25-1000.run --ranker runs/first --plot depth.png`
     """
     import lorank
     from lorank import index
 
     wanted = _depths(depths)
+    check_groups(groups)
     from lorank.ranking.metrics.measure_names import split_measures
     from lorank.ranking.metrics.measures import parse_measure
 
@@ -89,7 +93,10 @@ def depth(
         scored = read_run(scores)
     scored = {query: {d: scored.get(query, {}).get(d, float("nan")) for d in row} for query, row in first.items()}
     scored = {query: {d: s for d, s in row.items() if s == s} for query, row in scored.items()}
-    studies = [depth_study(first, scored, judged.qrels, wanted, measure, seed=seed) for measure in wanted_measures]
+    by: Literal["auto"] | None = "auto" if groups == "relevant" else None
+    studies = [
+        depth_study(first, scored, judged.qrels, wanted, measure, seed=seed, groups=by) for measure in wanted_measures
+    ]
     texts = {d: collection.documents[collection.position[d]] for row in first.values() for d in row}
     found = phantom_hits(first, scored, judged.qrels, judged.queries, texts, stop_words=STOP_WORDS["english"])
     if plot is not None:
@@ -127,8 +134,9 @@ def _plain(study: "DepthStudy") -> dict[str, Any]:
 
 
 def _table(study: "DepthStudy") -> str:
+    groups = "" if study.groups is None else f" in {study.groups} independent groups"
     lines = [
-        f"{study.measure}; the first stage alone has {study.first_stage:.4f}",
+        f"{study.measure} over {study.queries} queries{groups}; the first stage alone has {study.first_stage:.4f}",
         f"{'depth':>7}  {'reranked':>8}  {'95 % interval':>16}  {'perfect':>7}",
     ]
     for point, perfect in zip(study.points, study.ceiling, strict=True):

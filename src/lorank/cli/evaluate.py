@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorank.cli import completion
-from lorank.cli.options import Negative
+from lorank.cli.options import Groups, Negative, check_groups
 from lorank.cli.progress import progress_bars, stage
 from lorank.cli.ranker_options import NAMES, Kind, Long, MaxLength, Set, reading_of
 from lorank.cli.width import terminal_width
@@ -47,13 +47,7 @@ def evaluate(
             "by spaces or commas. [default: nDCG@10 RR@10 R@100]",
         ),
     ] = None,
-    groups: Annotated[
-        str,
-        typer.Option(
-            help="relevant: queries that share relevant documents are resampled and tested together; none: each query "
-            "counts as independent."
-        ),
-    ] = "relevant",
+    groups: Groups = "relevant",
     pages: Annotated[
         Path | None,
         typer.Option(help="Judge pages, not passages: pages.tsv of `lorank import`, or the folder that holds it."),
@@ -89,8 +83,7 @@ def evaluate(
     if ranker and data is None:
         raise UsageError("--ranker scores a collection's texts; give --data in place of --qrels")
     reading = reading_of(settings, max_length, long)
-    if groups not in ("none", "relevant"):
-        raise unknown_name("--groups", groups, ("none", "relevant"))
+    check_groups(groups)
     if unknown not in ("error", "ignore"):
         raise unknown_name("--unknown", unknown, ("error", "ignore"))
     if data is not None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lorank.errors import UsageError
+from lorank.errors import UsageError, unknown_name
 
 Negative = Annotated[
     str,
@@ -15,6 +15,21 @@ Negative = Annotated[
     ),
 ]
 """The option ``--negative`` of every command that reads judgments."""
+
+Groups = Annotated[
+    str,
+    typer.Option(
+        help="relevant: queries that share relevant documents are resampled and tested together; none: each query "
+        "counts as independent."
+    ),
+]
+"""The option ``--groups`` of every command that tests or resamples."""
+
+
+def check_groups(groups: str) -> None:
+    """Raise UsageError for a value of ``--groups`` that it does not have."""
+    if groups not in ("none", "relevant"):
+        raise unknown_name("--groups", groups, ("none", "relevant"))
 
 
 def key_value(text: str, flag: str) -> tuple[str, Any]:

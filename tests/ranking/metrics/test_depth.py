@@ -25,7 +25,7 @@ def planted(noise, seed=0):
 
 @pytest.mark.parametrize(("noise", "measure", "top"), [(0.5, "R@1", 1), (0.5, "R@10", 10), (1.0, "R@10", 10)])
 def test_a_planted_noisy_scorer_falls_as_predicted(noise, measure, top):
-    study = depth_study(*planted(noise), DEPTHS, measure, resamples=500)
+    study = depth_study(*planted(noise), DEPTHS, measure, resamples=500, groups=None)
     predicted = [predicted_recall(depth, top, noise) for depth in DEPTHS]
     for point, mean in zip(study.points, predicted, strict=True):
         assert point.mean == pytest.approx(mean, abs=4 * np.sqrt(mean * (1 - mean) / QUERIES) + 1e-9)
@@ -54,7 +54,7 @@ def test_a_good_scorer_gains_while_there_is_something_to_find():
     qrels = {f"q{q}": {f"d{1 + 7 * q % 50}": 1} for q in range(60)}
     first = {query: {f"d{d}": float(-d) for d in range(60)} for query in qrels}
     scores = {query: {d: float(qrels[query].get(d, 0)) for d in row} for query, row in first.items()}
-    study = depth_study(first, scores, qrels, [60, 5, 20], "nDCG@10", resamples=500)
+    study = depth_study(first, scores, qrels, [60, 5, 20], "nDCG@10", resamples=500, groups=None)
     assert [point.depth for point in study.points] == [5, 20, 60]
     means = [point.mean for point in study.points]
     assert means == sorted(means) == list(study.ceiling)
@@ -81,3 +81,16 @@ def test_bad_input_is_named():
     with pytest.raises(UsageError, match="depths are 1 or more"):
         depth_study(first, first, {"q": {"a": 1}}, [0])
     assert METHODS["drowning-in-documents"].area == "evaluate"
+
+
+def test_queries_that_share_relevant_documents_are_resampled_together():
+    """Of two groups, one won whole and one lost whole, a drawn mean is 0, 1/2 or 1; of four queries also 1/4 or 3/4."""
+    qrels = {q: {relevant: 1} for q, relevant in zip("abcd", "xxyy", strict=True)}
+    first = {query: {"x": 2.0, "y": 1.0} for query in qrels}
+    scores = {query: {"x": 1.0, "y": 0.0} for query in qrels}
+    tied = depth_study(first, scores, qrels, [2], "R@1", resamples=400)
+    apart = depth_study(first, scores, qrels, [2], "R@1", resamples=400, groups=None)
+    assert (tied.queries, tied.groups) == (4, 2)
+    assert (apart.queries, apart.groups) == (4, None)
+    assert (tied.points[0].low, tied.points[0].high) == pytest.approx((0.0, 1.0))
+    assert tied.points[0].mean == pytest.approx(apart.points[0].mean) == pytest.approx(0.5)

@@ -8,6 +8,7 @@ import pytest
 from lorank.errors import UsageError
 from lorank.ranking.metrics import evaluate, group_tied_queries, interval
 from lorank.ranking.metrics.groups import grouped_bootstrap_means, grouped_interval, membership, sums
+from lorank.ranking.metrics.table import to_markdown
 
 
 def test_ties_go_through_other_queries_and_only_through_relevant_documents():
@@ -60,7 +61,17 @@ def test_queries_that_share_relevant_documents_are_tied_by_default():
     tied = evaluate(runs, qrels, ["P@1"], resamples=50)
     assert tied.settings["groups"] == 3
     assert tied.comparisons[0].p == pytest.approx(2 / 2**3)
-    assert "groups" not in evaluate(runs, {q: {q: 1} for q in qrels}, ["P@1"], resamples=50).settings
+    alone = {q: {q: 1} for q in qrels}
+    assert evaluate(runs, alone, ["P@1"], resamples=50).settings["groups"] == 6
+    assert "groups" not in evaluate(runs, alone, ["P@1"], resamples=50, groups=None).settings
+
+
+def test_the_table_tells_how_many_groups_the_queries_form():
+    runs = {"one": {q: {"x": 1.0} for q in "abc"}}
+    tied = evaluate(runs, {"a": {"x": 1}, "b": {"x": 1}, "c": {"y": 1}}, ["P@1"], resamples=50)
+    assert "3 queries in 2 independent groups" in to_markdown(tied)
+    alone = evaluate(runs, {q: {q: 1} for q in "abc"}, ["P@1"], resamples=50)
+    assert "No two of the 3 queries share a relevant document." in to_markdown(alone)
 
 
 def test_p_over_groups_is_the_share_of_sign_patterns_of_the_sums():

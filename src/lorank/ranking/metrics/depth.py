@@ -12,19 +12,22 @@ irrelevant or not at all, and without a word in common with the query.
 
 Paper: Jacob et al., Drowning in Documents: Consequences of Scaling Reranker Inference, 2024.
 
-*Deviations*: whether depth helps is decided by bootstrap intervals of paired differences over queries.
+*Deviations*: whether depth helps is decided by bootstrap intervals of paired differences over groups of queries that
+share relevant documents.
 """
 
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.ranking.metrics.intervals import bootstrap_means, percentile
+from lorank.ranking.metrics.groups import Groups, grouped_bootstrap_means, membership, tied_by_relevant
+from lorank.ranking.metrics.intervals import percentile
 from lorank.ranking.metrics.measures import per_query
 from lorank.ranking.types import Qrels, Run
 
@@ -51,12 +54,16 @@ class DepthStudy:
         points: The reranker's, in order of depth.
         first_stage: The first stage's own mean, without reranking.
         ceiling: The mean of a perfect reranker at each depth.
+        queries: The number of queries.
+        groups: The number of independent groups that they form, None where each was taken as independent.
     """
 
     measure: str
     points: tuple[DepthPoint, ...]
     first_stage: float
     ceiling: tuple[float, ...]
+    queries: int = 0
+    groups: int | None = None
 
     @property
     def best(self) -> DepthPoint:
@@ -102,6 +109,7 @@ def depth_study(
     seed: int = 0,
     resamples: int = 10_000,
     confidence: float = 0.95,
+    groups: Groups | Literal["auto"] | None = "auto",
 ) -> DepthStudy:
     """Return a measure of the reranked first K documents, for each K of ``depths``.
 
@@ -112,8 +120,10 @@ def depth_study(
         depths: How many of the first documents are reranked, 1 or more each.
         measure: As ir_measures names it.
         seed: Of the resampling.
-        resamples: Bootstrap samples of queries.
+        resamples: Bootstrap samples.
         confidence: Of the intervals.
+        groups: Query to group, resampled as wholes; ``auto`` ties queries that share relevant documents, None takes
+            each query as independent.
 
     Raises:
         UsageError: For depths below 1, or a candidate that has no score.
@@ -147,14 +157,17 @@ def depth_study(
         for depth in depths
     ]
     best = int(np.argmax(values.mean(axis=0)))
-    means = bootstrap_means(values, rng=np.random.default_rng(seed), resamples=resamples)
+    tied = tied_by_relevant(qrels) if groups == "auto" else groups
+    member = np.arange(len(values)) if tied is None else membership(tied, list(qrels))
+    means = grouped_bootstrap_means(values, member, rng=np.random.default_rng(seed), resamples=resamples)
     points = []
     for place, depth in enumerate(depths):
         low, high = percentile(means[:, place], values[:, place], confidence)
         below = percentile(means[:, place] - means[:, best], values[:, place], confidence)
         points.append(DepthPoint(depth, float(values[:, place].mean()), low, high, below))
     own = _values(first_stage, qrels, measure).mean()
-    return DepthStudy(measure, tuple(points), float(own), tuple(float(mean) for mean in perfect))
+    found = None if tied is None else int(member.max()) + 1
+    return DepthStudy(measure, tuple(points), float(own), tuple(map(float, perfect)), len(values), found)
 
 
 def _values(run: Run, qrels: Qrels, measure: str) -> np.ndarray:

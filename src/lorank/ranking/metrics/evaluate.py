@@ -78,7 +78,7 @@ def evaluate(
     runs, qrels = _read(runs, qrels)
     design = Design(test, interval, seed, resamples, confidence, pairs)
     _check(runs, qrels, measures, baseline, design, unknown)
-    groups = _resolve_groups(groups, qrels, design)
+    looked_for, groups = groups == "auto" and _takes_groups(design), _resolve_groups(groups, qrels, design)
     judged = {name: per_query(run, qrels, [*measures, JUDGED], no_relevant=no_relevant) for name, run in runs.items()}
     queries = list(next(iter(judged.values()))[JUDGED])
     if not queries:
@@ -113,7 +113,7 @@ def evaluate(
         ceiling={name: _mean(recall_ceiling(run, kept)) for name, run in runs.items()},
         ceiling_ndcg10={name: _mean(ndcg_ceiling(run, kept, 10)) for name, run in runs.items()},
         settings=_settings(design, runs, queries, measures, baseline, no_relevant)
-        | ({} if groups is None else {"groups": int(member.max()) + 1}),
+        | ({"groups": int(member.max()) + 1} if looked_for or groups is not None else {}),
     )
 
 
@@ -128,9 +128,13 @@ def _read(runs: Any, qrels: Any) -> tuple[dict[str, Run], Qrels]:
     return named, read_qrels_in_memory(qrels)
 
 
+def _takes_groups(design: Design) -> bool:
+    return (design.test, design.interval) == ("randomization", "percentile")
+
+
 def _resolve_groups(groups: Groups | Literal["auto"] | None, qrels: Qrels, design: Design) -> Groups | None:
     """Return the groups to resample, None where every query stands for itself."""
-    fits = (design.test, design.interval) == ("randomization", "percentile")
+    fits = _takes_groups(design)
     if groups == "auto":
         tied = group_tied_queries(qrels) if fits else {}
         return tied if len(set(tied.values())) < len(tied) else None

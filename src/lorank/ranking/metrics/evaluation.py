@@ -49,7 +49,7 @@ class Evaluation:
     ceiling: dict[str, float]
     """Per system, the recall of its whole list: no reranking of it can find more."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Seed, resamples, confidence, the gain of nDCG, what unjudged and empty queries count as."""
+    """Seed, resamples, confidence, independent groups, the gain of nDCG, what unjudged and empty queries count as."""
     ceiling_ndcg10: dict[str, float] = field(default_factory=dict)
     """Per system, the mean nDCG@10 (linear gain) of the ideal order of its list."""
 

@@ -132,7 +132,9 @@ def notes(evaluation: Evaluation) -> list[str]:
             f"({said['resamples']} resamples, seed {said['seed']}). p: paired {said['test']} test, "
             f"two-sided. Correction: {said['correction']}."
         )
-    if "groups" in said:
+    if said.get("groups") == evaluation.queries:
+        lines.append(f"No two of the {evaluation.queries} queries share a relevant document.")
+    elif "groups" in said:
         lines.append(
             f"The {evaluation.queries} queries form {said['groups']} groups, which are resampled and tested as wholes."
         )
