@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,6 +72,8 @@ def test_train_retrieve_rerank_evaluate_rank_inspect_and_export(lorank, folder, 
     )
     assert trained.stdout.strip() == str(Path("runs/first/model"))
     assert "train" in trained.stderr
+    assert re.search(r"about .*: 4 steps of .* s, dev evaluation \d+%, test \d+%", trained.stderr)
+    assert "dev nDCG@10 over the top " in trained.stderr
     lorank("retrieve", "--data", folder, "--out", "bm25.run")
     lorank("rerank", "--ranker", "runs/first", "--data", folder, "--run", "bm25.run", "--out", "tuned.run.gz")
     before, after = read_run(tmp_path / "bm25.run"), read_run(tmp_path / "tuned.run.gz")
@@ -125,7 +128,7 @@ def test_cross_validation_where_there_is_no_training_split(lorank, folder, bert,
     refused = lorank("train", "--data", folder, "--base", bert, "--out", "runs/x", check=False)
     assert refused.returncode == 2
     assert "--folds 5" in refused.stderr
-    table = lorank(
+    done = lorank(
         "train",
         "--data",
         folder,
@@ -143,9 +146,29 @@ def test_cross_validation_where_there_is_no_training_split(lorank, folder, bert,
         2,
         "--out",
         "runs/folds",
-    ).stdout
-    assert "bm25" in table
+    )
+    assert "first stage" in done.stdout
+    assert done.stdout.splitlines()[-1] == str(Path("runs/folds/model"))
+    assert "independent groups" in done.stderr
     assert json.loads((tmp_path / "runs/folds/results.json").read_text())["queries"] == 6
+    ranked = lorank(
+        "rank", "--ranker", "runs/folds", "--query", "moon", "--documents", "-", given='"the moon"\n"sun"\n'
+    )
+    assert len(ranked.stdout.splitlines()) == 2
+    page = (tmp_path / lorank("report", "runs/folds").stdout.strip()).read_text()
+    assert "does not say how it was made" not in page
+
+
+def test_a_run_within_minutes(lorank, folder, bert, tmp_path):
+    command = ["train", "--data", folder, "--base", bert, "--kind", "bi-encoder", "--batch-size", 4, "--negatives", 2]
+    done = lorank(*command, "--minutes", 0.05, "--out", "runs/short")
+    assert "(of 0.05 min)" in done.stderr
+    record = json.loads((tmp_path / "runs/short/run.json").read_text())
+    assert record["settings"]["training"]["minutes"] == pytest.approx(0.05)
+    assert 1 <= record["outcome"]["steps"] <= record["estimate"]["steps"]
+    refused = lorank(*command, "--minutes", -1, "--out", "runs/none", check=False)
+    assert refused.returncode == 2
+    assert "--minutes -1: give a number of minutes above 0" in refused.stderr
 
 
 def test_feature_rows_train_with_the_same_command(lorank, rows, tmp_path):

@@ -20,6 +20,28 @@ from tiny_collections import SHARED, planted
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
+@pytest.mark.parametrize("steps", [1, 30])
+def test_weight_and_dev_value_are_one_number_under_one_name_everywhere(bert, tmp_path, steps):
+    settings = recipe(0, steps)
+    settings = replace(settings, offset=replace(settings.offset, grid=(0.2, 0.5, 1.5, 3.0)))
+    tuned = fit(BiEncoder(bert), planted(0), "lora", out=tmp_path / "run", recipe=settings)
+    weight, dev = tuned.mix.describe_weight(), tuned.dev
+    assert weight in {"0.2", "0.5", "1.5", "3"}
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    described = json.loads((tmp_path / "run/model/lorank.json").read_text())
+    assert f"{record['mix']['weight']:g}" == f"{described['mix']['weight']:g}" == weight
+    assert record["mix"]["spread"] == pytest.approx(described["mix"]["spread"])
+    card, page = (tmp_path / "run/model/README.md").read_text(), write_report(tmp_path / "run").read_text()
+    assert f"added with weight {weight}, in units of its spread" in card
+    assert f"The weight of the learned score is {weight}." in dev["sentence"]
+    assert f"The choice is {weight}, with {dev['value']:.3f} on dev" in page
+    assert dev == record["dev"] == described["dev"]
+    assert dev["name"] == f"dev nDCG@10 over the top {dev['depth']}"
+    assert dev["sentence"] in card
+    assert dev["name"] in page
+    assert f"{dev['groups']} independent groups" in page
+
+
 def recipe(seed: int, steps: int = 60) -> Recipe:
     return Recipe(
         training=OptimizerSettings(steps=steps, batch_size=16, lr=1e-2, evaluations=3, warmup=0.0),

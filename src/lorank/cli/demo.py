@@ -126,7 +126,7 @@ def _ladder(collection: "Collection", recipe: "Recipe", out: Path, on_progress: 
     rungs["MiniLM + LoRA"] = _Rung(learned, "the adapted MiniLM alone, on the fusion's 100 best", cost)
     rungs["fusion + LoRA"] = _Rung(
         mixed,
-        f"the adapted MiniLM added to the fusion, mix weight {tuned.mix.relative_weight:.2g} chosen on dev",
+        f"the adapted MiniLM added to the fusion, with weight {tuned.mix.describe_weight()} chosen on dev",
         cost | {"score_seconds": cost["score_seconds"] + rungs["BM25 + MiniLM"].cost["score_seconds"]},
         "tuned",
     )

@@ -88,6 +88,9 @@ def progress_bars() -> Iterator[StageCallback]:
         tasks: dict[str, TaskID] = {}
 
         def on_progress(what: str, done: int, total: int) -> None:
+            if total == 0:
+                bars.console.print(what, soft_wrap=True)
+                return
             name, _, detail = what.partition(" · ")
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=total)
@@ -104,6 +107,9 @@ class _Log:
         self.fifths: dict[str, int] = {}
 
     def on_progress(self, what: str, done: int, total: int) -> None:
+        if total == 0:
+            console.print(what, soft_wrap=True)
+            return
         name = what.partition(" · ")[0]
         fifth = 5 * done // max(total, 1)
         if self.fifths.get(name) != fifth:

@@ -108,6 +108,13 @@ def train(
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training lists.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps, in place of epochs.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Wall-clock time of the run, evaluation included: as many steps as fit, in place of epochs; with "
+            "--steps no more than those."
+        ),
+    ] = None,
     lr: Annotated[
         float | None, typer.Option(help="Learning rate; default: the one that the adapter's method brings.")
     ] = None,
@@ -134,7 +141,11 @@ def train(
     ] = None,
     folds: Annotated[
         int | None,
-        typer.Option(min=2, help="Cross-validate over the judged queries, for collections without a training split."),
+        typer.Option(
+            min=2,
+            help="Cross-validate over the judged queries, for collections without a training split, and fit a ranker "
+            "on all of them.",
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="With --folds: the judged split that is divided.")] = "test",
     negative: Annotated[
@@ -180,6 +191,8 @@ def train(
 
         lorank train --data my-beir-folder --base minilm --kind cross-encoder --adapter dora --out runs/cross
 
+        lorank train --data pydocs --base minilm --minutes 20 --out runs/twenty
+
         lorank train --data cranfield --base minilm --folds 5 --out runs/cranfield
 
         lorank train --data MQ2008/Fold1 --base lightgbm --option leaves=15 --out runs/trees
@@ -223,6 +236,7 @@ def train(
         "reading.long": long,
         "training.epochs": epochs,
         "training.steps": steps,
+        "training.minutes": minutes,
         "training.lr": lr,
         "training.batch_size": batch_size,
         "training.precision": precision,
@@ -321,14 +335,12 @@ def _fit(plan: "RecipeFile", collection: "Collection", resume: bool, overwrite: 
             command=_command(),
             on_progress=on_progress,
         )
-    best = max(value for _, value in tuned.mix.curve)
-    start = next((value for g, value in tuned.mix.curve if g == 0), None)
-    before = "" if start is None else f" (first stage alone {start:.4f})"
     if tracking is not None:
         tracking.close(
-            {"dev/nDCG@10 of the mix": best} | {f"{gain['split']}/gain": gain["difference"] for gain in tuned.gain}
+            {tuned.dev["name"]: tuned.dev["value"]}
+            | {f"{gain['split']}/gain": gain["difference"] for gain in tuned.gain}
         )
-    console.print(f"dev nDCG@10 {best:.4f}{before}; mix weight {tuned.mix.relative_weight:.3g} of the learned score")
+    console.print(tuned.dev["sentence"], soft_wrap=True)
     for gain in tuned.gain:
         console.print(gain["sentence"], soft_wrap=True)
     for note in tuned.notes:
@@ -339,7 +351,7 @@ def _fit(plan: "RecipeFile", collection: "Collection", resume: bool, overwrite: 
 def _cross_validate(
     plan: "RecipeFile", collection: "Collection", folds: int, split: str, resume: bool, overwrite: bool
 ) -> None:
-    """Train a ranker per fold, and print how the pooled answers are judged."""
+    """Train a ranker per fold and one on all queries; print how the pooled answers are judged and where it lies."""
     from lorank.ranking.metrics.table import to_markdown
     from lorank.training.cross_validation import cross_validate
 
@@ -356,7 +368,10 @@ def _cross_validate(
             overwrite=overwrite,
             on_progress=on_progress,
         )
-    print(to_markdown(result, terminal_width()))
+    print(to_markdown(result.judged, terminal_width()))
+    for text in (result.tuned.dev["sentence"], *(gain["sentence"] for gain in result.tuned.gain)):
+        console.print(text, soft_wrap=True)
+    print(Path(plan.out) / "model")
 
 
 def _command() -> str:

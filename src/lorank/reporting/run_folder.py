@@ -80,6 +80,44 @@ class GainCard(Part):
     sentence: str = ""
 
 
+class DevCard(Part):
+    """The value on dev by which a run decided: its name, which holds the depth, and what it was measured on."""
+
+    name: str = ""
+    value: float | None = None
+    queries: NonNegativeInt | None = None
+    of: NonNegativeInt | None = None
+    groups: NonNegativeInt | None = None
+    sentence: str = ""
+
+
+class EstimateCard(Part):
+    """What the run was expected to take before its first step."""
+
+    seconds: float | None = None
+    dev_share: float | None = None
+    sentence: str = ""
+
+
+class TimeCard(Part):
+    """What the run took: how often it looked at dev, and the share of the time that this took."""
+
+    looks: NonNegativeInt | None = None
+    dev_share: float | None = None
+
+
+class FoldCard(Part):
+    """One fold of a cross-validation: its queries, the steps that it chose, and its gain over the untuned base."""
+
+    fold: NonNegativeInt
+    queries: NonNegativeInt | None = None
+    groups: NonNegativeInt | None = None
+    steps: NonNegativeInt | None = None
+    best_step: NonNegativeInt | None = None
+    weight: float | None = None
+    gain: GainCard | None = None
+
+
 class RunCard(Part):
     """Everything needed to run it again; every part may be absent."""
 
@@ -94,6 +132,11 @@ class RunCard(Part):
     packages: dict[str, str] = {}
     mix: Mix | None = None
     gain: list[GainCard] = []
+    dev: DevCard | None = None
+    estimate: EstimateCard | None = None
+    time: TimeCard | None = None
+    folds: list[FoldCard] = []
+    made: str = ""
 
 
 class TrainingStep(Part):

@@ -175,6 +175,7 @@ class Learning:
 
     loss: Chart | None
     dev: Chart | None
+    dev_key: str
     dev_name: str
     dev_rows: list[TrainingStep]
     best: TrainingStep | None
@@ -182,12 +183,13 @@ class Learning:
     seconds: float | None
 
 
-def learning(training: list[TrainingStep]) -> Learning | None:
-    """Return the learning curves; None where nothing was trained."""
+def learning(training: list[TrainingStep], dev_name: str = "") -> Learning | None:
+    """Return the learning curves, the value on dev under its full name; None where nothing was trained."""
     losses = [(float(t.step), loss) for t in training if is_known(loss := t.loss)]
     evaluated = [(t, t.dev) for t in training if t.dev]
-    name = next(iter(evaluated[0][1])) if evaluated else ""
-    judged = [(t, value) for t, dev in evaluated if is_known(value := dev.get(name))]
+    key = next(iter(evaluated[0][1])) if evaluated else ""
+    name = dev_name or f"dev {key}"
+    judged = [(t, value) for t, dev in evaluated if is_known(value := dev.get(key))]
     if not losses and not judged:
         return None
     best, best_value = max(judged, key=lambda pair: pair[1], default=(None, math.nan))
@@ -200,7 +202,7 @@ def learning(training: list[TrainingStep]) -> Learning | None:
             dev_points,
             w,
             x_name="step",
-            y_name=f"dev {name}",
+            y_name=name,
             x_end=steps,
             dots=True,
             marked=marked,
@@ -209,7 +211,7 @@ def learning(training: list[TrainingStep]) -> Learning | None:
     )
     spent = max((seconds for t in training if is_known(seconds := t.seconds)), default=None)
     lines = [t for t, _ in judged]
-    return Learning(loss_chart if losses else None, dev_chart if best else None, name, lines, best, steps, spent)
+    return Learning(loss_chart if losses else None, dev_chart if best else None, key, name, lines, best, steps, spent)
 
 
 @dataclass(frozen=True)
@@ -278,8 +280,8 @@ class Mixing:
     learned_value: float | None
 
 
-def mixing(mix: Mix | None, measure: str) -> Mixing | None:
-    """Return the curve by weight; None where no weight was tried.
+def mixing(mix: Mix | None, dev_name: str = "") -> Mixing | None:
+    """Return the curve by weight, the value on dev under its full name; None where no weight was tried.
 
     The curve's weights are relative: 1 gives both scores equal say. The chosen one is the smallest that is
     best on dev, as the mix is defined, unless the run says that it left the first stage out.
@@ -297,7 +299,7 @@ def mixing(mix: Mix | None, measure: str) -> Mixing | None:
             points,
             w,
             x_name="weight of the learned score",
-            y_name=f"dev {measure}",
+            y_name=dev_name or "dev nDCG@10",
             dots=True,
             marked=marked,
             marked_as=f"chosen, {weight:g}" if marked else "",

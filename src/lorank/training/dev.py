@@ -1,22 +1,32 @@
-"""What dev decides: which weights are kept, and how much of the learned score is added to the first stage's."""
+"""What dev decides: which weights are kept, and how much of the learned score is added to the first stage's.
 
+All numbers on dev come from one sample of its queries at one depth (`lorank.training.dev_sample`). What stays the same
+from look to look is made once: texts are tokens already, and the first stage is standardised. A look that was taken is
+kept, so that the weights that a run keeps are not scored a second time.
+"""
+
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from lorank.data.collection import Collection
+from lorank.lowrank import Adapter
 from lorank.progress import ProgressCallback
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.metrics.measures import mean_of
-from lorank.ranking.scorers.ranker import Ranker
-from lorank.ranking.types import Qrels, Run
-from lorank.training.lists.candidates import Candidates
+from lorank.ranking.scorers.ranker import scores_prepared
+from lorank.ranking.types import Run
+from lorank.training.dev_sample import DevSample
+from lorank.training.hooks.hook import Progress
 from lorank.training.loop.loop import MAIN_MEASURE
-from lorank.training.settings import Recipe
+from lorank.training.plan import Plan
 from lorank.tuned.mix import ALONE, Mix, choose_mix, mix_run
-from lorank.tuned.ranker import score_run
+from lorank.tuned.ranker import Learned, score_run
+
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -28,51 +38,128 @@ class DevResult:
     value: float
     alone: float
 
+    @property
+    def measures(self) -> dict[str, float]:
+        """The values as the journal writes them."""
+        return {MAIN_MEASURE: self.value, f"{MAIN_MEASURE} alone": self.alone}
 
-@dataclass(frozen=True)
+
+def dev_record(sample: DevSample, result: DevResult) -> dict[str, Any]:
+    """Return the value on dev as JSON data: its name, what it was measured on, and a sentence with the weight."""
+    first_stage = dict(result.mix.curve).get(0.0)
+    beside = "" if first_stage is None else f" (first stage alone {first_stage:.4f})"
+    mixed = any(np.isfinite(g) for g, _ in result.mix.curve)
+    weight = f" The weight of the learned score is {result.mix.describe_weight()}." if mixed else ""
+    return {
+        "measure": MAIN_MEASURE,
+        "depth": sample.depth,
+        "name": sample.name,
+        "value": result.value,
+        "first_stage": first_stage,
+        "alone": result.alone,
+        "queries": len(sample.qrels),
+        "of": sample.of,
+        "groups": sample.groups,
+        "sentence": f"{sample.name} is {result.value:.4f}{beside} on {sample.size}.{weight}",
+    }
+
+
+@dataclass
 class DevMeasure:
-    """Dev nDCG@10 of the best mix: over a sample of dev queries during training, and over all of them at the end."""
+    """The looks of one run at dev.
 
-    ranker: Ranker
-    data: Collection
-    found: Candidates
-    recipe: Recipe
+    Attributes:
+        plan: The run.
+        sample: What is looked at.
+        clock: Returns seconds.
+        seconds: How long the looks took.
+        untuned: The look at the ranker before training, which is also the run's look before its first step.
+    """
+
+    plan: Plan
+    sample: DevSample
+    clock: Clock = time.monotonic
+    seconds: float = 0.0
+    untuned: DevResult | None = None
+    _first: DevResult | None = None
+    _last: DevResult | None = None
+    _looks: dict[int, DevResult] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._candidates = {query: row for query, row in self.sample.run.items() if row}
+        self._pairs = self.plan.pairs_of(self._candidates)
+        self._first_stage = standardise_run(self._candidates) if self.plan.found.offset else {}
 
     def __call__(self) -> dict[str, float]:
-        """Return the measures of the weights as they stand, over the sample."""
-        settings = self.recipe.training
-        queries = draw_queries(list(self.data.dev.queries), settings.evaluation_queries, self.recipe.seed)
-        result = self._measure(queries, settings.evaluation_depth, None, self.ranker)
-        return {MAIN_MEASURE: result.value, f"{MAIN_MEASURE} alone": result.alone}
+        """Return the measures of the weights as they stand; the first look is that at the ranker before training."""
+        self._last, self._first = self._first or self.look(), None
+        return self._last.measures
 
-    def choose(self, on_progress: ProgressCallback | None = None, ranker: Ranker | None = None) -> DevResult:
-        """Return what all dev queries say of ``ranker``, by default the one that was trained."""
-        return self._measure(list(self.data.dev.queries), None, on_progress, ranker or self.ranker)
+    def keep(self, progress: Progress) -> None:
+        """Keep the last look where it is the one that ``progress`` reports."""
+        if self._last is not None and progress.dev == self._last.measures:
+            self._looks[progress.step] = self._last
 
-    def _measure(
-        self, queries: list[str], depth: int | None, on_progress: ProgressCallback | None, ranker: Ranker
-    ) -> DevResult:
-        run = {q: keep_best(self.found.dev[q], depth) for q in queries if self.found.dev.get(q)}
-        texts = {q: self.data.dev.queries[q] for q in run}
-        qrels: Qrels = {q: self.data.dev.qrels.get(q, {}) for q in queries}
-        learned = score_run(ranker, self.data, texts, run, on_progress)
-        alone = mean_of(learned, qrels, MAIN_MEASURE)
-        if not self.found.offset:
+    def begin(self, on_progress: ProgressCallback | None = None) -> DevResult:
+        """Look at the ranker before training; the run's first look is then taken already."""
+        result = self.look_back(on_progress) if self.plan.has_untuned else self.look(on_progress)
+        self._first = self._looks[0] = result
+        return result
+
+    def look_back(self, on_progress: ProgressCallback | None = None) -> DevResult:
+        """Look at the ranker as it was before training."""
+        with self.plan.beginning.restored():
+            self.untuned = self.look(on_progress, adapted=False)
+        return self.untuned
+
+    def at(self, step: int, on_progress: ProgressCallback | None = None) -> DevResult:
+        """Return the look after ``step`` steps, whose weights are in place; it is taken where none was kept."""
+        return self._looks[step] if step in self._looks else self.look(on_progress)
+
+    def look(self, on_progress: ProgressCallback | None = None, *, adapted: bool = True) -> DevResult:
+        """Return what dev says of the ranker as it stands, or of its base as it stands without the adapter."""
+        began = self.clock()
+        result = self._judge(self._score(self.plan.weights.adapter if adapted else None, on_progress))
+        self.seconds += self.clock() - began
+        return result
+
+    def _score(self, adapter: Adapter | None, on_progress: ProgressCallback | None) -> Run:
+        plan = self.plan
+        ranker = Learned(plan.ranker, adapter)
+        if not scores_prepared(plan.ranker):
+            texts = {query: plan.data.dev.queries[query] for query in self._candidates}
+            return score_run(ranker, plan.data, texts, self._candidates, on_progress)
+        scores = iter(ranker.score_prepared(plan.inputs, self._pairs, on_progress).tolist())
+        return {query: {document: next(scores) for document in row} for query, row in self._candidates.items()}
+
+    def _judge(self, learned: Run) -> DevResult:
+        alone = mean_of(learned, self.sample.qrels, MAIN_MEASURE)
+        if not self.plan.found.offset:
             return DevResult(replace(ALONE, curve=[(float("inf"), alone)]), learned, alone, alone)
-        measure: Callable[[Run], float] = partial(mean_of, qrels=qrels, measure=MAIN_MEASURE)
-        first_stage = standardise_run(run)
-        mix = choose_mix(first_stage, learned, self.recipe.offset.grid, measure)
-        return DevResult(mix, mix_run(mix, first_stage, learned), max(value for _, value in mix.curve), alone)
+        measure: Callable[[Run], float] = partial(mean_of, qrels=self.sample.qrels, measure=MAIN_MEASURE)
+        mix = choose_mix(self._first_stage, learned, self.plan.recipe.offset.grid, measure)
+        mixed = mix_run(mix, self._first_stage, learned)
+        return DevResult(mix, mixed, max(value for _, value in mix.curve), alone)
 
 
-def draw_queries(queries: list[str], count: int | None, seed: int) -> list[str]:
-    """Return ``count`` of the queries, drawn without replacement and in their order; all where ``count`` is None."""
-    if count is None or count >= len(queries):
-        return queries
-    chosen = np.random.default_rng([seed, 2]).choice(len(queries), count, replace=False)
-    return [queries[i] for i in sorted(chosen)]
+def tokens_read(plan: Plan, pairs: np.ndarray) -> float:
+    """Return how many tokens scoring ``pairs`` int64 [n, 2] of prepared positions reads.
+
+    A bi-encoder reads each query and each document once, the others each pair once; without tokens those are counted.
+    """
+    queries, documents = np.unique(pairs[:, 0]), np.unique(pairs[:, 1])
+    unique = np.unique(pairs, axis=0)
+    apart = plan.ranker.kind == "bi-encoder"
+    asked, read = (_lengths(plan.inputs, name) for name in ("queries", "documents"))
+    room = getattr(plan.ranker, "room", None)
+    if asked is None or read is None or room is None:
+        return float(len(queries) + len(documents) if apart else len(unique))
+    if apart:
+        return float(np.minimum(asked[queries], room).sum() + np.minimum(read[documents], room).sum())
+    return float(np.minimum(asked[unique[:, 0]] + read[unique[:, 1]], room).sum())
 
 
-def keep_best(row: dict[str, float], depth: int | None) -> dict[str, float]:
-    """Return the ``depth`` best-scored documents of a row, ties by descending document id."""
-    return dict(sorted(row.items(), key=lambda item: (item[1], item[0]), reverse=True)[:depth])
+def _lengths(inputs: Any, name: str) -> np.ndarray | None:
+    """Return how many tokens each query or each document has, None where the ranker reads no tokens."""
+    found: np.ndarray | None = getattr(getattr(inputs, name, None), "lengths", None)
+    return found

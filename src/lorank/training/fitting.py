@@ -1,20 +1,22 @@
 """`fit`: one call from a ranker and a collection to a tuned ranker that starts at the first stage.
 
 1. first-stage candidates for the training and dev queries; 2. texts are prepared once; 3. the adapter is
-attached, after a calibration pass where its start reads one; 4. the loop runs, dev nDCG@10 deciding which weights
-are kept; 5. dev decides how much of the learned score is added to the first stage's, for the tuned ranker and for the
-untuned base; where training gained nothing on dev, the untuned base is kept; 6. first stage, untuned base and tuned
-ranker are judged on test, where there is one; 7. the model folder is written and re-opened.
+attached, after a calibration pass where its start reads one; 4. steps and a look at dev are measured, which gives the
+estimate of the run's time, and its steps where that time is bounded; 5. the loop runs, dev nDCG@10 deciding which
+weights are kept and how much of the learned score is added to the first stage's; where training gained nothing on dev
+over the untuned base, the base is kept; 6. first stage, untuned base and tuned ranker are judged on test, where there
+is one; 7. the model folder is written and re-opened.
 """
 
 import json
 import shutil
+import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from lorank.data.collection import Collection
 from lorank.data.files import write_text
@@ -23,13 +25,15 @@ from lorank.errors import UsageError
 from lorank.lowrank.budgets.core.settle import settle
 from lorank.progress import StageCallback
 from lorank.ranking.losses.core.registry import needs_contrast
-from lorank.ranking.metrics.evaluation import Evaluation
 from lorank.ranking.scorers.ranker import FittedRanker, TrainableRanker
-from lorank.training.dev import DevMeasure
-from lorank.training.gain import Gain, as_record, gain_of, judge_dev, judge_test
+from lorank.ranking.types import Run
+from lorank.training.begin_run import Begun, begin, check_time, timing_record
+from lorank.training.dev import Clock, DevResult, dev_record
+from lorank.training.gain import Gain, Ladder, as_record, gain_of, judge_dev, judge_test
 from lorank.training.hooks.hook import Hook, Progress
 from lorank.training.lists.candidates import Candidates
 from lorank.training.loop.loop import MAIN_MEASURE, Outcome, train
+from lorank.training.loop.time_budget import TimeBudget
 from lorank.training.model_card import write_model_card
 from lorank.training.movement import MovementWarning
 from lorank.training.plan import Plan, build_plan, resolve_recipe
@@ -37,7 +41,7 @@ from lorank.training.record import write_record
 from lorank.training.self_fitting import OwnLearner, check_unused_settings, fit_by_own_objective
 from lorank.training.settings import AdapterSettings, Recipe
 from lorank.tuned.mix import Mix
-from lorank.tuned.ranker import Learned, TunedRanker
+from lorank.tuned.ranker import TunedRanker
 
 
 def fit(
@@ -80,68 +84,153 @@ def fit(
         UsageError: If the data lacks what training needs, or ``out`` already holds a run and neither ``resume`` nor
             ``overwrite`` is given.
     """
-    recipe = _with(recipe or Recipe(), adapter, loss, rank)
+    return fit_run(
+        ranker,
+        data,
+        _with(recipe or Recipe(), adapter, loss, rank),
+        Path(out),
+        candidates=candidates,
+        hooks=hooks,
+        given={"adapter": adapter, "loss": loss, "rank": rank},
+        resume=resume,
+        overwrite=overwrite,
+        command=command,
+        on_progress=on_progress,
+    ).tuned
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A run that ended.
+
+    Attributes:
+        tuned: The tuned ranker.
+        outcome: How its loop ended, None where the ranker learned by an objective of its own.
+        gains: What training gained on dev and, where there is one, on test.
+        runs: The runs of the rungs on test, by their names; empty where test was not judged.
+        untuned: The mix that dev chose for the untuned base, None where there is none.
+    """
+
+    tuned: TunedRanker
+    outcome: Outcome | None = None
+    gains: Sequence[Gain] = ()
+    runs: Mapping[str, Run] = field(default_factory=dict)
+    untuned: Mix | None = None
+
+
+def fit_run(
+    ranker: FittedRanker,
+    data: Collection,
+    recipe: Recipe,
+    out: Path,
+    *,
+    candidates: Candidates | None = None,
+    hooks: Sequence[Hook] = (),
+    given: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    command: str | None = None,
+    on_progress: StageCallback = lambda what, done, total: None,
+    clock: Clock = time.monotonic,
+) -> Fitted:
+    """Return all that a run of `fit` ends with.
+
+    Args:
+        ranker: The ranker that learns.
+        data: The collection.
+        recipe: The recipe.
+        out: The run folder.
+        candidates: First-stage candidates, where the caller has them already.
+        hooks: Hooks of the loop.
+        given: Arguments that a ranker with an objective of its own does not take, by name.
+        resume: Whether the run in ``out`` is taken up.
+        overwrite: Whether the run in ``out`` is replaced.
+        command: The command line, for the record.
+        on_progress: Receives stages, and messages with a total of 0.
+        clock: Returns seconds; the time of a bounded run is measured by it.
+    """
+    began = clock()
     data = _with_dev(data, recipe.seed)
     if not ranker.trained_by_loop or not isinstance(ranker, TrainableRanker):
-        learner = cast(OwnLearner, ranker)
-        check_unused_settings(
-            learner,
-            recipe,
-            adapter=adapter,
-            loss=None if getattr(ranker, "takes_loss", False) else loss,
-            rank=rank,
-            candidates=candidates,
-            hooks=hooks,
-            resume=resume,
-        )
-        return fit_by_own_objective(
-            learner, data, _run_folder(Path(out), False, overwrite), recipe, command=command, on_progress=on_progress
-        )
-    recipe, budget = resolve_recipe(ranker, data, recipe)
-    out = _run_folder(Path(out), resume, overwrite)
-    plan = build_plan(ranker, data, recipe, budget, out, candidates, on_progress)
-    dev = DevMeasure(Learned(ranker, plan.weights.adapter), data, plan.found, plan.recipe)
-    outcome = train(plan.session(out, dev, hooks), on_progress=partial(_report_step, on_progress), resume=resume)
+        learner, own = cast(OwnLearner, ranker), dict(given or {})
+        if getattr(ranker, "takes_loss", False):
+            own.pop("loss", None)
+        check_unused_settings(learner, recipe, **own, candidates=candidates, hooks=hooks, resume=resume)
+        folder = claim_run_folder(out, False, overwrite)
+        return Fitted(fit_by_own_objective(learner, data, folder, recipe, command=command, on_progress=on_progress))
+    check_time(recipe.training)
+    minutes = recipe.training.minutes
+    budget = None if minutes is None else TimeBudget(60.0 * minutes, clock, began)
+    recipe, rank_budget = resolve_recipe(ranker, data, recipe)
+    out = claim_run_folder(out, resume, overwrite)
+    plan = build_plan(ranker, data, recipe, rank_budget, out, candidates, on_progress)
+    run = begin(plan, out, budget, clock, resume, on_progress)
+    return _train(plan, run, hooks, out, resume, command, on_progress)
+
+
+def _train(
+    plan: Plan,
+    run: Begun,
+    hooks: Sequence[Hook],
+    out: Path,
+    resume: bool,
+    command: str | None,
+    on_progress: StageCallback,
+) -> Fitted:
+    """Train a run that has begun, judge what it gained, and write its folder."""
+    dev, recipe = run.dev, plan.recipe
+
+    def report(progress: Progress) -> None:
+        dev.keep(progress)
+        report_step(on_progress, progress)
+
+    session = plan.session(out, dev, hooks, run.estimate.steps, run.looks.steps, run.budget)
+    outcome = train(session, on_progress=report, resume=resume)
+    result = dev.at(outcome.best_step, partial(on_progress, "score dev"))
     if plan.budget is not None and plan.weights.adapter is not None:
         settle(plan.weights.adapter)
-    result = dev.choose(partial(on_progress, "score dev"))
     if not plan.has_untuned:
-        return _write(plan, outcome, result.mix, None, None, out, command)
-    with plan.beginning.restored():
-        untuned = dev.choose(partial(on_progress, "score dev with the untuned base"), ranker)
-    gain = judge_dev(data, plan.found, untuned, result, recipe.seed)
+        return _write(plan, run, outcome, result, [], None, out, command)
+    untuned = dev.untuned or dev.look_back(partial(on_progress, "score dev with the untuned base"))
+    gain = judge_dev(plan.data, dev.sample, plan.found.offset, untuned, result, recipe.seed)
     measured = needs_contrast(recipe.loss.name)  # where every document is relevant, nDCG says nothing of the weights
     trained = gain.difference > 0 or recipe.keep == "tuned" or not measured
     if not trained:
         plan.go_back()
         outcome.best_step, result = 0, untuned
-    judged = judge_test(plan, untuned.mix, result.mix, trained, on_progress)
-    return _write(plan, outcome, result.mix, gain, judged, out, command)
+    ladder = judge_test(plan, untuned.mix, result.mix, trained, on_progress)
+    return _write(plan, run, outcome, result, [gain], ladder, out, command)
 
 
 def _write(
     plan: Plan,
+    run: Begun,
     outcome: Outcome,
-    mix: Mix,
-    gain: Gain | None,
-    judged: Evaluation | None,
+    result: DevResult,
+    gains: list[Gain],
+    ladder: Ladder | None,
     out: Path,
     command: str | None,
-) -> TunedRanker:
-    """Return the tuned ranker, with its model folder, card, record and judgement written under ``out``."""
-    gains = [each for each in (gain, None if judged is None else gain_of(judged)) if each is not None]
+) -> Fitted:
+    """Return the run with its model folder, card, record and judgement written under ``out``."""
+    mix, judged = result.mix, None if ladder is None else ladder.judged
+    on_test = None if judged is None else gain_of(judged)
+    gains = gains if on_test is None else [*gains, on_test]
     first_stage = plan.found.first_stage if mix.first_stage else None
-    tuned = TunedRanker(plan.ranker, plan.weights.adapter, first_stage, mix, [as_record(each) for each in gains])
+    dev, records = dev_record(run.dev.sample, result), [as_record(each) for each in gains]
+    tuned = TunedRanker(plan.ranker, plan.weights.adapter, first_stage, mix, records, dev=dev)
     if still := plan.describe_movement():
         tuned.notes.append(still)
         if command is None:  # a command prints the notes
-            warnings.warn(still, MovementWarning, stacklevel=3)
+            warnings.warn(still, MovementWarning, stacklevel=4)
     tuned.save(out / "model")
-    write_model_card(out / "model", plan.recipe, plan.data, plan.ranker, mix, plan.found.source, gains)
-    write_record(out, plan, outcome, mix, gains, command)
+    judged_on = f"Dev chose the steps and the mix: {dev['sentence']} Dev values are optimistic."
+    write_model_card(out / "model", plan.recipe, plan.data, plan.ranker, mix, plan.found.source, judged_on, gains)
+    write_record(out, plan, outcome, mix, gains, command, timing_record(run, outcome) | {"dev": dev})
     if judged is not None:
         write_text(out / "results.json", json.dumps(judged.to_dict(), indent=1) + "\n")
-    return tuned
+    untuned = None if run.dev.untuned is None else run.dev.untuned.mix
+    return Fitted(tuned, outcome, gains, {} if ladder is None else ladder.runs, untuned)
 
 
 def _with(recipe: Recipe, adapter: str | None, loss: str | None, rank: int | None) -> Recipe:
@@ -163,7 +252,11 @@ def _with_dev(data: Collection, seed: int) -> Collection:
     return data if "dev" in data.splits else hold_out_dev(data, 0.15, seed)
 
 
-def _run_folder(out: Path, resume: bool, overwrite: bool) -> Path:
+def claim_run_folder(out: Path, resume: bool, overwrite: bool) -> Path:
+    """Return the run folder, made or emptied of an earlier run.
+
+    Raises UsageError where it holds a run and neither ``resume`` nor ``overwrite`` is said.
+    """
     begun = (out / "metrics.jsonl").exists() or (out / "model").exists()
     if begun and not (resume or overwrite):
         raise UsageError(
@@ -177,7 +270,8 @@ def _run_folder(out: Path, resume: bool, overwrite: bool) -> Path:
     return out
 
 
-def _report_step(on_progress: StageCallback, progress: Progress) -> None:
+def report_step(on_progress: StageCallback, progress: Progress) -> None:
+    """Report a step, with the loss and the latest value on dev."""
     dev = "" if progress.dev is None else f" · dev {progress.dev[MAIN_MEASURE]:.3f}"
     on_progress(f"train · loss {progress.loss:.3f}{dev}", progress.step, progress.steps)
 

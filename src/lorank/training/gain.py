@@ -18,7 +18,7 @@ from lorank.ranking.metrics import evaluate
 from lorank.ranking.metrics.evaluation import Comparison, Evaluation
 from lorank.ranking.types import Run
 from lorank.training.dev import DevResult
-from lorank.training.lists.candidates import Candidates
+from lorank.training.dev_sample import DevSample
 from lorank.training.loop.loop import MAIN_MEASURE
 from lorank.training.plan import Plan
 from lorank.tuned.mix import Mix, mix_run
@@ -131,24 +131,36 @@ def _comparison(judged: Evaluation, system: str, baseline: str) -> Comparison:
     raise LookupError(f"the evaluation does not compare {system!r} with {baseline!r}")
 
 
-def judge_dev(data: Collection, found: Candidates, untuned: DevResult, tuned: DevResult, seed: int) -> Gain:
-    """Return the gain on dev.
+def judge_dev(
+    data: Collection, sample: DevSample, has_first_stage: bool, untuned: DevResult, tuned: DevResult, seed: int
+) -> Gain:
+    """Return the gain on the sample of dev.
 
     Args:
-        data: The collection with the dev split.
-        found: The candidates, of which those of dev are the first rung where rankers stand on their scores.
-        untuned: What dev said of the untuned base, in the mix that dev chose for it.
-        tuned: What dev said of the tuned ranker, in the mix that dev chose for it.
-        seed: The seed of the bootstrap and the randomisation tests.
+        data: The collection.
+        sample: The dev queries that were looked at, with their candidates.
+        has_first_stage: Whether the candidates' scores are a rung.
+        untuned: The look at the untuned base, in the mix that dev chose for it.
+        tuned: The look at the tuned ranker, in its own mix.
+        seed: The seed of the resampling.
     """
-    first = {FIRST_STAGE: {q: found.dev.get(q, {}) for q in data.dev.queries}} if found.offset else {}
-    gain = gain_of(judge_ladder({**first, UNTUNED: untuned.run, TUNED: tuned.run}, data.dev, data.name, seed))
+    first = {FIRST_STAGE: sample.run} if has_first_stage else {}
+    split = Split("dev", {q: data.dev.queries[q] for q in sample.qrels}, sample.qrels)
+    gain = gain_of(judge_ladder({**first, UNTUNED: untuned.run, TUNED: tuned.run}, split, data.name, seed))
     assert gain is not None
     return gain
 
 
-def judge_test(plan: Plan, untuned: Mix, tuned: Mix, trained: bool, on_progress: StageCallback) -> Evaluation | None:
-    """Return the evaluation of the rungs on test, None where there is no judged test split.
+@dataclass(frozen=True)
+class Ladder:
+    """The runs of the rungs by their names, and how they were judged."""
+
+    runs: dict[str, Run]
+    judged: Evaluation
+
+
+def judge_test(plan: Plan, untuned: Mix, tuned: Mix, trained: bool, on_progress: StageCallback) -> Ladder | None:
+    """Return the rungs on test and their evaluation, None where there is no judged test split.
 
     Args:
         plan: The run, after training.
@@ -172,7 +184,7 @@ def judge_test(plan: Plan, untuned: Mix, tuned: Mix, trained: bool, on_progress:
     runs = {UNTUNED: _mix(untuned, candidates, base, plan), TUNED: _mix(tuned, candidates, learned, plan)}
     if plan.found.offset:
         runs = {FIRST_STAGE: candidates, **runs}
-    return judge_ladder(runs, plan.data.test, plan.data.name, plan.recipe.seed)
+    return Ladder(runs, judge_ladder(runs, plan.data.test, plan.data.name, plan.recipe.seed))
 
 
 def _mix(mix: Mix, candidates: Run, learned: Run, plan: Plan) -> Run:

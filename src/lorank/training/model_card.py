@@ -39,7 +39,7 @@ The learned score is a {scale}, {mix} It orders the documents of one query; it i
 suggested.
 
 ## How it was judged
-Dev chose the steps and the mix: {measure} {dev:.4f} on {queries} dev queries{before}. Dev values are optimistic.
+{judged_on}
 {gains}
 """
 
@@ -74,23 +74,24 @@ def model_card(
     ranker: TrainableRanker,
     mix: Mix,
     source: str,
+    judged_on: str,
     gains: Sequence[Gain] = (),
 ) -> str:
     """Return the card of the tuned ranker in ``folder``.
 
     Args:
-        folder: The model folder; the card has the name of its parent, the run folder.
+        folder: The folder of the model.
         recipe: The recipe of the run.
-        data: The collection that the ranker was trained on.
-        ranker: The tuned ranker.
-        mix: The mix that dev chose, with its curve.
+        data: The collection.
+        ranker: The ranker.
+        mix: The mix that was chosen.
         source: The name of the first stage.
-        gains: The gains on dev and test, as far as they were judged.
+        judged_on: Sentences that say what chose steps and mix, with the value on dev.
+        gains: What training gained.
     """
-    curve = dict(mix.curve)
-    best, start = max(curve.values()), curve.get(0.0)
+    best = max(dict(mix.curve).values(), default=None)
     mixed = (
-        f"added with weight {mix.relative_weight:.3g}, in units of its spread, to the standardised score of the first "
+        f"added with weight {mix.describe_weight()}, in units of its spread, to the standardised score of the first "
         f"stage ({source})."
         if mix.first_stage
         else "which stands alone."
@@ -107,43 +108,44 @@ def model_card(
         folder=folder,
         scale=ranker.score_scale,
         mix=mixed,
-        measure=MAIN_MEASURE,
-        dev=best,
-        queries=len(data.dev),
-        before="" if start is None else f" (first stage alone {start:.4f})",
+        judged_on=judged_on,
         gains="\n".join(f"- {gain.describe()}" for gain in gains) or "Judge on test with `lorank evaluate`.",
     )
     return f"---\n{front_matter(recipe, data, ranker, best)}---\n{text}"
 
 
-def front_matter(recipe: Recipe, data: Collection, ranker: TrainableRanker, dev: float) -> str:
+def front_matter(recipe: Recipe, data: Collection, ranker: TrainableRanker, dev: float | None) -> str:
     """Return the card's YAML.
 
     Args:
         recipe: The recipe of the run.
         data: The collection that the ranker was trained on.
         ranker: The tuned ranker.
-        dev: The best value on dev, from 0 to 1.
+        dev: The best value on dev, from 0 to 1; None where nothing was measured on it.
     """
     return _yaml(data, dev, [ranker.kind, recipe.adapter.name, f"loss:{recipe.loss.name}"], str(ranker.base))
 
 
-def _yaml(data: Collection, dev: float, tags: list[str], base: str | None) -> str:
+def _yaml(data: Collection, dev: float | None, tags: list[str], base: str | None) -> str:
     """JSON values, which are YAML too, keep every name quoted."""
-    result = {
-        "task": {"type": "text-ranking"},
-        "dataset": {"name": data.name, "type": data.name, "split": "dev"},
-        "metrics": [{"type": MAIN_MEASURE, "value": round(dev, 4), "name": f"dev {MAIN_MEASURE}"}],
-    }
+    results = [] if dev is None else [_dev_result(data, dev)]
     entries: dict[str, Any] = {
         "pipeline_tag": "text-ranking",
         "library_name": "lorank",
         **({} if base is None else {"base_model": base}),
         "datasets": [data.name],
         "tags": ["reranker", *tags],
-        "model-index": [{"name": data.name, "results": [result]}],
+        "model-index": [{"name": data.name, "results": results}],
     }
     return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in entries.items())
+
+
+def _dev_result(data: Collection, dev: float) -> dict[str, Any]:
+    return {
+        "task": {"type": "text-ranking"},
+        "dataset": {"name": data.name, "type": data.name, "split": "dev"},
+        "metrics": [{"type": MAIN_MEASURE, "value": round(dev, 4), "name": f"dev {MAIN_MEASURE}"}],
+    }
 
 
 def write_model_card(
@@ -153,6 +155,7 @@ def write_model_card(
     ranker: TrainableRanker,
     mix: Mix,
     source: str,
+    judged_on: str,
     gains: Sequence[Gain] = (),
 ) -> None:
     """Write ``folder``/README.md.
@@ -162,11 +165,12 @@ def write_model_card(
         recipe: The recipe of the run.
         data: The collection that the ranker was trained on.
         ranker: The tuned ranker.
-        mix: The mix that dev chose, with its curve.
+        mix: The mix that was chosen, with its curve.
         source: The name of the first stage.
-        gains: The gains on dev and test, as far as they were judged.
+        judged_on: Sentences that say what chose steps and mix, with the value on dev.
+        gains: The gains, as far as they were judged.
     """
-    write_text(folder / "README.md", model_card(folder, recipe, data, ranker, mix, source, gains))
+    write_text(folder / "README.md", model_card(folder, recipe, data, ranker, mix, source, judged_on, gains))
 
 
 def write_rows_card(folder: Path, data: Collection, ranker: Any, model: str, dev: float) -> None:

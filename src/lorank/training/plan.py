@@ -43,6 +43,7 @@ from lorank.training.lists.lists import CandidateLists
 from lorank.training.lists.loss_inputs import reference_run, set_reference
 from lorank.training.lists.routes import read_routes
 from lorank.training.loop.session import MakeOptimizer, Session, adamw
+from lorank.training.loop.time_budget import TimeBudget
 from lorank.training.movement import Movement, WatchMovement
 from lorank.training.rates import ResolvedRate, resolve_rate
 from lorank.training.settings import ListSettings, OptimizerSettings, Recipe
@@ -104,21 +105,46 @@ class Plan:
         self.weights.restart()
         self.beginning.put_back()
 
-    def session(self, folder: Path, evaluate: Callable[[], dict[str, float]], more: Sequence[Hook] = ()) -> Session:
-        """Return what the loop trains, with ``more`` hooks behind the plan's own."""
+    def pairs_of(self, candidates: Run) -> np.ndarray:
+        """Return the candidates' pairs int64 [n, 2] of positions in ``inputs``, in the order of the rows."""
+        at, position = self.lists.query_at, self.data.position
+        pairs = [(at[query], position[document]) for query, row in candidates.items() for document in row]
+        return np.array(pairs, np.int64).reshape(-1, 2)
+
+    def session(
+        self,
+        folder: Path,
+        evaluate: Callable[[], dict[str, float]] | None,
+        more: Sequence[Hook] = (),
+        steps: int | None = None,
+        looks: Sequence[int] | None = None,
+        budget: TimeBudget | None = None,
+    ) -> Session:
+        """Return what the loop trains.
+
+        Args:
+            folder: The run folder.
+            evaluate: Returns dev measures; None where nothing is looked at.
+            more: Hooks behind the plan's own.
+            steps: The number of steps; None leaves it to the settings.
+            looks: The steps after which dev is looked at; None leaves them to the settings.
+            budget: The wall-clock time of the run, where it is bounded.
+        """
         return Session(
             self.ranker,
             self.inputs,
             self.weights,
             self.lists,
             self.loss,
-            self.settings,
+            self.settings if steps is None else replace(self.settings, steps=steps),
             self.recipe.seed,
             folder,
             evaluate,
             self.held_out,
             self.hooks(more),
             self.make_optimizer,
+            looks,
+            budget,
         )
 
     @property

@@ -27,16 +27,25 @@ from lorank.tuned.mix import Mix
 PACKAGES = ("torch", "transformers", "safetensors", "accelerate", "bm25s", "ir-measures", "numpy", "scipy")
 
 
-def write_record(out: Path, plan: Plan, outcome: Outcome, mix: Mix, gains: Sequence[Gain], command: str | None) -> None:
+def write_record(
+    out: Path,
+    plan: Plan,
+    outcome: Outcome,
+    mix: Mix,
+    gains: Sequence[Gain],
+    command: str | None,
+    more: Mapping[str, Any] | None = None,
+) -> None:
     """Write ``out/run.json``.
 
     Args:
-        out: The run folder, which holds the model.
-        plan: The run.
-        outcome: How the run ended.
-        mix: The mix that dev chose, with its curve.
-        gains: The gains on dev and test, as far as they were judged.
-        command: The command line; None where there was none.
+        out: The run folder.
+        plan: The run before its first step.
+        outcome: How its loop ended.
+        mix: The mix that was chosen.
+        gains: What training gained.
+        command: The command line.
+        more: Further entries: the value on dev, the estimate of the time, the folds.
     """
     ranker, recipe = plan.ranker, plan.recipe
     record = {
@@ -52,14 +61,16 @@ def write_record(out: Path, plan: Plan, outcome: Outcome, mix: Mix, gains: Seque
             "best_step": outcome.best_step,
             "train_seconds": outcome.seconds,
             "stopped_early": outcome.stopped_early,
+            "out_of_time": outcome.out_of_time,
         },
+        **(more or {}),
         "gain": [as_record(gain) for gain in gains],
         "mix": {
             "first_stage": plan.found.source,
             "first_stage_weight": mix.first_stage,
             "weight": mix.weight,
-            "relative_weight": "inf" if math.isinf(mix.relative_weight) else mix.relative_weight,
-            "dev_curve": [["inf" if g == float("inf") else g, value] for g, value in mix.curve],
+            "spread": mix.spread,
+            "dev_curve": [["inf" if math.isinf(g) else g, value] for g, value in mix.curve],
         },
     }
     write_text(out / "run.json", json.dumps(record, indent=1) + "\n")

@@ -22,6 +22,8 @@ from lorank.ranking.losses import loss as named_loss
 from lorank.ranking.metrics.measures import mean_of
 from lorank.ranking.scorers.features import FeatureLists, feature_model, model_options
 from lorank.ranking.scorers.ranker import Documents, FittedRanker
+from lorank.training.dev import DevResult, dev_record
+from lorank.training.dev_sample import DevSample
 from lorank.training.loop.loop import MAIN_MEASURE
 from lorank.training.model_card import write_rows_card
 from lorank.training.recipe import RecipeFile
@@ -81,6 +83,8 @@ def fit_by_own_objective(
     run = score_run(tuned, data, data.dev.queries, data.dev.candidates or {}, partial(on_progress, "score dev"))
     dev = mean_of(run, data.dev.qrels, MAIN_MEASURE)
     tuned.mix = replace(ALONE, curve=[(float("inf"), dev)])
+    sample = DevSample(data.dev.candidates or {}, data.dev.qrels, None, len(data.dev))
+    tuned.dev = dev_record(sample, DevResult(tuned.mix, run, dev, dev))
     tuned.save(out / "model")
     write_rows_card(out / "model", data, ranker, ranker.model, dev)
     write_own_record(out, recipe, data, ranker, seconds, tuned.mix, command)

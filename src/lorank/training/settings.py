@@ -79,15 +79,22 @@ class ListSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """The loop: steps, rates, stopping, checkpoints.
+    """The loop: steps, rates, stopping, evaluation, checkpoints.
 
     ``lr`` "default" is the rate that the adapter's method brings (`lorank adapter list` shows it); new heads then step
     at ``HEAD_RATE`` where ``head_lr`` is None, and at a stated ``lr`` otherwise. ``steps`` None means ``epochs`` over
     the lists. ``precision`` "auto" is bf16 where the machine has fast products of it: then the matrix products are in
     bf16, while weights, factors and the loss stay in fp32.
+
+    ``minutes`` bounds the wall-clock time of the run, evaluation included: the steps are as many as fit, but no more
+    than ``steps`` where both are given, and ``epochs`` is not used. ``evaluations`` (how often dev is looked at),
+    ``evaluation_queries`` (how many dev queries, drawn in groups) and ``evaluation_depth`` (how many candidates of
+    each) are chosen, where they are None, so that looking at dev takes about ``evaluation_share`` of the time at most
+    (`lorank.training.dev_sample`).
     """
 
     steps: int | None = None
+    minutes: float | None = None
     epochs: float = 3.0
     batch_size: int = 16
     accumulate: int = 1
@@ -99,9 +106,10 @@ class OptimizerSettings:
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float | None = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    evaluations: int = 5
-    evaluation_queries: int | None = 200
-    evaluation_depth: int = 30
+    evaluations: int | None = None
+    evaluation_queries: int | None = None
+    evaluation_depth: int | None = None
+    evaluation_share: float = 0.25
     patience: int | None = None
     checkpoint_seconds: float = 60.0
 

@@ -7,6 +7,7 @@ and resumed is bit for bit the run that was not.
 Several processes (``accelerate launch``) each score their share of a batch's lists and average gradients.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,6 +38,8 @@ from lorank.training.loop.schedule import rate_factor
 from lorank.training.loop.session import MakeOptimizer, Session, adamw
 
 MAIN_MEASURE = "nDCG@10"
+MOST_LOOKS = 5
+"""How often dev is looked at after the first step, where neither settings nor cost say otherwise."""
 ALL_ZERO_STEPS = 10
 """A run whose loss is exactly 0 at this many first steps, or at all of a shorter one, is stopped with an error."""
 
@@ -73,14 +76,20 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["base_lr"] = group["lr"]
         self.per_epoch = batches_an_epoch(session.lists, session.settings.batch_size)
-        self.state = Run(Progress(step=0, steps=self._count_steps(), epoch=0))
+        self.state = Run(Progress(step=0, steps=count_steps(session), epoch=0))
+        self.budget, asked = session.budget, session.settings.evaluations
+        self.looks = evaluation_steps(self.progress.steps, MOST_LOOKS if asked is None else asked)
+        if session.looks is not None:
+            self.looks = set(session.looks)
         saved = newest_checkpoint(session.folder / "checkpoints") if resume else None
         self.journal = Journal(session.folder / "metrics.jsonl", keep=saved is not None)
         access = self._access()
         for hook in session.hooks:
             hook.begin(access)
         if saved is not None:
-            restore_run(saved, self.state, session.weights, self.optimizer, session.hooks, self.journal)
+            earlier = restore_run(saved, self.state, session.weights, self.optimizer, session.hooks, self.journal)
+            if self.budget is not None:
+                self.budget.earlier = earlier
         elif session.evaluate is not None:
             self.evaluate()
         session.weights.advance(self.progress.step, self.progress.steps)
@@ -96,18 +105,19 @@ class Trainer:
         Raises:
             Interrupted: Ctrl-C was pressed; the step under way was finished and a checkpoint written.
         """
-        settings, progress = self.session.settings, self.progress
-        evaluations = _evaluation_steps(progress.steps, settings.evaluations)
+        settings, progress, outcome = self.session.settings, self.progress, self.state.outcome
         last_saved = last_tick = time.monotonic()
         with note_interruption() as interruption:
-            while progress.step < progress.steps and not self.state.outcome.stopped_early:
+            while progress.step < progress.steps and not (outcome.stopped_early or outcome.out_of_time):
                 with deterministic(self.accelerator.device):
                     self.step()
+                outcome.out_of_time = self.budget is not None and self.budget.spent()
+                looking = self._looks_now()
                 now = time.monotonic()
                 progress.seconds += now - last_tick
                 last_tick = now
                 on_progress(progress)
-                if progress.step in evaluations:
+                if looking:
                     self.journal.write(self._training_line())
                     if self.session.evaluate is not None:
                         self.evaluate()
@@ -115,7 +125,7 @@ class Trainer:
                     progress.seconds += time.monotonic() - last_tick
                     last_tick = time.monotonic()
                 due = interruption.asked or time.monotonic() - last_saved >= settings.checkpoint_seconds
-                if self.accelerator.is_main_process and (due or progress.step in evaluations):
+                if self.accelerator.is_main_process and (due or looking):
                     self.save()
                     last_saved = time.monotonic()
                 if interruption.asked:
@@ -128,7 +138,7 @@ class Trainer:
     def step(self) -> None:
         """Take one step: a forward and a backward pass for each part of the batch, then the optimizer's step."""
         session, progress, optimizer, hooks = self.session, self.progress, self.optimizer, self.session.hooks
-        factor = rate_factor(progress.step, progress.steps, session.settings.warmup, session.settings.decay)
+        factor = rate_factor(self._position(), progress.steps, session.settings.warmup, session.settings.decay)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         progress.lr = optimizer.param_groups[0]["lr"]
@@ -160,13 +170,16 @@ class Trainer:
         session, progress, outcome = self.session, self.progress, self.state.outcome
         if session.evaluate is None:
             return
+        began = time.monotonic()
         dev = session.evaluate()
+        outcome.looks, outcome.look_seconds = outcome.looks + 1, outcome.look_seconds + time.monotonic() - began
         progress.dev = dev
         seconds = round(progress.seconds, 2)
         self.journal.write({"step": progress.step, "epoch": progress.epoch, "seconds": seconds, "dev": dev})
         for hook in session.hooks:
             hook.after_evaluation(progress)
-        if not all(hook.settled(progress) for hook in session.hooks):
+        settled = all(hook.settled(progress) for hook in session.hooks)
+        if not settled and not (outcome.out_of_time and outcome.best == -math.inf):
             return
         if dev[MAIN_MEASURE] > outcome.best:
             outcome.best, outcome.best_step, self.state.since_best = dev[MAIN_MEASURE], progress.step, 0
@@ -179,11 +192,24 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint of the run as it stands."""
         session = self.session
-        save_run(session.folder, self.state, session.weights, self.optimizer, session.hooks, self.journal)
+        elapsed = 0.0 if self.budget is None else self.budget.elapsed
+        save_run(session.folder, self.state, session.weights, self.optimizer, session.hooks, self.journal, elapsed)
 
-    def _count_steps(self) -> int:
-        settings = self.session.settings
-        return settings.steps or max(1, round(settings.epochs * self.per_epoch / settings.accumulate))
+    def _looks_now(self) -> bool:
+        """Return whether dev is looked at after this step: at the last one, and where it is planned and time allows."""
+        progress = self.progress
+        if self.state.outcome.out_of_time:
+            return True
+        last = progress.step == progress.steps
+        return progress.step in self.looks and (last or self.budget is None or self.budget.has_time_to_look())
+
+    def _position(self) -> float:
+        """Return where the schedule of rates stands: at the run's step, or further where time runs ahead of it."""
+        progress = self.progress
+        if self.budget is None:
+            return progress.step
+        between = sum(progress.step < step < progress.steps for step in self.looks)
+        return self.budget.position(progress.step, progress.steps, between)
 
     def _backward(self, part: int) -> float:
         """Add the gradients of one part of the step's batch, and return its share of the loss."""
@@ -276,8 +302,20 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def _evaluation_steps(steps: int, evaluations: int) -> set[int]:
-    return {round(steps * (i + 1) / evaluations) for i in range(evaluations)} if evaluations else {steps}
+def count_steps(session: Session) -> int:
+    """Return the number of steps that the settings ask for, by number or by epochs over the lists."""
+    settings = session.settings
+    per_epoch = batches_an_epoch(session.lists, settings.batch_size)
+    return settings.steps or max(1, round(settings.epochs * per_epoch / settings.accumulate))
+
+
+def evaluation_steps(steps: int, count: int) -> set[int]:
+    """Return the steps after which a run of ``steps`` looks at dev ``count`` times; the last step where that is 0.
+
+    >>> sorted(evaluation_steps(10, 3))
+    [3, 7, 10]
+    """
+    return {round(steps * (i + 1) / count) for i in range(count)} if count else {steps}
 
 
 __all__ = [

@@ -22,13 +22,27 @@ from lorank.training.weights import Weights
 
 @dataclass
 class Outcome:
-    """How a run ended: steps done, the best dev value and its step, seconds of training."""
+    """How a run ended.
+
+    Attributes:
+        steps: The steps done.
+        best_step: The step of the best dev value.
+        best: The best dev value.
+        seconds: The seconds of steps and looks at dev, but for the look before the first step.
+        stopped_early: Whether patience ended the run.
+        out_of_time: Whether its budget of time ended the run before its last planned step.
+        looks: How often dev was looked at.
+        look_seconds: The seconds that these looks took.
+    """
 
     steps: int = 0
     best_step: int = 0
     best: float = -math.inf
     seconds: float = 0.0
     stopped_early: bool = False
+    out_of_time: bool = False
+    looks: int = 0
+    look_seconds: float = 0.0
 
 
 @dataclass
@@ -74,17 +88,24 @@ def best_name(step: int) -> str:
 
 
 def save_run(
-    folder: Path, run: Run, weights: Weights, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook], journal: Journal
+    folder: Path,
+    run: Run,
+    weights: Weights,
+    optimizer: torch.optim.Optimizer,
+    hooks: Sequence[Hook],
+    journal: Journal,
+    elapsed: float = 0.0,
 ) -> None:
     """Write the run's checkpoint under ``folder/checkpoints`` and drop older ones, but for the best weights.
 
     Args:
         folder: The run folder.
-        run: Where the run stands.
+        run: The state of the run.
         weights: What is trained.
-        optimizer: The optimizer, whose moments are saved.
-        hooks: The hooks, whose states are saved under their names.
-        journal: The journal, whose size is saved.
+        optimizer: Its optimizer.
+        hooks: The hooks, whose state is kept by name.
+        journal: The run's journal.
+        elapsed: The seconds of a run whose time is bounded.
     """
     tensors = {f"weights.{k}": v for k, v in weights.state().items()}
     for index, entry in optimizer.state_dict()["state"].items():
@@ -101,6 +122,10 @@ def save_run(
         "best": outcome.best if outcome.best > -math.inf else None,
         "best_step": outcome.best_step,
         "stopped_early": outcome.stopped_early,
+        "out_of_time": outcome.out_of_time,
+        "looks": outcome.looks,
+        "look_seconds": outcome.look_seconds,
+        "elapsed": elapsed,
         "since_best": run.since_best,
         "losses": run.losses,
         "examples": run.examples,
@@ -114,7 +139,7 @@ def save_run(
 
 def restore_run(
     path: Path, run: Run, weights: Weights, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook], journal: Journal
-) -> None:
+) -> float:
     """Put the run, its weights, its optimizer, its hooks and its journal back to a checkpoint.
 
     Args:
@@ -124,6 +149,9 @@ def restore_run(
         optimizer: The optimizer, which takes the moments.
         hooks: The hooks, of the same names.
         journal: The journal, which is cut back.
+
+    Returns:
+        The seconds that a run whose time is bounded had taken.
 
     Raises:
         LorankError: If the checkpoint is of a run of another length, or with other hooks.
@@ -153,8 +181,11 @@ def restore_run(
     progress.dev = numbers["dev"]
     outcome.best = -math.inf if numbers["best"] is None else numbers["best"]
     outcome.best_step, outcome.stopped_early = numbers["best_step"], numbers["stopped_early"]
+    outcome.out_of_time = numbers.get("out_of_time", False)
+    outcome.looks, outcome.look_seconds = numbers.get("looks", 0), numbers.get("look_seconds", 0.0)
     run.since_best, run.losses, run.examples = numbers["since_best"], numbers["losses"], numbers["examples"]
     journal.cut(numbers["journal"])
+    return float(numbers.get("elapsed", 0.0))
 
 
 def name_hooks(hooks: Sequence[Hook]) -> dict[str, Hook]:

@@ -10,8 +10,8 @@ DECAYS: dict[str, Callable[[float], float]] = {
 }
 
 
-def rate_factor(step: int, steps: int, warmup: float, decay: str) -> float:
-    """Return the factor on the learning rate, from 0 to 1.
+def rate_factor(step: float, steps: int, warmup: float, decay: str) -> float:
+    """Return the factor on the learning rate at ``step`` (0-based) of ``steps``.
 
     factor = (step + 1) / w for step < w, then decay((step - w) / (steps - w)), with w = round(warmup * steps).
 

@@ -11,6 +11,7 @@ from lorank.ranking.losses import Loss
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.training.hooks.hook import Hook
 from lorank.training.lists.list_loss import Lists
+from lorank.training.loop.time_budget import TimeBudget
 from lorank.training.settings import OptimizerSettings
 from lorank.training.weights import Weights
 
@@ -35,10 +36,12 @@ class Session:
         settings: Steps, rates, stopping, checkpoints.
         seed: The seed of every random number of the run.
         folder: The folder that receives metrics.jsonl and checkpoints/.
-        evaluate: Returns dev measures; it is called ``settings.evaluations`` times.
+        evaluate: Returns dev measures; it is called before the first step and after the steps of ``looks``.
         held_out: Lists that hooks may take a loss on and that are never trained on.
         hooks: Callbacks of the loop, in the order in which they are called.
         make_optimizer: Makes the optimizer of the parameter groups.
+        looks: The steps after which dev is looked at; None spreads ``settings.evaluations`` looks evenly.
+        budget: The wall-clock time of the run, None where it is not bounded.
     """
 
     ranker: TrainableRanker
@@ -53,3 +56,5 @@ class Session:
     held_out: Lists | None = None
     hooks: Sequence[Hook] = ()
     make_optimizer: MakeOptimizer = adamw
+    looks: Sequence[int] | None = None
+    budget: TimeBudget | None = None
