@@ -98,8 +98,8 @@ def mix_from_json(data: Mapping[str, Any]) -> Mix:
     first_stage, weight, spread = data["first_stage"], data["weight"], data.get("spread")
     if spread is None:
         best = max(curve, key=lambda point: point[1])[0] if curve else math.inf
-        told = first_stage != 0.0 and weight > 0.0 and 0.0 < best < math.inf
-        weight, spread = (best, best / weight) if told else (weight, 1.0)
+        known = first_stage != 0.0 and weight > 0.0 and 0.0 < best < math.inf
+        weight, spread = (best, best / weight) if known else (weight, 1.0)
     if not 0.0 < spread < math.inf:
         raise ValueError(f"a mix whose spread is {spread}")
     return Mix(first_stage, weight, curve, spread)

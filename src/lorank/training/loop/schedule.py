@@ -16,7 +16,7 @@ def rate_factor(step: float, steps: int, warmup: float, decay: str) -> float:
     factor = (step + 1) / w for step < w, then decay((step - w) / (steps - w)), with w = round(warmup * steps).
 
     Args:
-        step: The step, counted from 0.
+        step: The step, counted from 0; between two steps where time runs ahead of them.
         steps: The number of steps of the run, 1 or more.
         warmup: The share of the steps, from 0 to 1, in which the rate rises.
         decay: The name of the decay: ``linear``, ``cosine`` or ``none``.
@@ -26,5 +26,5 @@ def rate_factor(step: float, steps: int, warmup: float, decay: str) -> float:
     """
     warm = round(warmup * steps)
     if step < warm:
-        return (step + 1) / warm
+        return min(1.0, (step + 1) / warm)
     return DECAYS[decay]((step - warm) / max(1, steps - warm))
