@@ -109,7 +109,7 @@ def test_the_best_candidates_are_kept_and_queries_without_any_count():
     data, found = made(3, depth=50)
     found.dev.pop("q1")
     sample = plan_looks(data, found, recipe_of(OptimizerSettings(evaluation_depth=2)), 5, 1.0, pairs).sample
-    assert sample.run == {"q0": {"d0": 0.0, "d1": -1.0}, "q1": {}, "q2": {"d0": 0.0, "d1": -1.0}}
+    assert sample.run == {"q0": {"d0": 0.0, "d1": -1.0}, "q1": {}, "q2": {"d0": 0.0, "d1": -1.0}}  # exact: copied
     assert list(sample.qrels) == ["q0", "q1", "q2"]
 
 

@@ -73,9 +73,7 @@ def demo_recipe(steps: int | None, seed: int) -> "Recipe":
         adapter=settings.AdapterSettings("lora", rank=16, alpha=32.0),
         loss=settings.LossSettings("softmax"),
         lists=settings.ListSettings(negatives=1, free_queries="titles", depth=DEPTH),
-        training=settings.OptimizerSettings(
-            steps=steps or 100, batch_size=32, lr=5e-4, evaluations=4, evaluation_queries=100, evaluation_depth=20
-        ),
+        training=settings.OptimizerSettings(steps=steps or 100, batch_size=32, lr=5e-4),
         offset=settings.OffsetSettings("fusion"),
         seed=seed,
         judge_test=False,

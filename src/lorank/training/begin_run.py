@@ -67,18 +67,17 @@ def begin(
         )
     if known is not None and known.minutes is not None:
         return _take_up(plan, known, budget, clock, out, on_progress)
-    measured = known is not None and newest_checkpoint(out / "checkpoints") is not None
-    step_seconds = known.step_seconds if known is not None and measured else _measure_steps(plan, clock, on_progress)
+    fresh = not resume or newest_checkpoint(out / "checkpoints") is None
+    known = None if fresh else known
+    step_seconds = _measure_steps(plan, clock, on_progress) if known is None else known.step_seconds
     steps = _guess_steps(plan, budget, step_seconds)
     looks = plan_looks(plan.data, plan.found, plan.recipe, steps, step_cost(plan), _cost_of(plan))
     dev = DevMeasure(plan, looks.sample, clock)
-    if known is not None and measured:
-        look_seconds = known.look_seconds
-    else:
-        dev.begin(_stage(on_progress, "score dev with the untuned base"))
-        look_seconds = dev.seconds
+    if known is None:
+        dev.begin(_stage(on_progress, "score dev with the untuned base"), fresh=fresh)
+    look_seconds = dev.seconds if known is None else known.look_seconds
     estimate = _estimate(plan, looks, steps, step_seconds, look_seconds, budget)
-    if not measured:
+    if known is None:
         write_json(out / ESTIMATE, estimate.record())
     on_progress(estimate.describe(), 0, 0)
     return _begun(plan, dev, replace(looks, steps=tuple(estimate.looks)), estimate, budget)

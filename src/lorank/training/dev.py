@@ -100,11 +100,11 @@ class DevMeasure:
         if self._last is not None and progress.dev == self._last.measures:
             self._looks[progress.step] = self._last
 
-    def begin(self, on_progress: ProgressCallback | None = None) -> DevResult:
-        """Look at the ranker before training; the run's first look is then taken already."""
+    def begin(self, on_progress: ProgressCallback | None = None, *, fresh: bool = True) -> None:
+        """Look at the ranker before training; the first look of a ``fresh`` run is then taken already."""
         result = self.look_back(on_progress) if self.plan.has_untuned else self.look(on_progress)
-        self._first = self._looks[0] = result
-        return result
+        if fresh:
+            self._first = self._looks[0] = result
 
     def look_back(self, on_progress: ProgressCallback | None = None) -> DevResult:
         """Look at the ranker as it was before training."""

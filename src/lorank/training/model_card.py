@@ -62,8 +62,7 @@ load_ranker("{folder}").score("", rows)      # rows: float [documents, {features
 The score is a {scale}. It orders the documents of one query; it is no probability, and no threshold is suggested.
 
 ## How it was judged
-Dev chose how long it learned: {measure} {dev:.4f} on {queries} dev queries. Dev values are optimistic; judge on test
-with `lorank evaluate`.
+{judged_on}
 """
 
 
@@ -173,7 +172,7 @@ def write_model_card(
     write_text(folder / "README.md", model_card(folder, recipe, data, ranker, mix, source, judged_on, gains))
 
 
-def write_rows_card(folder: Path, data: Collection, ranker: Any, model: str, dev: float) -> None:
+def write_rows_card(folder: Path, data: Collection, ranker: Any, model: str, dev: float, judged_on: str) -> None:
     """Write ``folder``/README.md of a ranker of feature rows that learned by its own objective.
 
     Args:
@@ -182,6 +181,7 @@ def write_rows_card(folder: Path, data: Collection, ranker: Any, model: str, dev
         ranker: The ranker, which knows its features and its scale.
         model: The name of the feature model.
         dev: The value on dev, from 0 to 1.
+        judged_on: Sentences that say what chose how long it learned, with the value on dev.
     """
     text = ROWS_TEXT.format(
         name=folder.parent.name,
@@ -191,8 +191,6 @@ def write_rows_card(folder: Path, data: Collection, ranker: Any, model: str, dev
         folder=folder,
         features=ranker.features,
         scale=ranker.score_scale,
-        measure=MAIN_MEASURE,
-        dev=dev,
-        queries=len(data.dev),
+        judged_on=judged_on,
     )
     write_text(folder / "README.md", f"---\n{_yaml(data, dev, [ranker.kind, model], None)}---\n{text}")

@@ -77,7 +77,14 @@ def write_record(
 
 
 def write_own_record(
-    out: Path, recipe: Recipe, data: Collection, ranker: Any, seconds: float, mix: Mix, command: str | None
+    out: Path,
+    recipe: Recipe,
+    data: Collection,
+    ranker: Any,
+    seconds: float,
+    mix: Mix,
+    command: str | None,
+    dev: Mapping[str, Any],
 ) -> None:
     """Write ``out/run.json`` of a ranker that learned by its own objective.
 
@@ -89,6 +96,7 @@ def write_own_record(
         seconds: The time that it learned, in seconds.
         mix: The mix, with its curve.
         command: The command line; None where there was none.
+        dev: The value on dev and what it was measured on.
     """
     settings: dict[str, Any] = {"ranker": {"kind": ranker.kind, **ranker.options()}}
     if ranker.takes_loss:
@@ -105,10 +113,12 @@ def write_own_record(
             "best_step": best[0],
             "train_seconds": seconds,
         },
+        "dev": dict(dev),
         "mix": {
             "first_stage": "given with the data",
             "first_stage_weight": mix.first_stage,
             "weight": mix.weight,
+            "spread": mix.spread,
             "dev_curve": [["inf", value] for _, value in mix.curve],
         },
     }

@@ -86,8 +86,12 @@ def fit_by_own_objective(
     sample = DevSample(data.dev.candidates or {}, data.dev.qrels, None, len(data.dev))
     tuned.dev = dev_record(sample, DevResult(tuned.mix, run, dev, dev))
     tuned.save(out / "model")
-    write_rows_card(out / "model", data, ranker, ranker.model, dev)
-    write_own_record(out, recipe, data, ranker, seconds, tuned.mix, command)
+    judged_on = (
+        f"Dev chose how long it learned: {tuned.dev['sentence']} Dev values are optimistic; judge on test with "
+        "`lorank evaluate`."
+    )
+    write_rows_card(out / "model", data, ranker, ranker.model, dev, judged_on)
+    write_own_record(out, recipe, data, ranker, seconds, tuned.mix, command, tuned.dev)
     return tuned
 
 
