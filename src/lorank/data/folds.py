@@ -49,7 +49,7 @@ def groups(split: Split, by: Literal["query", "target"]) -> list[list[str]]:
 
     first: dict[tuple[str, str], str] = {}
     for query, text in split.queries.items():
-        keys = [("text", text)]
+        keys = [("text", text)] if text else []  # queries of feature rows have no text
         if split.groups is not None and query in split.groups:
             keys.append(("group", split.groups[query]))
         if by == "target":
