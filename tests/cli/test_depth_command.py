@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from lorank.cli.app import app
 from lorank.data import write_beir, write_run
 from lorank.errors import UsageError
-from lorank.ranking.metrics import tied_by_relevant
+from lorank.ranking.metrics import group_tied_queries
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_where_more_candidates_help_and_where_they_harm(given, texts, tmp_path):
     command = [*given, "--scores", tmp_path / "scores.run", "--depths", "3,5,40,1000"]
     done = run([*command, "--plot", tmp_path / "depth.png"])
     assert done.exit_code == 0, done.output
-    groups = len(set(tied_by_relevant(texts.test.qrels).values()))
+    groups = len(set(group_tied_queries(texts.test.qrels).values()))
     assert f"R@2 over 6 queries in {groups} independent groups; the first stage alone has" in done.stdout
     assert "independent" not in run([*command, "--groups", "none"]).stdout
     assert "* best at 5; 5 cannot be told from it; from 40 on more candidates harm" in done.stdout

@@ -10,7 +10,7 @@ import pytest
 
 from lorank.data.collection import Collection, Split
 from lorank.errors import UsageError
-from lorank.ranking.metrics import tied_by_relevant
+from lorank.ranking.metrics import group_tied_queries
 from lorank.reporting import write_report
 from lorank.training.cross_validation import cross_validate, divide
 from lorank.training.recipe import RecipeFile
@@ -97,7 +97,7 @@ def test_first_stage_untuned_base_and_tuned_rankers_are_judged_on_all_queries(le
     results = json.loads((out / "results.json").read_text())
     assert list(results["systems"]) == ["first stage", "untuned", "tuned"]
     assert results["queries"] == 45
-    assert results["settings"]["groups"] == len(set(tied_by_relevant(judged().splits["test"].qrels).values()))
+    assert results["settings"]["groups"] == len(set(group_tied_queries(judged().splits["test"].qrels).values()))
     assert {path.name for path in out.glob("*.run")} == {"first_stage.run", "untuned.run", "tuned.run"}
     (gain,) = found.tuned.gain
     assert gain["queries"] == 45

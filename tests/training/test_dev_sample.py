@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorank.data.collection import Collection, Split
-from lorank.ranking.metrics import tied_by_relevant
+from lorank.ranking.metrics import group_tied_queries
 from lorank.training.dev_sample import (
     BACKWARD,
     FEWEST_QUERIES,
@@ -116,7 +116,7 @@ def test_the_best_candidates_are_kept_and_queries_without_any_count():
 def test_the_sample_says_its_size_in_queries_and_groups():
     data, found = made(400, tied=2)
     sample = plan_looks(data, found, recipe_of(OptimizerSettings(evaluation_queries=100)), 10**6, 100.0, pairs).sample
-    assert sample.groups == len(set(tied_by_relevant(sample.qrels).values())) == 50
+    assert sample.groups == len(set(group_tied_queries(sample.qrels).values())) == 50
     assert sample.size == "100 of 400 dev queries (50 independent groups)"
     assert sample.name == "dev nDCG@10 over the top 100"
     assert DevSample({}, {"a": {}, "b": {}}, 5, 2).size == "2 dev queries (2 independent groups)"

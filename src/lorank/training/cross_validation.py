@@ -23,7 +23,7 @@ from lorank.errors import UsageError
 from lorank.files import write_json
 from lorank.progress import StageCallback
 from lorank.ranking.metrics.evaluation import Evaluation
-from lorank.ranking.metrics.groups import tied_by_relevant
+from lorank.ranking.metrics.groups import group_tied_queries
 from lorank.ranking.scorers.ranker import FittedRanker, TrainableRanker
 from lorank.ranking.types import Run
 from lorank.training.dev import Clock
@@ -70,7 +70,7 @@ class Folds:
 
     def describe(self) -> str:
         """Return the queries, the groups and how they were dealt, in words."""
-        groups = len(set(tied_by_relevant(self.whole.qrels).values()))
+        groups = len(set(group_tied_queries(self.whole.qrels).values()))
         dealt = (
             "queries that share relevant documents are in one fold"
             if self.together
@@ -250,7 +250,7 @@ def _fold_record(number: int, run: FoldResult) -> dict[str, Any]:
     return {
         "fold": number,
         "queries": len(test),
-        "groups": len(set(tied_by_relevant(test.qrels).values())),
+        "groups": len(set(group_tied_queries(test.qrels).values())),
         "steps": None if run.outcome is None else run.outcome.steps,
         "best_step": None if run.outcome is None else run.outcome.best_step,
         "weight": None if math.isinf(weight) else weight,

@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 
 from lorank.data.collection import Collection
-from lorank.ranking.metrics.groups import tied_by_relevant
+from lorank.ranking.metrics.groups import group_tied_queries
 from lorank.ranking.types import Qrels, Run
 from lorank.training.lists.candidates import Candidates
 from lorank.training.loop.loop import MAIN_MEASURE, MOST_LOOKS, evaluation_steps
@@ -52,7 +52,7 @@ class DevSample:
     @cached_property
     def groups(self) -> int:
         """How many independent groups the queries form."""
-        return len(set(tied_by_relevant(self.qrels).values()))
+        return len(set(group_tied_queries(self.qrels).values()))
 
     @property
     def name(self) -> str:
@@ -133,7 +133,7 @@ def _choose_sample(data: Collection, found: Candidates, recipe: Recipe, affordab
 
 def order_by_groups(qrels: Qrels, queries: Sequence[str], seed: int) -> list[list[str]]:
     """Return the groups of queries that share relevant documents, in a random order."""
-    tied = tied_by_relevant({query: qrels.get(query, {}) for query in queries})
+    tied = group_tied_queries({query: qrels.get(query, {}) for query in queries})
     groups: dict[str, list[str]] = {}
     for query in queries:
         groups.setdefault(tied[query], []).append(query)

@@ -26,7 +26,7 @@ import numpy as np
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.ranking.metrics.groups import Groups, grouped_bootstrap_means, membership, tied_by_relevant
+from lorank.ranking.metrics.groups import Groups, group_tied_queries, grouped_bootstrap_means, membership
 from lorank.ranking.metrics.intervals import percentile
 from lorank.ranking.metrics.measures import per_query
 from lorank.ranking.types import Qrels, Run
@@ -157,7 +157,7 @@ def depth_study(
         for depth in depths
     ]
     best = int(np.argmax(values.mean(axis=0)))
-    tied = tied_by_relevant(qrels) if groups == "auto" else groups
+    tied = group_tied_queries(qrels) if groups == "auto" else groups
     member = np.arange(len(values)) if tied is None else membership(tied, list(qrels))
     means = grouped_bootstrap_means(values, member, rng=np.random.default_rng(seed), resamples=resamples)
     points = []
