@@ -156,7 +156,7 @@ def test_names_and_help_need_no_torch():
             assert (code, bool(out)) == (0, True), line
         else:
             assert code == 2, f"lorank {line}: {code} {err}"
-            assert "known: " in err or "no data" in err or "there is nothing at" in err, err
+            assert "known: " in err or "did you mean" in err or "no data" in err or "there is nothing at" in err, err
 
 
 def test_a_recipe_is_checked_before_its_data_is_read(tmp_path):

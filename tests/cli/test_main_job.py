@@ -257,7 +257,12 @@ def test_a_killed_run_resumes_to_the_same_bits(environment, folder, bert, tmp_pa
         (["train", "--data", "nowhere", "--out", "x"], 2, "nowhere"),
         (["train", "--out", "x"], 2, "--data"),
         (["evaluate", "--run", "a.run"], 2, "--data or --qrels"),
-        (["rank", "--ranker", "none", "--query", "q", "--documents", "-"], 2, "cannot open the model 'none'"),
+        (["rank", "--ranker", "none", "--query", "q", "--documents", "-"], 1, "no document"),
+        (
+            ["rank", "--ranker", "none", "--query", "q", "--documents", __file__, "--format", "text"],
+            2,
+            "cannot open the model 'none'",
+        ),
         (["inspect", "none"], 1, "adapter_config.json"),
         (["evaluate", "--qrels", "none.txt", "--run", "a.run"], 1, "none.txt"),
         (["frobnicate"], 2, "frobnicate"),
