@@ -8,8 +8,11 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     Gemma2Config,
+    Gemma3TextConfig,
     GemmaConfig,
     LlamaConfig,
+    MistralConfig,
+    Phi3Config,
     PretrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -66,14 +69,17 @@ def byte_tokenizer(begins: bool = False, chat_template: str | None = None) -> Pr
     return wrapped
 
 
-def config_of(kind: str, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
+def config_of(kind: str, tokenizer: PreTrainedTokenizerFast, **changes: object) -> PretrainedConfig:
     """Return the configuration of a tiny model of an architecture."""
     made = {
         "qwen2": Qwen2Config,
         "qwen3": Qwen3Config,
         "gemma": GemmaConfig,
         "gemma2": Gemma2Config,
+        "gemma3": Gemma3TextConfig,
         "llama": LlamaConfig,
+        "mistral": MistralConfig,
+        "phi3": Phi3Config,
     }
     sizes = {key: value for key, value in SIZES.items() if kind != "qwen2" or key != "head_dim"}
     return made[kind](
@@ -81,16 +87,26 @@ def config_of(kind: str, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        **sizes,
+        **{**sizes, **changes},
     )
 
 
 def write_reranker(
-    folder: Path, kind: str, *, head: bool = False, labels: int = 1, begins: bool = False, chat: str | None = None
+    folder: Path,
+    kind: str,
+    *,
+    head: bool = False,
+    labels: int = 1,
+    begins: bool = False,
+    chat: str | None = None,
+    **changes: object,
 ) -> Path:
-    """Write a random causal model, or with ``head`` a classifier, and its tokenizer; return the folder."""
+    """Write a random causal model, or with ``head`` a classifier, and its tokenizer; return the folder.
+
+    ``changes`` are those of its configuration.
+    """
     tokenizer = byte_tokenizer(begins, chat)
-    config = config_of(kind, tokenizer)
+    config = config_of(kind, tokenizer, **changes)
     if head:
         config.num_labels = labels
     with torch.random.fork_rng():

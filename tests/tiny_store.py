@@ -52,7 +52,16 @@ class Process:
 
 
 @contextmanager
-def serving(base: Path, adapters: Path, log: Path, options: Sequence[str] = (), port: int = 0) -> Iterator[Process]:
+def serving(
+    base: Path,
+    adapters: Path,
+    log: Path,
+    options: Sequence[str] = (),
+    port: int = 0,
+    *,
+    kind: str = "cross-encoder",
+    max_length: int = 32,
+) -> Iterator[Process]:
     """Start the command, wait until it says its address, yield it, and end it."""
     command = [
         str(Path(sys.executable).with_name("lorank")),
@@ -60,11 +69,11 @@ def serving(base: Path, adapters: Path, log: Path, options: Sequence[str] = (), 
         "--base",
         str(base),
         "--kind",
-        "cross-encoder",
+        kind,
         "--dtype",
         "float32",
         "--max-length",
-        "32",
+        str(max_length),
         "--adapters",
         str(adapters),
         "--port",

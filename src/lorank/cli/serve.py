@@ -70,7 +70,7 @@ def serve(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="bi-encoder or cross-encoder; adapters of the other kind are refused. "
+            help="bi-encoder, cross-encoder or causal; adapters of another kind are refused. "
             "[default: what the base was made for]"
         ),
     ] = None,

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError
-from lorank.ranking.scorers.causal import CausalRanker, pad_left
+from lorank.ranking.scorers.causal import CausalRanker
+from lorank.ranking.scorers.causal_batches import pad_left
 from lorank.ranking.scorers.pair_inputs import constant
 from lorank.ranking.scorers.tokens import Span, interleave
 

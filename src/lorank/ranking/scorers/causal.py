@@ -15,7 +15,8 @@ so does every log-ratio.
 Papers: Nogueira, Jiang, Pradeep & Lin 2020, Document Ranking with a Pretrained Sequence-to-Sequence Model (yes and no
 as tokens); Rafailov et al. 2023, Direct Preference Optimization (log-ratio); Cai et al. 2025, ERank (expected score).
 
-*Deviations*: the pieces of a prompt are tokenised apart from the texts, so that each text is tokenised once.
+*Deviations*: the pieces of a prompt are tokenised apart from the texts, so that each text is tokenised once. Scoring
+computes what the prompts of a list begin with once (`lorank.ranking.scorers.shared_prefix`).
 """
 
 import logging
@@ -31,21 +32,22 @@ from torch.nn import functional as F
 
 from lorank.errors import LorankError, UsageError
 from lorank.progress import ProgressCallback
-from lorank.ranking.scorers.batching import batches_by_length
+from lorank.ranking.scorers.causal_batches import Prompts, list_batches, whole_batches
 from lorank.ranking.scorers.causal_pretrained import applies_chat, load_causal
 from lorank.ranking.scorers.causal_prompt import Prompt, answer_token, question_text
 from lorank.ranking.scorers.families import NONE, OWN, find_family, recognise
 from lorank.ranking.scorers.labels import Label
 from lorank.ranking.scorers.own_prompt import OwnPrompt, pair_prompt, word_ids
-from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans, gather_passages, pair_parts, windows_of_pairs
+from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans, gather_passages, windows_of_pairs
 from lorank.ranking.scorers.pairs import GridPairs, used_texts
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.pretrained import longest_input
 from lorank.ranking.scorers.ranker import Documents
 from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.scorers.sentence_files import SentenceFiles
+from lorank.ranking.scorers.shared_prefix import reuse_refusal
 from lorank.ranking.scorers.text_ranker import Long, TextRanker, Truncation
-from lorank.ranking.scorers.tokens import Ragged, Span, interleave, share_room
+from lorank.ranking.scorers.tokens import Span, share_room
 
 logger = logging.getLogger("lorank")
 
@@ -80,6 +82,8 @@ class CausalRanker(TextRanker[PairInputs]):
         token_budget: Tokens of one scoring batch.
         long: What happens to a document that is too long, as in ``Long``; training always reads its beginning.
         overlap: Tokens that neighbouring passages share; None is an eighth of ``max_length``.
+        reuse_prefix: Whether scoring computes what the prompts of a list begin with once, where the model can go on
+            from it (`lorank.ranking.scorers.shared_prefix`).
 
     Raises:
         UsageError: For a checkpoint whose head is not the one that is read, or a chat model without its template.
@@ -111,6 +115,7 @@ class CausalRanker(TextRanker[PairInputs]):
         label: Label | None = None,
         long: Long = "truncate",
         overlap: int | None = None,
+        reuse_prefix: bool = True,
     ) -> None:
         if view not in get_args(View):
             raise UsageError(f"view={view!r}: choose one of {', '.join(get_args(View))}")
@@ -131,6 +136,10 @@ class CausalRanker(TextRanker[PairInputs]):
         self.chat, self.seed, self.head = chat, seed, head
         self.token_budget = token_budget
         self.score_scale = SCALES[view]  # type: ignore[misc]
+        refusal = reuse_refusal(self.module)
+        self.reuses_prefix = reuse_prefix and refusal is None
+        if reuse_prefix and refusal is not None:
+            logger.info("%s computes every prompt of a list whole: %s", self.base, refusal)
         asked = self._asked(loaded.source, Path(base).name, family)
         self.family, self.template = asked.family, asked.prompt  # type: ignore[assignment]
         self.answer_ids, self.answer_values = list(asked.ids), list(asked.values)
@@ -235,12 +244,23 @@ class CausalRanker(TextRanker[PairInputs]):
             self.spans(inputs, pairs), inputs.documents.lengths[pairs[:, 1]], self.room, self.overlap
         )
 
+    def prompts(self, inputs: PairInputs, spans: PairSpans) -> Prompts:
+        """Return the prompts of pairs; of a log-ratio the answer is computed for each alone, and what predicts it."""
+        rest = self.answer_tokens(spans) if self.view in ("log-ratio", "likelihood") else np.zeros(len(spans), np.int64)
+        return Prompts(self.template, inputs, spans, rest + 1, self.tokenizer.pad_token_id, self.device)
+
+    def answer_tokens(self, spans: PairSpans) -> np.ndarray:
+        """Return the tokens of each document as a reply, its end included, int64 [pairs]."""
+        return spans.document.length + len(self.template.after)
+
     def read(self, inputs: PairInputs, spans: PairSpans) -> Tensor:
         """Return float32 values [pairs] of the view; of a log-ratio the policy's part, beta log pi."""
-        batch = interleave(pair_parts(self.template, inputs, spans), len(spans))
-        given = pad_left(batch, self.tokenizer.pad_token_id, self.device)
-        answers = torch.from_numpy(spans.document.length + len(self.template.after)).to(self.device)
-        return READERS[self.view](self, given, answers)
+        prompts = self.prompts(inputs, spans)
+        return self.values(prompts.padded(prompts.assemble(np.arange(len(spans)))), spans)
+
+    def values(self, given: dict[str, Any], spans: PairSpans) -> Tensor:
+        """Return float32 values [pairs] of the view from the model's arguments for the prompts of ``spans``."""
+        return READERS[self.view](self, given, torch.from_numpy(self.answer_tokens(spans)).to(self.device))
 
     def score_pairs(
         self,
@@ -280,14 +300,17 @@ class CausalRanker(TextRanker[PairInputs]):
         return scores[back.reshape(-1)]
 
     def score_spans(self, inputs: PairInputs, spans: PairSpans, on_progress: ProgressCallback | None) -> np.ndarray:
-        """Return float32 values [pairs] of the view, batched by length."""
+        """Return float32 values [pairs] of the view, batched by length, the beginning of a list computed once."""
         values, done, dtype = np.zeros(len(spans), np.float32), 0, self.scoring_dtype()
-        lengths = spans.query.length + spans.document.length + self.template.cost
-        keys = inputs.queries.keys[spans.query.text] * 31 + inputs.documents.keys[spans.document.text] * 7
-        keys = keys + spans.document.start
+        prompts, budget = self.prompts(inputs, spans), self.scoring_budget()
+        batches = (
+            list_batches(prompts, self.module.base_model, budget)
+            if self.reuses_prefix
+            else whole_batches(prompts, np.arange(len(spans)), budget)
+        )
         with scoring(self.module), torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32):
-            for rows in batches_by_length(lengths, self.scoring_budget(), keys):
-                values[rows] = self.read(inputs, spans[rows]).cpu().numpy()
+            for rows, given in batches:
+                values[rows] = self.values(given, spans[rows]).cpu().numpy()
                 done += len(rows)
                 if on_progress is not None:
                     on_progress(done, len(spans))
@@ -302,7 +325,7 @@ class CausalRanker(TextRanker[PairInputs]):
         """
         inputs = self.prepare(queries, documents)
         spans = self.spans(inputs, pairs)
-        return (self.score_spans(inputs, spans, None) / self.beta, spans.document.length + len(self.template.after))
+        return self.score_spans(inputs, spans, None) / self.beta, self.answer_tokens(spans)
 
     def truncation(self, queries: Sequence[str], documents: Sequence[str]) -> Truncation:
         """Count the documents that do not fit beside the longest of ``queries``."""
@@ -440,43 +463,29 @@ def single_tokens(tokenizer: Any, words: Sequence[str], chat: bool, skip: bool) 
     return found
 
 
-def pad_left(batch: Ragged, pad_id: int, device: torch.device) -> dict[str, Tensor]:
-    """Return the sequences padded in front, so that all end together: input_ids, attention_mask, position_ids."""
-    width = int(batch.lengths.max(initial=0))
-    inside = np.arange(width) >= width - batch.lengths[:, None]
-    ids = np.full(inside.shape, pad_id, np.int64)
-    ids[inside] = batch.ids
-    places = np.maximum(inside.cumsum(1) - 1, 0)
-    return {
-        "input_ids": torch.from_numpy(ids).to(device),
-        "position_ids": torch.from_numpy(places).to(device),
-        "attention_mask": torch.from_numpy(inside.astype(np.int64)).to(device),
-    }
-
-
-def _answer_logits(ranker: CausalRanker, given: dict[str, Tensor]) -> Tensor:
+def _answer_logits(ranker: CausalRanker, given: dict[str, Any]) -> Tensor:
     """Return the logits [pairs, answers] of the answers' tokens where the reply begins."""
     logits = ranker.module(**given, logits_to_keep=1, use_cache=False).logits[:, -1]
     return logits[:, ranker.answer_ids].float()
 
 
-def _yes_no(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor) -> Tensor:
+def _yes_no(ranker: CausalRanker, given: dict[str, Any], answers: Tensor) -> Tensor:
     logits = _answer_logits(ranker, given)
     return logits[:, 0] - logits[:, 1] if logits.shape[1] > 1 else logits[:, 0]
 
 
-def _expect(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor) -> Tensor:
+def _expect(ranker: CausalRanker, given: dict[str, Any], answers: Tensor) -> Tensor:
     logits = _answer_logits(ranker, given)
     return logits.softmax(1) @ torch.tensor(ranker.answer_values, device=logits.device)
 
 
-def _head(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor) -> Tensor:
+def _head(ranker: CausalRanker, given: dict[str, Any], answers: Tensor) -> Tensor:
     hidden = ranker.module.base_model(**given, use_cache=False).last_hidden_state[:, -1]
     logits = ranker.module.score(hidden).float()
     return logits.squeeze(-1) if ranker.label is None else ranker.label.score(logits)
 
 
-def _likelihood(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor) -> Tensor:
+def _likelihood(ranker: CausalRanker, given: dict[str, Any], answers: Tensor) -> Tensor:
     longest = int(answers.max())
     logits = ranker.module(**given, logits_to_keep=longest + 1, use_cache=False).logits[:, :-1].float()
     targets = given["input_ids"][:, -longest:]
@@ -485,7 +494,7 @@ def _likelihood(ranker: CausalRanker, given: dict[str, Tensor], answers: Tensor)
     return -ranker.beta * torch.where(counted, each, 0.0).sum(1)
 
 
-READERS: dict[str, Callable[[CausalRanker, dict[str, Tensor], Tensor], Tensor]] = {
+READERS: dict[str, Callable[[CausalRanker, dict[str, Any], Tensor], Tensor]] = {
     "yes-no": _yes_no,
     "expected": _expect,
     "head": _head,

@@ -18,7 +18,8 @@ from torch import Tensor
 from lorank.errors import UsageError
 from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.batching import batches_by_length
-from lorank.ranking.scorers.causal import CausalRanker, pad_left
+from lorank.ranking.scorers.causal import CausalRanker
+from lorank.ranking.scorers.causal_batches import pad_left
 from lorank.ranking.scorers.causal_prompt import Prompt, answer_token, user_turn
 from lorank.ranking.scorers.pair_inputs import PairInputs, constant
 from lorank.ranking.scorers.precision import Dtype

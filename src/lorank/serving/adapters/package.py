@@ -46,6 +46,10 @@ READ_ALIKE = (
     "family",
     "instruction",
     "label",
+    "view",
+    "prompt",
+    "answers",
+    "chat",
 )
 """Options of a ranker that change what is read or the scale of scores: all adapters of a server share them."""
 

@@ -7,7 +7,8 @@ so that their memory never exceeds ``memory`` bytes, however many there are; tho
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import cast
@@ -34,7 +35,8 @@ from lorank.serving.forward.lru import NoRoom
 from lorank.serving.forward.merged_copy import MergedCopy, Traffic, check_share, merge_copy
 from lorank.serving.forward.mixed import Layout, MixedModel, Tables
 from lorank.serving.forward.page_pool import PagePool, page_width
-from lorank.serving.forward.rows import PathReader, Reader, rows_of
+from lorank.serving.forward.prompt_rows import PromptReader, PromptRows
+from lorank.serving.forward.rows import PathReader, Reader, open_reader, rows_of
 from lorank.serving.forward.segments import Current, Segments, Unmixable
 from lorank.serving.requests.engine import Job, NotYet, Scored
 
@@ -81,7 +83,8 @@ class MixedEngine:
     """An ``Engine``: scores jobs of many adapters on one base.
 
     Args:
-        ranker: the base, a cross- or bi-encoder without an adapter on it; its parameters are frozen.
+        ranker: the base, a cross-encoder, bi-encoder or causal ranker without an adapter on it; its parameters are
+            frozen.
         source: where adapters come from: a ``Store``, or ``LocalSource``.
         memory: bytes that adapters may take together, heads and statistics included.
         pinned: names that stay in memory once they are read.
@@ -123,7 +126,7 @@ class MixedEngine:
         widths = [size for base in layers.values() for size in (base.in_features, base.out_features)]
         self.pool = PagePool(memory, page_width(widths), ranker.device)
         self.layout = Layout.of(layers, self.pool)
-        self.reader = Reader(ranker, self.model.module, self.model.project)
+        self.reader = open_reader(ranker, self.model.module, self.model.project)
         self.admission: Admission | None = None
         checked = inspector is not None and isinstance(source, FolderStore | RemoteStore)
         self.loader = AdapterLoader(ranker, source, self.layout, self.pool, self.model.wrap, checked=checked)
@@ -222,14 +225,17 @@ class MixedEngine:
             self.merged = None
         return self.merged is not None
 
-    def read_whole(self, reader: Reader | PathReader, batch: Batch, own: np.ndarray) -> None:
+    def read_whole(self, reader: Reader | PathReader | PromptReader, batch: Batch, own: np.ndarray) -> None:
         """Compute the rows ``own`` by ``reader``, in as many forwards as the token budget asks for."""
         for part in parts_of(own, batch.costs, self.ranker.scoring_budget()):
-            inputs = batch.rows.assemble(part)
             with torch.inference_mode():
+                if isinstance(reader, PromptReader) and isinstance(batch.rows, PromptRows):
+                    unknown = reader.unknown(batch.rows, part, None, "")
+                    reader.begin(batch.rows, [(number, None, "") for number in unknown])
+                inputs = batch.rows.assemble(part)
                 batch.values[part] = reader.values(inputs)
             self._forwards += 1
-            self._tokens += len(inputs.ids)
+            self._tokens += int(inputs.lengths.sum())
 
     def follow_traffic(self, batch: Batch, share: float) -> None:
         """Count a batch, and merge the adapter that has ``share`` of the traffic from now on, if one does."""
@@ -307,8 +313,8 @@ class MixedEngine:
         """Compute ``runs`` in one forward."""
         lengths = batch.rows.lengths
         runs = sorted(runs, key=lambda run: (bool(run.loaded.forms), -lengths[run.rows].mean()))
-        members = [run.loaded for run in runs]
-        plain = sum(not member.forms for member in members)
+        if isinstance(batch.rows, PromptRows) and isinstance(self.reader, PromptReader):
+            self.begin_lists(self.reader, batch.rows, runs)
         # neighbours of like length attend together: lengths fall within one run and rise within the next
         order = np.concatenate([run.rows[:: 1 if turn % 2 == 0 else -1] for turn, run in enumerate(runs)])
         inputs = batch.rows.assemble(order)
@@ -318,13 +324,38 @@ class MixedEngine:
             if self.reader.packs
             else Segments.of_padded(counts, int(inputs.lengths.max()))
         )
+        with self.computing(runs, segments):
+            batch.values[order] = self.reader.values(inputs)
+        self._forwards += 1
+        self._mixed += len(runs) > 1
+        self._tokens += int(inputs.lengths.sum())
+
+    def begin_lists(self, reader: PromptReader, rows: PromptRows, runs: Sequence[Run]) -> None:
+        """Compute what the lists of ``runs`` begin with, each under its adapter, where it is not known yet."""
+        lists: list[tuple[int, str | None, str]] = []
+        members, counts = [], []
+        for run in runs:
+            seen = {number for number, *_ in lists}
+            unknown = set(reader.unknown(rows, run.rows, run.adapter, run.loaded.version)) - seen
+            if unknown:
+                lists += [(number, run.adapter, run.loaded.version) for number in sorted(unknown)]
+                members.append(run)
+                counts.append(len(unknown))
+        if lists:
+            longest = int(rows.shared[[number for number, *_ in lists]].max())
+            with self.computing(members, Segments.of_padded(counts, longest)):
+                reader.begin(rows, lists)
+            self._tokens += longest * len(lists)
+
+    @contextmanager
+    def computing(self, runs: Sequence[Run], segments: Segments) -> Iterator[None]:
+        """Within it the model computes under the adapters of ``runs``, those of plain LoRAs first."""
+        members = [run.loaded for run in runs]
+        plain = sum(not member.forms for member in members)
         with torch.inference_mode():
             tables = Tables(self.layout, members[:plain]) if plain else None
             with self.current.batch(members, plain, tables, segments):
-                batch.values[order] = self.reader.values(inputs)
-        self._forwards += 1
-        self._mixed += len(runs) > 1
-        self._tokens += len(inputs.ids)
+                yield
 
     def pin(self, name: str) -> None:
         """Keep ``name`` in memory from its next use on."""

@@ -20,7 +20,8 @@ from lorank.lowrank.module_tree import replace_module
 from lorank.serving.adapters.package import Package
 from lorank.serving.forward.loaded_adapter import LoadedAdapter
 from lorank.serving.forward.mixed import Layout, Tables
-from lorank.serving.forward.rows import PathReader, Reader
+from lorank.serving.forward.prompt_rows import PromptReader
+from lorank.serving.forward.rows import PathReader, Reader, open_reader
 
 STEADY = 10_000
 """Tokens that must have been counted before a share means anything."""
@@ -59,7 +60,7 @@ class MergedCopy:
     name: str
     version: str
     package: Package | None
-    reader: Reader | PathReader
+    reader: Reader | PathReader | PromptReader
     bytes: int
 
 
@@ -97,7 +98,7 @@ def merge_copy(opened: LoadedAdapter, ranker: Any, layout: Layout, scored_by: st
         replace_module(module, path, copy.deepcopy(head))
         size += sum(tensor.nbytes for tensor in head.parameters())
     module.eval()
-    reader = Reader(ranker, module) if scored_by is None else PathReader(ranker, module, scored_by)
+    reader = open_reader(ranker, module) if scored_by is None else PathReader(ranker, module, scored_by)
     return MergedCopy(opened.name, opened.version, opened.package, reader, size)
 
 

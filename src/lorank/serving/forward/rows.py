@@ -1,7 +1,8 @@
-"""Jobs as rows of tokens, and values of rows as scores: what differs between cross- and bi-encoders.
+"""Jobs as rows of tokens, and values of rows as scores: what differs between cross-encoders, bi-encoders and others.
 
 A row is one token sequence that the model reads: a pair (or a passage of a pair) for a cross-encoder, a text for a
-bi-encoder. All texts of a batch of jobs are tokenised in one call.
+bi-encoder, a prompt for a causal model (`lorank.serving.forward.prompt_rows`). All texts of a batch of jobs are
+tokenised in one call.
 """
 
 import copy
@@ -14,22 +15,16 @@ from torch import nn
 
 from lorank.errors import UsageError
 from lorank.ranking.scorers.bi_encoder import BiEncoder, aggregate
+from lorank.ranking.scorers.causal import CausalRanker
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.packed import PackedEncoder, Project, can_pack
 from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans, gather_passages
 from lorank.ranking.scorers.paths import open_path
 from lorank.ranking.scorers.tokens import Ragged, Span, TokenTable
+from lorank.serving.forward.job_scores import JobScores
+from lorank.serving.forward.prompt_rows import PromptReader, PromptRows
 from lorank.serving.requests.engine import Job
 from lorank.serving.requests.limits import CHARACTERS_A_TOKEN, cut_text
-
-
-@dataclass(frozen=True)
-class JobScores:
-    """What one job's rows gave: scores float32 [documents], tokens read, and bool [documents] of cut ones."""
-
-    scores: np.ndarray
-    tokens: int
-    cut: np.ndarray
 
 
 @dataclass
@@ -149,7 +144,7 @@ def both_prompts(queries: TokenTable, documents: TokenTable) -> np.ndarray | Non
     return np.concatenate([z if t.prompts is None else t.prompts for t, z in zip((queries, documents), none)])
 
 
-Rows = PairRows | TextRows
+Rows = PairRows | TextRows | PromptRows
 
 
 class Reader:
@@ -188,11 +183,20 @@ class PathReader:
         return self.logits(batch)[:, None]
 
 
-ROWS: dict[str, Callable[[Any, Sequence[Job]], Rows]] = {"cross-encoder": PairRows.of, "bi-encoder": TextRows.of}
+ROWS: dict[str, Callable[[Any, Sequence[Job]], Rows]] = {
+    "cross-encoder": PairRows.of,
+    "bi-encoder": TextRows.of,
+    "causal": PromptRows.of,
+}
+
+
+def open_reader(ranker: Any, module: nn.Module, project: Project | None = None) -> Reader | PromptReader:
+    """Return how a ranker's rows are read, with ``module`` in the place of its own."""
+    return PromptReader(ranker, module) if isinstance(ranker, CausalRanker) else Reader(ranker, module, project)
 
 
 def rows_of(ranker: Any, jobs: Sequence[Job], reads: int | None = None) -> Rows:
-    """Return the rows of ``jobs`` for a ranker of either kind.
+    """Return the rows of ``jobs`` for a ranker of any kind that is served.
 
     ``reads`` is the most tokens that the model reads of a row: what lies far beyond is not even tokenised.
     """
@@ -214,5 +218,5 @@ def cut_job(job: Job, reads: int | None) -> Job:
 
 def empty_values(rows: Rows) -> np.ndarray:
     """Return room for the values of all rows, float32 [rows, width]."""
-    width = 1 if isinstance(rows, PairRows) else rows.ranker.dimension
+    width = rows.ranker.dimension if isinstance(rows, TextRows) else 1
     return np.zeros((len(rows.lengths), width), np.float32)

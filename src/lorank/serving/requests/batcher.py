@@ -178,7 +178,10 @@ class Batcher:
             batch = self.queue.take(cost)
             if not batch:
                 continue
-            jobs = [replace(r.job, documents=r.job.documents[start:stop]) for r, (start, stop) in batch.items()]
+            jobs = [
+                replace(r.job, documents=r.job.documents[start:stop], documents_in_list=len(r.job.documents))
+                for r, (start, stop) in batch.items()
+            ]
             spent = sum(request.cost(*place) for request, place in batch.items())
             began, self.began = time.perf_counter(), loop.time()
             queued = [self.began - request.added for request in batch]

@@ -12,11 +12,15 @@ from lorank.errors import LorankError
 
 @dataclass(frozen=True)
 class Job:
-    """One list to score: ``documents`` for ``query`` by ``adapter``; None means the base model itself."""
+    """One list to score: ``documents`` for ``query`` by ``adapter``; None means the base model itself.
+
+    Where they are a slice, ``documents_in_list`` says how many documents the whole list has.
+    """
 
     adapter: str | None
     query: str
     documents: Sequence[str]
+    documents_in_list: int | None = None
 
 
 @dataclass(frozen=True)
