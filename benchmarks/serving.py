@@ -3,6 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/serving.py [--counts 1 16 64 256] [--rank 8] [--rows 256] [--tokens 128]
     OMP_NUM_THREADS=1 python benchmarks/serving.py --clock cpu     where other work shares the machine
     python benchmarks/serving.py --memory | --cold | --products    memory of 1,000 adapters; a cold one; the products
+    OMP_NUM_THREADS=2 python benchmarks/serving.py --prefix --repeats 5     a causal list with and without prefix reuse
     python benchmarks/serving.py --beside      a quiet tenant beside floods, long lists, slow clients, ...; five minutes
 
 A batch has ``rows`` pairs of about ``tokens`` tokens, divided evenly over the adapters; every adapter has rank
@@ -39,7 +40,7 @@ from lorank.lowrank.adapter_files import CONFIG, Contents, write
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.settings import LayerPlan, Settings
 from lorank.lowrank.targets import select_targets
-from lorank.ranking.scorers import CrossEncoder
+from lorank.ranking.scorers import CausalRanker, CrossEncoder
 from lorank.serving.adapters.package import Package
 from lorank.serving.adapters.source import LocalSource
 from lorank.serving.adapters.store import FolderStore
@@ -418,6 +419,54 @@ def products(given: argparse.Namespace) -> None:
             print(f"| {name} | {count} | {' | '.join(cells)} | {fastest['folded'] / fastest['base']:.3f} |", flush=True)
 
 
+def causal_folder(folder: Path) -> Path:
+    """Write a random Qwen3 of 25 million weights, with a tokenizer of whole words; return the folder."""
+    from transformers import AutoModelForCausalLM, Qwen3Config
+
+    tokenizer = roberta_tokenizer()
+    tokenizer.add_tokens(["Yes", "No"])
+    tokenizer.model_max_length = 1024
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=512,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=64,
+        intermediate_size=1536,
+        max_position_embeddings=1024,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def prefix(given: argparse.Namespace) -> None:
+    """Measure a list of 50 documents of 60 tokens behind a prefix of 200, with and without its reuse."""
+    words, (query, documents) = np.random.default_rng(1).choice(WORDS, 191), texts(50, 72, 0.3)
+    prompt = f"{' '.join(words)} $query the $documents a"
+    with tempfile.TemporaryDirectory() as name:
+        folder = causal_folder(Path(name))
+        rankers = {
+            reuse: CausalRanker(folder, prompt=prompt, chat="off", reuse_prefix=reuse) for reuse in (False, True)
+        }
+    sides = {
+        "whole": lambda: rankers[False].score(query, documents),
+        "reused": lambda: rankers[True].score(query, documents),
+    }
+    apart = np.abs(sides["whole"]() - sides["reused"]()).max()
+    seconds = take_turns(sides, given.repeats, given.clock)
+    ratio = statistics.median(a / b for a, b in zip(seconds["whole"], seconds["reused"], strict=True))
+    print(
+        f"{date.today()}, {processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"{given.repeats} rounds, {given.clock} clock\n\n"
+        f"whole {statistics.median(seconds['whole']):.2f} s, reused {statistics.median(seconds['reused']):.2f} s, "
+        f"median ratio {ratio:.2f}; scores differ by at most {apart:.1e}"
+    )
+
+
 def processor() -> str:
     """Return the processor's name and the number of cores at hand."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
@@ -442,6 +491,7 @@ def main() -> None:
     for name, text in (
         ("memory", "memory of many registered adapters"),
         ("cold", "first use of a cold adapter"),
+        ("prefix", "a causal list with and without prefix reuse"),
         ("products", "ways to add the updates, over adapters a forward"),
     ):
         parser.add_argument(f"--{name}", action="store_true", help=f"measure only: {text}")
@@ -456,7 +506,9 @@ def main() -> None:
         environment = {**os.environ, "LORANK_MEASURES_MEMORY": "1"}
         raise SystemExit(subprocess.run([sys.executable, *sys.argv], check=False, env=environment).returncode)
     chosen = [
-        task for name, task in (("memory", memory), ("cold", cold), ("products", products)) if getattr(given, name)
+        task
+        for name, task in (("memory", memory), ("cold", cold), ("products", products), ("prefix", prefix))
+        if getattr(given, name)
     ]
     for task in chosen or [throughput]:
         task(given)

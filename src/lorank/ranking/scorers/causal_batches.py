@@ -50,14 +50,14 @@ class Prompts:
     @property
     def lengths(self) -> np.ndarray:
         """The tokens of each prompt, at most, int64 [pairs]."""
-        return self.spans.query.length + self.spans.document.length + self.template.cost
+        return np.asarray(self.spans.query.length + self.spans.document.length + self.template.cost)
 
     @property
     def keys(self) -> np.ndarray:
         """A checksum of each pair's tokens, int64 [pairs]."""
         query, document = self.spans.query.text, self.spans.document.text
         keys = self.inputs.queries.keys[query] * 31 + self.inputs.documents.keys[document] * 7
-        return keys + self.spans.document.start
+        return np.asarray(keys + self.spans.document.start)
 
     def assemble(self, rows: np.ndarray) -> Ragged:
         """Return the token sequences of ``rows``."""

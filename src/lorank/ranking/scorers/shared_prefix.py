@@ -83,7 +83,7 @@ class PrefixLayer(DynamicLayer):
     """
 
     def __init__(self, keys: Tensor, values: Tensor, at: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.all_keys, self.all_values, self.at = keys, values, at
 
     def get_seq_length(self, *args: Any, **kwargs: Any) -> int:
@@ -124,7 +124,8 @@ class Prefixes:
         cache = DynamicCache()
         body(**given, past_key_values=cache, use_cache=True)
         inside = given["attention_mask"].bool()
-        return cls(lengths, [(plain(layer.keys, inside), plain(layer.values, inside)) for layer in cache.layers])
+        layers: Iterable[Any] = cache.layers
+        return cls(lengths, [(plain(layer.keys, inside), plain(layer.values, inside)) for layer in layers])
 
     def continued(self, given: dict[str, Tensor], lengths: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
         """Return the model's arguments for the columns of a batch that the cache does not hold, and the cache.

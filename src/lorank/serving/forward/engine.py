@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -232,7 +232,7 @@ class MixedEngine:
                 if isinstance(reader, PromptReader) and isinstance(batch.rows, PromptRows):
                     unknown = reader.unknown(batch.rows, part, None, "")
                     reader.begin(batch.rows, [(number, None, "") for number in unknown])
-                inputs = batch.rows.assemble(part)
+                inputs: Any = batch.rows.assemble(part)  # rows and reader are of one kind of ranker
                 batch.values[part] = reader.values(inputs)
             self._forwards += 1
             self._tokens += int(inputs.lengths.sum())
@@ -317,7 +317,7 @@ class MixedEngine:
             self.begin_lists(self.reader, batch.rows, runs)
         # neighbours of like length attend together: lengths fall within one run and rise within the next
         order = np.concatenate([run.rows[:: 1 if turn % 2 == 0 else -1] for turn, run in enumerate(runs)])
-        inputs = batch.rows.assemble(order)
+        inputs: Any = batch.rows.assemble(order)  # rows and reader are of one kind of ranker
         counts = [len(run.rows) for run in runs]
         segments = (
             Segments.of(counts, inputs.lengths)

@@ -216,7 +216,8 @@ class PromptReader:
         if not lists:
             return
         with self.in_scoring_format():
-            rows.begin([number for number, _, _ in lists], self.ranker.module.base_model)
+            body: Any = self.ranker.module.base_model
+            rows.begin([number for number, _, _ in lists], body)
         for number, adapter, version in lists:
             self.held.keep((adapter, version, rows.queries[number]), rows.begun[number])
 
