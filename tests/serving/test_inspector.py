@@ -225,7 +225,7 @@ def test_close_waits_for_no_check(engine, inspector, store):
             inspector.check("acme", store / "acme")
         found.append(True)
 
-    asking = threading.Thread(target=check)
+    asking = threading.Thread(target=check, daemon=True)
     asking.start()
     assert wait_until(lambda: inspector._process._pending, LONG)
     engine.close()

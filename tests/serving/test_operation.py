@@ -79,7 +79,7 @@ def test_a_flood_of_metrics_lists_the_store_seldom_and_delays_nobody():
 
         key = {"Authorization": "Bearer lr-operator-key"}
         body = {"query": "q", "documents": ["a"]}
-        threads = [threading.Thread(target=flood) for _ in range(12)]
+        threads = [threading.Thread(target=flood, daemon=True) for _ in range(12)]
         began = time.monotonic()
         for thread in threads:
             thread.start()

@@ -195,7 +195,7 @@ def test_kill_9_loses_nothing_silently_and_a_restart_answers_again(store, tmp_pa
 
     with serving(base, folder, tmp_path / "log.txt", FAST) as first:
         address = first.address
-        clients = [threading.Thread(target=client, args=(i,)) for i in range(6)]
+        clients = [threading.Thread(target=client, args=(i,), daemon=True) for i in range(6)]
         for thread in clients:
             thread.start()
         assert wait_until(lambda: len(outcomes) > 20)

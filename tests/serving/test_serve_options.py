@@ -111,7 +111,7 @@ def test_all_counts_of_a_process_are_of_one_moment(running):
             number += 1
             ask(running, query=f"load {number}")
 
-    threads = [threading.Thread(target=load) for _ in range(4)]
+    threads = [threading.Thread(target=load, daemon=True) for _ in range(4)]
     for thread in threads:
         thread.start()
     try:

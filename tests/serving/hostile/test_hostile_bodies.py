@@ -51,7 +51,7 @@ def test_costly_bodies_are_refused_while_others_are_answered(server, name, path)
         answers.append(requests.post(server.address + path, data=BODIES[name], headers=headers, timeout=120))
 
     usual = max(server.health() for _ in range(5))
-    sender = threading.Thread(target=send)
+    sender = threading.Thread(target=send, daemon=True)
     sender.start()
     slowest = 0.0
     while sender.is_alive():
@@ -72,7 +72,7 @@ def test_many_costly_bodies_at_once_take_bounded_memory(server):
             >= 400
         )
 
-    senders = [threading.Thread(target=send, args=(name,)) for name in names]
+    senders = [threading.Thread(target=send, args=(name,), daemon=True) for name in names]
     for sender in senders:
         sender.start()
     for sender in senders:

@@ -215,7 +215,7 @@ def test_hostile_folders_are_refused_alone_and_nobody_waits(running, rankers):
         for name in names:
             found[name] = ask(running, name)
 
-    attacker = threading.Thread(target=attack)
+    attacker = threading.Thread(target=attack, daemon=True)
     attacker.start()
     number = 0
     while attacker.is_alive():
@@ -298,7 +298,7 @@ def test_a_file_written_over_in_place_kills_nobody(running, rankers):
                     file.write(data[start : start + 4096])
                     file.flush()
 
-    writer = threading.Thread(target=write)
+    writer = threading.Thread(target=write, daemon=True)
     writer.start()
     codes = set()
     end = time.monotonic() + 4

@@ -48,7 +48,7 @@ def test_a_flood_of_one_tenant_refuses_and_delays_no_other(slow):
                 assert int(answer.headers["Retry-After"]) >= 1
                 time.sleep(0.02)
 
-    threads = [threading.Thread(target=flood) for _ in range(24)]
+    threads = [threading.Thread(target=flood, daemon=True) for _ in range(24)]
     for thread in threads:
         thread.start()
     try:
