@@ -1,6 +1,7 @@
 """What tests and doctests share: the number of threads, and numbers in doctests that are compared up to rounding."""
 
 import os
+import signal
 
 os.environ["OMP_NUM_THREADS"] = os.environ.get("LORANK_TEST_THREADS", "1")  # for the processes that tests start, too
 
@@ -10,6 +11,9 @@ import torch
 from rounded_doctests import RoundedOutputChecker
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: processes that tests start would
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # inherit it, and Ctrl-C would mean nothing to them
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,8 +16,8 @@ from lorank.ranking.scorers.features.trees import LIBRARIES
 from lorank.reporting import write_report
 from lorank.training import Hook, Recipe, fit, load_ranker, rerank_run
 from lorank.training.recipe import RecipeFile, read_recipe, settings_said
-from lorank.training.self_fitting import list_changed_settings, own_options
-from lorank.training.settings import LossSettings, OptimizerSettings
+from lorank.training.self_fitting import own_options
+from lorank.training.settings import LossSettings, OptimizerSettings, list_changed_settings
 from lorank.tuned.open_ranker import open_base
 
 TREES = {"trees": 20, "leaves": 4, "leaf_rows": 3, "leaf_weight": 0.0}

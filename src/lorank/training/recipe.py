@@ -23,7 +23,7 @@ from lorank import index
 from lorank.errors import DataError, UsageError
 from lorank.training.checks import nearest
 from lorank.training.method_options import move_options
-from lorank.training.settings import Option, Recipe
+from lorank.training.settings import Option, Recipe, list_changed_settings
 from lorank.tuned.reading import ReadingSettings
 
 if TYPE_CHECKING:
@@ -65,8 +65,6 @@ def settings_said(path: str | Path) -> list[str]:
     A run.json states every setting; what counts there is what differs from the defaults.
     """
     if is_record(path):
-        from lorank.training.self_fitting import list_changed_settings
-
         return list_changed_settings(read_recipe(path))
     return [
         f"{key}.{inner}" if isinstance(value, dict) and key != "options" else key

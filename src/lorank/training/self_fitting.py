@@ -8,7 +8,7 @@ decides how long it learns, and the run folder holds the model, its card, the de
 import json
 import time
 from collections.abc import Collection as Container
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -28,7 +28,7 @@ from lorank.training.loop.loop import MAIN_MEASURE
 from lorank.training.model_card import write_rows_card
 from lorank.training.recipe import RecipeFile
 from lorank.training.record import write_own_record
-from lorank.training.settings import LossSettings, OptimizerSettings, Recipe
+from lorank.training.settings import LossSettings, OptimizerSettings, Recipe, list_changed_settings
 from lorank.tuned.mix import ALONE
 from lorank.tuned.ranker import TunedRanker, score_run
 
@@ -144,26 +144,6 @@ def own_options(plan: RecipeFile, said: Container[str], data: Collection) -> Rec
             )
     loss = plan.loss if takes_loss else LossSettings()
     return replace(plan, options=options, training=OptimizerSettings(), loss=loss)
-
-
-def list_changed_settings(recipe: Recipe) -> list[str]:
-    """Return which settings differ from the defaults, as section.key.
-
-    >>> list_changed_settings(Recipe(seed=3))
-    ['seed']
-    """
-    names = []
-    for section in fields(Recipe):
-        ours, theirs = getattr(recipe, section.name), getattr(Recipe(), section.name)
-        if is_dataclass(ours):
-            names += [
-                f"{section.name}.{field.name}"
-                for field in fields(theirs)
-                if getattr(ours, field.name) != getattr(theirs, field.name)
-            ]
-        elif ours != theirs:
-            names.append(section.name)
-    return names
 
 
 def _taken(setting: str, ranker: OwnLearner) -> bool:

@@ -1,6 +1,6 @@
 """Everything that decides a training run, as plain dataclasses; a recipe file has the same sections and keys."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from lorank.tuned.reading import ReadingSettings
@@ -197,3 +197,23 @@ def as_plain(settings: Any) -> dict[str, Any]:
 
     made: dict[str, Any] = plain(asdict(settings))
     return made
+
+
+def list_changed_settings(recipe: Recipe) -> list[str]:
+    """Return which settings differ from the defaults, as section.key.
+
+    >>> list_changed_settings(Recipe(seed=3))
+    ['seed']
+    """
+    names = []
+    for section in fields(Recipe):
+        ours, theirs = getattr(recipe, section.name), getattr(Recipe(), section.name)
+        if is_dataclass(ours):
+            names += [
+                f"{section.name}.{field.name}"
+                for field in fields(theirs)
+                if getattr(ours, field.name) != getattr(theirs, field.name)
+            ]
+        elif ours != theirs:
+            names.append(section.name)
+    return names

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from lorank.errors import UsageError
-from lorank.ranking.scorers import BiEncoder
+from lorank.ranking.scorers import BiEncoder, CrossEncoder
 from lorank.ranking.scorers.vector_modules import POOLINGS
 from lorank.serving.adapters.source import LocalSource
 from lorank.serving.forward.engine import MixedEngine
@@ -199,3 +199,14 @@ def test_a_default_prompt_that_does_not_exist_is_refused(tiny_folders, tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"default_prompt_name": "nowhere"}))
     with pytest.raises(UsageError, match="default prompt 'nowhere'"):
         BiEncoder(tmp_path / "theirs")
+
+
+def test_a_sentence_encoder_is_the_base_of_a_new_cross_encoder(tmp_path):
+    ranker = CrossEncoder("minilm")
+    assert ranker.query_prefix == ""
+    assert np.abs(ranker.score("sorting", ["how to sort a list", "the moon"])).max() < 1e-6  # a new head of zeros
+    torch.nn.init.normal_(next(p for name, p in ranker.head_parameters() if name.endswith("weight")))
+    ranker.save(tmp_path / "saved")
+    again = CrossEncoder(tmp_path / "saved")
+    texts = ["how to sort a list", "the moon"]
+    assert again.score("sorting", texts) == pytest.approx(ranker.score("sorting", texts), abs=1e-5)

@@ -102,6 +102,8 @@ class CrossEncoder(TextRanker[PairInputs]):
     ) -> None:
         loaded = load_pretrained(base, "classifier", seed=seed, head=head, label=label)
         files = SentenceFiles.read(loaded.source)
+        if any("pooler" not in name for name in loaded.new):  # a new head: how the encoder made vectors is not used
+            files = SentenceFiles(loaded.source)
         files.refuse_other_than(("Transformer",), "cross-encoder")
         self.seed, self.head, self.label = seed, head, loaded.label
         self.path_logits: Callable[[Ragged], np.ndarray] | None = None
