@@ -87,7 +87,7 @@ def demo_recipe(steps: int | None, seed: int) -> "Recipe":
         loss=settings.LossSettings("softmax"),
         lists=settings.ListSettings(negatives=1, free_queries="titles", depth=DEPTH),
         training=settings.OptimizerSettings(steps=steps or 100, batch_size=32, lr=5e-4),
-        offset=settings.OffsetSettings("fusion"),
+        offset=settings.OffsetSettings("bm25"),
         seed=seed,
         judge_test=False,
     )
@@ -113,7 +113,7 @@ def _ladder(collection: "Collection", recipe: "Recipe", out: Path, on_progress: 
 
     ranker = BiEncoder("minilm", max_length=TOKENS, dtype="auto")
     test = collection.test.queries
-    rungs, candidates, fusion = _first_rungs(collection, ranker, on_progress)
+    rungs, candidates, bm25 = _first_rungs(collection, ranker, on_progress)
     clock = time.monotonic()
     tuned = fit(
         ranker,
@@ -125,8 +125,8 @@ def _ladder(collection: "Collection", recipe: "Recipe", out: Path, on_progress: 
         on_progress=on_progress,
     )
     train_seconds, clock = time.monotonic() - clock, time.monotonic()
-    learned = score_run(tuned.learned, collection, test, fusion, partial(on_progress, "score the test candidates"))
-    mixed = mix_run(tuned.mix, standardise_run(fusion), learned)
+    learned = score_run(tuned.learned, collection, test, bm25, partial(on_progress, "score the test candidates"))
+    mixed = mix_run(tuned.mix, standardise_run(bm25), learned)
     assert tuned.adapter is not None
     cost = {
         "train_seconds": train_seconds,
@@ -134,11 +134,11 @@ def _ladder(collection: "Collection", recipe: "Recipe", out: Path, on_progress: 
         "trained_parameters": float(tuned.adapter.num_parameters()),
         "bytes": float(folder_bytes(out / "model" / "adapter")),
     }
-    rungs["MiniLM + LoRA"] = _Rung(learned, "the adapted MiniLM alone, on the fusion's 100 best", cost)
-    rungs["fusion + LoRA"] = _Rung(
+    rungs["MiniLM + LoRA"] = _Rung(learned, "the adapted MiniLM alone, on BM25's 100 best", cost)
+    rungs["BM25 + LoRA"] = _Rung(
         mixed,
-        f"the adapted MiniLM added to the fusion, with weight {tuned.mix.describe_weight()} chosen on dev",
-        cost | {"score_seconds": cost["score_seconds"] + rungs["BM25 + MiniLM"].cost["score_seconds"]},
+        f"the adapted MiniLM added to BM25, with weight {tuned.mix.describe_weight()} chosen on dev",
+        cost | {"score_seconds": cost["score_seconds"] + rungs["BM25"].cost["score_seconds"]},
         "tuned",
     )
     return rungs
@@ -150,8 +150,9 @@ def _first_rungs(
     on_progress: StageCallback,
 ) -> "tuple[dict[str, _Rung], Candidates, Run]":
     from lorank.data.free_queries import free_queries, targets
-    from lorank.training.lists.candidates import fusion_candidates
+    from lorank.training.lists.candidates import Candidates, fit_scales_on_dev, fusion_candidates
     from lorank.training.lists.retrieval import bm25_index, dense_run
+    from lorank.tuned.first_stage import Component, FirstStage
 
     free = free_queries(collection, "titles", exclude=targets(collection)).queries
     queries = {q: text for split in collection.splits.values() for q, text in split.queries.items()} | free
@@ -163,8 +164,10 @@ def _first_rungs(
     bm25_seconds, clock = time.monotonic() - clock, time.monotonic()
     dense = dense_run(ranker, collection, queries, DEPTH, partial(on_progress, "encode the documents"))
     dense_seconds = time.monotonic() - clock
-    found, weights, fusion = fusion_candidates(collection, ranker, bm25, dense, index.statistics, DEPTH)
-    test = collection.test.queries
+    weights, fusion = fusion_candidates(collection, ranker, bm25, dense, index.statistics, DEPTH)[1:]
+    test, dev = collection.test.queries, _only(bm25, collection.dev.queries)
+    first_stage = fit_scales_on_dev(FirstStage("bm25", (Component("bm25"),), index.statistics), collection, dev)
+    found = Candidates(_only(bm25, collection.train.queries | free), dev, first_stage, "BM25")
     return (
         {
             "BM25": _Rung(
@@ -183,7 +186,7 @@ def _first_rungs(
             ),
         },
         found,
-        _only(fusion, test),
+        _only(bm25, test),
     )
 
 
