@@ -11,11 +11,11 @@ A batch has ``rows`` pairs of about ``tokens`` tokens, divided evenly over the a
 and a randomly initialised RoBERTa of the same size with its two-layer head. Sides, which take turns in one process:
 
     merged        lorank's cross-encoder with one adapter merged into it, texts in, scores out
-    bank          lorank's Bank with that many adapters, texts in, scores out
+    mixed         lorank's engine with that many adapters, texts in, scores out
     peft merged   transformers with one adapter merged by PEFT, token ids in (so without tokenising)
     peft          PEFT's adapter_names, token ids in; batches of 2,048 tokens, rows sorted by adapter
 
-The share is merged / bank and peft merged / peft, the median over rounds of the ratio within a round. With
+The share is merged / mixed and peft merged / peft, the median over rounds of the ratio within a round. With
 ``--spread`` lengths vary by that share around ``tokens``; PEFT's batches are then padded as usual.
 """
 
@@ -177,16 +177,16 @@ def texts(rows: int, tokens: int, spread: float) -> tuple[str, list[str]]:
 def lorank_sides(
     ranker: CrossEncoder, count: int, rank: int, query: str, documents: list[str]
 ) -> dict[str, Callable[[], object]]:
-    """Return a merged cross-encoder and a bank with ``count`` adapters on the same rows."""
+    """Return a merged cross-encoder and an engine with ``count`` adapters on the same rows."""
     packages = {f"a{i}": Package(contents(ranker, rank, i), Path("memory")) for i in range(count)}
     merged = copy.copy(ranker)
     merged.module = merge(copy.deepcopy(ranker.module), packages["a0"].contents)
-    bank = MixedEngine(
+    engine = MixedEngine(
         ranker, LocalSource({name: lambda own=own: own for name, own in packages.items()}), memory=1 << 30
     )
     share = len(documents) // count
     jobs = [Job(name, query, documents[i * share : (i + 1) * share]) for i, name in enumerate(packages)]
-    return {"merged": lambda: merged.score(query, documents), "bank": lambda: check(bank.score(jobs))}
+    return {"merged": lambda: merged.score(query, documents), "mixed": lambda: check(engine.score(jobs))}
 
 
 def check(answers: list) -> None:
@@ -278,7 +278,7 @@ def throughput(given: argparse.Namespace) -> None:
         f"{given.clock} clock\n"
     )
     print(
-        "| model | adapters | merged, rows/s | bank, rows/s | bank's share | peft merged, rows/s | peft, rows/s "
+        "| model | adapters | merged, rows/s | mixed, rows/s | mixed share | peft merged, rows/s | peft, rows/s "
         "| peft's share |\n|---|---:|---:|---:|---:|---:|---:|---:|"
     )
     for model in given.models:
@@ -313,7 +313,7 @@ def row(model: str, count: int, rows: int, seconds: dict[str, list[float]], fail
         return f"{statistics.median(a / b for a, b in zip(seconds[whole], seconds[side], strict=True)):.3f}"
 
     return (
-        f"| {model} | {count} | {speed('merged')} | {speed('bank')} | {share('merged', 'bank')} "
+        f"| {model} | {count} | {speed('merged')} | {speed('mixed')} | {share('merged', 'mixed')} "
         f"| {speed('peft merged')} | {speed('peft')} | {share('peft merged', 'peft')} |"
     )
 
@@ -347,18 +347,18 @@ def memory(given: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_store(ranker, Path(folder), given.registered, given.rank)
         settled = resident()
-        bank = MixedEngine(ranker, FolderStore(folder), memory=int(given.budget * weights))
+        engine = MixedEngine(ranker, FolderStore(folder), memory=int(given.budget * weights))
         highest = settled
         for i in range(given.registered):
-            check(bank.score([Job(f"a{i}", "query", ["a document"])]))
+            check(engine.score([Job(f"a{i}", "query", ["a document"])]))
             highest = max(highest, resident())
-        stats = bank.stats()
+        stats = engine.stats()
     print(
         f"base weights {weights / MIB:.1f} MiB (process with the base {alone / MIB:.1f} MiB above the imports); "
         f"{given.registered} adapters of rank {given.rank} served once each with a budget of {given.budget} x the "
         f"base: pool at most {stats['memory_limit_bytes'] / MIB:.1f} MiB, {stats['resident']} in memory at the end, "
         f"{stats['evictions']} sent out; resident memory grew by {(highest - settled) / MIB:.1f} MiB; base and "
-        f"bank together {(weights + highest - settled) / weights:.2f} x the base's weights"
+        f"adapters together {(weights + highest - settled) / weights:.2f} x the base's weights"
     )
 
 
@@ -367,8 +367,8 @@ def cold(given: argparse.Namespace) -> None:
     ranker, now = base("minilm"), CLOCKS[given.clock]
     with tempfile.TemporaryDirectory() as folder:
         write_store(ranker, Path(folder), 41, given.rank)
-        bank = MixedEngine(ranker, FolderStore(folder), memory=1 << 28)
-        job = lambda i: check(bank.score([Job(f"a{i}", "query", ["a document"])]))  # noqa: E731
+        engine = MixedEngine(ranker, FolderStore(folder), memory=1 << 28)
+        job = lambda i: check(engine.score([Job(f"a{i}", "query", ["a document"])]))  # noqa: E731
         job(40)
         times = {"first": [], "later": []}
         for i in range(40):

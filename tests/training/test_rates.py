@@ -85,7 +85,7 @@ def test_a_recipe_says_default_or_a_number(tmp_path):
 
 
 def test_an_update_that_hardly_moves_is_named_with_what_to_try(bert, tmp_path):
-    with pytest.warns(MovementWarning, match="hardly moved the weights.*try --lr .*own rate"):
+    with pytest.warns(MovementWarning, match="hardly moved the weights.*try --lr .*the rate of these methods"):
         tuned = fit(BiEncoder(bert), planted(0), "lora", out=tmp_path / "still", recipe=recipe(lr=1e-9))
     assert len(tuned.notes) == 1
     movement = json.loads((tmp_path / "still" / "run.json").read_text())["movement"]

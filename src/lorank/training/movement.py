@@ -58,17 +58,17 @@ class Movement:
         Args:
             method: the adapter.
             lr: the rate of the run.
-            default: the rate that the method brings.
+            default: the rate that the method, or the rule, start or budget with it, brings.
 
         >>> print(Movement(1e-5, {"a": 1e-5, "b": 2e-5}, 30).describe("vera", 5e-4, 0.05))
         adapter 'vera' hardly moved the weights: ||dW|| / ||W|| is 0.001% (2 of 2 layers below 0.04%), and plain LoRA \
-        moves them by 0.8% in 30 steps; try --lr 0.05, which is vera's own rate
+        moves them by 0.8% in 30 steps; try --lr 0.05, the rate of these methods
         """
         if not self.steps or self.moved >= self.least:
             return None
         still = sum(1 for own in self.layers.values() if own < self.least)
         remedy = (
-            f"--lr {default:g}, which is {method}'s own rate" if lr < default else f"--lr {10 * lr:g}, or more --steps"
+            f"--lr {default:g}, the rate of these methods" if lr < default else f"--lr {10 * lr:g}, or more --steps"
         )
         return (
             f"adapter {method!r} hardly moved the weights: ||dW|| / ||W|| is {100 * self.moved:.2g}% ({still} of "
