@@ -29,7 +29,7 @@ lint: venv
 	$(BIN)/mypy
 
 docs: venv
-	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict
 	@echo "build/site/index.html"
 
 test: lint

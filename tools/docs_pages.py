@@ -15,6 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from docs_examples import fence_examples
+
 ROOT = Path(__file__).resolve().parent.parent
 AREAS = {
     "adapters.form": "Forms of update",
@@ -418,10 +420,14 @@ def _prose(owner: type) -> str:
 def _as_markdown(doc: str) -> str:
     """Return a docstring as Markdown: roles and double backticks as code, sections as lists, examples as blocks."""
     doc = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", doc).replace("``", "`")
-    doc = re.sub(r"(?m)^={6,}.*$", "", doc)
-    lines, out, section = doc.splitlines(), [], False
+    doc = fence_examples(re.sub(r"(?m)^={6,}.*$", "", doc))
+    lines, out, section, fenced = doc.splitlines(), [], False, False
     for line in lines:
-        if re.fullmatch(r"(Args|Returns|Raises|Attributes):", line):
+        if line.startswith("```") or fenced:
+            fenced = fenced != line.startswith("```")
+            section = False
+            out.append(line)
+        elif re.fullmatch(r"(Args|Returns|Raises|Attributes):", line):
             out += ["", f"**{line[:-1]}**", ""]
             section = True
         elif section and re.match(r"    \w[\w*, .]*:", line):
@@ -429,12 +435,6 @@ def _as_markdown(doc: str) -> str:
             out.append(f"- `{key}`:{rest}")
         elif section and line.startswith("    "):
             out.append(("  " if line.startswith("        ") else "") + line.strip())
-        elif line.startswith(">>>") or (out and out[-1].startswith("    ") and line.startswith("...")):
-            if out and not out[-1].startswith("    "):
-                out.append("")
-            out.append(f"    {line}")
-        elif out and re.match(r"    (>>>|\.\.\.)", out[-1]) and line and not section:
-            out.append(f"    {line}")
         else:
             section = section and not line
             if out and line.startswith("    ") and out[-1] and not out[-1].startswith("    "):

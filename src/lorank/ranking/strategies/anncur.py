@@ -1,7 +1,7 @@
 """ANNCUR: a cross-encoder's scores of all items, from its scores of a few.
 
 Offline the cross-encoder scores k_q anchor queries with all n items, R [k_q, n]. Online it scores the query with k_i
-anchor items only, c [k_i], and with A = R[:, anchors] [k_q, k_i] all its scores are estimated as
+anchor items only, c [k_i], and with A = R[:, anchors], which is [k_q, k_i], all its scores are estimated as
 
     s = c A^+ R,
 
