@@ -297,19 +297,9 @@ def _save_recipe(plan: "RecipeFile", collection: "Collection", path: Path) -> No
 
 def _open_base(plan: "RecipeFile", collection: "Collection") -> "FittedRanker":
     with stage(f"open {plan.base or 'the ranker'}"):
-        from lorank.tuned.open_ranker import open_base
+        from lorank.training.open_recipe import open_recipe_base
 
-        return open_base(
-            plan.base,
-            plan.kind,
-            collection,
-            plan.seed,
-            plan.view,
-            plan.loss.name,
-            plan.options,
-            plan.label,
-            reading=plan.reading,
-        )
+        return open_recipe_base(plan, collection)
 
 
 def _fit(plan: "RecipeFile", collection: "Collection", resume: bool, overwrite: bool, track: list[str]) -> None:

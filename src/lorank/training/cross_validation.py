@@ -32,9 +32,9 @@ from lorank.training.fitting import claim_run_folder, fit_run
 from lorank.training.gain import FIRST_STAGE, TUNED, UNTUNED, Gain, as_record, gain_of, judge_ladder
 from lorank.training.loop.run_state import Outcome
 from lorank.training.loop.time_budget import TimeBudget
+from lorank.training.open_recipe import open_recipe_base
 from lorank.training.recipe import RecipeFile
 from lorank.tuned.mix import Mix
-from lorank.tuned.open_ranker import open_base
 from lorank.tuned.ranker import TunedRanker, rerank_run
 
 FILES = {FIRST_STAGE: "first_stage.run", UNTUNED: "untuned.run", TUNED: "tuned.run"}
@@ -130,7 +130,7 @@ def cross_validate(
         folder = out / f"fold-{number}"
         again = resume and folder.exists()
         run = fit_run(
-            _open(plan, part),
+            open_recipe_base(plan, part),
             part,
             own,
             folder,
@@ -144,7 +144,7 @@ def cross_validate(
         fitted.append(FoldResult(part, run.outcome, run.gains, runs, run.tuned.mix, run.untuned or run.tuned.mix))
     judged, gain = _judge_pooled(data, plan, split, folds, divided, fitted, out)
     choice = _choose(divided, fitted, gain, plan.keep)
-    ranker = _open(plan, replace(data, splits={"train": divided.whole}))
+    ranker = open_recipe_base(plan, replace(data, splits={"train": divided.whole}))
     report = partial(_report_fold, on_progress, "all queries: ")
     budget = None if minutes is None else TimeBudget(60.0 * minutes, clock)
     if isinstance(ranker, TrainableRanker) and ranker.trained_by_loop:
@@ -163,20 +163,6 @@ def cross_validate(
     else:
         tuned = _fit_own(ranker, data, divided.whole, own, choice, out, command, report)
     return CrossValidated(judged, tuned)
-
-
-def _open(plan: RecipeFile, data: Collection) -> FittedRanker:
-    return open_base(
-        plan.base,
-        plan.kind,
-        data,
-        plan.seed,
-        plan.view,
-        plan.loss.name,
-        plan.options,
-        plan.label,
-        reading=plan.reading,
-    )
 
 
 def _report_fold(on_progress: StageCallback, prefix: str, what: str, done: int, total: int) -> None:
