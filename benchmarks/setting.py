@@ -36,7 +36,7 @@ from lorank.training.lists.calibration_pass import calibrate
 from lorank.training.lists.lists import CandidateLists
 from lorank.training.lists.retrieval import bm25_index
 from lorank.training.loop.loop import MakeOptimizer, Session, adamw, train
-from lorank.training.settings import AdapterSettings, OffsetSettings, OptimizerSettings
+from lorank.training.settings import AdapterSettings, FirstStageSettings, OptimizerSettings
 from lorank.training.weights import WHOLE, AdapterWeights, WholeWeights, make_weights
 from lorank.tuned.mix import choose_mix, mix_run
 from lorank.tuned.ranker import merged
@@ -214,7 +214,7 @@ def judged(setting: Setting, learned: dict[str, Run]) -> dict[str, Any]:
     qrels = {split: setting.data.splits[split].qrels for split in ("dev", "test")}
     first = {split: standardise_run(setting.runs[split]) for split in ("dev", "test")}
     mix = choose_mix(
-        first["dev"], learned["dev"], OffsetSettings().grid, lambda run: mean_of(run, qrels["dev"], MEASURE)
+        first["dev"], learned["dev"], FirstStageSettings().grid, lambda run: mean_of(run, qrels["dev"], MEASURE)
     )
     mixed = {split: mix_run(mix, first[split], learned[split]) for split in ("dev", "test")}
     test = {"test": learned["test"], "test_mixed": mixed["test"]}

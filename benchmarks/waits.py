@@ -15,7 +15,7 @@ from pathlib import Path
 
 import lorank
 from lorank.data.collection import Collection, Split
-from lorank.training.settings import AdapterSettings, OffsetSettings, OptimizerSettings, Recipe
+from lorank.training.settings import AdapterSettings, FirstStageSettings, OptimizerSettings, Recipe
 
 COMMANDS = {
     "lorank --help": ["--help"],
@@ -44,7 +44,9 @@ def ratio(pairs: int = 40) -> tuple[float, float, float]:
     splits = {name: Split(name, {f"{name}1": "sort words"}, {f"{name}1": {"d0": 1}}) for name in ("train", "dev")}
     data = Collection("ten", [f"d{i}" for i in range(len(texts))], texts, splits)
     recipe = Recipe(
-        adapter=AdapterSettings("lora"), offset=OffsetSettings("none"), training=OptimizerSettings(steps=2, lr=1e-3)
+        adapter=AdapterSettings("lora"),
+        first_stage=FirstStageSettings("none"),
+        training=OptimizerSettings(steps=2, lr=1e-3),
     )
     with tempfile.TemporaryDirectory() as folder:
         tuned = lorank.fit(lorank.BiEncoder("minilm"), data, out=Path(folder) / "run", recipe=recipe)

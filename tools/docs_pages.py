@@ -193,6 +193,7 @@ def recipe() -> str:
     from lorank.training.recipe import ALIASES, RecipeFile
 
     empty, flags = RecipeFile(), _train_flags()
+    old_names = {new: [old] for old, new in ALIASES.items()}
     top = [
         field for field in dataclasses.fields(RecipeFile) if not dataclasses.is_dataclass(getattr(empty, field.name))
     ]
@@ -213,9 +214,8 @@ def recipe() -> str:
             for each in dataclasses.fields(part):
                 flag = flag_of(f"{field.name}.{each.name}")
                 rows.append((*_setting(each, part), f"`{flag}`" if flag in flags and each.name != "options" else ""))
-            name = {old: new for new, old in ALIASES.items()}.get(field.name, field.name)
-            also = f"Also written `[{field.name}]`.\n\n" if name != field.name else ""
-            parts.append(f"## [{name}]\n\n{also}\n{_prose(type(part))}\n")
+            also = "".join(f"`[{old}]` is its name in 0.1 and still read.\n\n" for old in old_names.get(field.name, ()))
+            parts.append(f"## [{field.name}]\n\n{also}\n{_prose(type(part))}\n")
             parts.append(_table(("key", "type", "default", "option"), rows))
     return "\n".join(parts)
 

@@ -16,7 +16,7 @@ from lorank.ranking.metrics.measures import mean_of
 from lorank.ranking.scorers import BiEncoder, CrossEncoder, FeatureRanker
 from lorank.training import fit, load_ranker, rerank_run
 from lorank.training.hooks.hook import Hook
-from lorank.training.settings import ListSettings, OffsetSettings, OptimizerSettings, Recipe
+from lorank.training.settings import FirstStageSettings, ListSettings, OptimizerSettings, Recipe
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 QUICK = Recipe(
@@ -97,7 +97,7 @@ def test_without_a_run_the_folders_own_statistics_serve_and_do_not_depend_on_the
 
 @pytest.mark.parametrize("source", ["none", "bm25", "fusion"])
 def test_every_offset_trains_and_ranks(texts, bert, tmp_path, source):
-    recipe = replace(QUICK, offset=OffsetSettings(source))
+    recipe = replace(QUICK, first_stage=FirstStageSettings(source))
     tuned = fit(BiEncoder(bert), texts, out=tmp_path / "run", recipe=recipe)
     ranked = tuned.rank("moon earth", list(texts.documents), top=3)
     assert [r.score for r in ranked] == sorted((r.score for r in ranked), reverse=True)
@@ -110,7 +110,7 @@ def test_a_run_as_the_offset_must_cover_train_and_dev(texts, bert, tmp_path):
     from lorank.data import write_run
 
     write_run({"train0": {"d0": 1.0}}, tmp_path / "part.run", "t")
-    recipe = replace(QUICK, offset=OffsetSettings(str(tmp_path / "part.run")))
+    recipe = replace(QUICK, first_stage=FirstStageSettings(str(tmp_path / "part.run")))
     with pytest.raises(UsageError, match="lacks 17 training or dev queries"):
         fit(BiEncoder(bert), texts, out=tmp_path / "run", recipe=recipe)
 
@@ -121,7 +121,7 @@ def test_a_run_as_the_offset(texts, bert, tmp_path):
 
     queries = texts.train.queries | texts.dev.queries
     write_run(bm25_index(texts).search(queries, 30), tmp_path / "first.run", "t")
-    recipe = replace(QUICK, offset=OffsetSettings(str(tmp_path / "first.run")))
+    recipe = replace(QUICK, first_stage=FirstStageSettings(str(tmp_path / "first.run")))
     tuned = fit(CrossEncoder(bert), texts, out=tmp_path / "run", recipe=recipe)
     assert dict(tuned.mix.curve)[0.0] >= 0
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize("steps", [1, 30])
 def test_weight_and_dev_value_are_one_number_under_one_name_everywhere(bert, tmp_path, steps):
     settings = recipe(0, steps)
-    settings = replace(settings, offset=replace(settings.offset, grid=(0.2, 0.5, 1.5, 3.0)))
+    settings = replace(settings, first_stage=replace(settings.first_stage, grid=(0.2, 0.5, 1.5, 3.0)))
     tuned = fit(BiEncoder(bert), planted(0), "lora", out=tmp_path / "run", recipe=settings)
     weight, dev = tuned.mix.describe_weight(), tuned.dev
     assert weight in {"0.2", "0.5", "1.5", "3"}
@@ -137,7 +137,7 @@ def test_a_first_stage_that_finds_nothing_is_an_error_with_the_remedy(bert, tmp_
             for name, split in data.splits.items()
         },
     )
-    with pytest.raises(UsageError, match="finds no document for any of the 30 dev queries.*--offset fusion"):
+    with pytest.raises(UsageError, match="finds no document for any of the 30 dev queries.*--first-stage fusion"):
         fit(BiEncoder(bert), silent, "lora", out=tmp_path / "run", recipe=recipe(0))
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from lorank.errors import DataError, UsageError
 from lorank.training.recipe import RecipeError, RecipeFile, override, read_recipe
-from lorank.training.settings import AdapterSettings, Recipe
+from lorank.training.recipe_text import write_recipe
+from lorank.training.settings import AdapterSettings, FirstStageSettings, Recipe
 
 GOOD = """
 data = "pydocs"
@@ -86,6 +87,32 @@ def test_settings_on_the_command_line_change_what_they_name_and_nothing_else():
 
 def test_the_first_stage_has_a_section_of_that_name_and_the_old_one(tmp_path):
     for section in ("first_stage", "offset"):
-        assert read_recipe(written(tmp_path, f'[{section}]\nsource = "none"\n')).offset.source == "none"
+        assert read_recipe(written(tmp_path, f'[{section}]\nsource = "none"\n')).first_stage.source == "none"
     with pytest.raises(UsageError, match="the same section"):
         read_recipe(written(tmp_path, '[first_stage]\nsource = "none"\n[offset]\nsource = "bm25"\n'))
+    assert override(RecipeFile(), {"offset.source": "none"}).first_stage.source == "none"
+
+
+def test_the_first_stage_of_0_1_is_called_offset_in_records_and_in_python(tmp_path):
+    (tmp_path / "run.json").write_text('{"settings": {"offset": {"source": "fusion", "grid": [0.5, "inf"]}}}')
+    assert read_recipe(tmp_path / "run.json").first_stage == FirstStageSettings("fusion", (0.5, float("inf")))
+    with pytest.warns(DeprecationWarning, match="FirstStageSettings"):
+        from lorank.training import OffsetSettings
+    with pytest.warns(DeprecationWarning, match="FirstStageSettings"):
+        from lorank.training.settings import OffsetSettings as SameSettings
+    assert OffsetSettings is SameSettings is FirstStageSettings
+    for recipe in (Recipe, RecipeFile):
+        with pytest.warns(DeprecationWarning, match="first_stage"):
+            old = recipe(offset=OffsetSettings("none"))
+        assert old == recipe(first_stage=FirstStageSettings("none"))
+        with pytest.warns(DeprecationWarning, match="first_stage"):
+            assert replace(recipe(), offset=OffsetSettings("none")) == old
+        with pytest.warns(DeprecationWarning, match="first_stage"):
+            assert old.offset.source == "none"
+
+
+def test_a_written_recipe_calls_the_first_stage_so(tmp_path):
+    plan = RecipeFile(first_stage=FirstStageSettings("none"))
+    write_recipe(plan, tmp_path / "made.toml")
+    assert "[first_stage]" in (tmp_path / "made.toml").read_text()
+    assert read_recipe(tmp_path / "made.toml") == plan

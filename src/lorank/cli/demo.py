@@ -87,7 +87,7 @@ def demo_recipe(steps: int | None, seed: int) -> "Recipe":
         loss=settings.LossSettings("softmax"),
         lists=settings.ListSettings(negatives=1, free_queries="titles", depth=DEPTH),
         training=settings.OptimizerSettings(steps=steps or 100, batch_size=32, lr=5e-4),
-        offset=settings.OffsetSettings("bm25"),
+        first_stage=settings.FirstStageSettings("bm25"),
         seed=seed,
         judge_test=False,
     )

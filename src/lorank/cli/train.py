@@ -229,7 +229,7 @@ def train(
         "budget.name": budget,
         "rule.name": rule,
         "loss.name": loss,
-        "offset.source": first_stage,
+        "first_stage.source": first_stage,
         "lists.negatives": negatives,
         "lists.free_queries": free_queries,
         "reading.max_length": max_length,

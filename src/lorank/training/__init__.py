@@ -10,7 +10,7 @@ _HOME_OF = {
     "LossSettings": "lorank.training.settings",
     "ListSettings": "lorank.training.settings",
     "OptimizerSettings": "lorank.training.settings",
-    "OffsetSettings": "lorank.training.settings",
+    "FirstStageSettings": "lorank.training.settings",
     "Hook": "lorank.training.hooks.hook",
     "Progress": "lorank.training.hooks.hook",
     "TunedRanker": "lorank.tuned.ranker",
@@ -22,7 +22,12 @@ _HOME_OF = {
 __all__ = list(_HOME_OF)
 
 
+OLD_NAMES = {"OffsetSettings": "lorank.training.settings"}
+"""Names of 0.1, which their module answers with a warning."""
+
+
 def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        return getattr(importlib.import_module(_HOME_OF[name]), name)
+    home = {**_HOME_OF, **OLD_NAMES}.get(name)
+    if home is not None:
+        return getattr(importlib.import_module(home), name)
     raise AttributeError(f"module 'lorank.training' has no attribute {name!r}")

@@ -30,7 +30,7 @@ FLAGS = {
     "budget.name": "budget",
     "rule.name": "rule",
     "loss.name": "loss",
-    "offset.source": "first-stage",
+    "first_stage.source": "first-stage",
 }
 """Settings whose option on the command line is not called like their key."""
 
@@ -68,9 +68,9 @@ def check_names(recipe: Recipe, said: Container[str] = (), recipe_file: Path | N
     for setting, value, choices in _choices(recipe):
         if value not in choices:
             raise unknown_name(place(setting), str(value), [str(choice) for choice in choices])
-    source = recipe.offset.source
+    source = recipe.first_stage.source
     if not Path(source).exists():
-        index.check("first-stage", source, place("offset.source"), also=("<run file>",))
+        index.check("first-stage", source, place("first_stage.source"), also=("<run file>",))
     if base is not None:
         index.check_base(base, place("base"))
     if data is not None:

@@ -88,7 +88,7 @@ class DevMeasure:
     def __post_init__(self) -> None:
         self._candidates = {query: row for query, row in self.sample.run.items() if row}
         self._pairs = self.plan.pairs_of(self._candidates)
-        self._first_stage = standardise_run(self._candidates) if self.plan.found.offset else {}
+        self._first_stage = standardise_run(self._candidates) if self.plan.found.has_first_stage else {}
 
     def __call__(self) -> dict[str, float]:
         """Return the measures of the weights as they stand; the first look is that at the ranker before training."""
@@ -134,10 +134,10 @@ class DevMeasure:
 
     def _judge(self, learned: Run) -> DevResult:
         alone = mean_of(learned, self.sample.qrels, MAIN_MEASURE)
-        if not self.plan.found.offset:
+        if not self.plan.found.has_first_stage:
             return DevResult(replace(ALONE, curve=[(float("inf"), alone)]), learned, alone, alone)
         measure: Callable[[Run], float] = partial(mean_of, qrels=self.sample.qrels, measure=MAIN_MEASURE)
-        mix = choose_mix(self._first_stage, learned, self.plan.recipe.offset.grid, measure)
+        mix = choose_mix(self._first_stage, learned, self.plan.recipe.first_stage.grid, measure)
         mixed = mix_run(mix, self._first_stage, learned)
         return DevResult(mix, mixed, max(value for _, value in mix.curve), alone)
 

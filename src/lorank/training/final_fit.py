@@ -109,7 +109,7 @@ def fit_all(
 
 def _mix_of(plan: Plan, weight: float, on_progress: Callable[[int, int], None]) -> Mix:
     """Return the mix of ``weight`` in units of the spread of this ranker's scores."""
-    if not plan.found.offset or np.isinf(weight):
+    if not plan.found.has_first_stage or np.isinf(weight):
         return ALONE
     names = [query for query, row in plan.found.train.items() if row and query in plan.data.train.queries]
     names = names[:: max(1, len(names) // SPREAD_QUERIES)]

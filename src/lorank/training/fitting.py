@@ -192,7 +192,7 @@ def _train(
     if not plan.has_untuned:
         return _write(plan, run, outcome, result, [], None, out, command)
     untuned = dev.untuned or dev.look_back(partial(on_progress, "score dev with the untuned base"))
-    gain = judge_dev(plan.data, dev.sample, plan.found.offset, untuned, result, recipe.seed)
+    gain = judge_dev(plan.data, dev.sample, plan.found.has_first_stage, untuned, result, recipe.seed)
     measured = needs_contrast(recipe.loss.name)  # where every document is relevant, nDCG says nothing of the weights
     trained = gain.difference > 0 or recipe.keep == "tuned" or not measured
     if not trained:

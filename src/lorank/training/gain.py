@@ -182,13 +182,13 @@ def judge_test(plan: Plan, untuned: Mix, tuned: Mix, trained: bool, on_progress:
             report = partial(on_progress, "score test with the untuned base")
             base = score_run(plan.ranker, plan.data, queries, candidates, report)
     runs = {UNTUNED: _mix(untuned, candidates, base, plan), TUNED: _mix(tuned, candidates, learned, plan)}
-    if plan.found.offset:
+    if plan.found.has_first_stage:
         runs = {FIRST_STAGE: candidates, **runs}
     return Ladder(runs, judge_ladder(runs, plan.data.test, plan.data.name, plan.recipe.seed))
 
 
 def _mix(mix: Mix, candidates: Run, learned: Run, plan: Plan) -> Run:
-    return mix_run(mix, standardise_run(candidates), learned) if plan.found.offset else learned
+    return mix_run(mix, standardise_run(candidates), learned) if plan.found.has_first_stage else learned
 
 
 def as_record(gain: Gain) -> dict[str, Any]:

@@ -260,7 +260,7 @@ def _lists_and_inputs(
     texts = split.queries | {q: text for q, text in data.dev.queries.items() if q not in split.queries}
     share = ranker.kind == "bi-encoder" if recipe.lists.shared is None else recipe.lists.shared
     positives, negatives = _list_sizes(recipe.lists, found.whole, share)
-    offset = found.offset and any(ranker.head_parameters())
+    stands = found.has_first_stage and any(ranker.head_parameters())
     reference = reference_run(recipe.loss.reference, data.train)
 
     def lists_of(part: Split, run: Run) -> CandidateLists:
@@ -274,7 +274,7 @@ def _lists_and_inputs(
             recipe.lists.spare,
             share,
             recipe.seed,
-            standardise_run(run) if offset else None,
+            standardise_run(run) if stands else None,
             requirements_of(loss),
             reference,
         )

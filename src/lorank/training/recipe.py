@@ -23,7 +23,7 @@ from lorank import index
 from lorank.errors import DataError, UsageError
 from lorank.training.checks import nearest
 from lorank.training.method_options import move_options
-from lorank.training.settings import Option, Recipe, list_changed_settings
+from lorank.training.settings import Option, Recipe, accept_offset, list_changed_settings
 from lorank.tuned.reading import ReadingSettings
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class RecipeError(DataError, UsageError):
     """A recipe with a key or a value that cannot be: bad data, and wrong use of the command (exit code 2)."""
 
 
+@accept_offset
 @dataclass(frozen=True)
 class RecipeFile(Recipe):
     """A recipe together with what it is to be applied to; ``options`` are a feature model's own.
@@ -76,7 +77,7 @@ def settings_said(path: str | Path) -> list[str]:
 def _content(path: str | Path) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
-        return recipe_of_record(path, text) if is_record(path) else rename_sections(path, tomllib.loads(text))
+        return rename_sections(path, recipe_of_record(path, text) if is_record(path) else tomllib.loads(text))
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such recipe file") from error
     except IsADirectoryError as error:
@@ -163,8 +164,8 @@ def _merge_options(plan: RecipeFile, checked: RecipeFile, section: str, name: st
     return {**getattr(getattr(plan, section), name), **value} if isinstance(value, dict) else value
 
 
-ALIASES = {"first_stage": "offset"}
-"""Names of sections beside those of `Recipe`."""
+ALIASES = {"offset": "first_stage"}
+"""Names of sections in recipes and records of 0.1, with those of `Recipe` that took their place."""
 
 
 def rename_sections(path: str | Path, content: dict[str, Any]) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def rename_sections(path: str | Path, content: dict[str, Any]) -> dict[str, Any]
     """
     for alias, name in ALIASES.items():
         if alias in content and name in content:
-            raise RecipeError(path, None, f"[{alias}] and [{name}] are the same section", f"write [{alias}] alone")
+            raise RecipeError(path, None, f"[{alias}] and [{name}] are the same section", f"write [{name}] alone")
     content = {ALIASES.get(key, key): value for key, value in content.items()}
     start = content.get("start")
     if isinstance(start, dict) and "name" in start:
@@ -258,7 +259,7 @@ def _adapter() -> "TypeAdapter[RecipeFile]":
         settings.LossSettings,
         settings.ListSettings,
         settings.OptimizerSettings,
-        settings.OffsetSettings,
+        settings.FirstStageSettings,
         ReadingSettings,
     )
     for part in parts:

@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lorank.files import write_text
-from lorank.training.recipe import ALIASES, RecipeFile
-
-NAMES = {name: alias for alias, name in ALIASES.items()}
-"""How sections are called in a file, where it is not as in `Recipe`."""
+from lorank.training.recipe import RecipeFile
 
 
 def write_recipe(plan: RecipeFile, path: str | Path) -> None:
@@ -31,7 +28,7 @@ def recipe_text(plan: RecipeFile) -> str:
     lines = _lines(top)
     for name, section in sections.items():
         table = {each.name: getattr(section, each.name) for each in fields(section)}
-        lines += _table(NAMES.get(name, name), table)
+        lines += _table(name, table)
     return "\n".join([*lines, *_table("options", plan.options)]).strip("\n") + "\n"
 
 

@@ -1,7 +1,9 @@
 """Everything that decides a training run, as plain dataclasses; a recipe file has the same sections and keys."""
 
+import functools
+import warnings
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from lorank.tuned.reading import ReadingSettings
 
@@ -145,7 +147,7 @@ class RuleSettings:
 
 
 @dataclass(frozen=True)
-class OffsetSettings:
+class FirstStageSettings:
     """Where the first-stage score comes from: "auto", "none", "bm25", "fusion", or the path of a run.
 
     "auto" is "bm25" for texts; features and training rows, which bring lists of their own, have none. The learned
@@ -157,6 +159,28 @@ class OffsetSettings:
     grid: tuple[float, ...] = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, float("inf"))
 
 
+Settings = TypeVar("Settings")
+
+
+def accept_offset(recipe: type[Settings]) -> type[Settings]:
+    """Return the recipe class, which now takes ``first_stage`` under its name of 0.1 too: ``offset``, with a warning.
+
+    Where both are given ``offset`` holds: `dataclasses.replace` fills in ``first_stage`` by itself.
+    """
+    construct = vars(recipe)["__init__"]
+
+    @functools.wraps(construct)
+    def init(self: Settings, *values: Any, **named: Any) -> None:
+        if "offset" in named:
+            warnings.warn("offset is now first_stage", DeprecationWarning, stacklevel=2)
+            named["first_stage"] = named.pop("offset")
+        construct(self, *values, **named)
+
+    setattr(recipe, "__init__", init)  # noqa: B010 - an assignment is what mypy refuses
+    return recipe
+
+
+@accept_offset
 @dataclass(frozen=True)
 class Recipe:
     """A whole training run: adapter, budget, rule, loss, lists, loop, first stage, reading and seed.
@@ -173,17 +197,23 @@ class Recipe:
     loss: LossSettings = field(default_factory=LossSettings)
     lists: ListSettings = field(default_factory=ListSettings)
     training: OptimizerSettings = field(default_factory=OptimizerSettings)
-    offset: OffsetSettings = field(default_factory=OffsetSettings)
+    first_stage: FirstStageSettings = field(default_factory=FirstStageSettings)
     reading: ReadingSettings = field(default_factory=ReadingSettings)
     seed: int = 0
     judge_test: bool = True
     keep: Literal["better", "tuned"] = "better"
 
+    @property
+    def offset(self) -> FirstStageSettings:
+        """The first stage under its name of 0.1."""
+        warnings.warn("Recipe.offset is now Recipe.first_stage", DeprecationWarning, stacklevel=2)
+        return self.first_stage
+
 
 def as_plain(settings: Any) -> dict[str, Any]:
     """Return settings as JSON-ready data; infinities become the string "inf".
 
-    >>> as_plain(OffsetSettings(grid=(0.0, float("inf"))))
+    >>> as_plain(FirstStageSettings(grid=(0.0, float("inf"))))
     {'source': 'auto', 'grid': [0.0, 'inf']}
     """
     from dataclasses import asdict
@@ -217,3 +247,11 @@ def list_changed_settings(recipe: Recipe) -> list[str]:
         elif ours != theirs:
             names.append(section.name)
     return names
+
+
+def __getattr__(name: str) -> Any:
+    """Return `FirstStageSettings` for its name of 0.1, with a warning."""
+    if name == "OffsetSettings":
+        warnings.warn("OffsetSettings is now FirstStageSettings", DeprecationWarning, stacklevel=2)
+        return FirstStageSettings
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

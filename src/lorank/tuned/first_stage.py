@@ -1,6 +1,6 @@
 """The first stage that a tuned ranker stands on, and how it is computed where only texts are available.
 
-With a run (training, `lorank rerank`), the offset is the run's score standardised over the query's candidates.
+With a run (training, `lorank rerank`), the first-stage score is the run's, standardised over the query's candidates.
 Without one (`lorank rank`, `score`, a server), the folder's own statistics serve. For every component,
 
     s(q, d) = BM25(q, d) / mass(q)   with the collection's document frequencies and average length, where

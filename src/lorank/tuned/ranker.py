@@ -161,13 +161,13 @@ class TunedRanker(Ranker):
             on_progress: It receives the number of units that are scored and their total.
         """
         self.merge()
-        offset = None
+        first_stage = None
         if self.mix.first_stage != 0.0 and self.first_stage is not None:
-            offset = self.first_stage.score_pairs(queries, list(documents), pairs)
-        if self.mix.weight == 0.0 and offset is not None:
-            return (self.mix.first_stage * offset).astype(np.float32)
+            first_stage = self.first_stage.score_pairs(queries, list(documents), pairs)
+        if self.mix.weight == 0.0 and first_stage is not None:
+            return (self.mix.first_stage * first_stage).astype(np.float32)
         learned = self.learned.score_pairs(queries, documents, pairs, on_progress=on_progress)
-        return np.asarray(self.mix.apply(offset, learned), np.float32)
+        return np.asarray(self.mix.apply(first_stage, learned), np.float32)
 
     def save(self, folder: str | Path) -> None:
         """Write the folder in one step, re-open what was written, and compare it."""
@@ -300,8 +300,8 @@ def rerank_run(
     if ranker.mix.first_stage == 0.0:
         learned = score_run(ranker.learned, collection, queries, known, on_progress)
         return {q: {d: ranker.mix.factor * s for d, s in row.items()} for q, row in learned.items()}
-    offset = standardise_run(known)
+    standardised = standardise_run(known)
     if ranker.mix.weight == 0.0:
-        return offset
+        return standardised
     learned = score_run(ranker.learned, collection, queries, known, on_progress)
-    return mix_run(ranker.mix, offset, learned)
+    return mix_run(ranker.mix, standardised, learned)

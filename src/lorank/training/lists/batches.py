@@ -75,8 +75,8 @@ def pad_lists(lists: Sequence[TrainingList], query_at: Mapping[str, int]) -> Lis
         documents[row, :size], labels[row, :size], mask[row, :size] = each.documents, each.labels, True
         if each.first_stage is not None:
             first_stage[row, :size] = each.first_stage
-    has_offset = any(each.first_stage is not None for each in lists)
-    return _batch(lists, query_at, documents, labels, mask, first_stage if has_offset else None)
+    has_first_stage = any(each.first_stage is not None for each in lists)
+    return _batch(lists, query_at, documents, labels, mask, first_stage if has_first_stage else None)
 
 
 def share_documents(
@@ -107,5 +107,5 @@ def _batch(
     first_stage: np.ndarray | None,
 ) -> ListBatch:
     queries = torch.tensor([query_at[each.query_id] for each in lists], dtype=torch.int64)
-    offset = None if first_stage is None else torch.from_numpy(first_stage)
-    return ListBatch(queries, torch.from_numpy(documents), torch.from_numpy(labels), torch.from_numpy(mask), offset)
+    added = None if first_stage is None else torch.from_numpy(first_stage)
+    return ListBatch(queries, torch.from_numpy(documents), torch.from_numpy(labels), torch.from_numpy(mask), added)

@@ -23,7 +23,7 @@ from lorank.tuned.first_stage import Component, FirstStage
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidate lists with first-stage scores; ``offset`` says whether rankers stand on those scores.
+    """Candidate lists with first-stage scores; ``has_first_stage`` says whether rankers stand on those.
 
     ``whole`` lists came with the data and are trained on as they are. ``test`` is there where the collection has a
     judged test split and the recipe asks for it to be judged at the end.
@@ -37,7 +37,7 @@ class Candidates:
     test: Run | None = None
 
     @property
-    def offset(self) -> bool:
+    def has_first_stage(self) -> bool:
         """True where a tuned ranker adds its score to the first stage's."""
         return self.first_stage is not None
 
@@ -45,7 +45,7 @@ class Candidates:
 def find_candidates(
     data: Collection, recipe: Recipe, ranker: TrainableRanker, free: Split | None, on_progress: StageCallback
 ) -> Candidates:
-    """Return candidates for the training (and free) queries and for dev, as ``recipe.offset`` says.
+    """Return candidates for the training (and free) queries and for dev, as ``recipe.first_stage`` says.
 
     Args:
         data: The collection.
@@ -54,7 +54,7 @@ def find_candidates(
         free: The free training queries; None where there are none.
         on_progress: It receives the stage, the number of units done and their total.
     """
-    source = recipe.offset.source
+    source = recipe.first_stage.source
     if data.has_features:
         return _given(data, recipe)
     queries = data.train.queries | ({} if free is None else free.queries)
@@ -64,10 +64,10 @@ def find_candidates(
 
 
 def _given(data: Collection, recipe: Recipe) -> Candidates:
-    source = recipe.offset.source
+    source = recipe.first_stage.source
     if source not in ("auto", "none"):
         raise UsageError(
-            f"--offset {source}: feature data carries no first-stage score; use --offset none "
+            f"--first-stage {source}: feature data carries no first-stage score; use --first-stage none "
             "and give the score as a feature"
         )
     train, dev = data.train.candidates, data.dev.candidates
@@ -181,12 +181,12 @@ def _from_file(
     on_progress: StageCallback,
 ) -> Candidates:
     if not path.is_file():
-        raise UsageError(f"--offset {path}: no such run file; give a run, or one of {', '.join(FINDERS)}")
+        raise UsageError(f"--first-stage {path}: no such run file; give a run, or one of {', '.join(FINDERS)}")
     run = read_run(path)
     missing = [q for q in (*data.train.queries, *data.dev.queries) if q not in run]
     if missing:
         raise UsageError(
-            f"--offset {path}: the run lacks {len(missing)} training or dev queries, e.g. "
+            f"--first-stage {path}: the run lacks {len(missing)} training or dev queries, e.g. "
             f"{missing[0]!r}; write it over all splits with `lorank retrieve --split all`"
         )
     depth = recipe.lists.depth
@@ -233,7 +233,7 @@ def fit_scales_on_dev(
     if not names:
         raise UsageError(
             f"{first_stage.source} finds no document for any of the {len(dev)} dev queries, so there is nothing to "
-            "rerank: queries and documents share no word; use --offset fusion, or give a run that finds them"
+            "rerank: queries and documents share no word; use --first-stage fusion, or give a run that finds them"
         )
     names = names[:: max(1, len(names) // queries)]
     dev = {q: dict(list(dev[q].items())[:: max(1, len(dev[q]) // depth)]) for q in names}

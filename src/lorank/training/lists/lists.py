@@ -19,7 +19,7 @@ from lorank.training.lists.loss_inputs import make_extras
 class CandidateLists:
     """The training queries, each with its judged documents and drawn negatives.
 
-    ``query_at`` maps query id to its position in the ranker's prepared inputs; ``offset`` holds
+    ``query_at`` maps query id to its position in the ranker's prepared inputs; ``first_stage`` holds
     standardised first-stage scores where the correction is trained on top of them. ``requires`` is what the loss
     takes beyond lists, and ``reference`` a run whose scores serve it as the reference; ``routes`` is what an
     adapter that routes is given for each query.
@@ -34,7 +34,7 @@ class CandidateLists:
     spare: float
     share: bool
     seed: int
-    offset: Run | None = None
+    first_stage: Run | None = None
     requires: frozenset[str] = frozenset()
     reference: Run | None = None
     routes: Mapping[str, Route] | None = None
@@ -65,7 +65,7 @@ class CandidateLists:
                     f"no query of the split {self.split.name!r} of {self.collection.name!r} has a relevant document (a "
                     "judgment above 0), so there is nothing to learn from"
                 )
-            placed = [replace(each, first_stage=self._offset_of(each)) for each in drawn]
+            placed = [replace(each, first_stage=self._first_stage_of(each)) for each in drawn]
             order = epoch_order(len(placed), epoch, self.seed)
             self._drawn = epoch, [placed[i] for i in order]
         return self._drawn[1]
@@ -88,11 +88,11 @@ class CandidateLists:
         weights = self.split.weights
         return None if weights is None else torch.tensor([weights.get(each.query_id, 1.0) for each in lists])
 
-    def _offset_of(self, drawn: TrainingList) -> np.ndarray | None:
+    def _first_stage_of(self, drawn: TrainingList) -> np.ndarray | None:
         """Return first-stage scores of the documents; one that the first stage missed gets the list's lowest."""
-        if self.offset is None:
+        if self.first_stage is None:
             return None
-        row = self.offset.get(drawn.query_id, {})
+        row = self.first_stage.get(drawn.query_id, {})
         lowest = min(row.values(), default=0.0)
         names = self.collection.document_ids
         return np.array([row.get(names[d], lowest) for d in drawn.documents], np.float32)

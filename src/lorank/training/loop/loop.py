@@ -240,7 +240,7 @@ class Trainer:
             raise LorankError(
                 f"the loss was 0 at every one of the first {self.progress.step} steps, so nothing is learned: no list "
                 "holds documents of different labels. Give negatives ('neg'), labels that differ, or --negatives with "
-                "a first stage (--offset bm25) that finds some"
+                "a first stage (--first-stage bm25) that finds some"
             )
 
     def _average_gradients(self) -> None:
