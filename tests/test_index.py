@@ -17,7 +17,7 @@ def registries():
     from lorank.lowrank import DYNAMIC, EXPORTS, PRESETS, RULES, SCALINGS, STARTS, STATIC
     from lorank.lowrank.algebra import COMBINATIONS
     from lorank.lowrank.forms.form import FORMS, ROUTED
-    from lorank.ranking import consensus, losses, strategies
+    from lorank.ranking import clicks, consensus, losses, strategies
     from lorank.ranking.scorers import RANKERS
     from lorank.ranking.scorers.causal import READERS
     from lorank.ranking.scorers.features import feature_models
@@ -38,6 +38,8 @@ def registries():
         "kind": set(RANKERS),
         "view": set(READERS),
         "path": set(PATHS),
+        "click-model": {*clicks.CLICK_MODELS, *clicks.core.model.ALIASES},
+        "propensity": set(clicks.PROPENSITIES),
         "feature-model": set(feature_models()),
         "collection": set(PACKAGED),
     }

@@ -31,6 +31,8 @@ FAMILY_OF = {
     "combination": "combination",
     "export_format": "export",
     "path": "path",
+    "click_model": "click-model",
+    "propensity": "propensity",
 }
 """The decorator of a registry to its family; ``rule`` is decided by the folder, see ``_family``."""
 
@@ -60,6 +62,8 @@ WORDS = {
     "export": "export format",
     "first-stage": "first stage",
     "feature-model": "feature model",
+    "click-model": "click model",
+    "propensity": "estimator of propensities",
 }
 """What messages call a family, where it is not its name."""
 

@@ -7,6 +7,7 @@ import typer
 from lorank import plugins
 from lorank.cli.adapter import adapter
 from lorank.cli.aggregate import aggregate
+from lorank.cli.clicks import clicks
 from lorank.cli.demo import demo
 from lorank.cli.depth import depth
 from lorank.cli.evaluate import evaluate
@@ -53,9 +54,10 @@ for command in (
 ):
     environment = {"auto_envvar_prefix": "LORANK_SERVE"} if command is serve else None
     app.command("import" if command is import_data else None, context_settings=environment)(command)
-for registered in (*app.registered_commands, *adapter.registered_commands):
+for registered in (*app.registered_commands, *adapter.registered_commands, *clicks.registered_commands):
     registered.callback = with_imports(registered.callback)  # type: ignore[arg-type]
 app.add_typer(adapter, name="adapter")
+app.add_typer(clicks, name="clicks")
 app.add_typer(keys, name="keys")
 
 

@@ -1,0 +1,105 @@
+"""The formats of click logs: a plain dictionary, the decorator that fills it, and the choice among them.
+
+A reader yields impressions one by one and keeps none. A row that cannot be read is a DataError with file and line;
+what a log may hold without being wrong (a click on what was not shown, a row out of order) is left out and counted.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lorank.data.clicks import Impression, read_clicks
+from lorank.data.parquet import is_parquet
+from lorank.errors import UsageError, unknown_name
+from lorank.reading import plain_name
+
+
+@dataclass
+class LogCounts:
+    """What a reader left out, by what it was, and how many rows it read."""
+
+    rows: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def leave_out(self, what: str) -> None:
+        """Count one thing that is left out."""
+        self.left_out[what] = self.left_out.get(what, 0) + 1
+
+    def describe(self) -> str:
+        """Return what was left out in words, empty where nothing was.
+
+        >>> LogCounts(3, {"clicks on documents that were not shown": 2}).describe()
+        'left out: 2 clicks on documents that were not shown'
+        """
+        parts = [f"{count:,} {what}" for what, count in sorted(self.left_out.items())]
+        return f"left out: {', '.join(parts)}" if parts else ""
+
+
+Reader = Callable[[Path, LogCounts], Iterator[Impression]]
+
+
+@dataclass(frozen=True)
+class LogFormat:
+    """A format of click logs: what a person calls it, whether a file has it, how it is read."""
+
+    name: str
+    title: str
+    fits: Callable[[Path], bool]
+    read: Reader
+
+
+LOG_FORMATS: dict[str, LogFormat] = {}
+"""Every registered format under its name, in the order in which they are tried."""
+
+
+def log_format(name: str, *, title: str, fits: Callable[[Path], bool]) -> Callable[[Reader], Reader]:
+    """Decorate a reader to enter it in ``LOG_FORMATS``; ``fits`` looks at a file's first line."""
+
+    def enter(reader: Reader) -> Reader:
+        LOG_FORMATS[name] = LogFormat(name, title, fits, reader)
+        return reader
+
+    return enter
+
+
+def _is_jsonl(path: Path) -> bool:
+    return is_parquet(path) or plain_name(path).endswith((".jsonl", ".json", ".ndjson"))
+
+
+@log_format("jsonl", title="lorank's click log, JSON Lines or Parquet", fits=_is_jsonl)
+def read_jsonl(path: Path, counts: LogCounts) -> Iterator[Impression]:
+    """Yield the impressions of a click log in JSON Lines or Parquet."""
+    for impression in read_clicks(path):
+        counts.rows += 1
+        yield impression
+
+
+def guess_format(path: str | Path) -> str:
+    """Return the name of the format of a log; raise UsageError where no format fits."""
+    import lorank.data.click_logs.formats  # noqa: F401  (fills the registry)
+
+    for name, each in LOG_FORMATS.items():
+        if each.fits(Path(path)):
+            return name
+    titles = "; ".join(f"{name} ({each.title})" for name, each in LOG_FORMATS.items())
+    raise UsageError(f"{path}: no format of click logs fits; they are {titles}")
+
+
+def read_log(path: str | Path, format: str = "auto", counts: LogCounts | None = None) -> Iterator[Impression]:
+    """Yield the impressions of a click log, streamed.
+
+    Args:
+        path: The file, plain or compressed.
+        format: A name in ``LOG_FORMATS``; ``auto`` looks at the file.
+        counts: What receives the number of rows, and of what is left out.
+
+    Raises:
+        UsageError: For an unknown format, or a file of none.
+        DataError: With file and line, for a row that cannot be read.
+    """
+    import lorank.data.click_logs.formats  # noqa: F401  (fills the registry)
+
+    name = guess_format(path) if format == "auto" else format
+    if name not in LOG_FORMATS:
+        raise unknown_name("format of click logs", name, ["auto", *LOG_FORMATS])
+    return LOG_FORMATS[name].read(Path(path), LogCounts() if counts is None else counts)

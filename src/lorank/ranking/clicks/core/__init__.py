@@ -1,0 +1,1 @@
+"""The machinery that click models, propensities, debiasers and estimators share."""
