@@ -18,6 +18,7 @@ def registries():
     from lorank.lowrank.algebra import COMBINATIONS
     from lorank.lowrank.forms.form import FORMS, ROUTED
     from lorank.ranking import clicks, consensus, losses, strategies
+    from lorank.ranking.calibration import CALIBRATORS, NORMALISATIONS
     from lorank.ranking.scorers import RANKERS
     from lorank.ranking.scorers.causal import READERS
     from lorank.ranking.scorers.features import feature_models
@@ -42,6 +43,8 @@ def registries():
         "propensity": set(clicks.PROPENSITIES),
         "feature-model": set(feature_models()),
         "collection": set(PACKAGED),
+        "calibrator": set(CALIBRATORS),
+        "normalisation": set(NORMALISATIONS),
     }
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from lorank.errors import LorankError
-from lorank.serving.adapters.platt import Platt
+from lorank.ranking.calibration.platt import Platt
 from lorank.serving.http.app import make_app
 from lorank.serving.http.middleware import RequestMiddleware
 from lorank.serving.http.server import Server

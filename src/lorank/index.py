@@ -33,6 +33,8 @@ FAMILY_OF = {
     "path": "path",
     "click_model": "click-model",
     "propensity": "propensity",
+    "calibrator": "calibrator",
+    "normalisation": "normalisation",
 }
 """The decorator of a registry to its family; ``rule`` is decided by the folder, see ``_family``."""
 

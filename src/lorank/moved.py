@@ -58,7 +58,7 @@ MOVED = {
     "serving.store": "serving.adapters.store",
     "serving.source": "serving.adapters.source",
     "serving.package": "serving.adapters.package",
-    "serving.calibration": "serving.adapters.platt",
+    "serving.calibration": "ranking.calibration.folder",
     "serving.bank": "serving.forward.engine",
     "serving.mixed": "serving.forward.mixed",
     "serving.rows": "serving.forward.rows",

@@ -129,6 +129,24 @@ def test_calibrated_models_answer_probabilities_and_say_so(address):
             assert found == pytest.approx([float(PLATT([score])[0]) for _, score in expected(2.0)], abs=1e-7)
 
 
+def test_a_threshold_leaves_out_what_is_below_it_and_an_empty_answer_abstains(address):
+    ask = {"model": "acme", "query": QUERY, "documents": TEXTS}
+    values = sorted({float(PLATT([score])[0]) for _, score in expected(2.0)})
+    middle = (values[0] + values[-1]) / 2
+    for path in ("/v1/rerank", "/v2/rerank"):
+        whole = pairs(requests.post(address + path, json=ask).json()["results"])
+        some = pairs(requests.post(address + path, json={**ask, "relevance_threshold": middle}).json()["results"])
+        assert some == [(index, score) for index, score in whole if score >= middle]
+        assert 0 < len(some) < len(whole)
+        first = requests.post(address + path, json={**ask, "relevance_threshold": middle, "top_n": 1}).json()["results"]
+        assert pairs(first) == some[:1]
+        assert requests.post(address + path, json={**ask, "relevance_threshold": 1.01}).json()["results"] == []
+    raw = {**ask, "raw_scores": True, "relevance_threshold": 1.0}
+    assert all(score >= 1.0 for _, score in pairs(requests.post(f"{address}/v1/rerank", json=raw).json()["results"]))
+    streamed = requests.post(f"{address}/v1/rerank", json={**ask, "stream": True, "relevance_threshold": middle}).text
+    assert sorted(json.loads(line)["index"] for line in streamed.splitlines()[:-1]) == sorted(i for i, _ in some)
+
+
 def test_empty_lists_have_empty_answers(address):
     assert requests.post(f"{address}/v1/rerank", json={"query": "q", "documents": []}).json()["results"] == []
     assert requests.post(f"{address}/rerank", json={"query": "q", "texts": []}).json() == []

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorank.errors import DataError, UsageError
-from lorank.serving.adapters.platt import read_calibration
+from lorank.ranking.calibration.folder import read_calibration
 from lorank.serving.requests.answers import number
 from lorank.serving.requests.limits import Limits, estimate_tokens
 from lorank.serving.requests.score_cache import ENTRY_BYTES, Known, ScoreCache, digest_documents

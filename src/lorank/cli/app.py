@@ -7,6 +7,7 @@ import typer
 from lorank import plugins
 from lorank.cli.adapter import adapter
 from lorank.cli.aggregate import aggregate
+from lorank.cli.calibrate import calibrate
 from lorank.cli.clicks import clicks
 from lorank.cli.demo import demo
 from lorank.cli.depth import depth
@@ -44,6 +45,7 @@ for command in (
     serve,
     key,
     evaluate,
+    calibrate,
     aggregate,
     report,
     push,

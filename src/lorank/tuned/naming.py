@@ -115,10 +115,11 @@ def _file(path: Path, name: str, start: str) -> Named:
 
 
 def _folder(path: Path, name: str, start: str) -> Named:
-    for home in (path / "model", path):
-        card = read_object(home / CARD)
+    cards = {home: read_object(home / CARD) for home in (path / "model", path)}
+    for home, card in cards.items():
         if "mix" in card:
             return Named("tuned", name, home)
+    for home, card in cards.items():
         if card.get("kind") and "options" in card:
             return Named("saved", name, home)
     if (path / PEFT_CONFIG).is_file():

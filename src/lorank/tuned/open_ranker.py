@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lorank.data.collection import Collection
 from lorank.errors import UsageError, unknown_name
 from lorank.manifest import CARD
+from lorank.ranking.calibration.folder import read_calibration
 from lorank.ranking.scorers import RANKERS
 from lorank.ranking.scorers.features import feature_model
 from lorank.ranking.scorers.ranker import FittedRanker
@@ -144,9 +145,10 @@ def open_ranker(
         read_otherwise(tuned.ranker, reading, str(name))
         return tuned
     if named.kind == "saved":
+        assert named.folder is not None
         saved = _class_of(named.card["kind"]).load(named.folder)
         read_otherwise(saved, reading, str(name))
-        return TunedRanker(saved)
+        return TunedRanker(saved, calibration=read_calibration(named.folder / CARD))
     if named.kind in ("judge", "bm25"):
         if reading.as_options():
             raise UsageError(

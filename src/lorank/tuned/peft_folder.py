@@ -11,6 +11,7 @@ from typing import Any
 from lorank import lowrank
 from lorank.errors import UsageError
 from lorank.manifest import CARD
+from lorank.ranking.calibration.folder import read_calibration
 from lorank.ranking.scorers import RANKERS
 from lorank.ranking.scorers.pretrained import locate_base
 from lorank.ranking.scorers.sentence_files import SentenceFiles
@@ -66,7 +67,7 @@ def open_peft(folder: Path, kind: str, reading: ReadingSettings, options: dict[s
     check_head_is_there(ranker, [*adapter.trained, *adapter.forms], folder)
     check_head_is_trained(ranker)
     ranker.reference = adapter.disabled
-    return TunedRanker(ranker, adapter)
+    return TunedRanker(ranker, adapter, calibration=read_calibration(folder / CARD))
 
 
 def read_sentence_files(folder: Path) -> dict[str, Any]:

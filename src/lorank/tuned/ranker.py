@@ -24,12 +24,13 @@ from lorank.files import replaced_folder
 from lorank.lowrank import Adapter
 from lorank.manifest import CARD, add_manifest, check_manifest, read_unchanged
 from lorank.progress import ProgressCallback
+from lorank.ranking.calibration.folder import KEY, Calibration, read_calibration
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.features.networks import NETWORKS
 from lorank.ranking.scorers.folders import saved_options
 from lorank.ranking.scorers.pretrained import locate_base
-from lorank.ranking.scorers.ranker import Documents, FittedRanker, Ranker, TrainableRanker, scores_prepared
+from lorank.ranking.scorers.ranker import Documents, FittedRanker, Ranked, Ranker, TrainableRanker, scores_prepared
 from lorank.ranking.scorers.text_ranker import check_head_is_there
 from lorank.ranking.types import Run
 from lorank.tuned.first_stage import FirstStage
@@ -100,6 +101,8 @@ class TunedRanker(Ranker):
     """What a run says of itself beside that: an update that hardly moved the weights."""
     folder: Path | None = field(default=None, compare=False, repr=False)
     """Where it was loaded from; None for one that was made or opened otherwise."""
+    calibration: Calibration | None = None
+    """What turns its scores into probabilities, where `lorank calibrate` has fitted one."""
     dev: dict[str, Any] = field(default_factory=dict)
     """The value on dev by which the mix was chosen, and what it was measured on (`lorank.training.dev`)."""
 
@@ -169,6 +172,29 @@ class TunedRanker(Ranker):
         learned = self.learned.score_pairs(queries, documents, pairs, on_progress=on_progress)
         return np.asarray(self.mix.apply(first_stage, learned), np.float32)
 
+    def score(self, query: str, documents: Documents, *, raw: bool = False) -> np.ndarray:
+        """Return one float32 number a document, in the order given; higher is more relevant.
+
+        It is the probability of relevance where the ranker has a calibration, and else the score, as with ``raw``.
+        """
+        scores = super().score(query, documents)
+        return scores if raw or self.calibration is None else self.calibration(scores)
+
+    def rank(self, query: str, documents: Sequence[str], top: int | None = None, *, raw: bool = False) -> list[Ranked]:
+        """Return the documents best first (ties in the order given), at most ``top`` of them.
+
+        Args:
+            query: The query.
+            documents: The texts of the documents.
+            top: The most documents that are returned; None returns all.
+            raw: True gives scores even where a calibration gives probabilities.
+        """
+        documents = list(documents) if not isinstance(documents, str) else documents
+        scores = self.score(query, documents, raw=True)
+        shown = scores if raw or self.calibration is None else self.calibration(scores)
+        order = np.argsort(-scores, kind="stable")[:top]
+        return [Ranked(int(i), float(shown[i]), documents[i]) for i in order]
+
     def save(self, folder: str | Path) -> None:
         """Write the folder in one step, re-open what was written, and compare it."""
         self.unmerge()
@@ -193,6 +219,8 @@ class TunedRanker(Ranker):
                 "dev": self.dev,
                 "scale": "logit",
             }
+            if self.calibration is not None:
+                description[KEY] = self.calibration.to_dict()
             imports = self._modules_of_plugins()
             if imports:
                 description["imports"] = imports
@@ -231,7 +259,8 @@ class TunedRanker(Ranker):
             ranker.reference = adapter.disabled
         first_stage = FirstStage.load(home / "first_stage") if (home / "first_stage").is_dir() else None
         mix, gain = mix_from_json(description["mix"]), description.get("gain", [])
-        return cls(ranker, adapter, first_stage, mix, gain, folder=home, dev=description.get("dev", {}))
+        calibration, dev = read_calibration(home / CARD), description.get("dev", {})
+        return cls(ranker, adapter, first_stage, mix, gain, folder=home, dev=dev, calibration=calibration)
 
 
 def find_tuned_folder(folder: Path) -> Path:

@@ -142,6 +142,7 @@ def _write_checked(
             f"a score moves by {worst:.3g}, above the limit of {limit:.3g}; nothing was written. "
             "Allow more with --limit, or keep more ranks"
         )
+    tuned.calibration = None  # its scores have moved: what was fitted to them and certified no longer holds
     tuned.save(out)
     new_ranks, new_values = _size(_adapter_of(tuned))
     return Rewritten(out, (ranks, new_ranks), (values, new_values), changes)

@@ -51,7 +51,8 @@ class RankerJudge(Judge):
             self._query, self._documents, self._scores = query, documents, np.full(len(documents), np.nan)
         new = [d for d in shown if np.isnan(self._scores[d])]
         if new:
-            self._scores[new] = self.ranker.score(query, [documents[d] for d in new])
+            pairs = np.stack([np.zeros(len(new), np.int64), np.arange(len(new))], 1)
+            self._scores[new] = self.ranker.score_pairs([query], [documents[d] for d in new], pairs)
 
 
 def _weights_digest(ranker: TrainableRanker) -> str:

@@ -20,11 +20,11 @@ from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.folder import check_fit
 from lorank.lowrank.targets import PLAIN
 from lorank.manifest import check_manifest
+from lorank.ranking.calibration.folder import read_calibration
 from lorank.ranking.scorers.folders import saved_options
 from lorank.ranking.scorers.pretrained import locate_base
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.scorers.text_ranker import check_head_is_there
-from lorank.serving.adapters.platt import read_calibration
 from lorank.tuned.first_stage import FirstStage
 from lorank.tuned.mix import ALONE, Mix, mix_from_json
 

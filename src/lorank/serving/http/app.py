@@ -223,7 +223,9 @@ async def _chained(first: Sequence[Part], others: AsyncIterator[Part]) -> AsyncI
 def _lines_of(asked: Asked, part: Part) -> bytes:
     shown = part.scores if asked.raw or part.probabilities is None else part.probabilities
     return b"".join(
-        answers.line(answers.result(asked, int(i), score)) for i, score in zip(part.positions, shown, strict=True)
+        answers.line(answers.result(asked, int(i), score))
+        for i, score in zip(part.positions, shown, strict=True)
+        if asked.threshold is None or score >= asked.threshold
     )
 
 

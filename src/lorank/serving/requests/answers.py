@@ -32,8 +32,11 @@ class Reranked:
         return self.scores if asked.raw or self.probabilities is None else self.probabilities
 
     def order(self, asked: Asked) -> list[int]:
-        """Return the positions best first; ties stay in the order of the request."""
-        return [int(i) for i in np.argsort(-self.scores, kind="stable")[: asked.top_n]]
+        """Return the positions best first, those below the asked threshold left out; ties stay as requested."""
+        order = np.argsort(-self.scores, kind="stable")
+        if asked.threshold is not None:
+            order = order[self.values(asked)[order] >= asked.threshold]
+        return [int(i) for i in order[: asked.top_n]]
 
 
 class JinaResult(BaseModel):

@@ -16,6 +16,15 @@ Model = Annotated[str, Field(max_length=1000, description="The base, base:adapte
 Raw = Annotated[bool, Field(description="Scores as the model gives them, even where it has a calibration.")]
 
 
+Threshold = Annotated[
+    float | None,
+    Field(
+        allow_inf_nan=False,
+        description="Return only results whose relevance_score is this or more; an empty list: nothing is relevant.",
+    ),
+]
+
+
 class Text(BaseModel):
     """A document as an object."""
 
@@ -40,6 +49,7 @@ class JinaRequest(_Request):
     top_n: TopN | None = None
     return_documents: bool | None = Field(None, description="Repeat the texts; default true, false when streamed.")
     raw_scores: Raw = False
+    relevance_threshold: Threshold = None
     stream: bool = Field(False, description="Answer in JSON lines, each slice as soon as it is scored.")
 
     def to_asked(self) -> "Asked":
@@ -52,7 +62,14 @@ class JinaRequest(_Request):
             )
         shows = not self.stream if self.return_documents is None else self.return_documents
         return Asked(
-            self.model, self.query, _texts(self.documents), self.top_n, shows, self.raw_scores, stream=self.stream
+            self.model,
+            self.query,
+            _texts(self.documents),
+            self.top_n,
+            shows,
+            self.raw_scores,
+            stream=self.stream,
+            threshold=self.relevance_threshold,
         )
 
 
@@ -67,10 +84,19 @@ class CohereRequest(_Request):
     )
     return_documents: bool = False
     raw_scores: Raw = False
+    relevance_threshold: Threshold = None
 
     def to_asked(self) -> "Asked":
         """Return what is asked, without the shape."""
-        return Asked(self.model, self.query, _texts(self.documents), self.top_n, self.return_documents, self.raw_scores)
+        return Asked(
+            self.model,
+            self.query,
+            _texts(self.documents),
+            self.top_n,
+            self.return_documents,
+            self.raw_scores,
+            threshold=self.relevance_threshold,
+        )
 
 
 class TeiRequest(_Request):
@@ -129,6 +155,7 @@ class Asked:
     raw: bool
     whole_only: bool = False
     stream: bool = False
+    threshold: float | None = None
 
 
 def _texts(documents: Sequence[str | Text]) -> list[str]:
