@@ -4,7 +4,7 @@ r"""How good probabilities are: calibration error, proper scores, and the reliab
     Brier = mean (p - y)^2,      log loss = mean -(y ln p + (1 - y) ln(1 - p))
 
 The ECE of a perfect calibration is not 0 on a finite sample. ``ece_if_perfect`` is the 95th percentile of the ECE of
-labels drawn from the probabilities themselves; an ECE below it cannot be told from a perfect calibration. Intervals
+labels drawn from the probabilities themselves; an ECE below it may be that of a perfect calibration. Intervals
 resample groups of queries.
 
 Paper: C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017; J. Broecker and L. Smith, Increasing the
