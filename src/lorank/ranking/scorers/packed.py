@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lorank.ranking.scorers.attention import attend
 from lorank.ranking.scorers.tokens import Ragged
 
 PACKABLE = ("BertModel", "RobertaModel", "XLMRobertaModel")
@@ -217,7 +218,7 @@ class PackedLayer:
         Returns:
             The context [count, heads, query tokens, head dim].
         """
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=group.mask, dropout_p=self.attention_dropout)
+        return attend(q, k, v, group.mask, self.attention_dropout)
 
 
 def packed_layer(layer: Any, heads: int, dtype: torch.dtype, project: "Project | None" = None) -> PackedLayer:
