@@ -19,6 +19,7 @@ def registries():
     from lorank.lowrank.forms.form import FORMS, ROUTED
     from lorank.ranking import clicks, consensus, losses, strategies
     from lorank.ranking.calibration import CALIBRATORS, NORMALISATIONS
+    from lorank.ranking.robustness import PERTURBATIONS
     from lorank.ranking.scorers import RANKERS
     from lorank.ranking.scorers.causal import READERS
     from lorank.ranking.scorers.features import feature_models
@@ -44,6 +45,7 @@ def registries():
         "feature-model": set(feature_models()),
         "collection": set(PACKAGED),
         "calibrator": set(CALIBRATORS),
+        "perturbation": set(PERTURBATIONS),
         "normalisation": set(NORMALISATIONS),
     }
 

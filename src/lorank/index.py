@@ -35,6 +35,7 @@ FAMILY_OF = {
     "propensity": "propensity",
     "calibrator": "calibrator",
     "normalisation": "normalisation",
+    "perturbation": "perturbation",
 }
 """The decorator of a registry to its family; ``rule`` is decided by the folder, see ``_family``."""
 

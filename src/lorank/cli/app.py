@@ -24,6 +24,7 @@ from lorank.cli.report import report
 from lorank.cli.rerank import rerank
 from lorank.cli.retrieve import retrieve
 from lorank.cli.serve import serve
+from lorank.cli.stress import stress
 from lorank.cli.train import train
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ for command in (
     key,
     evaluate,
     calibrate,
+    stress,
     aggregate,
     report,
     push,

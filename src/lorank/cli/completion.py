@@ -23,7 +23,9 @@ def bases(incomplete: str) -> list[str]:
 
 def rankers(incomplete: str) -> list[str]:
     """Return the rankers that have a name and begin so; folders are the shell's own part."""
-    return find_matching([*index.names("base"), "bm25", *(f"{judge}:" for judge in index.names("judge"))], incomplete)
+    return find_matching(
+        [*index.names("base"), "bm25", "lambdamart", *(f"{judge}:" for judge in index.names("judge"))], incomplete
+    )
 
 
 def settings(incomplete: str) -> list[str]:

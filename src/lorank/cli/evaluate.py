@@ -156,7 +156,7 @@ def _ranked(
     runs = {}
     with progress_bars() as on_progress:
         for name in dict.fromkeys(names):
-            if recognise(name).kind == "bm25":
+            if recognise(name).kind in ("bm25", "trees"):
                 model = open_ranker(name, collection=collection, flag="--ranker")
             else:
                 model = open_ranker(name, kind=kind, reading=reading, flag="--ranker")

@@ -15,9 +15,10 @@ from lorank import index
 from lorank.errors import UsageError
 from lorank.manifest import CARD
 
-Kind = Literal["tuned", "saved", "peft", "model", "judge", "bm25"]
+Kind = Literal["tuned", "saved", "peft", "model", "judge", "bm25", "trees"]
 
 BM25_NAME = "bm25"
+TREES_NAME = "lambdamart"
 PEFT_CONFIG = "adapter_config.json"
 WORKS = (
     "a ranker is a packaged model (minilm, smollm2), a Hub name (owner/name), a model's folder, the --out folder of "
@@ -31,7 +32,8 @@ class Named:
     """What a name names: its ``kind``, and the ``folder`` that holds it where there is one.
 
     ``tuned`` is a folder of training, ``saved`` one of a ranker's ``save``, ``peft`` an adapter alone, ``model`` a
-    base (a folder, a file or a name of the Hub), ``judge`` a language model that is asked, ``bm25`` the first stage.
+    base (a folder, a file or a name of the Hub), ``judge`` a language model that is asked, ``bm25`` the first
+    stage, ``trees`` LambdaMART on simple features, fitted on the collection.
     """
 
     kind: Kind
@@ -69,6 +71,8 @@ def recognise(name: str, flag: str = "") -> Named:
         return _file(path, name, start)
     if name == BM25_NAME:
         return Named("bm25", name)
+    if name == TREES_NAME:
+        return Named("trees", name)
     scheme, colon, rest = name.partition(":")
     if colon:
         judges = index.names("judge")
@@ -87,7 +91,7 @@ def _refuse_slips(name: str, path: Path, start: str) -> None:
     parent = path.parent
     siblings = [each.name for each in parent.iterdir() if each.is_dir()] if parent.is_dir() else []
     beside = difflib.get_close_matches(path.name, siblings, 1, 0.7)
-    packaged = [*index.names("base"), BM25_NAME]
+    packaged = [*index.names("base"), BM25_NAME, TREES_NAME]
     if name in packaged:
         return
     if "/" not in name:

@@ -135,7 +135,7 @@ def open_ranker(
     if named.kind == "model" and named.folder is None and "/" in named.name:
         pushed = fetch(named.name)
         named = named if pushed is None else recognise(str(pushed), flag)
-    if named.kind in ("tuned", "saved", "judge", "bm25") and (kind is not None or label is not None):
+    if named.kind in ("tuned", "saved", "judge", "bm25", "trees") and (kind is not None or label is not None):
         where = f"its kind and label stand in its {CARD}" if named.folder else "it has neither kind nor label to choose"
         what = "a ranker that was trained and saved" if named.folder else f"{named.kind} by name"
         raise UsageError(f"{name} is {what}; {where}")
@@ -149,11 +149,13 @@ def open_ranker(
         saved = _class_of(named.card["kind"]).load(named.folder)
         read_otherwise(saved, reading, str(name))
         return TunedRanker(saved, calibration=read_calibration(named.folder / CARD))
-    if named.kind in ("judge", "bm25"):
+    if named.kind in ("judge", "bm25", "trees"):
         if reading.as_options():
             raise UsageError(
                 f"reading.{next(iter(reading.as_options()))}: {name} reads whole texts; it takes no such setting"
             )
+        if named.kind == "trees":
+            return TunedRanker(_trees(collection, flag))
         return TunedRanker(_bm25(collection) if named.kind == "bm25" else _judge(named.name))
     if named.kind == "peft":
         assert named.folder is not None
@@ -184,6 +186,15 @@ def _bm25(collection: Collection | None) -> FittedRanker:
     if collection.has_features:
         raise UsageError(f"bm25 scores texts, and collection {collection.name!r} holds feature rows")
     return BM25Ranker(BM25Statistics.of([str(text) for text in collection.documents]))
+
+
+def _trees(collection: Collection | None, flag: str) -> FittedRanker:
+    from lorank.tuned.text_trees import fit_text_trees
+
+    if collection is None:
+        start = f"{flag}: " if flag else ""
+        raise UsageError(f"{start}lambdamart is fitted on the training split of a collection, and none is given here")
+    return fit_text_trees(collection)
 
 
 def _judge(name: str) -> FittedRanker:
