@@ -496,12 +496,13 @@ def main() -> None:
     ):
         parser.add_argument(f"--{name}", action="store_true", help=f"measure only: {text}")
     parser.add_argument("--beside", action="store_true", help="measure only: a quiet tenant beside its neighbours")
+    parser.add_argument("--neighbours", nargs="+", default="abcde", choices="abcde", help="which of --beside")
     parser.add_argument("--beside-seconds", type=float, default=30.0, help="of each neighbour")
     given = parser.parse_args()
     if given.beside:
         from serving_neighbours import report
 
-        raise SystemExit(report(given.beside_seconds, given.beside_seconds / 2))
+        raise SystemExit(report(given.beside_seconds, given.beside_seconds / 2, given.neighbours))
     if given.memory and not os.environ.get("LORANK_MEASURES_MEMORY"):
         environment = {**os.environ, "LORANK_MEASURES_MEMORY": "1"}
         raise SystemExit(subprocess.run([sys.executable, *sys.argv], check=False, env=environment).returncode)

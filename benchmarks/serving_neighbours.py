@@ -2,8 +2,9 @@
 
     python benchmarks/serving.py --beside              five minutes; on a machine that does nothing else
 
-One real process on MiniLM, keys for each tenant, no cache. The quiet tenant sends lists of 30 documents, one after
-another. It is measured alone and beside each neighbour in turn:
+One real server on MiniLM, keys for each tenant, no cache. The quiet tenant sends lists of 30 documents, one after
+another. It is measured alone and beside each neighbour in turn; a neighbour's clients are a process of their own, whose
+requests were written before, but they use the processor that the server uses:
 
     a  a flood: 24 threads of one other tenant, lists of 100 documents
     b  a streamed list of 20,000 documents of another tenant, and the next as soon as it ends
@@ -26,9 +27,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,7 @@ from safetensors.numpy import save_file
 
 WORDS = [f"word{i}" for i in range(5000)]
 QUIET_S, ALONE_S = 30.0, 15.0
+QUESTION = {"query": "which words", "return_documents": False}
 TENANTS = ("quiet", "flood", "long", "reload", "hostile")
 
 
@@ -58,22 +61,21 @@ class Server:
     port: int
     keys: dict[str, str]
     store: Path
-    open: set[socket.socket] = field(default_factory=set)
 
     def ask(self, tenant: str, documents: list[str], **more: object) -> int:
         """Ask for a list as a tenant; return the status once the whole answer is here."""
-        body = json.dumps({"query": "which words", "documents": documents, "return_documents": False, **more})
+        return self.send(tenant, json.dumps({**QUESTION, "documents": documents, **more}).encode())
+
+    def send(self, tenant: str, body: bytes) -> int:
+        """Send a request that is written already; return the status once the whole answer is here."""
         headers = {"Authorization": f"Bearer {self.keys[tenant]}", "Content-Type": "application/json"}
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         try:
-            connection.connect()
-            self.open.add(connection.sock)
             connection.request("POST", "/v1/rerank", body, headers)
             answer = connection.getresponse()
             answer.read()
             return answer.status
         finally:
-            self.open.discard(connection.sock)
             connection.close()
 
     def batch_ms(self) -> tuple[float, float]:
@@ -158,41 +160,63 @@ def measure(server: Server, seconds: float) -> Seen:
 
 
 @contextmanager
-def neighbours(server: Server, work: Callable[[Server], None], count: int) -> Iterator[None]:
-    """Repeat ``work`` in ``count`` threads while the block runs, and hang up at its end; what fails is tried again."""
-    over = threading.Event()
-
-    def repeat() -> None:
-        while not over.is_set():
-            try:
-                work(server)
-            except (OSError, http.client.HTTPException, AttributeError):  # the line was cut, perhaps by us
-                time.sleep(0.05)
-
-    started = [threading.Thread(target=repeat, daemon=True) for _ in range(count)]
-    for thread in started:
-        thread.start()
+def neighbours(server: Server, name: str) -> Iterator[None]:
+    """Run a neighbour's clients as a process of their own while the block runs; they are at work when it begins."""
+    given = json.dumps({"port": server.port, "keys": server.keys, "store": str(server.store)})
+    process = subprocess.Popen([sys.executable, __file__, name, given], stdout=subprocess.PIPE, text=True)
     try:
+        assert process.stdout is not None
+        process.stdout.readline()
         yield
     finally:
-        over.set()
-        for client in list(server.open):
-            with suppress(OSError):
-                client.shutdown(socket.SHUT_RDWR)
-        end = time.monotonic() + 10
-        for thread in started:
-            thread.join(max(0.0, end - time.monotonic()))
+        process.kill()
+        process.wait()
+
+
+def be_neighbour(name: str, given: str) -> None:
+    """Repeat a neighbour's work in its threads until the process is killed; what fails is tried again."""
+    facts = json.loads(given)
+    server = Server(facts["port"], facts["keys"], Path(facts["store"]))
+    _, work, count = NEIGHBOURS[name]
+    flood_bodies()
+    long_bodies()
+
+    def repeat() -> None:
+        while True:
+            try:
+                work(server)
+            except (OSError, http.client.HTTPException):  # the server has closed the connection
+                time.sleep(0.05)
+
+    for _ in range(count):
+        threading.Thread(target=repeat, daemon=True).start()
+    time.sleep(2)
+    print("at work", flush=True)
+    threading.Event().wait()
 
 
 def flood(server: Server) -> None:
     """Neighbour a."""
-    if server.ask("flood", texts(100), model="flood") != 200:
+    if server.send("flood", random.choice(flood_bodies())) != 200:
         time.sleep(0.05)
 
 
 def long_list(server: Server) -> None:
     """Neighbour b."""
-    server.ask("long", texts(20_000), model="long", stream=True)
+    server.send("long", long_bodies()[0])
+
+
+@cache
+def flood_bodies() -> list[bytes]:
+    """Return the requests of neighbour a."""
+    lists = [texts(100) for _ in range(200)]
+    return [json.dumps({**QUESTION, "documents": documents, "model": "flood"}).encode() for documents in lists]
+
+
+@cache
+def long_bodies() -> list[bytes]:
+    """Return the request of neighbour b."""
+    return [json.dumps({**QUESTION, "documents": texts(20_000), "model": "long", "stream": True}).encode()]
 
 
 def slow_client(server: Server) -> None:
@@ -200,7 +224,6 @@ def slow_client(server: Server) -> None:
     head = b"POST /v1/rerank HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n" % server.keys["flood"].encode()
     body = random.random() < 0.5
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
-        server.open.add(client)
         rest = b"Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{" if body else b""
         client.sendall(head + rest)
         for _ in range(30):
@@ -245,19 +268,19 @@ NEIGHBOURS: dict[str, tuple[str, Callable[[Server], None], int]] = {
 }
 
 
-def report(quiet_s: float = QUIET_S, alone_s: float = ALONE_S) -> int:
+def report(quiet_s: float = QUIET_S, alone_s: float = ALONE_S, chosen: Sequence[str] = tuple(NEIGHBOURS)) -> int:
     """Measure, print the table, and return how many neighbours broke what was to be shown."""
     rows, alone = [], Seen()
     with serving() as server:
         measure(server, 5)  # the speed is learned
-        for name, (what, work, count) in NEIGHBOURS.items():
+        for name in chosen:
+            what = NEIGHBOURS[name][0]
             print(f"{name}: {what}", file=sys.stderr, flush=True)
             own = measure(server, alone_s)
             alone.seconds += own.seconds
             alone.refused += own.refused
             before = server.batch_ms()
-            with neighbours(server, work, count):
-                time.sleep(2)
+            with neighbours(server, name):
                 seen = measure(server, quiet_s)
             after = server.batch_ms()
             rows.append((name, what, seen, (after[0] - before[0]) / max(after[1] - before[1], 1)))
@@ -275,3 +298,7 @@ def report(quiet_s: float = QUIET_S, alone_s: float = ALONE_S) -> int:
             f"| {len(seen.refused)} | {seen.quantile(0.99) / alone.quantile(0.99):.2f} | {batch:.0f} | {bound:.0f} |"
         )
     return broken
+
+
+if __name__ == "__main__":
+    be_neighbour(*sys.argv[1:])

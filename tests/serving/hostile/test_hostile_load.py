@@ -1,5 +1,6 @@
 """One tenant's load on a live server in a process of its own, and what another tenant sees of it."""
 
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ import requests
 from lorank.serving.http.middleware import Shares
 from lorank.serving.requests.keys import Caller
 from lorank.serving.requests.limits import Limits
+from lorank.serving.requests.overload import HOLD_S
 from lorank.serving.requests.refusal import Refusal
 from lorank.serving.requests.usage import Rates, Usage
 from tiny_store import wait_until
@@ -108,6 +110,41 @@ def test_a_full_queue_makes_room_at_the_cost_of_whoever_fills_it():
         assert flood[-2].result().status_code == 429
         engine.gate.set()
         assert [one.result().status_code for one in (*flood[:-2], *quiet)] == [200] * 5
+
+
+def test_a_client_that_does_not_wait_as_told_is_refused_unread_and_others_are_not():
+    engine = SteppedEngine()
+    with (
+        live(engine, tenant_keys(), Limits(queued_of_one=1, collect_ms=0)) as (address, application),
+        ThreadPoolExecutor(4) as pool,
+    ):
+
+        def send(query, tenant):
+            body = {"query": query, "documents": ["a"]}
+            return pool.submit(requests.post, f"{address}/v1/rerank", json=body, headers=bearer(tenant), timeout=120)
+
+        queue = application.service.batcher.queue
+        accepted = [send("first", "acme")]
+        assert wait_until(lambda: engine.asked == 1)
+        accepted.append(send("second", "acme"))
+        assert wait_until(lambda: queue.of("acme") == 1)
+        assert send("third", "acme").result().status_code == 429
+        application.overloads.note("acme", 50, Refusal(429, "busy", "much waits", 60.0))
+        host, _, port = address.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=60) as client:
+            head = (
+                "POST /v1/rerank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
+                f"Authorization: {bearer('acme')['Authorization']}\r\n\r\n{{"
+            )
+            began = time.monotonic()
+            client.sendall(head.encode())  # the rest of the body never comes
+            answer = client.recv(1 << 16).decode()
+        assert answer.startswith("HTTP/1.1 429")
+        assert "retry-after: 6" in answer.lower()
+        assert time.monotonic() - began > 0.5 * HOLD_S  # held, so that a loop without pauses is slow
+        accepted.append(send("quiet", "globex"))
+        engine.let_go()
+        assert all(one.result().ok for one in accepted)
 
 
 def test_large_bodies_of_one_tenant_leave_memory_for_the_others(tmp_path):

@@ -10,6 +10,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lorank.serving.http.tracing import Tracer
 from lorank.serving.requests.keys import ANYBODY, Keys, NoKeys
+from lorank.serving.requests.overload import HOLD_S, Overloads
 from lorank.serving.requests.record import RequestRecord
 from lorank.serving.requests.refusal import Refusal, quote
 from lorank.serving.requests.service import Service
@@ -50,7 +52,7 @@ class RequestMiddleware:
         self.app, self.service, self.keys, self.routes, self.tracer = app, service, keys, routes, tracer
         self.limits, self.metrics = service.limits, service.metrics
         self.active = 0
-        self.memory = Shares(self.limits.held_bytes)
+        self.memory, self.overloads = Shares(self.limits.held_bytes), Overloads()
 
     @property
     def stopping(self) -> bool:
@@ -105,8 +107,23 @@ class RequestMiddleware:
                 503, "stopping", "this server is about to stop; send the request again, to another one or in a while", 2
             )
         check_type(headers)
+        await self._refuse_early(exchange)
         body = await self._read(exchange)
-        await self.app(scope, replay(body, exchange.receive), exchange.send)
+        try:
+            await self.app(scope, replay(body, exchange.receive), exchange.send)
+        except Refusal as refusal:
+            if exchange.known:
+                self.overloads.note(exchange.tenant, len(body), refusal)
+            raise
+
+    async def _refuse_early(self, exchange: "Exchange") -> None:
+        """Refuse, unread, what comes before the Retry-After of its key's last refusal has passed."""
+        length = exchange.headers.get("content-length", "")
+        refusal = self.overloads.of(exchange.tenant, int(length[:20])) if length.isdigit() else None
+        if refusal is not None:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(_gone(exchange.receive), HOLD_S)
+            raise refusal
 
     async def _read(self, exchange: "Exchange") -> bytes:
         most, body = self.limits.body_bytes, bytearray()
