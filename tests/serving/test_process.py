@@ -18,6 +18,8 @@ from tiny_encoders import DOCUMENTS, QUERY
 from tiny_store import TENANTS, make_store, serving, tiny_adapter, wait_until
 
 FAST = ("--memory-mb", "4", "--latency-ms", "100")
+PATIENT = ("--backlog-s", "600", "--timeout-s", "600", "--drain-s", "600")
+"""On a slow machine too, what is taken on is scored, and nothing is refused because much waits."""
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def running(store, tmp_path_factory):
     base, folder, _ = store
     keys = tmp_path_factory.mktemp("keys") / "keys.txt"
     keys.write_text("".join(f"{name} {hash_key('lr-' + name)} {name}\n" for name in TENANTS))
-    with serving(base, folder, keys.with_name("log.txt"), ["--keys", str(keys), *FAST]) as process:
+    with serving(base, folder, keys.with_name("log.txt"), ["--keys", str(keys), *FAST, *PATIENT]) as process:
         yield process
 
 
@@ -144,7 +146,7 @@ def test_sigterm_answers_what_was_accepted_refuses_the_rest_and_exits_with_0(run
         return requests.post(
             f"{running.address}/v1/rerank",
             headers=bearer("acme"),
-            timeout=120,
+            timeout=600,
             json={"model": "acme", "query": query, "documents": texts},
         )
 
@@ -172,10 +174,7 @@ def test_sigterm_answers_what_was_accepted_refuses_the_rest_and_exits_with_0(run
         assert "stop" in fresh.json()["message"]
         slow.close()
         answers = [one.result() for one in accepted]
-    answered = [answer.json()["results"] for answer in answers if answer.ok]
-    assert len(answered) >= 3
-    assert all(len(results) == 500 for results in answered)
-    assert {answer.status_code for answer in answers} <= {200, 429}  # a busy machine takes on fewer at a time
+    assert [len(answer.json()["results"]) for answer in answers] == [500] * 6
     assert running.process.wait(120) == 0
 
 

@@ -122,6 +122,7 @@ def serve(
     max_connections_per_address: Annotated[
         int, typer.Option(min=1, help="Open connections of one address; set it to the former behind a proxy.")
     ] = 256,
+    backlog_s: Annotated[float, typer.Option(help="429 where more seconds of a caller's own work wait.")] = 5.0,
     ready_s: Annotated[float, typer.Option(help="/health/ready is 503 where a batch takes longer.")] = 20.0,
     alias: Annotated[
         list[str] | None,
@@ -168,6 +169,7 @@ def serve(
         cache_bytes=int(cache_mb * 2**20),
         connections=max_connections,
         connections_of_one=max_connections_per_address,
+        backlog_s=backlog_s,
         ready_s=ready_s,
         drain_s=drain_s,
     )
