@@ -2,14 +2,19 @@
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorank.data.collection import Collection, Split
 from lorank.ranking.metrics import group_tied_queries
+from lorank.ranking.scorers import BiEncoder
+from lorank.training.dev import tokens_read
 from lorank.training.dev_sample import (
     BACKWARD,
     FEWEST_QUERIES,
@@ -127,3 +132,16 @@ def test_short_lists_are_never_cut(depth):
     sample = looks_of(60, 1, 1.0, depth=depth).sample
     assert sample.depth == Recipe().lists.depth
     assert {len(row) for row in sample.run.values()} == {depth}
+
+
+@pytest.mark.parametrize(("long", "passages"), [("truncate", 1), ("first", 1), ("max", 3), ("mean", 3)])
+def test_scoring_reads_every_passage_where_training_reads_one(
+    long: Any, passages: int, tiny_folders: dict[str, Path]
+) -> None:
+    ranker = BiEncoder(tiny_folders["bert"], max_length=10, long=long, overlap=0)
+    plan: Any = SimpleNamespace(ranker=ranker, inputs=ranker.prepare(["moon"], ["moon earth list query " * 6, "moon"]))
+    asked, read = plan.inputs.queries.lengths, plan.inputs.documents.lengths
+    assert -(-read[0] // ranker.room) == 3
+    pairs = np.array([[0, 0], [0, 1]])
+    assert tokens_read(plan, pairs) == asked[0] + ranker.room + read[1]
+    assert tokens_read(plan, pairs, whole=True) == asked[0] + passages * ranker.room + read[1]

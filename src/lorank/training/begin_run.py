@@ -107,7 +107,7 @@ def check_time(settings: OptimizerSettings) -> None:
 
 
 def step_cost(plan: Plan, batches: int = MEASURED_STEPS) -> float:
-    """Return what scoring the lists of one step reads, as `tokens_read` counts it."""
+    """Return what the lists of one step read, as `tokens_read` counts it."""
     settings, total = plan.settings, 0.0
     per_epoch = batches_an_epoch(plan.lists, settings.batch_size)
     for index in range(batches):
@@ -119,7 +119,7 @@ def step_cost(plan: Plan, batches: int = MEASURED_STEPS) -> float:
 
 
 def _cost_of(plan: Plan) -> Callable[[Run], float]:
-    return lambda run: tokens_read(plan, plan.pairs_of(run))
+    return lambda run: tokens_read(plan, plan.pairs_of(run), whole=True)
 
 
 def _measure_steps(plan: Plan, clock: Clock, on_progress: StageCallback) -> float:

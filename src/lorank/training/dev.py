@@ -142,10 +142,11 @@ class DevMeasure:
         return DevResult(mix, mixed, max(value for _, value in mix.curve), alone)
 
 
-def tokens_read(plan: Plan, pairs: np.ndarray) -> float:
-    """Return how many tokens scoring ``pairs`` int64 [n, 2] of prepared positions reads.
+def tokens_read(plan: Plan, pairs: np.ndarray, *, whole: bool = False) -> float:
+    """Return how many tokens training on ``pairs`` int64 [n, 2] of prepared positions reads.
 
     A bi-encoder reads each query and each document once, the others each pair once; without tokens those are counted.
+    With ``whole`` it is what a bi-encoder's scoring reads, which is every passage where long documents are not cut.
     """
     queries, documents = np.unique(pairs[:, 0]), np.unique(pairs[:, 1])
     unique = np.unique(pairs, axis=0)
@@ -155,7 +156,9 @@ def tokens_read(plan: Plan, pairs: np.ndarray) -> float:
     if asked is None or read is None or room is None:
         return float(len(queries) + len(documents) if apart else len(unique))
     if apart:
-        return float(np.minimum(asked[queries], room).sum() + np.minimum(read[documents], room).sum())
+        spans = getattr(plan.ranker, "document_spans", None) if whole else None
+        kept = np.minimum(read[documents], room) if spans is None else spans(read[documents]).length
+        return float(np.minimum(asked[queries], room).sum() + kept.sum())
     return float(np.minimum(asked[unique[:, 0]] + read[unique[:, 1]], room).sum())
 
 

@@ -10,6 +10,7 @@ Paper: Reimers & Gurevych 2019, Sentence-BERT, arXiv:1908.10084.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +23,7 @@ from torch import Tensor
 from lorank.errors import UsageError
 from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.batching import batches_by_length
+from lorank.ranking.scorers.best_passage import best_starts, inverse_frequencies
 from lorank.ranking.scorers.folders import write_json
 from lorank.ranking.scorers.packed import PackedEncoder, can_pack
 from lorank.ranking.scorers.pairs import used_texts
@@ -46,6 +48,11 @@ class TextInputs:
     queries: TokenTable
     documents: TokenTable
 
+    @cached_property
+    def idf(self) -> np.ndarray:
+        """The inverse document frequency of each token, for choosing passages."""
+        return inverse_frequencies(self.documents)
+
 
 class BiEncoder(TextRanker[TextInputs]):
     """Score by the similarity of separately encoded texts.
@@ -57,7 +64,8 @@ class BiEncoder(TextRanker[TextInputs]):
     ``score`` returns similarity / ``temperature``, float32; ``encode`` returns the vectors, of unit length for
     the cosine. ``dtype`` and ``long`` are explained in ``TextRanker`` and ``Long``; documents that need more
     than one passage share ``overlap`` tokens between neighbours (default: an eighth of
-    ``max_length``). Training always takes the first passage.
+    ``max_length``). Where ``long`` is "max", training takes the passage that has most of a query's words
+    (`lorank.ranking.scorers.best_passage`), else the first.
 
     Args:
         base: A packaged name, a folder, or a name on the Hub.
@@ -166,13 +174,23 @@ class BiEncoder(TextRanker[TextInputs]):
         q = self.encode_batch(inputs.queries, query_ids)[torch.from_numpy(query_at.reshape(-1)).to(self.device)]
         if not len(document_ids):
             return torch.zeros(mask.shape, device=self.device)
-        d = self.encode_batch(inputs.documents, document_ids)[torch.from_numpy(rows).to(self.device)]
+        starts = None
+        if self.long == "max":
+            scored = np.zeros((len(query_ids), len(document_ids)), bool)
+            scored[np.broadcast_to(query_at.reshape(-1, 1), grid.shape)[mask_host], document_at] = True
+            read = inputs.queries, query_ids, inputs.documents, document_ids
+            starts = best_starts(*read, scored, self.room, self.overlap, inputs.idf)
+        d = self.encode_batch(inputs.documents, document_ids, starts)[torch.from_numpy(rows).to(self.device)]
         scores = (d @ q.unsqueeze(-1)).squeeze(-1) / self.temperature
         return scores.masked_fill(~mask.to(self.device), 0.0)
 
-    def encode_batch(self, table: TokenTable, texts: np.ndarray) -> Tensor:
-        """Return differentiable vectors [len(texts), dim] of texts of a table, by position."""
+    def encode_batch(self, table: TokenTable, texts: np.ndarray, starts: np.ndarray | None = None) -> Tensor:
+        """Return differentiable vectors [len(texts), dim] of texts of a table, by position.
+
+        ``starts`` int64 [len(texts)] says with which token the passage of each text begins; None cuts the texts.
+        """
         start, length = self.template.cut(table.lengths[texts], self.room)
+        start = start if starts is None else starts
         order = np.argsort(-length, kind="stable")
         batch = self.template.assemble_single(table, Span(texts, start, length)[order])
         back = torch.from_numpy(np.argsort(order)).to(self.device)
