@@ -1,10 +1,11 @@
 """Scoring by openvino: the traced graph in float32 or bfloat16, and with weights and activations in int8.
 
-The int8 graph needs a few batches to see the range of each activation; they are made of the probe texts that a saved
-ranker is compared on.
+The int8 graph needs a few batches to see the range of each activation. They are made of the probe texts that a saved
+ranker is compared on, and of the same with random tokens in place of their words: a few texts alone show too narrow
+ranges, and scores of other texts are cut off.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any
@@ -41,6 +42,7 @@ def open_int8(ranker: CrossEncoder) -> Logits:
 
     nncf.set_log_level("ERROR")
     batches, graph = list(probe_batches(ranker)), trace(ranker)
+    batches += list(random_batches(ranker, batches))
     with redirect_stdout(StringIO()):  # its progress bars would stand in the results
         graph = nncf.quantize(
             graph, nncf.Dataset(batches), subset_size=len(batches), model_type=nncf.ModelType.TRANSFORMER
@@ -83,3 +85,14 @@ def probe_batches(ranker: CrossEncoder, rounds: int = 8) -> Iterator[dict[str, n
     for turn in range(rounds):
         for rows in batches_by_length(lengths, 256, np.roll(np.arange(len(pairs)), turn)):
             yield arrays(ranker, ranker.assemble(inputs, spans[rows]))
+
+
+def random_batches(
+    ranker: CrossEncoder, batches: Iterable[dict[str, np.ndarray]], seed: int = 0
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the batches with random tokens of the vocabulary in place of all that are not special."""
+    special = ranker.tokenizer.all_special_ids
+    ordinary, rng = np.setdiff1d(np.arange(len(ranker.tokenizer)), special), np.random.default_rng(seed)
+    for batch in batches:
+        ids = batch["input_ids"]
+        yield batch | {"input_ids": np.where(np.isin(ids, special), ids, rng.choice(ordinary, ids.shape))}
