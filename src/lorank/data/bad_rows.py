@@ -103,7 +103,7 @@ class BadRowsError(DataError):
         self.rows = rows
         self.args = (
             f"{first.path}:{first.line}: {first.problem}, and {len(rows) - 1} more\n{rows.report()}\n"
-            "mend them, or leave them out with --skip-bad (lorank import, or skip_bad=True of lorank.load), "
+            "mend them, or leave them out with --skip-bad (skip_bad=True in lorank.load), "
             "which keeps what is skipped in a file",
         )
 

@@ -22,7 +22,7 @@ from lorank.data.bad_rows import collected
 from lorank.data.collection import SPLITS, Collection, Split
 from lorank.data.files import json_lines, write_json_lines, writing
 from lorank.data.numbers import Negative
-from lorank.data.trec import add_judgment, judgments, read_qrels, read_run, write_qrels, write_run
+from lorank.data.trec import add_judgment, judgments, read_qrels, read_run, run_rows, write_qrels, write_run
 from lorank.errors import DataError, OnBad, UsageError, report_bad
 from lorank.ranking.grades import as_grade
 from lorank.ranking.types import Qrels, Run
@@ -259,7 +259,7 @@ def read_beir(
     with collected(on_bad) as found:
         for split, path in files.items():
             read = read_split(path, split, queries, known, negative=negative, on_bad=found)
-            splits[split] = _with_more(read, folder, about, known)
+            splits[split] = _with_more(read, folder, about, known, found)
     card = folder / "README.md"
     full = folder.resolve()
     return Collection(
@@ -272,7 +272,7 @@ def read_beir(
     )
 
 
-def _with_more(split: Split, folder: Path, about: dict[str, AboutQuery], documents: set[str]) -> Split:
+def _with_more(split: Split, folder: Path, about: dict[str, AboutQuery], documents: set[str], on_bad: OnBad) -> Split:
     """Return the split with users, weights, groups, candidates and propensities, where the folder has them."""
     said = {query: about[query] for query in split.queries if query in about}
     users = {query: each.user for query, each in said.items() if each.user is not None}
@@ -289,23 +289,33 @@ def _with_more(split: Split, folder: Path, about: dict[str, AboutQuery], documen
         users=users or None,
         weights={query: each.weight for query, each in said.items() if each.weight is not None} or None,
         groups={query: each.group for query, each in said.items() if each.group is not None} or None,
-        candidates=_lists(folder, "candidates", f"{split.name}.run", split, documents),
-        propensities=_lists(folder, "propensities", f"{split.name}.tsv", split, documents),
+        candidates=_lists(folder, "candidates", f"{split.name}.run", split, documents, on_bad),
+        propensities=_lists(folder, "propensities", f"{split.name}.tsv", split, documents, on_bad),
     )
 
 
-def _lists(folder: Path, room: str, file: str, split: Split, documents: set[str]) -> Run | None:
+def _lists(folder: Path, room: str, file: str, split: Split, documents: set[str], on_bad: OnBad) -> Run | None:
     """Return a number for documents of the split's queries, where the folder has such a file."""
     path = find(folder / room, file) if (folder / room).is_dir() else None
     if path is None:
         return None
-    read = read_run(path) if room == "candidates" else read_qrels(path)
-    for query, row in read.items():
-        unknown = next((document for document in row if document not in documents), None)
-        if unknown is not None:
-            problem = f"query {query!r}: the document {unknown!r} is not in corpus.jsonl"
-            raise DataError(path, None, problem, "add the document there or remove the row")
-    return {query: {d: float(value) for d, value in read[query].items()} for query in split.queries if query in read}
+    is_run = room == "candidates"
+    read = read_run(path, on_bad=on_bad) if is_run else read_qrels(path, on_bad=on_bad)
+    if not all(row.keys() <= documents for row in read.values()):
+        for line in run_rows(path, _pass_over) if is_run else judgments(path, on_bad=_pass_over):
+            if line.document in read.get(line.query, {}) and line.document not in documents:
+                problem = f"the document {line.document!r} is not in corpus.jsonl"
+                error = DataError(path, line.line, problem, "add the document there or remove the row")
+                on_bad(error, f"{line.query}\t{line.document}")
+    return {
+        query: {document: float(value) for document, value in read[query].items() if document in documents}
+        for query in split.queries
+        if query in read
+    }
+
+
+def _pass_over(error: DataError, row: object) -> None:
+    """Pass over a bad row in a second reading; the first reported it."""
 
 
 def write_beir(

@@ -18,14 +18,16 @@ rows without teacher scores): nothing is spared and nothing is filled.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from lorank.data.bad_rows import collected
 from lorank.data.collection import Collection, Split
 from lorank.data.trec import order_documents, read_run, run_rows
-from lorank.errors import DataError, UsageError
+from lorank.errors import DataError, OnBad, UsageError
 from lorank.ranking.types import Run
 
 
@@ -54,6 +56,7 @@ def from_run(
     *,
     path: str | Path | None = None,
     unknown: Literal["error", "skip"] = "error",
+    on_bad: OnBad | None = None,
 ) -> Run:
     """Return the candidates of the split's queries: the best of each in trec_eval's order.
 
@@ -66,51 +69,61 @@ def from_run(
         depth: The most candidates per query, 0 or more; None keeps all.
         path: The file that a run in memory came from, so that errors can name its line.
         unknown: With ``skip``, queries that no split has are passed over, for runs that cover unjudged queries too.
+        on_bad: What is called with the row of each query or document that the collection does not have, which is left
+            out, where the run came from a file.
 
     Raises:
-        DataError: If no split has a query, a document is not in the collection, or no query of the split is in the
-            run.
+        DataError: If no split has a query or a document is not in the collection, with one report of all, and if no
+            query of the split is in the run.
     """
-    if isinstance(run, str | Path):
-        run, path = read_run(run), run
+    with collected(on_bad) as found:
+        if isinstance(run, str | Path):
+            run, path = read_run(run, on_bad=found), run
+        _report_strangers(run, collection, split, path, unknown, found)
     chosen = collection.split(split) if isinstance(split, str) else split
-    queries = {query for each in collection.splits.values() for query in each.queries}.union(chosen.queries)
     position = collection.position
-    for query, row in run.items():
-        if query not in queries:
-            if unknown == "skip":
-                continue
-            raise DataError(
-                path or "run",
-                _line(path, query),
-                f"query {query!r} is in no split of collection {collection.name!r}",
-                "give the run of this collection, or remove the query's rows",
-            )
-        if not row.keys() <= position.keys():
-            document = next(document for document in row if document not in position)
-            raise DataError(
-                path or "run",
-                _line(path, query, document),
-                f"document {document!r} is not in collection {collection.name!r}",
-                "give the run of this collection, or remove the row",
-            )
-    found = {
-        query: {document: run[query][document] for document in order_documents(run[query])[:depth]}
+    kept = {
+        query: {document: run[query][document] for document in order_documents(run[query]) if document in position}
         for query in chosen.queries
         if query in run
     }
-    if not found and chosen.queries:
+    kept = {query: dict(islice(row.items(), depth)) for query, row in kept.items()}
+    if not kept and chosen.queries:
         raise DataError(
             path or "run", None, f"no query of the split {chosen.name!r} is in the run", "make the run for this split"
         )
-    return found
+    return kept
 
 
-def _line(path: str | Path | None, query: str, document: str | None = None) -> int | None:
-    """Return the line of the run file that first names the query (and document), if there is a file."""
+def _report_strangers(
+    run: Run, collection: Collection, split: Split | str, path: str | Path | None, unknown: str, on_bad: OnBad
+) -> None:
+    """Report the queries and documents of a run that its collection does not have."""
+    queries = {query for each in collection.splits.values() for query in each.queries}
+    queries.update(split.queries if isinstance(split, Split) else ())
+    position, name = collection.position, collection.name
+    problems: dict[tuple[str, str | None], tuple[str, str]] = {}
+    for query, row in run.items():
+        if query not in queries:
+            if unknown == "error":
+                problem = f"query {query!r} is in no split of collection {name!r}"
+                problems[query, None] = problem, "give the run of this collection, or remove the query's rows"
+        elif not row.keys() <= position.keys():
+            for document in row.keys() - position.keys():
+                problem = f"document {document!r} is not in collection {name!r}"
+                problems[query, document] = problem, "give the run of this collection, or remove the row"
+    if not problems:
+        return
     if path is None or not Path(path).is_file():
-        return None
-    return next((row.line for row in run_rows(path) if row.query == query and document in (None, row.document)), None)
+        raise DataError(path or "run", None, *next(iter(problems.values())))
+    for line in run_rows(path, _pass_over):
+        for key in ((line.query, None), (line.query, line.document)):
+            if key in problems:
+                on_bad(DataError(path, line.line, *problems.pop(key)), f"{line.query}\t{line.document}\t{line.value}")
+
+
+def _pass_over(error: DataError, row: object) -> None:
+    """Pass over a bad row in a second reading; the first reported it."""
 
 
 def training_lists(

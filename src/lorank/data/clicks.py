@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lorank.data.bad_rows import collected
 from lorank.data.parquet import read_records, write_records
-from lorank.errors import DataError, UsageError
+from lorank.errors import DataError, OnBad, UsageError, report_bad
 from lorank.ranking.clicks.core.nested import nested_gains
 from lorank.ranking.grades import as_grade
 
@@ -199,13 +200,25 @@ def _gains(row: dict[str, Any]) -> tuple | None:
     return tuple(nested_gains(clicks, nested))
 
 
-def read_clicks(path: str | Path) -> Iterator[Impression]:
-    """Yield the impressions of a click log, streamed; raise DataError with file and line for a bad one."""
-    for line, row in read_records(path, EXPECTED):
-        try:
-            yield _impression(row, line)
-        except TypeError as error:
-            raise DataError(path, line, str(error), f"a row is {EXPECTED}") from error
+def read_clicks(path: str | Path, *, on_bad: OnBad | None = None) -> Iterator[Impression]:
+    """Yield the impressions of a click log, streamed.
+
+    Args:
+        path: The log, JSON Lines or Parquet.
+        on_bad: What is called with each bad row, which is left out.
+
+    Raises:
+        DataError: After the last row, with one report of all bad rows, each with file and line, where ``on_bad`` is
+            None.
+    """
+    with collected(on_bad) as on_bad:
+        for line, row in read_records(path, EXPECTED, on_bad):
+            try:
+                made = _impression(row, line)
+            except TypeError as error:
+                report_bad(DataError(path, line, str(error), f"a row is {EXPECTED}"), row, on_bad)
+                continue
+            yield made
 
 
 def write_clicks(impressions: Iterable[Impression], path: str | Path) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from lorank.data.bad_rows import collected
 from lorank.data.collection import Collection, Split
 from lorank.data.files import open_text
 from lorank.data.numbers import Negative, as_whole
 from lorank.data.svmlight import FeatureRows, groups_file, read_feature_rows, stack_blocks, write_feature_rows
-from lorank.errors import DataError, UsageError
+from lorank.errors import DataError, OnBad, UsageError
 from lorank.reading import is_readable, local_file, plain_name
 
 
@@ -107,7 +108,14 @@ def feature_files(folder: str | Path) -> dict[str, Path]:
     return {split: found[split] for split in ("train", "dev", "test") if split in found}
 
 
-def read_letor(path: str | Path, name: str | None = None, *, fold: int = 1, negative: Negative = "error") -> Collection:
+def read_letor(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    fold: int = 1,
+    negative: Negative = "error",
+    on_bad: OnBad | None = None,
+) -> Collection:
     """Read LETOR data as a collection of feature rows.
 
     Where LightGBM's ``<file>.query`` lies beside a file, it gives the queries.
@@ -118,19 +126,25 @@ def read_letor(path: str | Path, name: str | None = None, *, fold: int = 1, nega
         name: The collection's name; None takes it from the path.
         fold: The number of the fold that is read of a folder with several, 1 or more.
         negative: What a label below 0 is (:mod:`lorank.data.numbers`).
+        on_bad: What is called with each bad row, which is left out.
 
     Raises:
-        DataError: If a folder holds no file of a split, or a file has a broken row, with its line.
+        DataError: If a folder holds no file of a split, and with one report of the bad rows of all files where
+            ``on_bad`` is None.
     """
     path = Path(path)
     if path.is_dir() and (path / f"Fold{fold}").is_dir():
-        return read_letor(path / f"Fold{fold}", name or f"{path.name}/Fold{fold}", negative=negative)
+        return read_letor(path / f"Fold{fold}", name or f"{path.name}/Fold{fold}", negative=negative, on_bad=on_bad)
     files = feature_files(path) if path.is_dir() else {split_of_name(path) or "train": path}
     if not files:
         raise DataError(
             path, None, "no train, vali or test file in this folder", "name the files train.txt, vali.txt, test.txt"
         )
-    rows = {split: read_feature_rows(file, groups_file(file), negative=negative) for split, file in files.items()}
+    with collected(on_bad) as found:
+        rows = {
+            split: read_feature_rows(file, groups_file(file), negative=negative, on_bad=found)
+            for split, file in files.items()
+        }
     return feature_collection(name or plain_name(path), rows)
 
 

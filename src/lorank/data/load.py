@@ -72,7 +72,7 @@ LAYOUTS = [
     Layout(
         "a LETOR folder (Fold1 to Fold5, or train, vali and test files)",
         _is_feature_folder,
-        lambda path, fold, negative, on_bad: read_letor(path, fold=fold, negative=negative),
+        lambda path, fold, negative, on_bad: read_letor(path, fold=fold, negative=negative, on_bad=on_bad),
     ),
     Layout(
         "a file of training rows (.jsonl, .parquet)",
@@ -82,7 +82,7 @@ LAYOUTS = [
     Layout(
         "a LETOR / SVMLight file",
         is_feature_file,
-        lambda path, fold, negative, on_bad: read_letor(path, negative=negative),
+        lambda path, fold, negative, on_bad: read_letor(path, negative=negative, on_bad=on_bad),
     ),
 ]
 """What is read as it is; anything else goes the way of `lorank import`, in memory."""

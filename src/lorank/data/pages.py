@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from lorank.data.bad_rows import collected
 from lorank.data.files import lines, writing
-from lorank.errors import DataError
+from lorank.errors import DataError, OnBad
 from lorank.ranking.types import Run
 
 FILE = "pages.tsv"
@@ -28,15 +29,25 @@ def rank_pages(run: Mapping[str, Mapping[str, float]], pages: Mapping[str, str])
     return ranked
 
 
-def read_pages(path: str | Path) -> dict[str, str]:
-    """Read a map {passage id: page id}, a file or the folder that holds it; raise DataError for other rows."""
+def read_pages(path: str | Path, *, on_bad: OnBad | None = None) -> dict[str, str]:
+    """Read a map {passage id: page id}, a file or the folder that holds it.
+
+    Raises DataError with one report of all other rows (``on_bad`` is called with each, where given).
+    """
     path = Path(path) / FILE if Path(path).is_dir() else Path(path)
     pages: dict[str, str] = {}
-    for line, text in lines(path):
-        fields = text.split("\t")
-        if len(fields) != 2 or not all(field.strip() for field in fields):
-            raise DataError(path, line, f"{len(fields)} columns", _LAYOUT)
-        pages[fields[0].strip()] = fields[1].strip()
+    with collected(on_bad) as on_bad:
+        for line, text in lines(path, on_bad):
+            fields = [field.strip() for field in text.split("\t")]
+            if len(fields) != 2:
+                on_bad(DataError(path, line, f"{len(fields)} columns", _LAYOUT), text)
+            elif not all(fields):
+                on_bad(DataError(path, line, "an empty column", _LAYOUT), text)
+            elif pages.get(fields[0], fields[1]) != fields[1]:
+                problem = f"the passage {fields[0]!r} is of {pages[fields[0]]!r} and of {fields[1]!r}"
+                on_bad(DataError(path, line, problem, "keep one page per passage"), text)
+            else:
+                pages[fields[0]] = fields[1]
     return pages
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from lorank.data.bad_rows import collected
 from lorank.data.decimals import PADDING, digit_runs, parse_decimals, words_of
 from lorank.data.files import decode, lines, reading, writing
 from lorank.data.numbers import SAY, Negative, as_whole, check_negative, read_grade
-from lorank.errors import DataError, UsageError
+from lorank.errors import DataError, OnBad, UsageError
 from lorank.reading import ENDINGS, parse_number, plain_name, refuse_nul, short
 
 BLOCK = 1 << 20
@@ -238,10 +239,40 @@ def _check_float32(path: Path, block: _Block) -> None:
         )
 
 
+def _read_good_rows(path: Path, line: int, text: bytes, negative: str, on_bad: OnBad) -> _Block:
+    """Return a block's good rows; a block with bad rows is read again without them, and each is reported."""
+    try:
+        return _read_block(path, line, text, negative)
+    except DataError:
+        rows = text.split(b"\n")[:-1]
+        for place, error in _bad_rows(path, line, rows, negative):
+            on_bad(error, rows[place])
+            rows[place] = b""
+        return _read_block(path, line, b"\n".join([*rows, b""]), negative)
+
+
+def _bad_rows(path: Path, line: int, rows: list[bytes], negative: str) -> Iterator[tuple[int, DataError]]:
+    """Yield the place of each bad row and its error: a part that cannot be read is halved until it is one row."""
+    parts = [(0, len(rows))]
+    while parts:
+        start, stop = parts.pop()
+        try:
+            _read_block(path, line + start, b"\n".join([*rows[start:stop], b""]), negative)
+        except DataError as error:
+            if stop - start == 1:
+                yield start, error
+                continue
+            middle = (start + stop) // 2
+            parts += [(middle, stop), (start, middle)]
+
+
 def _read_block(path: Path, line: int, text: bytes, negative: str) -> _Block:
     if b"\0" in text:
         refuse_nul(path, line + text[: text.index(b"\0")].count(b"\n"), "\0")
     heads, numbers = _heads(path, line, text)
+    if not text.isascii():
+        for number, (_, query, document) in zip(numbers, heads, strict=True):
+            decode((query or b"") + (document or b""), path, number)
     with np.errstate(over="ignore"):
         features = _values(path, text, line, numbers, [query is not None for _, query, _ in heads])
     block = _Block(
@@ -266,55 +297,69 @@ def stack_blocks(blocks: list[np.ndarray], width: int) -> np.ndarray:
     return whole
 
 
-def _queries_of(path: Path, queries: list[bytes | None], numbers: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Return the query ids in order of the file and where their rows begin; refuse a query that comes back."""
+def _queries_of(
+    path: Path, queries: list[bytes | None], numbers: np.ndarray, on_bad: OnBad
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Return the query ids in order of the file, where their rows begin among the good rows, and which rows are good.
+
+    A row without a query, and the rows of a query that comes back, are reported.
+    """
     starts, ids, seen = [], [], {}
+    good = np.ones(len(queries), bool)
     previous: bytes | None = None
     for i, query in enumerate(queries):
-        if query is None:
-            beside = f"{plain_name(path)}.query"
-            raise DataError(
-                path,
-                int(numbers[i]),
-                "there is no qid:<id> after the label",
-                f"{_LAYOUT}; or put the queries' row counts beside it in {beside}",
-            )
-        if query == previous:
+        if query == previous and query is not None:
             continue
-        if query in seen:
-            shown = decode(query, path, int(numbers[i]))
-            raise DataError(
-                path,
-                int(numbers[i]),
-                f"query {shown!r} was left at line {seen[query]} and comes back",
-                "sort the file so that the rows of a query are contiguous",
-            )
+        if query is None or query in seen:
+            good[i] = False
+            line = int(numbers[i])
+            on_bad(_no_query(path, line) if query is None else _comes_back(path, line, query, seen[query]), query)
+            continue
         if previous is not None:
             seen[previous] = int(numbers[i])
-        seen.setdefault(query, int(numbers[i]))
         ids.append(decode(query, path, int(numbers[i])))
         starts.append(i)
         previous = query
-    return ids, np.array([*starts, len(queries)], np.int64)
+    starts_among_good = np.concatenate([[0], np.cumsum(good)])[[*starts, len(queries)]]
+    return ids, starts_among_good.astype(np.int64), good
 
 
-def _group(path: Path, groups: Path, numbers: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Return query ids 1, 2, ... and offsets from a LightGBM ``.query`` file of row counts."""
+def _no_query(path: Path, line: int) -> DataError:
+    remedy = f"{_LAYOUT}; or put the queries' row counts beside it in {plain_name(path)}.query"
+    return DataError(path, line, "there is no qid:<id> after the label", remedy)
+
+
+def _comes_back(path: Path, line: int, query: bytes, left: int) -> DataError:
+    problem = f"query {decode(query, path, line)!r} was left at line {left} and comes back"
+    return DataError(path, line, problem, "sort the file so that the rows of a query are contiguous")
+
+
+def _group(
+    path: Path, groups: Path, numbers: np.ndarray, bad: list[int], on_bad: OnBad
+) -> tuple[list[str], np.ndarray]:
+    """Return query ids 1, 2, ... and offsets from a LightGBM ``.query`` file of row counts.
+
+    The counts are of all rows, those at the lines ``bad`` too; a query all of whose rows are bad is left out.
+    """
     sizes = []
-    for line, text in lines(groups):
+    for line, text in lines(groups, on_bad):
         if not _COUNT.fullmatch(text.strip()) or int(text) == 0:
-            raise DataError(
-                groups, line, f"{short(text.strip())} is not a number of rows", "write one whole number above 0 a line"
-            )
+            problem = f"{short(text.strip())} is not a number of rows"
+            on_bad(DataError(groups, line, problem, "write one whole number above 0 a line"), text)
+            continue
         sizes.append(int(text))
-    if sum(sizes) != len(numbers):
+    rows = len(numbers) + len(bad)
+    if sum(sizes) != rows:
         raise DataError(
             groups,
             None,
-            f"its row counts add up to {sum(sizes)}, but {path.name} has {len(numbers)} rows",
+            f"its row counts add up to {sum(sizes)}, but {path.name} has {rows} rows",
             "make the two files agree",
         )
-    return [str(i) for i in range(1, len(sizes) + 1)], np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    at = np.searchsorted(np.sort(bad), numbers) + np.arange(len(numbers))  # places of good rows among all
+    offsets = np.searchsorted(at, np.concatenate([[0], np.cumsum(sizes)])).astype(np.int64)
+    kept = np.flatnonzero(np.diff(offsets))
+    return [str(i + 1) for i in kept], np.concatenate([[0], offsets[kept + 1]]).astype(np.int64)
 
 
 def _document_ids(
@@ -342,35 +387,56 @@ def groups_file(path: str | Path) -> Path | None:
 
 
 def read_feature_rows(
-    path: str | Path, groups: str | Path | None = None, *, negative: Negative = "error"
+    path: str | Path,
+    groups: str | Path | None = None,
+    *,
+    negative: Negative = "error",
+    on_bad: OnBad | None = None,
 ) -> FeatureRows:
     """Read a LETOR / SVMLight file; ``groups`` is LightGBM's file of row counts for rows without ``qid:``.
 
     A document's id is ``<query>:<docid>`` with the docid of the comment, or ``<query>:<row>`` (rows of the
     query counted from 1) for every query in which some row names no docid or two rows name the same.
-    ``negative`` says what a label below 0 is. Raises DataError with file and line for a row of another layout, a label
-    that is no finite number, a NaN or infinite value, feature ids that do not increase, and a query whose rows are not
-    contiguous.
+    ``negative`` says what a label below 0 is. Raises DataError for a row of another layout, a label that is no finite
+    number, a NaN or infinite value, feature ids that do not increase, and rows of a query that are not contiguous, all
+    of them in one report with file and line (``on_bad`` is called with each, where given).
     """
     check_negative(negative)
-    path = Path(path)
-    labels, queries, named, numbers, features = [], [], [], [], []
+    with collected(on_bad) as found:
+        return _read_feature_rows(Path(path), None if groups is None else Path(groups), negative, found)
+
+
+def _read_feature_rows(path: Path, groups: Path | None, negative: Negative, on_bad: OnBad) -> FeatureRows:
+    blocks: list[_Block] = []
+    bad: list[int] = []
+
+    def report(error: DataError, row: object) -> None:
+        on_bad(error, row)
+        if error.path == path and error.line is not None:
+            bad.append(error.line)
+
     for line, text in _blocks_of_lines(path):
-        block = _read_block(path, line, text, negative)
-        labels.append(block.labels)
-        queries += block.queries
-        named += block.documents
-        numbers.append(block.line_numbers)
-        features.append(block.features)
+        blocks.append(_read_good_rows(path, line, text, negative, report))
+    queries = [query for block in blocks for query in block.queries]
     if not queries:
         raise DataError(path, None, "the file holds no rows", _LAYOUT)
-    line_numbers = np.concatenate(numbers)
-    ids, offsets = (
-        _group(path, Path(groups), line_numbers) if groups is not None else _queries_of(path, queries, line_numbers)
-    )
-    documents = _document_ids(path, ids, offsets, named, line_numbers)
+    numbers = np.concatenate([block.line_numbers for block in blocks])
+    labels = np.concatenate([block.labels for block in blocks])
+    named = [document for block in blocks for document in block.documents]
+    features = [block.features for block in blocks]
+    del blocks
     matrix = stack_blocks(features, max(block.shape[1] for block in features))
-    return FeatureRows(matrix, _whole_where_possible(np.concatenate(labels)), ids, offsets, documents)
+    if groups is not None:
+        ids, offsets = _group(path, groups, numbers, bad, on_bad)
+    else:
+        ids, offsets, good = _queries_of(path, queries, numbers, on_bad)
+        if not good.all():
+            matrix, labels, numbers = matrix[good], labels[good], numbers[good]
+            named = [document for document, kept in zip(named, good, strict=True) if kept]
+        if not ids:
+            raise DataError(path, None, "the file holds no rows", _LAYOUT)
+    documents = _document_ids(path, ids, offsets, named, numbers)
+    return FeatureRows(matrix, _whole_where_possible(labels), ids, offsets, documents)
 
 
 def write_feature_rows(rows: FeatureRows, path: str | Path, *, comments: bool = True) -> None:

@@ -90,21 +90,34 @@ class _Columns:
         return by_blank if len(by_tab) != self.width == len(by_blank) else by_tab
 
 
-def run_rows(path: str | Path) -> Iterator[RunRow]:
-    """Yield the rows of a run file as they stand; all must have the first row's number of columns."""
+def run_rows(path: str | Path, on_bad: OnBad | None = None) -> Iterator[RunRow]:
+    """Yield the rows of a run file as they stand; all must have the first good row's number of columns.
+
+    A row of another layout is a DataError, which goes to ``on_bad`` where that is given.
+    """
     columns, parts = 0, _Columns(path, (3, 6), _RUN_LAYOUT)
-    for line, text in lines(path):
-        fields = parts.part(line, text)
-        here = min(len(fields), 6)
-        columns = columns or here
-        if here not in (3, 6):
-            raise DataError(path, line, f"{len(fields)} columns", _RUN_LAYOUT)
-        if here != columns:
-            raise DataError(path, line, f"{len(fields)} columns where the lines before have {columns}", _RUN_LAYOUT)
-        if here == 6:
-            _check_rank_and_tag(path, line, fields)
-        document, value = (fields[2], fields[4]) if here == 6 else (fields[1], fields[2])
-        yield RunRow(line, fields[0], document, value, here)
+    for line, text in lines(path, on_bad):
+        try:
+            row = _run_row(path, line, parts.part(line, text), columns)
+        except DataError as error:
+            parts.width = columns and parts.width
+            report_bad(error, text, on_bad)
+            continue
+        columns = row.columns
+        yield row
+
+
+def _run_row(path: str | Path, line: int, fields: list[str], columns: int) -> RunRow:
+    """Return what a row says; ``columns`` is how many the rows before have, 0 in the first."""
+    here = min(len(fields), 6)
+    if here not in (3, 6):
+        raise DataError(path, line, f"{len(fields)} columns", _RUN_LAYOUT)
+    if columns and here != columns:
+        raise DataError(path, line, f"{len(fields)} columns where the lines before have {columns}", _RUN_LAYOUT)
+    if here == 6:
+        _check_rank_and_tag(path, line, fields)
+    document, value = (fields[2], fields[4]) if here == 6 else (fields[1], fields[2])
+    return RunRow(line, fields[0], document, value, here)
 
 
 def _check_rank_and_tag(path: str | Path, line: int, fields: list[str]) -> None:
@@ -130,34 +143,40 @@ def _score(path: str | Path, row: RunRow) -> float:
     return score
 
 
-def _read_texts(path: str | Path) -> tuple[dict[str, dict[str, str]], bool]:
+def _read_texts(path: str | Path, on_bad: OnBad) -> tuple[dict[str, dict[str, str]], bool]:
     """Return {query: {document: value text}} of a run, and whether its third of three columns holds ranks."""
     texts: dict[str, dict[str, str]] = {}
     ranks = True
-    for row in run_rows(path):
-        listed = texts.setdefault(row.query, {})
-        if row.document in listed:
-            raise DataError(
-                path,
-                row.line,
-                f"document {row.document!r} is listed twice for query {row.query!r}",
-                "keep one row a document and query",
-            )
-        _score(path, row)
-        listed[row.document] = row.value
+    for row in run_rows(path, on_bad):
+        listed = texts.get(row.query, {})
+        try:
+            if row.document in listed:
+                raise DataError(
+                    path,
+                    row.line,
+                    f"document {row.document!r} is listed twice for query {row.query!r}",
+                    "keep one row a document and query",
+                )
+            _score(path, row)
+        except DataError as error:
+            on_bad(error, f"{row.query}\t{row.document}\t{row.value}")
+            continue
+        texts.setdefault(row.query, listed)[row.document] = row.value
         ranks = ranks and row.columns == 3 and bool(_WHOLE.fullmatch(row.value)) and int(row.value) == len(listed)
     return texts, ranks
 
 
-def read_run(path: str | Path, *, third: Literal["auto", "score", "rank"] = "auto") -> Run:
+def read_run(path: str | Path, *, third: Literal["auto", "score", "rank"] = "auto", on_bad: OnBad | None = None) -> Run:
     """Read a run of any of the layouts above as ``{query: {document: score}}``.
 
     ``third`` says what the third of three columns is; for 6 columns leave it at ``auto``.
 
-    Raises DataError with file and line for another number of columns, a document listed twice for a query, a
-    score that is not a finite number, and a file without rows.
+    Raises DataError for another number of columns, a document listed twice for a query and a score that is not a finite
+    number, all of them in one report with file and line (``on_bad`` is called with each, where given), and for a file
+    without rows.
     """
-    texts, ranks = _read_texts(path)
+    with collected(on_bad) as found:
+        texts, ranks = _read_texts(path, found)
     if not texts:
         raise DataError(path, None, "the run is empty", _RUN_LAYOUT)
     if third == "rank" or (third == "auto" and ranks):
