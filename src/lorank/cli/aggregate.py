@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorank import index
+from lorank.cli.bad_rows import SkipBad, skipping
 from lorank.cli.options import key_value
 from lorank.cli.progress import console
 from lorank.errors import UsageError
@@ -50,6 +51,7 @@ def aggregate(
         bool,
         typer.Option("--ignore-counts", help="Accept a PrefLib file whose counts are not those its header states."),
     ] = False,
+    skip_bad: SkipBad = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the order as JSON.")] = False,
     seed: Annotated[int, typer.Option(help="Accepted for uniformity; aggregation is deterministic.")] = 0,
 ) -> None:
@@ -78,8 +80,10 @@ def aggregate(
         index.check("consensus", method, "--method")
     options = dict(key_value(text, "--option") for text in option or [])
     if run:
-        _merge_runs(run, out, method or "rrf", missing or "last", options)
+        _merge_runs(run, out, method or "rrf", missing or "last", options, skip_bad)
         return
+    if skip_bad:
+        raise UsageError("--skip-bad leaves out rows of runs; a ballot without a row would say something else")
     if out is not None:
         raise UsageError("--out writes a run, from --run; the order of everything else goes to stdout")
     from lorank.ranking.consensus import aggregate as merge
@@ -104,13 +108,17 @@ def aggregate(
     _show(merge(profile, method or "bradley-terry", missing=missing or "unknown", **options), as_json)
 
 
-def _merge_runs(paths: list[Path], out: Path | None, method: str, missing: str, options: dict[str, Any]) -> None:
+def _merge_runs(
+    paths: list[Path], out: Path | None, method: str, missing: str, options: dict[str, Any], skip_bad: bool
+) -> None:
     from lorank.data import read_run, write_run
     from lorank.ranking.consensus import aggregate_runs
 
     if out is None:
         raise UsageError("runs merge into a run; say where to write it with --out")
-    merged = aggregate_runs([read_run(path) for path in paths], method, missing=missing, **options)
+    with skipping(skip_bad, out) as on_bad:
+        runs = [read_run(path, on_bad=on_bad) for path in paths]
+    merged = aggregate_runs(runs, method, missing=missing, **options)
     write_run(merged, out, f"lorank-{method}")
     console.print(f"{len(merged)} queries, {sum(map(len, merged.values()))} documents from {len(paths)} runs")
     print(out)

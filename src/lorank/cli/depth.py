@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lorank.cli import completion
+from lorank.cli.bad_rows import SkipBad, skipping
 from lorank.cli.options import Groups, Negative, check_groups
 from lorank.cli.progress import console, progress_bars, stage
 from lorank.cli.ranker_options import NAMES, Kind, Label, Long, MaxLength, Set, reading_of
@@ -44,6 +45,7 @@ def depth(
     split: Annotated[str, typer.Option(help="Which split's queries and judgments.")] = "test",
     groups: Groups = "relevant",
     negative: Negative = "error",
+    skip_bad: SkipBad = False,
     plot: Annotated[Path | None, typer.Option(help="Picture to write: .png, .svg or .pdf.")] = None,
     hits: Annotated[int, typer.Option(min=0, help="Phantom hits to list.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -76,10 +78,11 @@ def depth(
     from lorank.ranking.metrics.depth import depth_study, phantom_hits
     from lorank.ranking.scorers.bm25 import STOP_WORDS
 
-    with stage(f"read {data}"):
-        collection = lorank.load(data, negative=negative)
-    judged = collection.split(split)
-    first = from_run(read_run(run), collection, judged, max(wanted), path=run)
+    with stage(f"read {data}"), skipping(skip_bad) as on_bad:
+        collection = lorank.load(data, negative=negative, on_bad=on_bad)
+        judged = collection.split(split)
+        first = from_run(run, collection, judged, max(wanted), on_bad=on_bad)
+        scored = {} if scores is None else read_run(scores, on_bad=on_bad)
     deepest = max(map(len, first.values()))
     wanted = sorted({min(each, deepest) for each in wanted})
     if scores is None:
@@ -89,8 +92,6 @@ def depth(
         with stage(f"open {named}"):
             model = open_ranker(named, kind=kind, label=label, reading=reading, collection=collection, flag="--ranker")
         scored = _score(model, collection, judged.queries, first)
-    else:
-        scored = read_run(scores)
     scored = {query: {d: scored.get(query, {}).get(d, float("nan")) for d in row} for query, row in first.items()}
     scored = {query: {d: s for d, s in row.items() if s == s} for query, row in scored.items()}
     by: Literal["auto"] | None = "auto" if groups == "relevant" else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorank.cli import completion
+from lorank.cli.bad_rows import SkipBad, skipping
 from lorank.cli.options import Groups, Negative, check_groups
 from lorank.cli.progress import progress_bars, stage
 from lorank.cli.ranker_options import NAMES, Kind, Long, MaxLength, Set, reading_of
@@ -53,6 +54,7 @@ def evaluate(
         typer.Option(help="Judge pages, not passages: pages.tsv of `lorank import`, or the folder that holds it."),
     ] = None,
     negative: Negative = "error",
+    skip_bad: SkipBad = False,
     unknown: Annotated[str, typer.Option(help="A run's queries without judgments: error, or ignore.")] = "error",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Also write results.json into this run folder.")] = None,
@@ -88,7 +90,7 @@ def evaluate(
         raise unknown_name("--unknown", unknown, ("error", "ignore"))
     if data is not None:
         index.check_data(data, "--data")
-    from lorank.data import rank_pages, read_pages, read_qrels, read_run
+    from lorank.data import from_run, rank_pages, read_pages, read_qrels, read_run
     from lorank.data.files import write_text
     from lorank.ranking.metrics.measure_names import split_measures
     from lorank.ranking.metrics.measures import parse_measure
@@ -97,16 +99,22 @@ def evaluate(
     wanted = split_measures(measures or ["nDCG@10 RR@10 R@100"])
     for measure in wanted:
         parse_measure(measure)
-    with stage(f"read {data or qrels}"):
-        collection = None if data is None else lorank.load(data, negative=negative)
-    judgments = read_qrels(qrels, negative=negative) if collection is None else collection.split(split).qrels
     paths = run or []
-    runs = {name: read_run(path) for name, path in zip(_names(paths), paths, strict=True)}
+    with stage(f"read {data or qrels}"), skipping(skip_bad, out) as on_bad:
+        collection = None if data is None else lorank.load(data, negative=negative, on_bad=on_bad)
+        if collection is None:
+            judgments = read_qrels(str(qrels), negative=negative, on_bad=on_bad)
+        else:
+            judgments = collection.split(split).qrels
+        runs = {name: read_run(path, on_bad=on_bad) for name, path in zip(_names(paths), paths, strict=True)}
+        page_of = None if pages is None else read_pages(pages, on_bad=on_bad)
+        first = None
+        if ranker and collection is not None and runs:
+            run_of_first, chosen = next(iter(runs.values())), collection.split(split)
+            first = from_run(run_of_first, collection, chosen, depth, path=paths[0], on_bad=on_bad)
     if ranker and collection is not None:
-        first = next(iter(runs.values()), None)
         runs |= _ranked(ranker, collection, collection.split(split), first, depth, kind, reading)
-    if pages is not None:
-        page_of = read_pages(pages)
+    if page_of is not None:
         judgments = rank_pages(judgments, page_of)
         runs = {name: rank_pages(each, page_of) for name, each in runs.items()}
     judged = lorank.evaluate(
@@ -140,17 +148,16 @@ def _ranked(
         names: The names of the rankers.
         collection: The collection whose texts they read.
         split: The split whose queries are asked.
-        first: The first stage's run; None takes the lists that came with the data, or else BM25's.
+        first: The first stage's candidates; None takes the lists that came with the data, or else BM25's.
         depth: How many documents of a query are scored.
         kind: What a base is opened as.
         reading: How the rankers read; BM25 reads whole texts.
     """
-    from lorank.data import from_run
     from lorank.training.lists.retrieval import bm25_index
     from lorank.tuned.open_ranker import open_ranker
     from lorank.tuned.ranker import rerank_run
 
-    candidates = split.candidates if first is None else from_run(first, collection, split, depth)
+    candidates = split.candidates if first is None else first
     if candidates is None:
         candidates = bm25_index(collection).search(split.queries, depth)
     runs = {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorank.cli import completion
+from lorank.cli.bad_rows import SkipBad, skipping
 from lorank.cli.options import Negative, key_value
 from lorank.cli.progress import console, progress_bars, stage
 from lorank.cli.ranker_options import NAMES, Kind, Label, Long, MaxLength, Set, reading_of
@@ -98,6 +99,7 @@ def rerank(
     ] = None,
     split: Annotated[str, typer.Option(help="train, dev, test, or all.")] = "test",
     negative: Negative = "error",
+    skip_bad: SkipBad = False,
     depth: Annotated[
         int,
         typer.Option(
@@ -153,12 +155,15 @@ def rerank(
     manner = None if judge is None and strategy is None else _manner(strategy, option, top, budget, batch_size, seed)
     if manner is None and (option or budget or cache):
         raise UsageError("--option, --budget and --cache belong to a strategy; add --strategy, or leave them out")
-    with stage(f"read {data}"):
-        collection = lorank.load(data, negative=negative)
-    chosen = [collection.split(name) for name in (collection.splits if split == "all" else [split])]
-    queries = {q: text for part in chosen for q, text in part.queries.items()}
-    given = _lists_of(collection, chosen) if run is None else read_run(run)
-    candidates = from_run(given, collection, Split(split, queries, {}), depth if run else None, path=run)
+    with stage(f"read {data}"), skipping(skip_bad, out) as on_bad:
+        collection = lorank.load(data, negative=negative, on_bad=on_bad)
+        chosen = [collection.split(name) for name in (collection.splits if split == "all" else [split])]
+        queries = {q: text for part in chosen for q, text in part.queries.items()}
+        whole = Split(split, queries, {})
+        given = _lists_of(collection, chosen) if run is None else read_run(run, on_bad=on_bad)
+        if run is not None:
+            given = from_run(given, collection, whole, path=run, on_bad=on_bad)
+    candidates = from_run(given, collection, whole, depth if run else None, path=run)
     if engine == "ray":
         if manner is not None or path is not None or reading.as_options() or kind or label:
             raise UsageError(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorank.cli import completion
+from lorank.cli.bad_rows import SkipBad, skipping
 from lorank.cli.options import Negative
 from lorank.cli.progress import console, progress_bars, stage
 from lorank.cli.ranker_options import Kind, MaxLength, Set, reading_of
@@ -38,6 +39,7 @@ def retrieve(
     depth: Annotated[int, typer.Option(min=1, help="Documents a query.")] = 100,
     index: Annotated[Path | None, typer.Option(help="Folder of the BM25 index; default: the cache.")] = None,
     negative: Negative = "error",
+    skip_bad: SkipBad = False,
     seed: Annotated[int, typer.Option(help="Accepted for uniformity; retrieval is deterministic.")] = 0,
 ) -> None:
     """Search the whole collection for every query of a split: by BM25, a bi-encoder, or their fusion.
@@ -65,8 +67,8 @@ def retrieve(
     from lorank.training.lists.retrieval import bm25_index, dense_run, fuse_runs, fusion_weights
     from lorank.tuned.ranker import merged
 
-    with stage(f"read {data}"):
-        collection = lorank.load(data, negative=negative)
+    with stage(f"read {data}"), skipping(skip_bad, out) as on_bad:
+        collection = lorank.load(data, negative=negative, on_bad=on_bad)
     chosen = list(collection.splits) if split == "all" else [split]
     queries = {q: text for name in chosen for q, text in collection.split(name).queries.items()}
     with progress_bars() as on_progress:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from lorank.cli import completion
+from lorank.cli.bad_rows import skipping
 from lorank.cli.options import key_value, setting_value
 from lorank.cli.progress import console, progress_bars, stage
 from lorank.cli.width import terminal_width
@@ -155,6 +156,13 @@ def train(
             "and -2), or keep (a number like any other, such as a loss of money)."
         ),
     ] = None,
+    skip_bad: Annotated[
+        bool | None,
+        typer.Option(
+            "--skip-bad",
+            help="Leave bad rows of the data out, and keep them in a file: the name of --out and .skipped.jsonl.",
+        ),
+    ] = None,
     test: Annotated[
         bool | None,
         typer.Option(
@@ -222,6 +230,7 @@ def train(
         "seed": seed,
         "judge_test": test,
         "negative": negative,
+        "skip_bad": skip_bad,
         "adapter.name": adapter,
         "adapter.rank": rank,
         "adapter.start": start,
@@ -255,13 +264,13 @@ def train(
     check_trackers(track or [])
     if track and folds is not None:
         raise UsageError("--track follows one run, and --folds trains one for each fold; leave one out")
-    with stage(f"check the settings, read {plan.data}"):
+    with stage(f"check the settings, read {plan.data}"), skipping(plan.skip_bad, plan.out) as on_bad:
         import lorank
         from lorank.training.checks import check_options
         from lorank.training.self_fitting import own_options
 
         check_options(plan)
-        collection = lorank.load(plan.data, negative=plan.negative)
+        collection = lorank.load(plan.data, negative=plan.negative, on_bad=on_bad)
     console.print(str(collection), soft_wrap=True, markup=False)
     plan = own_options(plan, [*(settings_said(recipe) if recipe else []), *given, *changes], collection)
     if save_recipe is not None:

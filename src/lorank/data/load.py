@@ -96,6 +96,7 @@ def load(
     columns: Mapping[str, str] | None = None,
     skip_bad: bool = False,
     skipped: str | Path | None = None,
+    on_bad: OnBad | None = None,
 ) -> Collection:
     """Return the collection that ``source`` names or holds.
 
@@ -113,14 +114,15 @@ def load(
         columns: Columns by role where their names are not known, such as ``{"query": "q"}``.
         skip_bad: Leave bad rows out and log a report of them, in place of raising it.
         skipped: A file to write the rows to that are left out.
+        on_bad: What is called with each bad row, which is left out, in place of ``skip_bad`` and ``skipped``.
 
     Raises:
         UsageError: for a name that is neither packaged nor a path, and an object of another kind.
         DataError: for content that cannot be read, with one report of all bad rows.
     """
     check_negative(negative)
-    rows = BadRows(keep=skipped is not None) if skip_bad or skipped is not None else None
-    on_bad = None if rows is None else rows.add
+    rows = BadRows(keep=skipped is not None) if on_bad is None and (skip_bad or skipped is not None) else None
+    on_bad = on_bad if rows is None else rows.add
     collection = _load(source, fold, negative, dict(columns or {}), on_bad)
     if rows is not None and len(rows):
         logger.warning("left out: %s", rows.report())

@@ -39,7 +39,8 @@ class RecipeError(DataError, UsageError):
 class RecipeFile(Recipe):
     """A recipe together with what it is to be applied to; ``options`` are a feature model's own.
 
-    ``negative`` says what a judgment below 0 is: error, zero, skip or keep (:mod:`lorank.data.numbers`).
+    ``negative`` says what a judgment below 0 is: error, zero, skip or keep (:mod:`lorank.data.numbers`). With
+    ``skip_bad`` bad rows of the data are left out and kept in a file, in place of one report that ends the run.
     """
 
     data: str | None = None
@@ -50,6 +51,7 @@ class RecipeFile(Recipe):
     out: str | None = None
     options: dict[str, Option | list[Option]] = field(default_factory=dict)
     negative: str = "error"
+    skip_bad: bool = False
 
 
 def read_recipe(path: str | Path) -> RecipeFile:
