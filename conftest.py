@@ -7,9 +7,12 @@ os.environ["OMP_NUM_THREADS"] = os.environ.get("LORANK_TEST_THREADS", "1")  # fo
 
 import pytest
 import torch
+from hypothesis import settings
 
 from rounded_doctests import RoundedOutputChecker
 
+settings.register_profile("no gate on the wall clock", deadline=None)
+settings.load_profile("no gate on the wall clock")
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: processes that tests start would

@@ -177,8 +177,8 @@ def train(
     long: Annotated[
         str | None,
         typer.Option(
-            help="A document that is too long: truncate, or max, first or mean, the score of its passages; training "
-            "reads its beginning. [default: truncate]"
+            help="A document that is too long: truncate, or max, first or mean, the score of its passages, in training "
+            "and after. [default: truncate]"
         ),
     ] = None,
     track: Annotated[

@@ -4,8 +4,9 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 
-from lorank.ranking.scorers import BiEncoder, CrossEncoder
+from lorank.ranking.scorers import BiEncoder, CausalRanker, CrossEncoder
 
 WORDS = ["moon", "earth", "list", "query", "rankers", "document", "words", "sun"]
 LONG = " ".join(WORDS[i * i % 8] for i in range(150))
@@ -73,3 +74,81 @@ def test_truncation_of_a_pair_depends_on_the_query(tiny_folders):
     document = "moon " * 30
     assert ranker.truncation(["sun"], [document]).truncated == 0
     assert ranker.truncation(["sun", "sun " * 12], [document]).truncated == 1
+
+
+DOCUMENTS = [LONG, "moon", LONG + " sun", LONG[40:300], "a short document", "earth " * 70]
+GRID = torch.tensor([[0, 1, 2, 3], [2, 4, 5, 0], [5, 0, 1, 1]])
+MASK = torch.tensor([[True, True, True, True], [True, True, True, False], [True, True, False, False]])
+
+
+def forward_of(ranker, queries):
+    inputs = ranker.prepare(queries, DOCUMENTS)
+    return ranker.forward(inputs, torch.arange(len(queries)), GRID, MASK)
+
+
+def gradient_of(ranker, scores):
+    """Return the gradient of a sum of unlike weights of the scores."""
+    ranker.module.zero_grad()
+    (scores * torch.linspace(0.5, 2, scores.numel()).reshape(scores.shape))[MASK].sum().backward()
+    return torch.cat([p.grad.flatten() for p in ranker.module.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize(
+    ("kind", "long"),
+    [
+        *(("cross-encoder", long) for long in ("truncate", "first", "max", "mean")),
+        *(("bi-encoder", long) for long in ("truncate", "first", "mean")),
+    ],
+)
+def test_training_reads_long_documents_as_scoring_does(kind, long, tiny_folders, query):
+    ranker = ranker_of(kind, tiny_folders["bert"], long=long)
+    queries = [query, "moon and sun", "words"]
+    scores = forward_of(ranker, queries)
+    expected = [ranker.score_pairs(queries, DOCUMENTS, np.stack([[i] * 4, GRID[i].numpy()], 1)) for i in range(3)]
+    torch.testing.assert_close(scores.detach()[MASK], torch.from_numpy(np.stack(expected))[MASK], rtol=1e-4, atol=1e-5)
+    assert scores[~MASK].abs().max() == 0  # exact: masked places are filled with 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "long"), [("cross-encoder", "max"), ("cross-encoder", "mean"), ("bi-encoder", "mean")]
+)
+def test_the_gradient_is_that_of_the_aggregate_over_all_passages(kind, long, tiny_folders, query):
+    """By hand: every passage read with its gradient as a document of its own, then max or mean."""
+    ranker = ranker_of(kind, tiny_folders["bert"], long=long)
+    queries = [query, "moon and sun", "words"]
+    found = gradient_of(ranker, forward_of(ranker, queries))
+    ranker.read_with(long="truncate")
+    rows = []
+    for i, asked in enumerate(queries):
+        values = []
+        for document in GRID[i].tolist():
+            text = DOCUMENTS[document]
+            tokens = len(ranker.tokenizer(text, add_special_tokens=False)["input_ids"])
+            parts = passages_by_hand(ranker, asked, text) if tokens > 30 else [text]
+            one = torch.zeros(1, dtype=torch.long)
+            places = torch.arange(len(parts))[None]
+            scores = ranker.forward(ranker.prepare([asked], parts), one, places, torch.ones_like(places) > 0)[0]
+            values.append(scores.max() if long == "max" else scores.mean())
+        rows.append(torch.stack(values))
+    expected = gradient_of(ranker, torch.stack(rows))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("long", ["max", "mean"])
+@pytest.mark.parametrize("view", ["yes-no", "log-ratio"])
+def test_language_models_train_on_the_passages_that_they_score(view, long, tiny_causals, query):
+    ranker = CausalRanker(tiny_causals["llama"], view=view, long=long, max_length=160)
+    queries = [query, "moon and sun", "words"]
+    scores = forward_of(ranker, queries)
+    expected = [ranker.score_pairs(queries, DOCUMENTS, np.stack([[i] * 4, GRID[i].numpy()], 1)) for i in range(3)]
+    torch.testing.assert_close(scores.detach()[MASK], torch.from_numpy(np.stack(expected))[MASK], rtol=1e-3, atol=1e-4)
+    assert torch.isfinite(gradient_of(ranker, scores)).all()
+
+
+@pytest.mark.parametrize("kind", ["bi-encoder", "cross-encoder"])
+def test_weights_cast_without_a_gradient_do_not_lose_it_under_autocast(kind, tiny_folders, query):
+    ranker = ranker_of(kind, tiny_folders["bert"], long="max")
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = forward_of(ranker, [query, "moon and sun", "words"])
+    gradient = gradient_of(ranker, scores.float())
+    assert gradient.abs().max() > 0

@@ -27,6 +27,7 @@ from lorank.ranking.scorers.best_passage import best_starts, inverse_frequencies
 from lorank.ranking.scorers.folders import write_json
 from lorank.ranking.scorers.packed import PackedEncoder, can_pack
 from lorank.ranking.scorers.pairs import used_texts
+from lorank.ranking.scorers.passage_gradients import mean_passages
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.pretrained import load_pretrained, longest_input, with_padding
 from lorank.ranking.scorers.ranker import Documents
@@ -65,7 +66,7 @@ class BiEncoder(TextRanker[TextInputs]):
     the cosine. ``dtype`` and ``long`` are explained in ``TextRanker`` and ``Long``; documents that need more
     than one passage share ``overlap`` tokens between neighbours (default: an eighth of
     ``max_length``). Where ``long`` is "max", training takes the passage that has most of a query's words
-    (`lorank.ranking.scorers.best_passage`), else the first.
+    (`lorank.ranking.scorers.best_passage`); where it is "mean", all of them; else the first.
 
     Args:
         base: A packaged name, a folder, or a name on the Hub.
@@ -174,13 +175,19 @@ class BiEncoder(TextRanker[TextInputs]):
         q = self.encode_batch(inputs.queries, query_ids)[torch.from_numpy(query_at.reshape(-1)).to(self.device)]
         if not len(document_ids):
             return torch.zeros(mask.shape, device=self.device)
-        starts = None
-        if self.long == "max":
-            scored = np.zeros((len(query_ids), len(document_ids)), bool)
-            scored[np.broadcast_to(query_at.reshape(-1, 1), grid.shape)[mask_host], document_at] = True
-            read = inputs.queries, query_ids, inputs.documents, document_ids
-            starts = best_starts(*read, scored, self.room, self.overlap, inputs.idf)
-        d = self.encode_batch(inputs.documents, document_ids, starts)[torch.from_numpy(rows).to(self.device)]
+        if self.long == "mean":
+            span = self.document_spans(inputs.documents.lengths[document_ids])
+            passages = self.encode_read(inputs.documents, replace(span, text=document_ids[span.text]))
+            vectors = mean_passages(passages, span.text)
+        else:
+            starts = None
+            if self.long == "max":
+                scored = np.zeros((len(query_ids), len(document_ids)), bool)
+                scored[np.broadcast_to(query_at.reshape(-1, 1), grid.shape)[mask_host], document_at] = True
+                read = inputs.queries, query_ids, inputs.documents, document_ids
+                starts = best_starts(*read, scored, self.room, self.overlap, inputs.idf)
+            vectors = self.encode_batch(inputs.documents, document_ids, starts)
+        d = vectors[torch.from_numpy(rows).to(self.device)]
         scores = (d @ q.unsqueeze(-1)).squeeze(-1) / self.temperature
         return scores.masked_fill(~mask.to(self.device), 0.0)
 
@@ -190,9 +197,12 @@ class BiEncoder(TextRanker[TextInputs]):
         ``starts`` int64 [len(texts)] says with which token the passage of each text begins; None cuts the texts.
         """
         start, length = self.template.cut(table.lengths[texts], self.room)
-        start = start if starts is None else starts
-        order = np.argsort(-length, kind="stable")
-        batch = self.template.assemble_single(table, Span(texts, start, length)[order])
+        return self.encode_read(table, Span(texts, start if starts is None else starts, length))
+
+    def encode_read(self, table: TokenTable, span: Span) -> Tensor:
+        """Return differentiable vectors [spans, dim] of parts of the texts of a table."""
+        order = np.argsort(-span.length, kind="stable")
+        batch = self.template.assemble_single(table, span[order])
         back = torch.from_numpy(np.argsort(order)).to(self.device)
         packed = PackedEncoder(self.module) if can_pack(self.module) else None
         return self.pool(batch, packed, torch.float32)[back]

@@ -40,6 +40,7 @@ from lorank.ranking.scorers.labels import Label
 from lorank.ranking.scorers.own_prompt import OwnPrompt, pair_prompt, word_ids
 from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans, gather_passages, windows_of_pairs
 from lorank.ranking.scorers.pairs import GridPairs, used_texts
+from lorank.ranking.scorers.passage_gradients import best_passages, mean_passages
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.pretrained import longest_input
 from lorank.ranking.scorers.ranker import Documents
@@ -80,7 +81,7 @@ class CausalRanker(TextRanker[PairInputs]):
         seed: Draws a head that the checkpoint does not bring; ``head="random"`` draws it, "zero" starts it at 0.
         dtype: Format of scoring, as in ``TextRanker``.
         token_budget: Tokens of one scoring batch.
-        long: What happens to a document that is too long, as in ``Long``; training always reads its beginning.
+        long: What happens to a document that is too long, as in ``Long``, in training too.
         overlap: Tokens that neighbouring passages share; None is an eighth of ``max_length``.
         reuse_prefix: Whether scoring computes what the prompts of a list begin with once, where the model can go on
             from it (`lorank.ranking.scorers.shared_prefix`).
@@ -221,15 +222,28 @@ class CausalRanker(TextRanker[PairInputs]):
         asked = GridPairs.of(queries, documents, mask)
         if not len(asked):
             return torch.zeros(mask.shape, device=self.device)
-        spans = self.spans(inputs, asked.pairs)
-        if self.view == "log-ratio":
-            with self.reference(), scoring(self.module):
-                before = self.read(inputs, spans)
+        return asked.grid(self.passage_values(inputs, asked.pairs), mask)
+
+    def passage_values(self, inputs: PairInputs, pairs: np.ndarray) -> Tensor:
+        """Return float32 values [pairs] with their gradient, long documents read as ``long`` says."""
+        if self.long not in ("max", "mean"):
+            return self.read_values(inputs, self.spans(inputs, pairs))
+        spans = self.passage_spans(inputs, pairs)
+        if self.long == "mean":
+            return mean_passages(self.read_values(inputs, spans), spans.owner)
+        if len(spans) > len(pairs):
+            spans = spans[best_passages(self.view_scores(inputs, spans), spans.owner)]
             torch.clear_autocast_cache()  # weights cast in there know no gradient
-            values = self.read(inputs, spans) - before.clone()
-        else:
-            values = self.read(inputs, spans)
-        return asked.grid(values, mask)
+        return self.read_values(inputs, spans)
+
+    def read_values(self, inputs: PairInputs, spans: PairSpans) -> Tensor:
+        """Return float32 values [spans] with their gradient; of a log-ratio less the reference's."""
+        if self.view != "log-ratio":
+            return self.read(inputs, spans)
+        with self.reference(), scoring(self.module):
+            before = self.read(inputs, spans)
+        torch.clear_autocast_cache()  # weights cast in there know no gradient
+        return self.read(inputs, spans) - before.clone()
 
     def spans(self, inputs: PairInputs, pairs: np.ndarray) -> PairSpans:
         """Return what is read of each pair; the end of what does not fit is cut."""
@@ -291,13 +305,20 @@ class CausalRanker(TextRanker[PairInputs]):
         unique, back = np.unique(pairs, axis=0, return_inverse=True)
         split = self.long in ("max", "mean")
         spans = (self.passage_spans if split else self.spans)(inputs, unique)
+        scores = self.view_scores(inputs, spans, on_progress)
+        if split:
+            scores = gather_passages(scores, spans.owner, self.long)
+        return scores[back.reshape(-1)]
+
+    def view_scores(
+        self, inputs: PairInputs, spans: PairSpans, on_progress: ProgressCallback | None = None
+    ) -> np.ndarray:
+        """Return float32 scores [spans] without a gradient; of a log-ratio less the reference's."""
         scores = self.score_spans(inputs, spans, on_progress)
         if self.view == "log-ratio":
             with self.reference():
                 scores = scores - self.score_spans(inputs, spans, None)
-        if split:
-            scores = gather_passages(scores, spans.owner, self.long)
-        return scores[back.reshape(-1)]
+        return scores
 
     def score_spans(self, inputs: PairInputs, spans: PairSpans, on_progress: ProgressCallback | None) -> np.ndarray:
         """Return float32 values [pairs] of the view, batched by length, the beginning of a list computed once."""

@@ -30,6 +30,7 @@ from lorank.ranking.scorers.own_prompt import OwnPrompt, pair_prompt
 from lorank.ranking.scorers.packed import PackedEncoder, can_pack
 from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans, gather_passages, pair_parts, windows_of_pairs
 from lorank.ranking.scorers.pairs import GridPairs, used_texts
+from lorank.ranking.scorers.passage_gradients import best_passages, mean_passages
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.pretrained import Pretrained, is_decoder, load_pretrained, longest_input, with_padding
 from lorank.ranking.scorers.ranker import Documents
@@ -60,7 +61,7 @@ class CrossEncoder(TextRanker[PairInputs]):
     score. ``query_prefix`` goes before each query; where it is None the default prompt of the folder's
     sentence-transformers files does. ``family`` names a published prompt for a decoder, "own" the prompt in the folder,
     "none" neither; where it is None the folder decides. For ``dtype`` and ``long`` see ``TextRanker`` and
-    ``Long``; training always reads the beginning of a long document.
+    ``Long``; training reads a long document as scoring does.
 
     Args:
         base: A packaged name, a folder, or a name on the Hub.
@@ -155,12 +156,28 @@ class CrossEncoder(TextRanker[PairInputs]):
         asked = GridPairs.of(queries, documents, mask)
         if not len(asked):
             return torch.zeros(mask.shape, device=self.device)
-        spans = self.first_spans(inputs, asked.pairs)
+        return asked.grid(self.passage_logits(inputs, asked.pairs), mask)
+
+    def passage_logits(self, inputs: PairInputs, pairs: np.ndarray) -> Tensor:
+        """Return float32 logits [pairs] with their gradient, long documents read as ``long`` says."""
+        if self.long not in ("max", "mean"):
+            return self.read(inputs, self.first_spans(inputs, pairs))
+        spans = self.passage_spans(inputs, pairs)
+        if self.long == "mean":
+            return mean_passages(self.read(inputs, spans), spans.owner)
+        if len(spans) > len(pairs):
+            path, self.path_logits = self.path_logits, None  # a path's weights are as they were when it was opened
+            spans = spans[best_passages(self.score_spans(inputs, spans), spans.owner)]
+            self.path_logits = path
+            torch.clear_autocast_cache()  # weights cast in there know no gradient
+        return self.read(inputs, spans)
+
+    def read(self, inputs: PairInputs, spans: PairSpans) -> Tensor:
+        """Return float32 logits [spans] with their gradient."""
         order = np.argsort(-(spans.query.length + spans.document.length), kind="stable")
         batch = self.assemble(inputs, spans[order])
         packed = PackedEncoder(self.module.base_model) if self.can_pack() else None
-        logits = self.logits(batch, packed, torch.float32)[torch.from_numpy(np.argsort(order)).to(self.device)].float()
-        return asked.grid(logits, mask)
+        return self.logits(batch, packed, torch.float32)[torch.from_numpy(np.argsort(order)).to(self.device)].float()
 
     def first_spans(self, inputs: PairInputs, pairs: np.ndarray) -> PairSpans:
         """Return what is read of each pair when what does not fit is cut."""
