@@ -74,7 +74,7 @@ def gather_found(
         gathered.cut_texts(choices.passage_words, choices.overlap_words)
     matched = gathered.match(choices.dangling)
     splits = _splits(gathered, matched, choices)
-    titles = [gathered.titles[document] for document in gathered.texts]
+    titles = [gathered.titles.get(document, "") for document in gathered.texts]
     collection = Collection(
         name, list(gathered.texts), list(gathered.texts.values()), splits, titles if any(titles) else None
     )

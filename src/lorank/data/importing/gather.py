@@ -35,7 +35,7 @@ class Gathered:
         self.queries: dict[str, Query] = {}
         self.judged: list[Judged] = []
         self.from_rows = True
-        self._by_text: dict[str, str] = {}
+        self._by_text: dict[str, str] | None = None
         self._declared: dict[str, Query] = {}
         self._texts_of_queries: dict[str, str] = {}
         self._variants: dict[tuple[str, str | None, float | None, str | None], str] = {}
@@ -59,15 +59,17 @@ class Gathered:
     def _add_text(self, found: Text) -> None:
         text = "\n".join(part for part in (found.title, found.text) if part)
         if found.id is None:
-            self._by_text.setdefault(text, self._new_id("d", self.texts))
-            found = replace(found, id=self._by_text[text])
+            found = replace(found, id=self._id_by_text().setdefault(text, self._new_id("d", self.texts)))
         assert found.id is not None
         if found.id in self.texts:
             if self.texts[found.id] != text:
                 self._bad(found.place, f"the document id {found.id!r} is there twice, with other text", found.id)
             return
-        self.titles[found.id], self.texts[found.id] = found.title, text
-        self._by_text.setdefault(text, found.id)
+        self.texts[found.id] = text
+        if found.title:
+            self.titles[found.id] = found.title
+        if self._by_text is not None:
+            self._by_text.setdefault(text, found.id)
         self.names.add(found.id, *found.names)
 
     def _add_query(self, found: Query) -> None:
@@ -82,6 +84,15 @@ class Gathered:
             self.judged.append(
                 Judged(row.place, row.query, document, label, "text", "text", score, propensity, row.about)
             )
+
+    def _id_by_text(self) -> dict[str, str]:
+        """Return {text: id} of documents that are no pages, made where it is first asked for: ids alone do without."""
+        if self._by_text is None:
+            self._by_text = {}
+            for name, text in self.texts.items():
+                if name not in self.page_of:
+                    self._by_text.setdefault(text, name)
+        return self._by_text
 
     def _new_id(self, letter: str, taken: Collection[str]) -> str:
         number = len(taken) + 1
@@ -135,14 +146,16 @@ class Gathered:
 
     def cut_texts(self, words: int, overlap: int) -> None:
         """Cut documents of tables and the like into passages, as they are asked for."""
+        self._id_by_text()
         for name in [name for name in self.texts if name not in self.page_of]:
-            title = self.titles[name]
+            title = self.titles.get(name, "")
             body = body_of(self.texts[name], title)
             passages = cut_sections([Section("", body.split("\n"))], words, overlap)
             if len(passages) < 2:
                 continue
             self.summary.pages += 1
-            del self.texts[name], self.titles[name]
+            del self.texts[name]
+            self.titles.pop(name, None)
             for i, passage in enumerate(passages, start=1):
                 key = f"{name}#{i}"
                 self.titles[key], self.page_of[key] = title, name
@@ -212,13 +225,13 @@ class Gathered:
         if as_document == "id" and document is None:
             return "document"
         if document is None:
-            document = self._by_text.get(each.document) or self._enter_text(each.document)
+            document = self._id_by_text().get(each.document) or self._enter_text(each.document)
         query = self._query_id(each, as_query)
         return replace(each, query=query, document=document)
 
     def _enter_text(self, text: str) -> str:
-        name = self._by_text.setdefault(text, self._new_id("d", self.texts))
-        self.texts[name], self.titles[name] = text, ""
+        name = self._id_by_text().setdefault(text, self._new_id("d", self.texts))
+        self.texts[name] = text
         self.names.ids.add(name)
         return name
 

@@ -11,25 +11,32 @@ class Names:
     def __init__(self) -> None:
         self.ids: set[str] = set()
         self._known: dict[str, str | None] = {}
+        """Forms that are no id, and ids that are another document's form too, which are nobody's but as ids."""
 
     def add(self, name: str, *others: str) -> None:
         """Enter a document's id, what can be made of it, and its other names."""
         self.ids.add(name)
-        for other in {form for each in (name, *others) for form in forms_of(each)}:
-            self._known[other] = name if self._known.get(other, name) == name else None
+        if self._known.get(name, name) != name:
+            self._known[name] = None
+        for other in {form for each in (name, *others) for form in forms_of(each)} - {name}:
+            alone = other not in self.ids and self._known.get(other, name) == name
+            self._known[other] = name if alone else None
 
     def find(self, name: str) -> str | None:
         """Return the id of the document that goes by a name, None where there is none or several."""
         if name in self.ids:
             return name
         for form in forms_of(name):
-            if form in self._known:
-                return self._known[form]
+            if form in self._known or form in self.ids:
+                return self._known.get(form, form)
         path = _path(name)
         while "/" in path:
             path = path.partition("/")[2]
-            if _stem(path) not in ("index", "readme", "") and self._known.get(_stem(path)):
-                return self._known[_stem(path)]
+            stem = _stem(path)
+            if stem not in ("index", "readme", "") and (
+                found := self._known.get(stem, stem if stem in self.ids else None)
+            ):
+                return found
         return None
 
 
