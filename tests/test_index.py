@@ -19,6 +19,7 @@ def registries():
     from lorank.lowrank.forms.form import FORMS, ROUTED
     from lorank.ranking import clicks, consensus, losses, strategies
     from lorank.ranking.calibration import CALIBRATORS, NORMALISATIONS
+    from lorank.ranking.fairness import FAIRNESS_MEASURES
     from lorank.ranking.robustness import PERTURBATIONS
     from lorank.ranking.scorers import RANKERS
     from lorank.ranking.scorers.causal import READERS
@@ -46,6 +47,7 @@ def registries():
         "collection": set(PACKAGED),
         "calibrator": set(CALIBRATORS),
         "perturbation": set(PERTURBATIONS),
+        "fairness-measure": set(FAIRNESS_MEASURES),
         "normalisation": set(NORMALISATIONS),
     }
 

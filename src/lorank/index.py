@@ -36,6 +36,7 @@ FAMILY_OF = {
     "calibrator": "calibrator",
     "normalisation": "normalisation",
     "perturbation": "perturbation",
+    "fairness_measure": "fairness-measure",
 }
 """The decorator of a registry to its family; ``rule`` is decided by the folder, see ``_family``."""
 

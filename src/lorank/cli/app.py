@@ -12,6 +12,7 @@ from lorank.cli.clicks import clicks
 from lorank.cli.demo import demo
 from lorank.cli.depth import depth
 from lorank.cli.evaluate import evaluate
+from lorank.cli.fairness import fairness
 from lorank.cli.import_data import import_data
 from lorank.cli.imports import OPTION, with_imports
 from lorank.cli.inspect import inspect
@@ -48,6 +49,7 @@ for command in (
     evaluate,
     calibrate,
     stress,
+    fairness,
     aggregate,
     report,
     push,
