@@ -46,6 +46,12 @@ def allora():
     return tA - LR * tB.T @ (rates * tG), tB - LR * rates * (tG @ tA.T)
 
 
+def altlora():
+    direction = gB / (a * s**2)
+    size = (s**2 * (direction @ tA).square().mean()).sqrt()
+    return tA, tB - LR * (1 - 0.9) * direction / size
+
+
 def fast_forward():
     first = adam(tA, gA), adam(tB, gB)
     return tuple(start + 3 * (after - start) for start, after in zip((tA, tB), first, strict=True))
@@ -72,7 +78,7 @@ FIRST_STEPS = {
         ({"moments": "factored"}, lambda: tuple(map(adam, (tA, tB), pro_moves(tG)))),
     ],
     "loft": [({"clip": None}, loft)],
-    "altlora": [({}, lambda: (tA, tB - LR * (1 - 0.9) * gB / (a * s**2)))],
+    "altlora": [({}, altlora), ({"unit": "gradient"}, lambda: (tA, tB - LR * (1 - 0.9) * gB / (a * s**2)))],
     "allora": [
         ({"eta": 2.0, "inner": "adamw"}, lambda: (adam(tA, tB.T @ (rates * tG)), adam(tB, gB))),
         ({"eta": 2.0, "inner": "sgd"}, allora),
