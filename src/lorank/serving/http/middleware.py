@@ -117,9 +117,13 @@ class RequestMiddleware:
             raise
 
     async def _refuse_early(self, exchange: "Exchange") -> None:
-        """Refuse, unread, what comes before the Retry-After of its key's last refusal has passed."""
+        """Refuse, unread, what comes before the Retry-After of its key's last refusal has passed.
+
+        A body that does not say how long it is may be as long as any.
+        """
         length = exchange.headers.get("content-length", "")
-        refusal = self.overloads.of(exchange.tenant, int(length[:20])) if length.isdigit() else None
+        size = int(length[:20]) if length.isdigit() else self.limits.body_bytes
+        refusal = self.overloads.of(exchange.tenant, size)
         if refusal is not None:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(_gone(exchange.receive), HOLD_S)
