@@ -555,3 +555,33 @@ def test_quoted_cells_hold_separators_quotes_and_line_ends(tmp_path):
     assert seen(read_sources_as_collection([tmp_path / "a.csv"]).collection) == {
         "sorting": {'sort, a "list"\nof words': 1}
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("dataset_dict.json", "[1]", "no JSON object"),
+        ("dataset_dict.json", '{"splits": "train"}', "'splits' is train, not a list"),
+        ("dataset_dict.json", '{"splits": ["../train"]}', "'../train' is no name of a file"),
+        ("dataset_dict.json", json.dumps({"splits": ["x" * 3000]}), "'x{60}' is no name of a file"),
+        ("dataset_dict.json", "[" * 5000, "broken JSON"),
+        ("train/state.json", '{"_data_files": [{"file": "x"}]}', "'None' is no name of a file"),
+        ("train/state.json", '{"_data_files": {"filename": "x"}}', "not a list"),
+        ("train/state.json", '{"_data_files": [{"filename": "none.arrow"}]}', "not a readable Arrow file"),
+    ],
+)
+def test_a_folder_of_datasets_that_is_damaged_is_named_with_what_is_wrong(name, content, message, tmp_path):
+    pytest.importorskip("pyarrow")
+    datasets_dict({"train": [{"query": "sorting", "document": "sort a list", "label": 1}]})(tmp_path / "saved")
+    (tmp_path / "saved" / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / "saved")
+
+
+def test_an_arrow_file_whose_texts_are_no_utf8_is_named(tmp_path):
+    pytest.importorskip("pyarrow")
+    arrow([{"query": "sorting", "document": "sort a list", "label": 1}])(tmp_path / "a.arrow")
+    content = (tmp_path / "a.arrow").read_bytes()
+    (tmp_path / "a.arrow").write_bytes(content.replace(b"sort a list", b"sort \xa2 list"))
+    with pytest.raises(DataError, match="not a readable Arrow file"):
+        load(tmp_path / "a.arrow")

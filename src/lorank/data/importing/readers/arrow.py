@@ -23,7 +23,7 @@ def arrow_rows(path: Path) -> Iterator[tuple[int, Record]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(path, None, f"not a readable Arrow file ({str(error)[:100]})", "write it again") from error
 
 

@@ -14,19 +14,39 @@ from lorank.data.letor import split_of_name
 from lorank.errors import DataError, OnBad
 from lorank.reading import read_whole
 
+REMEDY = "save the data set again with save_to_disk"
 
-def _json(path: Path) -> Any:
+
+def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(read_whole(path))
-    except ValueError as error:
-        raise DataError(path, None, f"broken JSON ({error})", "save the data set again with save_to_disk") from error
+        found = json.loads(read_whole(path))
+    except (ValueError, RecursionError) as error:
+        raise DataError(path, None, f"broken JSON ({error})", REMEDY) from error
+    if not isinstance(found, dict):
+        raise DataError(path, None, "no JSON object", REMEDY)
+    return found
+
+
+def _list(path: Path, key: str) -> list[Any]:
+    found = _json(path).get(key, [])
+    if not isinstance(found, list):
+        raise DataError(path, None, f"{key!r} is {str(found)[:60]}, not a list", REMEDY)
+    return found
+
+
+def _name(path: Path, value: object) -> str:
+    """Return a name of a file or folder that ``path`` gives; raise DataError for what can be none."""
+    if not isinstance(value, str) or value in ("", ".", "..") or "/" in value or len(value.encode()) > 255:
+        raise DataError(path, None, f"{str(value)[:60]!r} is no name of a file", REMEDY)
+    return value
 
 
 def parts_of(folder: Path) -> list[tuple[str | None, Path]]:
     """Return the split, None where it is not known, and the folder of each part of a data set."""
     if (folder / "dataset_dict.json").is_file():
-        names = _json(folder / "dataset_dict.json").get("splits", [])
-        return [(split_of_name(str(name)) or str(name), folder / str(name)) for name in names]
+        path = folder / "dataset_dict.json"
+        names = [_name(path, name) for name in _list(path, "splits")]
+        return [(split_of_name(name) or name, folder / name) for name in names]
     name = _json(folder / "state.json").get("_split")
     return [(split_of_name(str(name)) if name else None, folder)]
 
@@ -37,8 +57,9 @@ def _rows(folder: Path) -> Iterator[tuple[int, Record]]:
         remedy = "write the rows as they stand: dataset.flatten_indices().save_to_disk(...)"
         raise DataError(folder, None, "the data set is a selection of rows by an index", remedy)
     number = 0
-    for file in state.get("_data_files", []):
-        for _, row in arrow_rows(folder / file["filename"]):
+    for file in _list(folder / "state.json", "_data_files"):
+        name = file.get("filename") if isinstance(file, dict) else file
+        for _, row in arrow_rows(folder / _name(folder / "state.json", name)):
             number += 1
             yield number, row
 
@@ -52,7 +73,7 @@ def read_datasets_folder(source: Source, options: Options, on_bad: OnBad) -> Ite
     """Yield what the rows of all parts say; a part's name is its split."""
     for split, folder in parts_of(source.path):
         if not (folder / "state.json").is_file():
-            raise DataError(folder, None, "there is no state.json", "save the data set again with save_to_disk")
+            raise DataError(folder, None, "there is no state.json", REMEDY)
         part = replace(source, path=folder, split=split)
         for found in read_records(_rows(folder), part, options, on_bad):
             yield of_split(found, split)
