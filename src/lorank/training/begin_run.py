@@ -102,8 +102,6 @@ def check_time(settings: OptimizerSettings) -> None:
         raise UsageError(f"--minutes {settings.minutes:g}: give a number of minutes above 0")
     if settings.minutes is not None and Accelerator().num_processes > 1:
         raise UsageError("--minutes is for one process, since several would stop at unlike steps; give --steps")
-    if not 0 < settings.evaluation_share < 1:
-        raise UsageError(f"training.evaluation_share is {settings.evaluation_share:g}; give a share between 0 and 1")
 
 
 def step_cost(plan: Plan, batches: int = MEASURED_STEPS) -> float:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lorank import index
 from lorank.errors import UsageError, unknown_name
+from lorank.training.ranges import check_ranges
 from lorank.training.settings import Recipe
 
 NAMES = {
@@ -65,6 +66,7 @@ def check_names(recipe: Recipe, said: Container[str] = (), recipe_file: Path | N
         if value is None or (setting == "loss.name" and base in TREES):
             continue
         index.check(family, value, place(setting), also=also)
+    check_ranges(recipe, lambda setting: place(setting) if setting in said or recipe_file else setting)
     for setting, value, choices in _choices(recipe):
         if value not in choices:
             raise unknown_name(place(setting), str(value), [str(choice) for choice in choices])

@@ -37,6 +37,7 @@ from lorank.training.loop.time_budget import TimeBudget
 from lorank.training.model_card import write_model_card
 from lorank.training.movement import MovementWarning
 from lorank.training.plan import Plan, build_plan, resolve_recipe
+from lorank.training.ranges import check_ranges
 from lorank.training.record import write_record
 from lorank.training.self_fitting import OwnLearner, check_unused_settings, fit_by_own_objective
 from lorank.training.settings import AdapterSettings, Recipe
@@ -150,6 +151,7 @@ def fit_run(
         clock: Returns seconds; the time of a bounded run is measured by it.
     """
     began = clock()
+    check_ranges(recipe)
     data = _with_dev(data, recipe.seed)
     if not ranker.trained_by_loop or not isinstance(ranker, TrainableRanker):
         learner, own = cast(OwnLearner, ranker), dict(given or {})
