@@ -173,7 +173,7 @@ def test_tenants_with_adapters_of_their_own_share_one_server(run, serve, tiny_fo
         lorank.data.write_beir(planted(seed), tmp_path / tenant)
         run("train", "--data", tenant, "--base", base, *options, "--seed", seed, "--out", f"runs/{tenant}")
         shutil.copytree(tmp_path / "runs" / tenant / "model", tmp_path / "adapters" / tenant)
-    address = serve("--base", base, "--kind", "bi-encoder", "--adapters", "adapters")
+    address = serve("--base", base, "--kind", "bi-encoder", "--dtype", "float32", "--adapters", "adapters")
     documents = ["moon earth sun", "sorting list words", "a page about nothing"]
     scores = {}
     for tenant in ("acme", "globex"):
