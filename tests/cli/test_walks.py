@@ -177,7 +177,9 @@ def test_tenants_with_adapters_of_their_own_share_one_server(run, serve, tiny_fo
     documents = ["moon earth sun", "sorting list words", "a page about nothing"]
     scores = {}
     for tenant in ("acme", "globex"):
-        own = lorank.load_ranker(tmp_path / "runs" / tenant).score("sorting words", documents)
+        ranker = lorank.load_ranker(tmp_path / "runs" / tenant)
+        ranker.ranker.read_with(dtype="float32")
+        own = ranker.score("sorting words", documents)
         found = ask(address, model=tenant, query="sorting words", documents=documents, raw_scores=True)
         scores[tenant] = [each["relevance_score"] for each in sorted(found, key=lambda each: each["index"])]
         assert scores[tenant] == pytest.approx(own.tolist(), rel=1e-3, abs=1e-4)
