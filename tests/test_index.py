@@ -20,6 +20,7 @@ def registries():
     from lorank.ranking import clicks, consensus, losses, strategies
     from lorank.ranking.calibration import CALIBRATORS, NORMALISATIONS
     from lorank.ranking.fairness import FAIRNESS_MEASURES
+    from lorank.ranking.clicks import debias
     from lorank.ranking.robustness import PERTURBATIONS
     from lorank.ranking.scorers import RANKERS
     from lorank.ranking.scorers.causal import READERS
@@ -43,6 +44,7 @@ def registries():
         "path": set(PATHS),
         "click-model": {*clicks.CLICK_MODELS, *clicks.core.model.ALIASES},
         "propensity": set(clicks.PROPENSITIES),
+        "debias": {*debias.DEBIASERS, *debias.ALIASES},
         "feature-model": set(feature_models()),
         "collection": set(PACKAGED),
         "calibrator": set(CALIBRATORS),

@@ -37,10 +37,11 @@ FAMILY_OF = {
     "normalisation": "normalisation",
     "perturbation": "perturbation",
     "fairness_measure": "fairness-measure",
+    "debiaser": "debias",
 }
 """The decorator of a registry to its family; ``rule`` is decided by the folder, see ``_family``."""
 
-AREA_OF = {"register_loss": "losses.supervised", "register_strategy": "rerank"}
+AREA_OF = {"register_loss": "losses.supervised", "register_strategy": "rerank", "debiaser": "unbiased"}
 """Decorators that also enter the catalogue, with their default area."""
 
 TABLES = {
@@ -68,6 +69,7 @@ WORDS = {
     "feature-model": "feature model",
     "click-model": "click model",
     "propensity": "estimator of propensities",
+    "debias": "debiaser",
 }
 """What messages call a family, where it is not its name."""
 

@@ -19,6 +19,7 @@ WAYS = {
     "budget": ('lorank.fit(..., adapter="{}")', 'budget.name = "{}"', "train --budget {}"),
     "adapter": ('lowrank.attach(model, "{}")', 'adapter.name = "{}"', "train --adapter {}"),
     "loss": ('ranking.loss("{}")', 'loss.name = "{}"', "train --loss {}"),
+    "debias": ('ranking.clicks.debias.make_debiaser("{}")', 'debias.name = "{}"', "train --debias {}"),
     "kind": ('ranking.scorers.RANKERS["{}"]', 'kind = "{}"', "train --kind {}"),
     "feature-model": ('ranking.scorers.features.feature_model("{}")', 'base = "{}"', "train --base {}"),
     "strategy": ('ranking.rerank(..., strategy="{}")', f"- {_RERANKING}", "rerank --strategy {}"),

@@ -33,6 +33,10 @@ def train(
             help="A packaged collection, BEIR folder, LETOR file or folder, or training rows (JSONL, Parquet).",
         ),
     ] = None,
+    clicks: Annotated[
+        str | None,
+        typer.Option(help="A click log over --data, which is then what is learned from; dev and test stay as judged."),
+    ] = None,
     base: Annotated[
         str | None,
         typer.Option(
@@ -96,6 +100,13 @@ def train(
     ] = None,
     loss: Annotated[
         str | None, typer.Option(autocompletion=completion.names("loss"), help="softmax, lambda, ranknet, bce, ...")
+    ] = None,
+    debias: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=completion.names("debias"),
+            help="How clicks are weighed: none, ips, dla, pair, trust, or cet (for judgments too). [default: none]",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to write.")] = None,
     first_stage: Annotated[
@@ -209,6 +220,8 @@ def train(
 
         lorank train --data pydocs --base minilm --adapter eva --set start.rho=3 --save-recipe eva.toml
 
+        lorank train --data pydocs --clicks log.jsonl --debias dla --base minilm --out runs/clicks
+
         lorank train recipe.toml --resume
 
         lorank train runs/first/run.json --seed 1 --out runs/second
@@ -222,6 +235,7 @@ def train(
     recipe = recipe or recipe_option
     given = {
         "data": data,
+        "clicks": clicks,
         "base": base,
         "kind": kind,
         "view": view,
@@ -238,6 +252,7 @@ def train(
         "budget.name": budget,
         "rule.name": rule,
         "loss.name": loss,
+        "debias.name": debias,
         "first_stage.source": first_stage,
         "lists.negatives": negatives,
         "lists.free_queries": free_queries,
@@ -271,6 +286,10 @@ def train(
 
         check_options(plan)
         collection = lorank.load(plan.data, negative=plan.negative, on_bad=on_bad)
+        if plan.clicks is not None:
+            from lorank.data.click_logs import with_clicks
+
+            collection = with_clicks(collection, plan.clicks)
     console.print(str(collection), soft_wrap=True, markup=False)
     plan = own_options(plan, [*(settings_said(recipe) if recipe else []), *given, *changes], collection)
     if save_recipe is not None:

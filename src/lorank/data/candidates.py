@@ -36,13 +36,16 @@ class TrainingList:
     """One query's list: ``documents`` int64 [n] are positions in the collection, ``labels`` float32 [n].
 
     ``first_stage`` float32 [n] holds the candidates' scores, or None where they carry no order; a document that
-    the first stage missed has the query's lowest score.
+    the first stage missed has the query's lowest score. A list of a click log has ``positions`` int64 [n], counted
+    from 1, and ``propensities`` float32 [n] where the log states them.
     """
 
     query_id: str
     documents: np.ndarray
     labels: np.ndarray
     first_stage: np.ndarray | None = None
+    positions: np.ndarray | None = None
+    propensities: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.documents)

@@ -15,7 +15,6 @@ from typing import Any
 from lorank.data.bad_rows import collected
 from lorank.data.parquet import read_records, write_records
 from lorank.errors import DataError, OnBad, UsageError, report_bad
-from lorank.ranking.clicks.core.nested import nested_gains
 from lorank.ranking.grades import as_grade
 
 EXPECTED = (
@@ -197,6 +196,8 @@ def _gains(row: dict[str, Any]) -> tuple | None:
         raise TypeError(f"nested is not {len(clicks)} lists of rewards, or nulls, one a document")
     if not all(_is_number(reward) for each in nested for reward in each or ()):
         raise TypeError("nested holds a reward that is not a finite number")
+    from lorank.ranking.clicks.core.nested import nested_gains
+
     return tuple(nested_gains(clicks, nested))
 
 

@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lorank.errors import UsageError
 from lorank.ranking.types import Qrels, Run
+
+if TYPE_CHECKING:
+    from lorank.data.click_logs.packed import PackedImpressions
 
 SPLITS = ("train", "dev", "test")
 
@@ -32,7 +36,7 @@ class Split:
     ``groups`` names what queries belong to (a tenant, a session): those of a group stay together when splits are made.
     ``propensities`` maps query id to {document id: how likely the document was to be looked at, above 0 and at most 1}.
     ``tasks`` names the task of each query, and ``preferences`` the weights of several aims, for adapters that route by
-    them.
+    them. ``impressions`` are the lists of a click log, which are then what a ranker is trained on.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Split:
     propensities: Run | None = None
     tasks: dict[str, str] | None = None
     preferences: dict[str, list[float]] | None = None
+    impressions: "PackedImpressions | None" = None
 
     def __len__(self) -> int:
         return len(self.queries)

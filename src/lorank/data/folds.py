@@ -35,6 +35,7 @@ def subset(split: Split, queries: Iterable[str], name: str) -> Split:
         of(split.propensities),
         of(split.tasks),
         of(split.preferences),
+        None if split.impressions is None else split.impressions.of_queries(chosen),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lorank.data.bad_rows import BadRows
 from lorank.data.beir import find, is_beir, read_beir, read_queries, read_split
+from lorank.data.click_logs.collections import is_click_log, read_click_collection
 from lorank.data.collection import SPLITS, Collection, Split
 from lorank.data.letor import feature_files, is_feature_file, read_letor
 from lorank.data.numbers import Negative, check_negative, read_grade
@@ -73,6 +74,11 @@ LAYOUTS = [
         "a LETOR folder (Fold1 to Fold5, or train, vali and test files)",
         _is_feature_folder,
         lambda path, fold, negative, on_bad: read_letor(path, fold=fold, negative=negative, on_bad=on_bad),
+    ),
+    Layout(
+        "a click log with features or texts",
+        lambda path: is_readable(path) and is_click_log(path),
+        lambda path, fold, negative, on_bad: read_click_collection(path),
     ),
     Layout(
         "a file of training rows (.jsonl, .parquet)",

@@ -76,6 +76,7 @@ def _context(run_folder: RunFolder) -> dict[str, Any]:
         "outcome_words": OUTCOME_WORDS,
         **_judge_sections(run_folder, said),
         "learning": sections.learning(run_folder.training, run.dev.name if run.dev else ""),
+        "debiased": sections.debiased(run.debias),
         "trained": sections.trained_part(run),
         "rank_budget": sections.rank_budget(run_folder.budget),
         "mixing": sections.mixing(run.mix, run.dev.name if run.dev else ""),

@@ -118,6 +118,14 @@ class FoldCard(Part):
     gain: GainCard | None = None
 
 
+class DebiasCard(Part):
+    """How clicks were weighed: the debiaser, and its curve by position from 1, relative to the first."""
+
+    name: str = ""
+    what: str = "propensity"
+    curve: list[float] | None = None
+
+
 class RunCard(Part):
     """Everything needed to run it again; every part may be absent."""
 
@@ -137,6 +145,7 @@ class RunCard(Part):
     time: TimeCard | None = None
     folds: list[FoldCard] = []
     made: str = ""
+    debias: DebiasCard | None = None
 
 
 class TrainingStep(Part):

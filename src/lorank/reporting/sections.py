@@ -21,6 +21,7 @@ from lorank.reporting.numbers import count, duration, is_known, size
 from lorank.reporting.run_folder import (
     AdapterCard,
     BudgetEvent,
+    DebiasCard,
     Example,
     ListedDocument,
     Mix,
@@ -212,6 +213,26 @@ def learning(training: list[TrainingStep], dev_name: str = "") -> Learning | Non
     spent = max((seconds for t in training if is_known(seconds := t.seconds)), default=None)
     lines = [t for t, _ in judged]
     return Learning(loss_chart if losses else None, dev_chart if best else None, key, name, lines, best, steps, spent)
+
+
+@dataclass(frozen=True)
+class Debiased:
+    """The debiaser and its curve by position."""
+
+    name: str
+    what: str
+    chart: Chart
+    values: list[float]
+
+
+def debiased(card: DebiasCard | None) -> Debiased | None:
+    """Return the curve of a debiaser; None where there is none."""
+    if card is None or not card.curve:
+        return None
+    points = [(float(k), value) for k, value in enumerate(card.curve, start=1)]
+    x_name = "bucket of ranks at the first stage: 1, 2, 3-4, 5-8, ..." if card.what == "selection" else "position"
+    chart = both_widths(lambda w: curve_chart(points, w, x_name=x_name, y_name=card.what, dots=True))
+    return Debiased(card.name, card.what, chart, card.curve)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from lorank import index
 from lorank.errors import UsageError, unknown_name
 from lorank.training.ranges import check_ranges
-from lorank.training.settings import Recipe
+from lorank.training.settings import DebiasSettings, Recipe
 
 NAMES = {
     "adapter.name": ("adapter", ("auto", "full", "head")),
@@ -21,6 +21,7 @@ NAMES = {
     "budget.name": ("budget", ("auto", "none")),
     "rule.name": ("rule", ("auto",)),
     "loss.name": ("loss", ()),
+    "debias.name": ("debias", ()),
     "kind": ("kind", ()),
     "view": ("view", ()),
 }
@@ -31,6 +32,7 @@ FLAGS = {
     "budget.name": "budget",
     "rule.name": "rule",
     "loss.name": "loss",
+    "debias.name": "debias",
     "first_stage.source": "first-stage",
 }
 """Settings whose option on the command line is not called like their key."""
@@ -92,6 +94,7 @@ def check_options(recipe: Recipe) -> None:
 
     base, adapter = getattr(recipe, "base", None), recipe.adapter
     _check_model_options(base, getattr(recipe, "options", {}))
+    check_debias(recipe.debias)
     if base not in TREES:
         loss(recipe.loss.name, **recipe.loss.options)
     if adapter.name == AUTO:
@@ -111,6 +114,15 @@ def check_options(recipe: Recipe) -> None:
                 raise unknown_name(f"option of {section} ({chosen.adapter.name}):", option, known)
     if adapter.start is not None and not STARTS[adapter.start].suits(form_type(form)):
         raise UsageError(f"start {adapter.start!r} does not suit adapter {adapter.name!r} (form {form!r})")
+
+
+def check_debias(settings: DebiasSettings) -> None:
+    """Raise UsageError for options that the debiaser does not have, and propensities that name nothing."""
+    from lorank.ranking.clicks.debias import make_debiaser
+
+    make_debiaser(settings.name, **settings.options)
+    if not Path(settings.propensities).is_file():
+        index.check("propensity", settings.propensities, "debias.propensities", also=("auto", "log", "<file>"))
 
 
 def nearest(name: str, known: Container[str]) -> str:

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from lorank.training.settings import AdapterSettings, BudgetSettings, LossSettings, RuleSettings, StartSettings
+from lorank.training.settings import (
+    AdapterSettings,
+    BudgetSettings,
+    DebiasSettings,
+    LossSettings,
+    RuleSettings,
+    StartSettings,
+)
 
 SECTIONS = {
     "adapter": AdapterSettings,
@@ -16,6 +23,7 @@ SECTIONS = {
     "budget": BudgetSettings,
     "rule": RuleSettings,
     "loss": LossSettings,
+    "debias": DebiasSettings,
 }
 """The sections whose methods have options of their own."""
 
@@ -38,6 +46,10 @@ def method_options(section: str, names: Mapping[str, Any]) -> tuple[str, ...]:
         from lorank.ranking.losses.core.registry import loss_options
 
         return tuple(loss_options(names["loss.name"]))
+    if section == "debias":
+        from lorank.ranking.clicks.debias import debiaser_options
+
+        return tuple(debiaser_options(names.get("debias.name", "none")))
     from lorank.lowrank.budgets import DYNAMIC
     from lorank.lowrank.forms.form import form_options
     from lorank.lowrank.presets import preset
@@ -77,6 +89,7 @@ def names_in(content: Mapping[str, Any], plan: Any) -> dict[str, Any]:
         ("budget", "name"),
         ("rule", "name"),
         ("loss", "name"),
+        ("debias", "name"),
     ):
         part = content.get(section)
         stated = part.get(key) if isinstance(part, Mapping) else None

@@ -19,7 +19,6 @@ from lorank.lowrank import select_targets, statistics_needed
 from lorank.lowrank.rates import default_rate
 from lorank.lowrank.starts import Statistics
 from lorank.progress import StageCallback
-from lorank.ranking import loss as named_loss
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.losses import requirements_of
 from lorank.ranking.scorers.features import FeatureRanker
@@ -34,10 +33,12 @@ from lorank.training.hooks.budget import (
     make_budgeting,
     statistics_of_budget,
 )
+from lorank.training.hooks.debiasing import Debiasing, make_debiasing
 from lorank.training.hooks.hook import Hook
 from lorank.training.hooks.rule import Stepping, make_stepping, penalties, without_clipping
 from lorank.training.lists.calibration_pass import calibrate
 from lorank.training.lists.candidates import Candidates, find_candidates
+from lorank.training.lists.click_lists import ClickLists
 from lorank.training.lists.list_loss import Loss
 from lorank.training.lists.lists import CandidateLists
 from lorank.training.lists.loss_inputs import reference_run, set_reference
@@ -57,6 +58,9 @@ from lorank.training.weights import (
     starts_from_nothing,
 )
 
+SPARES_NONE = ("cet", "cet-pooling-bias")
+"""Debiasers that weigh unjudged candidates of high score themselves, which are then not left out of the lists."""
+
 FORGET, RETAIN = "fisher_forget", "fisher_retain"
 
 
@@ -67,7 +71,8 @@ class Plan:
     ``inputs`` are the texts as the ranker prepared them; ``held_out`` are lists that are never trained on; ``budget``
     moves ranks during the run and ``rule`` steps the factors, None where ranks stay and AdamW steps; ``beginning`` is
     the ranker before training; ``rate`` says where the learning rate comes from, which stands in ``recipe`` as a
-    number; ``watch`` measures how far an adapter moves the weights.
+    number; ``watch`` measures how far an adapter moves the weights; ``debias`` weighs clicks, None where nothing is
+    debiased.
     """
 
     ranker: TrainableRanker
@@ -84,6 +89,7 @@ class Plan:
     beginning: Beginning
     rate: ResolvedRate
     watch: WatchMovement | None
+    debias: Debiasing | None = None
 
     @property
     def settings(self) -> OptimizerSettings:
@@ -165,7 +171,7 @@ class Plan:
         return [
             *filter(None, (self.rule, self.budget)),
             *penalties(self.weights.adapter),
-            *filter(None, [self.watch]),
+            *filter(None, [self.watch, self.debias]),
             *more,
         ]
 
@@ -208,7 +214,13 @@ def build_plan(
     recipe = rate.applied(recipe)
     free = _free_split(data, recipe)
     found = candidates or find_candidates(data, recipe, ranker, free, on_progress)
-    loss = named_loss(recipe.loss.name, **recipe.loss.options)
+    loss, debias = make_debiasing(
+        recipe.debias,
+        recipe.loss,
+        data,
+        recipe.lists.depth,
+        recipe.training.accumulate,
+    )
     adapter, routes = read_routes(recipe.adapter, data.train)
     recipe = replace(recipe, adapter=adapter)
     lists, held_out, inputs = _lists_and_inputs(ranker, data, free, found, recipe, loss, on_progress)
@@ -228,7 +240,21 @@ def build_plan(
     steps_by = make_stepping(recipe.rule, weights.adapter, recipe.adapter.name)
     watch = None if weights.adapter is None else WatchMovement(weights.adapter)
     return Plan(
-        ranker, recipe, data, found, lists, held_out, inputs, loss, weights, moving, steps_by, beginning, rate, watch
+        ranker,
+        recipe,
+        data,
+        found,
+        lists,
+        held_out,
+        inputs,
+        loss,
+        weights,
+        moving,
+        steps_by,
+        beginning,
+        rate,
+        watch,
+        debias,
     )
 
 
@@ -264,14 +290,15 @@ def _lists_and_inputs(
     reference = reference_run(recipe.loss.reference, data.train)
 
     def lists_of(part: Split, run: Run) -> CandidateLists:
-        return CandidateLists(
+        kind = CandidateLists if part.impressions is None else ClickLists
+        return kind(
             data,
             part,
             None if data.has_features else run,
             {query: i for i, query in enumerate(names)},
             positives,
             negatives,
-            recipe.lists.spare,
+            None if recipe.debias.name in SPARES_NONE else recipe.lists.spare,
             share,
             recipe.seed,
             standardise_run(run) if stands else None,

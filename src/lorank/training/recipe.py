@@ -39,11 +39,13 @@ class RecipeError(DataError, UsageError):
 class RecipeFile(Recipe):
     """A recipe together with what it is to be applied to; ``options`` are a feature model's own.
 
-    ``negative`` says what a judgment below 0 is: error, zero, skip or keep (:mod:`lorank.data.numbers`). With
-    ``skip_bad`` bad rows of the data are left out and kept in a file, in place of one report that ends the run.
+    ``clicks`` is a click log over ``data``, which is then what is learned from. ``negative`` says what a judgment
+    below 0 is: error, zero, skip or keep (:mod:`lorank.data.numbers`). With ``skip_bad`` bad rows of the data are left
+    out and kept in a file, in place of one report that ends the run.
     """
 
     data: str | None = None
+    clicks: str | None = None
     base: str | None = None
     kind: str | None = None
     view: str | None = None
@@ -259,6 +261,7 @@ def _adapter() -> "TypeAdapter[RecipeFile]":
         settings.BudgetSettings,
         settings.RuleSettings,
         settings.LossSettings,
+        settings.DebiasSettings,
         settings.ListSettings,
         settings.OptimizerSettings,
         settings.FirstStageSettings,

@@ -60,6 +60,20 @@ class LossSettings:
 
 
 @dataclass(frozen=True)
+class DebiasSettings:
+    """How clicks are weighed, so that a ranker learns relevance and not position (`lorank.ranking.clicks`).
+
+    ``name`` is none, ips, dla, pair, trust or cet. ``propensities`` says where those of ``ips`` come from: "auto" is
+    what the log states, or else "harvest"; "log", an estimator's name, or the path of a file. Any debiaser but
+    none gives the loss softmax the target "labels" where it states none, so that labels enter it linearly.
+    """
+
+    name: str = "none"
+    propensities: str = "auto"
+    options: dict[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ListSettings:
     """What a training list holds.
 
@@ -183,7 +197,7 @@ def accept_offset(recipe: type[Settings]) -> type[Settings]:
 @accept_offset
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training run: adapter, budget, rule, loss, lists, loop, first stage, reading and seed.
+    """A whole training run: adapter, budget, rule, loss, debias, lists, loop, first stage, reading and seed.
 
     With ``judge_test`` the first stage, the untuned base and the tuned ranker are judged on the test split at the
     end, where the collection has one; nothing is chosen by it. ``keep`` "better" leaves the untuned base where training
@@ -195,6 +209,7 @@ class Recipe:
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     rule: RuleSettings = field(default_factory=RuleSettings)
     loss: LossSettings = field(default_factory=LossSettings)
+    debias: DebiasSettings = field(default_factory=DebiasSettings)
     lists: ListSettings = field(default_factory=ListSettings)
     training: OptimizerSettings = field(default_factory=OptimizerSettings)
     first_stage: FirstStageSettings = field(default_factory=FirstStageSettings)

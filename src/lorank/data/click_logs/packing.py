@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lorank.data.click_logs.registry import LogCounts, read_log
+from lorank.data.click_logs.reading import read_log
+from lorank.data.click_logs.registry import LogCounts
 from lorank.data.clicks import Impression
 from lorank.errors import DataError, UsageError
 from lorank.ranking.clicks import SessionBuilder, Sessions

@@ -39,4 +39,5 @@ class LossMemory(Hook):
 
 def memory_of(loss: Loss) -> list[Hook]:
     """Return the hook that keeps the loss's memory, for a loss that has one."""
+    loss = getattr(loss, "base", loss)  # a debiased loss remembers nothing itself
     return [LossMemory(loss)] if hasattr(loss, "state_dict") else []

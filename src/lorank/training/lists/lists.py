@@ -31,14 +31,14 @@ class CandidateLists:
     query_at: dict[str, int]
     positives: int | None
     negatives: int | None
-    spare: float
+    spare: float | None
     share: bool
     seed: int
     first_stage: Run | None = None
     requires: frozenset[str] = frozenset()
     reference: Run | None = None
     routes: Mapping[str, Route] | None = None
-    _drawn: tuple[int, list[TrainingList]] | None = field(default=None, init=False, repr=False)
+    _drawn: tuple[int, Sequence[TrainingList]] | None = field(default=None, init=False, repr=False)
     _relevant: dict[str, frozenset[int]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:

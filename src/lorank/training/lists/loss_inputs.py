@@ -67,12 +67,42 @@ def _reference(source: Source, lists: Sequence[TrainingList], batch: ListBatch, 
     return None if source.reference is None else grid_of_run(source.reference, source, lists, batch)
 
 
+def _positions(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int) -> Tensor:
+    rows = []
+    for each, documents in zip(lists, batch.documents.tolist()):
+        if each.positions is not None:
+            known = dict(zip(each.documents.tolist(), each.positions.tolist()))
+        else:
+            known = _ranks(source, each)
+        rows.append([known.get(document, 0) for document in documents])
+    return torch.tensor(rows, dtype=torch.int64).view(batch.documents.shape)
+
+
+def _ranks(source: Source, drawn: TrainingList) -> dict[int, int]:
+    """Return the rank at the first stage of each document of a list; what it missed comes after the last."""
+    row = (source.candidates or source.split.candidates or {}).get(drawn.query_id, {})
+    place = source.collection.position
+    ranked = {place[document]: rank for rank, document in enumerate(sorted(row, key=lambda d: -row[d]), start=1)}
+    return {int(document): ranked.get(int(document), len(row) + 1) for document in drawn.documents}
+
+
+def _propensities(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int) -> Tensor:
+    rows = []
+    for each, documents in zip(lists, batch.documents.tolist()):
+        stated = [] if each.propensities is None else each.propensities.tolist()
+        known = dict(zip(each.documents.tolist(), stated))
+        rows.append([known.get(document, 0.0) for document in documents])
+    return torch.tensor(rows, dtype=torch.float32).view(batch.documents.shape)
+
+
 MAKERS: dict[str, Callable[[Source, Sequence[TrainingList], ListBatch, int], Tensor | None]] = {
     "items": _items,
     "users": _users,
     "first_stage": _first_stage,
     "reference": _reference,
     "outside": _outside,
+    "positions": _positions,
+    "propensities": _propensities,
     "slow": _none,
     "lists": lambda source, lists, batch, epoch: batch.queries,
     "epoch": lambda source, lists, batch, epoch: torch.tensor(float(epoch)),

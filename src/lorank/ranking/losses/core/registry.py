@@ -28,14 +28,18 @@ EXTRAS: dict[str, Tensor] = {
     "epoch": torch.tensor(0.0),
     "first_stage": torch.zeros(1, 2),
     "reference": torch.zeros(1, 2),
+    "positions": torch.tensor([[1, 2]]),
+    "propensities": torch.ones(1, 2),
 }
 """What a loss may require, each with an example for one list of two.
 
 ``items`` int64 [batch, list] tells (query, document) pairs apart and ``lists`` int64 [batch] queries, both alike at
 every epoch; ``users`` int64 [batch] is who asked; ``outside`` bool [batch] says of which lists nothing was
 chosen (only a loss that requires it gets such lists); ``epoch`` counts from 0; ``first_stage`` [batch, list] are the
-candidates' scores; ``reference`` [batch, list] are scores without a gradient, of the same ranker as it was before
-training or of a run."""
+candidates' scores; ``positions`` int64 [batch, list] are where a document was shown, from 1 (0: it was not), or its
+rank at
+the first stage; ``propensities`` [batch, list] are a click log's own, 0 where it states none; ``reference`` [batch,
+list] are scores without a gradient, of the same ranker as it was before training or of a run."""
 
 LOSSES: dict[str, Loss] = {}
 """Every registered loss under its published name."""

@@ -1,0 +1,138 @@
+"""Each debiaser's own facts: expectations by enumeration, gradients, planted curves."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from lorank.errors import UsageError
+from lorank.ranking.clicks import Propensities, SessionBuilder, Simulator
+from lorank.ranking.clicks.core.debiased_loss import DebiasedLoss
+from lorank.ranking.clicks.core.debiaser import ClickBatch, Evidence
+from lorank.ranking.clicks.core.descent import CurveDescent
+from lorank.ranking.clicks.core.nested import nested_gains
+from lorank.ranking.clicks.debias import make_debiaser
+from lorank.ranking.losses import loss
+
+CURVE = [1.0, 0.5, 0.25]
+
+
+def test_ips_is_the_loss_on_relevance_in_expectation_over_all_clicks():
+    ips = make_debiaser("ips")
+    ips.prepare(Evidence(3, curve=Propensities(np.array(CURVE), "given")))
+    relevance, scores = torch.tensor([[1.0, 0.0, 1.0]]), torch.tensor([[0.3, -0.2, 0.9]])
+    mask, positions = torch.ones(1, 3, dtype=torch.bool), torch.tensor([[1, 2, 3]])
+    softmax = loss("softmax", target="labels")
+    debiased = DebiasedLoss(softmax, frozenset(), ips, propensities=False)
+    expected = torch.zeros(())
+    for clicks in product([0.0, 1.0], repeat=3):
+        chance = 1.0
+        for click, r, p in zip(clicks, relevance[0].tolist(), CURVE):
+            chance *= p * r if click else 1 - p * r
+        expected += chance * debiased(scores, torch.tensor([clicks]), mask, positions=positions)
+    assert expected == pytest.approx(float(softmax(scores, relevance, mask)), rel=1e-5)
+
+
+def test_ips_prefers_what_each_impression_states_and_clips():
+    ips = make_debiaser("ips", most=3.0)
+    ips.prepare(Evidence(2, curve=Propensities(np.array([1.0, 0.5]), "given")))
+    grid = torch.ones(1, 2)
+    given = ClickBatch(grid, grid, grid > 0, torch.tensor([[1, 2]]), torch.tensor([[0.1, 0.0]]))
+    assert ips.weigh(given).clicked.tolist() == [[3.0, 2.0]]  # exact: clipped, and 1 / .5
+    with pytest.raises(UsageError, match="ips takes propensities"):
+        make_debiaser("ips").prepare(Evidence(3))
+
+
+def test_the_written_gradient_is_that_of_the_cross_entropy():
+    descent = CurveDescent(4, lr=0.1)
+    descent.values = torch.tensor([0.3, -0.1, 0.2, 0.0])
+    positions = torch.tensor([[1, 2, 3], [4, 2, 0]])
+    targets = torch.tensor([[1.0, 0.0, 2.0], [0.5, 0.0, 0.0]])
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    descent.learn(ClickBatch(torch.zeros(2, 3), targets, mask, positions), targets, 1.0)
+    theta = descent.values.clone().requires_grad_()
+    value = torch.zeros(())
+    for row in range(2):
+        at = [k - 1 for k in positions[row].tolist() if k > 0]
+        value = value - (targets[row, : len(at)] * theta[at].log_softmax(0)).sum() / 2
+    value.backward()
+    assert torch.allclose(descent.gradient, theta.grad, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_dla_finds_the_curve_where_the_ranker_knows_the_relevance(seed):
+    rng = torch.Generator().manual_seed(seed)
+    dla = make_debiaser("dla", lr=0.05)
+    dla.prepare(Evidence(5))
+    curve = 1 / torch.arange(1, 6)
+    for step in range(600):
+        attraction = torch.rand(64, 5, generator=rng) * 0.8 + 0.2
+        clicks = (torch.rand(64, 5, generator=rng) < attraction * curve).float()
+        mask, positions = torch.ones(64, 5, dtype=torch.bool), torch.arange(1, 6).expand(64, 5)
+        dla.learn(ClickBatch(attraction.log(), clicks, mask, positions), 1.0)
+        dla.step((step + 1) / 600)
+    assert dla.curve() == pytest.approx(curve.tolist(), rel=0.1)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_cet_finds_the_selection_and_discounts_hidden_positives(seed):
+    rng = torch.Generator().manual_seed(seed)
+    cet = make_debiaser("cet", lr=0.05, warmup=0.0)
+    cet.prepare(Evidence(8))
+    selection = torch.tensor([1.0, 0.7, 0.5, 0.5, 0.3, 0.3, 0.3, 0.3])  # one value a bucket: 1, 2, 3-4, 5-8
+    positions = torch.arange(1, 9).expand(64, 8)
+    mask = torch.ones(64, 8, dtype=torch.bool)
+    for step in range(800):
+        relevant = torch.rand(64, 8, generator=rng) < 0.3
+        labels = (relevant & (torch.rand(64, 8, generator=rng) < selection)).float()
+        cet.learn(ClickBatch(torch.where(relevant, 2.0, -2.0), labels, mask, positions), 1.0)
+        cet.step((step + 1) / 800)
+    assert cet.curve() == pytest.approx([1.0, 0.7, 0.5, 0.3], rel=0.2)
+    scores = torch.tensor([[2.0, -2.0, 2.0, -2.0, 2.0, -2.0, -2.0, -2.0]])
+    labels = torch.tensor([[1.0] + [0.0] * 7])
+    shift = cet.weigh(ClickBatch(scores, labels, mask[:1], positions[:1])).shift[0]
+    hidden, others = shift[[2, 4]], shift[[1, 3, 5, 6, 7]]
+    assert hidden.max() < others.min() - 1
+
+
+def test_trust_counts_a_click_at_the_top_less():
+    rng = np.random.default_rng(0)
+    lists = {f"q{i}": list("abcd") for i in range(20)}
+    attraction = {query: rng.choice([0.05, 0.9], 4) for query in lists}
+    builder = SessionBuilder()
+    for each in Simulator(lists, attraction, "trust", 4, "all").draw(20_000, rng):
+        builder.add(each.query, each.documents, each.clicks)
+    trust = make_debiaser("trust")
+    trust.prepare(Evidence(4, builder.build()))
+    worth = [1 / value for value in trust.curve()]
+    assert worth[0] == pytest.approx(1)
+    assert worth[1] > 1.5
+    other = SessionBuilder()
+    other.add("q", ["a"], [1])
+    with pytest.raises(UsageError, match="two positions"):
+        make_debiaser("trust").prepare(Evidence(1, other.build()))
+    with pytest.raises(UsageError, match="click log"):
+        make_debiaser("trust").prepare(Evidence(1))
+
+
+def test_pair_learns_that_clicks_below_are_rarer():
+    rng = torch.Generator().manual_seed(0)
+    pair = make_debiaser("pair", rate=0.1)
+    pair.prepare(Evidence(4))
+    curve = 1 / torch.arange(1, 5)
+    for step in range(200):
+        attraction = torch.rand(64, 4, generator=rng)
+        clicks = (torch.rand(64, 4, generator=rng) < attraction * curve).float()
+        mask, positions = torch.ones(64, 4, dtype=torch.bool), torch.arange(1, 5).expand(64, 4)
+        pair.learn(ClickBatch(attraction.log(), clicks, mask, positions), 1.0)
+        pair.step(step / 200)
+    found = pair.curve()
+    assert sorted(found, reverse=True) == pytest.approx(found)
+    assert found[3] < 0.8
+
+
+def test_nested_gains_are_plain_rewards_without_second_lists():
+    assert nested_gains([1, 0, 1], [None, [], None]) == [1.0, 0.0, 1.0]  # exact: copied
+    assert nested_gains([1, 0], [[1, 1, 1], [0, 1]]) == pytest.approx([1 + 1 + 1 / 2 + 1 / 3, 1 / 2])
+    assert nested_gains([0], [[1, 1]], [0.5, 0.1]) == pytest.approx([0.6])
