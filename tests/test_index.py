@@ -21,6 +21,8 @@ def registries():
     from lorank.ranking.calibration import CALIBRATORS, NORMALISATIONS
     from lorank.ranking.fairness import FAIRNESS_MEASURES
     from lorank.ranking.clicks import debias
+    from lorank.ranking.clicks.estimators import ESTIMATORS
+    from lorank.ranking.clicks.interleaving import INTERLEAVINGS
     from lorank.ranking.robustness import PERTURBATIONS
     from lorank.ranking.scorers import RANKERS
     from lorank.ranking.scorers.causal import READERS
@@ -44,6 +46,8 @@ def registries():
         "path": set(PATHS),
         "click-model": {*clicks.CLICK_MODELS, *clicks.core.model.ALIASES},
         "propensity": set(clicks.PROPENSITIES),
+        "estimator": set(ESTIMATORS),
+        "interleaving": set(INTERLEAVINGS),
         "debias": {*debias.DEBIASERS, *debias.ALIASES},
         "feature-model": set(feature_models()),
         "collection": set(PACKAGED),

@@ -39,6 +39,7 @@ AREAS = {
     "robust": "Robustness",
     "calibrate": "Calibration",
     "clicks": "Clicks",
+    "unbiased": "Learning from clicks",
 }
 """Titles of the catalogue's areas; an area without one is called by its name."""
 

@@ -38,6 +38,8 @@ FAMILY_OF = {
     "perturbation": "perturbation",
     "fairness_measure": "fairness-measure",
     "debiaser": "debias",
+    "estimator": "estimator",
+    "interleaving": "interleaving",
 }
 """The decorator of a registry to its family; ``rule`` is decided by the folder, see ``_family``."""
 

@@ -217,3 +217,139 @@ def _impressions(drawn: Any, collection: "Collection") -> "Iterator[Impression]"
             rows = [collection.documents[collection.position[document]] for document in each.documents]
             features = tuple(tuple(float(x) for x in row) for row in rows)
         yield Impression(f"s{number}", each.query, tuple(each.documents), tuple(each.clicks), features=features)
+
+
+@clicks.command()
+def report(
+    log: Log,
+    format: Annotated[
+        str, typer.Option(help="jsonl, yandex, baidu-ultr, open-bandit or table; auto looks at the file.")
+    ] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a log holds, in one pass: click rates by position, queries by frequency, pairs seen at several
+    positions.
+
+    Example: `lorank clicks report --log log.csv`
+    """
+    from lorank.data.click_logs import LogCounts, read_log
+    from lorank.data.click_logs.summary import summarise
+
+    counts = LogCounts()
+    with stage(f"read {log}"):
+        summary = summarise(read_log(log, format, counts), counts)
+    print(json.dumps(summary.as_record(), indent=1) if as_json else summary.describe())
+
+
+@clicks.command()
+def convert(
+    log: Log,
+    out: Annotated[Path, typer.Option(help="The log to write: .jsonl, .jsonl.gz or .parquet.")],
+    format: Annotated[
+        str, typer.Option(help="jsonl, yandex, baidu-ultr, open-bandit or table; auto looks at the file.")
+    ] = "auto",
+) -> None:
+    """Write a log of any format as lorank's own, streamed; what is left out is counted.
+
+    Example: `lorank clicks convert --log yandex.tsv.gz --out log.jsonl.gz`
+    """
+    from lorank.data.click_logs import LogCounts, read_log
+    from lorank.data.clicks import write_clicks
+
+    counts = LogCounts()
+    with stage(f"read {log}"):
+        write_clicks(read_log(log, format, counts), out)
+    console.print(f"{counts.rows:,} rows; {counts.describe() or 'nothing was left out'}", soft_wrap=True)
+    print(out)
+
+
+@clicks.command()
+def interleave(
+    run: Annotated[list[Path], typer.Option(help="Two runs: the first and the second ranker.")],
+    qrels: Annotated[Path, typer.Option(help="Judgments, from which users' clicks are simulated.")],
+    method: Annotated[str, typer.Option(help="team-draft, probabilistic or optimised.")] = "team-draft",
+    sessions: Annotated[int, typer.Option(min=1, help="How many lists are shown.")] = 2000,
+    depth: Annotated[int, typer.Option(min=1, help="How many documents are shown.")] = 10,
+    model: Annotated[str, typer.Option(help="The click model of the users.")] = "pbm",
+    noise: Annotated[float, typer.Option(help="How likely a document of grade 0 attracts.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Seed of lists and clicks.")] = 0,
+) -> None:
+    """Interleave two runs, simulate users, and test which ranker they prefer.
+
+    Example: `lorank clicks interleave --run bm25.run --run tuned.run --qrels test.qrels --method optimised`
+    """
+    from lorank import index
+
+    index.check("interleaving", method, "--method")
+    index.check("click-model", model, "--model")
+    if len(run) != 2:
+        raise UsageError(f"--run is given {len(run)} times; give the two runs that are compared")
+    import numpy as np
+
+    from lorank.data import order_documents, read_qrels, read_run
+    from lorank.ranking.clicks import attractions, find_click_model
+    from lorank.ranking.clicks.interleaving import interleave as draw
+    from lorank.ranking.clicks.interleaving import preference
+
+    judged = read_qrels(qrels)
+    first, second = (read_run(path) for path in run)
+    queries = [query for query in judged if first.get(query) and second.get(query)]
+    if not queries:
+        raise UsageError("no judged query is in both runs")
+    rng, outcomes = np.random.default_rng(seed), list[float]()
+    orders = {q: (order_documents(first[q])[:depth], order_documents(second[q])[:depth]) for q in queries}
+    for number in rng.integers(len(queries), size=sessions).tolist():
+        query = queries[number]
+        shown = draw(*orders[query], depth, rng, method)
+        attraction = attractions({query: shown.documents}, judged, noise)[query]
+        users = find_click_model(model).of_relevance(attraction, depth)
+        clicked = users.simulate(np.arange(len(shown.documents))[None, :], rng)[0].astype(int).tolist()
+        outcomes.append(shown.outcome(clicked))
+    found = preference(outcomes, seed=seed)
+    print(
+        f"{run[0].name} won {found.wins:,} lists, {run[1].name} {found.losses:,}, {found.ties:,} were even; mean "
+        f"credit {found.mean:+.4f}, p = {found.p:.4f}"
+    )
+
+
+@clicks.command()
+def trial(
+    table: Annotated[
+        Path,
+        typer.Argument(help="CSV of arm (0, 1), outcome, treated (0, 1), index_0, index_1: one participant a row."),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Estimate the effect of a randomised trial of two policies with few treatments, with reshuffled participants.
+
+    Example: `lorank clicks trial trial.csv`
+    """
+    import csv
+
+    import numpy as np
+
+    from lorank.errors import DataError
+    from lorank.ranking.clicks.estimators.reshuffling import reshuffled_effect
+    from lorank.reading import all_lines
+
+    columns = ("arm", "outcome", "treated", "index_0", "index_1")
+    rows = csv.DictReader(text for _, text in all_lines(table))
+    if not set(columns) <= set(rows.fieldnames or ()):
+        raise DataError(table, 1, f"the columns are {rows.fieldnames}", f"name them {', '.join(columns)}")
+    values = []
+    for line, row in enumerate(rows, start=2):
+        try:
+            values.append([float(row[name]) for name in columns])
+        except (TypeError, ValueError) as error:
+            raise DataError(table, line, f"not five numbers ({error})", f"columns: {', '.join(columns)}") from error
+    if not values:
+        raise DataError(table, None, "the table holds no participant", f"columns: {', '.join(columns)}")
+    grid = np.array(values)
+    found = reshuffled_effect(grid[:, 1], grid[:, 0].astype(int), grid[:, 2] > 0, grid[:, 3:])
+    if as_json:
+        print(json.dumps(vars(found), indent=1))
+        return
+    print(
+        f"effect of arm 1: {found.reshuffled:+.4f} reshuffled, {found.difference_of_means:+.4f} by difference of "
+        f"means; {found.exchangeable:,} of {found.participants:,} participants are exchangeable"
+    )

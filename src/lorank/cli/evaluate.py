@@ -59,6 +59,17 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Also write results.json into this run folder.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
+    log: Annotated[
+        Path | None,
+        typer.Option(help="A click log: estimate from it what each --ranker and --run would be worth in clicks."),
+    ] = None,
+    estimator: Annotated[str, typer.Option(help="With --log: ips, snips, dr or position.")] = "snips",
+    propensities: Annotated[
+        str, typer.Option(help="With --estimator position: an estimator of propensities, or a file of them.")
+    ] = "harvest",
+    support: Annotated[
+        str, typer.Option(help="With --log: what the log does not support is an error, or ignore it.")
+    ] = "error",
 ) -> None:
     """Means with 95 % intervals, paired tests with Holm correction, wins, ties and losses, and recall ceilings.
 
@@ -70,12 +81,32 @@ def evaluate(
 
         lorank evaluate --data pydocs --ranker bm25 --ranker minilm --ranker runs/first
 
+        lorank evaluate --log log.jsonl --data pydocs --ranker runs/clicks --estimator position
+
         lorank evaluate --qrels qrels.txt --run a.run --run b.run --measures "nDCG@10 AP(rel=2)" --json
     """
     import lorank
     from lorank import index
     from lorank.errors import UsageError, unknown_name
 
+    if log is not None:
+        from lorank.cli.evaluate_log import evaluate_log
+
+        if not run and not ranker:
+            raise UsageError("nothing to judge: give --run, --ranker, or both")
+        for name in ranker or ():
+            recognise(name, "--ranker")
+        evaluate_log(
+            log,
+            ranker or [],
+            run or [],
+            estimator,
+            data=data,
+            propensities=propensities,
+            support=support,
+            as_json=as_json,
+        )
+        return
     if (data is None) == (qrels is None):
         raise UsageError("give either --data or --qrels")
     if not run and not ranker:
