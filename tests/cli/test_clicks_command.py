@@ -139,3 +139,24 @@ def test_a_policy_is_estimated_from_logged_propensities(tmp_path):
         assert found["low"] < 0.8 < found["high"]
     with pytest.raises(LorankError, match="says nothing of it"):
         evaluated("--log", tmp_path / "log.jsonl", "--run", tmp_path / "other.run")
+
+
+def test_gossip_online_and_screen(log, tmp_path):
+    from lorank.data import read_run
+    from lorank.data.clicks import Impression, write_clicks
+
+    run("gossip", log, log, "--out", tmp_path / "gossip.run")
+    assert read_run(tmp_path / "gossip.run")
+    rows = [
+        Impression("s", "q", ("bait", "good"), (1, i % 2), features=((0.0,), (1.0,)), dwell=(0.0, 60.0 * (i % 2)))
+        for i in range(400)
+    ]
+    write_clicks(rows, tmp_path / "rows.jsonl")
+    assert run("screen", "--log", tmp_path / "rows.jsonl").stdout.split() == ["bait"]
+    said = run("online", "--log", tmp_path / "rows.jsonl", "--delay", 3, "--out", tmp_path / "weights.json").stdout
+    assert "pairs in the order of the clicks" in said
+    assert len(json.loads((tmp_path / "weights.json").read_text())["weights"]) == 1
+    with pytest.raises(DataError, match="neither dwell nor gains"):
+        run("screen", "--log", log)
+    with pytest.raises(DataError, match="no features"):
+        run("online", "--log", log)

@@ -8,7 +8,7 @@ from lorank import plugins
 from lorank.cli.adapter import adapter
 from lorank.cli.aggregate import aggregate
 from lorank.cli.calibrate import calibrate
-from lorank.cli.clicks import clicks
+from lorank.cli.clicks_online import clicks
 from lorank.cli.demo import demo
 from lorank.cli.depth import depth
 from lorank.cli.evaluate import evaluate
