@@ -19,10 +19,10 @@ def registries():
     from lorank.lowrank.forms.form import FORMS, ROUTED
     from lorank.ranking import clicks, consensus, losses, strategies
     from lorank.ranking.calibration import CALIBRATORS, NORMALISATIONS
-    from lorank.ranking.fairness import FAIRNESS_MEASURES
     from lorank.ranking.clicks import debias
     from lorank.ranking.clicks.estimators import ESTIMATORS
     from lorank.ranking.clicks.interleaving import INTERLEAVINGS
+    from lorank.ranking.fairness import FAIRNESS_MEASURES
     from lorank.ranking.robustness import PERTURBATIONS
     from lorank.ranking.scorers import RANKERS
     from lorank.ranking.scorers.causal import READERS

@@ -77,7 +77,7 @@ def online(
     from lorank.ranking.clicks.online import DelayedDualAveraging
 
     learner, late = None, deque()  # type: ignore[var-annotated]
-    right = pairs = 0
+    right, pairs = 0.0, 0
     for each in read_log(log):
         if each.features is None:
             raise DataError(log, each.line or None, "the list has no features", "give a log with features")

@@ -82,14 +82,14 @@ def test_a_round_is_received_once():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_honest_documents_survive_and_clickbait_goes(seed):
     rng = np.random.default_rng(seed)
-    rates, rewards = np.array([0.5, 0.6, 0.95, 0.9]), np.array([0.7, 0.8, 0.1, 0.2])
-    screen = ClickbaitScreen(4, rounds=4000)
-    for _ in range(4000):
+    rates, rewards = np.array([0.5, 0.6, 0.95, 0.9]), np.array([0.7, 0.8, 0.45, 0.4])
+    screen = ClickbaitScreen(4, rounds=8000)
+    for _ in range(8000):
         arm = screen.choose()
         clicked = rng.random() < rates[arm]
         screen.update(arm, clicked, float(rng.random() < rewards[arm]))
     assert screen.eliminated().tolist() == [False, False, True, True]
-    assert screen.views[:2].sum() > 0.8 * 4000
+    assert screen.views[:2].sum() > 0.6 * 8000
 
 
 def test_all_may_be_out_and_rewards_have_a_range():

@@ -37,4 +37,5 @@ def position_weights(old: np.ndarray, new: np.ndarray, curve: np.ndarray, most: 
     """
     last = len(curve)
     weights: np.ndarray = curve[np.clip(new, 1, last) - 1] / curve[np.clip(old, 1, last) - 1]
-    return np.minimum(weights, most)
+    cut: np.ndarray = np.minimum(weights, most)
+    return cut
