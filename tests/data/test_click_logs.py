@@ -138,7 +138,13 @@ def test_a_plain_table(tmp_path):
     ]
     named = ["session\tquery\tdoc_id\trank\tclick\tdevice\ttime\tpropensity", "1\ta\tx\t1\ttrue\tphone\t7\t.5"]
     (one,) = read_log(write(tmp_path / "log.tsv", named))
-    assert (one.session, one.device, one.time, one.propensities, one.clicks) == ("1", "phone", 7.0, (0.5,), (1,))
+    assert (one.session, one.device, one.time, one.propensities, one.clicks) == (
+        "1",
+        "phone",
+        7.0,
+        (0.5,),
+        (1,),
+    )  # exact: copied
 
 
 def test_sessions_out_of_order_are_counted(tmp_path):

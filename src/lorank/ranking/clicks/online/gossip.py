@@ -1,4 +1,4 @@
-r"""Peers that rank from what they have heard: each keeps every peer's click counts, and merging takes the newest of
+r"""Peers that rank from what reached them: each keeps every peer's click counts, and merging takes the newest of
 each.
 
     score(q, d) = \sum_{peers p} clicks_p(q, d) / ( \sum_p views_p(q, d) + 1 )
