@@ -71,7 +71,8 @@ def pages() -> dict[str, str]:
     }
     found |= {f"reference/methods/{area}.md": methods_of(area) for area in _areas()}
     found |= {f"reference/contracts/{family}.md": contract(family) for family in _families()}
-    found |= {f"benchmarks/{path.name}": path.read_text() for path in sorted((ROOT / "benchmarks").glob("*.md"))}
+    pages = [path for kind in ("*.md", "*.svg") for path in sorted((ROOT / "benchmarks").glob(kind))]
+    found |= {f"benchmarks/{path.name}": path.read_text() for path in pages}
     return found
 
 
