@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorank.cli import completion
-from lorank.cli.options import Negative
+from lorank.cli.options import Language, Negative
 from lorank.cli.progress import console, progress_bars, stage
 from lorank.cli.ranker_options import NAMES, Kind, Label, Long, MaxLength, Set, reading_of
 from lorank.cli.width import cut_to_width
@@ -65,6 +65,7 @@ def calibrate(
     long: Long = None,
     settings: Set = None,
     negative: Negative = "error",
+    language: Language = "auto",
     save: Annotated[bool, typer.Option("--save/--no-save", help="Write it into the ranker's folder.")] = True,
     plot: Annotated[Path | None, typer.Option(help="Reliability diagram to write: .png, .svg or .pdf.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -100,7 +101,7 @@ def calibrate(
     from lorank.tuned.open_ranker import open_ranker
 
     with stage(f"read {data}"):
-        collection = lorank.load(data, negative=negative)
+        collection = lorank.load(data, negative=negative, language=language)
     candidates = _candidates(collection, run or [], depth, queries, np.random.default_rng(seed))
     with stage(f"open {ranker}"):
         model = open_ranker(ranker, kind=kind, label=label, reading=reading, collection=collection, flag="RANKER")

@@ -10,7 +10,7 @@ import typer
 
 from lorank.cli import completion
 from lorank.cli.bad_rows import SkipBad, skipping
-from lorank.cli.options import Groups, Negative, check_groups
+from lorank.cli.options import Groups, Language, Negative, check_groups
 from lorank.cli.progress import console, progress_bars, stage
 from lorank.cli.ranker_options import NAMES, Kind, Label, Long, MaxLength, Set, reading_of
 from lorank.cli.width import cut_to_width
@@ -45,6 +45,7 @@ def depth(
     split: Annotated[str, typer.Option(help="Which split's queries and judgments.")] = "test",
     groups: Groups = "relevant",
     negative: Negative = "error",
+    language: Language = "auto",
     skip_bad: SkipBad = False,
     plot: Annotated[Path | None, typer.Option(help="Picture to write: .png, .svg or .pdf.")] = None,
     hits: Annotated[int, typer.Option(min=0, help="Phantom hits to list.")] = 5,
@@ -79,7 +80,7 @@ def depth(
     from lorank.ranking.scorers.bm25 import STOP_WORDS
 
     with stage(f"read {data}"), skipping(skip_bad) as on_bad:
-        collection = lorank.load(data, negative=negative, on_bad=on_bad)
+        collection = lorank.load(data, negative=negative, on_bad=on_bad, language=language)
         judged = collection.split(split)
         first = from_run(run, collection, judged, max(wanted), on_bad=on_bad)
         scored = {} if scores is None else read_run(scores, on_bad=on_bad)

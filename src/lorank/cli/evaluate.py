@@ -9,7 +9,7 @@ import typer
 
 from lorank.cli import completion
 from lorank.cli.bad_rows import SkipBad, skipping
-from lorank.cli.options import Groups, Negative, check_groups
+from lorank.cli.options import Groups, Language, Negative, check_groups
 from lorank.cli.progress import progress_bars, stage
 from lorank.cli.ranker_options import NAMES, Kind, Long, MaxLength, Set, reading_of
 from lorank.cli.width import terminal_width
@@ -54,6 +54,7 @@ def evaluate(
         typer.Option(help="Judge pages, not passages: pages.tsv of `lorank import`, or the folder that holds it."),
     ] = None,
     negative: Negative = "error",
+    language: Language = "auto",
     skip_bad: SkipBad = False,
     unknown: Annotated[str, typer.Option(help="A run's queries without judgments: error, or ignore.")] = "error",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
@@ -132,7 +133,7 @@ def evaluate(
         parse_measure(measure)
     paths = run or []
     with stage(f"read {data or qrels}"), skipping(skip_bad, out) as on_bad:
-        collection = None if data is None else lorank.load(data, negative=negative, on_bad=on_bad)
+        collection = None if data is None else lorank.load(data, negative=negative, on_bad=on_bad, language=language)
         if collection is None:
             judgments = read_qrels(str(qrels), negative=negative, on_bad=on_bad)
         else:

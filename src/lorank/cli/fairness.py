@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorank.cli import completion
-from lorank.cli.options import Negative
+from lorank.cli.options import Language, Negative
 from lorank.cli.progress import stage
 from lorank.cli.ranker_options import NAMES, Kind, Long, MaxLength, Set, reading_of
 from lorank.cli.width import cut_to_width
@@ -52,6 +52,7 @@ def fairness(
     long: Long = None,
     settings: Set = None,
     negative: Negative = "error",
+    language: Language = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
 ) -> None:
@@ -90,7 +91,7 @@ def fairness(
     from lorank.tuned.fairness import bias_by_rank, check_protected, constrain, read_groups
 
     with stage(f"read {data}"):
-        collection = lorank.load(data, negative=negative)
+        collection = lorank.load(data, negative=negative, language=language)
     judged = collection.split(split)
     runs = {path.name.removesuffix(".gz").removesuffix(".run"): read_run(path) for path in run or []}
     printed: dict[str, Any] = {}

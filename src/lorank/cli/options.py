@@ -16,6 +16,16 @@ Negative = Annotated[
 ]
 """The option ``--negative`` of every command that reads judgments."""
 
+Language = Annotated[
+    str,
+    typer.Option(
+        help="How BM25 cuts texts: english, german, arabic, ... (any language of PyStemmer), cjk (pairs of "
+        "characters), "
+        "code (C++, C#, camelCase), words, or auto: by the script of the documents."
+    ),
+]
+"""The option ``--language`` of every command that builds BM25."""
+
 Groups = Annotated[
     str,
     typer.Option(

@@ -8,7 +8,7 @@ import typer
 
 from lorank.cli import completion
 from lorank.cli.bad_rows import SkipBad, skipping
-from lorank.cli.options import Negative, key_value
+from lorank.cli.options import Language, Negative, key_value
 from lorank.cli.progress import console, progress_bars, stage
 from lorank.cli.ranker_options import NAMES, Kind, Label, Long, MaxLength, Set, reading_of
 from lorank.errors import UsageError
@@ -99,6 +99,7 @@ def rerank(
     ] = None,
     split: Annotated[str, typer.Option(help="train, dev, test, or all.")] = "test",
     negative: Negative = "error",
+    language: Language = "auto",
     skip_bad: SkipBad = False,
     depth: Annotated[
         int,
@@ -156,7 +157,7 @@ def rerank(
     if manner is None and (option or budget or cache):
         raise UsageError("--option, --budget and --cache belong to a strategy; add --strategy, or leave them out")
     with stage(f"read {data}"), skipping(skip_bad, out) as on_bad:
-        collection = lorank.load(data, negative=negative, on_bad=on_bad)
+        collection = lorank.load(data, negative=negative, on_bad=on_bad, language=language)
         chosen = [collection.split(name) for name in (collection.splits if split == "all" else [split])]
         queries = {q: text for part in chosen for q, text in part.queries.items()}
         whole = Split(split, queries, {})

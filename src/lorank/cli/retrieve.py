@@ -8,7 +8,7 @@ import typer
 
 from lorank.cli import completion
 from lorank.cli.bad_rows import SkipBad, skipping
-from lorank.cli.options import Negative
+from lorank.cli.options import Language, Negative
 from lorank.cli.progress import console, progress_bars, stage
 from lorank.cli.ranker_options import Kind, MaxLength, Set, reading_of
 from lorank.errors import UsageError
@@ -39,6 +39,7 @@ def retrieve(
     depth: Annotated[int, typer.Option(min=1, help="Documents a query.")] = 100,
     index: Annotated[Path | None, typer.Option(help="Folder of the BM25 index; default: the cache.")] = None,
     negative: Negative = "error",
+    language: Language = "auto",
     skip_bad: SkipBad = False,
     seed: Annotated[int, typer.Option(help="Accepted for uniformity; retrieval is deterministic.")] = 0,
 ) -> None:
@@ -68,7 +69,7 @@ def retrieve(
     from lorank.tuned.ranker import merged
 
     with stage(f"read {data}"), skipping(skip_bad, out) as on_bad:
-        collection = lorank.load(data, negative=negative, on_bad=on_bad)
+        collection = lorank.load(data, negative=negative, on_bad=on_bad, language=language)
     chosen = list(collection.splits) if split == "all" else [split]
     queries = {q: text for name in chosen for q, text in collection.split(name).queries.items()}
     with progress_bars() as on_progress:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorank.cli import completion
-from lorank.cli.options import Negative
+from lorank.cli.options import Language, Negative
 from lorank.cli.progress import progress_bars, stage
 from lorank.cli.ranker_options import NAMES, Kind, Long, MaxLength, Set, reading_of
 from lorank.cli.width import cut_to_width
@@ -63,6 +63,7 @@ def stress(
     long: Long = None,
     settings: Set = None,
     negative: Negative = "error",
+    language: Language = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of samples, perturbations and draws.")] = 0,
 ) -> None:
@@ -101,7 +102,10 @@ def stress(
     table = packaged_synonyms() if synonyms is None else read_synonyms(synonyms)
     names = tuple(dict.fromkeys(perturbation or [each for each in index.names("perturbation") if each != "none"]))
     wanted = StressSettings(names, measure, table, seed)
-    domains = [_domain(name, split, depth, queries, negative, seed) for name in (data, *(other or ()))]
+    domains = [
+        _domain(name, split, depth, queries, negative, seed, language if name == data else "auto")
+        for name in (data, *(other or ()))
+    ]
     from lorank.tuned.open_ranker import open_ranker
 
     results, extras = {}, {}
@@ -120,7 +124,7 @@ def stress(
         print(cut_to_width("\n\n".join(_tables(results, wanted) + _extras_text(extras))))
 
 
-def _domain(name: str, split: str, depth: int, queries: int, negative: Any, seed: int) -> "Domain":
+def _domain(name: str, split: str, depth: int, queries: int, negative: Any, seed: int, language: str) -> "Domain":
     import numpy as np
 
     import lorank
@@ -129,7 +133,7 @@ def _domain(name: str, split: str, depth: int, queries: int, negative: Any, seed
     from lorank.tuned.stress import Domain
 
     with stage(f"read {name}"):
-        collection = lorank.load(name, negative=negative)
+        collection = lorank.load(name, negative=negative, language=language)
     judged = collection.split(split)
     asked = sample_queries(judged, queries, np.random.default_rng(seed))
     return Domain(collection, judged, bm25_index(collection).search(asked, depth))

@@ -174,6 +174,13 @@ def train(
             help="Leave bad rows of the data out, and keep them in a file: the name of --out and .skipped.jsonl.",
         ),
     ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            help="How BM25 cuts texts: a language of PyStemmer (english, arabic, ...), cjk, code, words, or auto: by "
+            "the script of the documents; the model folder keeps it."
+        ),
+    ] = None,
     test: Annotated[
         bool | None,
         typer.Option(
@@ -244,6 +251,7 @@ def train(
         "seed": seed,
         "judge_test": test,
         "negative": negative,
+        "language": language,
         "skip_bad": skip_bad,
         "adapter.name": adapter,
         "adapter.rank": rank,
@@ -285,7 +293,7 @@ def train(
         from lorank.training.self_fitting import own_options
 
         check_options(plan)
-        collection = lorank.load(plan.data, negative=plan.negative, on_bad=on_bad)
+        collection = lorank.load(plan.data, negative=plan.negative, on_bad=on_bad, language=plan.language)
         if plan.clicks is not None:
             from lorank.data.click_logs import with_clicks
 

@@ -69,7 +69,8 @@ class Collection:
     """Documents and the splits that are judged over them.
 
     ``documents`` is aligned with ``document_ids``: texts (title and body joined by a newline), or for
-    feature data a float32 array [documents, features]. ``titles``, where known, are aligned too.
+    feature data a float32 array [documents, features]. ``titles``, where known, are aligned too. ``language`` says how
+    BM25 cuts the texts (`lorank.ranking.scorers.languages`).
     """
 
     name: str
@@ -78,6 +79,7 @@ class Collection:
     splits: dict[str, Split]
     titles: Sequence[str] | None = None
     card: str = field(default="", repr=False)
+    language: str = field(default="auto", repr=False)
 
     def __repr__(self) -> str:
         """Return the collection in one line.
@@ -120,6 +122,15 @@ class Collection:
     def has_features(self) -> bool:
         """True where documents are feature rows rather than texts."""
         return isinstance(self.documents, np.ndarray)
+
+    @cached_property
+    def search_language(self) -> str | None:
+        """How BM25 cuts the texts: the language that was given, or else the one that their script stands for."""
+        from lorank.ranking.scorers.languages import AUTO, detect_language
+
+        if self.language != AUTO:
+            return None if self.language == "words" else self.language
+        return "english" if isinstance(self.documents, np.ndarray) else detect_language(self.documents)
 
     @cached_property
     def position(self) -> dict[str, int]:

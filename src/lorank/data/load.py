@@ -14,6 +14,7 @@ from lorank.data.collection import SPLITS, Collection, Split
 from lorank.data.letor import feature_files, is_feature_file, read_letor
 from lorank.data.numbers import Negative, check_negative, read_grade
 from lorank.data.rows import is_training_file, read_rows
+from lorank.data.t2ranking import is_t2ranking, read_t2ranking
 from lorank.data.trec import Judgment, add_judgment
 from lorank.errors import DataError, OnBad, UsageError, unknown_name
 from lorank.ranking.types import Qrels
@@ -71,6 +72,11 @@ LAYOUTS = [
         lambda path, fold, negative, on_bad: read_beir(path, negative=negative, on_bad=on_bad),
     ),
     Layout(
+        "T2Ranking's folder (collection.tsv, queries.*.tsv, qrels.*.tsv)",
+        is_t2ranking,
+        lambda path, fold, negative, on_bad: read_t2ranking(path, negative=negative, on_bad=on_bad),
+    ),
+    Layout(
         "a LETOR folder (Fold1 to Fold5, or train, vali and test files)",
         _is_feature_folder,
         lambda path, fold, negative, on_bad: read_letor(path, fold=fold, negative=negative, on_bad=on_bad),
@@ -103,6 +109,7 @@ def load(
     skip_bad: bool = False,
     skipped: str | Path | None = None,
     on_bad: OnBad | None = None,
+    language: str = "auto",
 ) -> Collection:
     """Return the collection that ``source`` names or holds.
 
@@ -121,12 +128,18 @@ def load(
         skip_bad: Leave bad rows out and log a report of them, in place of raising it.
         skipped: A file to write the rows to that are left out.
         on_bad: What is called with each bad row, which is left out, in place of ``skip_bad`` and ``skipped``.
+        language: How BM25 cuts the texts: a language with a stemmer (english, german, arabic, ...), ``cjk``, ``code``,
+            ``words``, or ``auto``: by their script.
 
     Raises:
         UsageError: for a name that is neither packaged nor a path, and an object of another kind.
         DataError: for content that cannot be read, with one report of all bad rows.
     """
     check_negative(negative)
+    if language not in ("auto", "words"):
+        from lorank.ranking.scorers.languages import check_language
+
+        check_language(language)
     rows = BadRows(keep=skipped is not None) if on_bad is None and (skip_bad or skipped is not None) else None
     on_bad = on_bad if rows is None else rows.add
     collection = _load(source, fold, negative, dict(columns or {}), on_bad)
@@ -134,7 +147,7 @@ def load(
         logger.warning("left out: %s", rows.report())
     if rows is not None and skipped is not None:
         rows.write(skipped)
-    return collection
+    return collection if language == "auto" else replace(collection, language=language)
 
 
 def _load(source: Any, fold: int, negative: Negative, columns: dict[str, str], on_bad: OnBad | None) -> Collection:

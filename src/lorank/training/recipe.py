@@ -42,6 +42,7 @@ class RecipeFile(Recipe):
     ``clicks`` is a click log over ``data``, which is then what is learned from. ``negative`` says what a judgment
     below 0 is: error, zero, skip or keep (:mod:`lorank.data.numbers`). With ``skip_bad`` bad rows of the data are left
     out and kept in a file, in place of one report that ends the run.
+    ``language`` says how BM25 cuts texts (:mod:`lorank.ranking.scorers.languages`); auto goes by their script.
     """
 
     data: str | None = None
@@ -54,6 +55,7 @@ class RecipeFile(Recipe):
     options: dict[str, Option | list[Option]] = field(default_factory=dict)
     negative: str = "error"
     skip_bad: bool = False
+    language: str = "auto"
 
 
 def read_recipe(path: str | Path) -> RecipeFile:

@@ -185,7 +185,8 @@ def _bm25(collection: Collection | None) -> FittedRanker:
         return BM25Ranker()
     if collection.has_features:
         raise UsageError(f"bm25 scores texts, and collection {collection.name!r} holds feature rows")
-    return BM25Ranker(BM25Statistics.of([str(text) for text in collection.documents]))
+    texts = [str(text) for text in collection.documents]
+    return BM25Ranker(BM25Statistics.of(texts, language=collection.search_language))
 
 
 def _trees(collection: Collection | None, flag: str) -> FittedRanker:

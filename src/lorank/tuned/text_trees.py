@@ -86,7 +86,7 @@ def fit_text_trees(data: Collection, *, seed: int = 0, depth: int = DEPTH) -> Te
     if isinstance(data.documents, np.ndarray):
         raise UsageError(f"lambdamart reads texts, and collection {data.name!r} holds feature rows; train on them")
     train = data.train
-    index = BM25.index(data.document_ids, data.documents)
+    index = BM25.index(data.document_ids, data.documents, language=data.search_language)
     rng = np.random.default_rng(seed)
 
     def lists_of(queries: dict[str, str], qrels: Qrels) -> FeatureLists:

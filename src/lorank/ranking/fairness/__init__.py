@@ -17,6 +17,7 @@ _HOME_OF = {
     "quality_gaps": "gaps",
     "allocate": "equitable_sampling",
     "Aranyani": "aranyani",
+    "PromptEliminator": "pfrec",
     "road_weights": "road",
 }
 

@@ -8,7 +8,7 @@ twice; a term that no indexed document holds counts nothing. (Robertson and Zara
 Relevance Framework; the idf is Lucene's, which is never negative.)
 
 Terms are the runs of two or more word characters of the lower-cased text, less the language's stop words (the
-lists of bm25s), stemmed by Snowball (PyStemmer).
+lists of bm25s), stemmed by Snowball (PyStemmer); `lorank.ranking.scorers.languages` has the other ways of cutting.
 
 *Deviations*: Lucene has left out the constant factor k1 + 1 since version 8; the order is the same. It stays
 here, as in Robertson's formula.
@@ -16,7 +16,6 @@ here, as in Robertson's formula.
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,14 +27,14 @@ from typing import Any, Self
 import bm25s
 import numpy as np
 import Stemmer
-from bm25s import stopwords
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from lorank.errors import DataError, UsageError, unknown_name
+from lorank.errors import DataError, UsageError
 from lorank.files import replaced_folder, write_text
 from lorank.manifest import add_manifest, check_manifest, read_unchanged
 from lorank.progress import ProgressCallback
+from lorank.ranking.scorers.languages import STEMMED, STOP_WORDS, check_language, cut
 from lorank.ranking.scorers.ranker import Documents, Ranker
 from lorank.ranking.scorers.texts import checked_pairs, checked_texts
 from lorank.ranking.types import Run
@@ -45,23 +44,6 @@ POSTINGS_FILE = "bm25_postings.safetensors"
 INDEX_FILE = "bm25_index.json"
 FORMAT = 1
 
-STOP_WORDS: dict[str, Sequence[str]] = {
-    "dutch": stopwords.STOPWORDS_DUTCH,
-    "english": stopwords.STOPWORDS_EN,
-    "french": stopwords.STOPWORDS_FRENCH,
-    "german": stopwords.STOPWORDS_GERMAN,
-    "italian": stopwords.STOPWORDS_ITALIAN,
-    "norwegian": stopwords.STOPWORDS_NORWEGIAN,
-    "portuguese": stopwords.STOPWORDS_PORTUGUESE,
-    "russian": stopwords.STOPWORDS_RUSSIAN,
-    "spanish": stopwords.STOPWORDS_SPANISH,
-    "swedish": stopwords.STOPWORDS_SWEDISH,
-    "turkish": stopwords.STOPWORDS_TURKISH,
-}
-"""The languages that have both stop words and a stemmer."""
-
-_TERM = re.compile(r"\b\w\w+\b")
-
 
 def terms_of(texts: Iterable[str], language: str | None = "english") -> list[list[str]]:
     """Return the terms of each text, in order; ``language`` None keeps every word as it is, lower-cased.
@@ -69,22 +51,17 @@ def terms_of(texts: Iterable[str], language: str | None = "english") -> list[lis
     >>> terms_of(["Sorting the sorted lists, in C", "to be"])
     [['sort', 'sort', 'list'], []]
     """
-    _check_language(language)
-    stemmer = None if language is None else Stemmer.Stemmer(language)
-    known: dict[str, str | None] = dict.fromkeys(STOP_WORDS[language]) if language is not None else {}
+    check_language(language)
+    stemmer = Stemmer.Stemmer(language) if language in STEMMED else None
+    known: dict[str, str | None] = dict.fromkeys(STOP_WORDS.get(language or "", ()))
     rows = []
     for text in checked_texts(texts, "document"):
-        words = _TERM.findall(text.lower())
+        words = cut(text, language)
         for word in words:
             if word not in known:
-                known[word] = word if stemmer is None else stemmer.stemWord(word)
+                known[word] = (word if stemmer is None else stemmer.stemWord(word)) or None
         rows.append([term for word in words if (term := known[word]) is not None])
     return rows
-
-
-def _check_language(language: str | None) -> None:
-    if language is not None and language not in STOP_WORDS:
-        raise unknown_name("language", language, STOP_WORDS)
 
 
 def _check_parameters(k1: float, b: float) -> None:
@@ -115,7 +92,7 @@ class BM25Statistics:
 
     def __post_init__(self) -> None:
         _check_parameters(self.k1, self.b)
-        _check_language(self.language)
+        check_language(self.language)
         if not self.average_length > 0:
             raise UsageError("BM25 needs at least one document with a term that is no stop word")
 

@@ -26,7 +26,12 @@ def cache_folder() -> Path:
 def bm25_index(collection: Collection, folder: Path | None = None) -> BM25:
     """Return the BM25 index of a collection, read from ``folder`` where it stands there and is not stale."""
     texts = require_texts(collection)
-    return BM25.open(folder or cache_folder() / "bm25" / _safe(collection.name), collection.document_ids, texts)
+    return BM25.open(
+        folder or cache_folder() / "bm25" / _safe(collection.name),
+        collection.document_ids,
+        texts,
+        language=collection.search_language,
+    )
 
 
 def require_texts(collection: Collection) -> Sequence[str]:
