@@ -23,7 +23,7 @@ from lorank.data.numbers import Negative, read_grade
 from lorank.data.trec import Judgment, add_judgment
 from lorank.errors import DataError, OnBad, report_bad
 from lorank.ranking.types import Qrels
-from lorank.reading import lines
+from lorank.reading import lines, parse_number, short
 
 HEADS = ("pid", "qid", "docid", "query_id", "passage_id")
 
@@ -101,6 +101,14 @@ def _texts(file: Path, what: str, on_bad: OnBad | None) -> dict[str, str]:
     return found
 
 
+def _number(file: Path, line: int, text: str) -> float:
+    """Return the number that ``text`` is; raise DataError for anything else."""
+    value = parse_number(text)
+    if value is None:
+        raise DataError(file, line, f"the label {short(text)} is not a number", "write a grade from 0 to 3")
+    return value
+
+
 def _split(
     name: str,
     queries: dict[str, str],
@@ -113,7 +121,7 @@ def _split(
     for number, cells in _rows(file, (2, 4), on_bad):
         query, document = cells[0], cells[-2] if len(cells) == 4 else cells[1]
         try:
-            grade = read_grade(file, number, cells[3], negative) if len(cells) == 4 else 1
+            grade = read_grade(file, number, _number(file, number, cells[3]), negative) if len(cells) == 4 else 1
             if document not in position:
                 raise DataError(
                     file, number, f"passage {document!r} is not in collection.tsv", "copy the whole data set"

@@ -71,7 +71,7 @@ FIXTURES = {
             "net": "ASP.NET Core runs on .NET 8.",
         },
         {
-            "append in C++": "cpp",
+            "a vector in C++": "cpp",
             "append an item in C#": "csharp",
             "append items in R": "r",
             "grow an array in C": "c",
