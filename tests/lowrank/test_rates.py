@@ -35,7 +35,13 @@ def test_lora_itself_learns_at_its_rate(lora):
 def test_a_rate_has_a_source_that_states_it(method):
     found = default_rate(method)
     kind, _, name = found.source.partition(" ")
-    registry = {"form": {**FORMS, **ROUTED}, "start": lowrank.STARTS, "rule": lowrank.RULES, "budget": lowrank.DYNAMIC}
+    registry = {
+        "form": {**FORMS, **ROUTED},
+        "start": lowrank.STARTS,
+        "rule": lowrank.RULES,
+        "budget": lowrank.DYNAMIC,
+        "preset": PRESETS,
+    }
     assert found.value == registry[kind][name].lr  # exact: an attribute, copied
     assert 0 < found.value <= 50
 
@@ -44,5 +50,7 @@ def test_what_is_stated_in_place_of_the_methods_own_brings_its_rate():
     assert default_rate("lora", start="lora-ga") == default_rate("lora-ga")
     assert default_rate("lora", rule="loft") == default_rate("loft")
     assert default_rate("lora", budget="adalora") == default_rate("adalora")
+    assert default_rate("rslora").source == "preset rslora"
+    assert default_rate("rslora", rule="loft") == default_rate("loft")
     assert default_rate("loft", rule="adamw") == default_rate("lora")
     assert default_rate("adalora", budget="none").source == "form gated"

@@ -21,13 +21,15 @@ class Preset:
     options: Mapping[str, object] = field(default_factory=dict, repr=False)
     base: str | None = field(default=None, repr=False)
     """How the layers under the updates are quantised where they are dense, or None."""
+    lr: float | None = field(default=None, repr=False)
+    """The rate of a method that differs from its form by the scaling alone; see `lorank.lowrank.rates`."""
 
 
 PRESETS: dict[str, Preset] = {
     "lora": Preset("lora"),
     "dora": Preset("dora"),
-    "rslora": Preset("lora", scaling="rslora"),
-    "rora-scaling": Preset("lora", scaling="rora-scaling"),
+    "rslora": Preset("lora", scaling="rslora", lr=5e-4),
+    "rora-scaling": Preset("lora", scaling="rora-scaling", lr=5e-4),
     "pissa": Preset("lora", start="svd"),
     "olora": Preset("lora", start="olora"),
     "lora-init-a": Preset("lora", start="init-a"),

@@ -2,7 +2,8 @@
 
 A form, a start, a rule and a budget may each state a rate ``lr``, which benchmarks/rates.py found for it. Where a
 method combines several, the first of rule, budget, start and form that states one counts: a rule decides how long a
-step is, a start or a budget how large the factors are that it steps.
+step is, a start or a budget how large the factors are that it steps. A preset that differs from its form by the scaling
+alone states one for it.
 """
 
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ def default_rate(method: str, *, start: str | None = None, rule: str = AUTO, bud
         (RULES[rule].lr if rule in RULES else None, f"rule {rule}"),
         (DYNAMIC[budget].lr if budget in DYNAMIC else None, f"budget {budget}"),
         (start_named(start).lr, f"start {start}"),
+        (chosen.lr, f"preset {method}"),
     ]
     for value, source in stated:
         if value is not None:
