@@ -168,7 +168,7 @@ def test_a_run_within_minutes(lorank, folder, bert, tmp_path):
     assert 1 <= record["outcome"]["steps"] <= record["estimate"]["steps"]
     refused = lorank(*command, "--minutes", -1, "--out", "runs/none", check=False)
     assert refused.returncode == 2
-    assert "--minutes -1: give a number of minutes above 0" in refused.stderr
+    assert "--minutes is -1; give a number above 0" in refused.stderr
 
 
 def test_feature_rows_train_with_the_same_command(lorank, rows, tmp_path):

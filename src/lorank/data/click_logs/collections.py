@@ -27,7 +27,10 @@ def is_click_log(path: Path) -> bool:
         return "doc_ids" in first and "clicks" in first and ("features" in first or "docs" in first)
     from lorank.data.click_logs.formats.baidu_ultr import is_baidu_ultr
 
-    return is_baidu_ultr(path)
+    try:
+        return is_baidu_ultr(path)
+    except DataError:  # not a text file: the reader of its own kind says what it is
+        return False
 
 
 def read_click_collection(path: str | Path, format: str = "auto") -> Collection:
