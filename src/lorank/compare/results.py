@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lorank.compare.statistics_settings import StatisticsSettings
+
 PerQuery = Mapping[str, float]
 """Query to the value of one measure."""
 
@@ -46,6 +48,8 @@ class RowResult:
         swept: What dev said of each value of the swept key, (value, dev value); empty where nothing was swept.
         failed: Why the row has no result; None where it has one.
         command: The command that makes the row again.
+        seeded: False for what no seed changes (BM25, an external run), whose one trial holds all that there is; for
+            others one seed leaves the seeds' spread unknown, which the statistics say.
     """
 
     name: str
@@ -55,6 +59,7 @@ class RowResult:
     swept: Sequence[tuple[float, float]] = ()
     failed: str | None = None
     command: str | None = None
+    seeded: bool = True
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,9 @@ class ExperimentResult:
         texts: Collection to the text of each test query, for the page; may be empty.
         source: The text of the experiment file.
         made: When, where and with what it was made: date, machine, versions, command.
+        statistics: How the rows are compared.
+        examples: Collection to a few queries before and after, as `lorank.reporting.examples.before_and_after` returns
+            them for the baseline and the best row; may be empty.
     """
 
     name: str
@@ -80,3 +88,5 @@ class ExperimentResult:
     texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     source: str = ""
     made: Mapping[str, str] = field(default_factory=dict)
+    statistics: StatisticsSettings = StatisticsSettings()
+    examples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
