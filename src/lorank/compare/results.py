@@ -88,5 +88,5 @@ class ExperimentResult:
     texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     source: str = ""
     made: Mapping[str, str] = field(default_factory=dict)
-    statistics: StatisticsSettings = StatisticsSettings()
+    statistics: StatisticsSettings = field(default_factory=StatisticsSettings)
     examples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)

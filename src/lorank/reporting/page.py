@@ -51,6 +51,11 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 def render(run_folder: RunFolder) -> str:
     """Return the page of a run folder as HTML text."""
+    return make_environment().get_template("report.html").render(_context(run_folder))
+
+
+def make_environment() -> jinja2.Environment:
+    """Return the environment of the pages: what is written into them is escaped, a name that is missing is refused."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -59,7 +64,7 @@ def render(run_folder: RunFolder) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= FILTERS
-    return environment.get_template("report.html").render(_context(run_folder))
+    return environment
 
 
 def _context(run_folder: RunFolder) -> dict[str, Any]:
@@ -87,8 +92,8 @@ def _context(run_folder: RunFolder) -> dict[str, Any]:
         "card_letters": sections.CARD_LETTERS,
         "style": Markup(style),
         "script": Markup(script),
-        "style_hash": _hash(style),
-        "script_hash": _hash(script),
+        "style_hash": source_hash(style),
+        "script_hash": source_hash(script),
     }
 
 
@@ -109,6 +114,6 @@ def _title(run_folder: RunFolder) -> str:
     return f"Ranking {name}" if name else f"Run {run_folder.path.resolve().name}"
 
 
-def _hash(content: str) -> str:
+def source_hash(content: str) -> str:
     """Return the source expression by which a Content-Security-Policy admits exactly this inline text."""
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()

@@ -19,7 +19,8 @@ def test_benjamini_hochberg_is_scipys(p):
 def test_an_adjusted_p_is_never_smaller_and_keeps_the_order(name):
     p = np.random.default_rng(0).uniform(size=50)
     adjusted = np.array(CORRECTIONS[name](p))
-    assert (adjusted >= p - 1e-12).all() and (adjusted <= 1).all()
+    assert (adjusted >= p - 1e-12).all()
+    assert (adjusted <= 1).all()
     assert (np.diff(adjusted[np.argsort(p)]) >= -1e-12).all()
 
 

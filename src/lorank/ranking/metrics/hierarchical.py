@@ -117,8 +117,8 @@ def hierarchical_bootstrap(
     Returns:
         The means [resamples, systems].
 
-    >>> drawn = hierarchical_bootstrap([np.ones((3, 2))], np.array([0, 0, 1]), rng=np.random.default_rng(0), resamples=2)
-    >>> drawn.tolist()
+    >>> rng = np.random.default_rng(0)
+    >>> hierarchical_bootstrap([np.ones((3, 2))], np.array([0, 0, 1]), rng=rng, resamples=2).tolist()
     [[1.0], [1.0]]
     """
     counts = np.bincount(member).astype(np.float64)

@@ -1,0 +1,269 @@
+"""Charts of many systems: quality against cost, a matrix of differences, and small curves in a grid."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from lorank.reporting.charts import NARROW, Point, even_groups
+from lorank.reporting.numbers import decimal, is_known, signed_decimal
+from lorank.reporting.svg import (
+    Scale,
+    clip_text,
+    drawing,
+    element,
+    line,
+    linear_scale,
+    polyline,
+    text,
+    tick_places,
+    ticks,
+)
+
+MOST_FIGURES = 14
+"""A matrix of more systems has colours without figures."""
+_LETTER = 7.2
+_SHADES = 5
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A system with what it costs and what it reaches."""
+
+    name: str
+    cost: float
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+def frontier(points: Sequence[Priced]) -> list[Priced]:
+    """Return the points that no other one beats at the same or a lower cost, cheapest first.
+
+    >>> [p.name for p in frontier([Priced("a", 1, 0.5), Priced("b", 2, 0.4), Priced("c", 3, 0.6)])]
+    ['a', 'c']
+    """
+    best, kept = -math.inf, []
+    for point in sorted(points, key=lambda p: (p.cost, -p.value)):
+        if point.value > best:
+            kept.append(point)
+            best = point.value
+    return kept
+
+
+def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Return powers of ten (and 2 and 5 times them where there is room) inside the range, for a logarithmic axis.
+
+    >>> log_ticks(3, 4000)
+    [10.0, 100.0, 1000.0]
+    >>> log_ticks(2, 30)
+    [2.0, 5.0, 10.0, 20.0]
+    """
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        found = [s * 10.0**k for k in range(first, last + 1) for s in steps]
+        inside = [t for t in found if low * (1 - 1e-9) <= t <= high * (1 + 1e-9)]
+        if len(inside) <= most:
+            return inside
+    return inside[:: math.ceil(len(inside) / most)]
+
+
+def pareto_chart(
+    points: Sequence[Priced], measure: str, cost: str, width: int, write: Callable[[float], str], accent: str | None
+) -> Markup:
+    """Return quality against cost, the frontier joined and named; the cost's axis is logarithmic where it spans much.
+
+    Args:
+        points: The systems; those that are not finite are left out.
+        measure: The name of the measure.
+        cost: The name of the cost.
+        width: The width in pixels.
+        write: Writes a cost for the axis and the tips.
+        accent: The name of the system that is drawn apart, such as the baseline; None leaves all alike.
+    """
+    points = [p for p in points if is_known(p.cost) and is_known(p.value)]
+    height, left, right, top, bottom = 330, 52, 18, 36, 276
+    costs = [p.cost for p in points] or [0.0, 1.0]
+    y_marks = ticks(min((p.value for p in points), default=0.0), max((p.value for p in points), default=1.0), 5)
+    y = linear_scale((y_marks[0], y_marks[-1]), (bottom, top))
+    x, x_marks = _cost_axis(costs, (left + 14, width - right - 14), 5 if width >= NARROW else 3)
+    places = tick_places(y_marks)
+    parts = [line(left, y(m), width - right, y(m), "grid") for m in y_marks]
+    parts += [text(left - 8, y(m) + 4, decimal(m, places), "tick", "end") for m in y_marks]
+    parts += [text(x(m), bottom + 18, write(m), "tick", "middle") for m in x_marks]
+    parts += [text(0, 14, measure, "note"), text(width - right, height - 10, cost, "note", "end")]
+    best = frontier(points)
+    parts.append(polyline(((x(p.cost), y(p.value)) for p in best), "frontier"))
+    on = {p.name for p in best}
+    for p in points:
+        tip = element("title", f"{p.name}: {measure} {decimal(p.value)}, {cost.lower()} {write(p.cost)}")
+        tone = "accent" if p.name == accent else "ink" if p.name in on else "off"
+        parts.append(element("g", tip, _mark(x(p.cost), y(p.value), tone)))
+    named = [*best, *(p for p in points if p.name == accent and p.name not in on)]
+    parts += _labels([(p.name, x(p.cost), y(p.value)) for p in named], [(x(p.cost), y(p.value)) for p in points], width)
+    said = "; ".join(f"{p.name} {decimal(p.value)} at {write(p.cost)}" for p in best)
+    return drawing(width, height, f"{measure} against {cost.lower()}. On the frontier: {said}.", parts)
+
+
+def _cost_axis(costs: Sequence[float], extent: Point, about: int) -> tuple[Scale, list[float]]:
+    """Return the scale of the costs and its ticks; free systems stand at the left end of a logarithmic axis."""
+    low, high = min((c for c in costs if c > 0), default=1.0), max([*costs, 1e-12])
+    if high / low < 20 or min(costs) < 0:
+        marks = ticks(min(costs), max(costs), about) if max(costs) > min(costs) else [costs[0]]
+        return linear_scale((marks[0], marks[-1]), extent), marks
+    free = low / 3 if min(costs) <= 0 else low
+    inner = linear_scale((math.log(free), math.log(high)), extent)
+    marks = log_ticks(low, high, about)
+    return (lambda cost: inner(math.log(max(cost, free)))), ([0.0] if min(costs) <= 0 else []) + marks
+
+
+def _mark(x: float, y: float, tone: str) -> Markup:
+    if tone == "accent":
+        return element("rect", x=x - 5, y=y - 5, width=10, height=10, class_="dot accent")
+    return element("circle", cx=x, cy=y, r=5 if tone == "ink" else 4, class_=f"dot {tone}")
+
+
+def _labels(named: Sequence[tuple[str, float, float]], points: Sequence[Point], width: int) -> list[Markup]:
+    """Return the names beside their points, each where it covers no other name and no point; else it is left out."""
+    taken: list[tuple[float, float, float, float]] = [(px - 6, py - 6, px + 6, py + 6) for px, py in points]
+    parts = []
+    for name, px, py in named:
+        shown = clip_text(name, 180 if width >= NARROW else 120)
+        room = _LETTER * len(shown)
+        for x0, y0 in ((px + 10, py + 4), (px - 10 - room, py + 4), (px - room / 2, py - 12), (px - room / 2, py + 21)):
+            box = (x0, y0 - 11, x0 + room, y0 + 3)
+            if box[0] < 48 or box[2] > width - 2 or box[1] < 20 or box[3] > 276:
+                continue
+            if all(box[2] < b[0] or b[2] < box[0] or box[3] < b[1] or b[3] < box[1] for b in taken):
+                taken.append(box)
+                parts.append(element("text", element("title", name), shown, x=x0, y=y0, class_="label"))
+                break
+    return parts
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference of a row's system from a column's; ``finding`` is better, worse, tie or untested."""
+
+    value: float
+    finding: str = "untested"
+
+
+def difference_matrix(
+    names: Sequence[str], cells: Callable[[int, int], Difference | None], measure: str, room: int
+) -> Markup:
+    """Return a matrix of differences, row minus column, darker the larger; findings are outlined.
+
+    The size does not depend on the page, so a large matrix scrolls inside its container.
+
+    Args:
+        names: The systems, in the order of rows and columns.
+        cells: The difference for a row and a column, by place; None leaves the cell empty.
+        measure: The name of the measure.
+        room: The pixels that the names may take.
+    """
+    figures = len(names) <= MOST_FIGURES
+    wide, tall = (52, 28) if figures else (15, 15)
+    size = 12
+    left = min(room, 12 + int(_LETTER * (4 + max(map(len, names), default=0))))
+    found = [
+        (i, j, c) for i in range(len(names)) for j in range(len(names)) if i != j and (c := cells(i, j)) is not None
+    ]
+    reach = max((abs(c.value) for _, _, c in found), default=0.0) or 1.0
+    top = 24
+    step = 1 if figures else 5
+    parts = [
+        text(left + wide * (j + 0.5), 15, str(j + 1), "tick", "middle")
+        for j in range(len(names))
+        if (j + 1) % step == 0 or not j
+    ]
+    for i, name in enumerate(names):
+        label = clip_text(f"{i + 1} {name}", left - 10, size)
+        y = top + tall * (i + 0.5) + 4
+        parts.append(element("text", element("title", name), label, x=left - 8, y=y, class_="tick", text_anchor="end"))
+    for i, j, cell in found:
+        if not figures and j > i:
+            continue
+        x, y = left + wide * j, top + tall * i
+        shade = math.ceil(_SHADES * abs(cell.value) / reach)
+        tone = "even" if not shade else f"{'above' if cell.value > 0 else 'below'} s{shade}"
+        sure = " sure" if cell.finding in ("better", "worse") else ""
+        square = element("rect", x=x + 1, y=y + 1, width=wide - 2, height=tall - 2, class_=f"{tone}{sure}")
+        if figures:
+            tip = element("title", f"{names[i]} minus {names[j]}: {signed_decimal(cell.value)}, {cell.finding}")
+            written = text(x + wide / 2, y + tall / 2 + 4, _short(cell.value), "figure", "middle")
+            square = element("g", tip, square, written)
+        parts.append(square)
+    differing = sum(c.finding in ("better", "worse") for _, _, c in found) // 2
+    said = f"Differences of {measure} of {len(names)} systems, row minus column; {differing} pairs differ when tested."
+    return drawing(left + wide * len(names) + 2, top + tall * len(names) + 2, said, parts)
+
+
+def _short(value: float) -> str:
+    written = signed_decimal(value)
+    return written.replace("0.", ".", 1) if abs(value) < 1 else written
+
+
+@dataclass(frozen=True)
+class SmallCurve:
+    """The lines of one small picture, each a list of points; ``marked`` is ringed, ``logarithmic`` is of x."""
+
+    lines: Sequence[Sequence[Point]]
+    marked: Point | None = None
+    logarithmic: bool = False
+
+
+def small_curve(
+    curve: SmallCurve, y_range: Point, x_name: str, y_name: str, most_points: int = 60, width: int = 250
+) -> Markup:
+    """Return a small picture of lines; pictures that share ``y_range`` can be compared by eye.
+
+    Args:
+        curve: The lines.
+        y_range: The lowest and the highest value of the vertical axis.
+        x_name: The name of the horizontal axis.
+        y_name: The name of the vertical axis, for readers who do not see the picture.
+        most_points: The most points of a line; neighbours are averaged above it.
+        width: The width in pixels.
+    """
+    height, left, right, top, bottom = 132, 44, 10, 10, 94
+    marks = ticks(*y_range, 3)
+    y = linear_scale((marks[0], marks[-1]), (bottom, top))
+    spread = [a for points in curve.lines for a, _ in points] or [0.0, 1.0]
+    log = curve.logarithmic and min(spread) > 0 and max(spread) > min(spread)
+    x_low, x_high = min(spread), max(spread)
+    if not log and 0 <= x_low <= x_high / 4:
+        x_low = 0.0
+    x = _scale((x_low, x_high), (left + 6, width - right - 6), log)
+    places = tick_places(marks)
+    parts = [line(left, y(m), width - right, y(m), "grid") for m in marks]
+    parts += [text(left - 6, y(m) + 4, decimal(m, places), "tick", "end") for m in marks]
+    ends = [x_low, x_high] if x_high > x_low else [x_low]
+    anchors = ["start", "end"] if len(ends) > 1 else ["middle"]
+    parts += [text(x(e), bottom + 16, f"{e:.3g}", "tick", a) for e, a in zip(ends, anchors)]
+    parts.append(text(width / 2 + 17, height - 6, x_name, "note", "middle"))
+    for points in curve.lines:
+        drawn = _averaged(points, most_points)
+        if len(drawn) > 1:
+            parts.append(polyline(((x(a), y(b)) for a, b in drawn), "curve thin"))
+        if len(drawn) <= 12:
+            parts += [element("circle", cx=x(a), cy=y(b), r=2.5, class_="dot ink") for a, b in drawn]
+    if curve.marked is not None and is_known(curve.marked[0]):
+        parts.append(element("circle", cx=x(curve.marked[0]), cy=y(curve.marked[1]), r=5, class_="dot accent"))
+    best = max((b for points in curve.lines for _, b in points), default=math.nan)
+    return drawing(width, height, f"{y_name} by {x_name}, {len(curve.lines)} lines, at most {decimal(best)}.", parts)
+
+
+def _scale(domain: Point, extent: Point, logarithmic: bool) -> Scale:
+    if not logarithmic:
+        return linear_scale(domain, extent)
+    inner = linear_scale((math.log(domain[0]), math.log(domain[1])), extent)
+    return lambda value: inner(math.log(value))
+
+
+def _averaged(points: Sequence[Point], most: int) -> list[Point]:
+    return [
+        (sum(a for a, _ in group) / len(group), sum(b for _, b in group) / len(group))
+        for group in even_groups(points, most)
+    ]
