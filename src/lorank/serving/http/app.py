@@ -241,7 +241,7 @@ def _deadline(request: Request, most_s: float) -> float:
 def _add_refusals(app: FastAPI, metrics: Metrics) -> None:
     def answer(request: Request, refusal: Refusal) -> Response:
         metrics.refusals.labels(refusal.code).inc()
-        request.state.record.refused = refusal.code
+        request.state.record.refusal = refusal
         return refusal.response(request.state.request_id)
 
     @app.exception_handler(Refusal)

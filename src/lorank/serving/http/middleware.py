@@ -75,7 +75,7 @@ class RequestMiddleware:
             await self._admitted(exchange)
         except Refusal as refusal:
             self.metrics.refusals.labels(refusal.code).inc()
-            exchange.record.refused = refusal.code
+            exchange.record.refusal = refusal
             response = refusal.response(exchange.request_id)
             response.headers["Connection"] = "close"  # there may be more of the body to come, which nobody reads
             await response(scope, receive, exchange.send)
@@ -109,12 +109,10 @@ class RequestMiddleware:
         check_type(headers)
         await self._refuse_early(exchange)
         body = await self._read(exchange)
-        try:
-            await self.app(scope, replay(body, exchange.receive), exchange.send)
-        except Refusal as refusal:
-            if exchange.known:
-                self.overloads.note(exchange.tenant, len(body), refusal)
-            raise
+        await self.app(scope, replay(body, exchange.receive), exchange.send)
+        refusal = exchange.record.refusal  # the application has answered with it
+        if refusal is not None and exchange.known:
+            self.overloads.note(exchange.tenant, len(body), refusal)
 
     async def _refuse_early(self, exchange: "Exchange") -> None:
         """Refuse, unread, what comes before the Retry-After of its key's last refusal has passed.
@@ -184,7 +182,7 @@ class RequestMiddleware:
             "total_ms": round(1000 * seconds, 1),
             "queue_ms": round(1000 * record.queue_s, 1),
             "score_ms": round(1000 * record.score_s, 1),
-            "refused": record.refused or None,
+            "refused": None if record.refusal is None else record.refusal.code,
         }
         logger.info(
             "%s %s %d %.1f ms caller=%s id=%s",

@@ -39,8 +39,8 @@ class Overloads:
 
         Refusals of other statuses, and those that name no time, are not remembered.
         """
-        if refusal.status == 429 and refusal.retry_s:
-            self._held[tenant] = (self.clock() + refusal.retry_s, size, refusal)
+        if refusal.status == 429 and refusal.retry_after is not None:
+            self._held[tenant] = (self.clock() + refusal.retry_after, size, refusal)
 
     def of(self, tenant: str, size: int) -> Refusal | None:
         """Return the refusal that still holds for a tenant's request of ``size`` bytes; None where none does."""

@@ -3,13 +3,15 @@
 import time
 from dataclasses import dataclass, field
 
+from lorank.serving.requests.refusal import Refusal
+
 
 @dataclass
 class RequestRecord:
     """Filled on the way: which model, how many documents, what was read, and where the time went.
 
     ``queue_s`` is the time until its first batch began, ``score_s`` that of the batches that it was part of. ``began``
-    and ``queued`` are wall clock times in seconds.
+    and ``queued`` are wall clock times in seconds; ``refusal`` is why there is no answer, None where there is one.
     """
 
     began: float = field(default_factory=time.time)
@@ -20,7 +22,7 @@ class RequestRecord:
     queued: float | None = None
     queue_s: float = 0.0
     score_s: float = 0.0
-    refused: str = ""
+    refusal: Refusal | None = None
 
     def note_slice(self, queue_s: float, score_s: float, tokens: int) -> None:
         """Add one slice that was scored."""

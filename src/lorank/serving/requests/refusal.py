@@ -19,6 +19,15 @@ class Refusal(Exception):
         super().__init__(message)
         self.status, self.code, self.message, self.retry_s = status, code, message, retry_s
 
+    @property
+    def retry_after(self) -> int | None:
+        """The whole seconds of the header Retry-After, 1 or more; None where a retry is no use.
+
+        >>> Refusal(429, "busy", "much waits", 0.0).retry_after, Refusal(429, "busy", "much waits", 1.2).retry_after
+        (1, 2)
+        """
+        return None if self.retry_s is None else max(1, math.ceil(self.retry_s))
+
     def body(self, request_id: str) -> dict[str, str]:
         """Return the JSON; TEI's clients read ``error``, Cohere's ``message``, Jina's ``detail``."""
         return {
@@ -32,8 +41,8 @@ class Refusal(Exception):
     def response(self, request_id: str) -> JSONResponse:
         """Return the response; 401 and 429 carry the headers that belong to them."""
         headers = {}
-        if self.retry_s is not None:
-            headers["Retry-After"] = str(max(1, math.ceil(self.retry_s)))
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse(self.body(request_id), self.status, headers)
