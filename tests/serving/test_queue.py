@@ -148,6 +148,17 @@ def test_where_only_long_lists_wait_batches_are_half_as_large():
     assert 50 <= long.had - before <= 70
 
 
+def test_the_turns_of_a_tenant_in_one_batch_go_to_one_list_and_its_lists_take_turns_by_batches():
+    queue = Queue()
+    flood = [pending("flood", [10] * 100) for _ in range(5)]
+    for request in (*flood, pending("quiet", [10] * 1000)):
+        queue.add(request)
+    batches = [queue.take(80) for _ in range(10)]
+    firsts = [[request for request in batch if request.caller == "flood"] for batch in batches]
+    assert all(len(batch) == 2 for batch in batches)
+    assert [one for (one,) in firsts] == flood * 2
+
+
 def test_turns_go_to_tenants_first_then_to_their_lists():
     queue = Queue()
     busy = [pending("busy", [1] * 10) for _ in range(5)]

@@ -11,7 +11,7 @@ for it in later turns, also if it leaves meanwhile; and a newcomer waits for at 
 slice is a quarter of a batch, or less where more than four tenants wait, so that each has a share of every batch.
 
 A tenant's own lists are parted in short and long ones, those that have had a whole batch. The two share the tenant's
-turns by the same rule, 7 to 1; within each, lists take turns. Where only long lists wait, batches are half as large, so
+turns by the same rule, 7 to 1; within each, lists take turns by batches. Where only long lists wait, batches are half as large, so
 that a newcomer waits for half as long. All of it happens on the event loop; there are no locks, and no clock.
 """
 
@@ -19,7 +19,7 @@ import asyncio
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -133,12 +133,17 @@ class Tenant:
         ring.remove(request)
         return True
 
-    def take(self, most: int) -> tuple[PendingList, int, int]:
-        """Take a slice from the list whose turn it is; return the list and the range."""
+    def take(self, most: int, batch: Collection[PendingList] = ()) -> tuple[PendingList, int, int]:
+        """Take a slice from the list whose turn it is; return the list and the range.
+
+        A list that was last in its ring to have a turn in the same ``batch`` has the next one too: pieces of two lists
+        cost more than one piece of the same length.
+        """
         is_long = not self.short or (bool(self.long) and self.long_tag < self.short_tag)
         ring = self.long if is_long else self.short
-        request = ring[0]
-        ring.rotate(-1)
+        request = ring[-1] if ring[-1] in batch else ring[0]
+        if request is ring[0]:
+            ring.rotate(-1)
         start, stop = request.take(most)
         if is_long:
             self.long_tag += request.cost(start, stop)
@@ -194,7 +199,7 @@ class Queue:
         while order and (not batch or spent < (cost if self.shorts else cost // 2)):
             _, place, tenant = order[0]
             self._now = tenant.start
-            request, start, stop = tenant.take(max(min(most, cost - spent), 1))
+            request, start, stop = tenant.take(max(min(most, cost - spent), 1), batch)
             spent += request.cost(start, stop)
             tenant.start += request.cost(start, stop)
             batch[request] = (batch.get(request, (start, stop))[0], stop)
