@@ -1,13 +1,16 @@
 """The index of names is what the registries hold, and every catalogued method is reached or says why not."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
+import typer
 
 import lorank
 from lorank import catalogue, index, plugins
+from lorank.cli.app import app
 from lorank.errors import UsageError
 from lorank.reach import WAYS, reach
 
@@ -92,6 +95,33 @@ def test_every_method_is_reached_three_ways_or_says_why_not(method):
     )
     assert ways.python
     assert (ways.recipe and ways.command) or len(ways.why_not) > 20
+
+
+def stated_commands(text):
+    """The commands of a sentence, each as its words."""
+    return [
+        found.split() for found in re.findall(r"lorank ((?:[a-z][\w-]*|--[\w-]+|[^\s;`,()]+)(?: [^\s;`,()]+)*)", text)
+    ]
+
+
+def resolve_command(words):
+    """The command that the words name, and the words that are left for it."""
+    command = typer.main.get_command(app)
+    while words and words[0] in getattr(command, "commands", {}):
+        command, words = command.commands[words[0]], words[1:]
+    return command, words
+
+
+@pytest.mark.parametrize("method", [m for m in index.methods() if "lorank " in m.reach], ids=lambda method: method.id)
+def test_a_command_that_a_method_states_exists_with_its_options(method):
+    commands = stated_commands(method.reach)
+    assert commands
+    for words in commands:
+        command, rest = resolve_command(words)
+        assert not hasattr(command, "commands"), f"{method.id}: lorank {' '.join(words)} is no command"
+        options = {name for parameter in command.params for name in parameter.opts}
+        unknown = [word for word in rest if word.startswith("--") and word.rstrip(".:") not in options]
+        assert not unknown, f"{method.id}: lorank {' '.join(words)} has no {unknown}"
 
 
 @pytest.mark.parametrize("family", WAYS)
