@@ -13,7 +13,8 @@ from lorank.data.load import from_ir_datasets, load
 from lorank.data.pages import rank_pages, read_pages
 from lorank.data.rows import TrainingRow, read_rows, training_rows, write_rows
 from lorank.data.svmlight import FeatureRows, read_feature_rows, write_feature_rows
-from lorank.data.trec import order_documents, read_qrels, read_run, write_qrels, write_run
+from lorank.data.trec import read_qrels, read_run, write_qrels, write_run
+from lorank.ranking.types import order_documents
 
 __all__ = [
     "Collection",

@@ -13,10 +13,9 @@ import math
 from typing import Any, Literal
 
 from lorank.data.numbers import Negative, as_whole, check_negative
-from lorank.data.trec import order_documents
 from lorank.errors import UsageError
 from lorank.ranking.in_memory import STYLES, is_frame, read_qrels_in_memory, read_run_in_memory
-from lorank.ranking.types import Qrels, Run
+from lorank.ranking.types import Qrels, Run, order_documents
 
 Style = Literal["ir_measures", "pyterrier"]
 

@@ -27,7 +27,7 @@ from lorank.data.bad_rows import collected
 from lorank.data.files import lines, writing
 from lorank.data.numbers import Negative, as_whole, check_negative, read_grade
 from lorank.errors import DataError, OnBad, UsageError, report_bad
-from lorank.ranking.types import Qrels, Run
+from lorank.ranking.types import Qrels, Run, order_documents
 from lorank.reading import parse_number, refuse_nul, short
 
 _RUN_LAYOUT = "a run has 6 columns (qid Q0 docno rank score tag) or 3 (qid docno score)"
@@ -55,17 +55,6 @@ class RunRow(NamedTuple):
     document: str
     value: str
     columns: int
-
-
-def order_documents(row: dict[str, float]) -> list[str]:
-    """Return one query's document ids in trec_eval's order: score descending, then document id descending.
-
-    (trec_eval holds scores in 32 bits: scores closer than that are ties to it and not here.)
-
-    >>> order_documents({"d1": 0.5, "d3": 0.5, "d2": 0.9})
-    ['d2', 'd3', 'd1']
-    """
-    return sorted(row, key=lambda document: (row[document], document), reverse=True)
 
 
 class _Columns:

@@ -22,9 +22,8 @@ from lorank.errors import DataError, UsageError, unknown_name
 from lorank.ranking.fairness import FAIRNESS_MEASURES, measure_fairness
 from lorank.ranking.fairness.reranking import rerank_fairly
 from lorank.ranking.metrics.measures import per_query
-from lorank.ranking.robustness.stability import best_first
 from lorank.ranking.scorers.ranker import Ranker
-from lorank.ranking.types import Qrels, Run
+from lorank.ranking.types import Qrels, Run, order_documents
 from lorank.reading import lines
 from lorank.tuned.ranker import TunedRanker, score_run
 from lorank.tuned.stress import Domain
@@ -84,7 +83,7 @@ def judge_exposure(run: Run, groups: Mapping[str, str], protected: str, depth: i
     values: dict[str, list[float]] = {name: [] for name in FAIRNESS_MEASURES}
     gaps = []
     for row in run.values():
-        known = [document for document in best_first(row) if document in groups][:depth]
+        known = [document for document in order_documents(row) if document in groups][:depth]
         order = np.array([groups[document] == protected for document in known], bool)
         if len(order) < 2 or order.all() or not order.any():
             continue
@@ -137,7 +136,7 @@ def constrain(
     """
     made: Run = {}
     for query, row in run.items():
-        order = best_first(row)
+        order = order_documents(row)
         head = order[:depth]
         kinds = ["protected" if groups.get(document) == protected else "other" for document in head]
         least = None if share is None else {"protected": share} if "protected" in kinds else {}

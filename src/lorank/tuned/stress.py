@@ -34,9 +34,9 @@ from lorank.ranking.metrics.groups import group_tied_queries, grouped_interval, 
 from lorank.ranking.metrics.measures import per_query
 from lorank.ranking.robustness.perturbation import Around, Perturbation, find_perturbation
 from lorank.ranking.robustness.query_types import type_of
-from lorank.ranking.robustness.stability import Moved, best_first, compare_lists, drop_rate
+from lorank.ranking.robustness.stability import Moved, compare_lists, drop_rate
 from lorank.ranking.scorers.ranker import Ranker
-from lorank.ranking.types import Qrels, Run
+from lorank.ranking.types import Qrels, Run, order_documents
 from lorank.tuned.ranker import score_run
 
 FIRST = 10
@@ -252,7 +252,7 @@ def targets_of(domain: Domain, rng: np.random.Generator) -> dict[str, str]:
     """Return one document per query to attack: a candidate of the later half that is not relevant."""
     chosen = {}
     for query in domain.queries:
-        row = best_first(domain.candidates[query])
+        row = order_documents(domain.candidates[query])
         others = [d for d in row[len(row) // 2 :] if domain.split.qrels[query].get(d, 0) <= 0]
         if others:
             chosen[query] = others[int(rng.integers(len(others)))]
@@ -305,4 +305,4 @@ def _attack(
 
 
 def _place(row: Mapping[str, float], document: str) -> int:
-    return best_first(row).index(document)
+    return order_documents(row).index(document)

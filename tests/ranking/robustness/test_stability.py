@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorank.errors import UsageError
+from lorank.ranking.metrics.overlap import jaccard, rank_biased_overlap
 from lorank.ranking.robustness import compare_lists, drop_rate, most_influential, rank_list_sensitivity
 from lorank.ranking.robustness.casper import descendants, measure_sensitivity, recommend_next, successors
-from lorank.ranking.robustness.stability import jaccard, rank_biased_overlap
 
 
 @given(st.permutations("abcdef"), st.floats(0.1, 1.0))

@@ -23,6 +23,7 @@ from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.ranking.judges.question import Question
 from lorank.ranking.judges.reading import read_reply
+from lorank.ranking.metrics.overlap import rank_biased_overlap
 
 _FORMAT = re.compile(r"\s*<think>(?:(?!</?think>).)*</think>\s*<answer>(?:(?!</?answer>).)*</answer>\s*", re.DOTALL)
 
@@ -53,13 +54,6 @@ def ndcg(order: Sequence[int], labels: Sequence[float], k: int = 10) -> float:
     best = np.sort(gains)[::-1][:k] @ discount
     placed = gains[list(order[:k])]
     return float(placed @ discount[: len(placed)] / best) if best > 0 else 0.0
-
-
-def rank_biased_overlap(first: Sequence[int], second: Sequence[int], persistence: float = 0.9) -> float:
-    """Return the overlap of two orders, sum_d p^(d-1) |A_d and B_d| / d, scaled so that equal orders have 1."""
-    weights = persistence ** np.arange(len(first))
-    shared = [len(set(first[:d]) & set(second[:d])) / d for d in range(1, len(first) + 1)]
-    return float(weights @ shared / weights.sum()) if len(first) else 1.0
 
 
 @catalogued(
