@@ -11,8 +11,9 @@ for it in later turns, also if it leaves meanwhile; and a newcomer waits for at 
 slice is a quarter of a batch, or less where more than four tenants wait, so that each has a share of every batch.
 
 A tenant's own lists are parted in short and long ones, those that have had a whole batch. The two share the tenant's
-turns by the same rule, 7 to 1; within each, lists take turns by batches. Where only long lists wait, batches are half as large, so
-that a newcomer waits for half as long. All of it happens on the event loop; there are no locks, and no clock.
+turns by the same rule, 7 to 1; within each, lists take turns by batches. Where only long lists wait, batches are half
+as large, so that a newcomer waits for half as long. All of it happens on the event loop; there are no locks, and no
+clock.
 """
 
 import asyncio
