@@ -18,7 +18,8 @@ from lorank.serving.requests.keys import Caller, Keys, hash_key
 from lorank.serving.requests.limits import Limits
 
 READ = 20
-"""Words of a document that the engine reads."""
+THRESHOLD = 5.0
+"""Words of a document that the engine reads; the certified threshold of acme, on the scale of its scores."""
 PLATT = Platt(2.0, -1.0)
 ADAPTERS = {"acme": 2.0, "globex": -1.0, "initech": 0.5}
 KEYS = {"acme": "lr-acme-key", "globex": "lr-globex-key", "operator": "lr-operator-key"}
@@ -30,7 +31,7 @@ def words_shared(query: str, document: str) -> int:
 
 
 class WordEngine:
-    """score = weight of the adapter x shared words; acme is calibrated, "broken" is broken, "poison" raises."""
+    """score = weight of the adapter x shared words; acme is calibrated and has a threshold, "broken" is broken, "poison" raises."""
 
     base_name = "words"
 
@@ -58,7 +59,9 @@ class WordEngine:
         scores = np.array([weight * words_shared(job.query, text) for text in job.documents], np.float32)
         cut = np.array([len(text.split()) > READ for text in job.documents], bool)
         tokens = sum(min(len(text.split()), READ) for text in job.documents)
-        return Scored(scores, tokens, int(cut.sum()), PLATT(scores) if job.adapter == "acme" else None, cut)
+        if job.adapter != "acme":
+            return Scored(scores, tokens, int(cut.sum()), None, cut)
+        return Scored(scores, tokens, int(cut.sum()), PLATT(scores), cut, scores >= THRESHOLD)
 
     def adapters(self) -> list[str]:
         return sorted([*ADAPTERS, "broken"])

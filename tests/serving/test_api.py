@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lorank.serving.requests.limits import Limits
 from tiny_store import wait_until
-from word_engine import PLATT, READ, WordEngine, bearer, live, tenant_keys, words_shared
+from word_engine import PLATT, READ, THRESHOLD, WordEngine, bearer, live, tenant_keys, words_shared
 
 QUERY = "how to sort a list"
 TEXTS = ["the moon", "sort a list in place", "a list", "", "how to sort a list how to sort", "sort sort sort"]
@@ -145,6 +145,34 @@ def test_a_threshold_leaves_out_what_is_below_it_and_an_empty_answer_abstains(ad
     assert all(score >= 1.0 for _, score in pairs(requests.post(f"{address}/v1/rerank", json=raw).json()["results"]))
     streamed = requests.post(f"{address}/v1/rerank", json={**ask, "stream": True, "relevance_threshold": middle}).text
     assert sorted(json.loads(line)["index"] for line in streamed.splitlines()[:-1]) == sorted(i for i, _ in some)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_the_certified_threshold_of_a_model_is_taken_on_request(address, raw):
+    ask = {"model": "acme", "query": f"{QUERY} {raw}", "raw_scores": raw, "above_threshold": True}
+    certain = [index for index, score in expected(2.0) if score >= THRESHOLD]
+    assert 0 < len(certain) < len(TEXTS)
+    for path in ("/v1/rerank", "/v2/rerank", "/rerank"):
+        for _ in range(2):  # the second answer comes from the cache
+            response = requests.post(address + path, json={**ask, "documents": TEXTS})
+            assert [row["index"] for row in response.json()["results"]] == certain
+            assert "X-Abstained" not in response.headers
+        nothing = requests.post(address + path, json={**ask, "documents": ["the moon", "the sun"]})
+        assert nothing.json()["results"] == []
+        assert nothing.headers["X-Abstained"] == "true"
+    tei = requests.post(f"{address}/rerank", json={**ask, "texts": TEXTS})
+    assert [row["index"] for row in tei.json()] == certain
+    streamed = requests.post(f"{address}/v1/rerank", json={**ask, "documents": TEXTS, "stream": True}).text
+    assert sorted(json.loads(line)["index"] for line in streamed.splitlines()[:-1]) == sorted(certain)
+
+
+@pytest.mark.parametrize("more", [{}, {"stream": True}])
+def test_a_model_without_a_certified_threshold_refuses_and_says_what_to_do(address, more):
+    for model in ("words", "globex"):
+        for query in (QUERY, "another query"):
+            ask = {"model": model, "query": query, "documents": TEXTS, "above_threshold": True, **more}
+            body = refused(requests.post(f"{address}/v1/rerank", json=ask), 400, "lorank calibrate", "precision-at")
+            assert body["error_type"] == "no_threshold"
 
 
 def test_empty_lists_have_empty_answers(address):

@@ -333,6 +333,12 @@ def test_a_tuned_folder_brings_its_mix_and_calibration(store, base_folder, bank)
     answer = ask(bank, "mixed")[0]
     close(answer, 0.5 * alone)
     np.testing.assert_allclose(answer.probabilities, 1 / (1 + np.exp(1 - 2 * answer.scores)), rtol=1e-5)
+    assert answer.above is None
+    middle = float(np.sort(answer.scores)[-2:].mean())
+    threshold = {"score": middle, "target": 0.9, "confidence": 0.95, "unit": "best"}
+    platt = {"kind": "platt", "slope": 2.0, "intercept": -1.0, "thresholds": [threshold]}
+    card.write_text(json.dumps(about | {"calibration": platt}))
+    assert ask(bank, "mixed")[0].above.tolist() == (answer.scores >= middle).tolist()
     options = about["options"] | {"max_length": 20}
     for change, words in (
         ({"kind": "bi-encoder"}, "bi-encoder"),

@@ -176,16 +176,16 @@ def test_rank_abstains_where_nothing_reaches_the_threshold(folder, tmp_path):
         }
     )
     write_calibration(card, calibration)
-    (row,) = [json.loads(line) for line in run_command(*rank, "--abstain").stdout.splitlines()]
+    (row,) = [json.loads(line) for line in run_command(*rank, "--above-threshold").stdout.splitlines()]
     assert row["abstain"] is True
     assert row["best"] < row["threshold"]
     low = replace(calibration, thresholds=(replace(calibration.thresholds[0], score=-1e6),))
     write_calibration(card, low)
-    assert len(run_command(*rank, "--abstain").stdout.splitlines()) == 2
+    assert len(run_command(*rank, "--above-threshold").stdout.splitlines()) == 2
     (row,) = run_command(*rank, "--threshold", "2.0").stdout.splitlines()
     assert json.loads(row)["abstain"] is True
     write_calibration(card, None)
-    assert isinstance(run_command(*rank, "--abstain").exception, UsageError)
+    assert isinstance(run_command(*rank, "--above-threshold").exception, UsageError)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def calibrate(
 ) -> None:
     """Fit probabilities of relevance on dev and keep them in the ranker's folder, for `rank`, `score` and `serve`.
 
-    With --precision-at also a threshold, below which `lorank rank --abstain` answers that nothing is relevant. The
+    With --precision-at also a threshold, below which `lorank rank --above-threshold` answers that nothing is relevant. The
     guarantee holds for queries and candidates like those of dev; documents that nobody judged count as not relevant.
 
     Examples:

@@ -50,13 +50,18 @@ def rank(
         float | None, typer.Option(help="Print only documents whose score, on the printed scale, is this or more.")
     ] = None,
     abstain: Annotated[
-        bool, typer.Option("--abstain", help="Print only documents at or above the threshold of `lorank calibrate`.")
+        bool,
+        typer.Option(
+            "--above-threshold",
+            "--abstain",
+            help="Print only documents at or above the certified threshold of `lorank calibrate --precision-at`.",
+        ),
     ] = False,
     seed: Annotated[int, typer.Option(help="Accepted for uniformity; scoring is deterministic.")] = 0,
 ) -> None:
     """Rank documents for one query; prints {"index", "score", "text"} best first.
 
-    With --threshold or --abstain, {"abstain": true, ...} says that no document is relevant.
+    With --threshold or --above-threshold, {"abstain": true, ...} says that no document is relevant.
 
     Examples:
 
@@ -70,7 +75,7 @@ def rank(
     if scale is not None:
         index.check("normalisation", scale, "--scale", also=("probability", "raw"))
     if abstain and threshold is not None:
-        raise UsageError("--abstain takes the ranker's own threshold; leave out --threshold")
+        raise UsageError("--above-threshold takes the ranker's own threshold; leave out --threshold")
     reading = reading_of(settings, max_length, long)
     texts = read_documents(documents, format, column)
     with stage(f"open {ranker}"):

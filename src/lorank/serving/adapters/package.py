@@ -6,7 +6,7 @@ Two kinds of folder are read: an adapter's (lorank's or PEFT's two files), and a
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.folder import check_fit
 from lorank.lowrank.targets import PLAIN
 from lorank.manifest import check_manifest
-from lorank.ranking.calibration.folder import read_calibration
+from lorank.ranking.calibration.folder import Calibration, read_calibration
 from lorank.ranking.scorers.folders import saved_options
 from lorank.ranking.scorers.pretrained import locate_base
 from lorank.ranking.scorers.ranker import TrainableRanker
@@ -28,7 +28,6 @@ from lorank.ranking.scorers.text_ranker import check_head_is_there
 from lorank.tuned.first_stage import FirstStage
 from lorank.tuned.mix import ALONE, Mix, mix_from_json
 
-Calibration = Callable[[np.ndarray], np.ndarray]
 MOST_RANK, MOST_PATTERNS, MOST_WILD, MOST_COMPONENTS = 4096, 1000, 32, 8
 """The largest rank, number of rank or alpha patterns, of those with wildcards, and of parts of a first stage."""
 HARMLESS_PARTS = re.compile(r"\.\*|\\d\+|\[0-9\]\+")

@@ -182,10 +182,12 @@ class MixedEngine:
                 pairs = np.stack([np.zeros(len(scores), np.int64), np.arange(len(scores))], 1)
                 offset = package.first_stage.score_pairs([job.query], job.documents, pairs)
             scores = package.mix.apply(offset, scores).astype(np.float32)
-        probabilities = None
+        probabilities = above = None
         if package is not None and package.calibration is not None:
             probabilities = package.calibration(scores)
-        return Scored(scores, found.tokens, int(found.cut.sum()), probabilities, found.cut)
+            if (threshold := package.calibration.threshold) is not None:
+                above = scores >= np.float32(threshold.score)
+        return Scored(scores, found.tokens, int(found.cut.sum()), probabilities, found.cut, above)
 
     def fill(self, batch: Batch) -> None:
         """Compute the values of all rows."""

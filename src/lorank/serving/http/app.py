@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 from fastapi import FastAPI, Request, Response, Security
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import HTTPBearer
@@ -173,6 +174,8 @@ async def _whole(service: Service, asked: Asked, request: Request) -> tuple[answ
     reranked = await unless_gone(request.receive, service.rerank(asked, state.caller, deadline, state.record))
     service.metrics.documents.inc(len(asked.documents))
     headers = {"X-Score-Scale": reranked.scale(asked), "X-Truncated-Documents": str(reranked.truncated)}
+    if (asked.certified or asked.threshold is not None) and not reranked.order(asked):
+        headers["X-Abstained"] = "true"
     return reranked, headers, service.model_name(adapter)
 
 
@@ -222,11 +225,10 @@ async def _chained(first: Sequence[Part], others: AsyncIterator[Part]) -> AsyncI
 
 def _lines_of(asked: Asked, part: Part) -> bytes:
     shown = part.scores if asked.raw or part.probabilities is None else part.probabilities
-    return b"".join(
-        answers.line(answers.result(asked, int(i), score))
-        for i, score in zip(part.positions, shown, strict=True)
-        if asked.threshold is None or score >= asked.threshold
-    )
+    kept = np.ones(len(shown), bool) if part.above is None or not asked.certified else part.above
+    if asked.threshold is not None:
+        kept = kept & (shown >= asked.threshold)
+    return b"".join(answers.line(answers.result(asked, int(part.positions[i]), shown[i])) for i in np.flatnonzero(kept))
 
 
 def _deadline(request: Request, most_s: float) -> float:

@@ -16,12 +16,16 @@ SEARCH_UNIT = 100
 
 @dataclass(frozen=True)
 class Reranked:
-    """The scores of one request, float32 in its order, with probabilities where the model has a calibration."""
+    """The scores of one request, float32 in its order, with probabilities where the model has a calibration.
+
+    ``above`` says which documents are at its certified threshold or above it, None where it has none.
+    """
 
     scores: np.ndarray
     probabilities: np.ndarray | None
     tokens: int
     truncated: int
+    above: np.ndarray | None = None
 
     def scale(self, asked: Asked) -> str:
         """Return what the numbers of the answer are: "probability" or "raw"."""
@@ -34,6 +38,8 @@ class Reranked:
     def order(self, asked: Asked) -> list[int]:
         """Return the positions best first, those below the asked threshold left out; ties stay as requested."""
         order = np.argsort(-self.scores, kind="stable")
+        if asked.certified and self.above is not None:
+            order = order[self.above[order]]
         if asked.threshold is not None:
             order = order[self.values(asked)[order] >= asked.threshold]
         return [int(i) for i in order[: asked.top_n]]

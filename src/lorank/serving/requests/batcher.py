@@ -242,6 +242,7 @@ class Batcher:
                 *place,
                 answer.scores,
                 answer.probabilities,
+                answer.above,
                 answer.cut,
                 answer.truncated,
                 answer.tokens,

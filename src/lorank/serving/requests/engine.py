@@ -33,6 +33,7 @@ class Scored:
         truncated: how many of the documents were read in part only.
         probabilities: float32 in [0, 1], one a document, where the adapter brings a calibration.
         cut: bool, one a document, True where it was read in part only; None where only their number is known.
+        above: bool, one a document, True at the adapter's certified threshold or above it; None where it has none.
     """
 
     scores: np.ndarray
@@ -40,6 +41,7 @@ class Scored:
     truncated: int
     probabilities: np.ndarray | None = None
     cut: np.ndarray | None = None
+    above: np.ndarray | None = None
 
 
 class UnknownAdapter(LorankError):

@@ -88,6 +88,7 @@ class Slice:
     stop: int
     scores: np.ndarray | None = None
     probabilities: np.ndarray | None = None
+    above: np.ndarray | None = None
     cut: np.ndarray | None = None
     truncated: int = 0
     tokens: int = 0

@@ -73,3 +73,13 @@ def refuse_broken(adapter: str | None, error: Exception) -> Refusal:
     return Refusal(
         503, "broken_model", "this model cannot be loaded; its operator finds the reason in the server's log"
     )
+
+
+def refuse_uncertified() -> Refusal:
+    """Return the refusal of a certified threshold that the model does not have."""
+    return Refusal(
+        400,
+        "no_threshold",
+        'this model has no certified threshold: run "lorank calibrate" with --precision-at 0.9 over its folder, or send '
+        '"relevance_threshold" with a number of your own in place of "above_threshold"',
+    )

@@ -24,6 +24,14 @@ Threshold = Annotated[
     ),
 ]
 
+Certified = Annotated[
+    bool,
+    Field(
+        description="Return only results at the model's certified threshold or above it (`lorank calibrate "
+        "--precision-at`); an empty list: nothing is relevant. Refused where the model has none."
+    ),
+]
+
 
 class Text(BaseModel):
     """A document as an object."""
@@ -50,6 +58,7 @@ class JinaRequest(_Request):
     return_documents: bool | None = Field(None, description="Repeat the texts; default true, false when streamed.")
     raw_scores: Raw = False
     relevance_threshold: Threshold = None
+    above_threshold: Certified = False
     stream: bool = Field(False, description="Answer in JSON lines, each slice as soon as it is scored.")
 
     def to_asked(self) -> "Asked":
@@ -70,6 +79,7 @@ class JinaRequest(_Request):
             self.raw_scores,
             stream=self.stream,
             threshold=self.relevance_threshold,
+            certified=self.above_threshold,
         )
 
 
@@ -85,6 +95,7 @@ class CohereRequest(_Request):
     return_documents: bool = False
     raw_scores: Raw = False
     relevance_threshold: Threshold = None
+    above_threshold: Certified = False
 
     def to_asked(self) -> "Asked":
         """Return what is asked, without the shape."""
@@ -96,6 +107,7 @@ class CohereRequest(_Request):
             self.return_documents,
             self.raw_scores,
             threshold=self.relevance_threshold,
+            certified=self.above_threshold,
         )
 
 
@@ -106,6 +118,7 @@ class TeiRequest(_Request):
     texts: Texts
     raw_scores: Raw = False
     return_text: bool = False
+    above_threshold: Certified = False
     truncate: bool | None = Field(None, description="False refuses lists with a text that is too long.")
     truncation_direction: Literal["left", "right", "Left", "Right"] = "right"
 
@@ -125,6 +138,7 @@ class TeiRequest(_Request):
             self.return_text,
             self.raw_scores,
             whole_only=self.truncate is False,
+            certified=self.above_threshold,
         )
 
 
@@ -156,6 +170,7 @@ class Asked:
     whole_only: bool = False
     stream: bool = False
     threshold: float | None = None
+    certified: bool = False
 
 
 def _texts(documents: Sequence[str | Text]) -> list[str]:

@@ -16,11 +16,13 @@ ENTRY_BYTES = 256
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a query and a document: score, probability (where calibrated), whether it was cut."""
+    """What is known of a query and a document: score, probability (where calibrated), whether it was cut, and whether
+    it is at the certified threshold or above it (where there is one)."""
 
     score: float
     probability: float | None
     cut: bool
+    above: bool | None = None
 
 
 class ScoreCache:

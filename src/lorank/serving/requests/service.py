@@ -22,7 +22,7 @@ from lorank.serving.requests.limits import Limits, estimate_tokens, row_cost
 from lorank.serving.requests.metrics import Metrics
 from lorank.serving.requests.queue import Slice
 from lorank.serving.requests.record import RequestRecord
-from lorank.serving.requests.refusal import Refusal, quote, refuse_broken, refuse_unchecked
+from lorank.serving.requests.refusal import Refusal, quote, refuse_broken, refuse_uncertified, refuse_unchecked
 from lorank.serving.requests.schemas import Asked
 from lorank.serving.requests.score_cache import Known, ScoreCache, digest_documents
 from lorank.serving.requests.usage import Rates, Usage
@@ -59,8 +59,14 @@ class Part:
     positions: np.ndarray
     scores: np.ndarray
     probabilities: np.ndarray | None
+    above: np.ndarray | None
     truncated: int
     tokens: int
+
+    def check(self, asked: Asked) -> None:
+        """Raise Refusal where the certified threshold is asked for and the model has none."""
+        if asked.certified and self.above is None:
+            raise refuse_uncertified()
 
 
 class Service:
@@ -214,7 +220,9 @@ class Service:
         hits = np.array([i for i, known in enumerate(prepared.known) if known is not None], np.int64)
         record.cached = len(hits)
         if len(hits):
-            yield part_of(hits, [prepared.known[i] for i in hits])
+            part = part_of(hits, [prepared.known[i] for i in hits])
+            part.check(asked)
+            yield part
         misses = np.array([i for i, known in enumerate(prepared.known) if known is None], np.int64)
         if not len(misses):
             return
@@ -226,10 +234,10 @@ class Service:
             async for done in slices:
                 assert done.scores is not None
                 record.note_slice(done.queue_s, done.score_s, done.tokens)
-                part = Part(
-                    misses[done.start : done.stop], done.scores, done.probabilities, done.truncated, done.tokens
-                )
+                place = misses[done.start : done.stop]
+                part = Part(place, done.scores, done.probabilities, done.above, done.truncated, done.tokens)
                 await self._keep(part, done, adapter, prepared)
+                part.check(asked)
                 yield part
 
     async def _keep(self, part: Part, done: Slice, adapter: str | None, prepared: Prepared) -> None:
@@ -311,8 +319,11 @@ class Service:
 def gather_parts(parts: Sequence[Part], count: int) -> Reranked:
     """Return the scores of all parts in the order of the request."""
     scores, probabilities = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    above = np.zeros(count, bool)
     for part in parts:
         scores[part.positions] = part.scores
+        if part.above is not None:
+            above[part.positions] = part.above
         if part.probabilities is not None:
             probabilities[part.positions] = part.probabilities
     calibrated = bool(parts) and all(part.probabilities is not None for part in parts)
@@ -321,6 +332,7 @@ def gather_parts(parts: Sequence[Part], count: int) -> Reranked:
         probabilities if calibrated else None,
         sum(part.tokens for part in parts),
         sum(part.truncated for part in parts),
+        above if parts and all(part.above is not None for part in parts) else None,
     )
 
 
@@ -328,10 +340,12 @@ def part_of(positions: np.ndarray, known: Sequence[Known]) -> Part:
     """Return what the cache knew as a part; no token was read for it."""
     calibrated = all(entry.probability is not None for entry in known)
     probabilities = np.array([entry.probability for entry in known], np.float32) if calibrated else None
+    certified = all(entry.above is not None for entry in known)
     return Part(
         positions,
         np.array([entry.score for entry in known], np.float32),
         probabilities,
+        np.array([entry.above for entry in known], bool) if certified else None,
         sum(entry.cut for entry in known),
         0,
     )
@@ -340,4 +354,5 @@ def part_of(positions: np.ndarray, known: Sequence[Known]) -> Part:
 def known_of(part: Part, cut: np.ndarray) -> list[Known]:
     """Return what the cache keeps of a part."""
     probabilities = [None] * len(part.scores) if part.probabilities is None else part.probabilities.tolist()
-    return [Known(*row) for row in zip(part.scores.tolist(), probabilities, cut.tolist(), strict=True)]
+    above = [None] * len(part.scores) if part.above is None else part.above.tolist()
+    return [Known(*row) for row in zip(part.scores.tolist(), probabilities, cut.tolist(), above, strict=True)]
