@@ -130,6 +130,11 @@ def test_the_measures_are_canonical():
         ({"row": [{"ranker": "minilm", "budget": "calls=9"}]}, "budget, options and top belong to a strategy"),
         ({"row": [{"ranker": "minilm", "training": {"lr": {"sweep": [1, 2]}}}]}, "training: there is no such key"),
         ({"row": [{"run": 7}]}, "run: 7 is not of the type"),
+        (
+            {"statistics": {"correcton": "bh"}, "adapter": {"name": "lora"}},
+            "statistics.correcton: .*did you mean 'correction'",
+        ),
+        ({"statistics": {"confidence": 2}, "adapter": {"name": "lora"}}, "confidence is 2; give a number"),
         ({"row": {"name": "a"}}, r"row: rows are written as \[\[row\]\]"),
     ],
 )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lorank.compare.statistics_settings import StatisticsSettings
 from lorank.training.recipe import RecipeFile
 
 MEASURES = ("nDCG@10", "RR@10", "R@100")
@@ -116,6 +117,7 @@ class Experiment:
         split: The judged split.
         match: What every row is given as much of as the baseline has; None leaves the rows as they are.
         source: The text of the experiment file.
+        statistics: How the rows are compared.
     """
 
     name: str
@@ -126,6 +128,7 @@ class Experiment:
     split: str = "test"
     match: Match | None = None
     source: str = ""
+    statistics: StatisticsSettings = field(default_factory=StatisticsSettings)
 
     @property
     def collections(self) -> tuple[str, ...]:

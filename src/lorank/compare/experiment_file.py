@@ -24,13 +24,14 @@ from typing import Any, get_args
 from lorank.compare.axes import Axes, divide_keys, flatten, name_values
 from lorank.compare.experiment import MEASURES, Experiment, Match, Row
 from lorank.compare.external_rows import external_rows
+from lorank.compare.statistics_settings import StatisticsSettings
 from lorank.errors import UsageError, unknown_name
 from lorank.ranking.metrics.measure_names import split_measures
 from lorank.ranking.metrics.measures import parse_measure
 from lorank.training.checks import nearest
 from lorank.training.recipe import RecipeFile, override, rename_sections
 
-OWN_KEYS = ("name", "baseline", "measures", "folds", "split", "match", "row")
+OWN_KEYS = ("name", "baseline", "measures", "folds", "split", "match", "statistics", "row")
 """The keys of an experiment that no recipe has."""
 NOT_OF_EXPERIMENTS = {
     "out": "the folder is given by --out",
@@ -92,6 +93,7 @@ def make_experiment(content: dict[str, Any], place: str, name: str, text: str) -
         str(own.get("split", "test")),
         _match(own.get("match"), rows, place),
         text,
+        _statistics(own.get("statistics", {}), place),
     )
 
 
@@ -196,6 +198,20 @@ def _baseline(value: Any, rows: tuple[Row, ...], place: str) -> str | None:
         if not any(row.data == data and row.name == value for row in rows):
             raise UsageError(f"{place}: baseline: {data} has no row {value!r}; give it one, or leave the baseline out")
     return str(value)
+
+
+def _statistics(table: Any, place: str) -> StatisticsSettings:
+    known = [each.name for each in fields(StatisticsSettings)]
+    if not isinstance(table, Mapping):
+        raise UsageError(f"{place}: statistics: write a table [statistics] with {', '.join(known)}")
+    for key in table:
+        if key not in known:
+            remedy = f"{nearest(str(key), known)}[statistics] has {', '.join(known)}"
+            raise UsageError(f"{place}: statistics.{key}: there is no such key; {remedy}")
+    try:
+        return StatisticsSettings(**table)
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}") from error
 
 
 def _folds(value: Any, place: str) -> int | None:

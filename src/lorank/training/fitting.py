@@ -29,6 +29,7 @@ from lorank.ranking.scorers.ranker import FittedRanker, TrainableRanker
 from lorank.ranking.types import Run
 from lorank.training.begin_run import Begun, begin, check_time, timing_record
 from lorank.training.dev import Clock, DevResult, dev_record
+from lorank.training.dev_sample import DevSample
 from lorank.training.gain import Gain, Ladder, as_record, gain_of, judge_dev, judge_test
 from lorank.training.hooks.hook import Hook, Progress
 from lorank.training.lists.candidates import Candidates
@@ -110,6 +111,9 @@ class Fitted:
         gains: What training gained on dev and, where there is one, on test.
         runs: The runs of the rungs on test, by their names; empty where test was not judged.
         untuned: The mix that dev chose for the untuned base, None where there is none.
+        dev: What dev says of the weights that were kept, None where the ranker learned by an objective of its own.
+        sample: The dev queries that were looked at, None likewise.
+        trained_parameters: How many values were trained, None likewise.
     """
 
     tuned: TunedRanker
@@ -117,6 +121,9 @@ class Fitted:
     gains: Sequence[Gain] = ()
     runs: Mapping[str, Run] = field(default_factory=dict)
     untuned: Mix | None = None
+    dev: DevResult | None = None
+    sample: DevSample | None = None
+    trained_parameters: int | None = None
 
 
 def fit_run(
@@ -232,7 +239,9 @@ def _write(
     if judged is not None:
         write_text(out / "results.json", json.dumps(judged.to_dict(), indent=1) + "\n")
     untuned = None if run.dev.untuned is None else run.dev.untuned.mix
-    return Fitted(tuned, outcome, gains, {} if ladder is None else ladder.runs, untuned)
+    trained = sum(p.numel() for group in plan.weights.parameter_groups() for p in group["params"])
+    runs = {} if ladder is None else ladder.runs
+    return Fitted(tuned, outcome, gains, runs, untuned, result, run.dev.sample, trained)
 
 
 def _with(recipe: Recipe, adapter: str | None, loss: str | None, rank: int | None) -> Recipe:

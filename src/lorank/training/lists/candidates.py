@@ -26,7 +26,8 @@ class Candidates:
     """Candidate lists with first-stage scores; ``has_first_stage`` says whether rankers stand on those.
 
     ``whole`` lists came with the data and are trained on as they are. ``test`` is there where the collection has a
-    judged test split and the recipe asks for it to be judged at the end.
+    judged test split and the recipe asks for it to be judged at the end. ``untuned`` holds the base's own scores of
+    the dev candidates before any training, where the caller has them.
     """
 
     train: Run
@@ -35,6 +36,7 @@ class Candidates:
     source: str = "given with the data"
     whole: bool = False
     test: Run | None = None
+    untuned: Run | None = None
 
     @property
     def has_first_stage(self) -> bool:
@@ -114,15 +116,32 @@ def _bm25(
     data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker, on_progress: StageCallback
 ) -> Candidates:
     train, dev, test, statistics = _bm25_runs(data, queries, recipe, on_progress)
-    first_stage = FirstStage("bm25", (Component("bm25"),), statistics)
-    return Candidates(train, dev, fit_scales_on_dev(first_stage, data, dev), "BM25", test=test)
+    return candidates_of_bm25(data, train, dev, test, statistics)
 
 
 def _none(
     data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker, on_progress: StageCallback
 ) -> Candidates:
     train, dev, test, _ = _bm25_runs(data, queries, recipe, on_progress)
-    return Candidates(train, dev, None, "BM25, for candidates only", test=test)
+    return candidates_of_bm25(data, train, dev, test, None)
+
+
+def candidates_of_bm25(
+    data: Collection, train: Run, dev: Run, test: Run | None, statistics: BM25Statistics | None
+) -> Candidates:
+    """Return BM25's runs as candidates, and as the first stage where its ``statistics`` are given.
+
+    Args:
+        data: The collection with the dev split.
+        train: The run of the training queries, and of free ones.
+        dev: The run of the dev queries.
+        test: The run of the test queries, None where test is not judged.
+        statistics: The term statistics of the collection; None makes the runs candidates only.
+    """
+    if statistics is None:
+        return Candidates(train, dev, None, "BM25, for candidates only", test=test)
+    first_stage = FirstStage("bm25", (Component("bm25"),), statistics)
+    return Candidates(train, dev, fit_scales_on_dev(first_stage, data, dev), "BM25", test=test)
 
 
 def _fusion(

@@ -1,0 +1,194 @@
+"""One trial, run and judged: what the ledger keeps of it."""
+
+import hashlib
+import json
+import os
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lorank.compare.external_trial import judge_external
+from lorank.compare.peak_memory import peak_bytes, reset_peak
+from lorank.compare.shared_work import SharedWork
+from lorank.compare.trial import Trial
+from lorank.data.trec import write_run
+from lorank.errors import LorankError, WriteError
+from lorank.progress import StageCallback
+from lorank.ranking.consensus.fusion import standardise_run
+from lorank.ranking.metrics.measures import mean_of, per_query
+from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.ranking.types import Qrels, Run
+from lorank.training.fitting import Fitted, fit_run
+from lorank.training.lists.candidates import Candidates
+from lorank.training.open_recipe import open_recipe_base
+from lorank.training.record import folder_bytes
+from lorank.training.weights import starts_from_nothing
+from lorank.tuned.mix import mix_run
+from lorank.tuned.ranker import score_run
+
+FAILURES = (
+    LorankError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What ends one trial and not the experiment."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The runs of a trial before they are judged.
+
+    Attributes:
+        test: The run of the test queries.
+        dev: Measure to value on dev.
+        cost: What it cost, by name.
+        curve: Points of the learning curve.
+    """
+
+    test: Run
+    dev: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    curve: list[tuple[int, float]] = field(default_factory=list)
+
+
+def run_trial(
+    trial: Trial, shared: SharedWork, out: Path, on_progress: StageCallback = lambda what, done, total: None
+) -> dict[str, Any]:
+    """Return the ledger's line of a trial: its result, or why it failed.
+
+    Args:
+        trial: The trial.
+        shared: What it shares with others.
+        out: The experiment's folder, where its test run is written.
+        on_progress: It receives stages.
+
+    Raises:
+        WriteError: Where the disk is full: the experiment ends then, and not the trial alone.
+    """
+    line: dict[str, Any] = {"row": trial.row, "settings": trial.settings}
+    began = time.monotonic()
+    try:
+        result: dict[str, Any] = {"result": _judge(trial, shared, out, on_progress)}
+    except WriteError:
+        raise
+    except FAILURES as error:
+        result = {"failed": describe_failure(error)}
+    return {**line, "seconds": round(time.monotonic() - began, 2), **result}
+
+
+def describe_failure(error: BaseException) -> str:
+    """Return why a trial failed, in one line; what is no error of lorank's own comes with its place."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, LorankError):
+        return text
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {text} ({Path(frame.filename).name}:{frame.lineno})"
+
+
+def _judge(trial: Trial, shared: SharedWork, out: Path, on_progress: StageCallback) -> dict[str, Any]:
+    if trial.external is None:
+        judged = _train(trial, shared, on_progress)
+    else:
+        dev, test, cost = judge_external(trial, shared, out, on_progress)
+        part = shared.part(trial)
+        judged = Judged(test, _means(dev, part.dev.qrels, trial.measures) if dev else {}, cost)
+    qrels = shared.part(trial).test.qrels
+    values = per_query(judged.test, qrels, trial.measures)
+    path = Path("runs") / f"{hashlib.sha256(trial.key.encode()).hexdigest()[:16]}.run"
+    (out / path.parent).mkdir(parents=True, exist_ok=True)
+    write_run({query: row for query, row in judged.test.items() if row}, out / path, trial.row.replace(" ", "-"))
+    return {
+        "dev": dict(judged.dev),
+        "test": values,
+        "cost": dict(judged.cost),
+        "curve": [list(point) for point in judged.curve],
+        "run": str(path),
+    }
+
+
+def _train(trial: Trial, shared: SharedWork, on_progress: StageCallback) -> Judged:
+    """Train the row, and score the test candidates with what dev kept."""
+    part, recipe = shared.part(trial), trial.recipe
+    ranker = open_recipe_base(recipe, part)
+    found, candidates = _candidates(trial, shared, ranker)
+    reset_peak()
+    began = time.process_time()
+    with TemporaryDirectory(prefix="lorank-trial-") as folder:
+        fitted = fit_run(ranker, part, recipe, Path(folder), candidates=candidates, on_progress=on_progress)
+        spent, scoring = time.process_time() - began, time.monotonic()
+        lists = {q: row for q, row in (found.test or {}).items() if row}
+        learned = score_run(fitted.tuned.learned, part, part.test.queries, lists)
+        mixed = found.has_first_stage and fitted.tuned.first_stage is not None
+        test = mix_run(fitted.tuned.mix, standardise_run(lists), learned) if mixed else learned
+        cost = {
+            "train_seconds": _train_seconds(Path(folder), fitted),
+            "cpu_seconds": spent,
+            "score_seconds": time.monotonic() - scoring,
+            "bytes": float(folder_bytes(Path(folder) / "model")),
+        }
+        if (peak := peak_bytes()) is not None:
+            cost["peak_bytes"] = peak
+        if fitted.trained_parameters is not None:
+            cost["trained_parameters"] = float(fitted.trained_parameters)
+        dev = _dev_of(fitted, trial, part.dev.qrels, shared)
+        return Judged(test, dev, {name: round(value, 4) for name, value in cost.items()}, _curve(Path(folder)))
+
+
+def _candidates(trial: Trial, shared: SharedWork, ranker: Any) -> tuple[Candidates, Candidates | None]:
+    """Return the trial's candidates, and those that the fit is given: with the untuned base's scores, where it has any.
+
+    A ranker that learns by an objective of its own, or from lists that came with the data, finds its own.
+    """
+    found = shared.candidates(trial, ranker)
+    if not ranker.trained_by_loop or not isinstance(ranker, TrainableRanker):
+        return found, None
+    untrained = starts_from_nothing(ranker) or found.whole
+    known = None if untrained else shared.untuned(trial, ranker, found)
+    return found, replace(found, untuned=known, test=None)
+
+
+def _dev_of(fitted: Fitted, trial: Trial, qrels: Qrels, shared: SharedWork) -> dict[str, float]:
+    """Return the values on the dev queries that the run looked at."""
+    if fitted.dev is not None and fitted.sample is not None:
+        return _means(fitted.dev.run, fitted.sample.qrels, trial.measures)
+    part = shared.part(trial)
+    run = score_run(fitted.tuned, part, part.dev.queries, part.dev.candidates or {})
+    return _means(run, qrels, trial.measures)
+
+
+def _means(run: Run, qrels: Qrels, measures: tuple[str, ...]) -> dict[str, float]:
+    return {measure: mean_of(run, qrels, measure) for measure in measures}
+
+
+def _train_seconds(folder: Path, fitted: Fitted) -> float:
+    if fitted.outcome is not None:
+        return fitted.outcome.seconds
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return float(record["outcome"]["train_seconds"])
+
+
+def _curve(folder: Path) -> list[tuple[int, float]]:
+    """Return (step, value on dev) of every look that the run's journal holds."""
+    journal = folder / "metrics.jsonl"
+    if not journal.is_file():
+        return []
+    rows = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    return [(int(row["step"]), next(iter(row["dev"].values()))) for row in rows if row.get("dev")]
+
+
+def use_threads(threads: int) -> None:
+    """Let torch and the libraries below it use ``threads`` threads in this process."""
+    import torch
+
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch.set_num_threads(threads)

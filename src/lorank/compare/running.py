@@ -1,0 +1,175 @@
+"""Run an experiment: check it, run the trials that its ledger lacks, then judge, and write the page and its tables."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorank.compare.checks import check_bases, check_collections, check_rows
+from lorank.compare.collect import collect_result
+from lorank.compare.engines import Engine, InProcess, LocalProcesses
+from lorank.compare.experiment import Experiment
+from lorank.compare.experiment_file import read_experiment
+from lorank.compare.ledger import Ledger
+from lorank.compare.matching import match_ranks
+from lorank.compare.report import summary, write_comparison
+from lorank.compare.results import ExperimentResult
+from lorank.compare.schedule import next_trials, plan_rows
+from lorank.compare.shared_work import SharedWork
+from lorank.compare.state import State, state_of
+from lorank.compare.trial import Trial
+from lorank.errors import UsageError, unknown_name
+from lorank.progress import StageCallback
+
+LEDGER = "ledger.jsonl"
+ENGINES = ("local", "ray")
+
+StateCallback = Callable[[State], None]
+
+
+@dataclass(frozen=True)
+class ComparisonResult:
+    """What an experiment found.
+
+    Attributes:
+        result: The rows with their judged trials.
+        folder: The experiment's folder: the ledger, the page index.html, and the tables.
+        page: The path of the page.
+        notes: What is to be said of it: rows that failed, a baseline without a result.
+    """
+
+    result: ExperimentResult
+    folder: Path
+    page: Path
+    notes: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether every row has a result."""
+        return not any(row.failed for row in self.result.rows)
+
+    def summary(self, width: int | None = 80) -> str:
+        """Return the comparison as Markdown for ``width`` columns; with None tables are as wide as it takes."""
+        return summary(self.result, width)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record for each row, measure and seed."""
+        return [
+            {
+                "data": row.data,
+                "row": row.name,
+                "measure": measure,
+                "seed": trial.seed,
+                "dev": trial.dev.get(measure),
+                "test": sum(trial.test[measure].values()) / max(1, len(trial.test[measure])),
+                **row.settings,
+                **trial.cost,
+            }
+            for row in self.result.rows
+            for trial in row.trials
+            for measure in self.result.measures
+        ]
+
+    def frame(self) -> Any:
+        """Return the records as a pandas frame; as a list of dictionaries where pandas is not installed."""
+        try:
+            import pandas
+        except ImportError:
+            return self.records()
+        return pandas.DataFrame(self.records())
+
+
+def run_experiment(
+    source: str | Path | Mapping[str, Any] | Experiment,
+    out: str | Path,
+    *,
+    workers: int = 1,
+    engine: str = "local",
+    overwrite: bool = False,
+    retry: bool = False,
+    command: str | None = None,
+    on_progress: StageCallback = lambda what, done, total: None,
+    on_state: StateCallback = lambda state: None,
+) -> ComparisonResult:
+    """Run what an experiment lacks, and write its page; the same call goes on where an earlier one was stopped.
+
+    Args:
+        source: An experiment file, a mapping with the keys of one, or an experiment.
+        out: The folder of the ledger, the page and the tables.
+        workers: How many trials run at once, 1 or more; each worker is a process pinned to its share of the cores.
+        engine: "local", or "ray" for a cluster.
+        overwrite: True starts anew.
+        retry: True runs trials again that failed before.
+        command: The command line, for the record.
+        on_progress: It receives stages, and messages with a total of 0.
+        on_state: It receives where the experiment stands, whenever a trial begins or ends.
+
+    Raises:
+        UsageError: For an experiment that cannot run, before anything runs.
+    """
+    place = str(source) if isinstance(source, str | Path) else "the experiment"
+    experiment = source if isinstance(source, Experiment) else read_experiment(source)
+    if engine not in ENGINES:
+        raise unknown_name("--engine", engine, ENGINES)
+    if workers < 1:
+        raise UsageError(f"--workers {workers}: give 1 or more")
+    check_rows(experiment, place)
+    folder = Path(out)
+    shared = SharedWork(folder, on_progress)
+    collections = {row.data: shared.load(row.recipe) for row in experiment.rows}
+    check_collections(experiment, collections, place)
+    check_bases(experiment, collections, place)
+    if overwrite:
+        for name in ("shared", "runs"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / LEDGER).unlink(missing_ok=True)
+    prints = {row.data: shared.fingerprint(row.recipe) for row in experiment.rows}
+    with Ledger(folder / LEDGER, prints) as ledger:
+        if retry:
+            ledger.forget_failures()
+        experiment = match_ranks(experiment, shared)
+        _run_trials(experiment, ledger, _engine(engine, workers, shared, folder, on_progress), workers, on_state)
+        result = collect_result(experiment, ledger.lines, shared, folder, command)
+    return _report(result, folder)
+
+
+def _engine(engine: str, workers: int, shared: SharedWork, folder: Path, on_progress: StageCallback) -> Engine:
+    return InProcess(shared, folder, on_progress) if workers == 1 else LocalProcesses(folder, workers)
+
+
+def _run_trials(experiment: Experiment, ledger: Ledger, engine: Engine, workers: int, on_state: StateCallback) -> None:
+    """Run trials until the plans have none left; what is planned follows from the ledger alone."""
+    running: dict[str, Trial] = {}
+    try:
+        while True:
+            plans = plan_rows(experiment, ledger.lines)
+            for trial in next_trials(plans):
+                if len(running) >= engine.capacity:
+                    break
+                if trial.key not in running:
+                    running[trial.key] = trial
+                    engine.submit(trial)
+            on_state(state_of(experiment, plans, ledger.lines, running, workers))
+            if not running:
+                return
+            trial, line = engine.wait()
+            ledger.add(trial.key, line)
+            del running[trial.key]
+    finally:
+        engine.close()
+
+
+def _report(result: ExperimentResult, folder: Path) -> ComparisonResult:
+    """Write the page; a baseline without a result leaves the comparison with it out."""
+    from dataclasses import replace
+
+    notes = [f"{row.name} on {row.data} has no result: {row.failed}" for row in result.rows if row.failed]
+    lost = [row.data for row in result.rows if row.failed and row.name == result.baseline]
+    if lost:
+        notes.append(
+            f"the baseline {result.baseline} has no result on {', '.join(lost)}: the rows are compared in pairs"
+        )
+        result = replace(result, baseline=None)
+    page = write_comparison(result, folder)
+    return ComparisonResult(result, folder, page, tuple(notes))
