@@ -9,6 +9,7 @@ from lorank.cli.adapter import adapter
 from lorank.cli.aggregate import aggregate
 from lorank.cli.calibrate import calibrate
 from lorank.cli.clicks_online import clicks
+from lorank.cli.compare import compare
 from lorank.cli.demo import demo
 from lorank.cli.depth import depth
 from lorank.cli.evaluate import evaluate
@@ -47,6 +48,7 @@ for command in (
     serve,
     key,
     evaluate,
+    compare,
     calibrate,
     stress,
     fairness,

@@ -115,8 +115,9 @@ def _expand(base: dict[str, Any], tables: list[dict[str, Any]], place: str) -> I
 
 
 def _trains(base: Mapping[str, Any]) -> bool:
-    """Return whether a file without a trained ``[[row]]`` has rows of its own: where it says what is trained."""
-    return any(key not in ("data", "seed", "first_stage.source", "language", "negative", "skip_bad") for key in base)
+    """Return whether a file without a trained ``[[row]]`` has rows of its own: where it says what learns, and how."""
+    sections = ("adapter", "start", "budget", "rule", "loss", "training", "options")
+    return any(key in ("base", "kind") or key.partition(".")[0] in sections for key in base)
 
 
 def _trained_rows(base: Mapping[str, Any], own: Mapping[str, Any], place: str, name: str = "") -> Iterator[Row]:

@@ -1,9 +1,11 @@
 """Run an experiment: check it, run the trials that its ledger lacks, then judge, and write the page and its tables."""
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from lorank.compare.checks import check_bases, check_collections, check_rows
@@ -13,6 +15,7 @@ from lorank.compare.experiment import Experiment
 from lorank.compare.experiment_file import read_experiment
 from lorank.compare.ledger import Ledger
 from lorank.compare.matching import match_ranks
+from lorank.compare.records import to_records
 from lorank.compare.report import summary, write_comparison
 from lorank.compare.results import ExperimentResult
 from lorank.compare.schedule import next_trials, plan_rows
@@ -54,15 +57,19 @@ class ComparisonResult:
         return summary(self.result, width)
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one record for each row, measure and seed."""
+        """Return one record for each collection, row and measure (`lorank.compare.records.to_records`)."""
+        return to_records(self.result)
+
+    def trials(self) -> list[dict[str, Any]]:
+        """Return one record for each collection, row, measure and seed, with the mean over test queries."""
         return [
             {
-                "data": row.data,
+                "collection": row.data,
                 "row": row.name,
                 "measure": measure,
                 "seed": trial.seed,
                 "dev": trial.dev.get(measure),
-                "test": sum(trial.test[measure].values()) / max(1, len(trial.test[measure])),
+                "test": fmean(trial.test[measure].values()),
                 **row.settings,
                 **trial.cost,
             }
@@ -70,6 +77,10 @@ class ComparisonResult:
             for trial in row.trials
             for measure in self.result.measures
         ]
+
+    def to_json(self) -> str:
+        """Return the records as JSON text."""
+        return json.dumps(self.records(), indent=1, ensure_ascii=False)
 
     def frame(self) -> Any:
         """Return the records as a pandas frame; as a list of dictionaries where pandas is not installed."""
@@ -86,6 +97,7 @@ def run_experiment(
     *,
     workers: int = 1,
     engine: str = "local",
+    address: str | None = None,
     overwrite: bool = False,
     retry: bool = False,
     command: str | None = None,
@@ -99,6 +111,7 @@ def run_experiment(
         out: The folder of the ledger, the page and the tables.
         workers: How many trials run at once, 1 or more; each worker is a process pinned to its share of the cores.
         engine: "local", or "ray" for a cluster.
+        address: The address of the cluster; None starts one on this machine.
         overwrite: True starts anew.
         retry: True runs trials again that failed before.
         command: The command line, for the record.
@@ -114,12 +127,8 @@ def run_experiment(
         raise unknown_name("--engine", engine, ENGINES)
     if workers < 1:
         raise UsageError(f"--workers {workers}: give 1 or more")
-    check_rows(experiment, place)
     folder = Path(out)
-    shared = SharedWork(folder, on_progress)
-    collections = {row.data: shared.load(row.recipe) for row in experiment.rows}
-    check_collections(experiment, collections, place)
-    check_bases(experiment, collections, place)
+    shared = check_experiment(experiment, place, folder, on_progress)
     if overwrite:
         for name in ("shared", "runs"):
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -129,12 +138,37 @@ def run_experiment(
         if retry:
             ledger.forget_failures()
         experiment = match_ranks(experiment, shared)
-        _run_trials(experiment, ledger, _engine(engine, workers, shared, folder, on_progress), workers, on_state)
+        running = _engine(engine, workers, address, shared, folder, on_progress)
+        _run_trials(experiment, ledger, running, workers, on_state)
         result = collect_result(experiment, ledger.lines, shared, folder, command)
     return _report(result, folder)
 
 
-def _engine(engine: str, workers: int, shared: SharedWork, folder: Path, on_progress: StageCallback) -> Engine:
+def check_experiment(
+    experiment: Experiment, place: str, folder: Path, on_progress: StageCallback = lambda what, done, total: None
+) -> SharedWork:
+    """Return the experiment's collections, read, once everything that can be checked before a run is checked.
+
+    Args:
+        experiment: The experiment.
+        place: The experiment file, for messages.
+        folder: The experiment's folder.
+        on_progress: It receives stages.
+
+    Raises:
+        UsageError: For the first thing that is wrong.
+    """
+    check_rows(experiment, place)
+    shared = SharedWork(folder, on_progress)
+    collections = {row.data: shared.load(row.recipe) for row in experiment.rows}
+    check_collections(experiment, collections, place)
+    check_bases(experiment, collections, place)
+    return shared
+
+
+def _engine(
+    engine: str, workers: int, address: str | None, shared: SharedWork, folder: Path, on_progress: StageCallback
+) -> Engine:
     return InProcess(shared, folder, on_progress) if workers == 1 else LocalProcesses(folder, workers)
 
 
@@ -162,8 +196,6 @@ def _run_trials(experiment: Experiment, ledger: Ledger, engine: Engine, workers:
 
 def _report(result: ExperimentResult, folder: Path) -> ComparisonResult:
     """Write the page; a baseline without a result leaves the comparison with it out."""
-    from dataclasses import replace
-
     notes = [f"{row.name} on {row.data} has no result: {row.failed}" for row in result.rows if row.failed]
     lost = [row.data for row in result.rows if row.failed and row.name == result.baseline]
     if lost:

@@ -137,7 +137,9 @@ class DevMeasure:
             return None
         if any(not row.keys() <= known.get(query, {}).keys() for query, row in self._candidates.items()):
             return None
-        return {query: {document: known[query][document] for document in row} for query, row in self._candidates.items()}
+        return {
+            query: {document: known[query][document] for document in row} for query, row in self._candidates.items()
+        }
 
     def _score(self, adapter: Adapter | None, on_progress: ProgressCallback | None) -> Run:
         plan = self.plan
