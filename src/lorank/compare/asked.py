@@ -6,13 +6,12 @@ from pathlib import Path
 
 from lorank.compare.trial import Trial, canonical_json
 from lorank.data.collection import Collection
-from lorank.data.trec import order_documents
 from lorank.progress import StageCallback
 from lorank.ranking.judges import Budget, Cache
 from lorank.ranking.judges.opening import judge_of
 from lorank.ranking.judges.ranker_judge import RankerJudge
 from lorank.ranking.strategies.runs import CandidateList, Manner, rerank_lists, run_scores, with_tail
-from lorank.ranking.types import Run
+from lorank.ranking.types import Run, order_documents
 from lorank.tuned.naming import recognise
 from lorank.tuned.open_ranker import open_ranker
 

@@ -10,8 +10,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
-from lorank.compare.ledger import Line
-from lorank.compare.run_trial import run_trial, use_threads
+from lorank.compare.run_trial import Ended, run_trial, use_threads
 from lorank.compare.shared_work import SharedWork
 from lorank.compare.trial import Trial
 from lorank.progress import StageCallback
@@ -28,8 +27,8 @@ class Engine(Protocol):
     def submit(self, trial: Trial) -> None:
         """Take a trial; there are fewer than ``capacity`` under way."""
 
-    def wait(self) -> tuple[Trial, Line]:
-        """Return a trial that ended, with its line."""
+    def wait(self) -> tuple[Trial, Ended]:
+        """Return a trial that ended, and how."""
         ...
 
     def close(self) -> None:
@@ -55,7 +54,7 @@ class InProcess:
         """Take the trial."""
         self._pending.append(trial)
 
-    def wait(self) -> tuple[Trial, Line]:
+    def wait(self) -> tuple[Trial, Ended]:
         """Run the trial."""
         trial = self._pending.popleft()
         return trial, run_trial(trial, self.shared, self.out, self.on_progress)
@@ -97,7 +96,7 @@ class LocalProcesses:
         worker.trial = trial
         worker.pipe.send(trial)
 
-    def wait(self) -> tuple[Trial, Line]:
+    def wait(self) -> tuple[Trial, Ended]:
         """Return the next trial that a worker ends."""
         while True:
             busy = {worker.pipe: worker for worker in self._workers if worker.trial is not None}
@@ -125,8 +124,8 @@ class LocalProcesses:
             worker.pipe.close()
         self._workers.clear()
 
-    def _replace(self, worker: _Worker, trial: Trial) -> Line | None:
-        """Start a worker in the place of one that died; return the line of a trial that was given out often enough."""
+    def _replace(self, worker: _Worker, trial: Trial) -> Ended | None:
+        """Start a worker in the place of one that died; return the end of a trial that was given out often enough."""
         worker.process.join()
         code, place = worker.process.exitcode, self._workers.index(worker)
         self._workers[place] = self._start(worker.cores)
@@ -137,7 +136,7 @@ class LocalProcesses:
             return None
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         why = f"its worker died {TRIES} times ({how}); is there memory for {self.capacity} workers?"
-        return {"row": trial.row, "settings": trial.settings, "seconds": 0.0, "failed": why}
+        return Ended({"row": trial.row, "settings": trial.settings, "seconds": 0.0, "failed": why})
 
     def _start(self, cores: list[int]) -> _Worker:
         context = multiprocessing.get_context("spawn")
@@ -170,7 +169,7 @@ def share_cores(worker: int, workers: int) -> list[int]:
 
 def _work(pipe: Connection, out: Path, cores: list[int], parent: int) -> None:
     """Run trials until the parent is gone; Ctrl-C in the terminal is the parent's."""
-    os.setsid()
+    os.setpgrp()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lorank.compare.external_trial import judge_external
+from lorank.compare.ledger import Line
 from lorank.compare.peak_memory import peak_bytes, reset_peak
 from lorank.compare.shared_work import SharedWork
 from lorank.compare.trial import Trial
@@ -61,15 +62,31 @@ class Judged:
     curve: list[tuple[int, float]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A trial that ended: the ledger's line, and the test run, which is None where it failed."""
+
+    line: Line
+    run: Run | None = None
+
+    def keep(self, out: Path) -> None:
+        """Write the test run into the experiment's folder, where the line says that it is."""
+        if self.run is None:
+            return
+        path = out / self.line["result"]["run"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_run({query: row for query, row in self.run.items() if row}, path, self.line["row"].replace(" ", "-"))
+
+
 def run_trial(
     trial: Trial, shared: SharedWork, out: Path, on_progress: StageCallback = lambda what, done, total: None
-) -> dict[str, Any]:
-    """Return the ledger's line of a trial: its result, or why it failed.
+) -> Ended:
+    """Return the ledger's line of a trial, with its result or why it failed, and its test run.
 
     Args:
         trial: The trial.
         shared: What it shares with others.
-        out: The experiment's folder, where its test run is written.
+        out: The experiment's folder, which keeps what trials share and the answers of judges.
         on_progress: It receives stages.
 
     Raises:
@@ -78,12 +95,13 @@ def run_trial(
     line: dict[str, Any] = {"row": trial.row, "settings": trial.settings}
     began = time.monotonic()
     try:
-        result: dict[str, Any] = {"result": _judge(trial, shared, out, on_progress)}
+        result, run = _judge(trial, shared, out, on_progress)
     except WriteError:
         raise
     except FAILURES as error:
-        result = {"failed": describe_failure(error)}
-    return {**line, "seconds": round(time.monotonic() - began, 2), **result}
+        seconds = round(time.monotonic() - began, 2)
+        return Ended({**line, "seconds": seconds, "failed": describe_failure(error)})
+    return Ended({**line, "seconds": round(time.monotonic() - began, 2), "result": result}, run)
 
 
 def describe_failure(error: BaseException) -> str:
@@ -95,7 +113,7 @@ def describe_failure(error: BaseException) -> str:
     return f"{type(error).__name__}: {text} ({Path(frame.filename).name}:{frame.lineno})"
 
 
-def _judge(trial: Trial, shared: SharedWork, out: Path, on_progress: StageCallback) -> dict[str, Any]:
+def _judge(trial: Trial, shared: SharedWork, out: Path, on_progress: StageCallback) -> tuple[dict[str, Any], Run]:
     if trial.external is None:
         judged = _train(trial, shared, on_progress)
     else:
@@ -104,16 +122,14 @@ def _judge(trial: Trial, shared: SharedWork, out: Path, on_progress: StageCallba
         judged = Judged(test, _means(dev, part.dev.qrels, trial.measures) if dev else {}, cost)
     qrels = shared.part(trial).test.qrels
     values = per_query(judged.test, qrels, trial.measures)
-    path = Path("runs") / f"{hashlib.sha256(trial.key.encode()).hexdigest()[:16]}.run"
-    (out / path.parent).mkdir(parents=True, exist_ok=True)
-    write_run({query: row for query, row in judged.test.items() if row}, out / path, trial.row.replace(" ", "-"))
-    return {
+    result = {
         "dev": dict(judged.dev),
         "test": values,
         "cost": dict(judged.cost),
         "curve": [list(point) for point in judged.curve],
-        "run": str(path),
+        "run": f"runs/{hashlib.sha256(trial.key.encode()).hexdigest()[:16]}.run",
     }
+    return result, judged.test
 
 
 def _train(trial: Trial, shared: SharedWork, on_progress: StageCallback) -> Judged:

@@ -187,8 +187,9 @@ def _run_trials(experiment: Experiment, ledger: Ledger, engine: Engine, workers:
             on_state(state_of(experiment, plans, ledger.lines, running, workers))
             if not running:
                 return
-            trial, line = engine.wait()
-            ledger.add(trial.key, line)
+            trial, ended = engine.wait()
+            ended.keep(ledger.path.parent)
+            ledger.add(trial.key, ended.line)
             del running[trial.key]
     finally:
         engine.close()

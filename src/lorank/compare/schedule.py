@@ -28,7 +28,7 @@ class SeedPlan:
         trials: The trials at the chosen value, one for each fold; empty while nothing is chosen.
         value: The chosen value of the swept key; None where nothing is swept, or chosen yet.
         swept: What dev said of each value that was tried.
-        waiting: The trials that must end before there is more to say.
+        pending: The trials that must end before there is more to say.
         planned: How many trials the seed has in sight.
     """
 
@@ -36,7 +36,7 @@ class SeedPlan:
     trials: Sequence[Trial] = ()
     value: float | None = None
     swept: Sequence[tuple[float, float]] = ()
-    waiting: Sequence[Trial] = ()
+    pending: Sequence[Trial] = ()
     planned: int = 0
 
 
@@ -49,9 +49,9 @@ class RowPlan:
     blocked: bool = False
 
     @property
-    def waiting(self) -> list[Trial]:
+    def pending(self) -> list[Trial]:
         """The trials that the row can run now."""
-        return [trial for plan in self.seeds for trial in plan.waiting]
+        return [trial for plan in self.seeds for trial in plan.pending]
 
     @property
     def planned(self) -> int:
@@ -67,7 +67,7 @@ def plan_rows(experiment: Experiment, lines: Lines) -> list[RowPlan]:
 def next_trials(plans: Sequence[RowPlan]) -> Iterator[Trial]:
     """Yield the trials that can run now, each once: the first of every row, then the second, and so on."""
     seen: set[str] = set()
-    for turn in zip_longest(*(plan.waiting for plan in plans)):
+    for turn in zip_longest(*(plan.pending for plan in plans)):
         for trial in turn:
             if trial is not None and trial.key not in seen:
                 seen.add(trial.key)
@@ -83,7 +83,7 @@ def plan_row(experiment: Experiment, row: Row, lines: Lines) -> RowPlan:
             minutes = minutes_of(experiment, reference, lines)
             if minutes is None:
                 failed = plan_row(experiment, reference, lines)
-                return RowPlan(row, (), blocked=bool(failed.waiting) or failed.blocked)
+                return RowPlan(row, (), blocked=bool(failed.pending) or failed.blocked)
             recipe = replace(recipe, training=replace(recipe.training, minutes=minutes, steps=None))
     seeds: list[SeedPlan] = []
     chosen: float | None = None
@@ -98,7 +98,7 @@ def plan_row(experiment: Experiment, row: Row, lines: Lines) -> RowPlan:
             plan = _plan_sweep(experiment, row, seed, recipe, lines)
             seeds.append(plan)
             chosen = plan.value
-    if row.sweep is not None and chosen is None and not any(plan.waiting for plan in seeds):
+    if row.sweep is not None and chosen is None and not any(plan.pending for plan in seeds):
         seeds = [replace(plan, planned=len(plan.swept)) for plan in seeds[:1]]
     return RowPlan(row, seeds)
 
@@ -106,7 +106,7 @@ def plan_row(experiment: Experiment, row: Row, lines: Lines) -> RowPlan:
 def minutes_of(experiment: Experiment, row: Row, lines: Lines) -> float | None:
     """Return the minutes that the first seed of a row trained for, the mean of its folds; None while it has not."""
     plan = plan_row(replace(experiment, match=None), row, lines)
-    if not plan.seeds or not plan.seeds[0].trials or plan.seeds[0].waiting:
+    if not plan.seeds or not plan.seeds[0].trials or plan.seeds[0].pending:
         return None
     results = [lines[trial.key].get("result") for trial in plan.seeds[0].trials]
     seconds = [result["cost"]["train_seconds"] for result in results if result is not None]
@@ -138,12 +138,12 @@ def _plan_sweep(experiment: Experiment, row: Row, seed: int, recipe: RecipeFile,
     tried = list(sweep.values)
     while True:
         trials = {value: trials_of(experiment, row, seed, value, recipe) for value in tried}
-        waiting = [trial for each in trials.values() for trial in _unended(each, lines)]
+        pending = [trial for each in trials.values() for trial in _unended(each, lines)]
         planned = sum(map(len, trials.values()))
         dev = {value: value_on_dev(each, lines, experiment.measures[0]) for value, each in trials.items()}
         swept = sorted((value, found) for value, found in dev.items() if found is not None)
-        if waiting or not swept:
-            return SeedPlan(seed, (), None, swept, waiting, planned)
+        if pending or not swept:
+            return SeedPlan(seed, (), None, swept, pending, planned)
         best = max(swept, key=lambda point: point[1])[0]
         further = sweep.beyond(tried, best)
         if further is None or len(tried) - len(sweep.values) >= sweep.edges or not _legal(row, sweep.key, further):

@@ -88,7 +88,7 @@ def _row(experiment: Experiment, plan: RowPlan, lines: Lines, running: Mapping[s
     return RowState(
         row.name,
         row.data,
-        plan.planned - len(plan.waiting) - _later(plan),
+        plan.planned - len(plan.pending) - _later(plan),
         plan.planned,
         next((seed.value for seed in plan.seeds if seed.value is not None), None),
         fmean(dev) if dev else None,
@@ -100,7 +100,7 @@ def _row(experiment: Experiment, plan: RowPlan, lines: Lines, running: Mapping[s
 
 def _later(plan: RowPlan) -> int:
     """Return how many planned trials wait for a choice, and have no settings yet."""
-    return sum(seed.planned for seed in plan.seeds if not seed.waiting and not seed.trials and not seed.swept)
+    return sum(seed.planned for seed in plan.seeds if not seed.pending and not seed.trials and not seed.swept)
 
 
 def _mean_seconds(lines: Lines) -> dict[tuple[str, str] | None, float]:
