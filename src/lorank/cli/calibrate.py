@@ -73,8 +73,9 @@ def calibrate(
 ) -> None:
     """Fit probabilities of relevance on dev and keep them in the ranker's folder, for `rank`, `score` and `serve`.
 
-    With --precision-at also a threshold, below which `lorank rank --above-threshold` answers that nothing is relevant. The
-    guarantee holds for queries and candidates like those of dev; documents that nobody judged count as not relevant.
+    With --precision-at also a threshold, below which `lorank rank --above-threshold` answers that nothing is relevant.
+    The guarantee holds for queries and candidates like those of dev; documents that nobody judged count as not
+    relevant.
 
     Examples:
 

@@ -80,6 +80,6 @@ def refuse_uncertified() -> Refusal:
     return Refusal(
         400,
         "no_threshold",
-        'this model has no certified threshold: run "lorank calibrate" with --precision-at 0.9 over its folder, or send '
-        '"relevance_threshold" with a number of your own in place of "above_threshold"',
+        'this model has no certified threshold: run "lorank calibrate" with --precision-at 0.9 over its folder, or '
+        'send "relevance_threshold" with a number of your own in place of "above_threshold"',
     )
