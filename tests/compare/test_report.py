@@ -44,3 +44,16 @@ def test_the_summary_fits_and_names_every_row(written):
     assert max(map(len, text.splitlines())) <= 80
     assert all(name in text for name in [*SHIFTS, "galore", "out of memory"])
     assert "better" in next(line for line in text.splitlines() if "lora" in line and "|" in line)
+
+
+def test_long_names_are_cut_in_the_middle_and_stay_apart():
+    names = {f"adapter=lora loss=lambda strategy=pointwise rank={rank} seed-free": 0.0 for rank in (8, 16)}
+    text = summary(plant_experiment({"bm25": 0.0, **names}))
+    assert max(map(len, text.splitlines())) <= 80
+    assert sum("…" in line for line in text.splitlines()) == 2
+
+
+def test_names_that_would_look_alike_become_blocks():
+    names = {"a" * 40 + middle + "b" * 40: 0.0 for middle in ("x", "y")}
+    text = summary(plant_experiment({"bm25": 0.0, **names}))
+    assert all(name in text for name in names)

@@ -1,35 +1,11 @@
 """The report in a real browser: quiet console, no request, no sideways scroll, working buttons, inert markup."""
 
-import shutil
-
 import pytest
 
 from lorank.reporting import write_report
 
 pytestmark = pytest.mark.browser
 SCHEMES, WIDTHS = ["light", "dark"], [390, 1280]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("no chromium on this machine; install Debian's package of that name")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=path,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-dev-shm-usage",
-                "--no-first-run",
-            ],
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

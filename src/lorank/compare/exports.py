@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lorank.compare.collection_statistics import CollectionStatistics, RowStatistics
+from lorank.compare.found_statistics import CollectionStatistics, RowStatistics
 from lorank.compare.records import Record, pair_records, to_records
 from lorank.compare.results import ExperimentResult
 from lorank.compare.statistics import ExperimentStatistics

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lorank.compare.collection_statistics import CollectionStatistics, PairStatistics
+from lorank.compare.found_statistics import CollectionStatistics, PairStatistics
 from lorank.reporting.numbers import decimal, interval, is_known, p_clause, signed_decimal
 
 
@@ -21,7 +21,9 @@ def find_sentence(collection: CollectionStatistics, measure: str) -> Finding:
         collection: The statistics of the collection.
         measure: The measure.
     """
-    where = collection.data
+    where = (
+        collection.data if collection.values is not None else f"the {collection.data[0].lower()}{collection.data[1:]}"
+    )
     if not collection.measures:
         return Finding(f"On {where} no row has a result.", "none")
     of = collection.measures[measure]
@@ -58,5 +60,6 @@ def _against_baseline(baseline: str, pairs: list[PairStatistics], measure: str, 
         f"{decimal(mean)}, difference {signed_decimal(best.difference)}{bounds}{p}."
     )
     if len(pairs) > 1:
-        sentence += f" Of {len(pairs)} rows, {found['better']} are better, {found['worse']} worse, {found['tie']} tie."
+        ties = f"{found['tie']} {'tie' if found['tie'] == 1 else 'ties'}"
+        sentence += f" Of {len(pairs)} rows: {found['better']} better, {found['worse']} worse, {ties}."
     return Finding(sentence, best.finding)

@@ -11,14 +11,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lorank.compare.collection_statistics import (
+from lorank.compare.found_statistics import (
     Bounds,
     CollectionStatistics,
     MeasureStatistics,
     PairStatistics,
     RowStatistics,
-    find_outcome,
 )
+from lorank.compare.pair_statistics import find_outcome
 from lorank.compare.statistics_settings import StatisticsSettings
 from lorank.ranking.metrics.corrections import CORRECTIONS
 from lorank.ranking.metrics.hierarchical import Spread, t_test_over_levels

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lorank.compare.collection_statistics import CollectionStatistics, PairStatistics
+from lorank.compare.found_statistics import CollectionStatistics, PairStatistics
 from lorank.compare.results import ExperimentResult, RowResult
 from lorank.compare.statistics import ExperimentStatistics, compute_statistics
 

@@ -8,7 +8,8 @@ over both levels, since signs of groups know nothing of another training.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lorank.compare.collection_statistics import CollectionStatistics, compare_collection
+from lorank.compare.collection_statistics import compare_collection
+from lorank.compare.found_statistics import CollectionStatistics
 from lorank.compare.judged_values import collections_of, gather_values
 from lorank.compare.mean_statistics import average_collections
 from lorank.compare.results import ExperimentResult

@@ -3,13 +3,16 @@
 import textwrap
 from collections.abc import Callable
 
-from lorank.compare.collection_statistics import CollectionStatistics, MeasureStatistics
 from lorank.compare.exports import escape_markdown
+from lorank.compare.found_statistics import CollectionStatistics, MeasureStatistics, PairStatistics
 from lorank.compare.results import ExperimentResult
 from lorank.compare.statistics import ExperimentStatistics
 from lorank.compare.statistics_settings import StatisticsSettings
 from lorank.ranking.metrics.corrections import CORRECTION_NAMES
-from lorank.ranking.metrics.table import Row, in_width
+from lorank.ranking.metrics.table import Row, in_width, markdown
+
+LEAST_NAME = 16
+"""Names are cut to no fewer letters than these."""
 
 
 def write_summary(
@@ -18,7 +21,9 @@ def write_summary(
     width: int | None = 80,
     write: Callable[[str], str] = escape_markdown,
 ) -> str:
-    """Return a block per collection: the rows on the first measure, the tests, the failed rows, what to know.
+    """Return a block per collection: the rows and tests of its measures, the failed rows, and what to know of them.
+
+    With a width only the first measure is shown, which is the one that dev chose by.
 
     Args:
         result: The experiment.
@@ -40,12 +45,12 @@ def _collection(
 ) -> list[str]:
     counted = f"{collection.queries} queries in {collection.groups} independent groups"
     parts = [f"## {write(collection.data)}" + (f"\n\n{counted}" if collection.queries else "")]
-    for measure, of_measure in collection.measures.items():
-        rows = [_row(of_measure, name.name, collection.baseline, measure, write) for name in of_measure.rows]
-        parts.append(in_width(rows, width))
+    shown = list(collection.measures.items())
+    for measure, of_measure in shown if width is None else shown[:1]:
+        parts.append(_table(of_measure, collection.baseline, measure, width, write))
         pairs = [p for p in of_measure.pairs if collection.baseline not in (p.row, p.baseline)]
         if pairs:
-            parts.append(in_width([_pair(p.row, p.baseline, of_measure, write) for p in pairs], width))
+            parts.append(in_width([_pair(pair, write) for pair in pairs], width))
         detectable = sorted(p.detectable for p in of_measure.pairs if p.detectable is not None)
         if detectable:
             parts.append(_wrap(explain_power(detectable, measure, result.statistics), width))
@@ -66,17 +71,42 @@ def explain_power(detectable: list[float], measure: str, settings: StatisticsSet
 def explain_tests(settings: StatisticsSettings) -> str:
     """Return the sentence on how differences were tested."""
     return (
-        f"Brackets: {settings.confidence:.0%} interval over groups of queries and seeds ({settings.resamples} "
+        f"Intervals: {settings.confidence:.0%}, over groups of queries and seeds ({settings.resamples} "
         f"resamples, seed {settings.seed}). p: paired, two-sided, corrected by "
         f"{CORRECTION_NAMES[settings.correction]} over the comparisons of a collection and measure; a finding has "
         f"p < {settings.level:g}, all else is a tie."
     )
 
 
+def _table(
+    of: MeasureStatistics, baseline: str | None, measure: str, width: int | None, write: Callable[[str], str]
+) -> str:
+    """Return the rows of a measure as the fullest table that fits, long names cut in the middle; else as blocks."""
+    rows = [_row(of, row.name, baseline, measure, write) for row in of.rows]
+    if width is None:
+        return markdown(rows)
+    for left_out in ((), ("seeds",), ("seeds", "interval")):
+        fewer = [{k: v for k, v in row.items() if k not in left_out} for row in rows]
+        table = markdown(fewer)
+        if table.index("\n") <= width:
+            return table
+    longest = max(len(row["row"]) for row in rows)
+    room = longest - (table.index("\n") - width)
+    cut = [_cut_middle(row["row"], room) for row in rows]
+    if room >= LEAST_NAME and len(set(cut)) == len(cut):
+        return markdown([{**row, "row": name} for row, name in zip(fewer, cut)])
+    return in_width(rows, width)
+
+
+def _cut_middle(name: str, letters: int) -> str:
+    head = letters // 2
+    return name if len(name) <= letters else f"{name[:head]}…{name[len(name) - (letters - 1 - head) :]}"
+
+
 def _row(of: MeasureStatistics, name: str, baseline: str | None, measure: str, write: Callable[[str], str]) -> Row:
     row = of.row(name)
-    bounds = "" if row.interval is None else f" [{row.interval[0]:.3f}, {row.interval[1]:.3f}]"
-    cells = {"row": write(name), "seeds": str(row.seeds), measure: f"{row.mean:.4f}{bounds}"}
+    bounds = "none" if row.interval is None else f"{row.interval[0]:.3f} to {row.interval[1]:.3f}"
+    cells = {"row": write(name), "seeds": str(row.seeds), measure: f"{row.mean:.4f}", "interval": bounds}
     if baseline is None or not of.pairs:
         return cells
     pair = of.pair(name, baseline)
@@ -90,12 +120,10 @@ def _row(of: MeasureStatistics, name: str, baseline: str | None, measure: str, w
     }
 
 
-def _pair(row: str, baseline: str, of: MeasureStatistics, write: Callable[[str], str]) -> Row:
-    pair = of.pair(row, baseline)
-    assert pair is not None
+def _pair(pair: PairStatistics, write: Callable[[str], str]) -> Row:
     return {
-        "row": write(row),
-        "against": write(baseline),
+        "row": write(pair.row),
+        "against": write(pair.baseline),
         "difference": f"{pair.difference:+.4f}",
         "p": write_p(pair.p_corrected),
         "finding": pair.finding,

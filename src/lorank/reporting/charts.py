@@ -14,6 +14,7 @@ from markupsafe import Markup
 from lorank.reporting.numbers import decimal, interval, is_known, signed_decimal
 from lorank.reporting.svg import (
     Scale,
+    clip_middle,
     clip_text,
     drawing,
     element,
@@ -45,7 +46,9 @@ class Rung:
     high: float
 
 
-def ladder_chart(rungs: Sequence[Rung], measure: str, width: int, accent: str | None = None) -> Markup:
+def ladder_chart(
+    rungs: Sequence[Rung], measure: str, width: int, accent: str | None = None, names_width: int = 220
+) -> Markup:
     """Return a dot and an interval per rung, top to bottom in ladder order.
 
     Args:
@@ -53,12 +56,13 @@ def ladder_chart(rungs: Sequence[Rung], measure: str, width: int, accent: str | 
         measure: The name of the measure, which stands below the axis.
         width: The width in pixels; below ``NARROW`` names stand above their rungs.
         accent: The name of the rung that stands out; None leaves all alike.
+        names_width: The width in pixels that names take where they stand beside their rungs.
     """
     rungs = [r for r in rungs if is_known(r.value)]
     bounds = [b for r in rungs for b in (r.low, r.value, r.high) if is_known(b)]
     marks = ticks(min(bounds, default=0), max(bounds, default=1), 5 if width >= NARROW else 3)
     beside = width >= NARROW
-    left, right, row, top = (220 if beside else 16), 58, (38 if beside else 52), 8
+    left, right, row, top = (names_width if beside else 16), 58, (38 if beside else 52), 8
     x = linear_scale((marks[0], marks[-1]), (left, width - right))
     bottom = top + row * len(rungs)
     parts = _vertical_grid(marks, x, top, bottom)
@@ -68,7 +72,7 @@ def ladder_chart(rungs: Sequence[Rung], measure: str, width: int, accent: str | 
         name = element(
             "text",
             element("title", rung.name),
-            clip_text(rung.name, left - 24 if beside else width - 16),
+            clip_middle(rung.name, left - 24 if beside else width - 16),
             class_=f"label {tone}",
             text_anchor="end" if beside else "start",
             x=left - 16 if beside else left,

@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from lorank.reporting.charts import NARROW, Point, even_groups
-from lorank.reporting.numbers import decimal, is_known, signed_decimal
+from lorank.reporting.numbers import THIN_SPACE, decimal, duration, is_known, signed_decimal
 from lorank.reporting.svg import (
     Scale,
-    clip_text,
+    clip_middle,
     drawing,
     element,
     line,
     linear_scale,
     polyline,
     text,
+    text_width,
     tick_places,
     ticks,
 )
 
 MOST_FIGURES = 14
 """A matrix of more systems has colours without figures."""
-_LETTER = 7.2
 _SHADES = 5
 
 
@@ -72,7 +72,7 @@ def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
 def pareto_chart(
     points: Sequence[Priced], measure: str, cost: str, width: int, write: Callable[[float], str], accent: str | None
 ) -> Markup:
-    """Return quality against cost, the frontier joined and named; the cost's axis is logarithmic where it spans much.
+    """Return quality against cost, the frontier joined and named; the axis of the cost is logarithmic.
 
     Args:
         points: The systems; those that are not finite are left out.
@@ -87,11 +87,12 @@ def pareto_chart(
     costs = [p.cost for p in points] or [0.0, 1.0]
     y_marks = ticks(min((p.value for p in points), default=0.0), max((p.value for p in points), default=1.0), 5)
     y = linear_scale((y_marks[0], y_marks[-1]), (bottom, top))
-    x, x_marks = _cost_axis(costs, (left + 14, width - right - 14), 5 if width >= NARROW else 3)
+    x, x_marks = _cost_axis(costs, (left + 30, width - right - 30), 6 if width >= NARROW else 3, write is duration)
     places = tick_places(y_marks)
     parts = [line(left, y(m), width - right, y(m), "grid") for m in y_marks]
     parts += [text(left - 8, y(m) + 4, decimal(m, places), "tick", "end") for m in y_marks]
-    parts += [text(x(m), bottom + 18, write(m), "tick", "middle") for m in x_marks]
+    mark = _write_duration if write is duration else write
+    parts += [text(x(m), bottom + 18, mark(m), "tick", "middle") for m in x_marks]
     parts += [text(0, 14, measure, "note"), text(width - right, height - 10, cost, "note", "end")]
     best = frontier(points)
     parts.append(polyline(((x(p.cost), y(p.value)) for p in best), "frontier"))
@@ -106,16 +107,29 @@ def pareto_chart(
     return drawing(width, height, f"{measure} against {cost.lower()}. On the frontier: {said}.", parts)
 
 
-def _cost_axis(costs: Sequence[float], extent: Point, about: int) -> tuple[Scale, list[float]]:
-    """Return the scale of the costs and its ticks; free systems stand at the left end of a logarithmic axis."""
-    low, high = min((c for c in costs if c > 0), default=1.0), max([*costs, 1e-12])
-    if high / low < 20 or min(costs) < 0:
-        marks = ticks(min(costs), max(costs), about) if max(costs) > min(costs) else [costs[0]]
-        return linear_scale((marks[0], marks[-1]), extent), marks
-    free = low / 3 if min(costs) <= 0 else low
-    inner = linear_scale((math.log(free), math.log(high)), extent)
-    marks = log_ticks(low, high, about)
-    return (lambda cost: inner(math.log(max(cost, free)))), ([0.0] if min(costs) <= 0 else []) + marks
+DURATIONS = (1e-3, 1e-2, 0.1, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 86400, 259200, 864000)
+"""Seconds that read well on a logarithmic axis of time."""
+
+
+def _write_duration(seconds: float) -> str:
+    """Return a mark of the axis of time in one unit."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= size:
+            return f"{seconds / size:g}{THIN_SPACE}{unit}"
+    return f"{1000 * seconds:g}{THIN_SPACE}ms" if seconds else "0"
+
+
+def _cost_axis(costs: Sequence[float], extent: Point, about: int, timed: bool) -> tuple[Scale, list[float]]:
+    """Return the scale of the costs and its ticks; free systems stand at the left end, which is 0."""
+    paid = [c for c in costs if c > 0]
+    if not paid:
+        return linear_scale((0.0, 0.0), extent), [0.0]
+    low, high, free = min(paid), max(paid), min(costs) <= 0
+    start = low / (3 if free else 1.25)
+    inner = linear_scale((math.log(start), math.log(1.25 * high)), extent)
+    marks = [t for t in DURATIONS if low / 1.25 <= t <= high * 1.25] if timed else log_ticks(low, high, about)
+    marks = marks[:: math.ceil(len(marks) / about)] if marks else [low]
+    return (lambda cost: inner(math.log(max(cost, start)))), ([0.0] if free else []) + marks
 
 
 def _mark(x: float, y: float, tone: str) -> Markup:
@@ -129,15 +143,15 @@ def _labels(named: Sequence[tuple[str, float, float]], points: Sequence[Point], 
     taken: list[tuple[float, float, float, float]] = [(px - 6, py - 6, px + 6, py + 6) for px, py in points]
     parts = []
     for name, px, py in named:
-        shown = clip_text(name, 180 if width >= NARROW else 120)
-        room = _LETTER * len(shown)
-        for x0, y0 in ((px + 10, py + 4), (px - 10 - room, py + 4), (px - room / 2, py - 12), (px - room / 2, py + 21)):
+        shown = clip_middle(name, 180 if width >= NARROW else 120)
+        room = text_width(shown)
+        for x0, y0 in ((px - room / 2, py - 11), (px - 10 - room, py + 4), (px + 10, py + 4), (px - room / 2, py + 21)):
             box = (x0, y0 - 11, x0 + room, y0 + 3)
             if box[0] < 48 or box[2] > width - 2 or box[1] < 20 or box[3] > 276:
                 continue
             if all(box[2] < b[0] or b[2] < box[0] or box[3] < b[1] or b[3] < box[1] for b in taken):
                 taken.append(box)
-                parts.append(element("text", element("title", name), shown, x=x0, y=y0, class_="label"))
+                parts.append(element("text", element("title", name), shown, x=x0, y=y0, class_="label halo"))
                 break
     return parts
 
@@ -166,7 +180,7 @@ def difference_matrix(
     figures = len(names) <= MOST_FIGURES
     wide, tall = (52, 28) if figures else (15, 15)
     size = 12
-    left = min(room, 12 + int(_LETTER * (4 + max(map(len, names), default=0))))
+    left = min(room, 40 + int(max((text_width(name, size) for name in names), default=0)))
     found = [
         (i, j, c) for i in range(len(names)) for j in range(len(names)) if i != j and (c := cells(i, j)) is not None
     ]
@@ -179,25 +193,41 @@ def difference_matrix(
         if (j + 1) % step == 0 or not j
     ]
     for i, name in enumerate(names):
-        label = clip_text(f"{i + 1} {name}", left - 10, size)
+        label = clip_middle(f"{i + 1} {name}", left - 10, size)
         y = top + tall * (i + 0.5) + 4
         parts.append(element("text", element("title", name), label, x=left - 8, y=y, class_="tick", text_anchor="end"))
-    for i, j, cell in found:
-        if not figures and j > i:
-            continue
-        x, y = left + wide * j, top + tall * i
-        shade = math.ceil(_SHADES * abs(cell.value) / reach)
-        tone = "even" if not shade else f"{'above' if cell.value > 0 else 'below'} s{shade}"
-        sure = " sure" if cell.finding in ("better", "worse") else ""
-        square = element("rect", x=x + 1, y=y + 1, width=wide - 2, height=tall - 2, class_=f"{tone}{sure}")
-        if figures:
-            tip = element("title", f"{names[i]} minus {names[j]}: {signed_decimal(cell.value)}, {cell.finding}")
-            written = text(x + wide / 2, y + tall / 2 + 4, _short(cell.value), "figure", "middle")
-            square = element("g", tip, square, written)
-        parts.append(square)
+    place = {(i, j): (left + wide * j + 1, top + tall * i + 1) for i, j, _ in found}
+    if figures:
+        parts += [_figure(cell, place[i, j], (wide - 2, tall - 2), reach, names[i], names[j]) for i, j, cell in found]
+    else:
+        squares: dict[str, list[tuple[int, int]]] = {}
+        for i, j, cell in found:
+            if j < i:
+                squares.setdefault(_tone(cell, reach), []).append(place[i, j])
+        parts += [_squares(tone, corners, wide - 2) for tone, corners in squares.items()]
     differing = sum(c.finding in ("better", "worse") for _, _, c in found) // 2
     said = f"Differences of {measure} of {len(names)} systems, row minus column; {differing} pairs differ when tested."
     return drawing(left + wide * len(names) + 2, top + tall * len(names) + 2, said, parts)
+
+
+def _tone(cell: Difference, reach: float) -> str:
+    """Return the CSS classes of a cell: its sign, its size in ``_SHADES`` steps, and whether it is a finding."""
+    shade = math.ceil(_SHADES * abs(cell.value) / reach)
+    tone = "even" if not shade else f"{'above' if cell.value > 0 else 'below'} s{shade}"
+    return f"{tone} sure" if cell.finding in ("better", "worse") else tone
+
+
+def _figure(cell: Difference, corner: Point, size: Point, reach: float, row: str, column: str) -> Markup:
+    """Return a cell with its figure."""
+    (x, y), (width, height) = corner, size
+    tip = element("title", f"{row} minus {column}: {signed_decimal(cell.value)}, {cell.finding}")
+    square = element("rect", x=x, y=y, width=width, height=height, class_=_tone(cell, reach))
+    return element("g", tip, square, text(x + width / 2, y + height / 2 + 4, _short(cell.value), "figure", "middle"))
+
+
+def _squares(tone: str, corners: Sequence[tuple[int, int]], side: int) -> Markup:
+    """Return all cells of one tone as one path, which keeps a page of large matrices small."""
+    return element("path", d="".join(f"M{x} {y}h{side}v{side}h-{side}z" for x, y in corners), class_=tone)
 
 
 def _short(value: float) -> str:
@@ -207,11 +237,12 @@ def _short(value: float) -> str:
 
 @dataclass(frozen=True)
 class SmallCurve:
-    """The lines of one small picture, each a list of points; ``marked`` is ringed, ``logarithmic`` is of x."""
+    """The lines of one small picture, each a list of points; ``marked`` is drawn apart, ``logarithmic`` is of x."""
 
     lines: Sequence[Sequence[Point]]
     marked: Point | None = None
     logarithmic: bool = False
+    dots: bool = False
 
 
 def small_curve(
@@ -247,7 +278,7 @@ def small_curve(
         drawn = _averaged(points, most_points)
         if len(drawn) > 1:
             parts.append(polyline(((x(a), y(b)) for a, b in drawn), "curve thin"))
-        if len(drawn) <= 12:
+        if curve.dots or len(drawn) == 1:
             parts += [element("circle", cx=x(a), cy=y(b), r=2.5, class_="dot ink") for a, b in drawn]
     if curve.marked is not None and is_known(curve.marked[0]):
         parts.append(element("circle", cx=x(curve.marked[0]), cy=y(curve.marked[1]), r=5, class_="dot accent"))

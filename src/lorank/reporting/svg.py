@@ -1,6 +1,7 @@
 """The few SVG primitives that the charts are drawn with; every value is escaped, colours are CSS classes."""
 
 import math
+import unicodedata
 from collections.abc import Callable, Iterable
 
 from markupsafe import Markup, escape
@@ -116,11 +117,51 @@ def tick_places(values: list[float]) -> int:
     return max(0, -math.floor(math.log10(step) + 1e-9)) if step < 1 else 0
 
 
+def text_width(content: str, size: float = 13) -> float:
+    """Return about how many pixels a text takes at ``size`` pixels, rather too many than too few.
+
+    >>> text_width("lora") < text_width("LORA") < text_width("順位付け")
+    True
+    """
+    return size * sum(map(_letter_width, content))
+
+
+def _letter_width(letter: str) -> float:
+    if letter in "mwMW@%":
+        return 0.9
+    if unicodedata.east_asian_width(letter) in "WF":
+        return 1.05
+    return 0.7 if letter.isupper() else 0.58
+
+
+def _fitting(letters: Iterable[str], width: float, size: float) -> str:
+    """Return as many of the first letters as fit, at least one."""
+    kept = ""
+    for letter in letters:
+        if kept and text_width(kept + letter, size) > width:
+            break
+        kept += letter
+    return kept
+
+
 def clip_text(content: str, width: float, size: float = 13) -> str:
     """Return ``content`` cut with an ellipsis to about ``width`` pixels of text at ``size`` pixels.
 
-    >>> clip_text("a short name", 200), clip_text("a much longer name", 60)
-    ('a short name', 'a much…')
+    >>> clip_text("a short name", 200), clip_text("a longer name", 60)
+    ('a short name', 'a long…')
     """
-    fits = int(width / (0.58 * size))
-    return content if len(content) <= fits else content[: max(1, fits - 1)].rstrip() + "…"
+    if text_width(content, size) <= width:
+        return content
+    return _fitting(content, width - text_width("…", size), size).rstrip() + "…"
+
+
+def clip_middle(content: str, width: float, size: float = 13) -> str:
+    """Return ``content`` cut in its middle to about ``width`` pixels: names that share a beginning stay apart.
+
+    >>> clip_middle("adapter=lora rank=8", 200), clip_middle("adapter=lora rank=8", 84)
+    ('adapter=lora rank=8', 'adapt…ank=8')
+    """
+    if text_width(content, size) <= width:
+        return content
+    half = (width - text_width("…", size)) / 2
+    return _fitting(content, half, size).rstrip() + "…" + _fitting(reversed(content), half, size)[::-1].lstrip()
