@@ -7,6 +7,7 @@ import typer
 from lorank import plugins
 from lorank.cli.adapter import adapter
 from lorank.cli.aggregate import aggregate
+from lorank.cli.agree import agree
 from lorank.cli.calibrate import calibrate
 from lorank.cli.clicks_online import clicks
 from lorank.cli.compare import compare
@@ -49,6 +50,7 @@ for command in (
     key,
     evaluate,
     compare,
+    agree,
     calibrate,
     stress,
     fairness,

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import kendalltau
 
+from lorank.ranking.metrics.agreement import kendall_tau
 from lorank.ranking.scorers.batching import batches_by_length
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans
@@ -96,10 +96,8 @@ def agreement(reference: np.ndarray, scores: np.ndarray, width: int) -> tuple[fl
     >>> agreement(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 4.0, 3.0]), 4)
     (0.66..., 0.89...)
     """
-    taus = [
-        1.0 if np.ptp(a) == 0 and np.ptp(b) == 0 else float(np.nan_to_num(kendalltau(a, b).statistic))
-        for a, b in zip(reference.reshape(-1, width), scores.reshape(-1, width), strict=True)
-    ]
+    lists = zip(reference.reshape(-1, width), scores.reshape(-1, width), strict=True)
+    taus = [kendall_tau(a, b) for a, b in lists]
     spread = float(reference.std()) or 1.0
     return float(np.mean(taus)), float(np.abs(scores - reference).max() / spread)
 
