@@ -268,7 +268,8 @@ def _free_split(data: Collection, recipe: Recipe) -> Split | None:
     if source == "none":
         return None
     judged = [name for name in data.splits if name != "train"]
-    return free_queries(data, source, exclude=targets(data, judged))
+    kept = targets(data, judged) if recipe.lists.free_documents == "unjudged" else frozenset()
+    return free_queries(data, source, exclude=kept)
 
 
 def _lists_and_inputs(

@@ -82,7 +82,9 @@ class ListSettings:
     rows. Negatives come from the best ``depth`` first-stage candidates; those that score above ``spare`` times
     the positive's score are left out as likely unjudged positives. ``shared`` lets every list of a batch hold the
     other lists' documents too (in-batch negatives); None means: where that is cheap, which is for bi-encoders.
-    ``free_queries`` adds queries made from the documents themselves.
+    ``free_queries`` adds queries made from the documents themselves: of those that neither dev nor test judges
+    relevant ("unjudged"), so that what they say of new documents holds, or with ``free_documents`` "all" of the whole
+    collection, where its documents are known before any query is asked.
     """
 
     positives: int | None = None
@@ -91,6 +93,7 @@ class ListSettings:
     spare: float = 0.95
     shared: bool | None = None
     free_queries: Literal["none", "titles", "first-sentences"] = "none"
+    free_documents: Literal["unjudged", "all"] = "unjudged"
 
 
 @dataclass(frozen=True)
