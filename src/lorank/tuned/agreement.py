@@ -60,7 +60,7 @@ def compare_rankers(
         queries: Query to its text.
         candidates: The documents of each query, with their first-stage scores.
         rng: The source of the bootstrap's resamples.
-        depth: The number of first places whose overlap is told, 1 or more.
+        depth: The number of first places whose overlap is taken, 1 or more.
         qrels: Judgments, of some queries or all; None compares orders alone.
         measures: The measures that judgments are used for.
         on_progress: It receives the stage, the number of queries that are scored and their total.
