@@ -145,3 +145,14 @@ def test_a_gain_is_told_from_chance_by_a_stricter_level_on_dev():
     numbers = {"queries": 40, "groups": 30, "first_stage": 0.5, "untuned": 0.5, "tuned": 0.6, "difference": 0.1}
     made = {s: Gain(split=s, interval=(0.01, 0.2), p=0.03, **numbers).outcome for s in ("dev", "test")}
     assert made == {"dev": "tie", "test": "better"}
+
+
+def test_the_report_of_a_run_has_texts_and_costs(bert, tmp_path):
+    data = planted(0)
+    fit(BiEncoder(bert), data, "lora", rank=8, out=tmp_path / "run", recipe=recipe(0, steps=12))
+    queries = json.loads((tmp_path / "run" / "queries.json").read_text())
+    assert queries == {query: data.test.queries[query] for query in queries}
+    examples = json.loads((tmp_path / "run" / "examples.json").read_text())
+    assert all(data.test.queries[example["query_id"]] == example["query"] for example in examples)
+    page = write_report(tmp_path / "run").read_text()
+    assert "Trained parameters" in page[page.index('id="ladder-table"') : page.index('id="trust"')]

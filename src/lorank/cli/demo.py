@@ -54,7 +54,7 @@ def demo(
     from lorank.data.files import write_text
     from lorank.ranking.metrics.table import to_markdown
     from lorank.reporting import write_report
-    from lorank.reporting.examples import before_and_after
+    from lorank.reporting.examples import write_examples
 
     if data not in TRY:
         raise unknown_name("collection of the demo", data, list(TRY))
@@ -67,8 +67,7 @@ def demo(
     write_text(out / "results.json", json.dumps(judged.to_dict(), indent=1) + "\n")
     names = list(ladder)
     before, after = ((name, ladder[name].run) for name in (names[2], names[-1]))
-    examples = before_and_after(collection, collection.test, before, after)
-    write_text(out / "examples.json", json.dumps(examples, indent=1, ensure_ascii=False) + "\n")
+    write_examples(out, collection, collection.test, before, after)
     page = write_report(out)
     print(to_markdown(judged))
     console.print(f"{(time.monotonic() - started) / 60:.1f} minutes. The report: {page}")

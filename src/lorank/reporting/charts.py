@@ -24,6 +24,7 @@ from lorank.reporting.svg import (
     text,
     tick_places,
     ticks,
+    value_ticks,
 )
 
 NARROW = 480
@@ -60,7 +61,7 @@ def ladder_chart(
     """
     rungs = [r for r in rungs if is_known(r.value)]
     bounds = [b for r in rungs for b in (r.low, r.value, r.high) if is_known(b)]
-    marks = ticks(min(bounds, default=0), max(bounds, default=1), 5 if width >= NARROW else 3)
+    marks = value_ticks(bounds, 5 if width >= NARROW else 3)
     beside = width >= NARROW
     left, right, row, top = (names_width if beside else 16), 58, (38 if beside else 52), 8
     x = linear_scale((marks[0], marks[-1]), (left, width - right))
@@ -210,13 +211,13 @@ def curve_chart(
         x_name: The name of the horizontal axis.
         y_name: The name of the vertical axis.
         x_end: The end of the horizontal axis; None takes the last point.
-        dots: True draws a dot at each point too.
+        dots: True draws a dot at each point too; a single point is always drawn as one.
         marked: The point that is ringed; None marks none.
         marked_as: The label of the marked point.
     """
     points = [p for p in points if is_known(p[0]) and is_known(p[1])]
     drawn = [tuple(sum(axis) / len(group) for axis in zip(*group)) for group in even_groups(points, MOST_POINTS)]
-    y_marks = ticks(min((p[1] for p in drawn), default=0), max((p[1] for p in drawn), default=1), 4)
+    y_marks = value_ticks((p[1] for p in drawn), 4)
     last = x_end if x_end is not None else max((p[0] for p in points), default=1.0)
     first = min((p[0] for p in points), default=0.0)
     first = 0.0 if 0 <= first <= last / 4 else first
@@ -231,7 +232,7 @@ def curve_chart(
         text(width - right, height - 6, x_name, "note", "end"),
         polyline(((x(a), y(b)) for a, b in drawn), "curve"),
     ]
-    if dots:
+    if dots or len(drawn) == 1:
         parts += [
             element(
                 "circle",

@@ -19,7 +19,7 @@ from lorank.reporting.svg import (
     text,
     text_width,
     tick_places,
-    ticks,
+    value_ticks,
 )
 
 MOST_FIGURES = 14
@@ -85,7 +85,7 @@ def pareto_chart(
     points = [p for p in points if is_known(p.cost) and is_known(p.value)]
     height, left, right, top, bottom = 330, 52, 18, 36, 276
     costs = [p.cost for p in points] or [0.0, 1.0]
-    y_marks = ticks(min((p.value for p in points), default=0.0), max((p.value for p in points), default=1.0), 5)
+    y_marks = value_ticks((p.value for p in points), 5)
     y = linear_scale((y_marks[0], y_marks[-1]), (bottom, top))
     x, x_marks = _cost_axis(costs, (left + 30, width - right - 30), 6 if width >= NARROW else 3, write is duration)
     places = tick_places(y_marks)
@@ -259,7 +259,7 @@ def small_curve(
         width: The width in pixels.
     """
     height, left, right, top, bottom = 132, 44, 10, 10, 94
-    marks = ticks(*y_range, 3)
+    marks = value_ticks(y_range, 3)
     y = linear_scale((marks[0], marks[-1]), (bottom, top))
     spread = [a for points in curve.lines for a, _ in points] or [0.0, 1.0]
     log = curve.logarithmic and min(spread) > 0 and max(spread) > min(spread)

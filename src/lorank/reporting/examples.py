@@ -1,13 +1,19 @@
 """A few queries before and after: those that gained most, and those that lost most, side by side."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lorank.data.collection import Collection, Split
+from lorank.files import write_json
 from lorank.ranking.metrics.measures import per_query
 from lorank.ranking.types import Run
+from lorank.reporting.run_folder import EXAMPLES, QUERIES
+from lorank.reporting.sections import cut
 
 MEASURE = "nDCG@10"
-SNIPPET = 160
+SNIPPET, QUERY_LETTERS = 160, 240
 
 
 def before_and_after(
@@ -46,6 +52,25 @@ def before_and_after(
         }
         for query in chosen
     ]
+
+
+def write_examples(
+    folder: Path, collection: Collection, split: Split, before: tuple[str, Run], after: tuple[str, Run]
+) -> None:
+    """Write what a report shows of single queries into a run folder: queries.json, and examples.json of text documents.
+
+    Args:
+        folder: The run folder.
+        collection: The collection that both runs rank.
+        split: The split whose queries are compared.
+        before: The name of the first system and its run.
+        after: The name of the second system and its run.
+    """
+    texts = {query: cut(split.queries[query], QUERY_LETTERS) for query in after[1] if split.queries.get(query)}
+    if texts:
+        write_json(folder / QUERIES, texts, indent=0)
+    if not isinstance(collection.documents, np.ndarray):
+        write_json(folder / EXAMPLES, before_and_after(collection, split, before, after), indent=1)
 
 
 def _side(collection: Collection, split: Split, query: str, system: tuple[str, Run], top: int) -> dict[str, Any]:

@@ -37,7 +37,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
 def write_report(folder: Path, out: Path | None = None) -> Path:
     """Write the report of a run folder as one HTML file and return its path.
 
-    ``folder`` may hold results.json, metrics.jsonl, run.json, examples.json and budget.jsonl; each missing
+    ``folder`` may hold results.json, metrics.jsonl, run.json, examples.json, queries.json, budget.jsonl; each missing
     file makes its section disappear, a malformed one raises DataError. ``out`` defaults to report.html in the
     folder; the file appears whole or not at all. The page's Content-Security-Policy forbids every request, and scripts
     and styles other than the page's own.
@@ -102,15 +102,16 @@ def _judge_sections(run_folder: RunFolder, said: Verdict | None) -> dict[str, An
     if evaluation is None or said is None:
         return {"ladder": None, "comparisons": None, "changes": None}
     return {
-        "ladder": sections.ladder(evaluation, said),
+        "ladder": sections.ladder(evaluation, said, run_folder.run),
         "comparisons": sections.comparisons(evaluation, said) if evaluation.comparisons else None,
-        "changes": sections.changes(evaluation, said, run_folder.examples),
+        "changes": sections.changes(evaluation, said, run_folder.queries),
     }
 
 
 def _title(run_folder: RunFolder) -> str:
     card = run_folder.run.collection if run_folder.run else None
-    name = run_folder.evaluation.collection if run_folder.evaluation else card.name if card else ""
+    judged = run_folder.evaluation.collection if run_folder.evaluation else ""
+    name = judged or (card.name if card else "")
     return f"Ranking {name}" if name else f"Run {run_folder.path.resolve().name}"
 
 

@@ -1,4 +1,4 @@
-"""What a run folder holds, read and checked: results.json, metrics.jsonl, run.json, examples.json, budget.jsonl."""
+"""What a run folder holds, read and checked: results, metrics, the run's record, examples, queries and the budget."""
 
 import json
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ Scalar = str | int | float | bool | None
 Checked = TypeVar("Checked")
 
 RESULTS, METRICS, RUN, EXAMPLES = "results.json", "metrics.jsonl", "run.json", "examples.json"
-BUDGET = "budget.jsonl"
+BUDGET, QUERIES = "budget.jsonl", "queries.json"
 
 
 class Part(BaseModel):
@@ -91,6 +91,12 @@ class DevCard(Part):
     sentence: str = ""
 
 
+class OutcomeCard(Part):
+    """How the training loop ended."""
+
+    train_seconds: float | None = None
+
+
 class EstimateCard(Part):
     """What the run was expected to take before its first step."""
 
@@ -142,6 +148,7 @@ class RunCard(Part):
     gain: list[GainCard] = []
     dev: DevCard | None = None
     estimate: EstimateCard | None = None
+    outcome: OutcomeCard | None = None
     time: TimeCard | None = None
     folds: list[FoldCard] = []
     made: str = ""
@@ -195,7 +202,7 @@ class Example(Part):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The parts of a run folder; what the folder lacks is None or empty."""
+    """The parts of a run folder; what the folder lacks is None or empty. ``queries`` maps query id to text."""
 
     path: Path
     evaluation: Evaluation | None
@@ -203,6 +210,7 @@ class RunFolder:
     run: RunCard | None
     examples: list[Example]
     budget: list[BudgetEvent] = field(default_factory=list)
+    queries: dict[str, str] = field(default_factory=dict)
 
 
 def read_run_folder(folder: Path) -> RunFolder:
@@ -231,7 +239,9 @@ def read_run_folder(folder: Path) -> RunFolder:
     )
     training = _read_lines(folder / METRICS, TrainingStep, "an object with 'step' and either 'loss' or 'dev'")
     budget = _read_lines(folder / BUDGET, BudgetEvent, "an object with 'step' and 'ranks'")
-    return RunFolder(folder, evaluation, training, run, examples or [], budget)
+    queries = _read_json(folder / QUERIES, TypeAdapter(dict[str, str]), "an object of query id to text")
+    texts = {example.query_id: example.query for example in examples or []} | (queries or {})
+    return RunFolder(folder, evaluation, training, run, examples or [], budget, texts)
 
 
 def _read_json(path: Path, shape: TypeAdapter[Checked], expected: str) -> Checked | None:

@@ -1,8 +1,8 @@
 """What each section of the report shows, prepared from a run folder; the templates only lay it out."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
@@ -66,10 +66,21 @@ class Ladder:
     rows: list[tuple[str, SystemResult, float | None]]
     costs: list[tuple[str, str, Callable[[float | None], str]]]
     has_ceiling: bool
+    better: set[tuple[str, str]]
+    """The systems and measures that are better than the one that the verdict compares with, by the corrected test."""
 
 
-def ladder(evaluation: Evaluation, verdict: Verdict) -> Ladder:
-    """Return the ladder in the evaluation's order; the rung the verdict is about carries the accent."""
+def ladder(evaluation: Evaluation, verdict: Verdict, run: RunCard | None = None) -> Ladder:
+    """Return the ladder in the evaluation's order; the rung the verdict is about carries the accent.
+
+    What a system cost comes from the evaluation, and for the tuned one also from the record of its run.
+
+    Args:
+        evaluation: The judged systems.
+        verdict: What it says, and of whom.
+        run: The record of the run; None where there is none.
+    """
+    evaluation = _with_costs_of_run(evaluation, run)
     first = verdict.measure
     rungs = [Rung(name, s.mean[first], *s.interval[first]) for name, s in evaluation.systems.items()]
     keys = list(dict.fromkeys([*COSTS, *(k for s in evaluation.systems.values() for k in s.cost)]))
@@ -77,7 +88,30 @@ def ladder(evaluation: Evaluation, verdict: Verdict) -> Ladder:
     costs = [(k, *COSTS.get(k, (k.replace("_", " ").capitalize(), _bare))) for k in shown]
     rows = [(name, s, evaluation.ceiling.get(name)) for name, s in evaluation.systems.items()]
     chart = both_widths(lambda width: ladder_chart(rungs, first, width, accent=verdict.system))
-    return Ladder(chart, evaluation.measures, rows, costs, bool(evaluation.ceiling))
+    better = {
+        (pair.baseline, measure)
+        for measure in evaluation.measures
+        for pair in comparisons_of(evaluation, verdict.baseline or "", measure)
+        if outcome(pair) == "worse"
+    }
+    return Ladder(chart, evaluation.measures, rows, costs, bool(evaluation.ceiling), better)
+
+
+def _with_costs_of_run(evaluation: Evaluation, run: RunCard | None) -> Evaluation:
+    if run is None:
+        return evaluation
+    adapter = run.adapter or AdapterCard()
+    known: dict[str, float | None] = {
+        "train_seconds": None if run.outcome is None else run.outcome.train_seconds,
+        "trained_parameters": adapter.trained_parameters,
+        "bytes": adapter.bytes,
+    }
+    costs = {key: float(value) for key, value in known.items() if is_known(value)}
+    systems = {
+        name: replace(system, cost={**costs, **system.cost}) if system.role == "tuned" else system
+        for name, system in evaluation.systems.items()
+    }
+    return replace(evaluation, systems=systems)
 
 
 def _bare(value: float | None) -> str:
@@ -146,11 +180,16 @@ class Changes:
     grouped: bool
 
 
-def changes(evaluation: Evaluation, verdict: Verdict, examples: list[Example]) -> Changes | None:
-    """Return what changed query by query; None where there is no baseline or no query of both."""
+def changes(evaluation: Evaluation, verdict: Verdict, texts: Mapping[str, str]) -> Changes | None:
+    """Return what changed query by query; None where there is no baseline or no query of both.
+
+    Args:
+        evaluation: The judged systems.
+        verdict: What it says, and of whom.
+        texts: The texts of the queries; one that is missing leaves the query's id alone.
+    """
     if verdict.baseline is None:
         return None
-    texts = {e.query_id: e.query for e in examples}
     before = evaluation.systems[verdict.baseline].values.get(verdict.measure, {})
     after = evaluation.systems[verdict.system].values.get(verdict.measure, {})
     shared = [

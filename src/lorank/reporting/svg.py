@@ -107,6 +107,23 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(k * step, 12) for k in range(first, last + 1)]
 
 
+def value_ticks(values: Iterable[float], about: int = 5) -> list[float]:
+    """Return ticks for values of a measure: they stay within [0, 1], or [-1, 1], where the values do.
+
+    >>> value_ticks([0.98, 1.0]), value_ticks([1.0]), value_ticks([-0.02, 0.4], 3)
+    ([0.98, 0.985, 0.99, 0.995, 1.0], [0.98, 0.99, 1.0], [-0.2, 0.0, 0.2, 0.4])
+    """
+    known = list(values)
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    if high - low < 1e-9:
+        reach = 0.02 if abs(high) <= 1 else 0.5
+        low, high = low - reach, high + reach
+        low = max(low, 0.0) if min(known, default=0.0) >= 0 else low
+        high = min(high, 1.0) if max(known, default=1.0) <= 1 else high
+        return ticks(low, high, 2)
+    return ticks(low, high, about)
+
+
 def tick_places(values: list[float]) -> int:
     """Return how many decimals tell the ticks apart.
 

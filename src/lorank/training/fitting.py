@@ -27,10 +27,11 @@ from lorank.progress import StageCallback
 from lorank.ranking.losses.core.registry import needs_contrast
 from lorank.ranking.scorers.ranker import FittedRanker, TrainableRanker
 from lorank.ranking.types import Run
+from lorank.reporting.examples import write_examples
 from lorank.training.begin_run import Begun, begin, check_time, timing_record
 from lorank.training.dev import Clock, DevResult, dev_record
 from lorank.training.dev_sample import DevSample
-from lorank.training.gain import Gain, Ladder, as_record, gain_of, judge_dev, judge_test
+from lorank.training.gain import TUNED, UNTUNED, Gain, Ladder, as_record, gain_of, judge_dev, judge_test
 from lorank.training.hooks.hook import Hook, Progress
 from lorank.training.lists.candidates import Candidates
 from lorank.training.loop.loop import MAIN_MEASURE, Outcome, train
@@ -238,6 +239,9 @@ def _write(
     write_record(out, plan, outcome, mix, gains, command, timing_record(run, outcome) | {"dev": dev})
     if judged is not None:
         write_text(out / "results.json", json.dumps(judged.to_dict(), indent=1) + "\n")
+    if ladder is not None and {UNTUNED, TUNED} <= ladder.runs.keys():
+        pair = ((name, ladder.runs[name]) for name in (UNTUNED, TUNED))
+        write_examples(out, plan.data, plan.data.test, *pair)
     untuned = None if run.dev.untuned is None else run.dev.untuned.mix
     trained = sum(p.numel() for group in plan.weights.parameter_groups() for p in group["params"])
     runs = {} if ladder is None else ladder.runs
