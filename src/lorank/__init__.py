@@ -48,6 +48,7 @@ __all__ = [
     "CrossEncoder",
     "FeatureRanker",
     "TreeRanker",
+    "compare",
     "evaluate",
     "fit",
     "load",
@@ -72,7 +73,7 @@ def methods(area: str | None = None) -> "list[Method]":
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("lowrank", "ranking"):
+    if name in ("compare", "lowrank", "ranking"):
         return importlib.import_module(f"lorank.{name}")
     if name in _HOME_OF:
         return getattr(importlib.import_module(_HOME_OF[name]), name)

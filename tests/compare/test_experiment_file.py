@@ -211,3 +211,11 @@ def test_the_number_of_rows_is_the_product_of_the_axes():
     keys = divide_keys(flatten({"adapter": {"rank": [1, 2, 3]}, "training": {"steps": [1, 2]}, "seed": [4, 5]}), "here")
     assert len(list(keys.points())) == math.prod([3, 2])
     assert keys.seeds == (4, 5)
+
+
+def test_the_package_is_a_function(monkeypatch):
+    import lorank
+    from lorank.compare import running
+
+    monkeypatch.setattr(running, "run_experiment", lambda source, out, **options: (source, out, options))
+    assert lorank.compare("a.toml", workers=2) == ("a.toml", None, {"workers": 2})

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lorank.compare import run_experiment
-from lorank.compare.running import LEDGER
+from lorank.compare.ledger import LEDGER
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ from statistics import fmean
 import pytest
 
 from lorank.compare import run_experiment
-from lorank.compare.running import LEDGER
+from lorank.compare.ledger import LEDGER
 from lorank.errors import UsageError
 
 QUICK = {

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -60,6 +61,19 @@ def test_a_new_module_that_is_not_listed_is_found_by_the_probe(tmp_path, make_sc
     with pytest.raises(LorankError, match="scores differently"):
         adapter.save(tmp_path / "a", probe=probe)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_scores_are_the_same_up_to_rounding_at_their_own_size(tower, shake, tmp_path):
+    adapter = lowrank.attach(tower())
+    shake(adapter)
+
+    def answers(*scores):
+        given = iter(scores)
+        return lambda model: np.array(next(given))
+
+    adapter.save(tmp_path / "a", probe=answers([16.0, 3.0], [16.000004, 3.0]))
+    with pytest.raises(LorankError, match="scores differently by 4e-06"):
+        adapter.save(tmp_path / "b", probe=answers([0.5, 0.25], [0.500004, 0.25]))
 
 
 def test_a_write_that_loses_a_bit_is_found(tower, shake, tmp_path, monkeypatch):

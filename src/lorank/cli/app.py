@@ -29,6 +29,7 @@ from lorank.cli.retrieve import retrieve
 from lorank.cli.serve import serve
 from lorank.cli.stress import stress
 from lorank.cli.train import train
+from lorank.cli.tune import tune
 
 app = typer.Typer(
     name="lorank",
@@ -51,6 +52,7 @@ for command in (
     evaluate,
     compare,
     agree,
+    tune,
     calibrate,
     stress,
     fairness,

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def compare(
     experiment: Annotated[Path, typer.Argument(help="The experiment file, TOML.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the ledger, the page and the tables. [default: runs/ and its name]")
+        Path | None,
+        typer.Option(help="Folder of the ledger, the page and the tables. [default: runs/ and the file's name]"),
     ] = None,
     workers: Annotated[
         int, typer.Option(min=1, help="Trials that run at once, each in a process pinned to its share of the cores.")
@@ -65,7 +66,7 @@ def compare(
     from lorank.compare.experiment_file import read_experiment
 
     made = read_experiment(experiment)
-    folder = Path("runs") / made.name if out is None else out
+    folder = Path("runs") / experiment.stem if out is None else out
     from lorank.compare.running import check_experiment, run_experiment
 
     if dry_run:

@@ -9,14 +9,14 @@ from statistics import fmean
 from typing import Any
 
 from lorank import __version__
-from lorank.compare.experiment import Experiment, Row
-from lorank.compare.ledger import Line
+from lorank.compare.experiment import Experiment, External, Row
+from lorank.compare.ledger import Line, Lines
 from lorank.compare.results import ExperimentResult, RowResult, TrialResult
-from lorank.compare.schedule import Lines, RowPlan, SeedPlan, plan_rows
+from lorank.compare.schedule import RowPlan, SeedPlan, plan_rows
 from lorank.compare.shared_work import SharedWork
-from lorank.compare.trial import needs_no_folds
 from lorank.data.trec import read_run, write_run
 from lorank.training.record import machine, packages
+from lorank.tuned.naming import TREES_NAME
 
 SUMMED = ("train_seconds", "cpu_seconds", "score_seconds", "calls", "tokens")
 """Costs of which folds have a part each; of all others the largest counts."""
@@ -93,11 +93,16 @@ def _row(plan: RowPlan, lines: Lines, data: str, out: Path, command: str | None)
         settings.setdefault("adapter.rank", row.recipe.adapter.rank)
     swept = next((list(seed.swept) for seed in plan.seeds if seed.swept), [])
     failed = failure_of(plan, lines)
-    return RowResult(row.name, data, settings, trials, swept, failed, command, not needs_no_folds(row.external))
+    return RowResult(row.name, data, settings, trials, swept, failed, command, _is_seeded(row.external))
 
 
 def _is_of(line: Line, row: Row) -> bool:
     return bool(line["row"] == row.name and line["settings"]["recipe"]["data"] == row.data)
+
+
+def _is_seeded(external: External | None) -> bool:
+    """Return whether another seed could give another result: of what learns, and of strategies that draw lots."""
+    return external is None or external.strategy is not None or external.ranker == TREES_NAME
 
 
 def _whole(seed: SeedPlan, lines: Lines) -> bool:

@@ -14,8 +14,14 @@ from typing import Any, Self
 from lorank.compare.trial import canonical_json
 from lorank.errors import DataError, UsageError
 
+LEDGER = "ledger.jsonl"
+"""What an experiment's folder calls it."""
+
 Line = Mapping[str, Any]
 """What the ledger holds of a trial: ``settings``, ``row``, ``seconds``, and ``result`` or ``failed``."""
+
+Lines = Mapping[str, Line]
+"""The ledger's lines by the keys of their trials."""
 
 
 class Ledger:

@@ -71,7 +71,7 @@ class Ended:
 
     def keep(self, out: Path) -> None:
         """Write the test run into the experiment's folder, where the line says that it is."""
-        if self.run is None:
+        if self.run is None or self.line["result"]["run"] is None:
             return
         path = out / self.line["result"]["run"]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,14 +120,13 @@ def _judge(trial: Trial, shared: SharedWork, out: Path, on_progress: StageCallba
         dev, test, cost = judge_external(trial, shared, out, on_progress)
         part = shared.part(trial)
         judged = Judged(test, _means(dev, part.dev.qrels, trial.measures) if dev else {}, cost)
-    qrels = shared.part(trial).test.qrels
-    values = per_query(judged.test, qrels, trial.measures)
+    values = {} if trial.dev_only else per_query(judged.test, shared.part(trial).test.qrels, trial.measures)
     result = {
         "dev": dict(judged.dev),
         "test": values,
         "cost": dict(judged.cost),
         "curve": [list(point) for point in judged.curve],
-        "run": f"runs/{hashlib.sha256(trial.key.encode()).hexdigest()[:16]}.run",
+        "run": None if trial.dev_only else f"runs/{hashlib.sha256(trial.key.encode()).hexdigest()[:16]}.run",
     }
     return result, judged.test
 
@@ -142,8 +141,8 @@ def _train(trial: Trial, shared: SharedWork, on_progress: StageCallback) -> Judg
     with TemporaryDirectory(prefix="lorank-trial-") as folder:
         fitted = fit_run(ranker, part, recipe, Path(folder), candidates=candidates, on_progress=on_progress)
         spent, scoring = time.process_time() - began, time.monotonic()
-        lists = {q: row for q, row in (found.test or {}).items() if row}
-        learned = score_run(fitted.tuned.learned, part, part.test.queries, lists)
+        lists = {} if trial.dev_only else {q: row for q, row in (found.test or {}).items() if row}
+        learned = score_run(fitted.tuned.learned, part, part.test.queries, lists) if lists else {}
         mixed = found.has_first_stage and fitted.tuned.first_stage is not None
         test = mix_run(fitted.tuned.mix, standardise_run(lists), learned) if mixed else learned
         cost = {

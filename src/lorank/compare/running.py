@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -10,22 +10,22 @@ from typing import Any
 
 from lorank.compare.checks import check_bases, check_collections, check_rows
 from lorank.compare.collect import collect_result
+from lorank.compare.driving import drive
 from lorank.compare.engines import Engine, InProcess, LocalProcesses
 from lorank.compare.experiment import Experiment
 from lorank.compare.experiment_file import read_experiment
-from lorank.compare.ledger import Ledger
+from lorank.compare.ledger import LEDGER, Ledger
 from lorank.compare.matching import match_ranks
 from lorank.compare.records import to_records
 from lorank.compare.report import summary, write_comparison
 from lorank.compare.results import ExperimentResult
-from lorank.compare.schedule import next_trials, plan_rows
+from lorank.compare.schedule import RowPlan, next_trials, plan_rows
 from lorank.compare.shared_work import SharedWork
 from lorank.compare.state import State, state_of
 from lorank.compare.trial import Trial
 from lorank.errors import UsageError, unknown_name
 from lorank.progress import StageCallback
 
-LEDGER = "ledger.jsonl"
 ENGINES = ("local", "ray")
 
 StateCallback = Callable[[State], None]
@@ -93,7 +93,7 @@ class ComparisonResult:
 
 def run_experiment(
     source: str | Path | Mapping[str, Any] | Experiment,
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     workers: int = 1,
     engine: str = "local",
@@ -108,7 +108,7 @@ def run_experiment(
 
     Args:
         source: An experiment file, a mapping with the keys of one, or an experiment.
-        out: The folder of the ledger, the page and the tables.
+        out: The folder of the ledger, the page and the tables; None is runs/ and the name of the file.
         workers: How many trials run at once, 1 or more; each worker is a process pinned to its share of the cores.
         engine: "local", or "ray" for a cluster.
         address: The address of the cluster; None starts one on this machine.
@@ -123,11 +123,11 @@ def run_experiment(
     """
     place = str(source) if isinstance(source, str | Path) else "the experiment"
     experiment = source if isinstance(source, Experiment) else read_experiment(source)
-    if engine not in ENGINES:
-        raise unknown_name("--engine", engine, ENGINES)
-    if workers < 1:
-        raise UsageError(f"--workers {workers}: give 1 or more")
-    folder = Path(out)
+    folder = (
+        Path("runs") / (Path(source).stem if isinstance(source, str | Path) else "experiment")
+        if out is None
+        else Path(out)
+    )
     shared = check_experiment(experiment, place, folder, on_progress)
     if overwrite:
         for name in ("shared", "runs"):
@@ -138,8 +138,16 @@ def run_experiment(
         if retry:
             ledger.forget_failures()
         experiment = match_ranks(experiment, shared)
-        running = _engine(engine, workers, address, shared, folder, on_progress)
-        _run_trials(experiment, ledger, running, workers, on_state)
+        plans: list[RowPlan] = []
+
+        def pending() -> Iterator[Trial]:
+            plans[:] = plan_rows(experiment, ledger.lines)
+            return next_trials(plans)
+
+        def on_change(running: Mapping[str, Trial]) -> None:
+            on_state(state_of(experiment, plans, ledger.lines, running, workers))
+
+        drive(ledger, make_engine(engine, workers, address, shared, folder, on_progress), pending, on_change)
         result = collect_result(experiment, ledger.lines, shared, folder, command)
     return _report(result, folder)
 
@@ -166,33 +174,33 @@ def check_experiment(
     return shared
 
 
-def _engine(
+def make_engine(
     engine: str, workers: int, address: str | None, shared: SharedWork, folder: Path, on_progress: StageCallback
 ) -> Engine:
+    """Return what runs trials.
+
+    Args:
+        engine: "local" or "ray".
+        workers: How many trials run at once, 1 or more.
+        address: The address of a Ray cluster; None starts one on this machine.
+        shared: What trials in this process share.
+        folder: The experiment's folder.
+        on_progress: It receives the stages of trials in this process.
+
+    Raises:
+        UsageError: For an unknown engine, fewer than one worker, and Ray where it is not installed.
+    """
+    if engine not in ENGINES:
+        raise unknown_name("--engine", engine, ENGINES)
+    if workers < 1:
+        raise UsageError(f"--workers {workers}: give 1 or more")
+    if engine == "ray":
+        from lorank.compare.ray_engine import OnRay
+
+        return OnRay(folder, workers, address=address)
+    if address is not None:
+        raise UsageError("--address is that of a Ray cluster; add --engine ray, or leave it out")
     return InProcess(shared, folder, on_progress) if workers == 1 else LocalProcesses(folder, workers)
-
-
-def _run_trials(experiment: Experiment, ledger: Ledger, engine: Engine, workers: int, on_state: StateCallback) -> None:
-    """Run trials until the plans have none left; what is planned follows from the ledger alone."""
-    running: dict[str, Trial] = {}
-    try:
-        while True:
-            plans = plan_rows(experiment, ledger.lines)
-            for trial in next_trials(plans):
-                if len(running) >= engine.capacity:
-                    break
-                if trial.key not in running:
-                    running[trial.key] = trial
-                    engine.submit(trial)
-            on_state(state_of(experiment, plans, ledger.lines, running, workers))
-            if not running:
-                return
-            trial, ended = engine.wait()
-            ended.keep(ledger.path.parent)
-            ledger.add(trial.key, ended.line)
-            del running[trial.key]
-    finally:
-        engine.close()
 
 
 def _report(result: ExperimentResult, folder: Path) -> ComparisonResult:

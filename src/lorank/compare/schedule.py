@@ -5,18 +5,15 @@ best is the outermost, a value beyond it follows; the other seeds run at the val
 in minutes wait for the row that they are matched to.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from statistics import fmean
 
 from lorank.compare.experiment import Experiment, Row
-from lorank.compare.ledger import Line
+from lorank.compare.ledger import Lines
 from lorank.compare.trial import Trial, trials_of
 from lorank.training.recipe import RecipeFile
-
-Lines = Mapping[str, Line]
-"""The ledger's lines by the keys of their trials."""
 
 
 @dataclass(frozen=True)

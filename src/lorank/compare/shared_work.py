@@ -79,7 +79,8 @@ class SharedWork:
             ranker: The untuned ranker, whose base a fusion uses.
         """
         data, recipe = self.part(trial), replace(trial.recipe, judge_test=True)
-        source, given = recipe.first_stage.source, data.splits.get("train", data.test).candidates is not None
+        source = recipe.first_stage.source
+        given = any(split.candidates is not None for split in data.splits.values())
         key = self._key(
             trial, first_stage=source, depth=recipe.lists.depth, free=recipe.lists.free_queries, loss=recipe.loss.name
         )
@@ -108,12 +109,13 @@ class SharedWork:
         named = [recipe.base, recipe.kind, recipe.view, recipe.label, as_plain(recipe.reading)]
         named.append(None if trial.external is None else trial.external.ranker)
         whole = of_bm25 and trial.folds is not None
-        place = [self._data_key(recipe), trial.split, recipe.lists.depth, None if whole else [trial.folds, trial.fold]]
+        place = [self._data_key(recipe), trial.split, recipe.lists.depth, trial.dev_only]
+        place.append(None if whole else [trial.folds, trial.fold])
         key = self._key(None, untuned=named, place=place, source="BM25" if of_bm25 else candidates.source)
 
         def score() -> Run:
             part = self.part(trial)
-            splits = [self.load(recipe).split(trial.split)] if whole else _judged(part)
+            splits = [self.load(recipe).split(trial.split)] if whole else _judged(part, trial)
             queries = {query: text for split in splits for query, text in split.queries.items()}
             found = self._bm25(trial) if of_bm25 else {**candidates.dev, **(candidates.test or {})}
             return score_run(ranker, part, queries, {query: found[query] for query in queries if query in found})
@@ -130,7 +132,8 @@ class SharedWork:
         if folds is not None:
             return divide(whole, folds, SEED, split).parts
         splits = {name: each for name, each in whole.splits.items() if name in ("train", "dev") and name != split}
-        splits["test"] = replace(whole.split(split), name="test")
+        if split in whole.splits:
+            splits["test"] = replace(whole.split(split), name="test")
         part = replace(whole, splits=splits)
         return [hold_out_dev(part, 0.15, SEED) if "train" in splits and "dev" not in splits else part]
 
@@ -144,7 +147,8 @@ class SharedWork:
 
         dev = of(data.dev.queries) if "dev" in data.splits else {}
         statistics = None if recipe.first_stage.source == "none" or not dev else self._index(trial).statistics
-        return candidates_of_bm25(data, of(train | free), dev, of(data.test.queries), statistics)
+        test = of(data.test.queries) if "test" in data.splits else None
+        return candidates_of_bm25(data, of(train | free), dev, test, statistics)
 
     def _bm25(self, trial: Trial) -> Run:
         """Return BM25's run of all queries of the collection, free ones included."""
@@ -210,8 +214,9 @@ def fingerprint_of(collection: Collection) -> str:
     return digest.hexdigest()[:24]
 
 
-def _judged(part: Collection) -> list[Split]:
-    return [part.splits[name] for name in ("dev", "test") if name in part.splits]
+def _judged(part: Collection, trial: Trial) -> list[Split]:
+    names = ("dev",) if trial.dev_only else ("dev", "test")
+    return [part.splits[name] for name in names if name in part.splits]
 
 
 def _digest(key: str) -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from lorank.compare.experiment import Experiment
-from lorank.compare.schedule import Lines, RowPlan, value_on_dev
+from lorank.compare.ledger import Lines
+from lorank.compare.schedule import RowPlan, value_on_dev
 from lorank.compare.trial import Trial
 
 

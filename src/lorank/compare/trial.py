@@ -22,6 +22,7 @@ class Trial:
         split: The judged split.
         folds: In how many folds the judged queries are divided; None where they are not.
         fold: Which of them is tested, from 1; None for a trial over the whole split.
+        dev_only: Whether test is left alone, as a search does.
     """
 
     row: str
@@ -31,6 +32,7 @@ class Trial:
     split: str
     folds: int | None
     fold: int | None
+    dev_only: bool = False
 
     @property
     def data(self) -> str:
@@ -51,6 +53,7 @@ class Trial:
             "split": self.split,
             "folds": self.folds,
             "fold": self.fold,
+            **({"dev_only": True} if self.dev_only else {}),
         }
 
     @cached_property

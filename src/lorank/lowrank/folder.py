@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -24,6 +25,7 @@ from lorank.lowrank.settings import LayerPlan
 from lorank.lowrank.updates import Updates, copy_tensors, named_tensors
 
 SAME_SCORES = 1e-6
+"""How far scores of up to 1 may be apart that differ by rounding alone; of larger ones the share of the largest."""
 
 
 def save(
@@ -61,8 +63,9 @@ def save(
     with replaced_folder(folder, keep_others=True, own=FILES) as stage:
         write(contents, adapter.model, stage, base_name=base_name, task_type=task_type)
         if probe is not None:
-            change = compare_scores(probe_scores(probe, adapter.model), reopened_scores(adapter, stage, probe))
-            if not change.largest <= SAME_SCORES:
+            before = probe_scores(probe, adapter.model)
+            change = compare_scores(before, reopened_scores(adapter, stage, probe))
+            if not change.largest <= SAME_SCORES * max(1.0, float(np.abs(before).max(initial=0.0))):
                 raise LorankError(
                     f"the saved adapter scores differently by {change.largest:.3g}; nothing was written. "
                     "Is a new head missing from `trained`?"
