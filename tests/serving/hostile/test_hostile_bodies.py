@@ -1,5 +1,6 @@
 """Bodies that cost more than they look: refused in words, while the server goes on answering others."""
 
+import contextlib
 import json
 import threading
 
@@ -60,6 +61,46 @@ def test_costly_bodies_are_refused_while_others_are_answered(server, name, path)
     assert answers[0].status_code in (400, 413), answers[0].text
     assert 0 < len(answers[0].json()["message"]) < 500
     assert slowest < max(20, 200 * usual)  # it was 48 s, where 5 ms were usual
+
+
+CHUNKED = b"POST /v1/rerank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunked(body, size):
+    pieces = [body[i : i + size] for i in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+def test_a_body_of_a_million_tiny_chunks_is_refused_at_once_while_others_are_answered(server):
+    answers, slowest = [], 0.0
+
+    def send():
+        client = server.connect(CHUNKED)
+        with contextlib.suppress(OSError):  # closed by the server
+            for _ in range(200):
+                client.sendall(b"1\r\n \r\n" * 5000)
+        with contextlib.suppress(OSError):
+            answers.append(client.recv(1 << 16))
+        client.close()
+
+    usual = max(server.health() for _ in range(5))
+    senders = [threading.Thread(target=send, daemon=True) for _ in range(4)]
+    for sender in senders:
+        sender.start()
+    while any(sender.is_alive() for sender in senders):
+        slowest = max(slowest, server.health())
+    assert slowest < usual + 3.0
+    assert all(b"tiny_chunks" in answer for answer in answers if answer)
+
+
+@pytest.mark.parametrize(("documents", "size"), [(3, 1), (40, 16), (900, 200)])
+def test_a_body_in_chunks_of_any_ordinary_size_is_read(server, documents, size):
+    body = json.dumps({"query": "a b", "documents": [f"word {i} a" for i in range(documents)]}).encode()
+    client = server.connect(CHUNKED.replace(b"Host: x", b"Host: x\r\nConnection: close") + chunked(body, size))
+    answer = b""
+    while piece := client.recv(1 << 16):
+        answer += piece
+    assert answer.startswith(b"HTTP/1.1 200"), answer[:200]
 
 
 def test_many_costly_bodies_at_once_take_bounded_memory(server):

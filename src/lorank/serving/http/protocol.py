@@ -13,6 +13,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from lorank.serving.http.chunks import ChunkCountingConnection, TinyChunks
 from lorank.serving.http.connections import Connections, Stage
 from lorank.serving.requests.limits import Limits
 
@@ -22,6 +23,13 @@ CROWDED = (
 )
 ATTEMPTS, ATTEMPT_S, MOST_AT_THE_DOOR = 40, 0.05, 16
 """A connection for which there is no place tries again so often and after so many seconds, if few others do."""
+TINY = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+)
+TINY_CHUNKS = (
+    b'{"error":"the body comes in too many tiny chunks; send larger ones","error_type":"tiny_chunks",'
+    b'"message":"the body comes in too many tiny chunks; send larger ones"}'
+)
 TOO_MANY = b'{"error":"too many connections","error_type":"connections","message":"too many connections; try again"}'
 
 
@@ -34,6 +42,8 @@ class DeadlineProtocol(H11Protocol):
         self._clock: asyncio.TimerHandle | None = None
         self._clock_of = ""
         self._write_clock: asyncio.TimerHandle | None = None
+        size = self.config.h11_max_incomplete_event_size
+        self.conn = ChunkCountingConnection(h11.SERVER) if size is None else ChunkCountingConnection(h11.SERVER, size)
 
     @property
     def stage(self) -> Stage:
@@ -78,8 +88,18 @@ class DeadlineProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in; those that do not end the headers leave the clock as it is."""
-        super().data_received(data)
+        try:
+            super().data_received(data)
+        except TinyChunks:
+            self._refuse_chunks()
         self._watch(begun=True)
+
+    def _refuse_chunks(self) -> None:
+        """Answer that the chunks are too small, where nothing was answered yet, and close."""
+        self.flow.pause_reading()
+        if self.cycle is not None and not self.cycle.response_started:
+            self.transport.write(TINY % (len(TINY_CHUNKS), TINY_CHUNKS))
+        self._close()
 
     def on_response_complete(self) -> None:
         """Start the clock for the next request; what is left of this one's body has as long as headers have."""
