@@ -168,6 +168,82 @@ def test_recipes_budgets_strategies_and_rules_of_consensus_by_name(place, tiny_f
     assert "--import mine.py" in errors
 
 
+JUDGING = '''
+import numpy as np
+import lorank
+from lorank.ranking.calibration.platt import Platt
+from lorank.ranking.clicks.core.debiaser import Debiaser, Weights
+from lorank.ranking.clicks.core.propensity import Propensities
+from lorank.ranking.clicks.core.interleave import Interleaved
+from lorank.ranking.clicks.models.pbm import PositionBased
+
+@lorank.click_model("my-clicks", title="Clicks by another name", aliases=("mine-too",))
+class MyClicks(PositionBased):
+    """A position-based model."""
+
+@lorank.propensity("halves-of-one")
+def halves_of_one(sessions):
+    """Each position is looked at half as often as the one above."""
+    return Propensities(0.5 ** np.arange(sessions.positions), "halves-of-one")
+
+@lorank.debiaser("half")
+class Half(Debiaser):
+    """Each click counts one half."""
+    def weigh(self, batch):
+        return Weights(batch.clicked * 0.5 + (~batch.clicked) * 1.0)
+
+@lorank.estimator("plain-mean")
+def plain_mean(rows):
+    """The mean of the rewards."""
+    return rows.rewards
+
+@lorank.interleaving("first-only")
+def first_only(first, second, length, rng):
+    """The first list, with credit 1 on its top and -1 below."""
+    shown = list(first[:length])
+    return Interleaved(shown, [1.0] + [-1.0] * (len(shown) - 1))
+
+@lorank.calibrator("my-platt")
+class MyPlatt(Platt):
+    """A logistic function by another name."""
+
+@lorank.normalisation("negated-rank")
+def negated_rank(scores):
+    """Minus the rank."""
+    return -np.argsort(np.argsort(-scores)).astype(float)
+
+@lorank.perturbation("first-word", on="query")
+def first_word(text, rng, around):
+    """The first word alone."""
+    return text.split()[0] if text.split() else text
+
+@lorank.fairness_measure("top-is-open")
+def top_is_open(protected):
+    """0 where the best item is of the protected group."""
+    return 0.0 if protected[0] else 1.0
+'''
+
+
+def test_methods_of_judging_and_of_clicks_by_name(place):
+    (place / "judging.py").write_text(JUDGING)
+    (place / "docs.jsonl").write_text('"moon earth"\n"words"\n')
+    clicks = ["clicks", "simulate", "--data", "beir", "--model", "my-clicks", "--sessions", 200, "--out", "log.jsonl"]
+    fit = ["clicks", "fit", "--log", "log.jsonl", "--model", "mine-too", "--propensities", "halves-of-one", "--json"]
+    scale = ["rank", "--ranker", "bm25", "--query", "moon", "--documents", "docs.jsonl", "--scale", "negated-rank"]
+    stress = ["stress", "bm25", "--data", "beir", "--perturbation", "first-word", "--json"]
+    train = ["train", "--data", "beir", "--clicks", "log.jsonl", "--debias", "half", "--steps", 1, "--out", "runs/half"]
+    out, _ = lorank(place, clicks, fit, scale, stress, ["methods", "--json"], LORANK_IMPORT="judging.py")
+    fitted = json.loads(out[1])
+    assert "my-clicks" in fitted["models"]
+    assert fitted["propensities"]["curve"][:3] == pytest.approx([1, 0.5, 0.25])
+    assert [json.loads(line)["score"] for line in out[2].splitlines()] == pytest.approx([0.0, -1.0])
+    assert "first-word" in json.loads(out[3])["bm25"]["queries"]
+    brought = {"my-clicks", "halves-of-one", "half", "plain-mean", "first-only", "my-platt", "negated-rank"}
+    assert brought | {"first-word", "top-is-open"} <= {row["id"] for row in json.loads(out[4])}
+    _, errors = lorank(place, fit, scale, stress, train, codes=2)
+    assert all(repr(each) in errors for each in ("mine-too", "negated-rank", "first-word", "half"))
+
+
 @pytest.fixture
 def installed(tmp_path):
     """The example package as pip leaves it: its modules, and metadata with the entry point."""
@@ -267,6 +343,9 @@ def test_a_decorator_refuses_taken_names_and_what_is_no_method(family):
         decorate("no-method")(3)
     taken = {"form": "lora", "start": "svd", "budget": "adalora", "rule": "adamw", "loss": "softmax"}
     taken |= {"strategy": "full", "consensus": "borda", "scorer": "causal", "feature_model": "mlp"}
+    taken |= {"click_model": "pbm", "propensity": "harvest", "debiaser": "ips", "estimator": "snips"}
+    taken |= {"interleaving": "team-draft", "calibrator": "platt", "normalisation": "z", "perturbation": "typos"}
+    taken |= {"fairness_measure": "rnd"}
     kind = type("Kind", (_base(family),), {}) if plugins.FAMILIES[family].base else lambda: None
     with pytest.raises(UsageError, match="taken already"):
         decorate(taken[family])(kind)

@@ -31,7 +31,8 @@ def words_shared(query: str, document: str) -> int:
 
 
 class WordEngine:
-    """score = weight of the adapter x shared words; acme is calibrated and has a threshold, "poison" raises."""
+    """score = weight of the adapter x shared words; acme is calibrated and has a threshold, "broken" is broken,
+    "poison" raises."""
 
     base_name = "words"
 

@@ -341,7 +341,7 @@ def contract(family: str) -> str:
     about = plugins.FAMILIES[family]
     module, _, name = about.enter.partition(":")
     options = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-    more = "".join(f", {key}={value.default!r}" for key, value in options.items() if key != "name")
+    more = "".join(f", {key}={value.default!r}" for key, value in options.items() if key not in OF_DECORATORS)
     home = importlib.import_module(module)
     if about.base:
         base_module, _, base = about.base.partition(":")
@@ -361,6 +361,9 @@ def contract(family: str) -> str:
     )
 
 
+OF_DECORATORS = ("name", "title", "published")
+"""What every decorator takes, or says for itself."""
+
 EXAMPLES = {
     "form": "examples/plugin/lorank_example/row_scale.py",
     "loss": "examples/plugin/lorank_example/margin.py",
@@ -370,6 +373,12 @@ EXAMPLES = {
     "start": "src/lorank/lowrank/starts/olora.py",
     "budget": "src/lorank/lowrank/budgets/static.py",
     "feature_model": "src/lorank/ranking/scorers/features/mlp.py",
+    "click_model": "src/lorank/ranking/clicks/models/pbm.py",
+    "propensity": "src/lorank/ranking/clicks/propensities/pbm_em.py",
+    "debiaser": "src/lorank/ranking/clicks/debias/trust.py",
+    "estimator": "src/lorank/ranking/clicks/estimators/snips.py",
+    "interleaving": "src/lorank/ranking/clicks/interleaving/team_draft.py",
+    "calibrator": "src/lorank/ranking/calibration/temperature.py",
 }
 
 

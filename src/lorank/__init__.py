@@ -38,6 +38,15 @@ _DECORATORS = (
     "consensus",
     "scorer",
     "feature_model",
+    "click_model",
+    "propensity",
+    "debiaser",
+    "estimator",
+    "interleaving",
+    "calibrator",
+    "normalisation",
+    "perturbation",
+    "fairness_measure",
 )
 """One decorator per family of methods, see `lorank.plugins`."""
 

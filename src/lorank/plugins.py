@@ -14,6 +14,7 @@ nothing ever runs a file that a folder names.
 
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
@@ -55,6 +56,7 @@ class Family:
 _FORM, _BUDGET = "lorank.lowrank.forms.form", "lorank.lowrank.budgets.core.budget"
 _LOSS, _STRATEGY = "lorank.ranking.losses.core.registry", "lorank.ranking.strategies.registry"
 _CONSENSUS, _NETWORK = "lorank.ranking.consensus.rules", "lorank.ranking.scorers.features.networks"
+_CLICKS, _CALIBRATION = "lorank.ranking.clicks", "lorank.ranking.calibration"
 
 FAMILIES = {
     "form": Family(
@@ -98,6 +100,65 @@ FAMILIES = {
     "feature_model": Family(
         "scorers.features", f"{_NETWORK}:register_network", (f"{_NETWORK}:NETWORKS",), "", ("feature-model",)
     ),
+    "click_model": Family(
+        "unbiased",
+        f"{_CLICKS}.core.model:click_model",
+        (f"{_CLICKS}.core.model:CLICK_MODELS", f"{_CLICKS}.core.model:ALIASES"),
+        f"{_CLICKS}.core.model:ClickModel",
+        ("click-model",),
+    ),
+    "propensity": Family(
+        "unbiased",
+        f"{_CLICKS}.core.propensity:propensity",
+        (f"{_CLICKS}.core.propensity:PROPENSITIES",),
+        "",
+        ("propensity",),
+    ),
+    "debiaser": Family(
+        "unbiased",
+        f"{_CLICKS}.core.debiaser:debiaser",
+        (f"{_CLICKS}.debias:DEBIASERS", f"{_CLICKS}.debias:ALIASES"),
+        f"{_CLICKS}.core.debiaser:Debiaser",
+        ("debias",),
+    ),
+    "estimator": Family(
+        "unbiased", f"{_CLICKS}.core.estimate:estimator", (f"{_CLICKS}.estimators:ESTIMATORS",), "", ("estimator",)
+    ),
+    "interleaving": Family(
+        "unbiased",
+        f"{_CLICKS}.core.interleave:interleaving",
+        (f"{_CLICKS}.interleaving:INTERLEAVINGS",),
+        "",
+        ("interleaving",),
+    ),
+    "calibrator": Family(
+        "evaluate",
+        f"{_CALIBRATION}.calibrator:calibrator",
+        (f"{_CALIBRATION}:CALIBRATORS",),
+        f"{_CALIBRATION}.calibrator:Calibrator",
+        ("calibrator",),
+    ),
+    "normalisation": Family(
+        "evaluate",
+        f"{_CALIBRATION}.normalisations:normalisation",
+        (f"{_CALIBRATION}.normalisations:NORMALISATIONS",),
+        "",
+        ("normalisation",),
+    ),
+    "perturbation": Family(
+        "robust",
+        "lorank.ranking.robustness.perturbation:perturbation",
+        ("lorank.ranking.robustness:PERTURBATIONS",),
+        "",
+        ("perturbation",),
+    ),
+    "fairness_measure": Family(
+        "fair",
+        "lorank.ranking.fairness.measure:fairness_measure",
+        ("lorank.ranking.fairness:FAIRNESS_MEASURES",),
+        "",
+        ("fairness-measure",),
+    ),
 }
 """Every family that can be added to from outside, by the name of its decorator."""
 
@@ -121,10 +182,11 @@ def decorator(family: str) -> Callable[..., Callable[[T], T]]:
     def register(name: str, *, title: str = "", area: str = "", **options: Any) -> Callable[[T], T]:
         def enter(member: T) -> T:
             _check(family, name, member)
-            _at(about.enter)(name, **options)(member)
+            whole = title or _first_line(member, name)
+            _at(about.enter)(name, **_of_the_room(about, whole), **options)(member)
             for kind in about.families:
                 REGISTERED.setdefault(kind, set()).update({name, *options.get("aliases", ())})
-            catalogued(name, area=area or about.area, title=title or _first_line(member, name))(member)
+            catalogued(name, area=area or about.area, title=whole)(member)
             return member
 
         return enter
@@ -136,6 +198,13 @@ def decorator(family: str) -> Callable[..., Callable[[T], T]]:
         f"{about.area}; further options are those of {about.enter.replace(':', '.')}."
     )
     return register
+
+
+def _of_the_room(about: Family, title: str) -> dict[str, Any]:
+    """Return the options that a room's decorator takes beside those of a plugin: the title, and that the catalogue
+    entry is made here."""
+    known = inspect.signature(_at(about.enter)).parameters
+    return {key: value for key, value in (("title", title), ("published", False)) if key in known}
 
 
 def load() -> None:

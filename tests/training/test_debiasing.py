@@ -20,6 +20,7 @@ from lorank.reporting import write_report
 from lorank.training import fit
 from lorank.training.hooks.debiasing import Debiasing
 from lorank.training.hooks.hook import Hook
+from lorank.training.lists.click_lists import ClickLists
 from lorank.training.loop.checkpoints import newest_checkpoint, read_checkpoint
 from lorank.training.settings import DebiasSettings, LossSettings, OptimizerSettings, Recipe
 
@@ -207,3 +208,19 @@ def test_the_hook_carries_the_name_of_its_debiaser():
         last = None
 
     assert Debiasing(Loss(), 1).name == "debias dla"
+
+
+def test_with_negatives_each_click_is_a_list_of_its_own(rows, row_log):
+    data = with_clicks(rows, row_log)
+    log = data.train.impressions
+    made = ClickLists(data, data.train, None, {q: i for i, q in enumerate(data.train.queries)}, None, 2, None, False, 0)
+    lists = made.epoch(0)
+    clicked = sum(int((log.list_at(int(number)).labels > 0).sum()) for number in log.with_clicks())
+    assert len(lists) == clicked
+    for each in lists[:50]:
+        assert len(each) == 3
+        assert (each.labels > 0).sum() == 1
+        assert (np.diff(each.positions) > 0).all()
+    again = made.epoch(1)
+    assert {each.query_id for each in again} == {each.query_id for each in lists}
+    assert any(a.documents.tolist() != b.documents.tolist() for a, b in zip(lists, again, strict=True))

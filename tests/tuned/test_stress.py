@@ -14,6 +14,7 @@ from lorank.ranking.robustness import PERTURBATIONS
 from lorank.ranking.scorers import CrossEncoder
 from lorank.ranking.scorers.bm25 import BM25
 from lorank.ranking.scorers.ranker import Ranker
+from lorank.training.deletion import DeletionSettings, delete_training_data
 from lorank.tuned.certify import certified_rate
 from lorank.tuned.format_stress import spread_of_formats
 from lorank.tuned.open_ranker import open_ranker
@@ -167,3 +168,69 @@ def test_the_log_of_a_recommender(tmp_path):
     assert "that event" in run_command("stress", "--interactions", log).stdout
     log.write_text("u\ti\nalone\n")
     assert isinstance(run_command("stress", "--interactions", log).exception, DataError)
+
+
+@pytest.fixture(scope="module")
+def trained(place, tiny_folders):
+    out = place / "trained"
+    steps = ("--steps", 2, "--batch-size", 2, "--negatives", 2, "--max-length", 32, "--kind", "cross-encoder")
+    done = run_command("train", "--data", place / "beir", "--base", tiny_folders["bert"], *steps, "--out", out)
+    assert done.exit_code == 0, done.output
+    return out
+
+
+@pytest.mark.parametrize("what", ["queries", "documents"])
+def test_rankers_are_trained_again_on_less_and_the_cost_is_said_before(place, trained, what):
+    asked = ("--data", place / "beir", "--depth", 10, "--perturbation", "case", "--delete-training", 0.5)
+    asked += ("--deleted", what, "--minutes", 1)
+    done = run_command("stress", "bm25", "lambdamart", trained, *asked, "--json")
+    assert done.exit_code == 0, done.output
+    assert f"without 50% of the training {what}" in done.stderr
+    assert "at most 1 by --minutes" in done.stderr
+    found = json.loads(done.stdout)
+    assert found["bm25"]["deletion"] is None
+    for name in ("lambdamart", str(trained)):
+        again, whole = found[name]["deletion"], found[name]["variance"]["mean"]
+        assert again["left"] < again["whole"]
+        assert again["drop"] == pytest.approx((again["mean"] - whole) / whole)
+    said = run_command("stress", "lambdamart", *asked).stdout
+    assert f"6. without 50% of the training {what}" in said
+
+
+def test_deleted_queries_and_documents_are_gone_from_what_is_trained_on(texts):
+    whole = texts.train
+    less = delete_training_data(texts, DeletionSettings(0.5, "queries", seed=1))
+    assert len(less.train.queries) == round(len(whole.queries) / 2)
+    assert less.train.queries.items() <= whole.queries.items()
+    assert less.test is texts.test
+    relevant = {d for row in whole.qrels.values() for d, grade in row.items() if grade > 0}
+    less = delete_training_data(texts, DeletionSettings(0.5, "documents", seed=1))
+    gone = set(texts.document_ids) - set(less.document_ids)
+    assert len(gone) == len(relevant) - round(len(relevant) / 2)
+    assert gone <= relevant
+    assert not any(gone & set(row) for split in less.splits.values() for row in split.qrels.values())
+    assert [less.documents[less.position[d]] for d in less.document_ids] == [
+        texts.documents[texts.position[d]] for d in less.document_ids
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rankers", "more", "said"),
+    [
+        (["bm25"], ["--delete-training", 0.5], "none of these was trained"),
+        (["lambdamart"], ["--delete-training", 1.5], "between 0 and 1"),
+        (["lambdamart"], ["--delete-training", 0.5, "--deleted", "words"], "queries or documents"),
+        (["lambdamart"], ["--delete-training", 0.5, "--minutes", 0], "above 0"),
+        (["lambdamart"], ["--minutes", 3], "--delete-training"),
+    ],
+)
+def test_wrong_deletion_is_met_before_any_work(rankers, more, said):
+    done = run_command("stress", *rankers, "--data", "pydocs", *more)
+    assert isinstance(done.exception, UsageError)
+    assert said in str(done.exception)
+
+
+def test_a_ranker_without_a_record_is_not_trained_again(place):
+    done = run_command("stress", place / "run", "--data", place / "beir", "--delete-training", 0.5)
+    assert isinstance(done.exception, UsageError)
+    assert "run.json" in str(done.exception)

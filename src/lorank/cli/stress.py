@@ -11,6 +11,7 @@ from lorank.cli import completion
 from lorank.cli.options import Language, Negative
 from lorank.cli.progress import progress_bars, stage
 from lorank.cli.ranker_options import NAMES, Kind, Long, MaxLength, Set, reading_of
+from lorank.cli.stress_deletion import check_deletion, deletion_table, retrain_all
 from lorank.cli.width import cut_to_width
 from lorank.errors import UsageError
 from lorank.tuned.naming import recognise
@@ -54,6 +55,17 @@ def stress(
         int | None, typer.Option(min=2, help="Try so many prompt formats of a language model that answers yes or no.")
     ] = None,
     budget: Annotated[int, typer.Option(min=40, help="With --formats: how many pairs are asked in all.")] = 400,
+    delete_training: Annotated[
+        float | None,
+        typer.Option(
+            help="Train again without this share of the training data, above 0 and below 1: LambdaMART, and runs of "
+            "`lorank train` by the recipe in their run.json."
+        ),
+    ] = None,
+    deleted: Annotated[str, typer.Option(help="With --delete-training: queries or documents.")] = "queries",
+    minutes: Annotated[
+        float | None, typer.Option(help="With --delete-training: at most so many minutes for each training.")
+    ] = None,
     interactions: Annotated[
         Path | None,
         typer.Option(help="A log of user, item (tab-separated, by time): delete the one event that matters most."),
@@ -69,11 +81,15 @@ def stress(
 ) -> None:
     """Put rankers through five tasks on the same candidates: variance, query types, corpora, typos, attacked documents.
 
+    A sixth, --delete-training, trains them again on less.
+
     Examples:
 
         lorank stress bm25 lambdamart minilm runs/first --data nfcorpus --other cranfield
 
         lorank stress runs/first --data my-data --perturbation typos --perturbation stuffing --certify 3
+
+        lorank stress lambdamart runs/first --data my-data --delete-training 0.5 --minutes 10
 
         lorank stress --interactions log.tsv
     """
@@ -94,6 +110,14 @@ def stress(
     for name in (data, *(other or ())):
         index.check_data(name, "--data" if name == data else "--other")
     reading = reading_of(settings, max_length, long)
+    deletion = None
+    if delete_training is not None:
+        from lorank.training.deletion import DeletionSettings
+
+        deletion = DeletionSettings(delete_training, deleted, minutes, seed)  # type: ignore[arg-type]
+    elif minutes is not None:
+        raise UsageError("--minutes bounds the trainings of --delete-training; give that too, or leave it out")
+    check_deletion(list(dict.fromkeys(rankers)), deletion)
     from lorank.ranking.metrics.measures import parse_measure
     from lorank.ranking.robustness.rewordings import packaged_synonyms, read_synonyms
     from lorank.tuned.stress import StressSettings
@@ -118,10 +142,16 @@ def stress(
                 else open_ranker(name, kind=kind, reading=reading, flag="RANKERS")
             )
         results[name], extras[name] = _try(model, domains, wanted, certify, formats, budget, name)
+    again = retrain_all(results, domains[0], deletion, measure)
     if as_json:
-        print(json.dumps({name: _plain(results[name], *extras[name]) for name in results}, indent=1))
+        plain = {name: _plain(results[name], *extras[name]) for name in results}
+        for name, row in plain.items():
+            row["deletion"] = asdict(again[name]) if name in again else None
+        print(json.dumps(plain, indent=1))
     else:
-        print(cut_to_width("\n\n".join(_tables(results, wanted) + _extras_text(extras))))
+        head = f"{{:<{max(16, *(len(name) for name in results))}}}"
+        last = deletion_table(again, deletion, head)
+        print(cut_to_width("\n\n".join(_tables(results, wanted) + last + _extras_text(extras))))
 
 
 def _domain(name: str, split: str, depth: int, queries: int, negative: Any, seed: int, language: str) -> "Domain":

@@ -298,7 +298,7 @@ def _lists_and_inputs(
             None if data.has_features else run,
             {query: i for i, query in enumerate(names)},
             positives,
-            negatives,
+            negatives if part.impressions is None else recipe.lists.negatives,
             None if recipe.debias.name in SPARES_NONE else recipe.lists.spare,
             share,
             recipe.seed,

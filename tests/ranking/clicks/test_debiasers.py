@@ -136,3 +136,24 @@ def test_nested_gains_are_plain_rewards_without_second_lists():
     assert nested_gains([1, 0, 1], [None, [], None]) == [1.0, 0.0, 1.0]  # exact: copied
     assert nested_gains([1, 0], [[1, 1, 1], [0, 1]]) == pytest.approx([1 + 1 + 1 / 2 + 1 / 3, 1 / 2])
     assert nested_gains([0], [[1, 1]], [0.5, 0.1]) == pytest.approx([0.6])
+
+
+def test_dla_settles_within_three_percent_where_the_ranker_knows_the_relevance():
+    """One click and two other documents a list: a part of each list has the same minimum as the whole."""
+    curve, errors = 1 / torch.arange(1, 6), []
+    for seed in range(3):
+        rng = torch.Generator().manual_seed(seed)
+        dla = make_debiaser("dla", lr=0.05)
+        dla.prepare(Evidence(5))
+        for step in range(400):
+            attraction = torch.rand(512, 5, generator=rng) * 0.8 + 0.2
+            clicks = torch.rand(512, 5, generator=rng) < attraction * curve
+            rows, own = clicks.nonzero(as_tuple=True)
+            chosen = torch.zeros(len(rows), 5).scatter_(1, own[:, None], 1.0)
+            drawn = torch.rand(len(rows), 5, generator=rng).masked_fill(chosen > 0, 2.0).argsort(1, descending=True)
+            mask = torch.zeros(len(rows), 5, dtype=torch.bool).scatter_(1, drawn[:, :3], True)
+            positions = torch.arange(1, 6).expand(len(rows), 5)
+            dla.learn(ClickBatch(attraction.log()[rows], chosen, mask, positions), 1.0)
+            dla.step((step + 1) / 400)
+        errors.append(float((torch.tensor(dla.curve()) / curve - 1).abs()[1:].mean()))
+    assert np.mean(errors) < 0.03

@@ -9,8 +9,11 @@ index 1 being the document at the top. The ranker's loss weighs clicks by w; the
 
     L_\theta = - \frac{1}{n} \sum_{lists} \sum_i c_i u_i \log p_i,
 
-by Adam with moments that last the whole run, at a rate that falls linearly to 0. At its minimum with r proportional to
-relevance, p is proportional to the examination of positions.
+by Adam with moments that last the whole run, at a rate that falls linearly to 0; p is read off the mean of its steps.
+At its minimum with r proportional to relevance, p is proportional to the examination of positions. How near p comes to
+it is bounded by the clicks at low positions in the lists that the run sees (steps x batch), and by how well the ranker
+fits the relevance of the *training* documents: E[c_i u_i] = p_i E[a_i r_1 / r_i] is p_i times a constant only where r
+fits a.
 
 Paper: Q. Ai et al., Unbiased Learning to Rank with Unbiased Propensity Estimation, SIGIR 2018.
 
@@ -59,7 +62,7 @@ class DualLearning(Debiaser):
         """Return p_1 / p_i for clicked documents and 1 for others."""
         if self.warm < self.warmup:
             return Weights()
-        theta = self.descent.values
+        theta = self.descent.settled
         weights = take((theta[0] - theta).exp().clamp(max=self.most), batch)
         return Weights(torch.where(batch.clicked, weights, 1.0))
 
@@ -87,4 +90,4 @@ class DualLearning(Debiaser):
 
     def curve(self) -> list[float]:
         """Return p_k / p_1."""
-        return [float(p) for p in (self.descent.values - self.descent.values[0]).exp()]
+        return [float(p) for p in (self.descent.settled - self.descent.settled[0]).exp()]
