@@ -95,11 +95,11 @@ class SessionBuilder:
     """
 
     _pair: dict[tuple[str, str], int] = field(default_factory=dict)
-    _pairs: array = field(default_factory=lambda: array("i"))
-    _clicks: array = field(default_factory=lambda: array("b"))
-    _places: array = field(default_factory=lambda: array("h"))
-    _sizes: array = field(default_factory=lambda: array("h"))
-    _counts: array = field(default_factory=lambda: array("d"))
+    _pairs: "array[int]" = field(default_factory=lambda: array("i"))
+    _clicks: "array[int]" = field(default_factory=lambda: array("b"))
+    _places: "array[int]" = field(default_factory=lambda: array("h"))
+    _sizes: "array[int]" = field(default_factory=lambda: array("h"))
+    _counts: "array[float]" = field(default_factory=lambda: array("d"))
 
     def add(
         self,
