@@ -10,10 +10,13 @@ from lorank.compare.statistics_settings import StatisticsSettings
 
 @dataclass(frozen=True)
 class Planted:
-    """How values are drawn: ``shift`` by row, and the sizes of what groups, queries, seeds and both make together."""
+    """How values are drawn: ``shift`` by row, and the sizes of what groups, queries, seeds and both make together.
+
+    ``queries_per_group`` is one size, or the size of each group.
+    """
 
     groups: int = 40
-    queries_per_group: int = 3
+    queries_per_group: int | tuple[int, ...] = 3
     group_sd: float = 0.1
     query_sd: float = 0.1
     seed_sd: float = 0.0
@@ -22,8 +25,8 @@ class Planted:
 
 def draw_row(planted: Planted, shift: float, seeds: int, rng: np.random.Generator) -> np.ndarray:
     """Return values [queries, seeds] of a row whose true mean is ``shift``: all effects are normal around 0."""
-    queries = planted.groups * planted.queries_per_group
-    group = np.repeat(rng.normal(0, planted.group_sd, planted.groups), planted.queries_per_group)
+    group = rng.normal(0, planted.group_sd, planted.groups)[group_of_each(planted)]
+    queries = len(group)
     values = shift + group + rng.normal(0, planted.query_sd, queries)
     moved = values[:, None] + rng.normal(0, planted.seed_sd, seeds)
     return moved + rng.normal(0, planted.together_sd, (queries, seeds))
@@ -48,7 +51,7 @@ def plant_experiment(
 ) -> ExperimentResult:
     """Return an experiment of rows with the given shifts from 0.5, each on every collection, values in [0, 1]."""
     rng = np.random.default_rng(seed)
-    queries = [f"q{k}" for k in range(planted.groups * planted.queries_per_group)]
+    queries = [f"q{k}" for k in range(len(group_of_each(planted)))]
     groups = {q: f"g{g}" for q, g in zip(queries, group_of_each(planted).tolist())}
     rows = []
     for data in collections:

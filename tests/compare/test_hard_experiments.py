@@ -136,8 +136,15 @@ def test_one_group_has_no_interval_and_no_test(planted, seeds, tmp_path):
 
 
 def test_few_groups_cannot_reach_the_level_and_that_is_said():
-    collection, _ = of(plant_experiment(TWO, Planted(groups=4), statistics=FAST))
+    collection, measure = of(plant_experiment(TWO, Planted(groups=4), statistics=FAST))
     assert any("no randomisation test can reach" in note for note in collection.notes)
+    assert (measure.pairs[0].interval, measure.pairs[0].finding) == (None, "tie")
+
+
+def test_a_large_group_is_named():
+    collection, measure = of(plant_experiment(TWO, Planted(21, (60, *[2] * 20)), seeds=3, statistics=FAST))
+    assert any("One group holds 60% of the queries" in note for note in collection.notes)
+    assert measure.pairs[0].degrees < 5
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

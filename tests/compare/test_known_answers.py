@@ -14,6 +14,7 @@ from lorank.ranking.metrics.equivalence import posterior_means, practical_probab
 from lorank.ranking.metrics.groups import sums
 from lorank.ranking.metrics.hierarchical import hierarchical_bootstrap, spread, t_test_over_levels, widened_interval
 from lorank.ranking.metrics.power import minimal_detectable_difference
+from lorank.ranking.metrics.randomization_interval import randomization_interval
 from lorank.ranking.metrics.significance import randomization_test
 from planted_experiments import Planted, draw_row, group_of_each, plant_experiment
 
@@ -68,6 +69,46 @@ def test_power_is_what_the_detectable_difference_says(planted):
         error = spread(column[:, None], member)
         seen.append(minimal_detectable_difference(error.standard_error, error.degrees, level=LEVEL, power=0.8))
     assert np.mean(seen) == pytest.approx(shift, rel=0.05)
+
+
+SKEWED = {
+    "independent": INDEPENDENT,
+    "grouped": GROUPED,
+    "some-large": Planted(84, (45, 42, 23, 22, 14, 11, *[3] * 38, *[1] * 40), 0.1, 0.1),
+    "one-giant": Planted(33, (180, *[2] * 12, *[1] * 20), 0.1, 0.1),
+    "few": Planted(9, 4, 0.1, 0.1),
+}
+
+
+@pytest.mark.parametrize("name", SKEWED)
+def test_test_and_interval_of_the_randomisation_hold_for_groups_of_any_sizes(name):
+    planted, shift = SKEWED[name], 0.03
+    member, each = group_of_each(planted), differences(planted, 100, shift)
+    low, high = randomization_interval(each, member, rng=np.random.default_rng(1), resamples=2000)
+    held = (low <= shift) & (shift <= high)
+    assert_rate(held.mean(), 1 - LEVEL)
+    p = randomization_test(sums(each - shift, member), rng=np.random.default_rng(1), resamples=2000)
+    assert_rate((p < LEVEL).mean(), LEVEL)
+    assert ((p < LEVEL) == ~held).mean() > 0.98
+    null = randomization_test(sums(each, member), rng=np.random.default_rng(1), resamples=2000)
+    assert ((null < LEVEL) == ~((low <= 0) & (high >= 0))).mean() > 0.98
+
+
+@pytest.mark.parametrize("name", ["some-large", "one-giant"])
+def test_the_t_test_does_not_lie_where_a_group_is_large(name):
+    planted, member = SKEWED[name], group_of_each(SKEWED[name])
+    found = [
+        t_test_over_levels(float(c.mean()), spread(c[:, None], member)) < LEVEL for c in differences(planted, 110).T
+    ]
+    assert np.mean(found) <= bounds(LEVEL)[1]
+
+
+def test_equal_groups_have_the_plain_variance_and_degrees():
+    values = np.random.default_rng(0).normal(size=(60, 1))
+    member = np.repeat(np.arange(12), 5)
+    found, means = spread(values, member), values.reshape(12, 5).mean(1)
+    assert found.variance == pytest.approx(means.var(ddof=1) / 12)
+    assert found.degrees == pytest.approx(11)
 
 
 def coverage(planted, seeds, seed, shift=0.02, times=TIMES):

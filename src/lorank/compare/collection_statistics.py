@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from itertools import combinations
 
+import numpy as np
+
 from lorank.compare.found_statistics import CollectionStatistics
 from lorank.compare.judged_values import JudgedValues
 from lorank.compare.pair_statistics import compare_rows
 from lorank.compare.statistics_settings import StatisticsSettings
+
+LARGE_GROUP = 0.25
+"""The notes name a group with a larger share of the queries."""
 
 
 def compare_collection(
@@ -33,6 +38,12 @@ def compare_collection(
         and all(len(r.trials) < 2 for r in judged.rows.values())
     ):
         notes.append(f"With {judged.groups} groups no randomisation test can reach the level {settings.level:g}.")
+    largest = np.bincount(judged.member).max() / len(judged.queries) if judged.queries else 0.0
+    if judged.groups > 1 and largest > LARGE_GROUP:
+        notes.append(
+            f"One group holds {largest:.0%} of the queries, as they share relevant documents. Far fewer than "
+            f"{judged.groups} groups inform on the rows, so intervals are wide and little can be found."
+        )
     if len(names) == 1:
         notes.append(f"{names[0]} is the only row with a result, so nothing is compared.")
     single = [name for name, row in judged.rows.items() if row.seeded and len(row.trials) == 1]

@@ -30,7 +30,8 @@ class PairStatistics:
         row: The row.
         baseline: The row that it is compared with.
         difference: The difference of their means.
-        interval: Its interval over groups and seeds; None with one group.
+        interval: The differences that the test does not reject, or, where a row has several seeds, the interval of the
+            bootstrap over groups and seeds; None where too few groups can reject any.
         p: The two-sided p; NaN with one group.
         p_corrected: The p corrected for all comparisons of the collection and measure.
         test: "randomization over groups", "t over groups and seeds" or "none".

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lorank.compare.found_statistics import MeasureStatistics, PairStatistics, RowStatistics
+from lorank.compare.found_statistics import Bounds, MeasureStatistics, PairStatistics, RowStatistics
 from lorank.compare.judged_values import JudgedValues
 from lorank.compare.statistics_settings import StatisticsSettings
 from lorank.ranking.metrics.compare import TIE
@@ -20,6 +20,7 @@ from lorank.ranking.metrics.hierarchical import (
     widened_interval,
 )
 from lorank.ranking.metrics.power import minimal_detectable_difference
+from lorank.ranking.metrics.randomization_interval import randomization_interval
 from lorank.ranking.metrics.significance import randomization_test
 
 
@@ -76,20 +77,23 @@ def _compare(
     one_seed = [values[i].shape[1] == values[j].shape[1] == 1 for i, j in index]
     spreads = [spread(values[i], judged.member, values[j]) for i, j in index]
     p = [t_test_over_levels(float(d.mean()), s) for d, s in zip(differences.T, spreads)]
+    intervals = [
+        widened_interval(drawn[:, i] - drawn[:, j], float(d.mean()), s.degrees, settings.confidence)
+        if math.isfinite(s.variance)
+        else None
+        for (i, j), d, s in zip(index, differences.T, spreads)
+    ]
     if judged.groups > 1 and any(one_seed):
-        flipped = randomization_test(
-            sums(differences[:, one_seed], judged.member),
-            rng=np.random.default_rng(settings.seed),
-            resamples=settings.resamples,
-        )
-        for k, value in zip(np.flatnonzero(one_seed), np.atleast_1d(flipped)):
-            p[k] = float(value)
+        flipped, bounds = _randomise(differences[:, one_seed], judged, settings)
+        for column, k in enumerate(np.flatnonzero(one_seed)):
+            p[k], (low, high) = float(flipped[column]), bounds[:, column]
+            intervals[k] = (float(low), float(high)) if math.isfinite(low) and math.isfinite(high) else None
     corrected = CORRECTIONS[settings.correction](p) if judged.groups > 1 else p
     return [
         _pair(
             (names[i], names[j]),
             differences[:, k],
-            drawn[:, i] - drawn[:, j],
+            intervals[k],
             None if posterior is None else posterior[:, i] - posterior[:, j],
             (p[k], corrected[k], len(pairs)),
             ("randomization over groups" if one_seed[k] else "t over groups and seeds")
@@ -102,10 +106,20 @@ def _compare(
     ]
 
 
+def _randomise(differences: Floats, judged: JudgedValues, settings: StatisticsSettings) -> tuple[Floats, Floats]:
+    """Return the p of the randomisation test over groups, and the differences that it does not reject."""
+    sources = [np.random.default_rng(settings.seed) for _ in range(2)]
+    p = randomization_test(sums(differences, judged.member), rng=sources[0], resamples=settings.resamples)
+    bounds = randomization_interval(
+        differences, judged.member, rng=sources[1], resamples=settings.resamples, confidence=settings.confidence
+    )
+    return np.atleast_1d(p), bounds
+
+
 def _pair(
     pair: tuple[str, str],
     each: Floats,
-    drawn: Floats,
+    interval: Bounds | None,
     posterior: Floats | None,
     tested: tuple[float, float, int],
     test: str,
@@ -122,7 +136,7 @@ def _pair(
         row=pair[0],
         baseline=pair[1],
         difference=difference,
-        interval=widened_interval(drawn, difference, error[1], settings.confidence) if known else None,
+        interval=interval,
         p=p,
         p_corrected=corrected,
         test=test,

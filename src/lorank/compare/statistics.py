@@ -1,8 +1,9 @@
 """What the trials of an experiment say: means with intervals, paired tests, and what the collections could show.
 
 The unit is the independent group of queries, and seeds are a second level (`lorank.ranking.metrics.hierarchical`). A
-pair of rows with one seed each is tested by flipping the signs of groups; where a row has several seeds, by the t test
-over both levels, since signs of groups know nothing of another training.
+pair of rows with one seed each is tested by flipping the signs of groups, and its interval holds the differences that
+this test does not reject; both hold for groups of any sizes. Where a row has several seeds, the t test over both levels
+and the interval of the bootstrap take their place, since signs of groups know nothing of another training.
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,8 @@ Satterthwaite's formula over both levels.
 
 Papers: A. Owen, The pigeonhole bootstrap, 2007; T. Hesterberg, What Teachers Should Know About the Bootstrap, 2015
 (the widened percentile interval); S. Hillis, A comparison of denominator degrees of freedom methods for multiple
-observer ROC analysis, 2007 (the same two crossed levels, of readers and cases).
+observer ROC analysis, 2007 (the same two crossed levels, of readers and cases); G. Imbens and M. Kolesar, Robust
+Standard Errors in Small Samples, 2016 (the variance and degrees for groups of unequal sizes).
 """
 
 from collections.abc import Sequence
@@ -65,14 +66,58 @@ def _seed_part(values: Floats, member: Integers) -> _Seeds | None:
     return _Seeds(float(means.var(ddof=1)) / seeds, float((rest**2).sum()) * scale, seeds - 1)
 
 
+def intraclass_correlation(values: Floats, member: Integers) -> float:
+    """Return how much alike the ``values`` [queries] of a group are, from 0 to 1, by the analysis of variance.
+
+    >>> intraclass_correlation(np.array([0.0, 0.0, 1.0, 1.0]), np.array([0, 0, 1, 1]))
+    1.0
+    """
+    sizes = np.bincount(member).astype(np.float64)
+    groups, queries = len(sizes), len(values)
+    if groups < 2 or groups == queries:
+        return 0.0
+    means = np.bincount(member, values) / sizes
+    between = float((sizes * (means - values.mean()) ** 2).sum()) / (groups - 1)
+    within = float(((values - means[member]) ** 2).sum()) / (queries - groups)
+    usual = (queries - float((sizes**2).sum()) / queries) / (groups - 1)
+    total = between + (usual - 1) * within
+    return min(1.0, max(0.0, (between - within) / total)) if total > 0 else 0.0
+
+
+def _group_part(values: Floats, member: Integers) -> tuple[float, float]:
+    r"""Return the variance of the mean of ``values`` [queries] over groups, and its degrees of freedom.
+
+    With h_g the share of the queries in group g, D the mean, m_g the mean of a group, and v_g = r + (1 - r) / C_g the
+    variance of m_g where r is the correlation within groups:
+
+        A = \sum_g a_g h_g^2 (m_g - D)^2,   a_g = v_g / (v_g (1 - 2 h_g) + \sum_j h_j^2 v_j),
+
+    which is unbiased under that model, as a large group draws D towards its own mean; for equal groups it is the plain
+    estimate with G - 1 degrees. A is a quadratic form in the m_g, and its degrees are tr(Q)^2 / tr(Q^2).
+    """
+    sizes = np.bincount(member).astype(np.float64)
+    share = sizes / len(values)
+    alike = intraclass_correlation(values, member)
+    v = alike + (1 - alike) / sizes
+    d = share**2 * v / (v * (1 - 2 * share) + float((share**2 * v).sum()))
+    variance = float((d * (np.bincount(member, values) / sizes - values.mean()) ** 2).sum())
+    total, dv, hv, dhv = float(d.sum()), float((d * v).sum()), float((share**2 * v).sum()), float((d * share * v).sum())
+    trace = dv - 2 * dhv + total * hv
+    square = float((d * v) @ (d * v)) + 2 * float((d * d) @ v) * hv + (total * hv) ** 2
+    square += -4 * float((d * d * share) @ (v * v)) + 2 * total * float((d * share**2) @ (v * v))
+    square += 2 * dhv**2 - 4 * total * dhv * hv
+    return variance, min(len(sizes) - 1.0, trace**2 / square)
+
+
 def spread(first: Floats, member: Integers, second: Floats | None = None) -> Spread:
     r"""Return how the mean of ``first``, or its difference from that of ``second``, varies over groups and seeds.
 
-    variance = A + \sum_x \max(0, B_x - I_x),   \nu = variance^2 / (A^2 / (G - 1) + \sum_x B_x^2 / (S_x - 1)),
+    variance = A + \sum_x \max(0, B_x - I_x),   \nu = variance^2 / (A^2 / \nu_A + \sum_x B_x^2 / (S_x - 1)),
 
-    where A is the variance over G groups of the seeds' mean, B_x the variance over the S_x seeds of a system, and I_x
-    what groups and seeds make together, which A holds already. A system with one seed has no B_x: its seeds' variance
-    is not covered.
+    where A is the variance over groups of the seeds' mean, with \nu_A degrees: G - 1 for groups of one size, and fewer
+    where some groups hold much of the queries (Imbens and Kolesar). B_x is the variance over the S_x seeds of a system,
+    and I_x what groups and seeds make together, which A holds already. A system with one seed has no B_x: its seeds'
+    variance is not covered.
 
     Args:
         first: The values [queries, seeds] of a system.
@@ -90,14 +135,13 @@ def spread(first: Floats, member: Integers, second: Floats | None = None) -> Spr
     if groups < 2:
         return Spread(np.inf, np.inf, 0.0, 0.0)
     each = first.mean(1) if second is None else first.mean(1) - second.mean(1)
-    residual = sums((each - each.mean())[:, None], member)[:, 0]
-    a = groups / (groups - 1) * float((residual**2).sum()) / len(each) ** 2
+    a, degrees_of_groups = _group_part(each, member)
     parts = [part for x in (first, second) if x is not None and (part := _seed_part(x, member)) is not None]
     of_seeds = sum(max(0.0, part.variance - part.interaction) for part in parts)
     variance = a + of_seeds
-    below = a**2 / (groups - 1) + sum(part.variance**2 / part.degrees for part in parts)
-    degrees = variance**2 / below if below > 0 else float(groups - 1)
-    fewest = min([groups - 1, *(part.degrees for part in parts)])
+    below = a**2 / degrees_of_groups + sum(part.variance**2 / part.degrees for part in parts)
+    degrees = variance**2 / below if below > 0 else degrees_of_groups
+    fewest = min([degrees_of_groups, *(part.degrees for part in parts)])
     return Spread(variance, a, of_seeds, max(float(degrees), float(fewest)))
 
 
