@@ -45,7 +45,8 @@ def test_rows_of_a_collection_without_splits_are_judged_by_folds(judged, bert, t
     assert trained.cost["train_seconds"] > 0
     assert [step for step, _ in trained.curve] == [0, 2]
     assert len(ledger(tmp_path / "out")) == 3 + 3 + 1 + 3
-    assert result.rows[2].seeded is False
+    assert [row.seeded for row in result.rows] == [True, True, False, False]
+    assert all(example["before"]["system"] == "BM25" for example in result.examples["judged"])
     assert found.page.is_file()
     assert "lora" in found.summary()
     frame = found.frame()

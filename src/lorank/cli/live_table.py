@@ -4,14 +4,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from lorank.cli.progress import console
 from lorank.progress import StageCallback
 
 if TYPE_CHECKING:
     from lorank.compare.state import RowState, State
+
+NUMBERS = 40
+"""The columns that the numbers of a row take, less the name of the measure."""
 
 Callbacks = tuple[Callable[["State"], None], StageCallback]
 
@@ -35,7 +40,7 @@ def live_table(measure: str) -> Iterator[Callbacks]:
 
         def draw() -> None:
             if shown:
-                live.update(_table(shown[-1], measure, stage["text"]))
+                live.update(_table(shown[-1], measure, stage["text"], console.width, console.height))
 
         def on_state(state: "State") -> None:
             shown.append(state)
@@ -52,21 +57,21 @@ def _say(what: str, done: int, total: int) -> None:
     """Say what is a message; the stages of a trial are too many for lines."""
 
 
-def _table(state: "State", measure: str, stage: str) -> Table:
-    """Return the rows, with as many as fit on the screen, those that are under way first to be kept."""
+def _table(state: "State", measure: str, stage: str, width: int, height: int) -> Group:
+    """Return the rows, as many as fit on the screen, those that are under way first to be kept, and what is left."""
     several = len({row.data for row in state.rows}) > 1
-    table = Table(box=None, pad_edge=False, caption=f"{stage[:70]}\n{_left(state)}", caption_justify="left")
-    table.add_column("row", no_wrap=True, overflow="ellipsis")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("row", no_wrap=True, overflow="ellipsis", max_width=max(12, width - NUMBERS - len(measure)))
     for name in ("trials", "chosen", "dev", f"test {measure}"):
-        table.add_column(name, justify="right")
-    most = max(4, console.height - 6)
+        table.add_column(name, justify="right", no_wrap=True)
+    most = max(4, height - 5)
     rows = list(state.rows)
     if len(rows) > most:
         rows = sorted(rows, key=lambda row: (row.running == 0, row.done == row.planned))[:most]
     for row in rows:
         name = f"{row.data} · {row.name}" if several else row.name
         table.add_row(name, f"{row.done} of {row.planned}", *_numbers(row))
-    return table
+    return Group(table, Text(stage, no_wrap=True, overflow="ellipsis"), Text(_left(state)))
 
 
 def _numbers(row: "RowState") -> tuple[str, str, str]:

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from lorank import __version__
+from lorank.compare.examples import examples_of
 from lorank.compare.experiment import Experiment, External, Row
 from lorank.compare.ledger import Line, Lines
 from lorank.compare.results import ExperimentResult, RowResult, TrialResult
@@ -40,9 +41,21 @@ def collect_result(
     if len(set(name_of.values())) < len(name_of):
         name_of = {data: data for data in collections}
     split = experiment.split
+    rows = [_row(plan, lines, name_of[plan.row.data], out, command) for plan in plans]
+    examples = {
+        name: examples_of(
+            [row for row in rows if row.data == name],
+            shared.load(collections[data]),
+            split,
+            experiment.baseline,
+            experiment.measures[0],
+            out,
+        )
+        for data, name in name_of.items()
+    }
     return ExperimentResult(
         experiment.name,
-        [_row(plan, lines, name_of[plan.row.data], out, command) for plan in plans],
+        rows,
         experiment.measures,
         {name_of[data]: shared.groups(recipe, split) for data, recipe in collections.items()},
         experiment.baseline,
@@ -50,6 +63,7 @@ def collect_result(
         experiment.source,
         made(command),
         experiment.statistics,
+        examples,
     )
 
 
