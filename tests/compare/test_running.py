@@ -7,6 +7,7 @@ import pytest
 
 from lorank.compare import run_experiment
 from lorank.compare.ledger import LEDGER
+from lorank.data import write_letor
 from lorank.errors import UsageError
 
 QUICK = {
@@ -178,3 +179,20 @@ def test_one_writer_at_a_time(splits, bert, tmp_path):
 
     with Ledger(tmp_path / "l.jsonl", {}), pytest.raises(UsageError, match="another process writes"):
         Ledger(tmp_path / "l.jsonl", {})
+
+
+def test_networks_and_trees_over_feature_rows_are_compared(rows, tmp_path):
+    write_letor(rows, tmp_path / "letor")
+    made = {"data": str(tmp_path / "letor"), "base": ["mlp", "linear", "lightgbm"], "baseline": "lightgbm"}
+    found = run_experiment(made, tmp_path / "out")
+    assert found.whole
+    assert [row.name for row in found.result.rows] == ["mlp", "linear", "lightgbm"]
+    assert all(0 < fmean(row.trials[0].test["nDCG@10"].values()) <= 1 for row in found.result.rows)
+
+
+def test_a_setting_that_a_base_does_not_use_is_refused_before_anything_runs(rows, tmp_path):
+    write_letor(rows, tmp_path / "letor")
+    made = {"data": str(tmp_path / "letor"), "base": ["mlp", "lightgbm"], "training": {"steps": 3}}
+    with pytest.raises(UsageError, match=r"row 'lightgbm': .*does not use training\.steps"):
+        run_experiment(made, tmp_path / "out")
+    assert not (tmp_path / "out" / LEDGER).exists()

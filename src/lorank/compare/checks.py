@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lorank import index
 from lorank.compare.experiment import Experiment, External, Row
@@ -96,7 +97,7 @@ def _check_run(row: Row, collection: Collection, split: str, place: str) -> None
 
 
 def check_bases(experiment: Experiment, collections: Mapping[str, Collection], place: str) -> None:
-    """Open each base once, so that one that cannot be opened is found before anything runs.
+    """Open each base once, so that one that cannot be opened, or does not use a setting, is found before anything runs.
 
     Args:
         experiment: The experiment.
@@ -104,15 +105,19 @@ def check_bases(experiment: Experiment, collections: Mapping[str, Collection], p
         place: The experiment file, for messages.
     """
     from lorank.training.open_recipe import open_recipe_base
+    from lorank.training.self_fitting import check_unused_settings
 
-    opened: set[str] = set()
+    opened: dict[str, Any] = {}
     for row in experiment.rows:
         recipe = row.recipe
         key = str((recipe.base, recipe.kind, recipe.view, recipe.label, recipe.options, recipe.reading, row.data))
-        if row.external is not None or key in opened:
+        if row.external is not None:
             continue
-        opened.add(key)
         try:
-            open_recipe_base(replace(recipe, seed=row.seeds[0]), collections[row.data])
+            if key not in opened:
+                ranker = open_recipe_base(replace(recipe, seed=row.seeds[0]), collections[row.data])
+                opened[key] = None if ranker.trained_by_loop else ranker
+            if opened[key] is not None:
+                check_unused_settings(opened[key], recipe)
         except LorankError as error:
             raise UsageError(f"{place}: row {row.name!r}: {error}") from error

@@ -165,7 +165,7 @@ def _candidates(trial: Trial, shared: SharedWork, ranker: Any) -> tuple[Candidat
     A ranker that learns by an objective of its own, or from lists that came with the data, finds its own.
     """
     found = shared.candidates(trial, ranker)
-    if not ranker.trained_by_loop or not isinstance(ranker, TrainableRanker):
+    if not ranker.trained_by_loop or shared.part(trial).has_features or not isinstance(ranker, TrainableRanker):
         return found, None
     untrained = starts_from_nothing(ranker) or found.whole
     known = None if untrained else shared.untuned(trial, ranker, found)

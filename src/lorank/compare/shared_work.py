@@ -18,7 +18,7 @@ import numpy as np
 from lorank.compare.trial import Trial, canonical_json
 from lorank.data.collection import Collection, Split
 from lorank.data.folds import hold_out_dev
-from lorank.data.free_queries import free_queries, targets
+from lorank.data.free_queries import free_queries
 from lorank.data.load import load
 from lorank.data.numbers import Negative
 from lorank.files import write_text
@@ -30,6 +30,7 @@ from lorank.ranking.types import Run
 from lorank.training.cross_validation import divide
 from lorank.training.lists.candidates import Candidates, candidates_of_bm25, find_candidates
 from lorank.training.lists.retrieval import bm25_index
+from lorank.training.plan import free_split
 from lorank.training.recipe import RecipeFile
 from lorank.training.settings import as_plain
 from lorank.tuned.ranker import score_run
@@ -81,19 +82,18 @@ class SharedWork:
         data, recipe = self.part(trial), replace(trial.recipe, judge_test=True)
         source = recipe.first_stage.source
         given = any(split.candidates is not None for split in data.splits.values())
-        key = self._key(
-            trial, first_stage=source, depth=recipe.lists.depth, free=recipe.lists.free_queries, loss=recipe.loss.name
-        )
+        free = [recipe.lists.free_queries, recipe.lists.free_documents]
+        key = self._key(trial, first_stage=source, depth=recipe.lists.depth, free=free, loss=recipe.loss.name)
         if source == "fusion":
             key += canonical_json([recipe.base, as_plain(recipe.reading)])
         if key not in self._kept:
             if data.has_features or source not in ("auto", "bm25", "none") or (source == "auto" and given):
-                free = None if recipe.lists.free_queries == "none" else self._free(data, recipe)
-                self._kept[key] = find_candidates(data, recipe, ranker, free, self.on_progress)
+                found = find_candidates(data, recipe, ranker, free_split(data, recipe), self.on_progress)
+                self._kept[key] = found
             else:
                 self._kept[key] = self._bm25_candidates(trial, data)
-        found: Candidates = self._kept[key]
-        return found
+        kept: Candidates = self._kept[key]
+        return kept
 
     def untuned(self, trial: Trial, ranker: Ranker, candidates: Candidates) -> Run:
         """Return the untuned ranker's own scores of the dev and test candidates.
@@ -139,8 +139,9 @@ class SharedWork:
 
     def _bm25_candidates(self, trial: Trial, data: Collection) -> Candidates:
         run, recipe = self._bm25(trial), trial.recipe
-        free = {} if recipe.lists.free_queries == "none" else self._free(data, recipe).queries
+        free = free_split(data, recipe)
         train = data.splits["train"].queries if "train" in data.splits else {}
+        train = train if free is None else train | free.queries
 
         def of(queries: dict[str, str]) -> Run:
             return {query: run[query] for query in queries}
@@ -148,7 +149,7 @@ class SharedWork:
         dev = of(data.dev.queries) if "dev" in data.splits else {}
         statistics = None if recipe.first_stage.source == "none" or not dev else self._index(trial).statistics
         test = of(data.test.queries) if "test" in data.splits else None
-        return candidates_of_bm25(data, of(train | free), dev, test, statistics)
+        return candidates_of_bm25(data, of(train), dev, test, statistics)
 
     def _bm25(self, trial: Trial) -> Run:
         """Return BM25's run of all queries of the collection, free ones included."""
@@ -173,11 +174,6 @@ class SharedWork:
                 self._kept[key] = bm25_index(self.load(recipe), folder)
         index: BM25 = self._kept[key]
         return index
-
-    def _free(self, data: Collection, recipe: RecipeFile) -> Split:
-        assert recipe.lists.free_queries != "none"
-        judged = [name for name in data.splits if name != "train"]
-        return free_queries(data, recipe.lists.free_queries, exclude=targets(data, judged))
 
     def _data_key(self, recipe: RecipeFile) -> list[Any]:
         return [recipe.data, recipe.negative, recipe.skip_bad, recipe.language]

@@ -212,7 +212,7 @@ def build_plan(
     """
     rate = resolve_rate(recipe, budget, ranker)
     recipe = rate.applied(recipe)
-    free = _free_split(data, recipe)
+    free = free_split(data, recipe)
     found = candidates or find_candidates(data, recipe, ranker, free, on_progress)
     loss, debias = make_debiasing(
         recipe.debias,
@@ -263,7 +263,8 @@ def _training_rows(data: Collection) -> np.ndarray:
     return np.asarray(data.documents)[rows]
 
 
-def _free_split(data: Collection, recipe: Recipe) -> Split | None:
+def free_split(data: Collection, recipe: Recipe) -> Split | None:
+    """Return the free queries that a recipe adds to the training split, None where it adds none."""
     source = recipe.lists.free_queries
     if source == "none":
         return None
