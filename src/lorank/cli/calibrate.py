@@ -1,6 +1,7 @@
 """`lorank calibrate`: probabilities of relevance, and thresholds with a guarantee."""
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -288,11 +289,14 @@ def draw(points: "list[ReliabilityPoint]", path: Path) -> None:
         raise UsageError("--plot needs a judged test split, on which the probabilities are measured")
     figure = Figure(figsize=(4.2, 4.0), layout="constrained")
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="perfect")
+    end = min(1.0, math.ceil(10 * max(max(point.probability, point.high) for point in points) + 0.5) / 10)
+    axes.plot([0, end], [0, end], color="0.6", linestyle="--", label="perfect")
     p, y = [point.probability for point in points], [point.relevant for point in points]
     spread = [[a - point.low for a, point in zip(y, points)], [point.high - a for a, point in zip(y, points)]]
-    axes.errorbar(p, y, yerr=spread, marker="o", markersize=4, capsize=2, label="test, 95 % over groups")
-    axes.set(xlabel="stated probability", ylabel="share of relevant documents", xlim=(0, 1), ylim=(0, 1))
+    axes.plot(p, y, marker="o", markersize=4, label="test")
+    axes.errorbar(p, y, yerr=spread, fmt="none", ecolor="0.45", elinewidth=0.8, capsize=2, label="95 % over groups")
+    start = -0.02 * end  # a cap at 0 is seen
+    axes.set(xlabel="stated probability", ylabel="share of relevant documents", xlim=(start, end), ylim=(start, end))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)

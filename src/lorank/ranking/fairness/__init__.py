@@ -18,6 +18,8 @@ _HOME_OF = {
     "allocate": "equitable_sampling",
     "Aranyani": "aranyani",
     "PromptEliminator": "pfrec",
+    "guess_attribute": "pfrec",
+    "train_prompt": "pfrec",
     "road_weights": "road",
 }
 
