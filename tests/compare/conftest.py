@@ -10,7 +10,7 @@ ASKED = ["sorting", "moon", "query", "adaptation", "list", "earth"]
 ANSWERED = ["sun", "relevant", "language", "words", "rankers", "models"]
 
 
-def write_beir(folder: Path, sizes: dict[str, int], seed: int = 0) -> Path:
+def write_beir_folder(folder: Path, sizes: dict[str, int], seed: int = 0, *, titled: bool = False) -> Path:
     """Write a BEIR folder whose queries name two subjects by words that their document replaces by others."""
     rng = np.random.default_rng(seed)
     (folder / "qrels").mkdir(parents=True)
@@ -20,7 +20,13 @@ def write_beir(folder: Path, sizes: dict[str, int], seed: int = 0) -> Path:
         for i in range(count):
             pair = rng.choice(6, 2, replace=False)
             words = rng.permutation(["document", *(ANSWERED[j] for j in pair), "the", "of"])
-            documents.append({"_id": f"d{len(documents)}", "title": "", "text": " ".join(words)})
+            documents.append(
+                {
+                    "_id": f"d{len(documents)}",
+                    "title": f"number {len(documents)}" if titled else "",
+                    "text": " ".join(words),
+                }
+            )
             queries.append({"_id": f"{split}{i}", "text": " ".join(["document", *(ASKED[j] for j in pair)])})
             judgments.append(f"{split}{i}\t{documents[-1]['_id']}\t1")
         (folder / "qrels" / f"{split}.tsv").write_text("\n".join(judgments) + "\n")
@@ -32,13 +38,13 @@ def write_beir(folder: Path, sizes: dict[str, int], seed: int = 0) -> Path:
 @pytest.fixture
 def judged(tmp_path: Path) -> Path:
     """A collection of 24 judged queries without a training split."""
-    return write_beir(tmp_path / "judged", {"test": 24})
+    return write_beir_folder(tmp_path / "judged", {"test": 24})
 
 
 @pytest.fixture
 def splits(tmp_path: Path) -> Path:
     """A collection with splits of its own."""
-    return write_beir(tmp_path / "splits", {"train": 16, "dev": 10, "test": 12})
+    return write_beir_folder(tmp_path / "splits", {"train": 16, "dev": 10, "test": 12})
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +57,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def bert(tiny_folders: dict[str, Path]) -> str:
     """The tiny BERT, as a base is named."""
     return str(tiny_folders["bert"])
+
+
+@pytest.fixture
+def write_beir():
+    """Return what writes a BEIR folder of judged queries."""
+    return write_beir_folder

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lorank.compare.trial import canonical_json
+from lorank.compare.trial import key_of
 from lorank.errors import DataError, UsageError
 
 LEDGER = "ledger.jsonl"
@@ -93,7 +93,7 @@ class Ledger:
             if "collection" in line:
                 name, fingerprint = line["collection"], line["fingerprint"]
             else:
-                self.lines[canonical_json(line["settings"])] = line
+                self.lines[key_of(line["settings"])] = line
                 return
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(

@@ -1,8 +1,9 @@
 """One piece of work of an experiment: a row at one value of its swept key, one seed, and one fold."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from lorank.compare.experiment import Experiment, External, Row
@@ -58,8 +59,8 @@ class Trial:
 
     @cached_property
     def key(self) -> str:
-        """What the ledger knows the trial by: its settings as canonical JSON."""
-        return canonical_json(self.settings)
+        """What the ledger knows the trial by."""
+        return key_of(self.settings)
 
     def describe(self) -> str:
         """Return the trial in words, for progress."""
@@ -74,6 +75,30 @@ def canonical_json(value: Any) -> str:
     '{"a":[1,2],"b":1}'
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def key_of(settings: Mapping[str, Any]) -> str:
+    """Return the key of a trial's settings: what differs from the defaults of recipes, as canonical JSON.
+
+    A setting that a later lorank adds thus leaves the keys of older trials as they are; one whose default it changes
+    does not, for the settings hold the value that the trial had.
+    """
+    defaults = _defaults()
+
+    def own(section: str, value: Any) -> Any:
+        usual = defaults.get(section)
+        if not isinstance(value, Mapping) or not isinstance(usual, Mapping):
+            return value
+        return {key: each for key, each in value.items() if key not in usual or each != usual[key]}
+
+    recipe = {key: own(key, value) for key, value in settings["recipe"].items()}
+    changed = {key: value for key, value in recipe.items() if value not in ({}, defaults.get(key))}
+    return canonical_json({**settings, "recipe": changed})
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return as_plain(RecipeFile())
 
 
 def trials_of(
