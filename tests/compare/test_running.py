@@ -113,7 +113,8 @@ def test_a_trial_that_fails_is_a_row_that_says_why_and_may_be_tried_again(splits
     assert not found.whole
     assert found.result.rows[0].failed is None
     assert "no such layer" in found.result.rows[1].failed
-    assert found.result.baseline is None
+    assert "nothing is compared with it" in " ".join(found.notes)
+    assert "left out" in found.summary()
     assert any("baseline wide has no result" in note for note in found.notes)
     assert found.page.is_file()
     run_experiment(made, tmp_path / "out")

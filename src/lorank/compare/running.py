@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -209,8 +209,7 @@ def _report(result: ExperimentResult, folder: Path) -> ComparisonResult:
     lost = [row.data for row in result.rows if row.failed and row.name == result.baseline]
     if lost:
         notes.append(
-            f"the baseline {result.baseline} has no result on {', '.join(lost)}: the rows are compared in pairs"
+            f"the baseline {result.baseline} has no result on {', '.join(lost)}: nothing is compared with it there"
         )
-        result = replace(result, baseline=None)
     page = write_comparison(result, folder)
     return ComparisonResult(result, folder, page, tuple(notes))
