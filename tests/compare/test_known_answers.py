@@ -3,6 +3,8 @@
 A rate r over n repetitions is held against the nominal one by the binomial bounds that one test in 10,000 leaves.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -103,6 +105,15 @@ def test_the_t_test_does_not_lie_where_a_group_is_large(name):
     assert np.mean(found) <= bounds(LEVEL)[1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [1, 5])
+@pytest.mark.parametrize("name", ["some-large", "one-giant"])
+def test_the_interval_of_the_bootstrap_nearly_holds_where_a_group_is_large(name, seeds):
+    held, found = coverage(replace(SKEWED[name], seed_sd=0.02 if seeds > 1 else 0.0), (seeds, seeds), 120, times=500)
+    assert held >= 0.87
+    assert found <= bounds(LEVEL, 500)[1]
+
+
 def test_equal_groups_have_the_plain_variance_and_degrees():
     values = np.random.default_rng(0).normal(size=(60, 1))
     member = np.repeat(np.arange(12), 5)
@@ -117,7 +128,7 @@ def coverage(planted, seeds, seed, shift=0.02, times=TIMES):
     for a, b in pairs(planted, shift, seeds, seed, times):
         estimate, error = float(a.mean() - b.mean()), spread(a, member, b)
         drawn = hierarchical_bootstrap([a, b], member, rng=rng, resamples=1000)
-        low, high = widened_interval(drawn[:, 0] - drawn[:, 1], estimate, error.degrees)
+        low, high = widened_interval(drawn[:, 0] - drawn[:, 1], estimate, error.degrees_of_resamples)
         held += low <= shift <= high
         found += t_test_over_levels(estimate - shift, error) < LEVEL
     return held / times, found / times

@@ -80,7 +80,8 @@ def _pooled(errors: Sequence[float], degrees: Sequence[float]) -> Spread:
     variances = [(error / len(errors)) ** 2 for error in errors]
     total = sum(variances)
     below = sum(v**2 / d for v, d in zip(variances, degrees) if d > 0)
-    return Spread(total, total, 0.0, total**2 / below if below > 0 and math.isfinite(total) else min(degrees))
+    pooled = total**2 / below if below > 0 and math.isfinite(total) else min(degrees)
+    return Spread(total, total, 0.0, pooled, pooled)
 
 
 def _interval(mean: float, found: Spread, confidence: float) -> Bounds | None:

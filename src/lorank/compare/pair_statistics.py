@@ -51,9 +51,13 @@ def _row(name: str, values: Floats, drawn: Floats, judged: JudgedValues, setting
     found, mean, seeds = spread(values, judged.member), float(values.mean()), values.shape[1]
     interval = None
     if judged.groups > 1:
-        bounds = widened_interval(drawn, mean, found.degrees, settings.confidence)
+        bounds = widened_interval(drawn, mean, found.degrees_of_resamples, settings.confidence)
+        if seeds == 1:
+            low, high = _bounds(values, judged, settings)[:, 0]
+            bounds = (float(low), float(high))
         inside = values.min() >= 0 and values.max() <= 1
-        interval = (max(0.0, bounds[0]), min(1.0, bounds[1])) if inside else bounds
+        bounds = (max(0.0, bounds[0]), min(1.0, bounds[1])) if inside else bounds
+        interval = bounds if math.isfinite(bounds[0]) and math.isfinite(bounds[1]) else None
     sd = float(values.mean(0).std(ddof=1)) if seeds > 1 else None
     return RowStatistics(name, mean, interval, seeds, sd, found.standard_error, found.degrees)
 
@@ -78,7 +82,7 @@ def _compare(
     spreads = [spread(values[i], judged.member, values[j]) for i, j in index]
     p = [t_test_over_levels(float(d.mean()), s) for d, s in zip(differences.T, spreads)]
     intervals = [
-        widened_interval(drawn[:, i] - drawn[:, j], float(d.mean()), s.degrees, settings.confidence)
+        widened_interval(drawn[:, i] - drawn[:, j], float(d.mean()), s.degrees_of_resamples, settings.confidence)
         if math.isfinite(s.variance)
         else None
         for (i, j), d, s in zip(index, differences.T, spreads)
@@ -108,12 +112,20 @@ def _compare(
 
 def _randomise(differences: Floats, judged: JudgedValues, settings: StatisticsSettings) -> tuple[Floats, Floats]:
     """Return the p of the randomisation test over groups, and the differences that it does not reject."""
-    sources = [np.random.default_rng(settings.seed) for _ in range(2)]
-    p = randomization_test(sums(differences, judged.member), rng=sources[0], resamples=settings.resamples)
-    bounds = randomization_interval(
-        differences, judged.member, rng=sources[1], resamples=settings.resamples, confidence=settings.confidence
+    rng = np.random.default_rng(settings.seed)
+    p = randomization_test(sums(differences, judged.member), rng=rng, resamples=settings.resamples)
+    return np.atleast_1d(p), _bounds(differences, judged, settings)
+
+
+def _bounds(values: Floats, judged: JudgedValues, settings: StatisticsSettings) -> Floats:
+    """Return the means that the randomisation test over groups does not reject, [2, columns]."""
+    return randomization_interval(
+        values,
+        judged.member,
+        rng=np.random.default_rng(settings.seed),
+        resamples=settings.resamples,
+        confidence=settings.confidence,
     )
-    return np.atleast_1d(p), bounds
 
 
 def _pair(

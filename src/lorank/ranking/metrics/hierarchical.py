@@ -9,7 +9,8 @@ each system its own seeds:
 
 A resample of k draws is narrower than it should be by \sqrt{(k - 1) / k}, which matters for 3 seeds; both levels'
 deviations are therefore widened by the inverse, and the percentile interval by t_\nu / z, with \nu from
-Satterthwaite's formula over both levels.
+Satterthwaite's formula over both levels. Where some groups are much larger than others the interval of the bootstrap
+holds the truth a little too seldom (in 90 to 94 of 100 cases at 95%); `randomization_interval` does not.
 
 Papers: A. Owen, The pigeonhole bootstrap, 2007; T. Hesterberg, What Teachers Should Know About the Bootstrap, 2015
 (the widened percentile interval); S. Hillis, A comparison of denominator degrees of freedom methods for multiple
@@ -33,12 +34,17 @@ _CHUNK = 1 << 22
 
 @dataclass(frozen=True)
 class Spread:
-    """How an estimate would vary: ``variance``, its parts ``of_groups`` and ``of_seeds``, and degrees of freedom."""
+    """How an estimate would vary: ``variance``, its parts ``of_groups`` and ``of_seeds``, and degrees of freedom.
+
+    ``degrees`` are those of the t test. ``degrees_of_resamples`` widen a bootstrap interval: resampled groups of
+    unequal sizes vary by themselves, so that G - 1 take the place of the fewer degrees of the variance over groups.
+    """
 
     variance: float
     of_groups: float
     of_seeds: float
     degrees: float
+    degrees_of_resamples: float
 
     @property
     def standard_error(self) -> float:
@@ -133,16 +139,21 @@ def spread(first: Floats, member: Integers, second: Floats | None = None) -> Spr
     """
     groups = int(member.max()) + 1
     if groups < 2:
-        return Spread(np.inf, np.inf, 0.0, 0.0)
+        return Spread(np.inf, np.inf, 0.0, 0.0, 0.0)
     each = first.mean(1) if second is None else first.mean(1) - second.mean(1)
     a, degrees_of_groups = _group_part(each, member)
     parts = [part for x in (first, second) if x is not None and (part := _seed_part(x, member)) is not None]
     of_seeds = sum(max(0.0, part.variance - part.interaction) for part in parts)
     variance = a + of_seeds
-    below = a**2 / degrees_of_groups + sum(part.variance**2 / part.degrees for part in parts)
-    degrees = variance**2 / below if below > 0 else degrees_of_groups
-    fewest = min([degrees_of_groups, *(part.degrees for part in parts)])
-    return Spread(variance, a, of_seeds, max(float(degrees), float(fewest)))
+    of_test, of_resamples = (_satterthwaite(variance, a, own, parts) for own in (degrees_of_groups, groups - 1.0))
+    return Spread(variance, a, of_seeds, of_test, of_resamples)
+
+
+def _satterthwaite(variance: float, of_groups: float, degrees: float, parts: Sequence[_Seeds]) -> float:
+    """Return the degrees of a sum of variances, of which that over groups has ``degrees``; no fewer than the fewest."""
+    below = of_groups**2 / degrees + sum(part.variance**2 / part.degrees for part in parts)
+    found = variance**2 / below if below > 0 else degrees
+    return max(found, min([degrees, *(float(part.degrees) for part in parts)]))
 
 
 def hierarchical_bootstrap(
@@ -222,7 +233,7 @@ def t_test_over_levels(estimate: float, found: Spread) -> float:
 
     Without any spread p is 1 for a difference of 0 and 0 for another; with one group it is NaN.
 
-    >>> t_test_over_levels(0.0, Spread(0.01, 0.01, 0.0, 9.0))
+    >>> t_test_over_levels(0.0, Spread(0.01, 0.01, 0.0, 9.0, 9.0))
     1.0
     """
     from scipy.special import stdtr
