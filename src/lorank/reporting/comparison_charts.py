@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from lorank.reporting.charts import NARROW, Point, even_groups
-from lorank.reporting.numbers import THIN_SPACE, decimal, duration, is_known, signed_decimal
+from lorank.reporting.numbers import THIN_SPACE, count, decimal, duration, is_known, signed_decimal
 from lorank.reporting.svg import (
     Scale,
     clip_middle,
@@ -91,7 +91,7 @@ def pareto_chart(
     places = tick_places(y_marks)
     parts = [line(left, y(m), width - right, y(m), "grid") for m in y_marks]
     parts += [text(left - 8, y(m) + 4, decimal(m, places), "tick", "end") for m in y_marks]
-    mark = _write_duration if write is duration else write
+    mark = _write_duration if write is duration else _write_count if write is count else write
     parts += [text(x(m), bottom + 18, mark(m), "tick", "middle") for m in x_marks]
     parts += [text(0, 14, measure, "note"), text(width - right, height - 10, cost, "note", "end")]
     best = frontier(points)
@@ -115,8 +115,20 @@ def _write_duration(seconds: float) -> str:
     """Return a mark of the axis of time in one unit."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         if seconds >= size:
-            return f"{seconds / size:g}{THIN_SPACE}{unit}"
-    return f"{1000 * seconds:g}{THIN_SPACE}ms" if seconds else "0"
+            return f"{seconds / size:.3g}{THIN_SPACE}{unit}"
+    return f"{1000 * seconds:.3g}{THIN_SPACE}ms" if seconds else "0"
+
+
+def _write_count(number: float) -> str:
+    """Return a mark of the axis of a count, in thousands, millions or more.
+
+    >>> [_write_count(n).replace(THIN_SPACE, " ") for n in (0, 500, 30_000, 2e6, 1e9)]
+    ['0', '500', '30 k', '2 M', '1 G']
+    """
+    for unit, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g}{THIN_SPACE}{unit}"
+    return f"{number:.3g}"
 
 
 def _cost_axis(costs: Sequence[float], extent: Point, about: int, timed: bool) -> tuple[Scale, list[float]]:
@@ -128,7 +140,9 @@ def _cost_axis(costs: Sequence[float], extent: Point, about: int, timed: bool) -
     start = low / (3 if free else 1.25)
     inner = linear_scale((math.log(start), math.log(1.25 * high)), extent)
     marks = [t for t in DURATIONS if low / 1.25 <= t <= high * 1.25] if timed else log_ticks(low, high, about)
-    marks = marks[:: math.ceil(len(marks) / about)] if marks else [low]
+    if len(marks) < 2:
+        marks = [low, high] if high > 1.3 * low else [low]
+    marks = marks[:: math.ceil(len(marks) / about)]
     return (lambda cost: inner(math.log(max(cost, start)))), ([0.0] if free else []) + marks
 
 
