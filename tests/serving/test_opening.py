@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from lorank import lowrank
 from lorank.errors import LorankError, UsageError
 from lorank.ranking.scorers import CrossEncoder
 from lorank.serving.requests.engine import Job
@@ -127,3 +128,14 @@ def test_auto_takes_a_path_that_keeps_the_order_and_says_what_it_found(tiny_fold
 def test_a_bi_encoder_has_no_choice_of_paths(tiny_folders):
     with pytest.raises(UsageError, match="only cross-encoders"):
         open_engine(str(tiny_folders["bert"]), None, kind="bi-encoder", path="torch-int8")
+
+
+def test_an_adapter_of_an_embedding_is_refused_alone_and_by_name(tiny_folders, tmp_path):
+    ranker = CrossEncoder(str(tiny_folders["bert"]), head="random", max_length=32)
+    adapter = lowrank.attach(ranker.module, "lora", rank=2, targets=["word_embeddings", "query"])
+    adapter.save(tmp_path / "store" / "tables")
+    engine = open_engine(str(tiny_folders["bert"]), str(tmp_path / "store"), kind="cross-encoder", memory_bytes=MEMORY)
+    refused = engine.score([Job("tables", "q", ["a"])])[0]
+    assert "word_embeddings, a layer of type Embedding" in str(refused)
+    assert "merge it" in str(refused)
+    engine.close()

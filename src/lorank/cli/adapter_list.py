@@ -22,9 +22,10 @@ A method stands on every axis on which it differs: *rank*: another form of the u
 that shares ranks out; *optimization*: another scale or another rule of stepping; *initialization*: another start;
 *experts*: several updates on one weight. Rank of dW and trained values are multiples of LoRA's on a layer of 48 x 64 at
 rank 4, as the update is built; a budget moves both. *Adds up*: dW is a product of thin factors, so it converts to a
-plain LoRA exactly. *PEFT*: PEFT loads the saved folder. *Rate*: the learning rate of `lorank train` where none is set,
-found in `benchmarks/rates.md`. How they compare, each at its own learning rate, is measured in `benchmarks/arena.md`,
-what a step costs in `benchmarks/forms.md`.
+plain LoRA exactly. *PEFT*: PEFT loads the saved folder. *Tables*: it also stands on embeddings and convolutions, which
+are adapted where `targets` names them (see below). *Rate*: the learning rate of `lorank train` where none is set, found
+in `benchmarks/rates.md`. How they compare, each at its own learning rate, is measured in `benchmarks/arena.md`, what a
+step costs in `benchmarks/forms.md`.
 
 {variants}
 
@@ -35,9 +36,36 @@ the methods here that belong to them.
 {families}
 
 Of its families these have no method here: {absent}.
+
+## On embeddings and convolutions
+`targets = "all-linear"` adapts linear layers. A table or a kernel is adapted where `targets` names it, as in
+`lorank train ... --set 'adapter.targets=["word_embeddings", "query", "value"]'`. Its weight is seen as a matrix, as in
+PEFT: a table transposed, [dim, tokens], a kernel as [out, in / groups * kernel], and every method marked in the column
+*tables* changes it as it changes a linear layer's. A LoRA looks its rows up; a form without thin factors writes dW once
+per call; a convolution runs once with W + dW in float32 and twice in half precision. Dropout leaves whole tokens out of
+the update. Where a table is tied to the head, the update is on the look-ups alone, and merging gives the table a weight
+of its own.
+
+Refused by name: methods that route tokens, bases in few bits, starts that read a layer's inputs (eva), tables with
+`max_norm` or `scale_grad_by_freq`, weights that are computed (`weight_norm`), and in `lorank serve` adapters of such
+layers, which are merged first. PEFT has no dilated kernel, no padding but zeros, and no DoRA in groups: these are saved
+for lorank and exported `merged`.
 """
 
-HEADS = ("adapter", "differs in", "form", "start", "rule", "budget", "rank of dW", "trained", "adds up", "PEFT", "rate")
+HEADS = (
+    "adapter",
+    "differs in",
+    "form",
+    "start",
+    "rule",
+    "budget",
+    "rank of dW",
+    "trained",
+    "adds up",
+    "PEFT",
+    "tables",
+    "rate",
+)
 
 
 def adapters(
@@ -87,6 +115,7 @@ def cells(variant: "Variant") -> tuple[str, ...]:
         f"{variant.values:g}",
         "yes" if variant.additive else "",
         "yes" if variant.peft else "",
+        "yes" if variant.tables else "",
         f"{variant.lr:g}",
     )
 

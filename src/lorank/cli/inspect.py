@@ -42,6 +42,8 @@ def inspect(
 
 def _adapter_folder(folder: Path) -> Path:
     for home in (folder, folder / "adapter", folder / "model" / "adapter"):
-        if (home / "adapter_config.json").is_file():
+        if any((home / name).is_file() for name in ("adapter_config.json", "lorank.json")):
             return home
-    raise LorankError(f"{folder}: holds no adapter (no adapter_config.json); give a PEFT folder or a run folder")
+    raise LorankError(
+        f"{folder}: holds no adapter (no adapter_config.json and no lorank.json); give a PEFT folder or a run folder"
+    )

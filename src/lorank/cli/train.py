@@ -225,6 +225,8 @@ def train(
 
         lorank train --data pydocs --base minilm --set adapter.alpha=32 --set lists.spare=0.9 --out runs/tried
 
+        lorank train --data pydocs --base minilm --set 'adapter.targets=["word_embeddings", "query"]' --out runs/table
+
         lorank train --data pydocs --base minilm --adapter eva --set start.rho=3 --save-recipe eva.toml
 
         lorank train --data pydocs --clicks log.jsonl --debias dla --base minilm --out runs/clicks

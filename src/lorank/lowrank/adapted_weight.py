@@ -40,6 +40,10 @@ class Layer(Protocol):
         """Return y [..., out] for ``x`` [..., in]."""
         ...
 
+    def total_weight(self) -> Tensor:
+        """Return W + dW with the gradients of dW."""
+        ...
+
 
 COMPUTED = frozenset({"T", "mT", "H", "mH", "real", "imag"})
 """Attributes of a tensor that are computed from its values."""
@@ -85,12 +89,14 @@ class AdaptedWeight(Tensor):
     """W [out, in] of an adapted layer, which computes as W + dW."""
 
     layer: Layer
+    multiplies: bool
+    """True where the layer's own call is the product with this weight: a linear layer that stores it [out, in]."""
 
     @classmethod
-    def of(cls, layer: Layer, weight: Tensor) -> Self:
+    def of(cls, layer: Layer, weight: Tensor, multiplies: bool = True) -> Self:
         """Return the weight of ``layer``, whose base holds ``weight``; both share their storage."""
         own: Self = weight.detach().as_subclass(cls)
-        own.layer = layer
+        own.layer, own.multiplies = layer, multiplies
         return own
 
     @classmethod
@@ -100,7 +106,7 @@ class AdaptedWeight(Tensor):
         kwargs = kwargs or {}
         if func is nn.functional.linear:
             own = _bind(("input", "weight", "bias"), args, kwargs)
-            if isinstance(own["weight"], cls) and not isinstance(own["input"], cls):
+            if isinstance(own["weight"], cls) and own["weight"].multiplies and not isinstance(own["input"], cls):
                 return _linear(own["weight"].layer, own["input"], own.get("bias"))
         if func is nn.functional.multi_head_attention_forward:
             return _attention(args, kwargs)
@@ -130,10 +136,7 @@ def _plain(weight: AdaptedWeight) -> Tensor:
 
 def _write_out(weight: AdaptedWeight) -> Tensor:
     """Return W + dW with the gradients of dW."""
-    layer, plain = weight.layer, _plain(weight)
-    rows = torch.eye(layer.in_features, dtype=plain.dtype, device=plain.device)
-    y = layer.forward(rows)
-    return (y if layer.bias is None else y - layer.bias).t()
+    return weight.layer.total_weight()
 
 
 def _linear(layer: Layer, x: Tensor, bias: Tensor | None) -> Tensor:

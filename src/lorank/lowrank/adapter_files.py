@@ -25,6 +25,7 @@ from lorank.lowrank import peft_config
 from lorank.lowrank.derived import Sketch
 from lorank.lowrank.forms.form import default_option, form_type
 from lorank.lowrank.forms.peft_form import PeftForm
+from lorank.lowrank.peft_tensors import MAGNITUDE, find_peft_obstacle, from_peft, to_peft
 from lorank.lowrank.settings import LayerPlan, Settings
 from lorank.manifest import add_manifest, check_manifest, read_bytes, read_unchanged
 
@@ -50,6 +51,8 @@ class Contents:
     trained: Mapping[str, Tensors]
     sketches: Mapping[str, Sketch] = field(default_factory=dict)
     """Of updates whose factors are computed from W; see ``derived``."""
+    bases: Mapping[str, Tensor] = field(default_factory=dict)
+    """Weights of the base that PEFT wrote beside the updates of embeddings, by name; the model must have them too."""
 
 
 def read(folder: Path) -> Contents:
@@ -63,7 +66,8 @@ def _read(folder: Path) -> Contents:
         return _read_own(folder)
     if (folder / CONFIG).is_file():
         config = read_json(folder / CONFIG)
-        return Contents(*peft_config.parse(config, read_tensors(folder / TENSORS), folder))
+        settings, plan, updates, trained, bases = peft_config.parse(config, read_tensors(folder / TENSORS), folder)
+        return Contents(settings, plan, updates, trained, bases=bases)
     raise DataError(folder, None, f"no adapter here: neither {OWN} nor {CONFIG}", "give a folder that `save` wrote")
 
 
@@ -87,9 +91,9 @@ def write(
         head_beside: True writes the modules trained whole into a file of their own instead of among the updates.
     """
     task_type = task_type or _task_type(model)
-    updates = {
-        f"{PREFIX}{path}.{key}": tensor for path, tensors in contents.updates.items() for key, tensor in tensors.items()
-    }
+    layers = {path: peft_config.layer_at(model, path) for path in contents.updates}
+    shaped = {path: to_peft(tensors, layers[path]) for path, tensors in contents.updates.items()}
+    updates = {f"{PREFIX}{path}.{key}": tensor for path, tensors in shaped.items() for key, tensor in tensors.items()}
     heads = {f"{path}.{key}": tensor for path, tensors in contents.trained.items() for key, tensor in tensors.items()}
     if head_beside:
         _write_tensors(updates, folder / TENSORS)
@@ -97,12 +101,13 @@ def write(
             _write_tensors(heads, folder / HEAD)
     else:
         _write_tensors(updates | {PREFIX + key: tensor for key, tensor in heads.items()}, folder / TENSORS)
-    if issubclass(form_type(contents.settings.form), PeftForm) and updates:
+    strange = any(find_peft_obstacle(layers[path], MAGNITUDE in own) for path, own in contents.updates.items())
+    if issubclass(form_type(contents.settings.form), PeftForm) and updates and not strange:
         trained = [] if head_beside else list(contents.trained)
         config = peft_config.build(
             contents.settings,
             contents.plan,
-            contents.updates,
+            shaped,
             trained,
             model,
             base_name,
@@ -192,7 +197,18 @@ def _read_own(folder: Path) -> Contents:
             )
         place = trained if owner in trained else updates
         place.setdefault(owner, {})[key[len(owner) + 1 :]] = tensor
-    return Contents(settings, plan, updates, trained, sketches)
+    return Contents(settings, plan, _in_matrix_shape(updates, folder), trained, sketches)
+
+
+def _in_matrix_shape(updates: Mapping[str, Tensors], folder: Path) -> dict[str, Tensors]:
+    """Return ``updates`` in the shapes of matrices, from PEFT's shapes for embeddings and convolutions."""
+    found = {}
+    for path, tensors in updates.items():
+        try:
+            found[path] = from_peft(tensors)
+        except ValueError as error:
+            raise DataError(folder / TENSORS, None, f"layer {path}: {error}", "save the adapter again") from error
+    return found
 
 
 def _with_earlier_defaults(settings: Settings) -> Settings:

@@ -1,4 +1,4 @@
-"""The frozen layer under an update, seen as y = x W^T + b whatever class holds W."""
+"""The frozen layer under an update, seen as y = x W^T + b whatever class holds W; ``matrix_view`` has other layers."""
 
 from collections.abc import Callable
 

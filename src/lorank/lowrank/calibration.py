@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lorank.errors import UsageError
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.layer import Adapted
+from lorank.lowrank.matrix_view import MatrixView, base_of
 from lorank.lowrank.starts import Statistics
 from lorank.lowrank.targets import ALL_LINEAR, select_targets
 
@@ -159,7 +160,12 @@ def _bases(layers: Mapping[str, nn.Module], kinds: set[str]) -> dict[str, BaseLi
     for path, layer in layers.items():
         if isinstance(layer, Adapted):
             raise UsageError(f"layer {path} has an adapter already; calibrate the model before attaching")
-        bases[path] = BaseLinear(layer)
+        bases[path] = base_of(layer)
+        if isinstance(bases[path], MatrixView) and "inputs" in kinds:
+            raise UsageError(
+                f"layer {path} is of type {type(layer).__name__}, whose inputs are no vectors that a start could read; "
+                "choose a start that reads gradients ('lora-ga') or none ('zero', 'svd'), or leave it out"
+            )
         if bases[path].quantised and kinds & {"gradient", "fisher"}:
             raise UsageError(f"layer {path} is quantised, so its weight has no gradient; calibrate the dense model")
     return bases
@@ -174,6 +180,9 @@ def _accumulate(
 ) -> None:
     for (path, base), gradient in zip(bases.items(), gradients, strict=True):
         if gradient is not None:
+            gradient = gradient.to_dense() if gradient.is_sparse else gradient
+            if isinstance(base, MatrixView):
+                gradient = base.view(gradient)
             gradient = gradient.t() if base.transposed else gradient
             for kind, sums in totals.items():
                 sums[path] += gradient if kind == "gradient" else gradient.float().square()

@@ -19,7 +19,9 @@ from lorank.lowrank.folder import contents_of, reopened_scores
 from lorank.lowrank.forms import Factors, Form
 from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.layer import Adapted
+from lorank.lowrank.matrix_view import MatrixView
 from lorank.lowrank.module_tree import replace_module
+from lorank.lowrank.peft_tensors import MAGNITUDE, find_peft_obstacle
 from lorank.lowrank.settings import LayerPlan, Settings
 from lorank.lowrank.updates import Updates
 
@@ -156,6 +158,10 @@ def write_peft(adapter: Updates, folder: Path, options: ExportOptions) -> None:
     contents = contents_of(adapter)
     if not any(isinstance(form, PeftForm) for form in adapter.forms.values()):
         raise UsageError(f"PEFT has no form {adapter.settings.form!r}; export it as 'portable' or 'merged'")
+    for path, tensors in contents.updates.items():
+        obstacle = find_peft_obstacle(adapter.layers[path].frozen, MAGNITUDE in tensors)
+        if obstacle is not None:
+            raise UsageError(f"layer {path}: {obstacle}; export it as 'merged'")
     if not contents.updates:
         raise UsageError("every layer has rank 0 and PEFT needs one that is adapted; export it as 'merged'")
     write(contents, adapter.model, folder, base_name=options.base_name, task_type=options.task_type)
@@ -164,6 +170,12 @@ def write_peft(adapter: Updates, folder: Path, options: ExportOptions) -> None:
 @export_format("portable", reopened_scores)
 def write_portable(adapter: Updates, folder: Path, options: ExportOptions) -> None:
     """Write plain LoRA of one rank and scale 1, with the whole modules beside it."""
+    for path, layer in adapter.layers.items():
+        obstacle = find_peft_obstacle(layer.frozen)
+        if isinstance(layer.frozen, MatrixView) and layer.frozen.groups > 1:
+            obstacle = "the factors of a convolution in groups have a rank of their own"
+        if obstacle is not None:
+            raise UsageError(f"layer {path}: {obstacle}; export it as 'peft' or 'merged'")
     factors = {path: _plain_lora(path, adapter.layers[path], form, options) for path, form in adapter.forms.items()}
     rank = max(factor.A.shape[0] for factor in factors.values())
     if not rank:

@@ -13,12 +13,13 @@ from lorank.errors import DataError, LorankError
 from lorank.files import replaced_folder
 from lorank.lowrank.adapter_files import FILES, TENSORS, Contents, Tensors, owner_of, read, write
 from lorank.lowrank.agreement import Probe, compare_scores, probe_scores
-from lorank.lowrank.base import BaseLinear, weight_reader
+from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.derived import Sketch, check_sketches, factors_of, sketches, take_factors
 from lorank.lowrank.forms import Form, form_type
 from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.installing import Kind, make_sites, prepare
 from lorank.lowrank.layer import Adapted
+from lorank.lowrank.matrix_view import is_adaptable
 from lorank.lowrank.module_tree import unwrap_model
 from lorank.lowrank.offload import refuse_offloaded
 from lorank.lowrank.settings import LayerPlan
@@ -174,7 +175,7 @@ def check_fit(contents: Contents, model: nn.Module, folder: Path) -> None:
     modules = dict(model.named_modules(remove_duplicate=False))
     for path in contents.plan:
         module = modules.get(path)
-        if module is None or not (isinstance(module, Adapted) or weight_reader(module)):
+        if module is None or not (isinstance(module, Adapted) or is_adaptable(module)):
             found = "no such layer" if module is None else f"a {type(module).__name__}"
             raise DataError(
                 folder / TENSORS,
@@ -182,6 +183,7 @@ def check_fit(contents: Contents, model: nn.Module, folder: Path) -> None:
                 f"it adapts {path}, but the model has {found} there",
                 "load it on the base model that it was trained on",
             )
+    _check_bases(contents, model, folder)
     for path, tensors in contents.trained.items():
         own = modules[path].state_dict() if path in modules else {}
         if own.keys() != tensors.keys():
@@ -200,6 +202,22 @@ def check_fit(contents: Contents, model: nn.Module, folder: Path) -> None:
                     f"{path}.{key} has shape {tuple(tensor.shape)}, the model has {tuple(own[key].shape)}",
                     "make the base model with the number of labels that the adapter was trained for",
                 )
+
+
+def _check_bases(contents: Contents, model: nn.Module, folder: Path) -> None:
+    """Raise DataError where the folder brings weights of its base that are not those of ``model``."""
+    for name, tensor in contents.bases.items():
+        path, _, key = name.rpartition(".")
+        module = dict(model.named_modules(remove_duplicate=False)).get(path)
+        weight = getattr(getattr(module, "base", module), key, None)
+        same = weight is not None and weight.shape == tensor.shape
+        if not (same and torch.equal(weight.to("cpu", torch.float32), tensor.to("cpu", torch.float32))):
+            raise DataError(
+                folder / TENSORS,
+                None,
+                f"it brings a {name} of shape {tuple(tensor.shape)} that the model does not have",
+                "load it on the base model that it was trained on, with its rows of the vocabulary",
+            )
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from lorank.lowrank.budgets import DYNAMIC
 from lorank.lowrank.forms import Form, Site, form_type
 from lorank.lowrank.freeze import Freeze
 from lorank.lowrank.layer import Adapted
+from lorank.lowrank.matrix_view import MatrixView, base_of
 from lorank.lowrank.module_tree import replace_modules
 from lorank.lowrank.presets import PRESETS
 from lorank.lowrank.quantised import quantise_layer
@@ -20,6 +21,7 @@ from lorank.lowrank.scaling import scaling_rule
 from lorank.lowrank.settings import LayerPlan, Settings
 from lorank.lowrank.targets import resolve_modules
 from lorank.lowrank.updates import Updates
+from lorank.lowrank.viewed_layers import adapt
 
 Kind = TypeVar("Kind", bound=Updates)
 
@@ -108,6 +110,7 @@ def prepare(
         seen[id(module)] = path
         if isinstance(module, Adapted):
             module.check_free(name)
+    check_kinds(settings, places)
     with torch.inference_mode(False):
         forms = form_type(settings.form).build([place.site for place in places], **settings.options)
     return Prepared(model, name, settings, places, forms, heads)
@@ -127,6 +130,19 @@ def find_places(model: nn.Module, settings: Settings, plan: Mapping[str, LayerPl
     return places
 
 
+def check_kinds(settings: Settings, places: Sequence[Place]) -> None:
+    """Raise UsageError where the form of ``settings`` makes no sense on a layer that is not linear."""
+    if form_type(settings.form).mergeable:
+        return
+    for place in places:
+        if isinstance(place.site.base, MatrixView):
+            raise UsageError(
+                f"form {settings.form!r} routes each input of a linear layer by itself, and {place.site.path} is of "
+                f"type {type(place.module).__name__}, which takes forms that change its weight; put another form on "
+                "it, such as 'lora', or leave it out of the targets"
+            )
+
+
 def make_site(path: str, module: nn.Module, settings: Settings, layer: LayerPlan) -> Site:
     """Return the site of an update on ``module``.
 
@@ -140,7 +156,7 @@ def make_site(path: str, module: nn.Module, settings: Settings, layer: LayerPlan
         UsageError: If no update can stand on the module; the message has the path.
     """
     try:
-        base = module.frozen if isinstance(module, Adapted) else BaseLinear(module)
+        base = module.frozen if isinstance(module, Adapted) else base_of(module)
     except UsageError as error:
         raise UsageError(f"layer {path}: {error}") from error
     scaling = scaling_rule(settings.scaling)(layer.alpha, layer.rank)
@@ -155,7 +171,7 @@ def make_sites(model: nn.Module, settings: Settings, plan: Mapping[str, LayerPla
 def _wrap(place: Place, model: nn.Module) -> Adapted:
     """Return the layer of ``place`` wrapped; the dense weight of one that is quantised is kept on the CPU."""
     if place.quantised is None:
-        return Adapted(place.module, place.site.path)
+        return adapt(place.module, place.site.path)
     layer = Adapted(place.quantised, place.site.path, dense=place.module)
     own = {id(parameter) for parameter in place.module.parameters()}
     holders = [part for part in model.modules() if own & {id(held) for held in part._parameters.values()}]

@@ -11,6 +11,7 @@ from lorank.lowrank.adapted_weight import AdaptedWeight
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Form
 from lorank.lowrank.linalg import working_dtype
+from lorank.lowrank.matrix_view import MatrixView, base_of
 from lorank.lowrank.offload import bring_in, is_hooked
 from lorank.lowrank.wrapped import Wrapped, move_hooks
 
@@ -33,7 +34,7 @@ class Adapted(Wrapped):
         self.forms = nn.ModuleDict()
         self.active: tuple[str, ...] = ()
         self.off: frozenset[str] = frozenset()
-        self._frozen = BaseLinear(module)
+        self._frozen = base_of(module)
         self._dense: tuple[nn.Module | None] = (dense,)
         self._original: tuple[nn.Parameter, ...] | None = None
 
@@ -41,7 +42,7 @@ class Adapted(Wrapped):
     def frozen(self) -> BaseLinear:
         """The base as updates see it."""
         if self._frozen.module is not self.base:  # a replica of nn.DataParallel, or a base put in by others
-            return BaseLinear(self.base)
+            return base_of(self.base)
         return self._frozen
 
     @property
@@ -164,7 +165,7 @@ class Adapted(Wrapped):
         frozen = self.frozen
         frozen.check_mergeable(self.path)
         delta = self.delta()
-        before = None if frozen.plain else self._trial()
+        before = None if frozen.plain or isinstance(frozen, MatrixView) else self._trial()
         self._original = frozen.put(delta)
         if before is not None:
             change = (self._trial() - before).abs().max().item() if before.numel() else 0.0
@@ -206,8 +207,19 @@ class Adapted(Wrapped):
         """The layer's weight for those who read it: W, which computes as W + dW while updates run."""
         weight = self.base.weight
         if self._original is None and self.running and type(weight) in (Tensor, nn.Parameter):
-            return AdaptedWeight.of(self, weight)
+            return AdaptedWeight.of(self, weight, multiplies=self._multiplies())
         return weight
+
+    def total_weight(self) -> Tensor:
+        """Return W + dW as the base stores its weight, with the gradients of the running dW."""
+        rows = torch.eye(self.in_features, dtype=self.base.weight.dtype, device=self.base.weight.device)
+        y = self.forward(rows)
+        y = y if self.bias is None else y - self.bias
+        return y if self._frozen.transposed else y.t()
+
+    def _multiplies(self) -> bool:
+        """Return whether ``torch.nn.functional.linear`` with this layer's weight is the layer's call."""
+        return not self._frozen.transposed
 
     @property
     def bias(self) -> Tensor | None:

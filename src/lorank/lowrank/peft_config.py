@@ -16,6 +16,8 @@ from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms import form_type
 from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.layer import Adapted
+from lorank.lowrank.matrix_view import base_of
+from lorank.lowrank.peft_tensors import MAGNITUDE, TABLE_A, TABLE_B, A, B, from_peft
 from lorank.lowrank.settings import LayerPlan, Settings
 from lorank.lowrank.targets import pattern_value
 
@@ -63,7 +65,12 @@ HARMLESS = frozenset(
 BY_ROOT = ("rslora", "rora-scaling")
 MOVES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
-Parsed = tuple[Settings, dict[str, LayerPlan], dict[str, dict[str, Tensor]], dict[str, dict[str, Tensor]]]
+Tensors = dict[str, Tensor]
+Parsed = tuple[Settings, dict[str, LayerPlan], dict[str, Tensors], dict[str, Tensors], Tensors]
+"""Settings, plan, updates, whole modules, and weights of the base that were written beside them."""
+
+EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight")
+"""Weights of the base that PEFT writes where an embedding is adapted, besides ``*.base_layer.weight``."""
 
 
 def build(
@@ -83,7 +90,7 @@ def build(
     Args:
         settings: The settings of the adapter, whose form PEFT has.
         plan: The rank and alpha of each layer, by path.
-        updates: The tensors of each update under PEFT's names, by path.
+        updates: The tensors of each update under PEFT's names and in its shapes, by path.
         trained: The paths of the modules trained whole.
         model: The model that the adapter is on, in which names of layers must be unique.
         base_name: The base model's name; None where it is unknown.
@@ -91,7 +98,7 @@ def build(
     """
     kind = form_type(settings.form)
     assert issubclass(kind, PeftForm)
-    ranks = {path: tensors["lora_A.weight"].shape[0] for path, tensors in updates.items()}
+    ranks = {path: tensors[A if A in tensors else TABLE_A].shape[0] for path, tensors in updates.items()}
     alphas = {path: _choose_written_alpha(plan[path], rank, settings.scaling) for path, rank in ranks.items()}
     rank, alpha = _commonest(ranks.values()), _commonest(alphas.values())
     if any(set(path.split(".")) & set(AUTOMATIC_HEADS) for path in updates):
@@ -112,36 +119,44 @@ def build(
         "rank_pattern": _longest_first({path: own for path, own in ranks.items() if own != rank}),
         "alpha_pattern": _longest_first({path: _number(own) for path, own in alphas.items() if own != alpha}),
         "use_rslora": settings.scaling in BY_ROOT,
-        "fan_in_fan_out": any(_layer(model, path).transposed for path in updates),
+        "fan_in_fan_out": any(layer_at(model, path).transposed for path in updates),
         **kind.peft_options,
     }
     return config | {key: value for key, value in optional.items() if value}
 
 
 def parse(config: Mapping[str, object], tensors: Mapping[str, Tensor], folder: Path) -> Parsed:
-    """Return settings, plan, updates and whole modules of a folder that PEFT wrote."""
+    """Return settings, plan, updates, whole modules and weights of the base of a folder that PEFT wrote."""
     _check_options(config, folder)
     updates: dict[str, dict[str, Tensor]] = {}
     others: dict[str, Tensor] = {}
+    bases: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         if not key.startswith(PREFIX):
             raise DataError(
                 folder / FILE, None, f"key {key!r} does not start with {PREFIX!r}", "save it with PEFT again"
             )
         name = key[len(PREFIX) :]
-        found = re.fullmatch(r"(.+)\.(lora_A\.weight|lora_B\.weight|lora_magnitude_vector)", name)
+        found = re.fullmatch(rf"(.+)\.({A}|{B}|{TABLE_A}|{TABLE_B}|{MAGNITUDE})", name)
         if found:
             updates.setdefault(found[1], {})[found[2]] = tensor
         elif ".lora_" in name:
             raise UsageError(
-                f"{folder / FILE}: {name} is an embedding's or a biased LoRA; lorank reads those of linear "
-                "layers; merge it with PEFT instead"
+                f"{folder / FILE}: {name} belongs to a LoRA with a bias, which changes more than a weight; merge it "
+                "with PEFT instead"
             )
+        elif name.endswith((".base_layer.weight", *EMBEDDINGS)):
+            bases[name.replace(".base_layer.", ".")] = tensor
         else:
             others[name] = tensor
     dora = bool(config.get("use_dora"))
-    wanted = {"lora_A.weight", "lora_B.weight"} | ({"lora_magnitude_vector"} if dora else set())
+    wanted = {A, B} | ({MAGNITUDE} if dora else set())
+    written = {path: len(own[A if A in own else TABLE_A]) for path, own in updates.items() if {A, TABLE_A} & own.keys()}
     for path, own in updates.items():
+        try:
+            updates[path] = own = from_peft(own)
+        except ValueError as error:
+            raise DataError(folder / FILE, None, f"layer {path}: {error}", "or merge the adapter with PEFT") from error
         if own.keys() != wanted:
             raise DataError(
                 folder / FILE,
@@ -153,19 +168,20 @@ def parse(config: Mapping[str, object], tensors: Mapping[str, Tensor], folder: P
     rank, alpha = int(config.get("r", 8)), float(config.get("lora_alpha", 8))
     plan = {}
     for path, own in updates.items():
-        layer_rank = own["lora_A.weight"].shape[0]
+        layer_rank = own[A].shape[0]
         stated = pattern_value(config.get("rank_pattern") or {}, path, rank)
-        if layer_rank != stated:
+        if written[path] != stated:
             raise DataError(
                 folder / FILE,
                 None,
-                f"layer {path} has rank {layer_rank}, the configuration says {stated}",
+                f"layer {path} has rank {written[path]}, the configuration says {stated}",
                 "correct r or rank_pattern in adapter_config.json",
             )
-        plan[path] = LayerPlan(layer_rank, float(pattern_value(config.get("alpha_pattern") or {}, path, alpha)))
+        own_alpha = float(pattern_value(config.get("alpha_pattern") or {}, path, alpha))
+        plan[path] = LayerPlan(layer_rank, _at_rank(own_alpha, stated, layer_rank, scaling))
     form = "dora" if dora else "lora"
     settings = Settings(form, form, "zero", scaling, rank, alpha, float(config.get("lora_dropout", 0.0)))
-    return settings, plan, updates, _whole_modules(config, others, folder)
+    return settings, plan, updates, _whole_modules(config, others, folder), bases
 
 
 def shortest_names(paths: Collection[str], model: nn.Module) -> list[str]:
@@ -184,8 +200,14 @@ def shortest_names(paths: Collection[str], model: nn.Module) -> list[str]:
 def _choose_written_alpha(layer: LayerPlan, rank: int, scaling: str) -> float:
     if layer.rank in (0, rank):
         return layer.alpha
-    growth = rank / layer.rank
-    return layer.alpha * (math.sqrt(growth) if scaling in BY_ROOT else growth)
+    return _at_rank(layer.alpha, layer.rank, rank, scaling)
+
+
+def _at_rank(alpha: float, rank: int, other: int, scaling: str) -> float:
+    """Return the alpha that gives rank ``other`` the scale that ``alpha`` gives ``rank``."""
+    if rank == other:
+        return alpha
+    return alpha * (math.sqrt(other / rank) if scaling in BY_ROOT else other / rank)
 
 
 def _commonest(values: Collection[float]) -> float:
@@ -201,9 +223,10 @@ def _number(value: float) -> float | int:
     return int(value) if float(value).is_integer() else value
 
 
-def _layer(model: nn.Module, path: str) -> BaseLinear:
+def layer_at(model: nn.Module, path: str) -> BaseLinear:
+    """Return the layer at ``path`` of ``model`` as updates see it."""
     module = model.get_submodule(path)
-    return module.frozen if isinstance(module, Adapted) else BaseLinear(module)
+    return module.frozen if isinstance(module, Adapted) else base_of(module)
 
 
 def _unique_ending(path: str, model: nn.Module) -> str:

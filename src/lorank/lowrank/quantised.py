@@ -27,6 +27,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from lorank.errors import UsageError, unknown_name
 from lorank.lowrank.base import QUANTISED, WEIGHT_OF, BaseLinear
 from lorank.lowrank.layer import Adapted
+from lorank.lowrank.matrix_view import VIEWED
 from lorank.lowrank.module_tree import replace_module, unwrap_model
 from lorank.lowrank.product import compute_dtype
 from lorank.lowrank.targets import ALL_LINEAR, select_targets
@@ -230,6 +231,11 @@ def quantise_layer(path: str, module: nn.Module, scheme: str, block: int | None 
     Raises:
         UsageError: If more than the layer's weight would be lost.
     """
+    if isinstance(module, VIEWED):
+        raise UsageError(
+            f"layer {path} is of type {type(module).__name__}, and only linear layers are stored in few bits; leave it "
+            "out of the targets, or choose a method that keeps its base dense"
+        )
     if isinstance(module, Adapted):
         raise UsageError(f"layer {path} has an adapter; quantise the model before attaching")
     if "forward" in module.__dict__:

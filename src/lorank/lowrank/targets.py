@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from lorank.errors import UsageError
-from lorank.lowrank.base import weight_reader
 from lorank.lowrank.layer import Adapted
+from lorank.lowrank.matrix_view import VIEWED, is_adaptable
 from lorank.lowrank.module_tree import find_paths
 
 T = TypeVar("T")
@@ -37,7 +37,17 @@ def is_within(path: str, name: str) -> bool:
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the linear and the adapted layers of ``model`` by path, in the model's order."""
+    """Return the linear and the adapted linear layers of ``model`` by path, in the model's order."""
+    return {path: layer for path, layer in adaptable_layers(model).items() if is_linear(layer)}
+
+
+def is_linear(layer: nn.Module) -> bool:
+    """Return whether a layer that takes updates is a linear one, with updates on it or not."""
+    return not isinstance(layer.base if isinstance(layer, Adapted) else layer, VIEWED)
+
+
+def adaptable_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the layers of ``model`` that take updates, and those that have some, by path, in the model's order."""
     found: dict[str, nn.Module] = {}
     inside: set[int] = set()
     for path, module in model.named_modules():
@@ -46,7 +56,7 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
         if isinstance(module, Adapted):
             inside.update(id(part) for part in module.modules() if part is not module)
             found[path] = module
-        elif path and id(module) not in inside and weight_reader(module) is not None:
+        elif path and id(module) not in inside and is_adaptable(module):
             found[path] = module
     return found
 
@@ -81,17 +91,17 @@ def select_targets(
         model: any module with linear layers.
         targets: ``"all-linear"`` (every linear layer but the output head and those outside the model's
             ``base_model``), a regular expression that the whole path must match, or names: each a path or a
-            suffix of one after a dot.
+            suffix of one after a dot. Embeddings and convolutions are adapted where one of the latter two fits them.
         exclude: names of modules that are left alone with all they hold.
         trained: names of modules that are trained whole, left alone as well.
 
     A layer that stands at several paths is one layer: any of its paths names it, and its first is the key.
 
     Raises:
-        UsageError: where a name or the expression fits no linear layer.
+        UsageError: where a name or the expression fits no layer that takes an update.
     """
     exclude, trained = list(exclude), list(trained)
-    layers = linear_layers(model)
+    layers = adaptable_layers(model)
     barred = [*resolve_modules(model, trained)]
     places = find_paths(model)
     free = {
@@ -102,13 +112,13 @@ def select_targets(
     }
     if isinstance(targets, str):
         chosen = (
-            _body(model, free, places)
+            _body(model, {path: layer for path, layer in free.items() if is_linear(layer)}, places)
             if targets == ALL_LINEAR
             else {path: own for path, own in free.items() if any(re.fullmatch(targets, at) for at in places[path])}
         )
         if not chosen:
             raise UsageError(
-                f"targets {targets!r} fits no linear layer that is not trained whole or excluded; "
+                f"targets {targets!r} fits no layer that takes an update and is not trained whole or excluded; "
                 f"the model's are called {_suffixes(layers)}"
             )
         return chosen
@@ -118,7 +128,7 @@ def select_targets(
         if not fitting:
             raise UsageError(
                 _describe_other(model, name)
-                or f"target {name!r} names no linear layer that is not trained whole or excluded; "
+                or f"target {name!r} names no layer that takes an update and is not trained whole or excluded; "
                 f"the model's are called {_suffixes(layers)}"
             )
         chosen.update(fitting)
@@ -126,18 +136,18 @@ def select_targets(
 
 
 def _describe_other(model: nn.Module, name: str) -> str | None:
-    """Return why the target ``name`` takes no update, where it names an embedding or a convolution."""
+    """Return why the target ``name`` takes no update, where it names a layer with a weight of another kind."""
     for path, module in model.named_modules(remove_duplicate=False):
         if path and is_named(path, name) and isinstance(module, OTHERS):
             return (
-                f"target {name!r} is of type {type(module).__name__} ({path}), and updates stand on linear layers; "
-                f"leave it as it is, or train it whole with trained=[{name!r}]"
+                f"target {name!r} is of type {type(module).__name__} ({path}), and updates stand on linear layers, "
+                f"embeddings and convolutions; leave it as it is, or train it whole with trained=[{name!r}]"
             )
     return None
 
 
-OTHERS = (nn.Embedding, nn.EmbeddingBag, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""Layers with a weight that multiply by it, but take no update here."""
+OTHERS = (nn.EmbeddingBag, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Bilinear, nn.LayerNorm)
+"""Layers with a weight that take no update here."""
 
 PLAIN = re.compile(r"\w+(\.\w+)*")
 """A pattern that is a name, or the end of one."""

@@ -51,6 +51,7 @@ class Variant:
         additive: whether dW is a product of thin factors that can be added to others.
         mergeable: whether one matrix stands for dW.
         peft: whether PEFT loads what ``save`` writes.
+        tables: whether it also stands on embeddings and convolutions.
         lr: the learning rate that it brings; see `lorank.lowrank.rates`.
     """
 
@@ -67,6 +68,7 @@ class Variant:
     additive: bool
     mergeable: bool
     peft: bool
+    tables: bool
     lr: float
 
     def as_dict(self) -> dict[str, object]:
@@ -122,7 +124,7 @@ def variant(name: str) -> Variant:
     (2.0, 0.43)
     """
     point = preset(name)
-    form = _example(point)
+    form, needed = _example(point), statistics_needed(name)
     return Variant(
         name=name,
         axes=tuple(axis for axis, differs in AXES.items() if differs(point)),
@@ -131,12 +133,13 @@ def variant(name: str) -> Variant:
         scaling=point.scaling,
         rule=point.rule,
         budget=point.budget,
-        needs=tuple(sorted(statistics_needed(name))),
+        needs=tuple(sorted(needed)),
         rank=form.rank_bound() / RANK,
         values=round(form.parameter_count() / (RANK * (IN + OUT)), 2),
         additive=form.mergeable and form.as_lora() is not None,
         mergeable=form.mergeable,
         peft=isinstance(form, PeftForm),
+        tables=form.mergeable and point.base is None and "inputs" not in needed,
         lr=default_rate(name).value,
     )
 

@@ -20,6 +20,7 @@ from lorank.lowrank.forms.factored import Factored
 from lorank.lowrank.forms.form import Factors, Site
 from lorank.lowrank.layer import Adapted
 from lorank.lowrank.module_tree import replace_module
+from lorank.lowrank.targets import is_linear
 
 Gates = Callable[[str], Tensor]
 """path -> g: [k], or [batch, k] for gates of every input of a batch."""
@@ -81,6 +82,11 @@ def gated(model: nn.Module, factors: FactorSet, gates: Gates) -> Iterator[nn.Mod
             module = model.get_submodule(path)
             if isinstance(module, Adapted):
                 raise UsageError(f"layer {path} has an adapter already; detach it first")
+            if not is_linear(module):
+                raise UsageError(
+                    f"layer {path} is of type {type(module).__name__}, and gates are learned on linear layers; leave "
+                    "it out of the adapters, or average them with fixed weights"
+                )
             layer = Adapted(module, path)
             layer.add("stacked", Stacked(Site(path, layer.frozen, len(pair.A), 1.0, 1.0), pair, gates))
             replace_module(model, path, layer)

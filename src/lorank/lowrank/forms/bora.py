@@ -101,6 +101,12 @@ class BoRA(Form):
         inner = (z * c) @ self.A.t().to(x.dtype)
         return g * ((x * c) @ weight.t().to(x.dtype) + self.scaling * (inner @ self.B.t().to(x.dtype)))
 
+    def write_out(self, base: BaseLinear) -> Tensor:
+        columns, rows = self.norms_on(base)
+        c, g = self.magnitude_in / columns, (self.magnitude_out / rows).unsqueeze(1)
+        W = base.weight.to(c.dtype)
+        return g * ((W + self.scaling * (self.B @ self.A)) * c) - W
+
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
         columns, rows = self.norms(weight)

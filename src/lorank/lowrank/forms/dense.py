@@ -39,6 +39,9 @@ class Dense(Form):
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
         return dense_linear(self.prepare_input(x), None, None, self._maker(base), tuple(self.parameters()))
 
+    def write_out(self, base: BaseLinear) -> Tensor:
+        return self.matrix(base.weight if self.needs_weight else None)
+
     def _maker(self, base: BaseLinear) -> Callable[[], Tensor]:
         return lambda: self.matrix(base.weight if self.needs_weight else None)
 

@@ -97,6 +97,15 @@ class DoRA(LoRA):
         plain = output if base.bias is None else output - base.bias
         return (gain - 1) * plain + gain * super().update(x, base, output)
 
+    def write_out(self, base: BaseLinear) -> Tensor:
+        gain = (self.magnitude / self.norm_on(base)).unsqueeze(1)
+        return (gain - 1) * base.weight.to(gain.dtype) + gain * super().write_out(base)
+
+    def look_up(self, tokens: Tensor, base: BaseLinear) -> Tensor:
+        gain = self.magnitude / self.norm_on(base)
+        rows = nn.functional.embedding(tokens, base.weight.t()).to(gain.dtype)
+        return (gain - 1) * rows + gain * super().look_up(tokens, base)
+
     def delta(self, weight: Tensor) -> Tensor:
         gain = (self.magnitude.detach().to(working_dtype(weight)) / self.norm(weight)).unsqueeze(1)
         return (gain - 1) * weight.to(gain.dtype) + gain * super().delta(weight)

@@ -90,6 +90,11 @@ class EDoRA(Form):
         moved = (z @ self.A.t().to(z.dtype)) @ (self.B @ self.R).t().to(z.dtype)
         return (gain - 1) * plain + gain * self.scaling * moved
 
+    def write_out(self, base: BaseLinear) -> Tensor:
+        gain = (self.magnitude / self.norm()).unsqueeze(1)
+        moved = self.scaling * ((self.B @ self.R) @ self.A)
+        return (gain - 1) * base.weight.to(gain.dtype) + gain * moved
+
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
         A, B, R, magnitude = widen(self.A, self.B, self.R, self.magnitude)

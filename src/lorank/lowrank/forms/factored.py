@@ -8,7 +8,7 @@ backward pass forms neither dA nor keeps the layer's input.
 from abc import abstractmethod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Factors, Form
@@ -33,6 +33,14 @@ class Factored(Form):
         z = self.prepare_input(x)
         A, B = (factor.to(z.dtype) for factor in self.pair())
         return self.scaling * ((z @ A.t()) @ B.t())
+
+    def write_out(self, base: BaseLinear) -> Tensor:
+        A, B = self.pair()
+        return self.scaling * (B @ A)
+
+    def look_up(self, tokens: Tensor, base: BaseLinear) -> Tensor:
+        A, B = self.pair()
+        return self.scaling * (nn.functional.embedding(tokens, A.t()) @ B.t())
 
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:

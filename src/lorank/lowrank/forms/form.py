@@ -124,6 +124,29 @@ class Form(nn.Module, ABC):
         output = base(x)
         return output + self.update(x, base, output).to(output.dtype)
 
+    def write_out(self, base: BaseLinear) -> Tensor:
+        """Return dW [out, in] with its gradients and without dropout, in the dtype of what is trained.
+
+        A form overrides this where it can write dW down; here it is the update of the rows of the identity.
+        """
+        return self._update_rows(torch.eye(self.in_features, device=base.weight.device), base).t()
+
+    def look_up(self, tokens: Tensor, base: BaseLinear) -> Tensor:
+        """Return the rows ``tokens`` [n] of dW^T [in, out], with their gradients: what an embedding adds to them."""
+        if type(self).write_out is not Form.write_out:
+            return nn.functional.embedding(tokens, self.write_out(base).t())
+        return self._update_rows(nn.functional.one_hot(tokens, self.in_features), base)
+
+    def _update_rows(self, x: Tensor, base: BaseLinear) -> Tensor:
+        """Return x dW^T [n, out] for constant rows ``x`` [n, in], without dropout."""
+        x = x.to(working_dtype(base.weight))
+        dropout, self.dropout = self.dropout, 0.0
+        try:
+            with torch.autocast(x.device.type, enabled=False):
+                return self.update(x, base, nn.functional.linear(x, base.weight.to(x.dtype), base.bias))
+        finally:
+            self.dropout = dropout
+
     @abstractmethod
     def delta(self, weight: Tensor) -> Tensor:
         """Return the dense dW [out, in] in float32 or better, given the frozen W [out, in].

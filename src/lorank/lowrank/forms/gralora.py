@@ -95,6 +95,9 @@ class GraLoRA(Form):
         columns = [torch.block_diag(*(groups[i, j].t() for i in range(k))) for j in range(k)]
         return torch.cat(columns, dim=1)
 
+    def write_out(self, base: BaseLinear) -> Tensor:
+        return self.scaling * (self._wide_B() @ self._wide_A())
+
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
         A, B = widen(self._wide_A(), self._wide_B())

@@ -66,6 +66,10 @@ class Hydra(Form):
         inner = torch.cat([z @ A.t(), plain.to(z.dtype) @ A_s.t()], dim=-1)
         return self.scaling * (inner @ torch.cat([B, B_s], dim=1).t())
 
+    def write_out(self, base: BaseLinear) -> Tensor:
+        W, A, B, A_s, B_s = widen(base.weight, self.A, self.B, self.A_behind, self.B_behind)
+        return self.scaling * (B_s @ (A_s @ W) + B @ A)
+
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
         W, A, B, A_s, B_s = widen(weight, self.A, self.B, self.A_behind, self.B_behind)

@@ -2,7 +2,8 @@ r"""LoRA: dW = s B A.
 
     y = x W^T + b + s (drop(x) A^T) B^T,    A [r, in] trained, B [out, r] trained, s = alpha / r
 
-Zero start: A uniform in +-1/sqrt(in) (He's rule with slope sqrt 5), B = 0. A start that takes dW out of W
+Zero start: A uniform in +-1/sqrt(in) (He's rule with slope sqrt 5), B = 0; on an embedding A = 0 and B normal, as in
+the paper's code and PEFT, so that tokens which are never seen keep their rows. A start that takes dW out of W
 (PiSSA) leaves constant factors A0, B0 behind, and then dW = s (B A - B0 A0): W itself is never changed.
 Trained values: r (in + out). Rank of dW: min(r, in, out), r more
 for every r components in A0, B0.
@@ -13,6 +14,7 @@ Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, arXiv:2106.
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.forms.form import Factors, Site, form
 from lorank.lowrank.forms.peft_form import PeftForm
 from lorank.lowrank.linalg import widen
+from lorank.lowrank.matrix_view import MatrixView
 from lorank.lowrank.product import compute_dtype, low_rank_linear
 
 
@@ -37,17 +40,25 @@ class LoRA(PeftForm):
     """
 
     lr = 0.001
+    trains_A: ClassVar[bool] = True
     row_cap: float | None = None
     """eta of the rule ``allora``, which the row-wise rates never exceed; None leaves every row its gradient."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        bound = self.in_features**-0.5
-        A = torch.empty(site.rank, self.in_features).uniform_(-bound, bound, generator=site.generator("A"))
+        A, B = self._draw(site)
         self.A = nn.Parameter(A.to(site.device, site.dtype))
-        self.B = nn.Parameter(torch.zeros(self.out_features, site.rank, device=site.device, dtype=site.dtype))
+        self.B = nn.Parameter(B.to(site.device, site.dtype))
         self.register_buffer("A0", None)
         self.register_buffer("B0", None)
+
+    def _draw(self, site: Site) -> tuple[Tensor, Tensor]:
+        """Return A [r, in] and B [out, r] of the zero start: one of the two is 0."""
+        A, B = torch.zeros(site.rank, self.in_features), torch.zeros(self.out_features, site.rank)
+        if self.trains_A and isinstance(site.base, MatrixView) and site.base.embedding:
+            return A, B.normal_(generator=site.generator("B"))
+        bound = self.in_features**-0.5
+        return A.uniform_(-bound, bound, generator=site.generator("A")), B
 
     @torch.no_grad()
     def set_factors(self, A: Tensor, B: Tensor) -> None:
@@ -107,6 +118,21 @@ class LoRA(PeftForm):
         if self.A0 is not None and self.B0 is not None:
             y = y - self.scaling * ((x @ self.A0.t().to(dtype)) @ self.B0.t().to(dtype))
         return y
+
+    def write_out(self, base: BaseLinear) -> Tensor:
+        delta = self.scaling * (self.B @ self.A)
+        rates = self.row_rates()
+        if rates is not None:
+            delta = delta.detach() + rates.unsqueeze(1) * (delta - delta.detach())
+        return delta if self.frozen is None else delta - self.scaling * (self.frozen[1] @ self.frozen[0])
+
+    def look_up(self, tokens: Tensor, base: BaseLinear) -> Tensor:
+        if self.row_cap is not None:
+            return super().look_up(tokens, base)
+        rows = nn.functional.embedding(tokens, self.A.t()) @ self.B.t()
+        if self.frozen is not None:
+            rows = rows - nn.functional.embedding(tokens, self.frozen[0].t()) @ self.frozen[1].t()
+        return self.scaling * rows
 
     def delta(self, weight: Tensor) -> Tensor:
         A, B, scaling = self.factors()

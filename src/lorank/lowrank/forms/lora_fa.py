@@ -31,6 +31,7 @@ class LoRAFA(LoRA):
     """
 
     lr = 0.01
+    trains_A = False
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)

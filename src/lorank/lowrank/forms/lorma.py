@@ -92,9 +92,16 @@ class LoRMA(Form):
 
             return product(self.A, self.B) - product(self.A0, self.B0)
 
+    def write_out(self, base: BaseLinear) -> Tensor:
+        factor = self._factor()
+        return factor @ base.weight.to(factor.dtype)
+
     @torch.no_grad()
     def factor(self) -> Tensor:
         """Return what W is multiplied by, less I: [out, out], for merging."""
+        return self._factor()
+
+    def _factor(self) -> Tensor:
         A, B = widen(self.A, self.B)
         if not self.inflated:
             return self.scaling * (B @ A)

@@ -166,6 +166,14 @@ class LoSiA(Form):
             y = y.index_add(-1, rows, (z[..., columns] @ P.t().to(z.dtype)).to(y.dtype))
         return _Watched.apply(y, z, self, base) if self.watching and self.training else y
 
+    def write_out(self, base: BaseLinear) -> Tensor:
+        dense = self.P.new_zeros(self.out_features, self.in_features)
+        for rows, columns, P in self._parts():
+            dense = dense.index_put((rows.unsqueeze(1), columns), P, accumulate=True)
+        if self.watching and self.training and dense.requires_grad:
+            dense.register_hook(lambda gradient: self.watch(gradient, base.weight))
+        return dense
+
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:
         dense = self.P.new_zeros(self.out_features, self.in_features, dtype=working_dtype(self.P))

@@ -18,7 +18,7 @@ from lorank.errors import DataError
 from lorank.lowrank import adapter_files
 from lorank.lowrank.base import BaseLinear
 from lorank.lowrank.folder import check_fit
-from lorank.lowrank.targets import PLAIN
+from lorank.lowrank.targets import PLAIN, is_linear
 from lorank.manifest import check_manifest
 from lorank.ranking.calibration.folder import Calibration, read_calibration
 from lorank.ranking.scorers.folders import saved_options
@@ -135,6 +135,7 @@ def read_contents(folder: Path, ranker: TrainableRanker) -> adapter_files.Conten
                 "train it again with a smaller rank",
             )
     check_fit(contents, ranker.module, folder)
+    check_kinds(contents, ranker, file)
     check_head_is_there(ranker, [*contents.trained, *contents.plan], folder)
     if contents.settings.form == "lora":
         check_factors(contents, ranker, file)
@@ -158,6 +159,20 @@ def check_counts(folder: Path, ranker: TrainableRanker) -> None:
     layers = adapter_files.read_json(card).get("layers") if card.is_file() else None
     if isinstance(layers, dict) and len(layers) > most:
         raise DataError(card, None, f"it names {len(layers)} layers, more than the base has", "save the adapter again")
+
+
+def check_kinds(contents: adapter_files.Contents, ranker: TrainableRanker, file: Path) -> None:
+    """Raise DataError for an update of an embedding or a convolution: a server mixes linear layers alone."""
+    for path in contents.plan:
+        module = ranker.module.get_submodule(path)
+        if not is_linear(module):
+            raise DataError(
+                file,
+                None,
+                f"it adapts {path}, a layer of type {type(module).__name__}, and one server batches the adapters of "
+                "linear layers",
+                "merge it (lorank adapter merge) and serve the merged model as a base, or train it without that layer",
+            )
 
 
 def check_patterns(folder: Path) -> None:

@@ -61,9 +61,8 @@ def read_activated(folder: str | Path) -> Activated:
     if not isinstance(invocation, list) or not invocation or not all(type(token) is int for token in invocation):
         raise UsageError(f"{folder}: adapter_config.json has no alora_invocation_tokens; give the folder of an aLoRA")
     tensors = adapter_files.read_tensors(folder / adapter_files.TENSORS)
-    return Activated(
-        Package(adapter_files.Contents(*peft_config.parse(config, tensors, folder)), folder), tuple(invocation)
-    )
+    settings, plan, updates, trained, _ = peft_config.parse(config, tensors, folder)
+    return Activated(Package(adapter_files.Contents(settings, plan, updates, trained), folder), tuple(invocation))
 
 
 def invocation_start(ids: Sequence[int], invocation: Sequence[int]) -> int | None:
