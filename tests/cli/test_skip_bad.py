@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from lorank.cli.app import app
@@ -37,7 +38,45 @@ def spoiled(tmp_path, monkeypatch):
             file.write(row + "\n")
     good = "".join(f"test{q} Q0 d{d} 1 {d} x\n" for q in range(16) for d in range(16))
     (tmp_path / "a.run").write_text(good + "test0 Q0 d1 1 nan x\ntest0 Q0 d77 1 1 x\ntest0 d1\n")
+    both = "".join(f"{s}{q} Q0 d{d} 1 {d} x\n" for s in ("dev", "test") for q in range(16) for d in range(16))
+    (tmp_path / "both.run").write_text(both + "dev0 Q0 d1 1 nan x\ntest0 Q0 d77 1 1 x\n")
+    (tmp_path / "groups.tsv").write_text("".join(f"d{d}\t{'ab'[d % 2]}\n" for d in range(16)) + "d1\nd2\tb\n")
+    (tmp_path / "askers.tsv").write_text("".join(f"test{q}\t{'ab'[q % 2]}\n" for q in range(16)) + "\ttest1\n")
+    (tmp_path / "table.csv").write_text(
+        "score,sex\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(9)) + "nan,a\nx,b\n"
+    )
+    (tmp_path / "events.tsv").write_text("".join(f"u{i % 3}\ti{i % 4}\n" for i in range(20)) + "u1\nu2\t\n")
+    trial = "".join(f"{i % 2},{i % 5},{i % 2},{i % 7},{i % 3}\n" for i in range(40))
+    (tmp_path / "trial.csv").write_text(f"arm,outcome,treated,index_0,index_1\n{trial}0,x,1,1,1\n0,1\n")
+    _write_logs(tmp_path)
     return tmp_path
+
+
+def _write_logs(folder):
+    """A log with two bad rows in each format, over the queries and documents of the collection."""
+    lists = [
+        (f"train{q}", [f"d{(q + i) % 16}" for i in range(4)], [int(i == q % 3) for i in range(4)]) for q in range(16)
+    ]
+    rows = [
+        {"session": f"s{n}", "query_id": q, "doc_ids": d, "clicks": c, "dwell": [9.0 * x for x in c]}
+        for n, (q, d, c) in enumerate(lists * 5)
+    ]
+    own = [*map(json.dumps, rows), '{"session": "x"}', "no json"]
+    (folder / "log.jsonl").write_text("".join(row + "\n" for row in own))
+    wide = [row | {"features": [[float(i), float(n % 3)] for i in range(4)]} for n, row in enumerate(rows)]
+    bad = [json.dumps(rows[0]), "[]"]  # one list without features, and no list
+    (folder / "features.jsonl").write_text("".join(row + "\n" for row in [*map(json.dumps, wide), *bad]))
+    strange = [row | {"doc_ids": ["d1", "d99", "d2", "d3"]} for row in rows[:1]] + [rows[0] | {"query_id": "nobody"}]
+    (folder / "foreign.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, *strange]))
+    cells = [
+        f"s{n},{q},{each},{at},{click}\n"
+        for n, (q, d, c) in enumerate(lists * 5)
+        for at, (each, click) in enumerate(zip(d, c, strict=True), start=1)
+    ]
+    extra = ["t1,train0,d1,1,0\n", "t1,train0,d2,zwei,0\n", "t1,train0,d3,3,0\n", "t2,train0,d1,1,7\n"]
+    (folder / "table.log.csv").write_text("".join(["session,query,document,position,clicked\n", *cells, *extra]))
+    yandex = [f"{n}\t{5 * n}\tQ\t{n % 9}\t1\t1\t2\t3\n{n}\t{5 * n + 1}\tC\t{1 + n % 3}\n" for n in range(60)]
+    (folder / "yandex.tsv").write_text("".join(yandex) + "61\tx\tQ\t1\t1\t1\t2\n62\t1\tX\t1\n")
 
 
 COMMANDS = {
@@ -48,7 +87,73 @@ COMMANDS = {
     "rerank": ("rerank --data data --run a.run --ranker bm25 --out out.run", "out.run.skipped.jsonl", 6),
     "depth": ("depth --data data --run a.run --scores a.run --depths 5,10", "skipped.jsonl", 8),
     "aggregate": ("aggregate --run a.run --run a.run --out out.run", "out.run.skipped.jsonl", 4),
+    "calibrate": ("calibrate bm25 --data data --run both.run --no-save", "skipped.jsonl", 5),
+    "stress": ("stress bm25 --data data --perturbation typos --queries 4", "skipped.jsonl", 3),
+    "stress interactions": ("stress --interactions events.tsv", "skipped.jsonl", 2),
+    "fairness": ("fairness --data data --run a.run --document-groups groups.tsv", "skipped.jsonl", 7),
+    "fairness queries": ("fairness --data data --run a.run --query-groups askers.tsv", "skipped.jsonl", 6),
+    "fairness table": ("fairness --table table.csv --by score --group sex", "skipped.jsonl", 2),
+    "clicks fit": ("clicks fit --log log.jsonl", "skipped.jsonl", 2),
+    "clicks simulate": ("clicks simulate --data data --sessions 9 --out o.jsonl", "o.jsonl.skipped.jsonl", 3),
+    "clicks simulate a run": (
+        "clicks simulate --data data --split test --run a.run --sessions 9 --out o.jsonl",
+        "o.jsonl.skipped.jsonl",
+        6,
+    ),
+    "clicks report": ("clicks report --log log.jsonl", "skipped.jsonl", 2),
+    "clicks report a table": ("clicks report --log table.log.csv", "skipped.jsonl", 2),
+    "clicks report yandex": ("clicks report --log yandex.tsv", "skipped.jsonl", 2),
+    "clicks convert": ("clicks convert --log table.log.csv --out o.jsonl", "o.jsonl.skipped.jsonl", 2),
+    "clicks interleave": (
+        "clicks interleave --run a.run --run a.run --qrels data/qrels/test.tsv --sessions 9",
+        "skipped.jsonl",
+        4,
+    ),
+    "clicks trial": ("clicks trial trial.csv", "skipped.jsonl", 2),
+    "clicks gossip": ("clicks gossip log.jsonl log.jsonl --out o.run", "o.run.skipped.jsonl", 4),
+    "clicks online": ("clicks online --log features.jsonl", "skipped.jsonl", 2),
+    "clicks screen": ("clicks screen --log log.jsonl", "skipped.jsonl", 2),
+    "evaluate a log": (
+        "evaluate --log log.jsonl --run both.run --estimator position --propensities harvest --support ignore",
+        "skipped.jsonl",
+        3,
+    ),
 }
+"""What a person types, the file that the bad rows are kept in, and how many there are."""
+
+NO_SKIPPING = {
+    "demo": "it reads packaged collections, which have no bad rows",
+    "rank": "it ranks the documents of one query, and a ranking without one of them answers another question",
+    "label": "it reads queries and documents as they were written for it",
+}
+"""Commands that read rows and leave none out, and why."""
+
+READS = {"--data", "--log", "--logs", "--run", "--qrels", "--documents", "--table", "--interactions", "--first-stage"}
+
+
+def leaves(command, path=()):
+    """Every command by its words, with the names of its options and arguments."""
+    if hasattr(command, "commands"):
+        for name, own in command.commands.items():
+            yield from leaves(own, (*path, name))
+    else:
+        names = {flag for each in command.params for flag in (*each.opts, f"--{each.name}")}
+        yield " ".join(path), names
+
+
+EVERY = dict(leaves(get_command(app)))
+
+
+@pytest.mark.parametrize("name", sorted(EVERY))
+def test_every_command_that_reads_rows_can_leave_bad_ones_out_or_says_why_not(name):
+    reads = bool(EVERY[name] & READS)
+    if name in NO_SKIPPING:
+        assert reads
+        assert "--skip-bad" not in EVERY[name]
+    else:
+        assert not reads or "--skip-bad" in EVERY[name], f"{name} reads {sorted(EVERY[name] & READS)}"
+    tried = any(words.startswith(name) for words, *_ in COMMANDS.values())
+    assert tried or "--skip-bad" not in EVERY[name] or name in ("train", "import")  # these two have tests of their own
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -65,6 +170,41 @@ def test_bad_rows_end_a_command_in_one_report_or_are_left_out_and_kept(name, spo
     assert f"left out {count} bad rows" in done.stderr
     assert file in done.stderr
     assert all(row["file"] and row["line"] and row["problem"] and "row" in row for row in rows)
+
+
+def test_a_list_of_a_log_with_a_bad_row_is_left_out_whole(spoiled):
+    command = "clicks convert --log table.log.csv --out o.jsonl --skip-bad"
+    CliRunner().invoke(app, command.split(), catch_exceptions=False)
+    sessions = [json.loads(line)["session"] for line in (spoiled / "o.jsonl").read_text().splitlines()]
+    assert sessions == [f"s{n}" for n in range(80)]
+
+
+TRAIN = ["train", "--data", "data", "--base", "mlp", "--out", "runs/a", "--set", "training.steps=2"]
+
+
+def test_training_leaves_out_bad_rows_of_its_clicks(spoiled):
+    command = [*TRAIN, "--base", "lambdamart", "--clicks", "foreign.jsonl", "--save-recipe", "r.toml"]
+    refused = CliRunner().invoke(app, command)
+    assert "bad rows" in str(refused.exception)
+    done = CliRunner().invoke(app, [*command, "--skip-bad"])
+    rows = [json.loads(line) for line in (spoiled / "runs" / "a.skipped.jsonl").read_text().splitlines()]
+    found = [row["problem"] for row in rows if row["file"].endswith("foreign.jsonl")]
+    assert sorted(found) == ["the document 'd99' is not in the collection", "the query 'nobody' is in no split"]
+    assert done.exit_code == 0, done.output
+
+
+def test_training_leaves_out_bad_rows_of_its_first_stage(spoiled, tiny_folders):
+    good = "".join(f"{s}{q} Q0 d{d} 1 {d} x\n" for s in ("train", "dev", "test") for q in range(16) for d in range(16))
+    (spoiled / "whole.run").write_text(good + "dev0 Q0 d1 1 nan x\ntest0 Q0 d77 1 1 x\ntrain1 d1\n")
+    command = ["train", "--data", "data", "--base", tiny_folders["bert"], "--kind", "bi-encoder", "--rank", "2"]
+    command += ["--steps", "2", "--batch-size", "4", "--first-stage", "whole.run", "--out", "runs/a"]
+    refused = CliRunner().invoke(app, [*map(str, command)])
+    assert isinstance(refused.exception, DataError)
+    done = CliRunner().invoke(app, [*map(str, command), "--skip-bad"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    rows = [json.loads(line) for line in (spoiled / "runs" / "a.skipped.jsonl").read_text().splitlines()]
+    assert sum(row["file"] == "whole.run" for row in rows) == 3
+    assert len(rows) == 6
 
 
 def test_what_is_left_of_a_run_is_reranked(spoiled):

@@ -21,6 +21,11 @@ SkipBad = Annotated[
 """The option of every command that reads data or runs."""
 
 
+def again(on_bad: OnBad | None) -> OnBad | None:
+    """Return what a reader calls where it reads a second time what was read with ``on_bad``: nothing is kept twice."""
+    return None if on_bad is None else lambda error, row: None
+
+
 @contextmanager
 def skipping(asked: bool, out: str | Path | None = None) -> Iterator[OnBad | None]:
     """Yield what a reader calls with each bad row, None unless it was asked for; then report and write the rows.

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorank.cli import completion
+from lorank.cli.bad_rows import SkipBad, skipping
 from lorank.cli.options import Language, Negative
 from lorank.cli.progress import console, progress_bars, stage
 from lorank.cli.ranker_options import NAMES, Kind, Label, Long, MaxLength, Set, reading_of
 from lorank.cli.width import cut_to_width
-from lorank.errors import LorankError, UsageError, unknown_name
+from lorank.errors import LorankError, OnBad, UsageError, unknown_name
 from lorank.tuned.naming import recognise
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def calibrate(
     settings: Set = None,
     negative: Negative = "error",
     language: Language = "auto",
+    skip_bad: SkipBad = False,
     save: Annotated[bool, typer.Option("--save/--no-save", help="Write it into the ranker's folder.")] = True,
     plot: Annotated[Path | None, typer.Option(help="Reliability diagram to write: .png, .svg or .pdf.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -102,9 +104,9 @@ def calibrate(
     from lorank.tuned.calibrate import calibrate as fit
     from lorank.tuned.open_ranker import open_ranker
 
-    with stage(f"read {data}"):
-        collection = lorank.load(data, negative=negative, language=language)
-    candidates = _candidates(collection, run or [], depth, queries, np.random.default_rng(seed))
+    with stage(f"read {data}"), skipping(skip_bad) as on_bad:
+        collection = lorank.load(data, negative=negative, on_bad=on_bad, language=language)
+        candidates = _candidates(collection, run or [], depth, queries, np.random.default_rng(seed), on_bad)
     with stage(f"open {ranker}"):
         model = open_ranker(ranker, kind=kind, label=label, reading=reading, collection=collection, flag="RANKER")
     wanted = CalibrationSettings(
@@ -152,13 +154,15 @@ def _check(
         raise UsageError("--stream follows a coverage; add --coverage-at 0.9")
 
 
-def _candidates(collection: "Collection", runs: list[Path], depth: int, queries: int, rng: Any) -> "dict[str, Run]":
+def _candidates(
+    collection: "Collection", runs: list[Path], depth: int, queries: int, rng: Any, on_bad: OnBad | None
+) -> "dict[str, Run]":
     """Return the documents to score for a sample of the queries of dev and, where it is judged, test."""
     from lorank.data import from_run, read_run
     from lorank.training.lists.retrieval import bm25_index
     from lorank.tuned.calibrate import sample_queries
 
-    given = {query: row for path in runs for query, row in read_run(path).items()}
+    given = {query: row for path in runs for query, row in read_run(path, on_bad=on_bad).items()}
     found = {}
     for name in ("dev", "test"):
         if name == "test" and (name not in collection.splits or not any(collection.test.qrels.values())):
@@ -167,7 +171,7 @@ def _candidates(collection: "Collection", runs: list[Path], depth: int, queries:
         asked = sample_queries(split, queries, rng)
         if given:
             known = {query: given[query] for query in asked if query in given}
-            found[name] = from_run(known, collection, split, depth)
+            found[name] = from_run(known, collection, split, depth, on_bad=on_bad)
         elif split.candidates is not None:
             found[name] = {query: split.candidates[query] for query in asked}
         else:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lorank.cli.bad_rows import SkipBad, skipping
 from lorank.cli.options import key_value
 from lorank.cli.progress import console, stage
-from lorank.errors import UsageError
+from lorank.errors import OnBad, UsageError
 
 if TYPE_CHECKING:
     from lorank.data.clicks import Impression
@@ -35,6 +36,7 @@ def fit(
     iterations: Annotated[int, typer.Option(min=1, help="The most steps of EM.")] = 100,
     clip: Annotated[float, typer.Option(help="Tell what clipping propensities at this value does.")] = 0.05,
     out: Annotated[Path | None, typer.Option(help="Write model and propensities to this JSON file.")] = None,
+    skip_bad: SkipBad = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of what is held out.")] = 0,
 ) -> None:
@@ -55,11 +57,11 @@ def fit(
         index.check("propensity", propensities, "--propensities")
     if not 0 < held_out < 1:
         raise UsageError(f"--held-out {held_out}: take a share between 0 and 1")
-    with stage(f"read {log}"):
+    with stage(f"read {log}"), skipping(skip_bad, out) as on_bad:
         from lorank.data.click_logs import sessions_of_log
         from lorank.ranking.clicks import find_click_model
 
-        read = sessions_of_log(log)
+        read = sessions_of_log(log, on_bad=on_bad)
         sessions = read.sessions
     train, test = sessions.split(held_out, seed)
     if not len(train) or not len(test):
@@ -160,6 +162,7 @@ def simulate(
     option: Annotated[
         list[str] | None, typer.Option(help="An option of the model, key=value, such as eta=1; repeat it.")
     ] = None,
+    skip_bad: SkipBad = False,
     seed: Annotated[int, typer.Option(help="Seed of queries and clicks.")] = 0,
 ) -> None:
     """Simulate a click log over a judged collection.
@@ -175,16 +178,16 @@ def simulate(
     index.check("click-model", model, "--model")
     index.check_data(data, "--data")
     given = dict(key_value(text, "--option") for text in option or [])
-    with stage(f"read {data}"):
+    with stage(f"read {data}"), skipping(skip_bad, out) as on_bad:
         import numpy as np
 
         import lorank
         from lorank.data.clicks import write_clicks
         from lorank.ranking.clicks import Simulator, attractions
 
-        collection = lorank.load(data)
+        collection = lorank.load(data, on_bad=on_bad)
         asked = collection.split(split)
-        lists = _lists(collection, asked, run, max(depth, 10))
+        lists = _lists(collection, asked, run, max(depth, 10), on_bad)
     simulator = Simulator(lists, attractions(lists, asked.qrels, noise), model, depth, shuffle, given)
     with stage(f"simulate {sessions:,} sessions"):
         drawn = _impressions(simulator.draw(sessions, np.random.default_rng(seed)), collection)
@@ -193,12 +196,14 @@ def simulate(
     print(out)
 
 
-def _lists(collection: "Collection", split: "Split", run: Path | None, depth: int) -> dict[str, list[str]]:
+def _lists(
+    collection: "Collection", split: "Split", run: Path | None, depth: int, on_bad: OnBad | None
+) -> dict[str, list[str]]:
     from lorank.data import from_run, order_documents
 
     shown: Run
     if run is not None:
-        shown = from_run(run, collection, split, depth)
+        shown = from_run(run, collection, split, depth, on_bad=on_bad)
     elif collection.has_features:
         return {query: list(row) for query, row in (split.candidates or {}).items()}
     else:
@@ -225,6 +230,7 @@ def report(
     format: Annotated[
         str, typer.Option(help="jsonl, yandex, baidu-ultr, open-bandit or table; auto looks at the file.")
     ] = "auto",
+    skip_bad: SkipBad = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a log holds, in one pass: click rates by position, queries by frequency, pairs seen at several
@@ -236,8 +242,8 @@ def report(
     from lorank.data.click_logs.summary import summarise
 
     counts = LogCounts()
-    with stage(f"read {log}"):
-        summary = summarise(read_log(log, format, counts), counts)
+    with stage(f"read {log}"), skipping(skip_bad) as on_bad:
+        summary = summarise(read_log(log, format, counts, on_bad), counts)
     print(json.dumps(summary.as_record(), indent=1) if as_json else summary.describe())
 
 
@@ -248,6 +254,7 @@ def convert(
     format: Annotated[
         str, typer.Option(help="jsonl, yandex, baidu-ultr, open-bandit or table; auto looks at the file.")
     ] = "auto",
+    skip_bad: SkipBad = False,
 ) -> None:
     """Write a log of any format as lorank's own, streamed; what is left out is counted.
 
@@ -257,8 +264,8 @@ def convert(
     from lorank.data.clicks import write_clicks
 
     counts = LogCounts()
-    with stage(f"read {log}"):
-        write_clicks(read_log(log, format, counts), out)
+    with stage(f"read {log}"), skipping(skip_bad, out) as on_bad:
+        write_clicks(read_log(log, format, counts, on_bad), out)
     console.print(f"{counts.rows:,} rows; {counts.describe() or 'nothing was left out'}", soft_wrap=True)
     print(out)
 
@@ -272,6 +279,7 @@ def interleave(
     depth: Annotated[int, typer.Option(min=1, help="How many documents are shown.")] = 10,
     model: Annotated[str, typer.Option(help="The click model of the users.")] = "pbm",
     noise: Annotated[float, typer.Option(help="How likely a document of grade 0 attracts.")] = 0.1,
+    skip_bad: SkipBad = False,
     seed: Annotated[int, typer.Option(help="Seed of lists and clicks.")] = 0,
 ) -> None:
     """Interleave two runs, simulate users, and test which ranker they prefer.
@@ -291,8 +299,9 @@ def interleave(
     from lorank.ranking.clicks.interleaving import interleave as draw
     from lorank.ranking.clicks.interleaving import preference
 
-    judged = read_qrels(qrels)
-    first, second = (read_run(path) for path in run)
+    with skipping(skip_bad) as on_bad:
+        judged = read_qrels(qrels, on_bad=on_bad)
+        first, second = (read_run(path, on_bad=on_bad) for path in run)
     queries = [query for query in judged if first.get(query) and second.get(query)]
     if not queries:
         raise UsageError("no judged query is in both runs")
@@ -318,6 +327,7 @@ def trial(
         Path,
         typer.Argument(help="CSV of arm (0, 1), outcome, treated (0, 1), index_0, index_1: one participant a row."),
     ],
+    skip_bad: SkipBad = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Estimate the effect of a randomised trial of two policies with few treatments, with reshuffled participants.
@@ -328,6 +338,7 @@ def trial(
 
     import numpy as np
 
+    from lorank.data.bad_rows import collected
     from lorank.errors import DataError
     from lorank.ranking.clicks.estimators.reshuffling import reshuffled_effect
     from lorank.reading import all_lines
@@ -335,13 +346,14 @@ def trial(
     columns = ("arm", "outcome", "treated", "index_0", "index_1")
     rows = csv.DictReader(text for _, text in all_lines(table))
     if not set(columns) <= set(rows.fieldnames or ()):
-        raise DataError(table, 1, f"the columns are {rows.fieldnames}", f"name them {', '.join(columns)}")
+        raise DataError(table, None, f"the columns are {rows.fieldnames}", f"name them {', '.join(columns)}")
     values = []
-    for line, row in enumerate(rows, start=2):
-        try:
-            values.append([float(row[name]) for name in columns])
-        except (TypeError, ValueError) as error:
-            raise DataError(table, line, f"not five numbers ({error})", f"columns: {', '.join(columns)}") from error
+    with skipping(skip_bad) as asked, collected(asked) as on_bad:
+        for line, row in enumerate(rows, start=2):
+            try:
+                values.append([float(row[name]) for name in columns])
+            except (TypeError, ValueError) as error:
+                on_bad(DataError(table, line, f"not five numbers ({error})", f"columns: {', '.join(columns)}"), row)
     if not values:
         raise DataError(table, None, "the table holds no participant", f"columns: {', '.join(columns)}")
     grid = np.array(values)

@@ -106,6 +106,7 @@ def evaluate(
             propensities=propensities,
             support=support,
             as_json=as_json,
+            skip_bad=skip_bad,
         )
         return
     if (data is None) == (qrels is None):

@@ -6,7 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorank.cli.bad_rows import again, skipping
 from lorank.cli.progress import progress_bars, stage
+from lorank.errors import OnBad
 
 if TYPE_CHECKING:
     from lorank.data.collection import Collection
@@ -23,6 +25,7 @@ def evaluate_log(
     propensities: str,
     support: str,
     as_json: bool,
+    skip_bad: bool = False,
 ) -> None:
     """Print the estimated clicks per list of each ranker and run, beside those of the log.
 
@@ -35,6 +38,7 @@ def evaluate_log(
         propensities: For the position-based estimator: a file or an estimator of propensities.
         support: ``error`` or ``ignore``.
         as_json: Whether JSON is printed.
+        skip_bad: Whether bad rows are left out and kept in a file.
     """
     from lorank import index
     from lorank.errors import unknown_name
@@ -46,20 +50,21 @@ def evaluate_log(
         index.check("propensity", propensities, "--propensities", also=("<file>",))
     if data is not None:
         index.check_data(data, "--data")
-    with stage(f"read {log}"):
+    with stage(f"read {log}"), skipping(skip_bad) as on_bad:
         from lorank.data.click_logs import read_log
         from lorank.data.click_logs.policy_rows import documents_by_query, rows_of_order, rows_of_policy
         from lorank.data.click_logs.propensity_files import read_propensities
         from lorank.ranking.clicks import estimate_propensities, find_click_model
         from lorank.ranking.clicks.estimators import estimate
 
-        known = documents_by_query(read_log(log))
+        known = documents_by_query(read_log(log, on_bad=on_bad))
+        quiet = again(on_bad)
         sessions = None
         if estimator == "dr" or (estimator == "position" and not Path(propensities).is_file()):
             from lorank.data.click_logs import sessions_of_log
 
-            sessions = sessions_of_log(log).sessions
-    orders = _orders(log, rankers, runs, data, known)
+            sessions = sessions_of_log(log, on_bad=quiet).sessions
+        orders = _orders(log, rankers, runs, data, known, on_bad)
     curve = model = None
     if estimator == "position":
         given = Path(propensities).is_file()
@@ -69,27 +74,35 @@ def evaluate_log(
     found: dict[str, Any] = {}
     for name, order in orders.items():
         if curve is not None:
-            rows = rows_of_order(read_log(log), order, curve)
+            rows = rows_of_order(read_log(log, on_bad=quiet), order, curve)
         else:
-            rows = rows_of_policy(read_log(log), order, log, model, sessions)
+            rows = rows_of_policy(read_log(log, on_bad=quiet), order, log, model, sessions)
         slots = len(rows.rewards) / (int(rows.groups.max()) + 1 if rows.groups is not None else 1)
         found[name] = asdict(estimate(rows, estimator, support=support)) | {"documents_per_list": slots}
     print(json.dumps(found, indent=1) if as_json else _table(found))
 
 
 def _orders(
-    log: Path, rankers: Sequence[str], runs: Sequence[Path], data: str | None, known: dict[str, list[str]]
+    log: Path,
+    rankers: Sequence[str],
+    runs: Sequence[Path],
+    data: str | None,
+    known: dict[str, list[str]],
+    on_bad: OnBad | None,
 ) -> dict[str, dict[str, list[str]]]:
     """Return the documents of each query in the order of each ranker and run."""
     import lorank
     from lorank.data import order_documents, read_run
 
-    scored: dict[str, Run] = {path.name: read_run(path) for path in runs}
+    scored: dict[str, Run] = {path.name: read_run(path, on_bad=on_bad) for path in runs}
     if rankers:
         from lorank.data.click_logs import read_click_collection, with_clicks
 
         with stage(f"read {data or log}"):
-            collection = with_clicks(lorank.load(data), log) if data is not None else read_click_collection(log)
+            if data is None:
+                collection = read_click_collection(log, on_bad=again(on_bad))
+            else:
+                collection = with_clicks(lorank.load(data, on_bad=on_bad), log, on_bad=again(on_bad))
         scored |= _score(rankers, collection, known)
     return {name: {query: order_documents(row) for query, row in run.items()} for name, run in scored.items()}
 

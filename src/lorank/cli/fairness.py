@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorank.cli import completion
+from lorank.cli.bad_rows import SkipBad, skipping
 from lorank.cli.options import Language, Negative
 from lorank.cli.progress import stage
 from lorank.cli.ranker_options import NAMES, Kind, Long, MaxLength, Set, reading_of
 from lorank.cli.width import cut_to_width
-from lorank.errors import UsageError
+from lorank.errors import OnBad, UsageError
 from lorank.tuned.naming import recognise
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def fairness(
     settings: Set = None,
     negative: Negative = "error",
     language: Language = "auto",
+    skip_bad: SkipBad = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
 ) -> None:
@@ -75,7 +77,8 @@ def fairness(
     if table is not None:
         assert by is not None
         assert group is not None
-        _judge_table(table, by, group, protected, share, out, as_json)
+        with skipping(skip_bad, out) as on_bad:
+            _judge_table(table, by, group, protected, share, out, as_json, on_bad)
         return
     assert data is not None
     from lorank import index
@@ -90,14 +93,16 @@ def fairness(
     from lorank.data import read_run, write_run
     from lorank.tuned.fairness import bias_by_rank, check_protected, constrain, read_groups
 
-    with stage(f"read {data}"):
-        collection = lorank.load(data, negative=negative, language=language)
+    with stage(f"read {data}"), skipping(skip_bad, out) as on_bad:
+        collection = lorank.load(data, negative=negative, on_bad=on_bad, language=language)
+        named = {path.name.removesuffix(".gz").removesuffix(".run"): path for path in run or []}
+        runs = {name: read_run(path, on_bad=on_bad) for name, path in named.items()}
+        groups = {} if document_groups is None else read_groups(document_groups, on_bad=on_bad)
+        askers = {} if query_groups is None else read_groups(query_groups, on_bad=on_bad)
     judged = collection.split(split)
-    runs = {path.name.removesuffix(".gz").removesuffix(".run"): read_run(path) for path in run or []}
     printed: dict[str, Any] = {}
     lines: list[str] = []
     if document_groups is not None:
-        groups = read_groups(document_groups)
         whom = check_protected(groups, protected)
         lines.append(f"protected: {whom}; 0 is fair, 1 the worst order")
         found = {
@@ -132,7 +137,7 @@ def fairness(
                 for row in rows
             ]
     if query_groups is not None:
-        lines += _query_lines(runs, read_groups(query_groups), judged.qrels, measure, seed, printed)
+        lines += _query_lines(runs, askers, judged.qrels, measure, seed, printed)
     print(json.dumps(printed, indent=1) if as_json else cut_to_width("\n".join(lines)))
 
 
@@ -167,7 +172,14 @@ def _check(
 
 
 def _judge_table(
-    table: Path, by: str, group: str, protected: str | None, share: float | None, out: Path | None, as_json: bool
+    table: Path,
+    by: str,
+    group: str,
+    protected: str | None,
+    share: float | None,
+    out: Path | None,
+    as_json: bool,
+    on_bad: OnBad | None,
 ) -> None:
     import numpy as np
 
@@ -175,7 +187,7 @@ def _judge_table(
     from lorank.ranking.fairness import FAIRNESS_MEASURES, measure_fairness, rerank_fairly
     from lorank.tuned.fairness import check_protected, read_table
 
-    scores, groups = read_table(table, by, group)
+    scores, groups = read_table(table, by, group, on_bad=on_bad)
     whom = check_protected(dict(enumerate(groups)), protected)  # type: ignore[arg-type]
     kinds = ["protected" if each == whom else "other" for each in groups]
     fair = rerank_fairly(scores, kinds, None if share is None else {"protected": share})

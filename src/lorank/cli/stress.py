@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorank.cli import completion
+from lorank.cli.bad_rows import SkipBad, skipping
 from lorank.cli.options import Language, Negative
 from lorank.cli.progress import progress_bars, stage
 from lorank.cli.ranker_options import NAMES, Kind, Long, MaxLength, Set, reading_of
 from lorank.cli.stress_deletion import check_deletion, deletion_table, retrain_all
 from lorank.cli.width import cut_to_width
-from lorank.errors import UsageError
+from lorank.errors import OnBad, UsageError
 from lorank.tuned.naming import recognise
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def stress(
     settings: Set = None,
     negative: Negative = "error",
     language: Language = "auto",
+    skip_bad: SkipBad = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of samples, perturbations and draws.")] = 0,
 ) -> None:
@@ -96,7 +98,8 @@ def stress(
     if interactions is not None:
         if rankers or data:
             raise UsageError("--interactions judges a recommender on a log; leave out the rankers and --data")
-        found = _sensitivity(interactions, seed)
+        with skipping(skip_bad) as asked:
+            found = _sensitivity(interactions, seed, asked)
         print(json.dumps(asdict(found), indent=1) if as_json else _sensitivity_text(found))
         return
     if not rankers or data is None:
@@ -126,10 +129,11 @@ def stress(
     table = packaged_synonyms() if synonyms is None else read_synonyms(synonyms)
     names = tuple(dict.fromkeys(perturbation or [each for each in index.names("perturbation") if each != "none"]))
     wanted = StressSettings(names, measure, table, seed)
-    domains = [
-        _domain(name, split, depth, queries, negative, seed, language if name == data else "auto")
-        for name in (data, *(other or ()))
-    ]
+    with skipping(skip_bad) as on_bad:
+        domains = [
+            _domain(name, split, depth, queries, negative, seed, language if name == data else "auto", on_bad)
+            for name in (data, *(other or ()))
+        ]
     from lorank.tuned.open_ranker import open_ranker
 
     results, extras = {}, {}
@@ -154,7 +158,16 @@ def stress(
         print(cut_to_width("\n\n".join(_tables(results, wanted) + last + _extras_text(extras))))
 
 
-def _domain(name: str, split: str, depth: int, queries: int, negative: Any, seed: int, language: str) -> "Domain":
+def _domain(
+    name: str,
+    split: str,
+    depth: int,
+    queries: int,
+    negative: Any,
+    seed: int,
+    language: str,
+    on_bad: OnBad | None,
+) -> "Domain":
     import numpy as np
 
     import lorank
@@ -163,7 +176,7 @@ def _domain(name: str, split: str, depth: int, queries: int, negative: Any, seed
     from lorank.tuned.stress import Domain
 
     with stage(f"read {name}"):
-        collection = lorank.load(name, negative=negative, language=language)
+        collection = lorank.load(name, negative=negative, on_bad=on_bad, language=language)
     judged = collection.split(split)
     asked = sample_queries(judged, queries, np.random.default_rng(seed))
     return Domain(collection, judged, bm25_index(collection).search(asked, depth))
@@ -298,19 +311,23 @@ def _plain(found: "Stressed", rate: Any, spread: Any) -> dict[str, Any]:
     return row
 
 
-def _sensitivity(path: Path, seed: int) -> "Sensitivity":
+def _sensitivity(path: Path, seed: int, asked: OnBad | None) -> "Sensitivity":
     import numpy as np
 
+    from lorank.data.bad_rows import collected
     from lorank.errors import DataError
     from lorank.ranking.robustness.casper import measure_sensitivity
     from lorank.reading import lines
 
     events = []
-    for number, line in lines(str(path)):
-        columns = line.rstrip("\n").split("\t")
-        if len(columns) < 2 or not (columns[0] and columns[1]):
-            raise DataError(path, number, "fewer than two columns", "write user, tab, item, in the order of time")
-        events.append((columns[0], columns[1]))
+    with collected(asked) as on_bad:
+        for number, line in lines(str(path), on_bad):
+            columns = line.rstrip("\n").split("\t")
+            if len(columns) < 2 or not (columns[0] and columns[1]):
+                remedy = "write user, tab, item, in the order of time"
+                on_bad(DataError(path, number, "fewer than two columns", remedy), line)
+                continue
+            events.append((columns[0], columns[1]))
     if len(events) < 2:
         raise DataError(path, None, "fewer than two events", "give a log of user and item")
     return measure_sensitivity(events, rng=np.random.default_rng(seed))

@@ -13,7 +13,7 @@ from lorank.cli.bad_rows import skipping
 from lorank.cli.options import key_value, setting_value
 from lorank.cli.progress import console, progress_bars, stage
 from lorank.cli.width import terminal_width
-from lorank.errors import UsageError
+from lorank.errors import DataError, OnBad, UsageError
 
 if TYPE_CHECKING:
     from lorank.data.collection import Collection
@@ -299,7 +299,10 @@ def train(
         if plan.clicks is not None:
             from lorank.data.click_logs import with_clicks
 
-            collection = with_clicks(collection, plan.clicks)
+            collection = with_clicks(collection, plan.clicks, on_bad=on_bad)
+        if on_bad is not None:
+            for path in (plan.first_stage.source, plan.loss.reference):
+                _report_run(path, collection, on_bad)
     console.print(str(collection), soft_wrap=True, markup=False)
     plan = own_options(plan, [*(settings_said(recipe) if recipe else []), *given, *changes], collection)
     if save_recipe is not None:
@@ -313,6 +316,25 @@ def train(
     except KeyboardInterrupt as interrupted:
         console.print(interruption_message(str(interrupted), Path(plan.out or ".")))
         raise typer.Exit(130) from interrupted
+
+
+def _report_run(path: str, collection: "Collection", on_bad: OnBad) -> None:
+    """Report each bad row of a run file once; training then leaves them out."""
+    from lorank.data import from_run, read_run
+
+    if not Path(path).is_file():
+        return
+    seen: set[int | None] = set()
+
+    def once(error: DataError, row: object) -> None:
+        if error.line not in seen:
+            seen.add(error.line)
+            on_bad(error, row)
+
+    run = read_run(path, on_bad=once)
+    for split in collection.splits.values():
+        if any(query in run for query in split.queries):
+            from_run(run, collection, split, path=path, on_bad=once)
 
 
 def _save_recipe(plan: "RecipeFile", collection: "Collection", path: Path) -> None:

@@ -84,7 +84,7 @@ LAYOUTS = [
     Layout(
         "a click log with features or texts",
         lambda path: is_readable(path) and is_click_log(path),
-        lambda path, fold, negative, on_bad: read_click_collection(path),
+        lambda path, fold, negative, on_bad: read_click_collection(path, on_bad=on_bad),
     ),
     Layout(
         "a file of training rows (.jsonl, .parquet)",

@@ -37,7 +37,7 @@ from lorank.training.hooks.debiasing import Debiasing, make_debiasing
 from lorank.training.hooks.hook import Hook
 from lorank.training.hooks.rule import Stepping, make_stepping, penalties, without_clipping
 from lorank.training.lists.calibration_pass import calibrate
-from lorank.training.lists.candidates import Candidates, find_candidates
+from lorank.training.lists.candidates import Candidates, find_candidates, passing_over
 from lorank.training.lists.click_lists import ClickLists
 from lorank.training.lists.list_loss import Loss
 from lorank.training.lists.lists import CandidateLists
@@ -289,7 +289,7 @@ def _lists_and_inputs(
     share = ranker.kind == "bi-encoder" if recipe.lists.shared is None else recipe.lists.shared
     positives, negatives = _list_sizes(recipe.lists, found.whole, share)
     stands = found.has_first_stage and any(ranker.head_parameters())
-    reference = reference_run(recipe.loss.reference, data.train)
+    reference = reference_run(recipe.loss.reference, data.train, passing_over(recipe))
 
     def lists_of(part: Split, run: Run) -> CandidateLists:
         kind = CandidateLists if part.impressions is None else ClickLists

@@ -18,30 +18,32 @@ from pathlib import Path
 import numpy as np
 
 from lorank.catalogue import catalogued
-from lorank.errors import DataError, UsageError, unknown_name
+from lorank.data.bad_rows import collected
+from lorank.errors import DataError, OnBad, UsageError, unknown_name
 from lorank.ranking.fairness import FAIRNESS_MEASURES, measure_fairness
 from lorank.ranking.fairness.reranking import rerank_fairly
 from lorank.ranking.metrics.measures import per_query
 from lorank.ranking.scorers.ranker import Ranker
 from lorank.ranking.types import Qrels, Run, order_documents
-from lorank.reading import lines
+from lorank.reading import lines, parse_number
 from lorank.tuned.ranker import TunedRanker, score_run
 from lorank.tuned.stress import Domain
 
 
-def read_groups(path: str | Path) -> dict[str, str]:
+def read_groups(path: str | Path, *, on_bad: OnBad | None = None) -> dict[str, str]:
     """Return the group of each id, from a file of ids and groups separated by a tab.
 
     Raises:
-        DataError: For a line without two columns, and an id of two groups.
+        DataError: For lines without two columns, and ids of two groups: all in one report, where nothing receives them.
     """
     found: dict[str, str] = {}
-    for number, line in lines(str(path)):
-        columns = line.rstrip("\r\n").split("\t")
-        if len(columns) != 2 or not all(columns):
-            raise DataError(path, number, "not two columns", "write the id, a tab, and its group")
-        if found.setdefault(columns[0], columns[1]) != columns[1]:
-            raise DataError(path, number, f"{columns[0]!r} has two groups", "give each id one group")
+    with collected(on_bad) as bad:
+        for number, line in lines(str(path), bad):
+            columns = line.rstrip("\r\n").split("\t")
+            if len(columns) != 2 or not all(columns):
+                bad(DataError(path, number, "not two columns", "write the id, a tab, and its group"), line)
+            elif found.setdefault(columns[0], columns[1]) != columns[1]:
+                bad(DataError(path, number, f"{columns[0]!r} has two groups", "give each id one group"), line)
     if not found:
         raise DataError(path, None, "no groups", "write the id, a tab, and its group per line")
     return found
@@ -207,7 +209,9 @@ def rank_of(ranker: Ranker) -> int | None:
     return None if adapter is None else max((form.rank for form in adapter.forms.values()), default=0)
 
 
-def read_table(path: str | Path, by: str, group: str) -> tuple[np.ndarray, Sequence[str]]:
+def read_table(
+    path: str | Path, by: str, group: str, *, on_bad: OnBad | None = None
+) -> tuple[np.ndarray, Sequence[str]]:
     """Return the scores and groups of the rows of a CSV file.
 
     Raises:
@@ -215,22 +219,20 @@ def read_table(path: str | Path, by: str, group: str) -> tuple[np.ndarray, Seque
     """
     import csv
     import io
-    import math
 
     from lorank.reading import read_whole
 
     rows = csv.DictReader(io.StringIO(read_whole(str(path))))
     for column in (by, group):
         if column not in (rows.fieldnames or []):
-            raise DataError(path, 1, f"no column {column!r}", f"there are: {', '.join(rows.fieldnames or [])}")
+            raise DataError(path, None, f"no column {column!r}", f"there are: {', '.join(rows.fieldnames or [])}")
     scores, groups = [], []
-    for row in rows:
-        try:
-            value = float(row[by])
-        except (TypeError, ValueError) as error:
-            raise DataError(path, rows.line_num, f"{by} is {row[by]!r}, no number", "write a number") from error
-        if not math.isfinite(value):
-            raise DataError(path, rows.line_num, f"{by} is {row[by]!r}", "write a finite number")
-        scores.append(value)
-        groups.append(str(row[group]))
+    with collected(on_bad) as bad:
+        for row in rows:
+            value = parse_number(str(row[by]))
+            if value is None:
+                bad(DataError(path, rows.line_num, f"{by} is {row[by]!r}, no number", "write a finite number"), row)
+                continue
+            scores.append(float(value))
+            groups.append(str(row[group]))
     return np.array(scores), groups

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from lorank.data.bad_rows import collected
 from lorank.data.click_logs.packed import PackedImpressions, pack_impressions
 from lorank.data.click_logs.reading import guess_format, read_log
 from lorank.data.click_logs.registry import LogCounts
 from lorank.data.clicks import Impression
 from lorank.data.collection import Collection, Split
 from lorank.data.parquet import is_parquet, read_records
-from lorank.errors import DataError, UsageError
+from lorank.errors import DataError, OnBad, UsageError, report_bad
 from lorank.ranking.clicks import estimate_propensities
 from lorank.reading import is_readable, plain_name
 
@@ -33,7 +34,7 @@ def is_click_log(path: Path) -> bool:
         return False
 
 
-def read_click_collection(path: str | Path, format: str = "auto") -> Collection:
+def read_click_collection(path: str | Path, format: str = "auto", on_bad: OnBad | None = None) -> Collection:
     """Return a log that brings features or texts as a collection with one split, ``train``.
 
     A document with features is a row of its query, with texts one document for all queries.
@@ -45,9 +46,10 @@ def read_click_collection(path: str | Path, format: str = "auto") -> Collection:
     path = Path(path)
     counts = LogCounts()
     source = _Documents(path, queries={}, texts={}, rows={}, order=[])
-    packed = pack_impressions(
-        source.watch(read_log(path, guess_format(path) if format == "auto" else format, counts)), source.position, path
-    )
+    name = guess_format(path) if format == "auto" else format
+    with collected(on_bad) as found:
+        impressions = source.watch(read_log(path, name, counts, found), found)
+        packed = pack_impressions(impressions, source.position, path)
     if not len(packed):
         raise DataError(path, None, "the log holds no impression", "give a log with at least one shown list")
     documents: list[str] | np.ndarray
@@ -73,33 +75,39 @@ class _Documents:
         self.path, self.queries, self.texts, self.rows, self.order = path, queries, texts, rows, order
         self.position: dict[str, int] = {}
 
-    def watch(self, impressions: Iterator[Impression]) -> Iterator[Impression]:
-        """Yield impressions under the ids that documents have in the collection."""
+    def watch(self, impressions: Iterator[Impression], on_bad: OnBad) -> Iterator[Impression]:
+        """Yield impressions under the ids that documents have in the collection; report those that do not fit."""
         for each in impressions:
-            self.queries.setdefault(each.query_id, each.query or each.query_id)
             if each.features is not None and not self.texts:
-                yield self._with_rows(each)
+                try:
+                    made = self._with_rows(each)
+                except DataError as error:
+                    report_bad(error, each.session, on_bad)
+                    continue
+                self.queries.setdefault(each.query_id, each.query or each.query_id)
+                yield made
             elif each.texts is not None and not self.rows:
                 for document, text in zip(each.doc_ids, each.texts, strict=True):
                     self._number(document)
                     self.texts.setdefault(document, text)
+                self.queries.setdefault(each.query_id, each.query or each.query_id)
                 yield each
             else:
                 kinds = (
                     "features, as the rows above have" if self.rows else "texts" if self.texts else "features or texts"
                 )
-                raise DataError(
+                error = DataError(
                     self.path,
                     each.line or None,
                     f"the impression has no {kinds}",
                     'give each list "features" or "docs", or train on a collection with --clicks LOG',
                 )
+                report_bad(error, each.session, on_bad)
 
     def _with_rows(self, each: Impression) -> Impression:
         ids = tuple(f"{each.query_id}:{document}" for document in each.doc_ids)
-        for document, row in zip(ids, each.features or (), strict=True):
-            self._number(document)
-            width = len(next(iter(self.rows.values()))) if self.rows else len(row)
+        for row in each.features or ():
+            width = len(next(iter(self.rows.values()), row))
             if len(row) != width:
                 raise DataError(
                     self.path,
@@ -107,6 +115,8 @@ class _Documents:
                     f"a row has {len(row)} features, the first has {width}",
                     "give one width",
                 )
+        for document, row in zip(ids, each.features or (), strict=True):
+            self._number(document)
             self.rows.setdefault(document, row)
         return replace(each, doc_ids=ids)
 
@@ -116,7 +126,9 @@ class _Documents:
             self.order.append(document)
 
 
-def with_clicks(collection: Collection, path: str | Path, format: str = "auto") -> Collection:
+def with_clicks(
+    collection: Collection, path: str | Path, format: str = "auto", on_bad: OnBad | None = None
+) -> Collection:
     """Return a collection whose training split is the impressions of a log; dev and test stay as they are judged.
 
     Raises:
@@ -125,7 +137,8 @@ def with_clicks(collection: Collection, path: str | Path, format: str = "auto") 
     """
     texts = {query: text for split in collection.splits.values() for query, text in split.queries.items()}
     counts = LogCounts()
-    packed = pack_impressions(read_log(path, format, counts), collection.position, path, texts)
+    with collected(on_bad) as found:
+        packed = pack_impressions(read_log(path, format, counts, found), collection.position, path, texts, found)
     if not len(packed):
         raise DataError(path, None, "the log holds no impression", "give a log with at least one shown list")
     if "dev" not in collection.splits:

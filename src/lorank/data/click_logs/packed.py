@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lorank.data.clicks import Impression
-from lorank.errors import DataError
+from lorank.errors import DataError, OnBad, report_bad
 from lorank.ranking.clicks import SessionBuilder, Sessions
 
 
@@ -124,6 +124,7 @@ def pack_impressions(
     position_of: Mapping[str, int],
     path: str | Path,
     queries: Container[str] | None = None,
+    on_bad: OnBad | None = None,
 ) -> PackedImpressions:
     """Return impressions packed.
 
@@ -132,6 +133,7 @@ def pack_impressions(
         position_of: The position of each document id in the collection.
         path: The log, which errors name.
         queries: The ids of queries that are known; None takes any.
+        on_bad: What is called with each impression that does not fit the collection, which is left out.
 
     Raises:
         DataError: With file and line, for a document or a query that the collection does not have.
@@ -141,21 +143,25 @@ def pack_impressions(
     labels, positions, chances = array("f"), array("h"), array("f")
     for each in impressions:
         if queries is not None and each.query_id not in queries:
-            raise DataError(
+            error = DataError(
                 path,
                 each.line or None,
                 f"the query {each.query_id!r} is in no split",
                 "give the log of this collection",
             )
-        for document in each.doc_ids:
-            if document not in position_of:
-                raise DataError(
-                    path,
-                    each.line or None,
-                    f"the document {document!r} is not in the collection",
-                    "give the log of this collection, or add the document",
-                )
-            documents.append(position_of[document])
+            report_bad(error, each.session, on_bad)
+            continue
+        unknown = next((document for document in each.doc_ids if document not in position_of), None)
+        if unknown is not None:
+            error = DataError(
+                path,
+                each.line or None,
+                f"the document {unknown!r} is not in the collection",
+                "give the log of this collection, or add the document",
+            )
+            report_bad(error, each.session, on_bad)
+            continue
+        documents.extend(position_of[document] for document in each.doc_ids)
         query.append(ids.setdefault(each.query_id, len(ids)))
         sizes.append(len(each))
         labels.extend(each.clicks if each.gains is None else each.gains)

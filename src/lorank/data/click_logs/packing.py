@@ -9,7 +9,7 @@ import numpy as np
 from lorank.data.click_logs.reading import read_log
 from lorank.data.click_logs.registry import LogCounts
 from lorank.data.clicks import Impression
-from lorank.errors import DataError, UsageError
+from lorank.errors import DataError, OnBad, UsageError
 from lorank.ranking.clicks import SessionBuilder, Sessions
 
 
@@ -22,11 +22,11 @@ class LogSessions:
     counts: LogCounts = field(default_factory=LogCounts)
 
 
-def sessions_of_log(path: str | Path, format: str = "auto") -> LogSessions:
+def sessions_of_log(path: str | Path, format: str = "auto", on_bad: OnBad | None = None) -> LogSessions:
     """Return the sessions of a log; raise DataError for one without impressions."""
     counts = LogCounts()
     try:
-        return pack(read_log(path, format, counts), counts)
+        return pack(read_log(path, format, counts, on_bad), counts)
     except UsageError as error:
         raise DataError(path, None, str(error), "give a click log with at least one shown list") from error
 

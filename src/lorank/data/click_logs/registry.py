@@ -1,7 +1,8 @@
 """The formats of click logs: a plain dictionary, the decorator that fills it, and the choice among them.
 
-A reader yields impressions one by one and keeps none. A row that cannot be read is a DataError with file and line;
-what a log may hold without being wrong (a click on what was not shown, a row out of order) is left out and counted.
+A reader yields impressions one by one and keeps none. A row that cannot be read goes to ``LogCounts.report``, and the
+list that it stands in is left out. What a log may hold without being wrong (a click on what was not shown, a row out of
+order) is left out and counted.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,15 +11,21 @@ from pathlib import Path
 
 from lorank.data.clicks import Impression, read_clicks
 from lorank.data.parquet import is_parquet
+from lorank.errors import DataError, OnBad, report_bad
 from lorank.reading import plain_name
 
 
 @dataclass
 class LogCounts:
-    """What a reader left out, by what it was, and how many rows it read."""
+    """What a reader left out, by what it was, and how many rows it read; ``on_bad`` receives bad rows."""
 
     rows: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
+    on_bad: OnBad | None = field(default=None, repr=False, compare=False)
+
+    def report(self, error: DataError, row: object) -> None:
+        """Call ``on_bad`` with a bad row, which is left out; raise its error where nothing receives it."""
+        report_bad(error, row, self.on_bad)
 
     def leave_out(self, what: str) -> None:
         """Count one thing that is left out."""
@@ -68,6 +75,6 @@ def _is_jsonl(path: Path) -> bool:
 @log_format("jsonl", title="lorank's click log, JSON Lines or Parquet", fits=_is_jsonl)
 def read_jsonl(path: Path, counts: LogCounts) -> Iterator[Impression]:
     """Yield the impressions of a click log in JSON Lines or Parquet."""
-    for impression in read_clicks(path):
+    for impression in read_clicks(path, on_bad=counts.on_bad):
         counts.rows += 1
         yield impression

@@ -9,7 +9,7 @@ import numpy as np
 from lorank.data.candidates import from_run
 from lorank.data.collection import Collection, Split
 from lorank.data.trec import read_run
-from lorank.errors import UsageError
+from lorank.errors import OnBad, UsageError
 from lorank.progress import StageCallback
 from lorank.ranking.losses.core.registry import needs_contrast
 from lorank.ranking.scorers.bi_encoder import BiEncoder
@@ -17,6 +17,7 @@ from lorank.ranking.scorers.bm25 import BM25Statistics
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Run
 from lorank.training.lists.retrieval import bm25_index, dense_run, fuse_runs, fusion_weights
+from lorank.training.recipe import RecipeFile
 from lorank.training.settings import Recipe
 from lorank.tuned.first_stage import Component, FirstStage
 
@@ -201,7 +202,8 @@ def _from_file(
 ) -> Candidates:
     if not path.is_file():
         raise UsageError(f"--first-stage {path}: no such run file; give a run, or one of {', '.join(FINDERS)}")
-    run = read_run(path)
+    on_bad = passing_over(recipe)
+    run = read_run(path, on_bad=on_bad)
     missing = [q for q in (*data.train.queries, *data.dev.queries) if q not in run]
     if missing:
         raise UsageError(
@@ -211,13 +213,19 @@ def _from_file(
     depth = recipe.lists.depth
     free = {q: text for q, text in queries.items() if q not in run}
     index = bm25_index(data)
-    train = from_run({q: run[q] for q in data.train.queries}, data, data.train, depth)
+    own = partial(from_run, collection=data, depth=depth, path=path, on_bad=on_bad)
+    train = own({q: run[q] for q in data.train.queries}, split=data.train)
     train |= index.search(free, depth)
-    dev = from_run({q: run[q] for q in data.dev.queries}, data, data.dev, depth)
+    dev = own({q: run[q] for q in data.dev.queries}, split=data.dev)
     first_stage = FirstStage(path.name, (Component("bm25"),), index.statistics)
     covered = {q: run[q] for q in test_queries(data, recipe) if q in run}
-    test = from_run(covered, data, data.test, depth) if covered else None
+    test = own(covered, split=data.test) if covered else None
     return Candidates(train, dev, fit_scales_on_dev(first_stage, data, dev), f"run {path.name}", test=test)
+
+
+def passing_over(recipe: Recipe) -> OnBad | None:
+    """Return what leaves bad rows out where the recipe says so: the command has reported and kept them."""
+    return (lambda error, row: None) if isinstance(recipe, RecipeFile) and recipe.skip_bad else None
 
 
 def _bm25_runs(

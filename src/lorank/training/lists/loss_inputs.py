@@ -18,7 +18,7 @@ from torch import Tensor
 from lorank.data.candidates import TrainingList
 from lorank.data.collection import Collection, Split
 from lorank.data.trec import read_run
-from lorank.errors import DataError, UsageError
+from lorank.errors import DataError, OnBad, UsageError
 from lorank.ranking.losses import Loss, requirements_of
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.scorers.scoring_mode import scoring
@@ -130,13 +130,13 @@ def grid_of_run(run: Run, source: Source, lists: Sequence[TrainingList], batch: 
     return torch.tensor(rows, dtype=torch.float32).view(batch.documents.shape)
 
 
-def reference_run(path: str, split: Split) -> Run | None:
+def reference_run(path: str, split: Split, on_bad: OnBad | None = None) -> Run | None:
     """Return the run that serves as the reference, None for "start"; raise DataError where it lacks a query."""
     if path == "start":
         return None
     if not Path(path).is_file():
         raise UsageError(f"the reference {path} is no run file; give a run, or 'start' for the ranker before training")
-    run = read_run(path)
+    run = read_run(path, on_bad=on_bad)
     missing = [query for query in split.queries if query not in run]
     if missing:
         raise DataError(

@@ -63,23 +63,37 @@ def read_baidu_ultr(path: Path, counts: LogCounts) -> Iterator[Impression]:
     """Yield one impression for each session, with the texts of its query and documents."""
     header: tuple[int, list[str]] | None = None
     rows: list[list[str]] = []
-    for line, text in all_lines(path):
+    whole = True
+    for line, text in all_lines(path, counts.on_bad):
         if not text.strip():
             continue
         counts.rows += 1
         fields = text.split("\t")
         if len(fields) == 3:
-            if header is not None and rows:
-                yield _impression(path, header, rows)
-            elif header is not None:
+            if header is not None and rows and whole:
+                yield from _impressions(path, header, rows, counts)
+            elif header is not None and whole:
                 counts.leave_out("sessions without a document")
-            header, rows = (line, fields), []
+            header, rows, whole = (line, fields), [], True
         elif len(fields) < LEAST_COLUMNS or header is None:
-            raise DataError(path, line, f"the row has {len(fields)} columns", EXPECTED)
+            counts.report(DataError(path, line, f"the row has {len(fields)} columns", EXPECTED), text)
+            whole = False
         else:
             rows.append([*fields, str(line)])
-    if header is not None and rows:
-        yield _impression(path, header, rows)
+    if header is not None and rows and whole:
+        yield from _impressions(path, header, rows, counts)
+
+
+def _impressions(
+    path: Path, header: tuple[int, list[str]], rows: list[list[str]], counts: LogCounts
+) -> Iterator[Impression]:
+    """Yield the session where it can be one; report its first bad row where it cannot."""
+    try:
+        made = _impression(path, header, rows)
+    except DataError as error:
+        counts.report(error, "\t".join(header[1]))
+        return
+    yield made
 
 
 def _impression(path: Path, header: tuple[int, list[str]], rows: list[list[str]]) -> Impression:

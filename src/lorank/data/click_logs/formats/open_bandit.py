@@ -46,7 +46,9 @@ def read_open_bandit(path: Path, counts: LogCounts) -> Iterator[Impression]:
                 line=line,
             )
         except (TypeError, ValueError) as error:
-            raise DataError(path, line, f"a value is missing or no number ({error})", REMEDY) from error
+            counts.report(DataError(path, line, f"a value is missing or no number ({error})", REMEDY), row)
+            continue
         if problem := made.problem():
-            raise DataError(path, line, problem, REMEDY)
-        yield made
+            counts.report(DataError(path, line, problem, REMEDY), row)
+        else:
+            yield made

@@ -48,7 +48,7 @@ def _roles(header: list[str]) -> dict[str, int]:
 @log_format("table", title="CSV or TSV of query, document, position, clicked", fits=is_table)
 def read_table(path: Path, counts: LogCounts) -> Iterator[Impression]:
     """Yield an impression for each run of rows that is one list."""
-    source = all_lines(path)
+    source = all_lines(path, counts.on_bad)
     _, first = next(source, (0, ""))
     delimiter = "\t" if "\t" in first else ","
     roles = _roles(next(csv.reader([first], delimiter=delimiter), []))
@@ -62,8 +62,7 @@ def read_table(path: Path, counts: LogCounts) -> Iterator[Impression]:
         counts.rows += 1
         cell = {role: row[at].strip() if at < len(row) else "" for role, at in roles.items()}
         if group.ends_at(cell):
-            if group.documents:
-                yield group.impression()
+            yield from group.impressions(counts)
             session = cell.get("session", "")
             if session and session != group.session:
                 if session in over:
@@ -72,9 +71,12 @@ def read_table(path: Path, counts: LogCounts) -> Iterator[Impression]:
                 if len(over) > REMEMBERED:
                     del over[next(iter(over))]
             group = _Group(path, line, session or f"line-{line}", cell["query"])
-        group.add(line, cell)
-    if group.documents:
-        yield group.impression()
+        try:
+            group.add(line, cell)
+        except DataError as error:
+            counts.report(error, cell)
+            group.whole = False
+    yield from group.impressions(counts)
 
 
 class _Group:
@@ -86,17 +88,18 @@ class _Group:
         self.positions: list[int] = []
         self.clicks: list[int] = []
         self.propensities: list[float] = []
+        self.whole = True
         self.time: float | None = None
         self.device: str | None = None
 
     def ends_at(self, cell: dict[str, str]) -> bool:
         """Return whether a row begins another list."""
-        if not self.documents or cell["query"] != self.query:
+        if (self.whole and not self.documents) or cell["query"] != self.query:
             return True
         if "session" in cell:
             return cell["session"] != self.session
         position = parse_number(cell["position"])
-        return position is not None and position <= self.positions[-1]
+        return position is not None and position <= max(self.positions, default=0)
 
     def add(self, line: int, cell: dict[str, str]) -> None:
         """Add a row; raise DataError with its line where a value cannot be."""
@@ -134,8 +137,10 @@ class _Group:
             raise DataError(self.path, line, f"the {role} {cell[role][:40]!r} is not a whole number", REMEDY)
         return int(number)
 
-    def impression(self) -> Impression:
-        """Return the list; raise DataError where it cannot be one."""
+    def impressions(self, counts: LogCounts) -> Iterator[Impression]:
+        """Yield the list where all its rows can be read and it can be one."""
+        if not (self.documents and self.whole):
+            return
         made = Impression(
             self.session,
             self.query,
@@ -148,5 +153,6 @@ class _Group:
             line=self.line,
         )
         if problem := made.problem():
-            raise DataError(self.path, self.line, problem, REMEDY)
-        return made
+            counts.report(DataError(self.path, self.line, problem, REMEDY), made.doc_ids)
+        else:
+            yield made

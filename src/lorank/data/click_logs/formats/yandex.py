@@ -35,10 +35,13 @@ def read_yandex(path: Path, counts: LogCounts) -> Iterator[Impression]:
     for line, text in lines(path):
         counts.rows += 1
         fields = text.rstrip("\n").split("\t")
-        time = _check(path, line, fields)
+        try:
+            time = _check(path, line, fields)
+        except DataError as error:
+            counts.report(error, text)
+            continue
         if fields[2] == "Q" and fields[0] != session:
-            for each in shown:
-                yield each.impression(path)
+            yield from _lists(shown, path, counts)
             session, latest, shown = fields[0], 0.0, []
         if fields[0] != session:
             counts.leave_out("clicks of a session that was over or had not begun")
@@ -51,8 +54,16 @@ def read_yandex(path: Path, counts: LogCounts) -> Iterator[Impression]:
             shown.append(_List(line, session, time, fields[3], fields[5:]))
         elif not any(each.click(fields[3]) for each in reversed(shown)):
             counts.leave_out("clicks on documents that were not shown")
+    yield from _lists(shown, path, counts)
+
+
+def _lists(shown: "list[_List]", path: Path, counts: LogCounts) -> Iterator[Impression]:
     for each in shown:
-        yield each.impression(path)
+        made = each.impression()
+        if problem := made.problem():
+            counts.report(DataError(path, each.line, problem, EXPECTED), made.doc_ids)
+        else:
+            yield made
 
 
 class _List:
@@ -69,14 +80,11 @@ class _List:
         self.clicks[self.documents.index(document)] = 1
         return True
 
-    def impression(self, path: Path) -> Impression:
+    def impression(self) -> Impression:
         """Return the list as it ended."""
-        made = Impression(
+        return Impression(
             self.session, self.query, tuple(self.documents), tuple(self.clicks), time=self.time, line=self.line
         )
-        if problem := made.problem():
-            raise DataError(path, self.line, problem, EXPECTED)
-        return made
 
 
 def _check(path: Path, line: int, fields: list[str]) -> float:
