@@ -162,7 +162,7 @@ def _candidates(
     from lorank.training.lists.retrieval import bm25_index
     from lorank.tuned.calibrate import sample_queries
 
-    given = {query: row for path in runs for query, row in read_run(path, on_bad=on_bad).items()}
+    given = [(path, read_run(path, on_bad=on_bad)) for path in runs]
     found = {}
     for name in ("dev", "test"):
         if name == "test" and (name not in collection.splits or not any(collection.test.qrels.values())):
@@ -170,8 +170,11 @@ def _candidates(
         split = collection.split(name)
         asked = sample_queries(split, queries, rng)
         if given:
-            known = {query: given[query] for query in asked if query in given}
-            found[name] = from_run(known, collection, split, depth, on_bad=on_bad)
+            found[name] = {}
+            for path, run in given:
+                known = {query: run[query] for query in asked if query in run}
+                if known or len(given) == 1:
+                    found[name] |= from_run(known, collection, split, depth, path=path, on_bad=on_bad)
         elif split.candidates is not None:
             found[name] = {query: split.candidates[query] for query in asked}
         else:
