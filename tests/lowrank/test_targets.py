@@ -42,9 +42,9 @@ def test_chosen(targets, exclude, trained, expected):
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"targets": ["query", "key"]}, "'key' names no linear layer"),
-        ({"targets": ["norm"]}, "'norm' names no linear layer"),
-        ({"targets": "query"}, "fits no linear layer"),
+        ({"targets": ["query", "key"]}, "'key' names no layer that takes an update"),
+        ({"targets": ["norm"]}, "'norm' names no layer that takes an update"),
+        ({"targets": "query"}, "fits no layer that takes an update"),
         ({"targets": ["head.0"], "trained": ["head"]}, "trained whole"),
         ({"trained": ["classifier"]}, "no module called 'classifier'"),
         ({"ranks": {"key": 2}}, "'key' matches none"),
