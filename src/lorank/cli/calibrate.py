@@ -163,7 +163,7 @@ def _candidates(
     from lorank.tuned.calibrate import sample_queries
 
     given = [(path, read_run(path, on_bad=on_bad)) for path in runs]
-    found = {}
+    found: dict[str, Run] = {}
     for name in ("dev", "test"):
         if name == "test" and (name not in collection.splits or not any(collection.test.qrels.values())):
             continue

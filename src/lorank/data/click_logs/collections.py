@@ -96,13 +96,13 @@ class _Documents:
                 kinds = (
                     "features, as the rows above have" if self.rows else "texts" if self.texts else "features or texts"
                 )
-                error = DataError(
+                lacking = DataError(
                     self.path,
                     each.line or None,
                     f"the impression has no {kinds}",
                     'give each list "features" or "docs", or train on a collection with --clicks LOG',
                 )
-                report_bad(error, each.session, on_bad)
+                report_bad(lacking, each.session, on_bad)
 
     def _with_rows(self, each: Impression) -> Impression:
         ids = tuple(f"{each.query_id}:{document}" for document in each.doc_ids)

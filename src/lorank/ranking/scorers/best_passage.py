@@ -1,4 +1,4 @@
-r"""Which passage of a long document is trained on: the one that covers most of the words of one of its queries.
+r"""A guess at the best passage of a long document: the one that covers most of the words of one of its queries.
 
     cover(q, w) = sum of idf(t) over tokens t in both q and w / sum of idf(t) over tokens t of q
     start(d) = that of the window w of d with the highest cover(q, w), q any query that d is scored for in the batch
@@ -9,7 +9,8 @@ nothing with its queries is read from its beginning.
 Paper: Dai & Callan 2019, arXiv:1905.09217, score a document by its best passage (MaxP).
 
 *Deviations*: theirs trains on every passage of a relevant document as if it were relevant; here one is chosen by its
-words, which reads no more tokens than training on first passages.
+words, which reads no more tokens than training on first passages. It need not be the passage with the highest score:
+a bi-encoder trains on that one unless it is made with ``passage="words"``.
 """
 
 import numpy as np

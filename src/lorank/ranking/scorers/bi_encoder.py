@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from lorank.ranking.scorers.best_passage import best_starts, inverse_frequencies
 from lorank.ranking.scorers.folders import write_json
 from lorank.ranking.scorers.packed import PackedEncoder, can_pack
 from lorank.ranking.scorers.pairs import used_texts
-from lorank.ranking.scorers.passage_gradients import mean_passages
+from lorank.ranking.scorers.passage_gradients import best_passages, mean_passages
 from lorank.ranking.scorers.precision import Dtype
 from lorank.ranking.scorers.pretrained import load_pretrained, longest_input, with_padding
 from lorank.ranking.scorers.ranker import Documents
@@ -40,6 +40,7 @@ from lorank.ranking.scorers.vector_modules import VectorModules, pool_tokens
 LONGEST = 8192
 """Tokens of a text that are read where neither folder nor tokenizer says how many."""
 Similarity = Literal["cosine", "dot"]
+Passage = Literal["best", "words"]
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,10 @@ class BiEncoder(TextRanker[TextInputs]):
     ``score`` returns similarity / ``temperature``, float32; ``encode`` returns the vectors, of unit length for
     the cosine. ``dtype`` and ``long`` are explained in ``TextRanker`` and ``Long``; documents that need more
     than one passage share ``overlap`` tokens between neighbours (default: an eighth of
-    ``max_length``). Where ``long`` is "max", training takes the passage that has most of a query's words
-    (`lorank.ranking.scorers.best_passage`); where it is "mean", all of them; else the first.
+    ``max_length``). Where ``long`` is "max", training takes the passage by which a document ranks, which costs one more
+    pass over all passages of a batch, without gradients; ``passage="words"`` takes the one that has most of a query's
+    words in its place, at no cost (`lorank.ranking.scorers.best_passage`). Where it is "mean", training takes all of
+    them; else the first.
 
     Args:
         base: A packaged name, a folder, or a name on the Hub.
@@ -79,6 +82,8 @@ class BiEncoder(TextRanker[TextInputs]):
         dtype: The number format of scoring; training is always in float32.
         long: It says what happens to a document that is too long.
         overlap: The number of tokens that neighbouring passages share; None is an eighth of ``max_length``.
+        passage: With ``long="max"``, the passage that is trained on: the ``best``, or that with most of a query's
+            ``words``.
         token_budget: The most tokens in one scoring batch; None leaves the choice to the ranker.
 
     Raises:
@@ -104,8 +109,12 @@ class BiEncoder(TextRanker[TextInputs]):
         dtype: Dtype = "float32",
         long: Long = "truncate",
         overlap: int | None = None,
+        passage: Passage = "best",
         token_budget: int | None = None,
     ) -> None:
+        if passage not in get_args(Passage):
+            raise UsageError(f"passage={passage!r}: choose 'best' or 'words'")
+        self.passage = passage
         if similarity not in (None, "cosine", "dot"):
             raise UsageError(f"similarity={similarity!r}: choose 'cosine' or 'dot'")
         if not temperature > 0:
@@ -175,8 +184,14 @@ class BiEncoder(TextRanker[TextInputs]):
         q = self.encode_batch(inputs.queries, query_ids)[torch.from_numpy(query_at.reshape(-1)).to(self.device)]
         if not len(document_ids):
             return torch.zeros(mask.shape, device=self.device)
-        if self.long == "mean":
-            span = self.document_spans(inputs.documents.lengths[document_ids])
+        span = self.document_spans(inputs.documents.lengths[document_ids])
+        if self.long == "max" and self.passage == "best" and len(span) > len(document_ids):
+            at = np.broadcast_to(query_at.reshape(-1, 1), grid.shape)[mask_host], document_at.reshape(-1)
+            chosen = self.choose_passages(inputs, query_ids, document_ids, span)[at]
+            used, row = np.unique(chosen, return_inverse=True)
+            rows[mask_host] = row.reshape(-1)
+            vectors = self.encode_read(inputs.documents, replace(span[used], text=document_ids[span.text[used]]))
+        elif self.long == "mean":
             passages = self.encode_read(inputs.documents, replace(span, text=document_ids[span.text]))
             vectors = mean_passages(passages, span.text)
         else:
@@ -190,6 +205,16 @@ class BiEncoder(TextRanker[TextInputs]):
         d = vectors[torch.from_numpy(rows).to(self.device)]
         scores = (d @ q.unsqueeze(-1)).squeeze(-1) / self.temperature
         return scores.masked_fill(~mask.to(self.device), 0.0)
+
+    def choose_passages(self, inputs: TextInputs, queries: np.ndarray, documents: np.ndarray, span: Span) -> np.ndarray:
+        """Return the best passage of each document for each query, int64 [queries, documents], as rows of ``span``.
+
+        Passages are scored as they are when the ranker ranks, without dropout and gradients.
+        """
+        start, length = self.template.cut(inputs.queries.lengths[queries], self.room)
+        q = self.encode_spans(inputs.queries, Span(queries, start, length))
+        d = self.encode_spans(inputs.documents, replace(span, text=documents[span.text]))
+        return np.stack([best_passages(scores, span.text) for scores in q @ d.T])
 
     def encode_batch(self, table: TokenTable, texts: np.ndarray, starts: np.ndarray | None = None) -> Tensor:
         """Return differentiable vectors [len(texts), dim] of texts of a table, by position.
@@ -308,6 +333,7 @@ class BiEncoder(TextRanker[TextInputs]):
             "dtype": self.dtype,
             "long": self.long,
             "overlap": self.overlap,
+            "passage": self.passage,
         }
 
     def write_peer_files(self, folder: Path) -> None:
