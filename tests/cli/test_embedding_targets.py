@@ -38,7 +38,7 @@ def train(capsys, beir, base, out, adapter, *more, targets=TARGETS):
 def test_a_table_named_on_the_command_line_is_trained_inspected_squeezed_and_exported(
     adapter, beir, tiny_folders, tmp_path, capsys
 ):
-    code, _, err = train(capsys, beir, tiny_folders["bert"], tmp_path / "run", adapter)
+    code, _, err = train(capsys, beir, tiny_folders["bert"], tmp_path / "run", adapter, "--set", "keep=tuned")
     assert code == 0, err
     tuned = load_ranker(tmp_path / "run")
     assert {path.rpartition(".")[2] for path in tuned.adapter.layers} == {"word_embeddings", "query"}
@@ -78,7 +78,7 @@ def test_an_unknown_target_names_the_layers_that_there_are(beir, tiny_folders, t
 
 
 def test_a_bi_encoder_learns_on_its_table_alone(beir, tiny_folders, tmp_path, capsys):
-    out, more = tmp_path / "run", ["--kind", "bi-encoder"]
+    out, more = tmp_path / "run", ["--kind", "bi-encoder", "--set", "keep=tuned"]
     code, _, err = train(capsys, beir, tiny_folders["bert"], out, "lora", *more, targets='["word_embeddings"]')
     assert code == 0, err
     (layer,) = load_ranker(out).adapter.layers.values()

@@ -346,7 +346,7 @@ def trial(
     columns = ("arm", "outcome", "treated", "index_0", "index_1")
     rows = csv.DictReader(text for _, text in all_lines(table))
     if not set(columns) <= set(rows.fieldnames or ()):
-        raise DataError(table, None, f"the columns are {rows.fieldnames}", f"name them {', '.join(columns)}")
+        raise DataError(table, 1, f"the columns are {rows.fieldnames}", f"name them {', '.join(columns)}")
     values = []
     with skipping(skip_bad) as asked, collected(asked) as on_bad:
         for line, row in enumerate(rows, start=2):

@@ -146,7 +146,7 @@ def _describe_other(model: nn.Module, name: str) -> str | None:
     return None
 
 
-OTHERS = (nn.EmbeddingBag, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Bilinear, nn.LayerNorm)
+OTHERS = (nn.EmbeddingBag, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Bilinear)
 """Layers with a weight that take no update here."""
 
 PLAIN = re.compile(r"\w+(\.\w+)*")

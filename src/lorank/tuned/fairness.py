@@ -225,7 +225,7 @@ def read_table(
     rows = csv.DictReader(io.StringIO(read_whole(str(path))))
     for column in (by, group):
         if column not in (rows.fieldnames or []):
-            raise DataError(path, None, f"no column {column!r}", f"there are: {', '.join(rows.fieldnames or [])}")
+            raise DataError(path, 1, f"no column {column!r}", f"there are: {', '.join(rows.fieldnames or [])}")
     scores, groups = [], []
     with collected(on_bad) as bad:
         for row in rows:
