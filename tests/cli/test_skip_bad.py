@@ -101,6 +101,8 @@ COMMANDS = {
     "fairness": ("fairness --data data --run a.run --document-groups groups.tsv", "skipped.jsonl", 7),
     "fairness queries": ("fairness --data data --run a.run --query-groups askers.tsv", "skipped.jsonl", 6),
     "fairness table": ("fairness --table table.csv --by score --group sex", "skipped.jsonl", 2),
+    "agree": ("agree bm25 bm25 --data data --queries 4", "skipped.jsonl", 3),
+    "agree of runs": ("agree a.run a.run --data data", "skipped.jsonl", 7),
     "clicks fit": ("clicks fit --log log.jsonl", "skipped.jsonl", 2),
     "clicks simulate": ("clicks simulate --data data --sessions 9 --out o.jsonl", "o.jsonl.skipped.jsonl", 3),
     "clicks simulate a run": (
@@ -133,6 +135,7 @@ NO_SKIPPING = {
     "demo": "it reads packaged collections, which have no bad rows",
     "rank": "it ranks the documents of one query, and a ranking without one of them answers another question",
     "plan": "--documents is a number there",
+    "tune": "its trials read by the recipe, whose key skip_bad is stated by --set skip_bad=true",
     "push": "--run is a folder there",
 }
 """Commands that read rows and leave none out, and why."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorank.cli import completion
+from lorank.cli.bad_rows import SkipBad, skipping
 from lorank.cli.options import Language
 from lorank.cli.progress import progress_bars, stage
 from lorank.cli.ranker_options import NAMES, reading_of
@@ -45,6 +46,7 @@ def agree(
         typer.Option(autocompletion=completion.measures, help="Measures where there are judgments. [default: nDCG@10]"),
     ] = None,
     language: Language = "auto",
+    skip_bad: SkipBad = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the drawn queries and of the resampling.")] = 0,
 ) -> None:
@@ -74,7 +76,7 @@ def agree(
     files = [Path(name).is_file() for name in (a, b)]
     if all(files):
         _refuse_ranker_options(path_a=path_a, path_b=path_b, set_a=set_a, set_b=set_b)
-        found = _compare_files(Path(a), Path(b), data, split, chosen, top, seed)
+        found = _compare_files(Path(a), Path(b), data, split, chosen, top, seed, skip_bad)
         shown: dict[str, Any] = {"a": a, "b": b, **asdict(found)}
         costs: tuple[RankerCost, ...] = ()
         collection = None
@@ -89,7 +91,7 @@ def agree(
         if data is None:
             raise UsageError("two rankers are compared on a collection's queries; give --data")
         collection, found, costs = _compare_rankers(
-            [a, b], [path_a, path_b], readings, data, split, queries, candidates, chosen, top, language, seed
+            [a, b], [path_a, path_b], readings, data, split, queries, candidates, chosen, top, language, seed, skip_bad
         )
         shown = {"a": a, "b": b, **asdict(found), "costs": [asdict(cost) for cost in costs]}
     if as_json:
@@ -105,7 +107,7 @@ def _refuse_ranker_options(**given: Any) -> None:
 
 
 def _compare_files(
-    a: Path, b: Path, data: str | None, split: str, measures: list[str], top: int, seed: int
+    a: Path, b: Path, data: str | None, split: str, measures: list[str], top: int, seed: int, skip_bad: bool
 ) -> "Agreement":
     import numpy as np
 
@@ -113,9 +115,9 @@ def _compare_files(
     from lorank.data import read_run
     from lorank.ranking.metrics.agreement import compare_runs
 
-    with stage("read the runs"):
-        runs = [read_run(path) for path in (a, b)]
-        qrels = None if data is None else lorank.load(data).split(split).qrels
+    with stage("read the runs"), skipping(skip_bad) as on_bad:
+        runs = [read_run(path, on_bad=on_bad) for path in (a, b)]
+        qrels = None if data is None else lorank.load(data, on_bad=on_bad).split(split).qrels
     rng = np.random.default_rng(seed)
     return compare_runs(runs[0], runs[1], rng=rng, depth=top, qrels=qrels, measures=measures)
 
@@ -132,6 +134,7 @@ def _compare_rankers(
     top: int,
     language: str,
     seed: int,
+    skip_bad: bool,
 ) -> "tuple[Collection, Agreement, tuple[RankerCost, ...]]":
     import numpy as np
 
@@ -140,8 +143,8 @@ def _compare_rankers(
     from lorank.tuned.agreement import compare_rankers
 
     rng = np.random.default_rng(seed)
-    with stage(f"read {data}"):
-        collection = lorank.load(data, language=language)
+    with stage(f"read {data}"), skipping(skip_bad) as on_bad:
+        collection = lorank.load(data, on_bad=on_bad, language=language)
         part = collection.split(split)
         known = list(part.queries)
         drawn = known if len(known) <= most else [known[i] for i in sorted(rng.permutation(len(known))[:most])]
