@@ -1,6 +1,6 @@
 """The whole way: sources to a collection, and to a folder with its summary."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from lorank.data.importing.passages import check_sizes
 from lorank.data.importing.registry import Options
 from lorank.data.importing.sources import Sources, find_sources, read_sources
 from lorank.data.importing.splitting import SplitMode, make_splits
+from lorank.data.importing.stored_texts import TextsInOrder
 from lorank.data.importing.summary import Summary
 from lorank.data.pages import FILE, write_pages
 from lorank.errors import DataError, LorankError, OnBad
@@ -53,7 +54,13 @@ class Imported:
 
 
 def gather_found(
-    found: Iterable[tuple[Path, Found]], name: str, choices: Choices, summary: Summary, on_bad: OnBad
+    found: Iterable[tuple[Path, Found]],
+    name: str,
+    choices: Choices,
+    summary: Summary,
+    on_bad: OnBad,
+    *,
+    stored: bool = False,
 ) -> Imported:
     """Return the collection of what readers found.
 
@@ -63,10 +70,11 @@ def gather_found(
         choices: How pages, judgments and splits are made.
         summary: The counts of what is found and left out, which are added to.
         on_bad: It receives the error of a bad row and the row.
+        stored: True keeps texts in a file, from which the collection reads them; else they are in memory.
     """
     words = PASSAGE_WORDS if choices.passage_words is None else choices.passage_words
     check_sizes(words, choices.overlap_words)
-    gathered = Gathered(summary, on_bad)
+    gathered = Gathered(summary, on_bad, stored=stored)
     for root, each in found:
         gathered.add(each, root)
     gathered.cut_pages(words, choices.overlap_words, choices.shared)
@@ -74,10 +82,10 @@ def gather_found(
         gathered.cut_texts(choices.passage_words, choices.overlap_words)
     matched = gathered.match(choices.dangling)
     splits = _splits(gathered, matched, choices)
-    titles = [gathered.titles.get(document, "") for document in gathered.texts]
-    collection = Collection(
-        name, list(gathered.texts), list(gathered.texts.values()), splits, titles if any(titles) else None
-    )
+    names = list(gathered.texts)
+    texts: Sequence[str] = TextsInOrder(gathered.texts, names) if stored else list(gathered.texts.values())
+    titles: Sequence[str] = TextsInOrder(gathered.titles, names)
+    collection = Collection(name, names, texts, splits, (titles if stored else list(titles)) if any(titles) else None)
     _count(collection, gathered, summary)
     return Imported(collection, gathered.page_of, summary)
 
@@ -114,14 +122,23 @@ def _count(collection: Collection, gathered: Gathered, summary: Summary) -> None
         summary.notes.append("labels below 0 are kept; train with --negative keep")
 
 
-def _read(names: list[str | Path], sources: Sources, choices: Choices, summary: Summary, on_bad: OnBad) -> Imported:
+def _read(
+    names: list[str | Path],
+    sources: Sources,
+    choices: Choices,
+    summary: Summary,
+    on_bad: OnBad,
+    *,
+    stored: bool = False,
+) -> Imported:
     for each in sources.chosen:
         summary.files[each.reader.title] = summary.files.get(each.reader.title, 0) + 1
     for ending, count in sources.passed_over.most_common():
         summary.drop(f"files of a kind that is not read ({ending or 'no ending'})", count=count)
     first = str(names[0]).rpartition("=")[2]
     name = Path(first).resolve().name if len(names) == 1 else "imported"
-    imported = gather_found(read_sources(sources, choices.options, on_bad), name, choices, summary, on_bad)
+    rows = read_sources(sources, choices.options, on_bad)
+    imported = gather_found(rows, name, choices, summary, on_bad, stored=stored)
     mapped = {column for column in choices.options.columns.values() if not column.isdigit()}
     if mapped and not imported.collection.splits and not imported.collection.document_ids:
         raise DataError(first, None, f"no row has the columns {', '.join(sorted(mapped))}", "check --columns")
@@ -167,7 +184,7 @@ def import_sources(
     rows, summary, chosen = BadRows(keep=skip_bad), Summary(), choices or Choices()
     sources = find_sources(listed)
     try:
-        imported = _read(listed, sources, chosen, summary, rows.add)
+        imported = _read(listed, sources, chosen, summary, rows.add, stored=True)
     except DataError:
         if not skip_bad:
             rows.raise_report()

@@ -5,7 +5,7 @@ is lost. What a file calls a query or a document is an id where most of its valu
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Hashable, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from lorank.data.importing.boilerplate import drop_shared
 from lorank.data.importing.found import Asked, Found, Judged, Page, Place, Query, Row, Section, Text
 from lorank.data.importing.names import Names
 from lorank.data.importing.passages import cut_sections
+from lorank.data.importing.stored_texts import StoredTexts, digest
 from lorank.data.importing.summary import Summary
 from lorank.data.importing.values import as_id
 from lorank.errors import DataError, OnBad, report_bad
@@ -23,19 +24,26 @@ Repeated = Literal["max", "mean", "sum"]
 
 
 class Gathered:
-    """Documents, queries and judgments of all sources; ``finish`` matches them."""
+    """Documents, queries and judgments of all sources; ``match`` brings them together.
 
-    def __init__(self, summary: Summary, on_bad: OnBad) -> None:
+    Args:
+        summary: The counts of what is left out.
+        on_bad: It receives the error of a bad row and the row.
+        stored: True keeps texts and titles in a file in place of memory.
+    """
+
+    def __init__(self, summary: Summary, on_bad: OnBad, *, stored: bool = False) -> None:
         self.summary, self.on_bad = summary, on_bad
         self.pages: dict[Path, list[Page]] = {}
-        self.titles: dict[str, str] = {}
-        self.texts: dict[str, str] = {}
+        self.titles: MutableMapping[str, str] = StoredTexts() if stored else {}
+        self.texts: MutableMapping[str, str] = StoredTexts() if stored else {}
+        self._key: Callable[[str], Hashable] = digest if stored else str
         self.page_of: dict[str, str] = {}
         self.names = Names()
         self.queries: dict[str, Query] = {}
         self.judged: list[Judged] = []
         self.from_rows = True
-        self._by_text: dict[str, str] | None = None
+        self._by_text: dict[Hashable, str] | None = None
         self._declared: dict[str, Query] = {}
         self._texts_of_queries: dict[str, str] = {}
         self._variants: dict[tuple[str, str | None, float | None, str | None], str] = {}
@@ -59,7 +67,7 @@ class Gathered:
     def _add_text(self, found: Text) -> None:
         text = "\n".join(part for part in (found.title, found.text) if part)
         if found.id is None:
-            found = replace(found, id=self._id_by_text().setdefault(text, self._new_id("d", self.texts)))
+            found = replace(found, id=self._id_by_text().setdefault(self._key(text), self._new_id("d", self.texts)))
         assert found.id is not None
         if found.id in self.texts:
             if self.texts[found.id] != text:
@@ -69,7 +77,7 @@ class Gathered:
         if found.title:
             self.titles[found.id] = found.title
         if self._by_text is not None:
-            self._by_text.setdefault(text, found.id)
+            self._by_text.setdefault(self._key(text), found.id)
         self.names.add(found.id, *found.names)
 
     def _add_query(self, found: Query) -> None:
@@ -85,13 +93,13 @@ class Gathered:
                 Judged(row.place, row.query, document, label, "text", "text", score, propensity, row.about)
             )
 
-    def _id_by_text(self) -> dict[str, str]:
-        """Return {text: id} of documents that are no pages, made where it is first asked for: ids alone do without."""
+    def _id_by_text(self) -> dict[Hashable, str]:
+        """Return {key of a text: id} of documents that are no pages, made when first asked for; ids do without."""
         if self._by_text is None:
             self._by_text = {}
             for name, text in self.texts.items():
                 if name not in self.page_of:
-                    self._by_text.setdefault(text, name)
+                    self._by_text.setdefault(self._key(text), name)
         return self._by_text
 
     def _new_id(self, letter: str, taken: Collection[str]) -> str:
@@ -225,12 +233,12 @@ class Gathered:
         if as_document == "id" and document is None:
             return "document"
         if document is None:
-            document = self._id_by_text().get(each.document) or self._enter_text(each.document)
+            document = self._id_by_text().get(self._key(each.document)) or self._enter_text(each.document)
         query = self._query_id(each, as_query)
         return replace(each, query=query, document=document)
 
     def _enter_text(self, text: str) -> str:
-        name = self._id_by_text().setdefault(text, self._new_id("d", self.texts))
+        name = self._id_by_text().setdefault(self._key(text), self._new_id("d", self.texts))
         self.texts[name] = text
         self.names.ids.add(name)
         return name
