@@ -26,7 +26,8 @@ class StoredTexts(MutableMapping[str, str]):
     def __getitem__(self, name: str) -> str:
         number = self._numbers[name]
         self._file.seek(self._begins[number])
-        return self._file.read(self._sizes[number]).decode("utf-8", "surrogatepass")
+        data: bytes = self._file.read(self._sizes[number])
+        return data.decode("utf-8", "surrogatepass")
 
     def __setitem__(self, name: str, text: str) -> None:
         data = text.encode("utf-8", "surrogatepass")
