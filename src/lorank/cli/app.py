@@ -24,6 +24,7 @@ from lorank.cli.plan import plan
 from lorank.cli.push import push
 from lorank.cli.rank import rank
 from lorank.cli.report import report
+from lorank.cli.reproduce import reproduce
 from lorank.cli.rerank import rerank
 from lorank.cli.retrieve import retrieve
 from lorank.cli.serve import serve
@@ -53,6 +54,7 @@ for command in (
     compare,
     agree,
     tune,
+    reproduce,
     calibrate,
     stress,
     fairness,

@@ -1,0 +1,45 @@
+"""Named experiments: each has a file that can be read and recorded figures over the same rows."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from lorank.compare.experiment_file import read_experiment
+from lorank.compare.reproduction import (
+    compare_with_recorded,
+    experiment_names,
+    experiment_path,
+    read_recorded,
+    record_figures,
+)
+from lorank.compare.running import run_experiment
+from lorank.errors import UsageError
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_every_experiment_has_figures_of_its_rows(name):
+    experiment, recorded = read_experiment(experiment_path(name)), read_recorded(name)
+    assert {(each["row"], each["measure"]) for each in recorded["figures"]} == {
+        (row.name, measure) for row in experiment.rows for measure in experiment.measures
+    }
+    assert recorded["made"].keys() >= {"date", "machine", "versions"}
+    assert all(each["low"] <= each["mean"] <= each["high"] for each in recorded["figures"])
+
+
+def test_an_unknown_name():
+    with pytest.raises(UsageError, match="unknown experiment 'pydoks'; did you mean 'pydocs'"):
+        experiment_path("pydoks")
+
+
+def test_figures_agree_with_themselves_and_not_with_others(splits, tmp_path):
+    rows = [{"name": "BM25", "ranker": "bm25"}, {"name": "peer", "run": str(tmp_path / "peer.run")}]
+    (tmp_path / "peer.run").write_text("".join(f"test{i} Q0 d{26 + i % 5} 1 1.0 peer\n" for i in range(12)))
+    made = {"data": str(splits), "row": rows, "lists": {"depth": 8}, "baseline": "BM25"}
+    found = run_experiment(made, tmp_path / "out")
+    recorded = json.loads(json.dumps(record_figures(found.result)))
+    figures = compare_with_recorded(found, recorded)
+    assert {(each.row, each.figure) for each in figures} == {("BM25", "mean"), ("peer", "mean"), ("peer", "difference")}
+    assert all(each.agrees for each in figures)
+    assert not replace(figures[0], found=figures[0].high + 0.01).agrees
+    assert not replace(figures[0], found=None).agrees
