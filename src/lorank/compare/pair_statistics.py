@@ -39,7 +39,11 @@ def compare_rows(
     values = [judged.values(name, measure) for name in names]
     rng = np.random.default_rng(settings.seed)
     drawn = hierarchical_bootstrap(values, judged.member, rng=rng, resamples=settings.resamples)
-    rows = [_row(name, v, drawn[:, k], judged, settings) for k, (name, v) in enumerate(zip(names, values))]
+    inverted = _bounds_of_single_seeds(names, values, judged, settings)
+    rows = [
+        _row(name, v, drawn[:, k], inverted.get(name), judged, settings)
+        for k, (name, v) in enumerate(zip(names, values))
+    ]
     posterior = None
     if settings.rope is not None and judged.groups > 1:
         posterior = posterior_means(values, judged.member, rng=rng, draws=settings.resamples)
@@ -47,14 +51,29 @@ def compare_rows(
     return MeasureStatistics(measure, sorted(rows, key=lambda row: -row.mean), compared)
 
 
-def _row(name: str, values: Floats, drawn: Floats, judged: JudgedValues, settings: StatisticsSettings) -> RowStatistics:
+def _bounds_of_single_seeds(
+    names: Sequence[str], values: Sequence[Floats], judged: JudgedValues, settings: StatisticsSettings
+) -> dict[str, Bounds]:
+    """Return the interval of each row with one seed: the means that the randomisation test does not reject."""
+    single = [k for k, each in enumerate(values) if each.shape[1] == 1]
+    if not single or judged.groups < 2:
+        return {}
+    low, high = _bounds(np.hstack([values[k] for k in single]), judged, settings).tolist()
+    return {names[k]: (low[place], high[place]) for place, k in enumerate(single)}
+
+
+def _row(
+    name: str,
+    values: Floats,
+    drawn: Floats,
+    inverted: Bounds | None,
+    judged: JudgedValues,
+    settings: StatisticsSettings,
+) -> RowStatistics:
     found, mean, seeds = spread(values, judged.member), float(values.mean()), values.shape[1]
     interval = None
     if judged.groups > 1:
-        bounds = widened_interval(drawn, mean, found.degrees_of_resamples, settings.confidence)
-        if seeds == 1:
-            low, high = _bounds(values, judged, settings)[:, 0]
-            bounds = (float(low), float(high))
+        bounds = inverted or widened_interval(drawn, mean, found.degrees_of_resamples, settings.confidence)
         inside = values.min() >= 0 and values.max() <= 1
         bounds = (max(0.0, bounds[0]), min(1.0, bounds[1])) if inside else bounds
         interval = bounds if math.isfinite(bounds[0]) and math.isfinite(bounds[1]) else None

@@ -12,13 +12,15 @@ interval holds for groups of any sizes, as the test does, and agrees with its p.
 Paper: P. Garthwaite, Confidence Intervals from Randomization Tests, 1996 (the inversion).
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from lorank.ranking.metrics.groups import sums
 from lorank.ranking.metrics.hierarchical import Floats, Integers
 from lorank.ranking.metrics.significance import EXACT_UP_TO
 
-_COLUMNS = 64
+_COLUMNS, _CHUNK = 64, 1 << 22
 
 
 def randomization_interval(
@@ -49,29 +51,35 @@ def randomization_interval(
     mean = differences.mean(0)
     residual = sums(differences, member) - sizes[:, None] * mean
     exact = len(sizes) <= EXACT_UP_TO
-    signs = _patterns(len(sizes), rng, resamples, exact)
-    b = signs @ sizes
-    level = 1 - confidence
-    place = int(np.ceil(level * len(signs))) if exact else int(np.ceil(level * (len(signs) + 1) - 1))
-    place = min(max(place, 1), len(signs))
+    count = 2 ** len(sizes) if exact else resamples
+    wanted = (1 - confidence) * count if exact else (1 - confidence) * (count + 1) - 1
+    place = count - min(max(int(np.ceil(wanted)), 1), count)
+    seed = int(rng.integers(2**62))
     bounds = np.empty((2, differences.shape[1]))
     for start in range(0, differences.shape[1], _COLUMNS):
         columns = slice(start, start + _COLUMNS)
-        a = signs @ residual[:, columns]
-        bounds[0, columns] = mean[columns] - _reached(a, -b, len(differences), place)
-        bounds[1, columns] = mean[columns] + _reached(a, b, len(differences), place)
+        below, above = [], []
+        for signs in _patterns(len(sizes), None if exact else np.random.default_rng(seed), count):
+            a, b = signs @ residual[:, columns], signs @ sizes
+            below.append(_reached(a, -b, len(differences)))
+            above.append(_reached(a, b, len(differences)))
+        bounds[0, columns] = mean[columns] - np.partition(np.concatenate(below), place, axis=0)[place]
+        bounds[1, columns] = mean[columns] + np.partition(np.concatenate(above), place, axis=0)[place]
     return bounds
 
 
-def _patterns(groups: int, rng: np.random.Generator, resamples: int, exact: bool) -> Floats:
-    if exact:
-        return np.asarray(1.0 - 2.0 * (np.arange(2**groups)[:, None] >> np.arange(groups) & 1))
-    return np.asarray(1.0 - 2.0 * rng.integers(2, size=(resamples, groups)))
+def _patterns(groups: int, rng: np.random.Generator | None, count: int) -> Iterator[Floats]:
+    """Yield blocks of sign patterns [rows, groups]: all of them in turn where there is no ``rng``."""
+    step = max(1, _CHUNK // groups)
+    for start in range(0, count, step):
+        rows = np.arange(start, min(start + step, count))
+        bits = rows[:, None] >> np.arange(groups) & 1 if rng is None else rng.integers(2, size=(len(rows), groups))
+        yield np.asarray(1.0 - 2.0 * bits, dtype=np.float64)
 
 
-def _reached(a: Floats, b: Floats, queries: int, place: int) -> Floats:
-    """Return the ``place``-th largest shift that a pattern reaches, for each comparison."""
+def _reached(a: Floats, b: Floats, queries: int) -> Floats:
+    """Return up to which shift each pattern reaches the observed sum, [patterns, comparisons]."""
     with np.errstate(divide="ignore", invalid="ignore"):
         reach = np.where(a > 0, a / (queries + b)[:, None], -a / (queries - b)[:, None])
     reach[np.abs(b) >= queries - 0.5] = np.inf
-    return np.asarray(np.partition(reach, len(a) - place, axis=0)[len(a) - place])
+    return np.asarray(reach)
