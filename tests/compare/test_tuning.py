@@ -67,3 +67,17 @@ def test_a_search_in_which_all_fails_says_so(recipe, tmp_path):
     assert found.best is None
     assert found.recipe is None
     assert "no such layer" in found.tried[0].failed
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ("adapter.name=lora,dorra", "did you mean 'dora'"),
+        ("loss.name=softmax,lamda", "did you mean 'lambda'"),
+        ("adapter.rank=-4..16", "rank is -4"),
+        ("training.lr=-1..1", "lr is -1"),
+    ],
+)
+def test_names_that_do_not_exist_and_ends_out_of_range_are_refused_before_anything_runs(recipe, over, message):
+    with pytest.raises(UsageError, match=message):
+        make_search(recipe, [over], steps=4)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lorank.errors import LorankError, UsageError
+from lorank.training.checks import check_names
 from lorank.training.recipe import RecipeFile, override
 
 
@@ -27,6 +28,11 @@ class Dimension:
     high: float = 0.0
     log: bool = False
     whole: bool = False
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The ends of a range, whole numbers where it has them alone."""
+        return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
 
     def draw(self, rng: np.random.Generator) -> Any:
         """Return one value."""
@@ -98,9 +104,9 @@ def read_space(texts: Sequence[str], recipe: RecipeFile) -> tuple[Dimension, ...
         if key in ("seed", "data", "out", "training.steps", "training.minutes", "training.epochs"):
             raise UsageError(f"--over {key}: the budget, the data and the seed are not searched over; leave it out")
     for dimension in space:
-        for value in dimension.values or (dimension.draw(np.random.default_rng(0)),):
+        for value in dimension.values or dimension.ends:
             try:
-                override(recipe, {dimension.key: value}, "--over")
+                check_names(override(recipe, {dimension.key: value}, "--over"), {dimension.key})
             except LorankError:
                 if len(space) == 1 or not _is_option(dimension.key, recipe):
                     raise
