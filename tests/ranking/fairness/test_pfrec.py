@@ -58,7 +58,7 @@ def measure(seed, train=4000, held_out=2000):
 
 
 @pytest.mark.slow
-def test_a_new_discriminator_finds_hardly_more_than_chance_of_the_chosen_attribute_alone():
+def test_a_new_discriminator_is_at_chance_for_the_chosen_attribute_alone():
     before, after, linear, other, kept = [], [], [], [], []
     for seed in range(3):
         base, hidden, attributes, (whole, left) = measure(seed)
@@ -68,7 +68,7 @@ def test_a_new_discriminator_finds_hardly_more_than_chance_of_the_chosen_attribu
         other.append(guess_attribute(hidden, attributes[:, 1]).accuracy)
         kept.append(left / whole)
     assert np.mean(before) > 0.72
-    assert max(np.mean(after), np.mean(linear)) < 0.58  # chance reaches 0.53 for so many users
+    assert max(np.mean(after), np.mean(linear)) < 0.55  # chance reaches 0.53 for so many users of one seed
     assert np.mean(other) > np.mean(after) + 0.06
     assert np.mean(kept) > 0.22  # of the hits among five; five items at random would keep less than 0.2
 
