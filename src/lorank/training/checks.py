@@ -84,24 +84,36 @@ def check_names(recipe: Recipe, said: Container[str] = (), recipe_file: Path | N
 def check_options(recipe: Recipe) -> None:
     """Raise UsageError for options that their methods do not have, and for methods that do not go together."""
     from lorank.lowrank import STARTS, make_rule
+    from lorank.lowrank.budgets import DYNAMIC
+    from lorank.lowrank.budgets.core.budget import Timetable
     from lorank.lowrank.forms import form_type
     from lorank.lowrank.presets import preset
+    from lorank.lowrank.rules import RULES
+    from lorank.ranking.clicks.core.debiaser import find_debiaser
     from lorank.ranking.losses import loss
+    from lorank.ranking.losses.core.registry import find_loss
     from lorank.training.hooks.budget import AUTO, check_budget_options, choose_budget
     from lorank.training.hooks.rule import rule_name
     from lorank.training.method_options import method_options
+    from lorank.training.option_values import check_option_values
     from lorank.training.weights import WHOLE
 
     base, adapter = getattr(recipe, "base", None), recipe.adapter
     _check_model_options(base, getattr(recipe, "options", {}))
+    check_option_values("debias", recipe.debias.options, find_debiaser(recipe.debias.name))
     check_debias(recipe.debias)
     if base not in TREES:
+        check_option_values("loss", recipe.loss.options, find_loss(recipe.loss.name))
         loss(recipe.loss.name, **recipe.loss.options)
     if adapter.name == AUTO:
         adapter = replace(adapter, name="lora")
     chosen = choose_budget(recipe.budget, adapter)
     check_budget_options(chosen.name, recipe.budget.options)
-    make_rule(rule_name(recipe.rule, adapter.name), **recipe.rule.options)
+    if chosen.name in DYNAMIC:
+        check_option_values("budget", recipe.budget.options, DYNAMIC[chosen.name], Timetable)
+    rule = rule_name(recipe.rule, adapter.name)
+    check_option_values("rule", recipe.rule.options, RULES[rule])
+    make_rule(rule, **recipe.rule.options)
     if adapter.name in WHOLE:
         if adapter.options or recipe.start.options:
             raise UsageError(f"adapter {adapter.name!r} trains whole weights and has no options; leave them out")
@@ -112,6 +124,11 @@ def check_options(recipe: Recipe) -> None:
         for option in given:
             if option not in known:
                 raise unknown_name(f"option of {section} ({chosen.adapter.name}):", option, known)
+    kind = form_type(preset(chosen.adapter.name).form)
+    check_option_values("adapter", adapter.options, kind, kind.build)
+    start = STARTS[adapter.start or preset(chosen.adapter.name).start]
+    if type(start).__init__ is not object.__init__:
+        check_option_values("start", recipe.start.options, type(start))
     if adapter.start is not None and not STARTS[adapter.start].suits(form_type(form)):
         raise UsageError(f"start {adapter.start!r} does not suit adapter {adapter.name!r} (form {form!r})")
 

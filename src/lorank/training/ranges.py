@@ -43,12 +43,14 @@ SHARE, BELOW_ONE = Range(0, 1), Range(0, 1, open_high=True)
 
 RANGES = {
     "adapter.rank": Range(0, MOST_RANK),
+    "adapter.alpha": ABOVE_ZERO,
     "adapter.dropout": BELOW_ONE,
     "adapter.calibration_batches": ONE_UP,
     "budget.total": ZERO_UP,
     "lists.positives": ONE_UP,
     "lists.negatives": ZERO_UP,
     "lists.depth": ONE_UP,
+    "lists.spare": Range(0, infinite=True),
     "training.steps": ONE_UP,
     "training.minutes": ABOVE_ZERO,
     "training.epochs": ABOVE_ZERO,
@@ -67,6 +69,13 @@ RANGES = {
     "training.patience": ONE_UP,
     "training.checkpoint_seconds": Range(0, infinite=True),
     "first_stage.grid": Range(0, infinite=True),
+    "reading.max_length": ONE_UP,
+    "reading.overlap": ZERO_UP,
+    "reading.temperature": ABOVE_ZERO,
+    "reading.beta": ABOVE_ZERO,
+    "reading.summary": ONE_UP,
+    "reading.decay": ZERO_UP,
+    "reading.low": ZERO_UP,
     "seed": ZERO_UP,
 }
 """Settings, as section.key; of a list each number lies in the range."""

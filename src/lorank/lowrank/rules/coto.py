@@ -62,7 +62,7 @@ class CoTo(Rule):
         if not (0 < self.start <= 1 and 0 < self.ramp <= 1):
             raise UsageError(f"start {self.start!r} and ramp {self.ramp!r} must be in (0, 1]")
         if self.groups not in ("block", "layer"):
-            raise unknown_name("kind of group", self.groups, ("block", "layer"))
+            raise unknown_name("kind of groups", self.groups, ("block", "layer"))
 
     def begin(self, adapter: Adapter, optimizer: torch.optim.Optimizer, steps: int, losses: Losses | None) -> None:
         """Put the layers into the groups that are active together.

@@ -130,7 +130,10 @@ def choose_budget(budget: BudgetSettings, adapter: AdapterSettings) -> Chosen:
     name = own if budget.name == AUTO else budget.name
     if name == NONE:
         if own in DYNAMIC or budget.options or budget.total is not None:
-            raise UsageError(f"adapter {adapter.name!r} without a budget has no use for one's options; name a budget")
+            raise UsageError(
+                f"adapter {adapter.name!r} has no budget, so that budget.total and other options of one are not used; "
+                "name one as budget.name"
+            )
         return Chosen(NONE, adapter)
     if adapter.name in WHOLE:
         raise UsageError(

@@ -94,9 +94,11 @@ def loss_options(name: str) -> Mapping[str, Any]:
     >>> dict(loss_options("ranknet"))
     {'sigma': 1.0}
     """
-    parameters = inspect.signature(_find(name)).parameters.values()
+    parameters = inspect.signature(find_loss(name)).parameters.values()
     return {
-        p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in requirements_of(_find(name))
+        p.name: p.default
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY and p.name not in requirements_of(find_loss(name))
     }
 
 
@@ -115,7 +117,7 @@ def needs_contrast(name: str) -> bool:
     >>> needs_contrast("softmax"), needs_contrast("sft")
     (True, False)
     """
-    return bool(getattr(_find(name), "contrast", True))
+    return bool(getattr(find_loss(name), "contrast", True))
 
 
 def loss(name: str, **options: Any) -> Loss:
@@ -135,7 +137,7 @@ def loss(name: str, **options: Any) -> Loss:
     >>> pairwise(torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 0.0]]))   # log 2
     tensor(0.6931)
     """
-    function = _find(name)
+    function = find_loss(name)
     known = loss_options(name)
     for option in options:
         if option not in known:
@@ -154,13 +156,14 @@ def loss(name: str, **options: Any) -> Loss:
 
 def plain_loss(name: str) -> Loss:
     """Return the loss called ``name`` to build on; raise UsageError for one that requires more than lists."""
-    wanted = requirements_of(_find(name))
+    wanted = requirements_of(find_loss(name))
     if wanted:
         raise UsageError(f"loss {name!r} cannot be built on: it takes {', '.join(sorted(wanted))} itself")
     return loss(name)
 
 
-def _find(name: str) -> Loss:
+def find_loss(name: str) -> Loss:
+    """Return the registered loss called ``name``, or by one of its aliases; raise UsageError for an unknown one."""
     known = ALIASES.get(name, name)
     if known not in LOSSES:
         raise unknown_name("loss", name, [*LOSSES, *ALIASES])
