@@ -89,7 +89,7 @@ def check_options(recipe: Recipe) -> None:
     from lorank.lowrank.forms import form_type
     from lorank.lowrank.presets import preset
     from lorank.lowrank.rules import RULES
-    from lorank.ranking.clicks.core.debiaser import find_debiaser
+    from lorank.ranking.clicks.debias import find_debiaser
     from lorank.ranking.losses import loss
     from lorank.ranking.losses.core.registry import find_loss
     from lorank.training.hooks.budget import AUTO, check_budget_options, choose_budget
