@@ -41,7 +41,9 @@ def inspect(
 
 
 def _adapter_folder(folder: Path) -> Path:
-    for home in (folder, folder / "adapter", folder / "model" / "adapter"):
+    if (folder / "adapter_config.json").is_file():
+        return folder
+    for home in (folder / "model" / "adapter", folder / "adapter", folder):  # the card of a tuned ranker is no adapter
         if any((home / name).is_file() for name in ("adapter_config.json", "lorank.json")):
             return home
     raise LorankError(
