@@ -23,6 +23,9 @@ from lorank.ranking.losses.core.lists import clean
 from lorank.ranking.losses.core.registry import register_loss
 
 
+MOST_GRADES = 10_000
+
+
 @register_loss(
     "ordinal", title="Regression Models for Ordinal Data (cumulative logits, one score a document)", aliases=("coral",)
 )
@@ -43,7 +46,7 @@ def ordinal(
         labels: Grades [batch, list], 0 and up; grades above the highest question answer all with yes.
         mask: bool [batch, list], True where there is a document.
         weights: [batch] or [batch, list]; a document's weight multiplies its terms.
-        grades: K, the highest grade, 1 or more; gives the thresholds k - (K + 1) / 2. Not used with ``thresholds``.
+        grades: K, the highest grade, 1 to 10,000; gives the thresholds k - (K + 1) / 2. Not used with ``thresholds``.
         thresholds: Rising theta_1 .. theta_K.
         keep_equal: Count lists whose labels are all equal as well.
 
@@ -56,8 +59,8 @@ def ordinal(
     True
     """
     if thresholds is None:
-        if grades < 1:
-            raise UsageError(f"grades must be 1 or more; got {grades}")
+        if not 1 <= grades <= MOST_GRADES:
+            raise UsageError(f"grades must be 1 to {MOST_GRADES}; got {grades}")
         thresholds = tuple(k - (grades + 1) / 2 for k in range(1, grades + 1))
     if not thresholds or any(low >= high for low, high in pairwise(thresholds)):
         raise UsageError(f"thresholds must rise; got {thresholds}")
