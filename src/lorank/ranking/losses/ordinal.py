@@ -22,7 +22,6 @@ from lorank.errors import UsageError
 from lorank.ranking.losses.core.lists import clean
 from lorank.ranking.losses.core.registry import register_loss
 
-
 MOST_GRADES = 10_000
 
 
