@@ -11,8 +11,11 @@ In-Batch Negatives for Knowledge Distillation with Tightly-Coupled Teachers, 202
 
 from torch import Tensor
 
+from lorank.errors import UsageError
 from lorank.ranking.losses.core.lists import check_positive, clean
 from lorank.ranking.losses.core.registry import register_loss
+
+HOTTEST = 1e4
 
 
 @register_loss(
@@ -35,7 +38,7 @@ def kl(
         labels: The teacher's scores [batch, list], any real numbers.
         mask: bool [batch, list], True where there is a document.
         weights: [batch] or [batch, list]; a document's weight multiplies its own term of the sum.
-        temperature: T above 0, of both distributions.
+        temperature: T above 0, at most 10,000, of both distributions.
 
     Returns:
         A scalar, 0 or more (without documents' weights).
@@ -46,6 +49,8 @@ def kl(
     True
     """
     check_positive(temperature=temperature)
+    if temperature > HOTTEST:
+        raise UsageError(f"temperature is {temperature:g}, and its square scales the loss; give at most {HOTTEST:g}")
     lists = clean(scores, labels, mask, weights)
     teacher, student = (lists.log_shares(values, temperature) for values in (lists.labels, lists.scores))
     terms = lists.weigh(teacher.exp() * (teacher - student))
