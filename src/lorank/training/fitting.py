@@ -33,6 +33,7 @@ from lorank.training.dev import Clock, DevResult, dev_record
 from lorank.training.dev_sample import DevSample
 from lorank.training.gain import TUNED, UNTUNED, Gain, Ladder, as_record, gain_of, judge_dev, judge_test
 from lorank.training.hooks.hook import Hook, Progress
+from lorank.training.hooks.keep_last import KeepTrained
 from lorank.training.lists.candidates import Candidates
 from lorank.training.loop.loop import MAIN_MEASURE, Outcome, train
 from lorank.training.loop.time_budget import TimeBudget
@@ -194,7 +195,8 @@ def _train(
         dev.keep(progress)
         report_step(on_progress, progress)
 
-    session = plan.session(out, dev, hooks, run.estimate.steps, run.looks.steps, run.budget)
+    kept = [KeepTrained()] if recipe.keep == "tuned" else []
+    session = plan.session(out, dev, [*hooks, *kept], run.estimate.steps, run.looks.steps, run.budget)
     outcome = train(session, on_progress=report, resume=resume)
     result = dev.at(outcome.best_step, partial(on_progress, "score dev"))
     if plan.budget is not None and plan.weights.adapter is not None:

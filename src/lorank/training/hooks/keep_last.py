@@ -1,4 +1,4 @@
-"""Where dev cannot tell weights apart, the last ones are the run's result."""
+"""Which weights of a run may be its result: the last alone where dev cannot tell weights apart, trained ones alone."""
 
 from typing import Any
 
@@ -12,6 +12,14 @@ class KeepLast(Hook):
     def settled(self, progress: Progress) -> bool:
         """Return whether the run is over."""
         return progress.step >= progress.steps
+
+
+class KeepTrained(Hook):
+    """Lets weights be the result only once they were trained, for runs that keep them whatever dev says."""
+
+    def settled(self, progress: Progress) -> bool:
+        """Return whether a step was made."""
+        return progress.step > 0
 
 
 def keep_last(loss: Loss, held_out: Any) -> list[Hook]:
