@@ -132,7 +132,7 @@ def choose_budget(budget: BudgetSettings, adapter: AdapterSettings) -> Chosen:
         if own in DYNAMIC or budget.options or budget.total is not None:
             raise UsageError(
                 f"adapter {adapter.name!r} has no budget, so that budget.total and other options of one are not used; "
-                "name one as budget.name"
+                "name a budget as budget.name"
             )
         return Chosen(NONE, adapter)
     if adapter.name in WHOLE:
