@@ -18,7 +18,7 @@ from lorank.tuned.naming import recognise
 
 if TYPE_CHECKING:
     from lorank.ranking.types import Run
-    from lorank.tuned.fairness import Constrained, Exposed
+    from lorank.tuned.fairness import ConstrainedRun, GroupExposure
 
 
 def fairness(
@@ -209,15 +209,15 @@ def _judge_table(
         print(f"wrote {out}")
 
 
-def _names(exposed: "Exposed") -> str:
+def _names(exposed: "GroupExposure") -> str:
     return " ".join(f"{name:>9}" for name in exposed.measures)
 
 
-def _values(exposed: "Exposed") -> str:
+def _values(exposed: "GroupExposure") -> str:
     return " ".join(f"{value:>9.4f}" for value in exposed.measures.values())
 
 
-def _constrained_lines(name: str, found: "Constrained", measure: str) -> list[str]:
+def _constrained_lines(name: str, found: "ConstrainedRun", measure: str) -> list[str]:
     return [
         "",
         f"{name[-24:]:<24} {measure:>9}  {_names(found.exposed_before)}",
@@ -227,7 +227,7 @@ def _constrained_lines(name: str, found: "Constrained", measure: str) -> list[st
     ]
 
 
-def _plain(found: "Constrained") -> dict[str, Any]:
+def _plain(found: "ConstrainedRun") -> dict[str, Any]:
     row = asdict(found) | {"price": found.price}
     del row["run"]
     return row

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lorank.ranking.robustness.prompt_formats import PromptFormat
     from lorank.ranking.scorers.ranker import Ranker
     from lorank.tuned.certify import CertifiedRate
-    from lorank.tuned.stress import Domain, Stressed, StressSettings
+    from lorank.tuned.stress import Domain, StressReport, StressSettings
 
 
 def stress(
@@ -193,7 +193,7 @@ def _try(
     formats: int | None,
     budget: int,
     name: str,
-) -> "tuple[Stressed, Extra]":
+) -> "tuple[StressReport, Extra]":
     from lorank.tuned.certify import certified_rate
     from lorank.tuned.format_stress import spread_of_formats
     from lorank.tuned.stress import stress as run_tasks
@@ -218,7 +218,7 @@ def _try(
     return found, (rate, spread)
 
 
-def _tables(results: "dict[str, Stressed]", wanted: "StressSettings") -> list[str]:
+def _tables(results: "dict[str, StressReport]", wanted: "StressSettings") -> list[str]:
     first = next(iter(results.values()))
     width = max(16, *(len(name) for name in results))
     head = f"{{:<{width}}}"
@@ -300,7 +300,7 @@ def _extras_text(extras: "dict[str, Extra]") -> list[str]:
     return lines
 
 
-def _plain(found: "Stressed", rate: Any, spread: Any) -> dict[str, Any]:
+def _plain(found: "StressReport", rate: Any, spread: Any) -> dict[str, Any]:
     row = asdict(found)
     del row["base"]
     row["certified"] = None if rate is None else asdict(rate)

@@ -9,7 +9,7 @@ from lorank.tuned.naming import recognise
 
 if TYPE_CHECKING:
     from lorank.training.deletion import DeletionSettings, Retrained
-    from lorank.tuned.stress import Domain, Stressed
+    from lorank.tuned.stress import Domain, StressReport
 
 TRAINED = ("tuned", "trees")
 """Kinds of rankers that were trained on the collection."""
@@ -42,7 +42,7 @@ def check_deletion(names: list[str], wanted: "DeletionSettings | None") -> None:
 
 
 def retrain_all(
-    results: "dict[str, Stressed]", domain: "Domain", wanted: "DeletionSettings | None", measure: str
+    results: "dict[str, StressReport]", domain: "Domain", wanted: "DeletionSettings | None", measure: str
 ) -> "dict[str, Retrained]":
     """Return what deletion did to each ranker that was trained."""
     if wanted is None:

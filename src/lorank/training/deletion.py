@@ -26,7 +26,7 @@ from lorank.errors import DataError, UsageError
 from lorank.progress import StageCallback
 from lorank.ranking.metrics.groups import group_tied_queries, grouped_interval, membership
 from lorank.ranking.metrics.measures import per_query
-from lorank.ranking.robustness.stability import Moved, compare_lists, drop_rate
+from lorank.ranking.robustness.stability import ListChange, compare_lists, drop_rate
 from lorank.ranking.scorers.ranker import Ranker
 from lorank.ranking.types import Run
 from lorank.training.fitting import fit
@@ -66,7 +66,7 @@ class Retrained:
     mean: float
     drop: float
     interval: tuple[float, float]
-    moved: Moved
+    moved: ListChange
     left: int
     whole: int
 

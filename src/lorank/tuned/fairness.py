@@ -62,7 +62,7 @@ def check_protected(groups: Mapping[str, str], protected: str | None) -> str:
 
 
 @dataclass(frozen=True)
-class Exposed:
+class GroupExposure:
     """The mean of each fairness measure over the queries whose lists hold both groups, and the score gap."""
 
     measures: dict[str, float]
@@ -70,7 +70,7 @@ class Exposed:
     queries: int
 
 
-def judge_exposure(run: Run, groups: Mapping[str, str], protected: str, depth: int) -> Exposed:
+def judge_exposure(run: Run, groups: Mapping[str, str], protected: str, depth: int) -> GroupExposure:
     """Return the fairness of a run's first ``depth`` documents per query.
 
     Args:
@@ -96,18 +96,18 @@ def judge_exposure(run: Run, groups: Mapping[str, str], protected: str, depth: i
             found.append(measure_fairness(name, order))
     if not gaps:
         raise UsageError("no query's list holds documents of the protected group and of others")
-    return Exposed({name: float(np.mean(row)) for name, row in values.items()}, float(np.mean(gaps)), len(gaps))
+    return GroupExposure({name: float(np.mean(row)) for name, row in values.items()}, float(np.mean(gaps)), len(gaps))
 
 
 @dataclass(frozen=True)
-class Constrained:
+class ConstrainedRun:
     """A run reranked under floors, the mean of a measure before and after, and the fairness of both."""
 
     run: Run
     before: float
     after: float
-    exposed_before: Exposed
-    exposed_after: Exposed
+    exposed_before: GroupExposure
+    exposed_after: GroupExposure
 
     @property
     def price(self) -> float:
@@ -124,7 +124,7 @@ def constrain(
     share: float | None = None,
     depth: int = 100,
     measure: str = "nDCG@10",
-) -> Constrained:
+) -> ConstrainedRun:
     """Return the run whose prefixes hold the protected group's share, and what that costs in the measure.
 
     Args:
@@ -150,7 +150,7 @@ def constrain(
         raise UsageError("the run holds no judged query, so the price cannot be stated")
     before, after = (float(np.mean(list(per_query(each, judged, [measure])[measure].values()))) for each in (run, made))
     depth = min(depth, max(map(len, run.values()), default=depth))
-    return Constrained(
+    return ConstrainedRun(
         made,
         before,
         after,
@@ -165,7 +165,7 @@ class BiasOfRank:
 
     name: str
     rank: int | None
-    exposed: Exposed
+    exposed: GroupExposure
     quality: float
 
 

@@ -34,7 +34,7 @@ from lorank.ranking.metrics.groups import group_tied_queries, grouped_interval, 
 from lorank.ranking.metrics.measures import per_query
 from lorank.ranking.robustness.perturbation import Around, Perturbation, find_perturbation
 from lorank.ranking.robustness.query_types import type_of
-from lorank.ranking.robustness.stability import Moved, compare_lists, drop_rate
+from lorank.ranking.robustness.stability import ListChange, compare_lists, drop_rate
 from lorank.ranking.scorers.ranker import Ranker
 from lorank.ranking.types import Qrels, Run, order_documents
 from lorank.tuned.ranker import score_run
@@ -72,7 +72,7 @@ class StressSettings:
 
 
 @dataclass(frozen=True)
-class Spreading:
+class QualitySpread:
     """Task 1: mean with its 95 % interval over groups, variance over queries, and the mean of the worst tenth."""
 
     mean: float
@@ -84,7 +84,7 @@ class Spreading:
 
 
 @dataclass(frozen=True)
-class Shifted:
+class DistributionShift:
     """Tasks 2 and 3: the mean on a type of queries or another corpus, the drop rate, and the number of queries."""
 
     mean: float
@@ -93,7 +93,7 @@ class Shifted:
 
 
 @dataclass(frozen=True)
-class Disturbed:
+class QueryEffect:
     """Task 4: the mean on disturbed queries, the drop rate, how far the lists moved, and the share of texts that
     changed.
 
@@ -103,12 +103,12 @@ class Disturbed:
     mean: float
     drop: float
     interval: tuple[float, float]
-    moved: Moved
+    moved: ListChange
     changed: float
 
 
 @dataclass(frozen=True)
-class Attacked:
+class DocumentEffect:
     """Task 5: the mean after it, the drop rate; of an attack also how often the document entered the first ten, and the
     mean number of places that it gained (nothing of a damage)."""
 
@@ -119,14 +119,14 @@ class Attacked:
 
 
 @dataclass(frozen=True)
-class Stressed:
+class StressReport:
     """What the five tasks found of one ranker."""
 
-    variance: Spreading
-    types: dict[str, Shifted]
-    corpora: dict[str, Shifted]
-    queries: dict[str, Disturbed]
-    documents: dict[str, Attacked]
+    variance: QualitySpread
+    types: dict[str, DistributionShift]
+    corpora: dict[str, DistributionShift]
+    queries: dict[str, QueryEffect]
+    documents: dict[str, DocumentEffect]
     base: Run = field(default_factory=dict, repr=False)
 
 
@@ -138,7 +138,7 @@ class Stressed:
 )
 def stress(
     ranker: Ranker, domain: Domain, others: Sequence[Domain], settings: StressSettings, on_progress: StageCallback
-) -> Stressed:
+) -> StressReport:
     """Return what the five tasks find of a ranker.
 
     Args:
@@ -161,7 +161,7 @@ def stress(
         ranker, domain, [each for each in chosen if each.on == "query"], settings, on_progress
     )
     before = _values(base, domain.qrels, settings.measure)
-    return Stressed(
+    return StressReport(
         _spread(before, domain.qrels, settings.seed),
         _by_type(before, domain.queries),
         {other.data.name: _elsewhere(ranker, other, before, settings, on_progress) for other in others},
@@ -205,47 +205,47 @@ def _key(perturbation: str, query: str) -> str:
     return f"{perturbation}\n{query}"
 
 
-def _spread(before: Mapping[str, float], qrels: Qrels, seed: int) -> Spreading:
+def _spread(before: Mapping[str, float], qrels: Qrels, seed: int) -> QualitySpread:
     values = np.array(list(before.values()))
     tied = group_tied_queries(qrels)
     member = membership(tied, list(before))
     interval = grouped_interval(values, member, rng=np.random.default_rng(seed), resamples=2000)
     worst = np.sort(values)[: max(1, len(values) // 10)]
-    return Spreading(
+    return QualitySpread(
         float(values.mean()), interval, float(values.var()), float(worst.mean()), len(values), int(member.max()) + 1
     )
 
 
-def _by_type(before: Mapping[str, float], queries: Mapping[str, str]) -> dict[str, Shifted]:
+def _by_type(before: Mapping[str, float], queries: Mapping[str, str]) -> dict[str, DistributionShift]:
     groups: dict[str, list[float]] = defaultdict(list)
     for query, value in before.items():
         groups[type_of(queries[query])].append(value)
     whole = _mean(before)
     return {
-        name: Shifted(float(np.mean(values)), drop_rate(float(np.mean(values)), whole), len(values))
+        name: DistributionShift(float(np.mean(values)), drop_rate(float(np.mean(values)), whole), len(values))
         for name, values in sorted(groups.items())
     }
 
 
 def _elsewhere(
     ranker: Ranker, other: Domain, before: Mapping[str, float], settings: StressSettings, on_progress: StageCallback
-) -> Shifted:
+) -> DistributionShift:
     run = score_run(
         ranker, other.data, other.queries, other.candidates, partial(on_progress, f"score {other.data.name}")
     )
     mean = _mean(_values(run, other.qrels, settings.measure))
-    return Shifted(mean, drop_rate(mean, _mean(before)), len(run))
+    return DistributionShift(mean, drop_rate(mean, _mean(before)), len(run))
 
 
 def _compare(
     run: Run, base: Run, before: Mapping[str, float], qrels: Qrels, settings: StressSettings, changed: float
-) -> Disturbed:
+) -> QueryEffect:
     after = _values(run, qrels, settings.measure)
     differences = np.array([after[query] - before[query] for query in before])
     member = membership(group_tied_queries(qrels), list(before))
     interval = grouped_interval(differences, member, rng=np.random.default_rng(settings.seed), resamples=2000)
     mean = _mean(after)
-    return Disturbed(mean, drop_rate(mean, _mean(before)), interval, compare_lists(base, run), changed)
+    return QueryEffect(mean, drop_rate(mean, _mean(before)), interval, compare_lists(base, run), changed)
 
 
 def targets_of(domain: Domain, rng: np.random.Generator) -> dict[str, str]:
@@ -267,7 +267,7 @@ def _attack(
     before: Mapping[str, float],
     settings: StressSettings,
     on_progress: StageCallback,
-) -> Attacked:
+) -> DocumentEffect:
     """Return what one attack, or one damage, does; only the changed documents are scored again."""
     rng = np.random.default_rng(settings.seed)
     targets = targets_of(domain, rng)
@@ -297,11 +297,11 @@ def _attack(
     mean = _mean(_values(after, domain.qrels, settings.measure))
     drop = drop_rate(mean, _mean(before))
     if not attack.attack or not targets:
-        return Attacked(mean, drop)
+        return DocumentEffect(mean, drop)
     moved = [(_place(base[query], d), _place(after[query], d)) for query, d in targets.items()]
     outside = [(one, other) for one, other in moved if one >= FIRST]
     entered = float(np.mean([other < FIRST for _, other in outside])) if outside else 0.0
-    return Attacked(mean, drop, entered, float(np.mean([one - other for one, other in moved])))
+    return DocumentEffect(mean, drop, entered, float(np.mean([one - other for one, other in moved])))
 
 
 def _place(row: Mapping[str, float], document: str) -> int:

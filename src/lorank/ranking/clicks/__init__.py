@@ -4,7 +4,7 @@ from lorank.ranking.clicks import models, propensities
 from lorank.ranking.clicks.core.model import CLICK_MODELS, ClickModel, Perplexity, find_click_model
 from lorank.ranking.clicks.core.propensity import PROPENSITIES, Clipping, Propensities, estimate_propensities
 from lorank.ranking.clicks.core.sessions import SessionBuilder, Sessions, sessions_of
-from lorank.ranking.clicks.core.simulation import Shown, Simulator, attractions
+from lorank.ranking.clicks.core.simulation import ShownList, Simulator, attractions
 
 __all__ = [
     "CLICK_MODELS",
@@ -15,7 +15,7 @@ __all__ = [
     "Propensities",
     "SessionBuilder",
     "Sessions",
-    "Shown",
+    "ShownList",
     "Simulator",
     "attractions",
     "estimate_propensities",

@@ -31,7 +31,7 @@ def drop_rate(after: float, before: float) -> float:
 
 
 @dataclass(frozen=True)
-class Moved:
+class ListChange:
     """How far the lists of a run moved: mean RBO at p = 0.9, mean Jaccard of the first ten, and the share of queries
     whose first document changed."""
 
@@ -40,16 +40,16 @@ class Moved:
     first_changed: float
 
 
-def compare_lists(before: Run, after: Run) -> Moved:
+def compare_lists(before: Run, after: Run) -> ListChange:
     """Return how far the lists of the queries of ``before`` moved.
 
     >>> compare_lists({"q": {"a": 2.0, "b": 1.0}}, {"q": {"a": 9.0, "b": 1.0}})
-    Moved(rbo=1.0, jaccard=1.0, first_changed=0.0)
+    ListChange(rbo=1.0, jaccard=1.0, first_changed=0.0)
     """
     if not before:
         raise UsageError("there is no query to compare the lists of")
     pairs = [(order_documents(row), order_documents(after.get(query, {}))) for query, row in before.items()]
-    return Moved(
+    return ListChange(
         float(np.mean([rank_biased_overlap(a, b) for a, b in pairs])),
         float(np.mean([jaccard(a, b) for a, b in pairs])),
         float(np.mean([a[:1] != b[:1] for a, b in pairs])),

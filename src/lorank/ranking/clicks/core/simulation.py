@@ -24,7 +24,7 @@ BATCH = 4096
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownList:
     """One simulated impression: the query, its documents from the top, and their clicks."""
 
     query: str
@@ -89,14 +89,14 @@ class Simulator:
         joined = np.concatenate([self.attraction[query] for query in self._queries])
         self.clicks: ClickModel = find_click_model(self.model).of_relevance(joined, self.depth, **self.options)
 
-    def draw(self, count: int, rng: np.random.Generator) -> Iterator[Shown]:
+    def draw(self, count: int, rng: np.random.Generator) -> Iterator[ShownList]:
         """Yield ``count`` impressions, each of a query drawn evenly."""
         while count > 0:
             batch = min(count, BATCH)
             count -= batch
             yield from self._draw(rng.integers(len(self._queries), size=batch), rng)
 
-    def _draw(self, chosen: np.ndarray, rng: np.random.Generator) -> Iterator[Shown]:
+    def _draw(self, chosen: np.ndarray, rng: np.random.Generator) -> Iterator[ShownList]:
         pairs, mask = np.zeros((len(chosen), self.depth), np.int64), np.zeros((len(chosen), self.depth), bool)
         for row, query in enumerate(chosen.tolist()):
             own = np.arange(self._first[query], self._first[query + 1])
@@ -107,7 +107,7 @@ class Simulator:
             query = self._queries[number]
             at = pairs[row, mask[row]] - self._first[number]
             documents = [self.lists[query][i] for i in at.tolist()]
-            yield Shown(query, documents, clicks[row, mask[row]].astype(int).tolist())
+            yield ShownList(query, documents, clicks[row, mask[row]].astype(int).tolist())
 
     def _order(self, own: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if self.shuffle == "all":
