@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/robustness.py --data ../shared/data --work build/robustness
 
 BM25, LambdaMART on eleven simple features, MiniLM as it comes, and the tuned ranker of `lorank demo`: MiniLM tuned on
-lohelp (LoRA, BM25 as its first stage, the weight of the learned score chosen on dev). On nfcorpus LambdaMART is fitted on its training split;
-cranfield has no splits and gets them here, by query: 113 train, 37 dev, 75 test. Training is skipped where its folder is
-there.
+lohelp (LoRA, BM25 as its first stage, the weight of the learned score chosen on dev). On nfcorpus LambdaMART is fitted
+on its training split; cranfield has no splits and gets them here, by query: 113 train, 37 dev, 75 test. The demo is
+skipped where its folder is there.
 """
 
 import argparse
