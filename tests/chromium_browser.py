@@ -1,6 +1,7 @@
 """A real browser for pages: Debian's chromium."""
 
 import shutil
+from contextlib import contextmanager
 
 import pytest
 
@@ -26,3 +27,33 @@ def chromium():
         )
         yield browser
         browser.close()
+
+
+@contextmanager
+def visiting(chromium, path):
+    """Yield a function that opens the file; on leaving, fail if the console spoke or anything but it was asked for."""
+    contexts, complaints, requests = [], [], []
+
+    def let_through(route):
+        requests.append(route.request.url)
+        if route.request.url == path.as_uri():
+            route.continue_()
+        else:
+            route.abort()
+
+    def visit(**options):
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        context.route("**/*", let_through)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        page.goto(path.as_uri())
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert [url for url in requests if url not in (path.as_uri(), "data:,")] == []

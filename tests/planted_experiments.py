@@ -98,6 +98,6 @@ def plant_experiment(
         baseline=baseline,
         texts={data: {q: f"what is the answer to question {q[1:]}" for q in queries} for data in collections},
         source='name = "planted"\n[axes]\nadapter = ["lora", "dora"]\n',
-        made={"date": "2026-11-29T16:00:00+00:00", "lorank": "0", "command": "lorank compare planted.toml"},
+        provenance={"date": "2026-11-29T16:00:00+00:00", "lorank": "0", "command": "lorank compare planted.toml"},
         statistics=statistics or StatisticsSettings(resamples=2000),
     )

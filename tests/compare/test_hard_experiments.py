@@ -311,7 +311,7 @@ def test_a_row_without_costs_curves_and_commands_is_enough(tmp_path):
         for name, value in (("one", 0.5), ("two", 0.6))
     ]
     result = replace(
-        plant_experiment(TWO), rows=bare, measures=["RR"], baseline="one", groups={}, texts={}, source="", made={}
+        plant_experiment(TWO), rows=bare, measures=["RR"], baseline="one", groups={}, texts={}, source="", provenance={}
     )
     page = write_comparison(result, tmp_path).read_text()
     assert "does not say how it was made" in page

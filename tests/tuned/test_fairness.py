@@ -1,4 +1,7 @@
-"""`lorank fairness` over tables, runs and rankers; low rank keeps more of a planted bias."""
+"""`lorank fairness` over tables, runs and rankers; low rank keeps more of a planted bias.
+
+Catalogue: lowrank-fairness, fairness-ranked-outputs, fairness-road, equitable-sampling.
+"""
 
 import json
 

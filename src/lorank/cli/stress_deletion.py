@@ -8,7 +8,7 @@ from lorank.cli.progress import console, progress_bars
 from lorank.tuned.naming import recognise
 
 if TYPE_CHECKING:
-    from lorank.training.deletion import DeletionSettings, Retrained
+    from lorank.training.deletion import DeletionSettings, RetrainingEffect
     from lorank.tuned.stress import Domain, StressReport
 
 TRAINED = ("tuned", "trees")
@@ -43,7 +43,7 @@ def check_deletion(names: list[str], wanted: "DeletionSettings | None") -> None:
 
 def retrain_all(
     results: "dict[str, StressReport]", domain: "Domain", wanted: "DeletionSettings | None", measure: str
-) -> "dict[str, Retrained]":
+) -> "dict[str, RetrainingEffect]":
     """Return what deletion did to each ranker that was trained."""
     if wanted is None:
         return {}
@@ -62,7 +62,7 @@ def retrain_all(
     return found
 
 
-def deletion_table(found: "dict[str, Retrained]", wanted: "DeletionSettings | None", head: str) -> list[str]:
+def deletion_table(found: "dict[str, RetrainingEffect]", wanted: "DeletionSettings | None", head: str) -> list[str]:
     """Return the table of the task in Markdown-free text, nothing where it was not asked for."""
     if wanted is None or not found:
         return []

@@ -61,13 +61,13 @@ def collect_result(
         experiment.baseline,
         {name_of[data]: dict(shared.load(recipe).split(split).queries) for data, recipe in collections.items()},
         experiment.source,
-        made(command),
+        describe_provenance(command),
         experiment.statistics,
         examples,
     )
 
 
-def made(command: str | None) -> dict[str, str]:
+def describe_provenance(command: str | None) -> dict[str, str]:
     """Return when, where and with what an experiment was made."""
     here, versions = machine(), packages()
     return {

@@ -35,7 +35,7 @@ class Engine(Protocol):
         """Stop what is under way."""
 
 
-class InProcess:
+class InProcessEngine:
     """Runs one trial at a time in this process.
 
     Args:
@@ -74,7 +74,7 @@ class _Worker:
 
 
 @dataclass
-class LocalProcesses:
+class ProcessEngine:
     """Worker processes of this machine; one that dies is started again, and its trial is given out once more.
 
     Attributes:

@@ -172,7 +172,7 @@ def to_json(result: ExperimentResult, found: ExperimentStatistics) -> dict[str, 
         "measures": list(result.measures),
         "baseline": result.baseline,
         "statistics": asdict(result.statistics),
-        "made": dict(result.made),
+        "made": dict(result.provenance),
         "collections": [
             {"name": c.data, "queries": c.queries, "groups": c.groups, "notes": list(c.notes), "failed": dict(c.failed)}
             for c in found.collections

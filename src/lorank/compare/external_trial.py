@@ -38,7 +38,7 @@ def judge_external(trial: Trial, shared: SharedWork, out: Path, on_progress: Sta
         return dev, {q: run[q] for q in part.test.queries if q in run}, {}
     assert external.ranker is not None
     if external.strategy is not None:
-        from lorank.compare.asked import ask_judge
+        from lorank.compare.strategy_trial import ask_judge
 
         return ask_judge(trial, part, shared.candidates(trial, None).test or {}, out, on_progress)
     if external.ranker == "bm25" and not part.has_features:

@@ -4,7 +4,7 @@ Methods have unlike numbers of values per rank; a comparison at one rank compare
 of trained values is nearest to the reference's, from 1 to ``LARGEST``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
@@ -102,6 +102,3 @@ def _within(rank: float) -> int:
 
 def _best(tried: dict[int, int], goal: int) -> int:
     return min(tried, key=lambda rank: (abs(tried[rank] - goal), rank))
-
-
-__all__: Sequence[str] = ["count_trained", "match_ranks", "nearest_rank"]

@@ -17,7 +17,7 @@ _SHARED: dict[str, SharedWork] = {}
 """What the worker process has read, by the experiment's folder."""
 
 
-class OnRay:
+class RayEngine:
     """Runs trials as tasks of Ray.
 
     Args:

@@ -80,7 +80,7 @@ def read_recorded(name: str) -> dict[str, Any]:
 def record_figures(result: ExperimentResult) -> dict[str, Any]:
     """Return the figures of a result, as they are recorded."""
     records = [record for record in to_records(result) if record["failed"] is None]
-    made = {key: value for key, value in result.made.items() if key != "command"}
+    made = {key: value for key, value in result.provenance.items() if key != "command"}
     return {"made": made, "figures": [{key: record[key] for key in KEPT} for record in records]}
 
 

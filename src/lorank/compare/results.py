@@ -74,7 +74,7 @@ class ExperimentResult:
         baseline: The name of the row that the others are compared with; None compares all pairs.
         texts: Collection to the text of each test query, for the page; may be empty.
         source: The text of the experiment file.
-        made: When, where and with what it was made: date, machine, versions, command.
+        provenance: When, where and with what it was made: date, machine, versions, command.
         statistics: How the rows are compared.
         examples: Collection to a few queries before and after, as `lorank.reporting.examples.before_and_after` returns
             them for the baseline and the best row; may be empty.
@@ -87,6 +87,6 @@ class ExperimentResult:
     baseline: str | None = None
     texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     source: str = ""
-    made: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
     statistics: StatisticsSettings = field(default_factory=StatisticsSettings)
     examples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from typing import Any
 from lorank.compare.checks import check_bases, check_collections, check_rows
 from lorank.compare.collect import collect_result
 from lorank.compare.driving import drive
-from lorank.compare.engines import Engine, InProcess, LocalProcesses
+from lorank.compare.engines import Engine, InProcessEngine, ProcessEngine
 from lorank.compare.experiment import Experiment
 from lorank.compare.experiment_file import read_experiment
 from lorank.compare.ledger import LEDGER, Ledger
@@ -195,12 +195,12 @@ def make_engine(
     if workers < 1:
         raise UsageError(f"--workers {workers}: give 1 or more")
     if engine == "ray":
-        from lorank.compare.ray_engine import OnRay
+        from lorank.compare.ray_engine import RayEngine
 
-        return OnRay(folder, workers, address=address)
+        return RayEngine(folder, workers, address=address)
     if address is not None:
         raise UsageError("--address is that of a Ray cluster; add --engine ray, or leave it out")
-    return InProcess(shared, folder, on_progress) if workers == 1 else LocalProcesses(folder, workers)
+    return InProcessEngine(shared, folder, on_progress) if workers == 1 else ProcessEngine(folder, workers)
 
 
 def _report(result: ExperimentResult, folder: Path) -> ComparisonResult:

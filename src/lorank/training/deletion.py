@@ -59,7 +59,7 @@ class DeletionSettings:
 
 
 @dataclass(frozen=True)
-class Retrained:
+class RetrainingEffect:
     """A ranker against itself trained on less: the mean, the drop rate, the 95 % interval over groups of the difference
     of the measure, how far the lists moved, and how many training queries were left of how many."""
 
@@ -163,7 +163,7 @@ def train_again(
 
 def compare_retrained(
     again: Ranker, base: Run, domain: Domain, measure: str, left: tuple[int, int], seed: int, on_progress: StageCallback
-) -> Retrained:
+) -> RetrainingEffect:
     """Return how the ranker that was trained on less does against the whole one.
 
     Args:
@@ -189,4 +189,4 @@ def compare_retrained(
     interval = grouped_interval(differences, member, rng=np.random.default_rng(seed), resamples=2000)
     mean = float(np.mean([after[query] for query in names]))
     drop = drop_rate(mean, float(np.mean([before[query] for query in names])))
-    return Retrained(mean, drop, interval, compare_lists(base, run), *left)
+    return RetrainingEffect(mean, drop, interval, compare_lists(base, run), *left)

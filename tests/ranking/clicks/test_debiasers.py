@@ -1,4 +1,7 @@
-"""Each debiaser's own facts: expectations by enumeration, gradients, planted curves."""
+"""Each debiaser's own facts: expectations by enumeration, gradients, planted curves.
+
+Catalogue: cet-pooling-bias, nested-feedback-ltr.
+"""
 
 from itertools import product
 

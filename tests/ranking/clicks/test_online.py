@@ -1,4 +1,7 @@
-"""Gossip, delays and clickbait: what each promises, in small simulations."""
+"""Gossip, delays and clickbait: what each promises, in small simulations.
+
+Catalogue: g-rank, ucb-s-clickbait, delayed-dual-averaging, rct-reshuffling.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""Closed forms of list measures, CASPER's choice, and the rank list sensitivity of a recommender."""
+"""Closed forms of list measures, CASPER's choice, and the rank list sensitivity of a recommender.
+
+Catalogue: nrm-robustness, rls-casper.
+"""
 
 import itertools
 
