@@ -17,7 +17,7 @@ from lorank.reach import WAYS, reach
 
 def registries():
     from lorank.data.load import PACKAGED
-    from lorank.lowrank import DYNAMIC, EXPORTS, PRESETS, RULES, SCALINGS, STARTS, STATIC
+    from lorank.lowrank import DYNAMIC, EXPORTS, FACTORED, PRESETS, RULES, SCALINGS, STARTS, STATIC
     from lorank.lowrank.algebra import COMBINATIONS
     from lorank.lowrank.forms.form import FORMS, ROUTED
     from lorank.ranking import clicks, consensus, losses, strategies
@@ -34,6 +34,7 @@ def registries():
 
     return {
         "adapter": {*PRESETS, *FORMS, *ROUTED},
+        "factored": set(FACTORED),
         "form": {*FORMS, *ROUTED},
         "start": set(STARTS),
         "budget": {*DYNAMIC, *STATIC},

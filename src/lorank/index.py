@@ -40,6 +40,7 @@ FAMILY_OF = {
     "debiaser": "debias",
     "estimator": "estimator",
     "interleaving": "interleaving",
+    "factored": "factored",
 }
 """The decorator of a registry to its family; ``rule`` is decided by the folder, see ``_family``."""
 
@@ -64,6 +65,7 @@ TABLES = {
 """Registries that are written as dictionaries: (file, variable)."""
 
 WORDS = {
+    "factored": "factored layer",
     "consensus": "consensus method",
     "combination": "way of combining adapters",
     "export": "export format",

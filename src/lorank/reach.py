@@ -18,6 +18,11 @@ WAYS = {
     "rule": ('lowrank.make_rule("{}")', 'rule.name = "{}"', "train --rule {}"),
     "budget": ('lorank.fit(..., adapter="{}")', 'budget.name = "{}"', "train --budget {}"),
     "adapter": ('lowrank.attach(model, "{}")', 'adapter.name = "{}"', "train --adapter {}"),
+    "factored": (
+        'lowrank.make_factored(model, "{}")',
+        'factored.name = "{}" (of `lorank pretrain`)',
+        "pretrain --method {}",
+    ),
     "loss": ('ranking.loss("{}")', 'loss.name = "{}"', "train --loss {}"),
     "debias": ('ranking.clicks.debias.make_debiaser("{}")', 'debias.name = "{}"', "train --debias {}"),
     "kind": ('ranking.scorers.RANKERS["{}"]', 'kind = "{}"', "train --kind {}"),

@@ -11,6 +11,7 @@ from lorank.lowrank.budgets import DYNAMIC, STATIC, Budget, make_budget
 from lorank.lowrank.budgets.core.settle import settle
 from lorank.lowrank.calibration import calibrate
 from lorank.lowrank.export import EXPORTS, ExportReport
+from lorank.lowrank.factored import FACTORED, Factored, make_factored, open_factored, save_factored
 from lorank.lowrank.families import Family, families
 from lorank.lowrank.forms import FORMS, Factors, Form, Site
 from lorank.lowrank.heads import new_head_modules
@@ -48,7 +49,9 @@ __all__ = [
     "DefaultRate",
     "EXPORTS",
     "ExportReport",
+    "FACTORED",
     "FORMS",
+    "Factored",
     "Factors",
     "Family",
     "Form",
@@ -84,11 +87,14 @@ __all__ = [
     "load",
     "load_bottlenecks",
     "make_budget",
+    "make_factored",
     "make_rule",
     "methods",
     "new_head_modules",
+    "open_factored",
     "optimizer",
     "quantise",
+    "save_factored",
     "select_targets",
     "settle",
     "squeeze",
