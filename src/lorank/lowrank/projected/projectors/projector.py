@@ -1,0 +1,38 @@
+r"""The contract of every projector: G [short, long] becomes R = P^T G [rank, long], and R becomes P R.
+
+A matrix is turned so that its shorter side comes first; P [short, rank] acts on that side. What a projector keeps
+between steps are tensors in the parameter's state: P itself, the numbers of columns, or a seed alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+State = dict[str, Any]
+"""The state of one parameter: tensors by name."""
+
+
+class Projector:
+    """A way to find P; the base multiplies with it."""
+
+    def find(self, gradient: Tensor, rank: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return what is kept of a new P for the gradient [short, long]; draws come from ``generator``."""
+        raise NotImplementedError
+
+    def basis(self, state: Mapping[str, Tensor], gradient: Tensor) -> Tensor:
+        """Return P [short, rank] in the gradient's dtype."""
+        return state["basis"].to(gradient.dtype)
+
+    def down(self, state: Mapping[str, Tensor], gradient: Tensor) -> Tensor:
+        """Return R = P^T G [rank, long]."""
+        return self.basis(state, gradient).t() @ gradient
+
+    def up(self, state: Mapping[str, Tensor], reduced: Tensor, gradient: Tensor) -> Tensor:
+        """Return P R [short, long]."""
+        return self.basis(state, gradient) @ reduced
+
+
+PROJECTORS: dict[str, type[Projector]] = {}
+"""Every projector under its name."""

@@ -1,0 +1,163 @@
+"""What holds for every projected optimizer: all combinations step, are saved, and go on bit for bit."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from lorank import lowrank
+from lorank.lowrank.projected import (
+    INNERS,
+    LAYERS,
+    MOMENTS,
+    PRESETS,
+    PROJECTORS,
+    REFRESHES,
+    RESIDUALS,
+    WEIGHTS,
+    ProjectedOptimizer,
+    Projection,
+)
+
+COMBINATIONS = [
+    {"projector": projector, "inner": inner, "residual": residual}
+    for projector, inner, residual in itertools.product(PROJECTORS, INNERS, RESIDUALS)
+]
+OTHERS = [
+    *({"refresh": refresh, "moments": moments} for refresh in REFRESHES for moments in MOMENTS),
+    *({"weights": weights, "layers": layers} for weights in WEIGHTS for layers in LAYERS),
+    {"moments": "rotated", "inner": "adamw8bit"},
+    {"moments": "rotated", "inner": "adafactor"},
+    {"layers": "outliers", "in_backward": True},
+    {"residual": "fira", "per": "matrix"},
+]
+
+
+def options_of(axes):
+    moments = "reset" if axes.get("projector") == "blocks" else axes.get("moments", "kept")
+    return Projection(**{"gap": 3, "interval": 4, "active": 1, **axes, "moments": moments})
+
+
+def name_of(axes):
+    return "-".join(str(value) for value in axes.values())
+
+
+def begin(tower, options, seed=0, width=None):
+    model = wide_tower(seed, width) if width else tower(seed)
+    return model, ProjectedOptimizer(model.named_parameters(), options, lr=0.01, rank=2, weight_decay=0.1, seed=seed)
+
+
+def wide_tower(seed, width):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(6, width), nn.LayerNorm(width), nn.Tanh(), nn.Linear(width, 5), nn.Linear(5, 1))
+
+
+@pytest.mark.parametrize("axes", [*COMBINATIONS, *OTHERS], ids=name_of)
+def test_a_run_taken_up_from_its_file_is_bit_for_bit_the_run_that_was_not_cut(axes, tower, go, needs, tmp_path):
+    needs(axes.get("inner", "adamw"))
+    width = 2100 if axes.get("inner") in ("adamw8bit", "adamw4bit") else None
+    options = options_of(axes)
+    whole, optimizer = begin(tower, options, width=width)
+    before = [p.detach().clone() for p in whole.parameters()]
+    go(whole, optimizer, range(10))
+    assert all(torch.isfinite(p).all() for p in whole.parameters())
+    moved = [not torch.equal(p, was) for p, was in zip(whole.parameters(), before, strict=True)]
+    assert all(moved) or options.layers != "all"
+    for cut in (5, 8):  # in the middle of a gap, and of a round of layers
+        first, ours = begin(tower, options, width=width)
+        go(first, ours, range(cut))
+        torch.save({"model": first.state_dict(), "optimizer": ours.state_dict()}, tmp_path / "run.pt")
+        kept = torch.load(tmp_path / "run.pt", weights_only=True)
+        second, theirs = begin(tower, options, width=width)
+        second.load_state_dict(kept["model"])
+        theirs.load_state_dict(kept["optimizer"])
+        go(second, theirs, range(cut, 10))
+        for name, parameter in second.named_parameters():
+            assert torch.equal(parameter, dict(whole.named_parameters())[name]), name  # exact: the same operations
+        assert theirs.state_bytes() == optimizer.state_bytes()
+
+
+@pytest.mark.parametrize("axes", [*COMBINATIONS, *OTHERS], ids=name_of)
+def test_the_state_is_plain_tensors(axes, tower, go, needs):
+    needs(axes.get("inner", "adamw"))
+    model, optimizer = begin(tower, options_of(axes))
+    go(model, optimizer, range(4))
+    for state in optimizer.state.values():
+        for name, value in state.items():
+            assert type(value) is torch.Tensor, name
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_optimizer_lowers_a_loss_by_its_name(name, seed, tower, loss_of, go, needs):
+    needs(PRESETS[name].inner)
+    model = tower(seed)
+    lr = 0.1 if name == "supervised-dictionary-learning" else 0.02
+    optimizer = lowrank.optimizer(name, model.parameters(), lr=lr, rank=2, seed=seed)
+    before = sum(float(loss_of(model, step)) for step in range(100, 120))
+    go(model, optimizer, range(60))
+    assert sum(float(loss_of(model, step)) for step in range(100, 120)) < 0.8 * before
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_other_dtypes_step_and_their_moments_keep_what_the_dtype_needs(name, dtype, tower, go, needs):
+    needs(PRESETS[name].inner)
+    model = tower(0, dtype)
+    optimizer = lowrank.optimizer(name, model.parameters(), lr=0.01, rank=2)
+    go(model, optimizer, range(4), dtype)
+    assert all(p.dtype is dtype and torch.isfinite(p).all() for p in model.parameters())
+    kept = {torch.float16: torch.float32}.get(dtype, dtype)
+    moments = [v for s in optimizer.state.values() for k, v in s.items() if k in ("exp_avg", "basis")]
+    assert all(moment.dtype is kept for moment in moments)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_stepping_in_the_backward_pass_is_the_same_run_and_leaves_no_gradient(name, tower, loss_of, go, needs):
+    needs(PRESETS[name].inner)
+    plain, within = tower(), tower()
+    go(plain, lowrank.optimizer(name, plain.named_parameters(), lr=0.01, rank=2, interval=3), range(8))
+    optimizer = lowrank.optimizer(name, within.named_parameters(), lr=0.01, rank=2, interval=3, in_backward=True)
+    for step in range(8):
+        loss_of(within, step).backward()
+        assert all(p.grad is None for p in within.parameters())
+        optimizer.step()
+    for one, two in zip(plain.parameters(), within.parameters(), strict=True):
+        assert torch.equal(one, two)  # exact: the same operations
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_convolutions_are_matrices_and_frozen_parameters_stay(name, needs):
+    needs(PRESETS[name].inner)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv1d(4, 6, 3), nn.Flatten(), nn.Linear(24, 3))
+    model[2].weight.requires_grad_(False)
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer = lowrank.optimizer(name, model.parameters(), lr=0.01, rank=2)
+    model(torch.randn(5, 4, 6)).square().sum().backward()
+    optimizer.step()
+    moved = [not torch.equal(p, was) for p, was in zip(model.parameters(), before, strict=True)]
+    assert moved[0]
+    assert not moved[2]
+
+
+def test_a_model_gives_its_linear_layers_and_all_else_steps_plainly(tower, go):
+    model = nn.Sequential(nn.Embedding(20, 6), nn.Flatten(0, 1), tower())
+    optimizer = lowrank.optimizer("galore", model, lr=0.01, rank=1)
+    model(torch.arange(4)[:, None]).sum().backward()
+    optimizer.step()
+    projected = {optimizer.names[p] for p, state in optimizer.state.items() if "basis" in state}
+    assert projected == {"2.0.weight", "2.3.weight", "2.4.weight"}
+    plain = lowrank.optimizer("galore", model, lr=0.01, rank=2, exclude=["2.4"])
+    assert plain.ranks[model[2][4].weight] is None
+
+
+def test_groups_have_ranks_of_their_own(tower, go):
+    model = tower()
+    groups = [{"params": [model[0].weight], "rank": 3}, {"params": [model[3].weight], "rank": None, "lr": 0.5}]
+    optimizer = lowrank.optimizer("galore", [*groups, *model[1].parameters()], lr=0.01, rank=1)
+    go(model, optimizer, range(2))
+    assert optimizer.state[model[0].weight]["basis"].shape == (6, 3)
+    assert "basis" not in optimizer.state[model[3].weight]
+    assert [group["lr"] for group in optimizer.param_groups] == [0.01, 0.01, 0.5]  # exact: copied
