@@ -1,136 +1,82 @@
-"""DyLoRA's one run against a sweep of fixed ranks: what each rank reaches on dev, and what it costs to know.
+"""DyLoRA's one run, cut to every rank of rank_search.toml: what each rank reaches on dev and test, and the CPU time.
 
-    OMP_NUM_THREADS=1 python benchmarks/rank_search.py --ledger ranks.jsonl     resumable, run by run
+    OMP_NUM_THREADS=1 python benchmarks/rank_search.py [--rates 1e-3 3e-3 1e-2] [--longer 2] [--set training.steps=10]
 
-The setting is setting.py's. The sweep trains plain LoRA at every rank of ``--ranks``, at every rate, and takes the
-dev-best rate of each rank; alpha is the same for all, so that the scale is alpha / b as in DyLoRA. DyLoRA trains once
-a rate at the largest rank, drawing b at every step, and is then cut to each rank; one rate, the one with the best mean
-over ranks on dev, serves all. ``--longer`` gives DyLoRA that many times the steps. The cost of a search is the CPU time
-of all its runs; the table says at which ranks DyLoRA is within ``--margin`` of the sweep's dev value, and what it
-saves.
+The recipe is the experiment's, at its largest rank and with the budget dylora. The sweep that this is held against is
+`lorank compare benchmarks/rank_search.toml`, whose page has the cost of every trial.
 """
 
 import argparse
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-from setting import Ledger, Setting, Trial, judged, run_trial
+import torch
 
-import lorank
-from lorank.lowrank.budgets import make_budget
-from lorank.lowrank.budgets.dylora import truncate
-from lorank.ranking import loss as named_loss
-from lorank.training.hooks.budget import Budgeting
-from lorank.training.loop.loop import Session, train
-from lorank.training.settings import AdapterSettings
-from lorank.training.weights import make_weights
+from lorank.cli.options import setting_value
+from lorank.compare.experiment_file import read_experiment
+from lorank.data.collection import Collection
+from lorank.data.load import load
+from lorank.lowrank.forms import LoRA
+from lorank.ranking.metrics.measures import mean_of
+from lorank.ranking.types import Run
+from lorank.training.fitting import fit_run
+from lorank.training.lists.retrieval import bm25_index
+from lorank.training.open_recipe import open_recipe_base
+from lorank.training.recipe import RecipeFile, override
+from lorank.tuned.ranker import score_run
 
-RANKS, RATES = (1, 2, 4, 8, 16), (1e-3, 3e-3, 1e-2)
-
-
-def fixed(rank: int, rate: float, steps: int, alpha: float, seed: int) -> Trial:
-    """Return plain LoRA's run at one rank."""
-    return Trial(f"lora {rank}", AdapterSettings("lora", rank=rank, alpha=alpha), rate, seed, steps)
+EXPERIMENT = Path(__file__).with_suffix(".toml")
 
 
-def one_run(setting: Setting, trial: Trial, ranks: Sequence[int]) -> dict[str, Any]:
-    """Train DyLoRA once, cut it to every rank and judge each; return the ledger's line."""
-    begun = time.process_time()
-    ranker = setting.ranker()
-    weights = make_weights(ranker, trial.adapter, trial.seed, None)
-    budget = make_budget("dylora", weights.adapter.forms, seed=trial.seed)
+def values_by_rank(data: Collection, lists: dict[str, Run], recipe: RecipeFile, ranks: list[int]) -> dict[str, Any]:
+    """Train once, cut the adapter to each rank, and return nDCG@10 of each split by rank."""
     with TemporaryDirectory() as folder:
-        hook = Budgeting(budget, Path(folder) / "budget.jsonl", named_loss("lambda"))
-        session = Session(
-            ranker,
-            setting.inputs,
-            weights,
-            setting.lists,
-            named_loss("softmax"),
-            setting.settings(trial),
-            seed=trial.seed,
-            folder=Path(folder),
-            hooks=[hook],
-            held_out=setting.held_out,
-        )
-        train(session)
-    spent = time.process_time() - begun
-    by_rank = {}
+        tuned = fit_run(open_recipe_base(recipe, data), data, recipe, Path(folder)).tuned
+    tuned.unmerge()
+    whole = {path: form.B.detach().clone() for path, form in tuned.adapter.forms.items()}
+    found = {}
     for rank in ranks:
-        for form in weights.adapter.forms.values():
-            truncate(form, rank)
-        line = judged(setting, setting.scores(ranker, weights, ["dev", "test"]))
-        by_rank[str(rank)] = {"dev": line["dev"], "test": float(np.mean(list(line["test"].values())))}
-    mean = float(np.mean([row["dev"] for row in by_rank.values()]))
-    return {"key": trial.key, **asdict(trial), "cpu_seconds": round(spent, 2), "dev": mean, "by_rank": by_rank}
+        for path, form in tuned.adapter.forms.items():
+            cut(form, whole[path], rank)
+        runs = {name: score_run(tuned.learned, data, data.splits[name].queries, run) for name, run in lists.items()}
+        found[rank] = {name: mean_of(run, data.splits[name].qrels, "nDCG@10") for name, run in runs.items()}
+    return found
 
 
-def report(ledger: Ledger, given: argparse.Namespace) -> str:
-    """Return the table and the saving."""
-    best = ledger.best("dylora", given.seed)
-    lines = [
-        f"| rank | sweep: rate | dev | test | DyLoRA ({best['rate']:g}): dev | test | within {given.margin:g} |",
-        "|---:|---:|---:|---:|---:|---:|---|",
-    ]
-    within = 0
-    for rank in given.ranks:
-        own, cut = ledger.best(f"lora {rank}", given.seed), best["by_rank"][str(rank)]
-        near = cut["dev"] >= own["dev"] - given.margin
-        within += near
-        test = float(np.mean(list(own["test"].values())))
-        lines.append(
-            f"| {rank} | {own['rate']:g} | {own['dev']:.4f} | {test:.4f} | {cut['dev']:.4f} "
-            f"| {cut['test']:.4f} | {'yes' if near else 'no'} |"
-        )
-    costs = {
-        name: sum(
-            line["cpu_seconds"]
-            for line in ledger.lines.values()
-            if line["row"].startswith(name) and line["seed"] == given.seed and "dev" in line
-        )
-        for name in ("lora", "dylora")
-    }
-    lines.append(
-        f"\nAll runs of the sweep: {costs['lora']:.0f} CPU s; all of DyLoRA: {costs['dylora']:.0f} CPU s: "
-        f"{costs['lora'] / costs['dylora']:.1f} to 1. DyLoRA is within {given.margin:g} of the sweep's dev "
-        f"value at {within} of {len(given.ranks)} ranks."
-    )
-    return "\n".join(lines)
+@torch.no_grad()
+def cut(form: LoRA, whole: torch.Tensor, rank: int) -> None:
+    """Leave the first components of B [out, components] on, at scale alpha / rank, as DyLoRA trained them."""
+    form.B.copy_(whole * (form.rank / rank))
+    form.B[:, rank:] = 0.0
 
 
 def main() -> None:
-    """Run what the ledger lacks and print the table."""
+    """Train at every rate, and print the run that is best on dev over all ranks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ledger", type=Path, default=Path("rank_search.jsonl"))
-    parser.add_argument("--ranks", nargs="+", type=int, default=list(RANKS))
-    parser.add_argument("--rates", nargs="+", type=float, default=list(RATES))
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--longer", type=float, default=1.0)
-    parser.add_argument("--alpha", type=float, default=16.0)
-    parser.add_argument("--margin", type=float, default=0.005)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rates", nargs="+", type=float, default=[1e-3, 3e-3, 1e-2])
+    parser.add_argument("--longer", type=float, default=1.0, help="how many times the steps of a run of the sweep")
+    parser.add_argument("--set", nargs="+", default=[], help="keys of the experiment, as section.key=value")
     given = parser.parse_args()
-    ledger, prepared = Ledger(given.ledger), []
-
-    def setting() -> Setting:
-        if not prepared:
-            prepared.append(Setting(lorank.load("pydocs")))
-        return prepared[0]
-
-    largest = max(given.ranks)
+    rows = read_experiment(EXPERIMENT, dict(setting_value(text) for text in given.set)).rows
+    ranks = [row.recipe.adapter.rank for row in rows]
+    recipe = override(rows[0].recipe, {"adapter.rank": max(ranks), "budget.name": "dylora", "judge_test": False})
+    recipe = override(recipe, {"training.steps": round(given.longer * recipe.training.steps)})
+    data = load(recipe.data)
+    index = bm25_index(data)
+    lists = {name: index.search(data.splits[name].queries, recipe.lists.depth) for name in ("dev", "test")}
+    began, tried = time.process_time(), {}
     for rate in given.rates:
-        steps = round(given.longer * given.steps)
-        trial = Trial("dylora", AdapterSettings("dylora", rank=largest, alpha=given.alpha), rate, given.seed, steps)
-        ledger.run(trial, lambda trial=trial: one_run(setting(), trial, given.ranks))
-        for rank in given.ranks:
-            trial = fixed(rank, rate, given.steps, given.alpha, given.seed)
-            ledger.run(trial, lambda trial=trial: run_trial(setting(), trial))
-    print(report(ledger, given))
+        at_rate = replace(recipe, training=replace(recipe.training, lr=rate))
+        tried[rate] = values_by_rank(data, lists, at_rate, ranks)
+    rate = max(tried, key=lambda rate: sum(values["dev"] for values in tried[rate].values()))
+    print(
+        f"rate {rate:g}; all rates: {time.process_time() - began:.0f} CPU s\n\n| rank | dev | test |\n|---:|---:|---:|"
+    )
+    for rank in ranks:
+        print(f"| {rank} | {tried[rate][rank]['dev']:.4f} | {tried[rate][rank]['test']:.4f} |")
 
 
 if __name__ == "__main__":

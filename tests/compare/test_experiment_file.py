@@ -134,6 +134,21 @@ def test_the_measures_are_canonical():
             {"statistics": {"correcton": "bh"}, "adapter": {"name": "lora"}},
             "statistics.correcton: .*did you mean 'correction'",
         ),
+        ({"training": {"lr": {"draw": [1e-3]}}}, "training.lr: a choice has two values or more"),
+        ({"training": {"lr": {"draw": "1e-2..1e-4"}}}, "training.lr.*the lower end is not below"),
+        ({"training": {"lr": {"draw": [1, 2], "per": "fold"}}}, "training.lr.per: what is drawn has no such key"),
+        ({"base": {"draw": ["minilm", "bert"]}}, "base: it is not drawn; make an axis"),
+        ({"adapter": {"rank": {"draw": [4, "many"]}}}, "adapter.rank: "),
+        ({"adapter": {"rank": {"draw": [4, 8]}}, "match": "trained_parameters"}, "dev chooses adapter.rank"),
+        (
+            {"training": {"lr": {"sweep": [1e-3, 1e-2]}, "warmup": {"draw": [0.1, 0.2]}}},
+            "training.lr is swept and training.warmup drawn",
+        ),
+        ({"search": {"samples": 3}, "adapter": {"name": "lora"}}, "search: no key is drawn"),
+        ({"search": {"sample": 3}, "adapter": {"rank": {"draw": [4, 8]}}}, "search.sample: .*did you mean 'samples'"),
+        ({"search": {"per": "seed"}, "adapter": {"rank": {"draw": [4, 8]}}}, "search.per: 'seed' is neither"),
+        ({"goal": 0, "adapter": {"name": "lora"}}, "goal: 0 is no share"),
+        ({"row": [{"name": "a", "both_ways": "yes"}]}, "row 1: both_ways: 'yes' is neither true nor false"),
         ({"statistics": {"confidence": 2}, "adapter": {"name": "lora"}}, "confidence is 2; give a number"),
         ({"row": {"name": "a"}}, r"row: rows are written as \[\[row\]\]"),
     ],
@@ -142,6 +157,29 @@ def test_a_bad_file_is_refused_with_the_key_and_the_remedy(change, said):
     with pytest.raises(UsageError, match=said) as error:
         read_experiment(BASE | change)
     assert str(error.value).startswith("the experiment")
+
+
+def test_a_row_with_an_axis_of_its_own_is_named_by_it():
+    tables = [
+        {"adapter": {"name": ["lora", "dora"]}, "seed": [0, 1]},
+        {"name": "every weight", "adapter": {"name": "full"}},
+    ]
+    assert [(row.name, row.seeds) for row in rows_of(row=tables)] == [
+        ("lora", (0, 1)),
+        ("dora", (0, 1)),
+        ("every weight", (0,)),
+    ]
+
+
+def test_drawn_configurations_are_different_the_same_for_every_row_and_in_their_ranges():
+    change = {"rank": {"draw": [2, 4, 8]}, "alpha": {"draw": "1..16:log"}, "name": ["lora", "dora"]}
+    rows = rows_of(adapter=change, search={"samples": 6, "seed": 1})
+    first, second = (row.search.configurations() for row in rows)
+    assert first == second
+    assert len({str(each) for each in first}) == 6
+    assert all(each["adapter.rank"] in (2, 4, 8) and 1 <= each["adapter.alpha"] <= 16 for each in first)
+    few = rows_of(adapter={"rank": {"draw": [2, 4]}})[0].search.configurations()
+    assert sorted(each["adapter.rank"] for each in few) == [2, 4]
 
 
 def test_a_file_names_itself(tmp_path):

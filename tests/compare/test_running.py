@@ -3,11 +3,15 @@
 import json
 from statistics import fmean
 
+import numpy as np
 import pytest
 
 from lorank.compare import run_experiment
+from lorank.compare.goal import count_steps_to_goal
 from lorank.compare.ledger import LEDGER
+from lorank.compare.results import RowResult, TrialResult
 from lorank.data import write_letor
+from lorank.data.trec import read_run
 from lorank.errors import UsageError
 
 QUICK = {
@@ -155,6 +159,97 @@ def test_rows_are_matched_in_minutes(splits, bert, tmp_path):
     seconds = lines["lora"]["result"]["cost"]["train_seconds"]
     assert lines["dora"]["settings"]["recipe"]["training"]["minutes"] == pytest.approx(seconds / 60, abs=1e-4)
     assert lines["dora"]["settings"]["recipe"]["training"]["steps"] is None
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_rows_are_matched_in_tokens(splits, bert, tmp_path, seed):
+    training = {"steps": 6, "batch_size": 4}
+    rows = [
+        {"name": "short lists", "lists": {"negatives": 1}, "training": training},
+        {"name": "long lists", "lists": {"negatives": 4}, "training": training},
+    ]
+    made = experiment(splits, bert, row=rows, match="tokens", baseline="short lists", seed=seed)
+    found = run_experiment(made | {"lists": {"spare": 1.0, "depth": 8, "shared": False}}, tmp_path / "out")
+    assert found.whole, found.notes
+    short, long = (line for line in ledger(tmp_path / "out"))
+    tokens = [line["result"]["cost"]["trained_tokens"] for line in (short, long)]
+    assert (
+        long["settings"]["recipe"]["training"] | {"tokens": round(tokens[0]), "steps": None}
+        == (long["settings"]["recipe"]["training"])
+    )
+    steps = long["result"]["curve"][-1][0]
+    assert 0 < steps < 6
+    assert tokens[1] == pytest.approx(tokens[0], abs=tokens[1] / steps)  # to within a step
+
+
+@pytest.mark.parametrize("per", ["method", "fold"])
+def test_dev_chooses_among_drawn_configurations(judged, bert, tmp_path, per):
+    made = experiment(judged, bert, folds=3, seed=[0, 1], search={"samples": 2, "per": per})
+    made["training"] |= {"lr": {"draw": [1e-9, 3e-2]}}
+    found = run_experiment(made, tmp_path / "out")
+    (row,) = found.result.rows
+    lines = ledger(tmp_path / "out")
+    dev, fold_of = {}, {}
+    for line in lines:
+        recipe = line["settings"]["recipe"]
+        if recipe["seed"] == 0:
+            dev.setdefault(recipe["training"]["lr"], {})[line["settings"]["fold"]] = line["result"]["dev"]["nDCG@10"]
+        else:
+            fold_of[line["settings"]["fold"]] = recipe["training"]["lr"]
+    if per == "fold":
+        best = {fold: max(dev, key=lambda rate: dev[rate][fold]) for fold in (1, 2, 3)}
+        assert all(dev[fold_of[fold]][fold] >= dev[best[fold]][fold] for fold in best)
+    else:
+        (chosen,) = set(fold_of.values())
+        assert all(fmean(dev[chosen].values()) >= fmean(each.values()) for each in dev.values())
+    assert len(lines) == 2 * 3 + 3
+    assert [trial.seed for trial in row.trials] == [0, 1]
+    assert row.trials[0].cost["tuning_seconds"] > 0
+    assert set(np.ravel(row.settings["training.lr"])) == set(fold_of.values())
+
+
+def test_rows_run_alone_with_keys_set_and_say_so(splits, bert, tmp_path):
+    rows = [{"adapter": {"name": ["lora", "dora"]}}, {"name": "BM25", "ranker": "bm25"}]
+    made = experiment(splits, bert, row=rows, baseline="lora", match="tokens")
+    found = run_experiment(
+        made, tmp_path / "out", rows=["dora"], settings={"training.steps": 3}, rerun="lorank compare a.toml"
+    )
+    assert [row.name for row in found.result.rows] == ["lora", "dora"]  # what it is matched to stays
+    assert found.result.rows[1].command == "lorank compare a.toml --row dora"
+    assert [line["result"]["curve"][-1][0] for line in ledger(tmp_path / "out")] == [3, 3]
+    alone = run_experiment(made | {"match": "trained_parameters"}, tmp_path / "alone", rows=["BM25"])
+    assert [row.name for row in alone.result.rows] == ["BM25"]
+    with pytest.raises(UsageError, match="unknown --row 'BM52'; did you mean 'BM25'"):
+        run_experiment(made, tmp_path / "other", rows=["BM52"])
+
+
+def test_both_ways_is_the_mean_of_the_scores_both_ways(splits, bert, tmp_path):
+    base = {"kind": "cross-encoder", "adapter": {"name": "lora"}, "first_stage": {"source": "none"}}
+    rows = [base | {"name": "one way"}, base | {"name": "both ways", "both_ways": True}]
+    rows += [{**row, "name": f"bi-encoder, {row['name']}", "kind": "bi-encoder"} for row in rows]
+    found = run_experiment(experiment(splits, bert, row=rows), tmp_path / "out")
+    assert found.whole, found.notes
+    runs = {row.name: read_run(tmp_path / "out" / row.trials[0].run) for row in found.result.rows}
+    gaps = {
+        kind: max(
+            abs(runs[f"{kind}one way"][query][document] - score)
+            for query, scores in runs[f"{kind}both ways"].items()
+            for document, score in scores.items()
+        )
+        for kind in ("", "bi-encoder, ")
+    }
+    assert gaps["bi-encoder, "] < 1e-4 < gaps[""]
+
+
+def test_steps_to_the_goal_are_counted_on_the_learning_curve():
+    def row(name, *values, data="a"):
+        curve = [(10 * step, value) for step, value in enumerate(values)]
+        return RowResult(name, data, {}, [TrialResult(0, {}, {"m": {}}, {"x": 1.0}, curve)])
+
+    rows = [row("slow", 0.5, 0.6, 0.7), row("base", 0.5, 0.69, 0.7), row("never", 0.5, 0.5, 0.5), row("BM25")]
+    found = {each.name: each.trials[0].cost.get("steps_to_goal") for each in count_steps_to_goal(rows, "base", 0.9)}
+    assert found == {"slow": 20, "base": 10, "never": None, "BM25": None}
+    assert count_steps_to_goal([row("other", 0.5, 0.9, data="b")], "base", 0.9)[0].trials[0].cost == {"x": 1.0}
 
 
 def test_a_run_and_a_strategy_are_rows(splits, bert, tmp_path):

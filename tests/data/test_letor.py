@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lorank.data import load
 from lorank.data.beir import write_beir
 from lorank.data.letor import read_folds, read_letor, write_letor
 from lorank.errors import DataError, UsageError
@@ -75,3 +76,15 @@ def test_lightgbms_layout(shared_data):
         "test": (50, 768),
     }
     assert collection.documents.shape == (3773, 300)
+
+
+def test_the_parts_of_letor_are_one_training_split(tmp_path):
+    for part in (2, 1, 3):
+        (tmp_path / f"S{part}.txt").write_text(f"1 qid:7 1:{part} #docid = A\n0 qid:7 2:0.25\n")
+    (tmp_path / "readme.txt").write_text("what this is\n")
+    collection = load(tmp_path)
+    assert list(collection.splits) == ["train"]
+    assert list(collection.train.queries) == ["S1-7", "S2-7", "S3-7"]
+    rows = [collection.documents[collection.position[f"S{part}-7:1"], 0] for part in (1, 2, 3)]
+    assert rows == [1, 2, 3]  # exact: read, not computed
+    assert collection.train.candidates["S2-7"].keys() == collection.train.qrels["S2-7"].keys()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lorank.cli.options import setting_value
 from lorank.cli.progress import console
 from lorank.cli.width import terminal_width
 
@@ -18,7 +19,10 @@ def compare(
     experiment: Annotated[Path, typer.Argument(help="The experiment file, TOML.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the ledger, the page and the tables. [default: runs/ and the file's name]"),
+        typer.Option(
+            help="Folder of the ledger, the page and the tables. [default: runs/ and the file's name, with --row the "
+            "row's too]"
+        ),
     ] = None,
     workers: Annotated[
         int, typer.Option(min=1, help="Trials that run at once, each in a process pinned to its share of the cores.")
@@ -28,6 +32,13 @@ def compare(
         str | None, typer.Option(help="With ray: the cluster's address. [default: this machine]")
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Run trials again that failed before.")] = False,
+    rows: Annotated[
+        list[str] | None, typer.Option("--row", help="Run and compare this row alone; repeat it for several.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any key of the file, as in seed=0 or training.steps=10; repeat it."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew, in place of going on.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the file, print its rows and the number of trials, run nothing.")
@@ -47,6 +58,8 @@ def compare(
 
         lorank compare experiment.toml --dry-run
 
+        lorank compare experiment.toml --row lora --set seed=3
+
         lorank compare experiment.toml --engine ray --workers 16 --address auto
 
     An experiment file:
@@ -64,9 +77,11 @@ def compare(
     """
     from lorank.cli.live_table import live_table
     from lorank.compare.experiment_file import read_experiment
+    from lorank.compare.selection import plain_name, select_rows
 
-    made = read_experiment(experiment)
-    folder = Path("runs") / experiment.stem if out is None else out
+    given = dict(setting_value(text) for text in settings or [])
+    made = select_rows(read_experiment(experiment, given), rows or [], references=True)
+    folder = Path("runs") / "-".join([experiment.stem, *map(plain_name, rows or [])]) if out is None else out
     from lorank.compare.running import check_experiment, run_experiment
 
     if dry_run:
@@ -83,7 +98,10 @@ def compare(
                 address=address,
                 overwrite=overwrite,
                 retry=retry,
+                rows=rows or [],
+                settings=given,
                 command="lorank " + shlex.join(sys.argv[1:]),
+                rerun=shlex.join(["lorank", "compare", str(experiment), *(f"--set={text}" for text in settings or [])]),
                 on_progress=on_progress,
                 on_state=on_state,
             )

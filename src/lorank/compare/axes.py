@@ -2,7 +2,7 @@
 
 A list is an axis: one row for each of its values. A key that takes a list itself (``adapter.targets``,
 ``training.betas``) has an axis where the list holds lists. ``{sweep = [...]}`` is no axis: dev chooses one of its
-values.
+values; nor is ``{draw = [...]}``, of which a random search draws.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from lorank.compare.experiment import Sweep
+from lorank.compare.random_search import is_drawn, read_drawn
+from lorank.compare.search_space import Dimension
 from lorank.errors import UsageError
 from lorank.training.checks import NAMES, nearest
 from lorank.training.recipe import RecipeFile
@@ -30,12 +32,14 @@ class Axes:
         axes: Keys with several, in the order of the file.
         seeds: The seeds.
         sweep: What dev chooses; None where nothing is swept.
+        space: What is drawn; empty where nothing is.
     """
 
     fixed: Mapping[str, Any]
     axes: Mapping[str, tuple[Any, ...]]
     seeds: tuple[int, ...]
     sweep: Sweep | None
+    space: tuple[Dimension, ...] = ()
 
     def points(self) -> Iterator[dict[str, Any]]:
         """Yield each combination of the axes' values, the last axis moving fastest."""
@@ -73,7 +77,10 @@ def divide_keys(flat: Mapping[str, Any], place: str) -> Axes:
     axes: dict[str, tuple[Any, ...]] = {}
     seeds: tuple[int, ...] = (0,)
     sweep: Sweep | None = None
+    space = tuple(read_drawn(key, value, place) for key, value in flat.items() if is_drawn(value))
     for key, value in flat.items():
+        if is_drawn(value):
+            continue
         if isinstance(value, Mapping) and set(value) & set(SWEEP_KEYS):
             if sweep is not None:
                 raise UsageError(
@@ -95,7 +102,9 @@ def divide_keys(flat: Mapping[str, Any], place: str) -> Axes:
                 if one in value[:at]:
                     raise UsageError(f"{place}: {key}: the value {one!r} stands there twice; leave one out")
             axes[key] = tuple(value)
-    return Axes(fixed, axes, seeds, sweep)
+    if space and sweep is not None:
+        raise UsageError(f"{place}: {sweep.key} is swept and {space[0].key} drawn, and a row does one; draw both")
+    return Axes(fixed, axes, seeds, sweep, space)
 
 
 def is_axis(key: str, value: Any) -> bool:

@@ -11,6 +11,7 @@ from lorank.data.collection import Collection
 from lorank.data.trec import read_run
 from lorank.errors import LorankError, UsageError
 from lorank.training.checks import check_names, check_options
+from lorank.training.recipe import override
 from lorank.tuned.naming import recognise
 
 
@@ -28,9 +29,11 @@ def check_rows(experiment: Experiment, place: str) -> None:
                 index.check_data(row.data, "data")
                 _check_external(row.external)
                 continue
-            check_names(row.recipe, recipe_file=Path(place))
-            if row.recipe.base is not None or "options" in row.settings:
-                check_options(row.recipe)
+            for drawn in [{}] if row.search is None else row.search.configurations():
+                recipe = override(row.recipe, drawn)
+                check_names(recipe, recipe_file=Path(place))
+                if recipe.base is not None or "options" in row.settings:
+                    check_options(recipe)
         except LorankError as error:
             if str(error).startswith(place):
                 raise

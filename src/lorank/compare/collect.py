@@ -4,6 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,9 +12,13 @@ from typing import Any
 from lorank import __version__
 from lorank.compare.examples import examples_of
 from lorank.compare.experiment import Experiment, External, Row
+from lorank.compare.goal import count_steps_to_goal
 from lorank.compare.ledger import Line, Lines
+from lorank.compare.plans import RowPlan, SeedPlan
+from lorank.compare.random_search import describe_chosen
 from lorank.compare.results import ExperimentResult, RowResult, TrialResult
-from lorank.compare.schedule import RowPlan, SeedPlan, plan_rows
+from lorank.compare.schedule import plan_rows
+from lorank.compare.selection import command_of_row
 from lorank.compare.shared_work import SharedWork
 from lorank.data.trec import read_run, write_run
 from lorank.training.record import machine, packages
@@ -24,7 +29,12 @@ SUMMED = ("train_seconds", "cpu_seconds", "score_seconds", "calls", "tokens")
 
 
 def collect_result(
-    experiment: Experiment, lines: Lines, shared: SharedWork, out: Path, command: str | None
+    experiment: Experiment,
+    lines: Lines,
+    shared: SharedWork,
+    out: Path,
+    command: str | None,
+    rerun: str | None = None,
 ) -> ExperimentResult:
     """Return what an experiment measured; rows without a result say why.
 
@@ -34,6 +44,7 @@ def collect_result(
         shared: The collections.
         out: The experiment's folder, which holds the test runs; those of folds are joined there.
         command: The command line, for the record; None where there was none.
+        rerun: The command of which each row's own is made; None where there is none.
     """
     plans = plan_rows(experiment, lines)
     collections = {plan.row.data: plan.row.recipe for plan in plans}
@@ -41,7 +52,8 @@ def collect_result(
     if len(set(name_of.values())) < len(name_of):
         name_of = {data: data for data in collections}
     split = experiment.split
-    rows = [_row(plan, lines, name_of[plan.row.data], out, command) for plan in plans]
+    rows = [_row(plan, lines, name_of[plan.row.data], out, command_of_row(rerun, plan.row.name)) for plan in plans]
+    rows = rows if experiment.goal is None else count_steps_to_goal(rows, experiment.baseline, experiment.goal)
     examples = {
         name: examples_of(
             [row for row in rows if row.data == name],
@@ -99,10 +111,16 @@ def _row(plan: RowPlan, lines: Lines, data: str, out: Path, command: str | None)
     row = plan.row
     whole = [seed for seed in plan.seeds if _whole(seed, lines)]
     trials = [_joined(seed, lines, out) for seed in whole]
+    tried = [trial.key for seed in plan.seeds for trial in seed.tried if trial.key in lines]
+    tuning = sum(float(lines[key]["seconds"]) for key in tried)
+    if tuning:
+        trials = [replace(trial, cost={**trial.cost, "tuning_seconds": round(tuning, 2)}) for trial in trials]
     settings = dict(row.settings)
     chosen = [seed.value for seed in whole if seed.value is not None]
     if row.sweep is not None and chosen:
         settings[row.sweep.key] = chosen[0] if len(set(chosen)) == 1 else chosen
+    if whole and whole[0].drawn:
+        settings |= describe_chosen(whole[0].drawn)
     if row.recipe.adapter.rank is not None and row.external is None:
         settings.setdefault("adapter.rank", row.recipe.adapter.rank)
     swept = next((list(seed.swept) for seed in plan.seeds if seed.swept), [])

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lorank.compare.random_search import RandomSearch
 from lorank.compare.statistics_settings import StatisticsSettings
 from lorank.training.recipe import RecipeFile
 
 MEASURES = ("nDCG@10", "RR@10", "R@100")
 """The measures of an experiment that names none."""
 
-Match = Literal["trained_parameters", "minutes"]
+Match = Literal["trained_parameters", "minutes", "tokens"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class Row:
         seeds: The seeds of its trials.
         sweep: What dev chooses; None where nothing is swept.
         external: What is judged in place of a training; None for a row that is trained.
+        search: What is drawn, of which dev chooses; None where nothing is.
+        both_ways: Whether a text is scored as a query for the other too, and the mean counts (`BothWays`).
     """
 
     name: str
@@ -96,6 +99,8 @@ class Row:
     seeds: tuple[int, ...] = (0,)
     sweep: Sweep | None = None
     external: External | None = None
+    search: RandomSearch | None = None
+    both_ways: bool = False
 
     @property
     def data(self) -> str:
@@ -118,6 +123,7 @@ class Experiment:
         match: What every row is given as much of as the baseline has; None leaves the rows as they are.
         source: The text of the experiment file.
         statistics: How the rows are compared.
+        goal: A share of what the baseline gains on dev, which every row's learning curve is to reach; None sets none.
     """
 
     name: str
@@ -129,6 +135,7 @@ class Experiment:
     match: Match | None = None
     source: str = ""
     statistics: StatisticsSettings = field(default_factory=StatisticsSettings)
+    goal: float | None = None
 
     @property
     def collections(self) -> tuple[str, ...]:

@@ -11,19 +11,21 @@ training.lr = {sweep = [1e-4, 1e-3], per = "method"}
 name = "BM25"
 ranker = "bm25"
 
-The axes multiply. Where a ``[[row]]`` is trained, the rows of the file are those alone, each with the file's axes;
-where none is, the axes make the rows by themselves.
+The axes multiply. Where a ``[[row]]`` is trained, the rows of the file are those alone, each with the file's axes and
+its own; where none is, the axes make the rows by themselves. A ``[[row]]`` with an axis of its own needs no name.
 """
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from lorank.compare.axes import Axes, divide_keys, flatten, name_values
+from lorank.compare.axes import SEED, Axes, divide_keys, flatten, is_axis, name_values
 from lorank.compare.experiment import MEASURES, Experiment, Match, Row
 from lorank.compare.external_rows import external_rows
+from lorank.compare.random_search import RandomSearch, SearchSettings, read_search
+from lorank.compare.selection import set_keys
 from lorank.compare.statistics_settings import StatisticsSettings
 from lorank.errors import UsageError, unknown_name
 from lorank.ranking.metrics.measure_names import split_measures
@@ -31,8 +33,10 @@ from lorank.ranking.metrics.measures import parse_measure
 from lorank.training.checks import nearest
 from lorank.training.recipe import RecipeFile, override, rename_sections
 
-OWN_KEYS = ("name", "baseline", "measures", "folds", "split", "match", "statistics", "row")
+OWN_KEYS = ("name", "baseline", "measures", "folds", "split", "match", "search", "goal", "statistics", "row")
 """The keys of an experiment that no recipe has."""
+ROW_KEYS = ("name", "both_ways")
+"""The keys of a trained ``[[row]]`` that no recipe has."""
 NOT_OF_EXPERIMENTS = {
     "out": "the folder is given by --out",
     "clicks": "a comparison is judged by relevance labels; train on clicks with `lorank train`",
@@ -40,8 +44,12 @@ NOT_OF_EXPERIMENTS = {
 }
 
 
-def read_experiment(source: str | Path | Mapping[str, Any]) -> Experiment:
+def read_experiment(source: str | Path | Mapping[str, Any], settings: Mapping[str, Any] = {}) -> Experiment:
     """Return the experiment of a TOML file, or of a mapping with the same keys.
+
+    Args:
+        source: The file or the mapping.
+        settings: Keys that are set in place of the file's, as section.key.
 
     Raises:
         UsageError: For a file that is none, for unknown keys and values that do not fit, naming file, key and remedy.
@@ -51,7 +59,7 @@ def read_experiment(source: str | Path | Mapping[str, Any]) -> Experiment:
     ['lora', 'dora']
     """
     if isinstance(source, Mapping):
-        return make_experiment(dict(source), "the experiment", "experiment", "")
+        return make_experiment(set_keys(source, settings), "the experiment", "experiment", "")
     path = Path(source)
     try:
         text = path.read_text(encoding="utf-8")
@@ -62,7 +70,7 @@ def read_experiment(source: str | Path | Mapping[str, Any]) -> Experiment:
         raise UsageError(f"{path} is a folder; give the experiment's TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}; see `lorank compare --help` for an example") from error
-    return make_experiment(content, str(path), path.stem, text)
+    return make_experiment(set_keys(content, settings), str(path), path.stem, text)
 
 
 def make_experiment(content: dict[str, Any], place: str, name: str, text: str) -> Experiment:
@@ -80,7 +88,10 @@ def make_experiment(content: dict[str, Any], place: str, name: str, text: str) -
     tables = own.get("row", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise UsageError(f"{place}: row: rows are written as [[row]] tables, each with a name")
-    rows = tuple(_expand(base, tables, place))
+    search = read_search(own.get("search", {}), place)
+    rows = tuple(replace(row, search=_search(row, search)) for row in _expand(base, tables, place))
+    if "search" in own and not any(row.search for row in rows):
+        raise UsageError(f"{place}: search: no key is drawn; write one, options.leaves = {{draw = [4, 8, 16]}}")
     if not rows:
         raise UsageError(f"{place}: there is nothing to compare; give an axis (adapter.name = [...]) or a [[row]]")
     _check_names_of(rows, place)
@@ -94,6 +105,7 @@ def make_experiment(content: dict[str, Any], place: str, name: str, text: str) -
         _match(own.get("match"), rows, place),
         text,
         _statistics(own.get("statistics", {}), place),
+        _goal(own.get("goal"), place),
     )
 
 
@@ -107,11 +119,16 @@ def _expand(base: dict[str, Any], tables: list[dict[str, Any]], place: str) -> I
         if table in external:
             yield from external_rows(base, table, where)
             continue
-        if not isinstance(table.get("name"), str) or not table["name"]:
-            raise UsageError(f'{where}: a row has a name; write name = "..." under its [[row]]')
-        own = flatten(rename_sections(where, {key: value for key, value in table.items() if key != "name"}))
+        own = flatten(rename_sections(where, {k: value for k, value in table.items() if k not in ROW_KEYS}))
+        name = table.get("name", "")
+        if not isinstance(name, str) or not (name or any(is_axis(key, own[key]) for key in own if key != SEED)):
+            raise UsageError(f'{where}: a row has a name; write name = "..." under its [[row]], or give it an axis')
+        both_ways = table.get("both_ways", False)
+        if not isinstance(both_ways, bool):
+            raise UsageError(f"{where}: both_ways: {both_ways!r} is neither true nor false")
         _check_keys(own, where)
-        yield from _trained_rows(base, own, where, table["name"])
+        for row in _trained_rows(base, own, where, name):
+            yield replace(row, both_ways=both_ways)
 
 
 def _trains(base: Mapping[str, Any]) -> bool:
@@ -122,7 +139,9 @@ def _trains(base: Mapping[str, Any]) -> bool:
 
 def _trained_rows(base: Mapping[str, Any], own: Mapping[str, Any], place: str, name: str = "") -> Iterator[Row]:
     keys = divide_keys({**base, **own}, place)
-    for key, values in {**keys.axes, **({} if keys.sweep is None else {keys.sweep.key: keys.sweep.values})}.items():
+    tried = {**keys.axes, **({} if keys.sweep is None else {keys.sweep.key: keys.sweep.values})}
+    tried |= {dimension.key: dimension.values or dimension.ends for dimension in keys.space}
+    for key, values in tried.items():
         for value in values:
             _fit_value(key, value, place)
     for point in keys.points():
@@ -130,7 +149,8 @@ def _trained_rows(base: Mapping[str, Any], own: Mapping[str, Any], place: str, n
         named = {key: value for key, value in point.items() if key != "data"}
         title = ", ".join(part for part in (name, name_values(named)) if part) or _plain_name(recipe)
         stated = {key: value for key, value in own.items() if key in keys.fixed and key != "data"}
-        yield Row(title, {**stated, **named}, recipe, keys.seeds, keys.sweep)
+        search = RandomSearch(keys.space) if keys.space else None
+        yield Row(title, {**stated, **named}, recipe, keys.seeds, keys.sweep, search=search)
 
 
 def _fit_value(key: str, value: Any, place: str) -> None:
@@ -148,6 +168,10 @@ def _recipe(keys: Axes, point: Mapping[str, Any], place: str) -> RecipeFile:
     if keys.sweep is not None:
         override(recipe, {keys.sweep.key: keys.sweep.values[0]}, place)
     return recipe
+
+
+def _search(row: Row, settings: SearchSettings) -> RandomSearch | None:
+    return None if row.search is None else replace(row.search, settings=settings)
 
 
 def _plain_name(recipe: RecipeFile) -> str:
@@ -215,6 +239,14 @@ def _statistics(table: Any, place: str) -> StatisticsSettings:
         raise UsageError(f"{place}: {error}") from error
 
 
+def _goal(value: Any, place: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise UsageError(f"{place}: goal: {value!r} is no share of the baseline's gain on dev; write one, such as 0.9")
+    return float(value)
+
+
 def _folds(value: Any, place: str) -> int | None:
     if value is None:
         return None
@@ -228,7 +260,9 @@ def _match(value: Any, rows: tuple[Row, ...], place: str) -> Match | None:
         return None
     if value not in get_args(Match):
         raise UsageError(f"{place}: match: {unknown_name('match', str(value), get_args(Match))}")
-    swept = [row for row in rows if row.sweep is not None and row.sweep.key == "adapter.rank"]
-    if value == "trained_parameters" and swept:
-        raise UsageError(f"{place}: match: adapter.rank is swept, so that ranks cannot be matched; leave one out")
-    return "trained_parameters" if value == "trained_parameters" else "minutes"
+    chosen = [row.sweep.key for row in rows if row.sweep is not None]
+    chosen += [dimension.key for row in rows if row.search is not None for dimension in row.search.space]
+    if value == "trained_parameters" and "adapter.rank" in chosen:
+        raise UsageError(f"{place}: match: dev chooses adapter.rank, so that ranks cannot be matched; leave one out")
+    matched: Match = value
+    return matched

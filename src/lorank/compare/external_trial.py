@@ -61,7 +61,6 @@ def judge_external(trial: Trial, shared: SharedWork, out: Path, on_progress: Sta
 def _scored(trial: Trial, shared: SharedWork, part: Collection, ranker: TunedRanker, fitted: bool) -> tuple[Run, Run]:
     """Return the runs on dev and test: a tuned ranker's in its own mix, any other's in the mix that dev chooses."""
     found = shared.candidates(trial, ranker.ranker)
-    test = found.test or {}
     if ranker.first_stage is not None:
         own = [rerank_run(ranker, part, queries, lists) for queries, lists in _lists(part, found)]
         return own[0], own[1]
@@ -75,10 +74,23 @@ def _scored(trial: Trial, shared: SharedWork, part: Collection, ranker: TunedRan
     assert trial.external is not None
     if not (trial.external.mixed and found.has_first_stage and found.dev):
         return own[0], own[1]
+    return mix_by_dev(trial, part, found, own[0], own[1])
+
+
+def mix_by_dev(trial: Trial, part: Collection, found: Candidates, dev: Run, test: Run) -> tuple[Run, Run]:
+    """Return the runs on dev and test, mixed with the first stage by the weight that dev chooses.
+
+    Args:
+        trial: The trial.
+        part: Its collection.
+        found: Its candidates, with their first-stage scores.
+        dev: The ranker's own scores of dev.
+        test: The ranker's own scores of test.
+    """
     measure, qrels = trial.measures[0], part.dev.qrels
-    first = [standardise_run({q: row for q, row in run.items() if row}) for run in (found.dev, test)]
-    mix = choose_mix(first[0], own[0], trial.recipe.first_stage.grid, lambda run: mean_of(run, qrels, measure))
-    return mix_run(mix, first[0], own[0]), mix_run(mix, first[1], own[1])
+    first = [standardise_run({q: row for q, row in run.items() if row}) for run in (found.dev, found.test or {})]
+    mix = choose_mix(first[0], dev, trial.recipe.first_stage.grid, lambda run: mean_of(run, qrels, measure))
+    return mix_run(mix, first[0], dev), mix_run(mix, first[1], test)
 
 
 def _lists(part: Collection, found: Candidates) -> list[tuple[dict[str, str], Run]]:

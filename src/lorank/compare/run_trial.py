@@ -11,16 +11,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lorank.compare.external_trial import judge_external
+from lorank.compare.external_trial import judge_external, mix_by_dev
 from lorank.compare.ledger import Line
 from lorank.compare.peak_memory import peak_bytes, reset_peak
 from lorank.compare.shared_work import SharedWork
 from lorank.compare.trial import Trial
+from lorank.data.collection import Collection
 from lorank.data.trec import write_run
 from lorank.errors import LorankError, WriteError
 from lorank.progress import StageCallback
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.metrics.measures import mean_of, per_query
+from lorank.ranking.scorers.both_ways import BothWays
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Qrels, Run
 from lorank.training.fitting import Fitted, fit_run
@@ -142,9 +144,7 @@ def _train(trial: Trial, shared: SharedWork, on_progress: StageCallback) -> Judg
         fitted = fit_run(ranker, part, recipe, Path(folder), candidates=candidates, on_progress=on_progress)
         spent, scoring = time.process_time() - began, time.monotonic()
         lists = {} if trial.dev_only else {q: row for q, row in (found.test or {}).items() if row}
-        learned = score_run(fitted.tuned.learned, part, part.test.queries, lists) if lists else {}
-        mixed = found.has_first_stage and fitted.tuned.first_stage is not None
-        test = mix_run(fitted.tuned.mix, standardise_run(lists), learned) if mixed else learned
+        test, dev = _judged_runs(trial, part, found, fitted, lists)
         cost = {
             "train_seconds": _train_seconds(Path(folder), fitted),
             "cpu_seconds": spent,
@@ -153,10 +153,32 @@ def _train(trial: Trial, shared: SharedWork, on_progress: StageCallback) -> Judg
         }
         if (peak := peak_bytes()) is not None:
             cost["peak_bytes"] = peak
-        if fitted.trained_parameters is not None:
-            cost["trained_parameters"] = float(fitted.trained_parameters)
-        dev = _dev_of(fitted, trial, part.dev.qrels, shared)
+        if fitted.outcome is not None and fitted.outcome.steps:
+            outcome = fitted.outcome
+            cost["step_seconds"] = (outcome.seconds - outcome.look_seconds) / outcome.steps
+        for name in ("trained_parameters", "trained_tokens"):
+            if (value := getattr(fitted, name)) is not None:
+                cost[name] = float(value)
+        dev = _dev_of(fitted, trial, part.dev.qrels, shared) if dev is None else dev
         return Judged(test, dev, {name: round(value, 4) for name, value in cost.items()}, _curve(Path(folder)))
+
+
+def _judged_runs(
+    trial: Trial, part: Collection, found: Candidates, fitted: Fitted, lists: Run
+) -> tuple[Run, dict[str, float] | None]:
+    """Return the test run, and the values on dev where they are not those of the fit: of what is read both ways."""
+    learned = fitted.tuned.learned
+    if trial.both_ways:
+        ranker = BothWays(learned)
+        asked = found.dev if fitted.sample is None else fitted.sample.run
+        dev = score_run(ranker, part, part.dev.queries, asked)
+        test = score_run(ranker, part, part.test.queries, lists)
+        if found.has_first_stage:
+            dev, test = mix_by_dev(trial, part, replace(found, dev=asked), dev, test)
+        return test, _means(dev, {query: part.dev.qrels.get(query, {}) for query in asked}, trial.measures)
+    own = score_run(learned, part, part.test.queries, lists) if lists else {}
+    mixed = found.has_first_stage and fitted.tuned.first_stage is not None
+    return mix_run(fitted.tuned.mix, standardise_run(lists), own) if mixed else own, None
 
 
 def _candidates(trial: Trial, shared: SharedWork, ranker: Any) -> tuple[Candidates, Candidates | None]:

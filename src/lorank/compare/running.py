@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -16,10 +16,12 @@ from lorank.compare.experiment import Experiment
 from lorank.compare.experiment_file import read_experiment
 from lorank.compare.ledger import LEDGER, Ledger
 from lorank.compare.matching import match_ranks
+from lorank.compare.plans import RowPlan
 from lorank.compare.records import to_records
 from lorank.compare.report import summary, write_comparison
 from lorank.compare.results import ExperimentResult
-from lorank.compare.schedule import RowPlan, next_trials, plan_rows
+from lorank.compare.schedule import next_trials, plan_rows
+from lorank.compare.selection import select_rows
 from lorank.compare.shared_work import SharedWork
 from lorank.compare.state import State, state_of
 from lorank.compare.trial import Trial
@@ -100,7 +102,10 @@ def run_experiment(
     address: str | None = None,
     overwrite: bool = False,
     retry: bool = False,
+    rows: Sequence[str] = (),
+    settings: Mapping[str, Any] = {},
     command: str | None = None,
+    rerun: str | None = None,
     on_progress: StageCallback = lambda what, done, total: None,
     on_state: StateCallback = lambda state: None,
 ) -> ComparisonResult:
@@ -114,7 +119,10 @@ def run_experiment(
         address: The address of the cluster; None starts one on this machine.
         overwrite: True starts anew.
         retry: True runs trials again that failed before.
+        rows: The names of the rows that are run and compared; none takes all.
+        settings: Keys that are set in place of the file's, as section.key; an experiment that is read takes none.
         command: The command line, for the record.
+        rerun: The command without what says where and how it runs, of which each row's own command is made.
         on_progress: It receives stages, and messages with a total of 0.
         on_state: It receives where the experiment stands, whenever a trial begins or ends.
 
@@ -122,7 +130,8 @@ def run_experiment(
         UsageError: For an experiment that cannot run, before anything runs.
     """
     place = str(source) if isinstance(source, str | Path) else "the experiment"
-    experiment = source if isinstance(source, Experiment) else read_experiment(source)
+    experiment = source if isinstance(source, Experiment) else read_experiment(source, settings)
+    experiment = select_rows(experiment, rows, references=True)
     folder = (
         Path("runs") / (Path(source).stem if isinstance(source, str | Path) else "experiment")
         if out is None
@@ -138,6 +147,8 @@ def run_experiment(
         if retry:
             ledger.forget_failures()
         experiment = match_ranks(experiment, shared)
+        if experiment.match == "trained_parameters":
+            experiment = select_rows(experiment, rows)
         plans: list[RowPlan] = []
 
         def pending() -> Iterator[Trial]:
@@ -148,7 +159,7 @@ def run_experiment(
             on_state(state_of(experiment, plans, ledger.lines, running, workers))
 
         drive(ledger, make_engine(engine, workers, address, shared, folder, on_progress), pending, on_change)
-        result = collect_result(experiment, ledger.lines, shared, folder, command)
+        result = collect_result(experiment, ledger.lines, shared, folder, command, rerun)
     return _report(result, folder)
 
 

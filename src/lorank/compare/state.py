@@ -6,7 +6,7 @@ from statistics import fmean
 
 from lorank.compare.experiment import Experiment
 from lorank.compare.ledger import Lines
-from lorank.compare.schedule import RowPlan, value_on_dev
+from lorank.compare.plans import RowPlan, value_on_dev
 from lorank.compare.trial import Trial
 
 

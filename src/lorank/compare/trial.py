@@ -24,6 +24,7 @@ class Trial:
         folds: In how many folds the judged queries are divided; None where they are not.
         fold: Which of them is tested, from 1; None for a trial over the whole split.
         dev_only: Whether test is left alone, as a search does.
+        both_ways: Whether what was trained is judged by the mean of its scores both ways.
     """
 
     row: str
@@ -34,6 +35,7 @@ class Trial:
     folds: int | None
     fold: int | None
     dev_only: bool = False
+    both_ways: bool = False
 
     @property
     def data(self) -> str:
@@ -55,6 +57,7 @@ class Trial:
             "folds": self.folds,
             "fold": self.fold,
             **({"dev_only": True} if self.dev_only else {}),
+            **({"both_ways": True} if self.both_ways else {}),
         }
 
     @cached_property
@@ -120,7 +123,16 @@ def trials_of(
     whole = experiment.folds is None or needs_no_folds(row.external)
     parts: list[int | None] = [None] if whole else list(range(1, (experiment.folds or 0) + 1))
     return [
-        Trial(row.name, recipe, row.external, experiment.measures, experiment.split, experiment.folds, part)
+        Trial(
+            row.name,
+            recipe,
+            row.external,
+            experiment.measures,
+            experiment.split,
+            experiment.folds,
+            part,
+            both_ways=row.both_ways,
+        )
         for part in parts
     ]
 

@@ -2,6 +2,8 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -75,6 +77,7 @@ def split_of_name(path: str | Path) -> str | None:
     return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), None)
 
 
+_PART = re.compile(r"S[1-5]\.txt(\.|$)")
 _FEATURE_ROW = re.compile(r"\s*[^\s:]+(\s+qid:\S+)?(\s+\d+:\S+|\s*$)")
 
 
@@ -136,16 +139,41 @@ def read_letor(
     if path.is_dir() and (path / f"Fold{fold}").is_dir():
         return read_letor(path / f"Fold{fold}", name or f"{path.name}/Fold{fold}", negative=negative, on_bad=on_bad)
     files = feature_files(path) if path.is_dir() else {split_of_name(path) or "train": path}
+    if not files and (parts := letor_parts(path)):
+        return _pooled(read_letor_files(parts, negative, on_bad), name or path.name)
     if not files:
         raise DataError(
             path, None, "no train, vali or test file in this folder", "name the files train.txt, vali.txt, test.txt"
         )
+    return feature_collection(name or plain_name(path), read_letor_files(files, negative, on_bad))
+
+
+def read_letor_files(files: Mapping[str, Path], negative: Negative, on_bad: OnBad | None) -> dict[str, FeatureRows]:
+    """Return the rows of several files, with one report of the bad rows of all of them."""
     with collected(on_bad) as found:
-        rows = {
-            split: read_feature_rows(file, groups_file(file), negative=negative, on_bad=found)
-            for split, file in files.items()
+        return {
+            part: read_feature_rows(file, groups_file(file), negative=negative, on_bad=found)
+            for part, file in files.items()
         }
-    return feature_collection(name or plain_name(path), rows)
+
+
+def letor_parts(folder: Path) -> dict[str, Path]:
+    """Return LETOR's own five parts S1 to S5, or those of them that a folder holds, by their names."""
+    found = {plain_name(path).partition(".")[0]: path for path in sorted(folder.iterdir()) if _PART.match(path.name)}
+    return {part: path for part, path in found.items() if is_feature_file(path)}
+
+
+def _pooled(rows: dict[str, FeatureRows], name: str) -> Collection:
+    """Return the parts as one split, train, which folds divide; the parts themselves are no splits."""
+    parts = feature_collection(name, rows)
+    splits = list(parts.splits.values())
+    train = Split(
+        "train",
+        {query: text for split in splits for query, text in split.queries.items()},
+        {query: row for split in splits for query, row in split.qrels.items()},
+        {query: row for split in splits for query, row in (split.candidates or {}).items()},
+    )
+    return replace(parts, splits={"train": train})
 
 
 def read_folds(path: str | Path, *, negative: Negative = "error") -> list[Collection]:

@@ -11,7 +11,7 @@ from lorank.data.bad_rows import BadRows
 from lorank.data.beir import find, is_beir, read_beir, read_queries, read_split
 from lorank.data.click_logs.collections import is_click_log, read_click_collection
 from lorank.data.collection import SPLITS, Collection, Split
-from lorank.data.letor import feature_files, is_feature_file, read_letor
+from lorank.data.letor import feature_files, is_feature_file, letor_parts, read_letor
 from lorank.data.numbers import Negative, check_negative, read_grade
 from lorank.data.rows import is_training_file, read_rows
 from lorank.data.t2ranking import is_t2ranking, read_t2ranking
@@ -62,7 +62,7 @@ class Layout:
 
 
 def _is_feature_folder(path: Path) -> bool:
-    return path.is_dir() and ((path / "Fold1").is_dir() or bool(feature_files(path)))
+    return path.is_dir() and ((path / "Fold1").is_dir() or bool(feature_files(path) or letor_parts(path)))
 
 
 LAYOUTS = [
@@ -77,7 +77,7 @@ LAYOUTS = [
         lambda path, fold, negative, on_bad: read_t2ranking(path, negative=negative, on_bad=on_bad),
     ),
     Layout(
-        "a LETOR folder (Fold1 to Fold5, or train, vali and test files)",
+        "a LETOR folder (Fold1 to Fold5, train, vali and test files, or the parts S1.txt to S5.txt)",
         _is_feature_folder,
         lambda path, fold, negative, on_bad: read_letor(path, fold=fold, negative=negative, on_bad=on_bad),
     ),

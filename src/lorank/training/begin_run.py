@@ -130,7 +130,11 @@ def _measure_steps(plan: Plan, clock: Clock, on_progress: StageCallback) -> floa
 
 
 def _asked_steps(plan: Plan) -> int:
+    """Return how many steps the settings ask for, where time does not bound them."""
     settings = plan.recipe.training
+    if settings.tokens is not None:
+        fit = max(1, round(settings.tokens / max(step_cost(plan), 1e-9)))
+        return fit if settings.steps is None else min(fit, settings.steps)
     per_epoch = batches_an_epoch(plan.lists, settings.batch_size)
     return settings.steps or max(1, round(settings.epochs * per_epoch / settings.accumulate))
 

@@ -28,7 +28,7 @@ from lorank.ranking.losses.core.registry import needs_contrast
 from lorank.ranking.scorers.ranker import FittedRanker, TrainableRanker
 from lorank.ranking.types import Run
 from lorank.reporting.examples import write_examples
-from lorank.training.begin_run import Begun, begin, check_time, timing_record
+from lorank.training.begin_run import Begun, begin, check_time, step_cost, timing_record
 from lorank.training.dev import Clock, DevResult, dev_record
 from lorank.training.dev_sample import DevSample
 from lorank.training.gain import TUNED, UNTUNED, Gain, Ladder, as_record, gain_of, judge_dev, judge_test
@@ -116,6 +116,7 @@ class Fitted:
         dev: What dev says of the weights that were kept, None where the ranker learned by an objective of its own.
         sample: The dev queries that were looked at, None likewise.
         trained_parameters: How many values were trained, None likewise.
+        trained_tokens: About how many tokens (texts or rows, where there are none) its steps read, None likewise.
     """
 
     tuned: TunedRanker
@@ -126,6 +127,7 @@ class Fitted:
     dev: DevResult | None = None
     sample: DevSample | None = None
     trained_parameters: int | None = None
+    trained_tokens: float | None = None
 
 
 def fit_run(
@@ -247,7 +249,8 @@ def _write(
     untuned = None if run.dev.untuned is None else run.dev.untuned.mix
     trained = sum(p.numel() for group in plan.weights.parameter_groups() for p in group["params"])
     runs = {} if ladder is None else ladder.runs
-    return Fitted(tuned, outcome, gains, runs, untuned, result, run.dev.sample, trained)
+    tokens = outcome.steps * step_cost(plan)
+    return Fitted(tuned, outcome, gains, runs, untuned, result, run.dev.sample, trained, tokens)
 
 
 def _with(recipe: Recipe, adapter: str | None, loss: str | None, rank: int | None) -> Recipe:

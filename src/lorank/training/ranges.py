@@ -53,6 +53,7 @@ RANGES = {
     "lists.spare": Range(0, infinite=True),
     "training.steps": ONE_UP,
     "training.minutes": ABOVE_ZERO,
+    "training.tokens": ONE_UP,
     "training.epochs": ABOVE_ZERO,
     "training.batch_size": ONE_UP,
     "training.accumulate": ONE_UP,

@@ -145,6 +145,8 @@ def override(plan: RecipeFile, given: Mapping[str, Any], place: str = "--set") -
 
     >>> override(RecipeFile(), {"adapter.rank": 4, "adapter.options.copies": 2}).adapter.options
     {'copies': 2}
+    >>> override(RecipeFile(options={"trees": 50}), {"options.leaves": 8}).options
+    {'trees': 50, 'leaves': 8}
     """
     changes: dict[str, Any] = {}
     for setting, value in given.items():
@@ -160,6 +162,8 @@ def override(plan: RecipeFile, given: Mapping[str, Any], place: str = "--set") -
         if is_dataclass(stated) and isinstance(value, dict):
             inner = {name: _merge_options(plan, checked, key, name) for name in value}
             stated = replace(getattr(plan, key), **inner)
+        elif isinstance(stated, dict):
+            stated = {**getattr(plan, key), **stated}
         plan = replace(plan, **{key: stated})
     return plan
 

@@ -106,7 +106,8 @@ class OptimizerSettings:
     bf16, while weights, factors and the loss stay in fp32.
 
     ``minutes`` bounds the wall-clock time of the run, evaluation included: the steps are as many as fit, but no more
-    than ``steps`` where both are given, and ``epochs`` is not used. ``evaluations`` (how often dev is looked at),
+    than ``steps`` where both are given, and ``epochs`` is not used. ``tokens`` bounds what training lists are read: the
+    steps are those that read about so many tokens, likewise. ``evaluations`` (how often dev is looked at),
     ``evaluation_queries`` (how many dev queries, drawn in groups) and ``evaluation_depth`` (how many candidates of
     each) are chosen, where they are None, so that looking at dev takes about ``evaluation_share`` of the time at most
     (`lorank.training.dev_sample`).
@@ -114,6 +115,7 @@ class OptimizerSettings:
 
     steps: int | None = None
     minutes: float | None = None
+    tokens: int | None = None
     epochs: float = 3.0
     batch_size: int = 16
     accumulate: int = 1

@@ -1,12 +1,15 @@
 """deep-look-nrm shows: every text scorer and every loss is tagged by the axes, and every cell has a model."""
 
-import importlib.util
-import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lorank.compare.experiment_file import read_experiment
+from lorank.compare.running import run_experiment
+from lorank.compare.selection import set_keys
+from lorank.data.beir import write_beir
 from lorank.data.collection import Collection, Split
 from lorank.errors import UsageError
 from lorank.ranking.losses import LOSSES
@@ -149,43 +152,38 @@ def test_both_ways_of_a_symmetric_ranker_is_the_ranker_and_rows_of_features_are_
 
 
 @pytest.fixture(scope="module")
-def benchmark():
-    """benchmarks/rankers.py as a module."""
-    path = Path(__file__).resolve().parents[3] / "benchmarks" / "rankers.py"
-    spec = importlib.util.spec_from_file_location("rankers_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+def table(tiny_folders):
+    """benchmarks/rankers.toml on a tiny base."""
+    path = Path(__file__).resolve().parents[3] / "benchmarks" / "rankers.toml"
+    text = path.read_text(encoding="utf-8").replace('"minilm"', f'"{tiny_folders["bert"]}"')
+    return tomllib.loads(text)
 
 
-def test_deep_look_nrm_the_comparison_table_has_a_model_of_every_cell_and_a_loss_of_every_learning(
-    benchmark, tiny_folders, tmp_path
-):
-    assert {learning(loss) for loss in benchmark.LOSSES} == set(LEARNING)
-    setting = benchmark.Setting(collection(), tiny_folders["bert"], steps=1, depth=4, every=1)
-    ledger = tmp_path / "ledger.jsonl"
-    benchmark.run(ledger, setting)
-    once = ledger.read_text()
-    benchmark.run(ledger, setting)
-    assert ledger.read_text() == once  # what is there is not done again
-    lines = benchmark.read_ledger(ledger)
-    assert len(lines) == 1 + len(benchmark.ORDERS) + len(benchmark.LEARNERS) * len(benchmark.LOSSES)
-    rows = [
-        [cell.strip() for cell in row.split("|")[1:-1]]
-        for row in benchmark.table(lines, {query: query for query in setting.test_run}).splitlines()
-    ]
-    head, models = rows[0], [row for row in rows[2:] if row[5]]
-    assert {len(row) for row in rows} == {len(head)}
-    assert {tuple(row[:3]) for row in models} == set(CELLS)
-    assert {(tuple(row[:3]), row[5]) for row in models} == {(cell, way) for cell in CELLS for way in LEARNING}
-    bm25, chance, best = rows[-3:]
-    truth = np.mean([1.0 if query in "ac" else 1 / np.log2(3) for query in setting.test_run])
-    assert bm25[3] == "bm25"
-    assert bm25[6].startswith(f"{truth:.4f} [")
-    assert float(chance[6].split()[0]) < truth
-    assert best[6].startswith("1.0000 [")
+def test_deep_look_nrm_the_comparison_has_a_model_of_every_cell_and_a_loss_of_every_learning(table):
+    rows = [row for row in read_experiment(table).rows if row.external is None]
+    assert {learning(row.recipe.loss.name) for row in rows} == set(LEARNING)
+    models = {row.name.rpartition(", ")[0]: row for row in rows if row.recipe.loss.name == "softmax"}
+    assert len(rows) == len(models) * len(LEARNING)
+    cells = []
+    for row in models.values():
+        kind = row.recipe.kind or "bi-encoder"
+        head = {} if kind == "bi-encoder" else {"head": "random"}  # a new head scores 0 until it is trained
+        ranker = RANKERS[kind](row.recipe.base, **row.recipe.reading.as_options(), **head)
+        cells.append(place(BothWays(ranker) if row.both_ways else ranker).cell)
+    assert cells == list(CELLS)
+
+
+def test_deep_look_nrm_the_comparison_runs(table, tmp_path):
+    write_beir(collection(), tmp_path / "made")
+    quick = {"training.steps": 1, "training.batch_size": 2, "lists.depth": 4, "loss.name": ["softmax"]}
+    names = ["cross-encoder, both ways, softmax", "pyramid, softmax", "BM25"]
+    settings = quick | {"data": str(tmp_path / "made"), "baseline": "BM25"}
+    found = run_experiment(set_keys(table, settings), tmp_path / "out", rows=names)
+    assert found.whole, found.notes
+    values = {row.name: np.mean(list(row.trials[0].test["nDCG@10"].values())) for row in found.result.rows}
+    assert values.keys() == set(names)
+    assert values["BM25"] == pytest.approx(np.mean([1.0, 1.0, 1 / np.log2(3), 1 / np.log2(3)]))
+    assert all(1 / np.log2(3) - 1e-9 <= value <= 1 for value in values.values())
 
 
 def collection():
