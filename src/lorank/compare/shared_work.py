@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from lorank.compare.run_candidates import candidates_of_run
 from lorank.compare.trial import Trial, canonical_json
 from lorank.data.collection import Collection, Split
 from lorank.data.folds import hold_out_dev
@@ -28,7 +29,7 @@ from lorank.ranking.scorers.bm25 import BM25
 from lorank.ranking.scorers.ranker import Ranker
 from lorank.ranking.types import Run
 from lorank.training.cross_validation import divide
-from lorank.training.lists.candidates import Candidates, candidates_of_bm25, find_candidates
+from lorank.training.lists.candidates import FINDERS, Candidates, candidates_of_bm25, find_candidates
 from lorank.training.lists.retrieval import bm25_index
 from lorank.training.plan import free_split
 from lorank.training.recipe import RecipeFile
@@ -88,7 +89,11 @@ class SharedWork:
             key += canonical_json([recipe.base, as_plain(recipe.reading)])
         if key not in self._kept:
             if data.has_features or source not in ("auto", "bm25", "none") or (source == "auto" and given):
-                found = find_candidates(data, recipe, ranker, free_split(data, recipe), self.on_progress)
+                found = (
+                    find_candidates(data, recipe, ranker, free_split(data, recipe), self.on_progress)
+                    if data.has_features or "train" in data.splits or source in FINDERS
+                    else candidates_of_run(data, source, recipe.lists.depth)
+                )
                 self._kept[key] = found
             else:
                 self._kept[key] = self._bm25_candidates(trial, data)
