@@ -175,7 +175,7 @@ def tokens_read(plan: Plan, pairs: np.ndarray, *, whole: bool = False) -> float:
         return float(len(queries) + len(documents) if apart else len(unique))
     if apart:
         spans = getattr(plan.ranker, "document_spans", None) if whole else None
-        kept = np.minimum(read[documents], room) if spans is None else spans(read[documents]).length
+        kept = np.minimum(read[documents], room) if spans is None else spans(plan.inputs.documents, documents).length
         return float(np.minimum(asked[queries], room).sum() + kept.sum())
     return float(np.minimum(asked[unique[:, 0]] + read[unique[:, 1]], room).sum())
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lorank.ranking.scorers import BiEncoder
-from lorank.ranking.scorers.best_passage import best_starts, inverse_frequencies
-from lorank.ranking.scorers.tokens import TokenTable, windows
+from lorank.ranking.scorers.best_passage import best_by_words, inverse_frequencies
+from lorank.ranking.scorers.tokens import Span, TokenTable, windows
 
 
 def table_of(*rows: list[int]) -> TokenTable:
@@ -19,7 +19,10 @@ def table_of(*rows: list[int]) -> TokenTable:
 def starts_of(queries: TokenTable, documents: TokenTable, scored: np.ndarray | None = None) -> list[int]:
     asked, read = np.arange(len(queries)), np.arange(len(documents))
     scored = np.ones((len(asked), len(read)), bool) if scored is None else scored
-    return best_starts(queries, asked, documents, read, scored, 4, 0, inverse_frequencies(documents)).tolist()
+    span = Span(*windows(documents.lengths, np.full(len(documents), 4), 0))
+    none = np.zeros(len(span), bool)
+    rows = best_by_words(queries, asked, documents, read, scored, span, none, inverse_frequencies(documents))
+    return span.start[rows].tolist()
 
 
 def test_the_passage_with_the_words_of_the_query_is_taken() -> None:

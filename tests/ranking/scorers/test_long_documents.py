@@ -136,8 +136,8 @@ def test_a_bi_encoder_trains_on_the_best_passage_of_each_query_and_on_words_wher
     ranker = ranker_of("bi-encoder", tiny_folders["bert"], long="max")
     queries = [query, "moon and sun", "words"]
     inputs = ranker.prepare(queries, DOCUMENTS)
-    span = ranker.document_spans(inputs.documents.lengths)
-    chosen = ranker.choose_passages(inputs, np.arange(3), np.arange(len(DOCUMENTS)), span)
+    span = ranker.document_spans(inputs.documents, np.arange(len(DOCUMENTS)))
+    chosen = ranker.choose_passages(inputs, np.arange(3), np.arange(len(DOCUMENTS)), span, np.zeros(len(span), bool))
     alone = ranker.encode_spans(inputs.documents, span)
     asked = ranker.encode(queries, query=True)
     for i, row in enumerate(chosen):

@@ -1,7 +1,7 @@
 r"""A guess at the best passage of a long document: the one that covers most of the words of one of its queries.
 
     cover(q, w) = sum of idf(t) over tokens t in both q and w / sum of idf(t) over tokens t of q
-    start(d) = that of the window w of d with the highest cover(q, w), q any query that d is scored for in the batch
+    w(d) = the window w of d with the highest cover(q, w), q any query that d is scored for in the batch
 
 with idf(t) = log(1 + N / df(t)) over the N documents. Of equal windows the first is taken, so a document that shares
 nothing with its queries is read from its beginning.
@@ -15,7 +15,7 @@ a bi-encoder trains on that one unless it is made with ``passage="words"``.
 
 import numpy as np
 
-from lorank.ranking.scorers.tokens import TokenTable, windows
+from lorank.ranking.scorers.tokens import Span, TokenTable
 
 
 def inverse_frequencies(table: TokenTable) -> np.ndarray:
@@ -33,17 +33,17 @@ def inverse_frequencies(table: TokenTable) -> np.ndarray:
     return idf
 
 
-def best_starts(
+def best_by_words(
     queries: TokenTable,
     asked: np.ndarray,
     documents: TokenTable,
     read: np.ndarray,
     scored: np.ndarray,
-    room: int,
-    overlap: int,
+    span: Span,
+    left_out: np.ndarray,
     idf: np.ndarray,
 ) -> np.ndarray:
-    """Return where the passage of each document begins, int64 [documents].
+    """Return the row of ``span`` of each document's passage, int64 [documents].
 
     Args:
         queries: The tokens of the queries.
@@ -51,29 +51,30 @@ def best_starts(
         documents: The tokens of the documents.
         read: The int64 [documents] positions of the batch's documents.
         scored: The bool [queries, documents] grid, True where the document is scored for the query.
-        room: The most tokens of a passage, 1 or more.
-        overlap: The number of tokens that neighbouring passages share.
+        span: The passages of the documents, grouped by document; ``span.text`` is a position in ``read``.
+        left_out: The bool [passages], True for a part that is no passage.
         idf: The weights that ``inverse_frequencies`` returned for the documents.
     """
-    starts = np.zeros(len(read), np.int64)
-    long = np.flatnonzero(documents.lengths[read] > room)
+    begins = np.searchsorted(span.text, np.arange(len(read) + 1))
+    chosen: np.ndarray = begins[:-1] + left_out[begins[:-1]]
     rows = [np.unique(queries.row(query)) for query in asked]
     words = np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int32)
-    if not len(long) or not len(words):
-        return starts
+    if not len(words):
+        return chosen
     weight = np.zeros((len(words), len(rows)), np.float32)
     for column, row in enumerate(rows):
         own = idf[np.minimum(row, len(idf) - 1)]
         weight[np.searchsorted(words, row), column] = own / max(float(own.sum()), 1e-9)
-    for place in long:
+    for place in np.flatnonzero(begins[1:] - chosen > 1):
         row = documents.row(read[place])
         at = np.searchsorted(words, row)
         hit = np.flatnonzero(words[np.minimum(at, len(words) - 1)] == row)
-        _, begins, sizes = windows(np.array([len(row)]), np.array([room]), overlap)
-        present = np.zeros((len(begins), len(words)), np.float32)
-        first, last = np.searchsorted(hit, begins), np.searchsorted(hit, begins + sizes)
-        for window, (a, b) in enumerate(zip(first, last, strict=True)):
-            present[window, at[hit[a:b]]] = 1.0
+        own = slice(chosen[place], begins[place + 1])
+        present = np.zeros((own.stop - own.start, len(words)), np.float32)
+        first = np.searchsorted(hit, span.start[own])
+        last = np.searchsorted(hit, span.start[own] + span.length[own])
+        for passage, (a, b) in enumerate(zip(first, last, strict=True)):
+            present[passage, at[hit[a:b]]] = 1.0
         cover = np.where(scored[:, place], present @ weight, 0.0).max(1)
-        starts[place] = begins[int(np.argmax(cover))]
-    return starts
+        chosen[place] += int(np.argmax(cover))
+    return chosen

@@ -23,7 +23,7 @@ from torch import Tensor
 from lorank.errors import UsageError
 from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.batching import batches_by_length
-from lorank.ranking.scorers.best_passage import best_starts, inverse_frequencies
+from lorank.ranking.scorers.best_passage import best_by_words, inverse_frequencies
 from lorank.ranking.scorers.folders import write_json
 from lorank.ranking.scorers.packed import PackedEncoder, can_pack
 from lorank.ranking.scorers.pairs import used_texts
@@ -34,6 +34,8 @@ from lorank.ranking.scorers.ranker import Documents
 from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.scorers.sentence_files import SentenceFiles
 from lorank.ranking.scorers.text_ranker import Long, TextRanker, Truncation
+from lorank.ranking.scorers.texts import checked_texts
+from lorank.ranking.scorers.titled import TitledTable, blend_titles, lay_out_titled
 from lorank.ranking.scorers.tokens import Ragged, Span, TokenTable, tokenize, windows
 from lorank.ranking.scorers.vector_modules import VectorModules, pool_tokens
 
@@ -69,7 +71,8 @@ class BiEncoder(TextRanker[TextInputs]):
     ``max_length``). Where ``long`` is "max", training takes the passage by which a document ranks, which costs one more
     pass over all passages of a batch, without gradients; ``passage="words"`` takes the one that has most of a query's
     words in its place, at no cost (`lorank.ranking.scorers.best_passage`). Where it is "mean", training takes all of
-    them; else the first.
+    them; else the first. "titled" is "max" with the document's title before each passage, and the title alone has a
+    score too (`lorank.ranking.scorers.titled`).
 
     Args:
         base: A packaged name, a folder, or a name on the Hub.
@@ -82,8 +85,9 @@ class BiEncoder(TextRanker[TextInputs]):
         dtype: The number format of scoring; training is always in float32.
         long: It says what happens to a document that is too long.
         overlap: The number of tokens that neighbouring passages share; None is an eighth of ``max_length``.
-        passage: With ``long="max"``, the passage that is trained on: the ``best``, or that with most of a query's
-            ``words``.
+        passage: With ``long`` "max" or "titled", the passage that is trained on: the ``best``, or that with most of a
+            query's ``words``.
+        title_weight: With ``long="titled"``, the weight of the title alone beside the best passage, 0 or more.
         token_budget: The most tokens in one scoring batch; None leaves the choice to the ranker.
 
     Raises:
@@ -95,6 +99,7 @@ class BiEncoder(TextRanker[TextInputs]):
 
     kind: ClassVar[str] = "bi-encoder"
     score_scale: ClassVar[str] = "similarity / temperature"
+    longs: ClassVar[tuple[str, ...]] = get_args(Long)
 
     def __init__(
         self,
@@ -110,11 +115,14 @@ class BiEncoder(TextRanker[TextInputs]):
         long: Long = "truncate",
         overlap: int | None = None,
         passage: Passage = "best",
+        title_weight: float = 0.5,
         token_budget: int | None = None,
     ) -> None:
         if passage not in get_args(Passage):
             raise UsageError(f"passage={passage!r}: choose 'best' or 'words'")
-        self.passage = passage
+        if not 0 <= title_weight < float("inf"):
+            raise UsageError(f"title_weight={title_weight} must be a number from 0 on")
+        self.passage, self.title_weight = passage, float(title_weight)
         if similarity not in (None, "cosine", "dot"):
             raise UsageError(f"similarity={similarity!r}: choose 'cosine' or 'dot'")
         if not temperature > 0:
@@ -155,9 +163,11 @@ class BiEncoder(TextRanker[TextInputs]):
 
     def prepare(self, queries: Sequence[str], documents: Documents) -> TextInputs:
         """Tokenise queries and documents once."""
-        return TextInputs(
-            self.tokens(queries, self.query_prefix, "query"), self.tokens(documents, self.document_prefix, "document")
-        )
+        asked = self.tokens(queries, self.query_prefix, "query")
+        if self.long != "titled":
+            return TextInputs(asked, self.tokens(documents, self.document_prefix, "document"))
+        texts = checked_texts(documents, "document")
+        return TextInputs(asked, lay_out_titled(texts, self.tokens, self.room, self.overlap, self.document_prefix))
 
     def tokens(self, texts: Sequence[str], prefix: str, what: str = "text") -> TokenTable:
         """Return the tokens of texts with a prefix, and how many are the prefix's where those are not pooled."""
@@ -184,37 +194,77 @@ class BiEncoder(TextRanker[TextInputs]):
         q = self.encode_batch(inputs.queries, query_ids)[torch.from_numpy(query_at.reshape(-1)).to(self.device)]
         if not len(document_ids):
             return torch.zeros(mask.shape, device=self.device)
-        span = self.document_spans(inputs.documents.lengths[document_ids])
-        if self.long == "max" and self.passage == "best" and len(span) > len(document_ids):
-            at = np.broadcast_to(query_at.reshape(-1, 1), grid.shape)[mask_host], document_at.reshape(-1)
-            chosen = self.choose_passages(inputs, query_ids, document_ids, span)[at]
-            used, row = np.unique(chosen, return_inverse=True)
-            rows[mask_host] = row.reshape(-1)
-            vectors = self.encode_read(inputs.documents, replace(span[used], text=document_ids[span.text[used]]))
-        elif self.long == "mean":
+        span = self.document_spans(inputs.documents, document_ids)
+        if self.long == "mean":
             passages = self.encode_read(inputs.documents, replace(span, text=document_ids[span.text]))
-            vectors = mean_passages(passages, span.text)
-        else:
-            starts = None
-            if self.long == "max":
-                scored = np.zeros((len(query_ids), len(document_ids)), bool)
-                scored[np.broadcast_to(query_at.reshape(-1, 1), grid.shape)[mask_host], document_at] = True
-                read = inputs.queries, query_ids, inputs.documents, document_ids
-                starts = best_starts(*read, scored, self.room, self.overlap, inputs.idf)
-            vectors = self.encode_batch(inputs.documents, document_ids, starts)
+            return self._grid_scores(q, mean_passages(passages, span.text), rows, mask)
+        titles = self.title_rows(inputs.documents, document_ids, span)
+        at = np.broadcast_to(query_at.reshape(-1, 1), grid.shape)[mask_host], document_at.reshape(-1)
+        chosen = self.training_passages(inputs, query_ids, document_ids, span, titles, at)
+        used, row = np.unique(np.concatenate([chosen, titles[titles >= 0]]), return_inverse=True)
+        vectors = self.encode_read(inputs.documents, replace(span[used], text=document_ids[span.text[used]]))
+        rows[mask_host] = row[: len(chosen)]
+        scores = self._grid_scores(q, vectors, rows, mask)
+        if not (titles >= 0).any():
+            return scores
+        place, rows = titles[at[1]], rows.copy()  # the gradient of the scores above still reads the rows
+        rows[mask_host] = np.where(place >= 0, np.searchsorted(used, np.maximum(place, 0)), row[: len(chosen)])
+        return (scores + self.title_weight * self._grid_scores(q, vectors, rows, mask)) / (1 + self.title_weight)
+
+    def _grid_scores(self, q: Tensor, vectors: Tensor, rows: np.ndarray, mask: Tensor) -> Tensor:
+        """Return scores [batch, list] of query vectors [batch, dim] and the document vectors at ``rows``."""
         d = vectors[torch.from_numpy(rows).to(self.device)]
         scores = (d @ q.unsqueeze(-1)).squeeze(-1) / self.temperature
         return scores.masked_fill(~mask.to(self.device), 0.0)
 
-    def choose_passages(self, inputs: TextInputs, queries: np.ndarray, documents: np.ndarray, span: Span) -> np.ndarray:
+    def title_rows(self, table: TokenTable, documents: np.ndarray, span: Span) -> np.ndarray:
+        """Return the row of ``span`` that is each document's title, int64 [documents], -1 where it has none."""
+        titled = titles_of(table, documents)
+        return np.where(titled, np.searchsorted(span.text, np.arange(len(documents))), -1)
+
+    def training_passages(
+        self,
+        inputs: TextInputs,
+        queries: np.ndarray,
+        documents: np.ndarray,
+        span: Span,
+        titles: np.ndarray,
+        at: tuple[np.ndarray, np.ndarray],
+    ) -> np.ndarray:
+        """Return the passage that each cell of a batch is trained on, int64 [cells], as a row of ``span``.
+
+        Args:
+            inputs: The texts that ``prepare`` has tokenised.
+            queries: The int64 positions of the batch's queries.
+            documents: The int64 positions of the batch's documents.
+            span: The passages of the documents.
+            titles: The row of ``span`` that is each document's title, -1 where it has none.
+            at: The query and the document of each cell, both int64 [cells] positions in ``queries`` and ``documents``.
+        """
+        left_out = np.zeros(len(span), bool)
+        left_out[titles[titles >= 0]] = True
+        if len(span) == len(documents):
+            return at[1]
+        if self.passage == "best":
+            return self.choose_passages(inputs, queries, documents, span, left_out)[at]
+        scored = np.zeros((len(queries), len(documents)), bool)
+        scored[at] = True
+        read = inputs.queries, queries, inputs.documents, documents
+        return best_by_words(*read, scored, span, left_out, inputs.idf)[at[1]]
+
+    def choose_passages(
+        self, inputs: TextInputs, queries: np.ndarray, documents: np.ndarray, span: Span, left_out: np.ndarray
+    ) -> np.ndarray:
         """Return the best passage of each document for each query, int64 [queries, documents], as rows of ``span``.
 
-        Passages are scored as they are when the ranker ranks, without dropout and gradients.
+        Passages are scored as they are when the ranker ranks, without dropout and gradients; parts that are
+        ``left_out``, bool [parts], are no passages.
         """
         start, length = self.template.cut(inputs.queries.lengths[queries], self.room)
         q = self.encode_spans(inputs.queries, Span(queries, start, length))
         d = self.encode_spans(inputs.documents, replace(span, text=documents[span.text]))
-        return np.stack([best_passages(scores, span.text) for scores in q @ d.T])
+        found = np.where(left_out, -np.inf, q @ d.T)
+        return np.stack([best_passages(scores, span.text) for scores in found])
 
     def encode_batch(self, table: TokenTable, texts: np.ndarray, starts: np.ndarray | None = None) -> Tensor:
         """Return differentiable vectors [len(texts), dim] of texts of a table, by position.
@@ -305,13 +355,20 @@ class BiEncoder(TextRanker[TextInputs]):
         documents, document_at = np.unique(pairs[:, 1], return_inverse=True)
         start, length = self.template.cut(inputs.queries.lengths[queries], self.room)
         q = self.encode_spans(inputs.queries, Span(queries, start, length))
-        span = self.document_spans(inputs.documents.lengths[documents])
+        span = self.document_spans(inputs.documents, documents)
         d = self.encode_spans(inputs.documents, replace(span, text=documents[span.text]), on_progress)
         at = query_at.reshape(-1), document_at.reshape(-1)
-        return aggregate(q, d, span.text, *at, self.long) / np.float32(self.temperature)
+        titled = titles_of(inputs.documents, documents)
+        return aggregate(q, d, span.text, *at, self.long, titled, self.title_weight) / np.float32(self.temperature)
 
-    def document_spans(self, lengths: np.ndarray) -> Span:
-        """Return the passages that are encoded, of documents of ``lengths`` tokens: one, or several for ``long``."""
+    def document_spans(self, table: TokenTable, documents: np.ndarray) -> Span:
+        """Return the parts that are encoded of ``documents`` int64 [n] of a table: one, or several for ``long``.
+
+        The text of a span is a position in ``documents``. Where ``long`` is "titled" a document's title comes first.
+        """
+        if isinstance(table, TitledTable):
+            return table.parts.spans(documents)
+        lengths = table.lengths[documents]
         if self.long in ("truncate", "first"):
             start, length = self.template.cut(lengths, self.room)
             return Span(np.arange(len(lengths)), start, length)
@@ -319,7 +376,7 @@ class BiEncoder(TextRanker[TextInputs]):
 
     def truncation(self, queries: Sequence[str], documents: Sequence[str]) -> Truncation:
         """Count the documents that have more than ``max_length`` tokens, prefix and special tokens included."""
-        return count_truncation(self.prepare([], documents).documents)
+        return count_truncation(self.tokens(documents, self.document_prefix, "document"))
 
     def options(self) -> dict[str, Any]:
         """Return the constructor's further arguments."""
@@ -334,6 +391,7 @@ class BiEncoder(TextRanker[TextInputs]):
             "long": self.long,
             "overlap": self.overlap,
             "passage": self.passage,
+            "title_weight": self.title_weight,
         }
 
     def write_peer_files(self, folder: Path) -> None:
@@ -366,7 +424,14 @@ class BiEncoder(TextRanker[TextInputs]):
 
 
 def aggregate(
-    q: np.ndarray, d: np.ndarray, owner: np.ndarray, query_at: np.ndarray, document_at: np.ndarray, long: Long
+    q: np.ndarray,
+    d: np.ndarray,
+    owner: np.ndarray,
+    query_at: np.ndarray,
+    document_at: np.ndarray,
+    long: Long,
+    titled: np.ndarray,
+    title_weight: float,
 ) -> np.ndarray:
     """Return one similarity per pair from query vectors, passage vectors, and the document of each passage.
 
@@ -376,7 +441,9 @@ def aggregate(
         owner: The int64 [passages] document of each passage, in rising order.
         query_at: The int64 [n] query of each pair.
         document_at: The int64 [n] document of each pair.
-        long: With ``max`` the best passage counts, with ``mean`` the mean of all.
+        long: With ``max`` and ``titled`` the best passage counts, with ``mean`` the mean of all.
+        titled: The bool [documents], True where the first passage of a document is its title alone.
+        title_weight: The weight of a title beside the best passage, 0 or more.
 
     Returns:
         The similarities, float32 [n].
@@ -384,13 +451,24 @@ def aggregate(
     if len(owner) == len(np.unique(owner)):
         return np.einsum("nd,nd->n", q[query_at], d[document_at], dtype=np.float32)
     begins = np.searchsorted(owner, np.arange(owner.max() + 1))
-    reduce = np.maximum.reduceat if long == "max" else np.add.reduceat
+    counts = np.bincount(owner)
     scores = np.empty(len(query_at), np.float32)
     for query in np.unique(query_at):
         rows = query_at == query
-        values = reduce(d @ q[query], begins)
-        scores[rows] = (values / np.bincount(owner) if long == "mean" else values)[document_at[rows]]
+        values = d @ q[query]
+        if long == "mean":
+            merged = np.add.reduceat(values, begins) / counts
+        else:
+            merged = blend_titles(values, begins, titled, title_weight)
+        scores[rows] = merged[document_at[rows]]
     return scores
+
+
+def titles_of(table: TokenTable, documents: np.ndarray) -> np.ndarray:
+    """Return whether the first part of each of ``documents`` is its title, bool [documents]."""
+    if isinstance(table, TitledTable):
+        return table.parts.titled[documents]
+    return np.zeros(len(documents), bool)
 
 
 def count_truncation(table: TokenTable) -> Truncation:

@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -28,9 +28,10 @@ from lorank.ranking.scorers.tokens import Template
 
 logger = logging.getLogger("lorank")
 
-Long = Literal["truncate", "max", "first", "mean"]
+Long = Literal["truncate", "max", "first", "mean", "titled"]
 """What happens to a document that is too long: its end is cut off, or it is split into overlapping passages and
-gets the best, the first, or the mean of their scores (Dai & Callan 2019, MaxP, FirstP, AvgP)."""
+gets the best, the first, or the mean of their scores (Dai & Callan 2019, MaxP, FirstP, AvgP); "titled" is the best with
+the document's title before each, and of bi-encoders alone (`lorank.ranking.scorers.titled`)."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ class TextRanker(TrainableRanker[Inputs]):
     overlap: int = 0
     dtype: Dtype = "float32"
     long: Long = "truncate"
+    longs: ClassVar[tuple[str, ...]] = tuple(name for name in get_args(Long) if name != "titled")
+    """What ``long`` may be."""
     reports_truncation: bool = True
     """Whether documents that are cut are counted in the log."""
 
@@ -141,8 +144,9 @@ class TextRanker(TrainableRanker[Inputs]):
             raise UsageError(f"max_length={length} must be from 8 to {self.longest}, what {self.source} can take in")
         if dtype is not None and dtype not in get_args(Dtype):
             raise UsageError(f"dtype {dtype!r}: choose one of {', '.join(get_args(Dtype))}")
-        if long is not None and long not in get_args(Long):
-            raise UsageError(f"long={long!r}: choose one of {', '.join(get_args(Long))}")
+        if long is not None and long not in self.longs:
+            other = f"a {self.kind} does not read so; " if long in get_args(Long) else ""
+            raise UsageError(f"long={long!r}: {other}choose one of {', '.join(self.longs)}")
         if overlap is None:
             overlap = length // 8 if max_length is not None else self.overlap
         if not 0 <= overlap < length // 2:
@@ -214,4 +218,7 @@ class TextRanker(TrainableRanker[Inputs]):
     def report_truncation(self, found: Truncation) -> None:
         """Log how many documents were cut, when any were."""
         if found.truncated and self.long == "truncate" and self.reports_truncation:
-            logger.info("%s and were cut; long='max' (--long max) scores them passage by passage", found)
+            logger.info(
+                "%s and were cut; long='max' (--long max, or titled where they have titles) scores them by passages",
+                found,
+            )

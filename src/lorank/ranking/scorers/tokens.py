@@ -8,7 +8,7 @@ equals ``tokenizer(query, document, truncation=...)`` without running it once a 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ class TokenTable:
     offsets: np.ndarray
     limit: int
     prompts: np.ndarray | None = None
+    every_part_has_prompt: ClassVar[bool] = False
+    """Whether each part of a text that is read begins with the prompt; else the first alone does."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -206,7 +208,8 @@ class Template:
         if table.prompts is None:
             return made
         own = table.prompts[span.text]
-        return replace(made, skipped=np.where((own > 0) & (span.start == 0), own + len(self.single[0]), 0))
+        with_prompt = (own > 0) & (table.every_part_has_prompt | (span.start == 0))
+        return replace(made, skipped=np.where(with_prompt, own + len(self.single[0]), 0))
 
     def assemble_pair(self, first: TokenTable, a: Span, second: TokenTable, b: Span) -> Ragged:
         """Return each pair of text spans between its special tokens.
@@ -243,11 +246,13 @@ def share_room(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.nda
     return np.where(swapped, kept_long, kept_short), np.where(swapped, kept_short, kept_long)
 
 
-def windows(lengths: np.ndarray, room: np.ndarray, overlap: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def windows(
+    lengths: np.ndarray, room: np.ndarray, overlap: int | np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Split texts of ``lengths`` [n] into windows of ``room`` [n] tokens; return owner, start, length [windows].
 
-    Neighbouring windows share ``overlap`` tokens; the last is moved back to end with the text, so that each
-    window of a long text is full. A text that fits is one window.
+    Neighbouring windows share ``overlap`` tokens, one number or [n]; the last is moved back to end with the text, so
+    that each window of a long text is full. A text that fits is one window.
 
     >>> [part.tolist() for part in windows(np.array([5, 10]), np.array([6, 6]), overlap=2)]
     [[0, 1, 1], [0, 0, 4], [5, 6, 6]]

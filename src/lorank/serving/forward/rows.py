@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from lorank.errors import UsageError
-from lorank.ranking.scorers.bi_encoder import BiEncoder, aggregate
+from lorank.ranking.scorers.bi_encoder import BiEncoder, aggregate, titles_of
 from lorank.ranking.scorers.causal import CausalRanker
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.packed import PackedEncoder, Project, can_pack
@@ -78,6 +78,7 @@ class TextRows:
     job: np.ndarray
     lengths: np.ndarray
     cut: list[np.ndarray]
+    titled: list[np.ndarray]
 
     @classmethod
     def of(cls, ranker: BiEncoder, jobs: Sequence[Job]) -> "TextRows":
@@ -85,7 +86,8 @@ class TextRows:
         inputs = ranker.prepare([job.query for job in jobs], [text for job in jobs for text in job.documents])
         counts = [len(job.documents) for job in jobs]
         start, length = ranker.template.cut(inputs.queries.lengths, ranker.room)
-        passages = ranker.document_spans(inputs.documents.lengths)
+        every = np.arange(len(inputs.documents))
+        passages = ranker.document_spans(inputs.documents, every)
         owners = np.repeat(np.arange(len(jobs)), counts)
         offset = len(inputs.queries)
         table = TokenTable(
@@ -112,6 +114,7 @@ class TextRows:
             np.concatenate([np.arange(offset), owners[passages.text]]),
             span.length + ranker.template.single_cost,
             np.split(cut, np.cumsum(counts)[:-1]),
+            np.split(titles_of(inputs.documents, every), np.cumsum(counts)[:-1]),
         )
 
     def assemble(self, rows: np.ndarray) -> Ragged:
@@ -132,6 +135,8 @@ class TextRows:
             np.zeros(count, np.int64),
             np.arange(count),
             self.ranker.long,
+            self.titled[job],
+            self.ranker.title_weight,
         )
         return JobScores(scores / np.float32(self.ranker.temperature), tokens, self.cut[job])
 
