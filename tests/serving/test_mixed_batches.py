@@ -155,6 +155,22 @@ def test_long_documents_are_read_as_the_base_reads_them(tiny_folders, tmp_path, 
     assert answer.truncated == answer.cut.sum()
 
 
+def test_titled_passages_are_read_as_the_base_reads_them(tiny_folders, tmp_path):
+    base = BiEncoder(str(tiny_folders["roberta"]), long="titled", max_length=24)
+    documents = [f"moon earth\n{READ[0] * 3}", READ[1], "a sun\nwords", ""]
+    adapters = {name: Job(name, QUERY, documents[i:]) for i, name in enumerate(("a", "b"))}
+    expected = {}
+    for i, name in enumerate(adapters):
+        alone(base, "lora", 2 + i, i, tmp_path / name)
+        adapter = lowrank.load(base.module, tmp_path / name)
+        expected[name] = base.score(QUERY, documents[i:])
+        adapter.detach()
+    answers = MixedEngine(base, FolderStore(tmp_path)).score([*adapters.values(), Job(None, QUERY, documents)])
+    for answer, want in zip(answers, [*expected.values(), base.score(QUERY, documents)]):
+        agree(answer.scores, want)
+        assert not answer.cut.any()
+
+
 def test_truncation_and_tokens_are_counted(tiny_folders, tmp_path):
     base = CrossEncoder(str(tiny_folders["bert"]), max_length=40, head="random")
     bank = MixedEngine(base, FolderStore(tmp_path))
