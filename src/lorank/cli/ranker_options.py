@@ -30,7 +30,7 @@ MaxLength = Annotated[int | None, typer.Option(min=8, help="The most tokens that
 Long = Annotated[
     str | None,
     typer.Option(
-        help="A document that is too long: truncate, or max, first or mean, the score of its passages. "
+        help="A document that is too long: truncate, or titled, max, first or mean, the score of its passages. "
         "[default: as it was trained, mostly truncate]"
     ),
 ]

@@ -10,7 +10,7 @@ from lorank.cli import completion
 from lorank.cli.bad_rows import SkipBad, skipping
 from lorank.cli.options import Language, Negative
 from lorank.cli.progress import console, progress_bars, stage
-from lorank.cli.ranker_options import Kind, MaxLength, Set, reading_of
+from lorank.cli.ranker_options import Kind, Long, MaxLength, Set, reading_of
 from lorank.errors import UsageError
 from lorank.tuned.naming import BM25_NAME, recognise
 
@@ -33,6 +33,7 @@ def retrieve(
     ] = None,
     kind: Kind = None,
     max_length: MaxLength = None,
+    long: Long = None,
     settings: Set = None,
     fusion: Annotated[bool, typer.Option("--fusion", help="Fuse with BM25, weights chosen on dev.")] = False,
     split: Annotated[str, typer.Option(help="train, dev, test, or all.")] = "test",
@@ -49,7 +50,7 @@ def retrieve(
 
         lorank retrieve --data pydocs --out bm25.run
 
-        lorank retrieve --data pydocs --ranker minilm --fusion --split all --out fusion.run
+        lorank retrieve --data pydocs --ranker minilm --long titled --fusion --split all --out fusion.run
     """
     import lorank
     from lorank import index as names
@@ -61,9 +62,9 @@ def retrieve(
     names.check_data(data, "--data")
     if ranker is not None:
         recognise(ranker, "--ranker")
-    reading = reading_of(settings, max_length, None)
+    reading = reading_of(settings, max_length, long)
     if ranker is None and (reading.as_options() or kind):
-        raise UsageError("--kind, --max-length and --set belong to a bi-encoder; add --ranker minilm")
+        raise UsageError("--kind, --max-length, --long and --set belong to a bi-encoder; add --ranker minilm")
     from lorank.data import write_run
     from lorank.training.lists.retrieval import bm25_index, dense_run, fuse_runs, fusion_weights
     from lorank.tuned.ranker import merged

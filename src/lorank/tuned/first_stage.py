@@ -14,10 +14,10 @@ depend on which other documents are asked about with it.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -47,6 +47,8 @@ class FirstStage:
     """The bi-encoder's base, as it comes: loaded when it is first asked."""
     mean: float = 0.0
     std: float = 1.0
+    reading: dict[str, Any] = field(default_factory=dict)
+    """How the bi-encoder reads, as options of `BiEncoder`; what is not stated is its own."""
 
     @cached_property
     def encoder(self) -> Ranker:
@@ -54,7 +56,7 @@ class FirstStage:
         from lorank.ranking.scorers import BiEncoder
 
         assert self.base is not None
-        return BiEncoder(self.base, dtype="auto")
+        return BiEncoder(self.base, **{"dtype": "auto", **self.reading})
 
     def score_pairs(self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray) -> np.ndarray:
         """Return standardised first-stage scores float64 [n] of ``pairs`` by the folder's own statistics."""
@@ -94,6 +96,7 @@ class FirstStage:
         description = {
             "source": self.source,
             "base": self.base,
+            "reading": self.reading,
             "mean": self.mean,
             "std": self.std,
             "components": [asdict(component) for component in self.components],
@@ -112,6 +115,7 @@ class FirstStage:
             None if description["base"] is None else locate_base(description["base"], folder),
             description["mean"],
             description["std"],
+            description.get("reading", {}),
         )
 
 

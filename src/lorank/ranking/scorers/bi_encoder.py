@@ -24,6 +24,7 @@ from lorank.errors import UsageError
 from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.batching import batches_by_length
 from lorank.ranking.scorers.best_passage import best_by_words, inverse_frequencies
+from lorank.ranking.scorers.encoded import EncodedDocuments
 from lorank.ranking.scorers.folders import write_json
 from lorank.ranking.scorers.packed import PackedEncoder, can_pack
 from lorank.ranking.scorers.pairs import used_texts
@@ -35,7 +36,7 @@ from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.scorers.sentence_files import SentenceFiles
 from lorank.ranking.scorers.text_ranker import Long, TextRanker, Truncation
 from lorank.ranking.scorers.texts import checked_texts
-from lorank.ranking.scorers.titled import TitledTable, blend_titles, lay_out_titled
+from lorank.ranking.scorers.titled import TitledTable, lay_out_titled
 from lorank.ranking.scorers.tokens import Ragged, Span, TokenTable, tokenize, windows
 from lorank.ranking.scorers.vector_modules import VectorModules, pool_tokens
 
@@ -291,6 +292,21 @@ class BiEncoder(TextRanker[TextInputs]):
         start, length = self.template.cut(table.lengths, self.room)
         return self.encode_spans(table, Span(np.arange(len(table)), start, length), on_progress)
 
+    def encode_documents(
+        self, documents: Sequence[str], on_progress: ProgressCallback | None = None
+    ) -> EncodedDocuments:
+        """Return the vectors of all parts of documents that are scored, to be searched.
+
+        Args:
+            documents: The texts.
+            on_progress: It receives the number of parts that are encoded and their total.
+        """
+        table, every = self.prepare([], documents).documents, np.arange(len(documents))
+        span = self.document_spans(table, every)
+        begins = np.searchsorted(span.text, every)
+        vectors = self.encode_spans(table, span, on_progress)
+        return EncodedDocuments(vectors, begins, titles_of(table, every), self.long, self.title_weight)
+
     def encode_spans(self, table: TokenTable, span: Span, on_progress: ProgressCallback | None = None) -> np.ndarray:
         """Return float32 vectors [spans, dim], batched by length."""
         vectors = np.zeros((len(span), self.dimension), np.float32)
@@ -451,16 +467,11 @@ def aggregate(
     if len(owner) == len(np.unique(owner)):
         return np.einsum("nd,nd->n", q[query_at], d[document_at], dtype=np.float32)
     begins = np.searchsorted(owner, np.arange(owner.max() + 1))
-    counts = np.bincount(owner)
+    documents = EncodedDocuments(d, begins, titled, long, title_weight)
     scores = np.empty(len(query_at), np.float32)
     for query in np.unique(query_at):
         rows = query_at == query
-        values = d @ q[query]
-        if long == "mean":
-            merged = np.add.reduceat(values, begins) / counts
-        else:
-            merged = blend_titles(values, begins, titled, title_weight)
-        scores[rows] = merged[document_at[rows]]
+        scores[rows] = documents.similarities(q[query])[document_at[rows]]
     return scores
 
 

@@ -182,7 +182,7 @@ def fusion_candidates(
     dev = {q: whole[q] for q in data.dev.queries}
     test = {q: whole[q] for q in (data.test.queries if "test" in data.splits else {}) if q in whole}
     components = (Component("bm25", float(weights[0])), Component("bi-encoder", float(weights[1])))
-    first_stage = FirstStage("fusion", components, statistics, str(encoder.base))
+    first_stage = FirstStage("fusion", components, statistics, str(encoder.base), reading=encoder.options())
     source = f"fusion of BM25 ({weights[0]:.2f}) and {encoder.base} ({weights[1]:.2f})"
     train = {q: row for q, row in whole.items() if q not in dev and q not in test}
     found = Candidates(train, dev, fit_scales_on_dev(first_stage, data, dev), source, test=test or None)

@@ -13,6 +13,7 @@ from lorank.ranking.consensus.fusion import fuse, tune_weights
 from lorank.ranking.metrics.measures import mean_of
 from lorank.ranking.scorers.bi_encoder import BiEncoder
 from lorank.ranking.scorers.bm25 import BM25
+from lorank.ranking.scorers.encoded import EncodedDocuments
 from lorank.ranking.types import Run
 
 FUSION_GRID = 21
@@ -51,7 +52,7 @@ def dense_run(
     depth: int,
     on_progress: ProgressCallback | None = None,
 ) -> Run:
-    """Return the ``depth`` documents nearest to each query, all documents searched exactly.
+    """Return the ``depth`` documents nearest to each query, all documents searched exactly, as the encoder reads them.
 
     Args:
         encoder: The bi-encoder that gives the vectors.
@@ -63,30 +64,31 @@ def dense_run(
     Raises:
         UsageError: If the collection holds feature rows.
     """
-    documents = encoder.encode(require_texts(collection), on_progress=on_progress)
+    documents = encoder.encode_documents(require_texts(collection), on_progress)
     asked = encoder.encode(list(queries.values()), query=True)
     return nearest(asked, documents, list(queries), list(collection.document_ids), depth)
 
 
 def nearest(
-    query_vectors: np.ndarray, document_vectors: np.ndarray, query_ids: list[str], document_ids: list[str], depth: int
+    query_vectors: np.ndarray, documents: EncodedDocuments, query_ids: list[str], document_ids: list[str], depth: int
 ) -> Run:
-    """Return the run of the ``depth`` highest inner products.
+    """Return the run of the ``depth`` most similar documents.
 
     Args:
         query_vectors: The float32 vectors [queries, dim].
-        document_vectors: The float32 vectors [documents, dim].
+        documents: The vectors of the documents.
         query_ids: The id of each query vector.
         document_ids: The id of each document vector.
         depth: The number of documents per query, 1 or more.
 
-    >>> nearest(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), ["q", "r"], ["a", "b"], 1)
+    >>> documents = EncodedDocuments(np.eye(2, dtype=np.float32), np.arange(2), np.zeros(2, bool))
+    >>> nearest(np.eye(2, dtype=np.float32), documents, ["q", "r"], ["a", "b"], 1)
     {'q': {'a': 1.0}, 'r': {'b': 1.0}}
     """
     depth = min(depth, len(document_ids))
     run: Run = {}
     for query, vector in zip(query_ids, query_vectors, strict=True):
-        scores = document_vectors @ vector
+        scores = documents.similarities(vector)
         best = np.argpartition(-scores, depth - 1)[:depth]
         best = best[np.argsort(-scores[best], kind="stable")]
         run[query] = {document_ids[i]: float(scores[i]) for i in best}
