@@ -195,8 +195,8 @@ def train(
     long: Annotated[
         str | None,
         typer.Option(
-            help="A document that is too long: truncate, or titled, max, first or mean, the score of its passages, in training "
-            "and after. [default: truncate]"
+            help="A document that is too long: truncate, or titled, max, first or mean, the score of its passages, in "
+            "training and after. [default: truncate]"
         ),
     ] = None,
     track: Annotated[
