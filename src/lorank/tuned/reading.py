@@ -21,7 +21,8 @@ class ReadingSettings:
     together for the others; ``long`` says what a document beyond that is: cut (truncate), or read in passages that
     share ``overlap`` tokens and get the best (max), the first, or the mean of their scores. ``passage`` is what a
     bi-encoder trains on under max: the best passage, or that with most of a query's words. Under titled, which is max
-    for a bi-encoder with the title before each passage, the title alone has ``title_weight``. ``query_prefix`` and
+    for a bi-encoder with the title before each passage, the title alone has ``title_weight``. ``passage_length`` is the
+    most tokens of its passages, max_length where it is None and at most 64 under titled. ``query_prefix`` and
     ``document_prefix`` go before the texts. ``pooling`` (cls, mean, max, lasttoken, ..., several joined by +),
     ``similarity`` and ``temperature`` are a bi-encoder's. ``family``, ``prompt``, ``answers``, ``instruction`` and
     ``chat`` say how a model is asked, ``beta`` scales a log-ratio. ``summary``, ``decay`` and ``low`` are a pyramid's.
@@ -32,6 +33,7 @@ class ReadingSettings:
     long: Literal["truncate", "max", "first", "mean", "titled"] | None = None
     overlap: int | None = None
     passage: Literal["best", "words"] | None = None
+    passage_length: int | None = None
     title_weight: float | None = None
     query_prefix: str | None = None
     document_prefix: str | None = None

@@ -14,7 +14,7 @@ from lorank.ranking.scorers.titled import blend_titles, split_title
 
 LONG = "moon earth\n" + " ".join(["list query", "sun words", "moon list words", "earth"] * 6)
 DOCUMENTS = [LONG, "sun\nwords", "no title but words and a sun", "only a title\n", ""]
-WEIGHT = 0.5
+WEIGHT = 0.35
 
 
 def ranker_of(folder: Path, **options: object) -> BiEncoder:
@@ -104,6 +104,20 @@ def test_a_prefix_stands_before_each_passage(tiny_folders: dict[str, Path]) -> N
     word = ranker.tokenizer("query", add_special_tokens=False)["input_ids"][0]
     assert [int(table.ids[start]) for start in span.start] == [word] * len(span)
     assert int(span.length.max()) <= ranker.room
+
+
+def test_passages_have_a_length_of_their_own(tiny_folders: dict[str, Path]) -> None:
+    for long in ("max", "mean", "titled"):
+        options: dict[str, object] = {"max_length": 40, "long": long, "passage_length": 12}
+        ranker = BiEncoder(tiny_folders["bert"], **options)  # type: ignore[arg-type]
+        table = ranker.prepare([], [LONG]).documents
+        span = ranker.document_spans(table, np.arange(1))
+        assert int(span.length.max()) == 12 - ranker.template.single_cost
+        assert ranker.overlap == 12 // 8
+    with pytest.raises(UsageError, match="passage_length"):
+        BiEncoder(tiny_folders["bert"], passage_length=2)
+    with pytest.raises(UsageError, match="less than half of the 12 tokens"):
+        BiEncoder(tiny_folders["bert"], long="max", passage_length=12, overlap=6)
 
 
 def test_what_reads_pairs_refuses(tiny_folders: dict[str, Path]) -> None:

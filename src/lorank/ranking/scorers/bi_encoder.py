@@ -36,7 +36,7 @@ from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.scorers.sentence_files import SentenceFiles
 from lorank.ranking.scorers.text_ranker import Long, TextRanker, Truncation
 from lorank.ranking.scorers.texts import checked_texts
-from lorank.ranking.scorers.titled import TitledTable, lay_out_titled
+from lorank.ranking.scorers.titled import TITLED_PASSAGE, TitledTable, lay_out_titled
 from lorank.ranking.scorers.tokens import Ragged, Span, TokenTable, tokenize, windows
 from lorank.ranking.scorers.vector_modules import VectorModules, pool_tokens
 
@@ -69,7 +69,7 @@ class BiEncoder(TextRanker[TextInputs]):
     ``score`` returns similarity / ``temperature``, float32; ``encode`` returns the vectors, of unit length for
     the cosine. ``dtype`` and ``long`` are explained in ``TextRanker`` and ``Long``; documents that need more
     than one passage share ``overlap`` tokens between neighbours (default: an eighth of
-    ``max_length``). Where ``long`` is "max", training takes the passage by which a document ranks, which costs one more
+    a passage). Where ``long`` is "max", training takes the passage by which a document ranks, which costs one more
     pass over all passages of a batch, without gradients; ``passage="words"`` takes the one that has most of a query's
     words in its place, at no cost (`lorank.ranking.scorers.best_passage`). Where it is "mean", training takes all of
     them; else the first. "titled" is "max" with the document's title before each passage, and the title alone has a
@@ -85,9 +85,11 @@ class BiEncoder(TextRanker[TextInputs]):
         document_prefix: The text before each document; None leaves it to the folder.
         dtype: The number format of scoring; training is always in float32.
         long: It says what happens to a document that is too long.
-        overlap: The number of tokens that neighbouring passages share; None is an eighth of ``max_length``.
+        overlap: The number of tokens that neighbouring passages share; None is an eighth of a passage.
         passage: With ``long`` "max" or "titled", the passage that is trained on: the ``best``, or that with most of a
             query's ``words``.
+        passage_length: The most tokens of a passage of a document that is read in several; None is ``max_length``, and
+            64 at most with ``long="titled"``.
         title_weight: With ``long="titled"``, the weight of the title alone beside the best passage, 0 or more.
         token_budget: The most tokens in one scoring batch; None leaves the choice to the ranker.
 
@@ -116,14 +118,17 @@ class BiEncoder(TextRanker[TextInputs]):
         long: Long = "truncate",
         overlap: int | None = None,
         passage: Passage = "best",
-        title_weight: float = 0.5,
+        passage_length: int | None = None,
+        title_weight: float = 0.35,
         token_budget: int | None = None,
     ) -> None:
         if passage not in get_args(Passage):
             raise UsageError(f"passage={passage!r}: choose 'best' or 'words'")
         if not 0 <= title_weight < float("inf"):
             raise UsageError(f"title_weight={title_weight} must be a number from 0 on")
-        self.passage, self.title_weight = passage, float(title_weight)
+        if passage_length is not None and passage_length < 8:
+            raise UsageError(f"passage_length={passage_length} must be 8 tokens or more")
+        self.passage, self.passage_length, self.title_weight = passage, passage_length, float(title_weight)
         if similarity not in (None, "cosine", "dot"):
             raise UsageError(f"similarity={similarity!r}: choose 'cosine' or 'dot'")
         if not temperature > 0:
@@ -158,6 +163,16 @@ class BiEncoder(TextRanker[TextInputs]):
         """Tokens of one text, beside the special ones."""
         return self.max_length - self.template.single_cost
 
+    def longest_passage(self, max_length: int, long: Long) -> int:
+        """Return the most tokens of a passage, special ones included."""
+        usual = TITLED_PASSAGE if long == "titled" else max_length
+        return min(max_length, self.passage_length or usual)
+
+    @property
+    def passage_room(self) -> int:
+        """Tokens of one passage, beside the special ones."""
+        return self.longest_passage(self.max_length, self.long) - self.template.single_cost
+
     def head_parameters(self) -> Iterable[tuple[str, torch.nn.Parameter]]:
         """Yield nothing: a bi-encoder has no head."""
         return iter(())
@@ -168,7 +183,9 @@ class BiEncoder(TextRanker[TextInputs]):
         if self.long != "titled":
             return TextInputs(asked, self.tokens(documents, self.document_prefix, "document"))
         texts = checked_texts(documents, "document")
-        return TextInputs(asked, lay_out_titled(texts, self.tokens, self.room, self.overlap, self.document_prefix))
+        return TextInputs(
+            asked, lay_out_titled(texts, self.tokens, self.passage_room, self.overlap, self.document_prefix)
+        )
 
     def tokens(self, texts: Sequence[str], prefix: str, what: str = "text") -> TokenTable:
         """Return the tokens of texts with a prefix, and how many are the prefix's where those are not pooled."""
@@ -388,7 +405,7 @@ class BiEncoder(TextRanker[TextInputs]):
         if self.long in ("truncate", "first"):
             start, length = self.template.cut(lengths, self.room)
             return Span(np.arange(len(lengths)), start, length)
-        return Span(*windows(lengths, np.full(len(lengths), self.room), self.overlap))
+        return Span(*windows(lengths, np.full(len(lengths), self.passage_room), self.overlap))
 
     def truncation(self, queries: Sequence[str], documents: Sequence[str]) -> Truncation:
         """Count the documents that have more than ``max_length`` tokens, prefix and special tokens included."""
@@ -407,6 +424,7 @@ class BiEncoder(TextRanker[TextInputs]):
             "long": self.long,
             "overlap": self.overlap,
             "passage": self.passage,
+            "passage_length": self.passage_length,
             "title_weight": self.title_weight,
         }
 

@@ -128,12 +128,14 @@ class TextRanker(TrainableRanker[Inputs]):
         overlap: int | None = None,
         dtype: Dtype | None = None,
     ) -> None:
-        """Set how texts are read from now on; None leaves a setting, and gives ``overlap`` an eighth of a new length.
+        """Set how texts are read from now on.
+
+        None leaves a setting, and gives ``overlap`` an eighth of a passage where ``max_length`` is new.
 
         Args:
             max_length: The most tokens that are read at once, from 8 to what the model takes in.
             long: It says what happens to a document that is too long.
-            overlap: The number of tokens that neighbouring passages share, below half of ``max_length``.
+            overlap: The number of tokens that neighbouring passages share, below half of a passage.
             dtype: The number format of scoring.
 
         Raises:
@@ -147,12 +149,17 @@ class TextRanker(TrainableRanker[Inputs]):
         if long is not None and long not in self.longs:
             other = f"a {self.kind} does not read so; " if long in get_args(Long) else ""
             raise UsageError(f"long={long!r}: {other}choose one of {', '.join(self.longs)}")
+        passage = self.longest_passage(length, long or self.long)
         if overlap is None:
-            overlap = length // 8 if max_length is not None else self.overlap
-        if not 0 <= overlap < length // 2:
-            raise UsageError(f"overlap={overlap} must be from 0 to less than half of max_length={length}")
+            overlap = passage // 8 if max_length is not None else self.overlap
+        if not 0 <= overlap < passage // 2:
+            raise UsageError(f"overlap={overlap} must be from 0 to less than half of the {passage} tokens of a passage")
         self.max_length, self.overlap = length, overlap
         self.dtype, self.long = dtype or self.dtype, long or self.long
+
+    def longest_passage(self, max_length: int, long: Long) -> int:
+        """Return the most tokens of a passage of a document that is read as ``long`` says."""
+        return max_length
 
     def scoring_dtype(self) -> torch.dtype:
         """Return the format in which scores are computed on the module's device."""

@@ -20,6 +20,8 @@ import numpy as np
 
 from lorank.ranking.scorers.tokens import Span, TokenTable, windows
 
+TITLED_PASSAGE = 64
+"""The most tokens of a passage with its title, where nothing else is said."""
 LONGEST_TITLE = 32
 """The most words of a first line that is a title."""
 
