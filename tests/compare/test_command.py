@@ -1,7 +1,9 @@
 """`lorank compare`, `tune` and their exit codes: 0 done, 1 a row without a result, 2 a file that cannot be."""
 
 import json
+import shlex
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +82,30 @@ def test_a_baseline_without_a_result_leaves_a_page_and_an_exit_code(capsys, file
     assert "the baseline wide has no result" in err
     assert "no such layer" in err
     assert (tmp_path / "out" / "index.html").is_file()
+
+
+def test_the_command_of_a_row_runs_it_alone_in_a_folder_of_its_own(capsys, file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run(capsys, "compare", file(), "--set", "measures=RR@10", "--set", "lists.depth=4", "--json")
+    assert code == 0
+    commands = {record["row"]: shlex.split(record["command"]) for record in json.loads(out)}
+    start = ["lorank", "compare", str(tmp_path / "e.toml"), "--set=measures=RR@10", "--set=lists.depth=4", "--row"]
+    assert commands == {name: [*start, name] for name in ("BM25", "peer")}
+    code, again, _ = run(capsys, *commands["peer"][1:], "--json")
+    assert (code, Path("runs/e-peer/index.html").is_file()) == (0, True)
+    (alone,) = json.loads(again)
+    whole = next(record for record in json.loads(out) if record["row"] == "peer")
+    assert alone["mean"] == pytest.approx(whole["mean"])
+    assert (tmp_path / "runs" / "e" / "index.html").is_file()
+
+
+def test_named_experiments_are_listed_with_what_they_need(capsys):
+    code, out, _ = run(capsys, "reproduce")
+    assert code == 0
+    assert {"letor", "pydocs", "strategies"} <= {line.partition(":")[0] for line in out.splitlines()}
+    assert "    --data mq2008=PATH: " in out
+    code, _, err = run(capsys, "reproduce", "letor")
+    assert (code, "give --data mq2008=PATH, " in err) == (2, True)
 
 
 def test_a_search_without_a_space_is_wrong_use(capsys):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from lorank.compare.reproduction import (
     compare_with_recorded,
     experiment_names,
     experiment_path,
+    read_named,
     read_recorded,
     record_figures,
 )
@@ -43,3 +45,41 @@ def test_figures_agree_with_themselves_and_not_with_others(splits, tmp_path):
     assert all(each.agrees for each in figures)
     assert not replace(figures[0], found=figures[0].high + 0.01).agrees
     assert not replace(figures[0], found=None).agrees
+
+
+def test_a_spoiled_record_does_not_agree(splits, tmp_path):
+    made = {"data": str(splits), "row": [{"name": "BM25", "ranker": "bm25"}], "lists": {"depth": 8}}
+    found = run_experiment(made, tmp_path / "out")
+    recorded = record_figures(found.result)
+    for each in recorded["figures"]:
+        for key in ("mean", "low", "high"):
+            each[key] -= 2.0
+    assert [each.agrees for each in compare_with_recorded(found, recorded)] == [False] * len(recorded["figures"])
+
+
+def test_a_collection_of_another_name_is_the_recorded_one(splits, tmp_path):
+    made = {"data": str(splits), "row": [{"name": "BM25", "ranker": "bm25"}], "lists": {"depth": 8}}
+    found = run_experiment(made, tmp_path / "out")
+    recorded = record_figures(found.result)
+    for each in recorded["figures"]:
+        each["collection"] = "elsewhere"
+    assert all(each.agrees for each in compare_with_recorded(found, recorded))
+
+
+def test_what_an_experiment_needs_is_named_and_put_in_its_place(tmp_path):
+    needing = [name for name in experiment_names() if read_recorded(name).get("needs")]
+    assert needing
+    for name in needing:
+        needs = read_recorded(name)["needs"]
+        with pytest.raises(UsageError, match=f"{name} needs data.*--data {next(iter(needs))}=PATH"):
+            read_named(name, {})
+        with pytest.raises(UsageError, match="there is nothing at this path"):
+            read_named(name, dict.fromkeys(needs, str(tmp_path / "none")))
+        paths = {thing: str(tmp_path / f"{number}") for number, thing in enumerate(needs)}
+        for path in paths.values():
+            Path(path).touch()
+        text = str(read_named(name, paths))
+        assert all(path in text for path in paths.values())
+        assert not any(f"{{{thing}}}" in text for thing in needs)
+    with pytest.raises(UsageError, match="pydocs needs no data of yours"):
+        read_named("pydocs", {"letor": "a"})

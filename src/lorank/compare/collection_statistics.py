@@ -48,9 +48,11 @@ def compare_collection(
         notes.append(f"{names[0]} is the only row with a result, so nothing is compared.")
     single = [name for name, row in judged.rows.items() if row.seeded and len(row.trials) == 1]
     if single:
+        who = "Every row" if len(single) == len(names) > 1 else ", ".join(single)
+        has, its = ("has", "its") if len(single) in (1, len(names)) else ("have", "their")
         notes.append(
-            f"{'Every row' if len(single) == len(names) > 1 else ', '.join(single)} has one seed: "
-            "how far another seed would move it is not covered by its intervals and tests."
+            f"{who} {has} one seed: how far another seed would move {'it' if its == 'its' else 'them'} is not covered "
+            f"by {its} intervals and tests."
         )
     pairs = _pairs(names, baseline, settings)
     found = {measure: compare_rows(judged, measure, pairs, settings) for measure in measures} if names else {}

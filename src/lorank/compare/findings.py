@@ -34,7 +34,8 @@ def find_sentence(collection: CollectionStatistics, measure: str) -> Finding:
         )
     against = [p for p in (of.pair(row.name, collection.baseline or "") for row in of.rows) if p is not None]
     if collection.baseline and against:
-        return _against_baseline(collection.baseline, against, measure, where, of.row(collection.baseline).mean)
+        found = _against_baseline(collection.baseline, against, measure, where, of.row(collection.baseline).mean)
+        return Finding(found.sentence + _count_failed(collection), found.outcome)
     pairs = [pair for row in of.rows[1:] if (pair := of.pair(best.name, row.name)) is not None]
     beaten = sum(pair.finding == "better" for pair in pairs)
     tested = f"by the corrected test it is better than {beaten} of the {len(pairs)} others"
@@ -42,6 +43,11 @@ def find_sentence(collection: CollectionStatistics, measure: str) -> Finding:
         tested += ", and cannot be told from the rest"
     outcome = "better" if beaten == len(pairs) else "tie"
     return Finding(f"On {where}, {best.name} has the highest {measure}, {decimal(best.mean)}; {tested}.", outcome)
+
+
+def _count_failed(collection: CollectionStatistics) -> str:
+    count = len(collection.failed)
+    return "" if not count else f" {count} {'row has' if count == 1 else 'rows have'} no result."
 
 
 def _against_baseline(baseline: str, pairs: list[PairStatistics], measure: str, where: str, mean: float) -> Finding:

@@ -50,7 +50,7 @@ def _gain(row: str, baseline: str, changes: Sequence[QueryChange], measure: str,
     gained, lost = sum(c.change > 0 for c in ordered), sum(c.change < 0 for c in ordered)
     chart = None
     if drawn:
-        bars = [(f"{c.query_id} {cut(c.text, 80)}".strip(), c.change) for c in ordered]
+        bars = [(f"{c.query_id} {cut(c.text, 80) if c.text != c.query_id else ''}".strip(), c.change) for c in ordered]
         chart = both_widths(lambda width: difference_bars(bars, measure, width))
     losses = ordered[len(ordered) - lost :][::-1]
     return Gain(

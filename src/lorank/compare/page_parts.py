@@ -171,7 +171,7 @@ def _compared(collection: CollectionStatistics, measure: str) -> list[ShownPair]
 
 
 def _power(result: ExperimentResult, collection: CollectionStatistics, measure: str) -> str:
-    found = sorted(p.detectable for p in collection.measures[measure].pairs if p.detectable is not None)
+    found = sorted(p.detectable for p in collection.measures[measure].pairs if p.detectable)
     return explain_power(found, measure, result.statistics) if found else ""
 
 

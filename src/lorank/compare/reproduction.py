@@ -6,6 +6,7 @@ another machine differs by rounding and by what training makes of it.
 """
 
 import json
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from lorank.compare.records import to_records
 from lorank.compare.results import ExperimentResult
 from lorank.compare.running import ComparisonResult
-from lorank.errors import unknown_name
+from lorank.errors import UsageError, unknown_name
 
 FOLDER = Path(__file__).parent / "experiments"
 KEPT = (
@@ -71,10 +72,45 @@ def experiment_path(name: str) -> Path:
 
 
 def read_recorded(name: str) -> dict[str, Any]:
-    """Return what was recorded of a named experiment: ``made`` (date, machine, versions) and ``figures``."""
+    """Return what was recorded of a named experiment: ``made`` (date, machine, versions), ``figures``, and ``needs``.
+
+    ``needs`` says of each thing that does not come with lorank what it is.
+    """
     experiment_path(name)
     recorded: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return recorded
+
+
+def read_named(name: str, data: Mapping[str, str]) -> dict[str, Any]:
+    """Return the content of a named experiment, with the paths of the data that it needs in their places.
+
+    Args:
+        name: The experiment.
+        data: The path of each thing that its record says it needs, by the name that it has there.
+
+    Raises:
+        UsageError: For a thing that is needed and not given, or given and not needed, and a path that is not there.
+    """
+    needs: Mapping[str, str] = read_recorded(name).get("needs", {})
+    for given, path in data.items():
+        if given not in needs:
+            raise UsageError(f"--data {given}={path}: {name} needs {', '.join(needs) or 'no data of yours'}")
+        if not Path(path).exists():
+            raise UsageError(f"--data {given}={path}: there is nothing at this path; give {needs[given]}")
+    missing = [f"--data {thing}=PATH, {what}" for thing, what in needs.items() if thing not in data]
+    if missing:
+        raise UsageError(f"{name} needs data that is not ours to ship; give {'; '.join(missing)}")
+    content = tomllib.loads(experiment_path(name).read_text(encoding="utf-8"))
+    filled: dict[str, Any] = _fill(content, {f"{{{thing}}}": path for thing, path in data.items()})
+    return filled
+
+
+def _fill(value: Any, places: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _fill(each, places) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_fill(each, places) for each in value]
+    return places.get(value, value) if isinstance(value, str) else value
 
 
 def record_figures(result: ExperimentResult) -> dict[str, Any]:
@@ -91,10 +127,12 @@ def compare_with_recorded(found: ComparisonResult, recorded: Mapping[str, Any]) 
         found: What the experiment found now.
         recorded: What `read_recorded` returned.
     """
-    new = {(each["collection"], each["row"], each["measure"]): each for each in found.records()}
+    records = found.records()
+    several = len({each["collection"] for each in recorded["figures"]}) > 1  # of one, its name is that of a path
+    new = {(each["collection"] if several else None, each["row"], each["measure"]): each for each in records}
     agreements = []
     for each in recorded["figures"]:
-        now = new.get((each["collection"], each["row"], each["measure"]), {})
+        now = new.get((each["collection"] if several else None, each["row"], each["measure"]), {})
         for figure, low, high in (("mean", "low", "high"), ("difference", "difference_low", "difference_high")):
             if each[figure] is not None and each[low] is not None:
                 place = each["collection"], each["row"], each["measure"], figure

@@ -51,7 +51,7 @@ def _collection(
         pairs = [p for p in of_measure.pairs if collection.baseline not in (p.row, p.baseline)]
         if pairs:
             parts.append(in_width([_pair(pair, write) for pair in pairs], width))
-        detectable = sorted(p.detectable for p in of_measure.pairs if p.detectable is not None)
+        detectable = sorted(p.detectable for p in of_measure.pairs if p.detectable)  # 0 of rows that are the same
         if detectable:
             parts.append(_wrap(explain_power(detectable, measure, result.statistics), width))
     parts += [_wrap(f"{write(name)} failed: {write(why)}", width) for name, why in collection.failed.items()]

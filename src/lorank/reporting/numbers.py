@@ -66,13 +66,16 @@ def p_clause(p: float) -> str:
 
 
 def moment(iso: str) -> str:
-    """Return an ISO 8601 time as date, minute and zone; anything else as it is.
+    """Return an ISO 8601 time as date, minute and zone, a date as it is, and anything else as well.
 
     >>> moment("2026-11-21T05:40:12+00:00"), moment("2026-11-21T05:40:12+0130"), moment("last week")
     ('2026-11-21 05:40 UTC', '2026-11-21 05:40 UTC+01:30', 'last week')
+    >>> moment("2026-11-21")
+    '2026-11-21'
     """
     try:
-        return datetime.fromisoformat(iso).strftime("%Y-%m-%d %H:%M %Z").strip()
+        form = "%Y-%m-%d" if len(iso) == len("2026-11-21") else "%Y-%m-%d %H:%M %Z"
+        return datetime.fromisoformat(iso).strftime(form).strip()
     except ValueError:
         return iso
 
