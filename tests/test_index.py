@@ -20,6 +20,7 @@ def registries():
     from lorank.lowrank import DYNAMIC, EXPORTS, FACTORED, PRESETS, RULES, SCALINGS, STARTS, STATIC
     from lorank.lowrank.algebra import COMBINATIONS
     from lorank.lowrank.forms.form import FORMS, ROUTED
+    from lorank.lowrank.projected import PRESETS as OPTIMIZERS
     from lorank.ranking import clicks, consensus, losses, strategies
     from lorank.ranking.calibration import CALIBRATORS, NORMALISATIONS
     from lorank.ranking.clicks import debias
@@ -39,6 +40,7 @@ def registries():
         "start": set(STARTS),
         "budget": {*DYNAMIC, *STATIC},
         "rule": set(RULES),
+        "optimizer": set(OPTIMIZERS),
         "scaling": set(SCALINGS),
         "combination": set(COMBINATIONS),
         "export": set(EXPORTS),

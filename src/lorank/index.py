@@ -51,6 +51,7 @@ TABLES = {
     "adapter": [("lowrank/presets.py", "PRESETS")],
     "scaling": [("lowrank/scaling.py", "SCALINGS")],
     "rule": [("lowrank/rules/rule.py", "RULES")],
+    "optimizer": [("lowrank/projected/presets.py", "PRESETS")],
     "kind": [("ranking/scorers/__init__.py", "_KINDS")],
     "collection": [("data/load.py", "PACKAGED")],
     "base": [("ranking/scorers/pretrained.py", "PACKAGED"), ("ranking/scorers/causal_pretrained.py", "PACKAGED_GGUF")],

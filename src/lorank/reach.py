@@ -16,6 +16,11 @@ WAYS = {
     "scaling": ('lowrank.attach(model, "lora", scaling="{}")', 'adapter.scaling = "{}"', "train --scaling {}"),
     "start": ('lowrank.attach(model, "lora", start="{}")', 'adapter.start = "{}"', "train --start {}"),
     "rule": ('lowrank.make_rule("{}")', 'rule.name = "{}"', "train --rule {}"),
+    "optimizer": (
+        'lowrank.optimizer("{}", model.parameters(), lr=...)',
+        'optimizer.name = "{}"',
+        "train --adapter full --optimizer {}",
+    ),
     "budget": ('lorank.fit(..., adapter="{}")', 'budget.name = "{}"', "train --budget {}"),
     "adapter": ('lowrank.attach(model, "{}")', 'adapter.name = "{}"', "train --adapter {}"),
     "factored": (

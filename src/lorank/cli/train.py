@@ -72,7 +72,7 @@ def train(
             help="A low-rank method (`lorank methods`), full, or head.",
         ),
     ] = None,
-    rank: Annotated[int | None, typer.Option(min=0, help="Rank of the adapter.")] = None,
+    rank: Annotated[int | None, typer.Option(min=0, help="Rank of the adapter, or of the optimizer.")] = None,
     start: Annotated[
         str | None,
         typer.Option(
@@ -96,6 +96,14 @@ def train(
         typer.Option(
             autocompletion=completion.names("rule"),
             help="How the factors step: adamw, or a method of `lorank methods --area adapters.optim`.",
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=completion.names("optimizer"),
+            help="What steps whole weights, with --adapter full: adamw, or a method of `lorank methods --area "
+            "optim.lowrank`; --rank is its rank.",
         ),
     ] = None,
     loss: Annotated[
@@ -217,6 +225,8 @@ def train(
 
         lorank train --data my-beir-folder --base minilm --kind cross-encoder --adapter dora --out runs/cross
 
+        lorank train --data pydocs --base minilm --adapter full --optimizer galore --rank 64 --out runs/whole
+
         lorank train --data pydocs --base minilm --minutes 20 --out runs/twenty
 
         lorank train --data cranfield --base minilm --folds 5 --out runs/cranfield
@@ -261,6 +271,7 @@ def train(
         "adapter.scaling": scaling,
         "budget.name": budget,
         "rule.name": rule,
+        "optimizer.name": optimizer,
         "loss.name": loss,
         "debias.name": debias,
         "first_stage.source": first_stage,

@@ -20,6 +20,7 @@ NAMES = {
     "adapter.scaling": ("scaling", ()),
     "budget.name": ("budget", ("auto", "none")),
     "rule.name": ("rule", ("auto",)),
+    "optimizer.name": ("optimizer", ("auto", "adamw")),
     "loss.name": ("loss", ()),
     "debias.name": ("debias", ()),
     "kind": ("kind", ()),
@@ -31,6 +32,7 @@ FLAGS = {
     "adapter.name": "adapter",
     "budget.name": "budget",
     "rule.name": "rule",
+    "optimizer.name": "optimizer",
     "loss.name": "loss",
     "debias.name": "debias",
     "first_stage.source": "first-stage",
@@ -88,6 +90,7 @@ def check_options(recipe: Recipe) -> None:
     from lorank.lowrank.budgets.core.budget import Timetable
     from lorank.lowrank.forms import form_type
     from lorank.lowrank.presets import preset
+    from lorank.lowrank.projected import Projection
     from lorank.lowrank.rules import RULES
     from lorank.ranking.clicks.debias import find_debiaser
     from lorank.ranking.losses import loss
@@ -96,8 +99,13 @@ def check_options(recipe: Recipe) -> None:
     from lorank.training.hooks.rule import rule_name
     from lorank.training.method_options import method_options
     from lorank.training.option_values import check_option_values
+    from lorank.training.projecting import check_projection, is_projected, settle_adapter
     from lorank.training.weights import WHOLE
 
+    if is_projected(recipe.optimizer):
+        check_option_values("optimizer", recipe.optimizer.options, Projection)
+    check_projection(recipe)
+    recipe = settle_adapter(recipe)
     base, adapter = getattr(recipe, "base", None), recipe.adapter
     _check_model_options(base, getattr(recipe, "options", {}))
     check_option_values("debias", recipe.debias.options, find_debiaser(recipe.debias.name))

@@ -13,6 +13,7 @@ from lorank.training.settings import (
     BudgetSettings,
     DebiasSettings,
     LossSettings,
+    ProjectionSettings,
     RuleSettings,
     StartSettings,
 )
@@ -22,6 +23,7 @@ SECTIONS = {
     "start": StartSettings,
     "budget": BudgetSettings,
     "rule": RuleSettings,
+    "optimizer": ProjectionSettings,
     "loss": LossSettings,
     "debias": DebiasSettings,
 }
@@ -34,7 +36,7 @@ def method_options(section: str, names: Mapping[str, Any]) -> tuple[str, ...]:
     Args:
         section: One of ``SECTIONS``.
         names: The names that the recipe states, as section.key: ``adapter.name``, ``adapter.start``, ``budget.name``,
-            ``rule.name``, ``loss.name``.
+            ``rule.name``, ``optimizer.name``, ``loss.name``.
 
     Raises:
         UsageError: For a name that no method has.
@@ -50,6 +52,11 @@ def method_options(section: str, names: Mapping[str, Any]) -> tuple[str, ...]:
         from lorank.ranking.clicks.debias import debiaser_options
 
         return tuple(debiaser_options(names.get("debias.name", "none")))
+    if section == "optimizer":
+        from lorank.lowrank.projected import OPTIONS
+        from lorank.training.projecting import PLAIN
+
+        return () if names.get("optimizer.name", "auto") in PLAIN else OPTIONS
     from lorank.lowrank.budgets import DYNAMIC
     from lorank.lowrank.forms.form import form_options
     from lorank.lowrank.presets import preset
@@ -88,6 +95,7 @@ def names_in(content: Mapping[str, Any], plan: Any) -> dict[str, Any]:
         ("adapter", "start"),
         ("budget", "name"),
         ("rule", "name"),
+        ("optimizer", "name"),
         ("loss", "name"),
         ("debias", "name"),
     ):

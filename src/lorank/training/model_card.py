@@ -15,6 +15,7 @@ from lorank.data.files import write_text
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.training.gain import Gain
 from lorank.training.loop.loop import MAIN_MEASURE
+from lorank.training.projecting import is_projected
 from lorank.training.settings import Recipe
 from lorank.tuned.mix import Mix
 
@@ -101,7 +102,8 @@ def model_card(
         base=ranker.base,
         collection=data.name,
         adapter=f"`{recipe.adapter.name}`"
-        + ("" if recipe.adapter.name in ("full", "head") else f" of rank {recipe.adapter.rank}"),
+        + ("" if recipe.adapter.name in ("full", "head") else f" of rank {recipe.adapter.rank}")
+        + (f", by the optimizer `{recipe.optimizer.name}`" if is_projected(recipe.optimizer) else ""),
         loss=recipe.loss.name,
         version=__version__,
         folder=folder,

@@ -46,6 +46,7 @@ from lorank.training.lists.routes import read_routes
 from lorank.training.loop.session import MakeOptimizer, Session, adamw
 from lorank.training.loop.time_budget import TimeBudget
 from lorank.training.movement import Movement, WatchMovement
+from lorank.training.projecting import check_projection, make_projecting, settle_adapter, without_clipping_in_backward
 from lorank.training.rates import ResolvedRate, resolve_rate
 from lorank.training.settings import ListSettings, OptimizerSettings, Recipe
 from lorank.training.weights import (
@@ -72,7 +73,7 @@ class Plan:
     moves ranks during the run and ``rule`` steps the factors, None where ranks stay and AdamW steps; ``beginning`` is
     the ranker before training; ``rate`` says where the learning rate comes from, which stands in ``recipe`` as a
     number; ``watch`` measures how far an adapter moves the weights; ``debias`` weighs clicks, None where nothing is
-    debiased.
+    debiased; ``projecting`` makes a projected optimizer, None where none is named.
     """
 
     ranker: TrainableRanker
@@ -90,16 +91,17 @@ class Plan:
     rate: ResolvedRate
     watch: WatchMovement | None
     debias: Debiasing | None = None
+    projecting: MakeOptimizer | None = None
 
     @property
     def settings(self) -> OptimizerSettings:
-        """The loop's settings, unclipped where the rule must see raw gradients."""
-        return without_clipping(self.recipe.training, self.rule)
+        """The loop's settings, unclipped where the rule must see raw gradients or steps come before all are there."""
+        return without_clipping_in_backward(without_clipping(self.recipe.training, self.rule), self.recipe)
 
     @property
     def make_optimizer(self) -> MakeOptimizer:
-        """The rule's optimizer, or AdamW."""
-        return self.rule.make_optimizer if self.rule else adamw
+        """The projected optimizer, the rule's, or AdamW."""
+        return self.projecting or (self.rule.make_optimizer if self.rule else adamw)
 
     @property
     def has_untuned(self) -> bool:
@@ -181,6 +183,8 @@ def resolve_recipe(ranker: TrainableRanker, data: Collection, recipe: Recipe) ->
 
     Raises UsageError where adapter and budget do not go together.
     """
+    check_projection(recipe)
+    recipe = settle_adapter(recipe)
     if isinstance(ranker, FeatureRanker):
         ranker.observe(_training_rows(data))
     budget = choose_budget(recipe.budget, resolve_adapter(recipe.adapter, ranker))
@@ -238,6 +242,7 @@ def build_plan(
     set_reference(ranker, beginning, loss)
     moving = make_budgeting(budget, recipe.budget, weights.adapter, out / JOURNAL, recipe.seed)
     steps_by = make_stepping(recipe.rule, weights.adapter, recipe.adapter.name)
+    projecting = make_projecting(recipe, ranker)
     watch = None if weights.adapter is None else WatchMovement(weights.adapter)
     return Plan(
         ranker,
@@ -255,6 +260,7 @@ def build_plan(
         rate,
         watch,
         debias,
+        projecting,
     )
 
 

@@ -47,6 +47,7 @@ RANGES = {
     "adapter.dropout": BELOW_ONE,
     "adapter.calibration_batches": ONE_UP,
     "budget.total": ZERO_UP,
+    "optimizer.rank": Range(0, MOST_RANK),
     "lists.positives": ONE_UP,
     "lists.negatives": ZERO_UP,
     "lists.depth": ONE_UP,

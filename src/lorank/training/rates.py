@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from lorank.lowrank.rates import default_rate
 from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.training.projecting import is_projected, projection
 from lorank.training.settings import HEAD_RATE, Recipe
 from lorank.training.weights import WHOLE, starts_from_nothing
 
@@ -35,6 +36,8 @@ def resolve_rate(recipe: Recipe, budget: str, ranker: TrainableRanker) -> Resolv
     if settings.lr != "default":
         return ResolvedRate(settings.lr, settings.head_lr, STATED)
     head_lr = HEAD_RATE if settings.head_lr is None else settings.head_lr
+    if is_projected(recipe.optimizer):
+        return ResolvedRate(projection(recipe.optimizer).lr, head_lr, f"optimizer {recipe.optimizer.name}")
     if adapter.name in WHOLE:
         from_nothing = adapter.name == "head" or starts_from_nothing(ranker)
         lr, source = (HEAD_RATE, "new weights") if from_nothing else (FULL_RATE, "full fine-tuning")

@@ -266,6 +266,7 @@ def _adapter() -> "TypeAdapter[RecipeFile]":
         settings.StartSettings,
         settings.BudgetSettings,
         settings.RuleSettings,
+        settings.ProjectionSettings,
         settings.LossSettings,
         settings.DebiasSettings,
         settings.ListSettings,

@@ -166,6 +166,19 @@ class RuleSettings:
 
 
 @dataclass(frozen=True)
+class ProjectionSettings:
+    """Which optimizer steps whole weights; "auto" is AdamW, or the rule that the adapter brings.
+
+    A projected optimizer (galore, fira, frugal, ...) goes with adapter "full", which "auto" then is. ``rank`` None is
+    ``adapter.rank``, and a quarter of each matrix's shorter side where that is None too.
+    """
+
+    name: str = "auto"
+    rank: int | None = None
+    options: dict[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class FirstStageSettings:
     """Where the first-stage score comes from: "auto", "none", "bm25", "fusion", or the path of a run.
 
@@ -202,7 +215,7 @@ def accept_offset(recipe: type[Settings]) -> type[Settings]:
 @accept_offset
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training run: adapter, budget, rule, loss, debias, lists, loop, first stage, reading and seed.
+    """A whole training run: adapter, budget, rule, optimizer, loss, debias, lists, loop, first stage, reading and seed.
 
     With ``judge_test`` the first stage, the untuned base and the tuned ranker are judged on the test split at the
     end, where the collection has one; nothing is chosen by it. ``keep`` "better" leaves the untuned base where training
@@ -213,6 +226,7 @@ class Recipe:
     start: StartSettings = field(default_factory=StartSettings)
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     rule: RuleSettings = field(default_factory=RuleSettings)
+    optimizer: ProjectionSettings = field(default_factory=ProjectionSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     debias: DebiasSettings = field(default_factory=DebiasSettings)
     lists: ListSettings = field(default_factory=ListSettings)

@@ -121,6 +121,7 @@ class WholeWeights:
             )
         for parameter in ranker.module.parameters():
             parameter.requires_grad_(settings.name == "full" or id(parameter) in heads)
+        self._chosen = [name for name, parameter in ranker.module.named_parameters() if parameter.requires_grad]
 
     def set_training_mode(self) -> None:
         """Put the whole module in training mode."""
@@ -147,7 +148,9 @@ class WholeWeights:
         """Do nothing: whole weights are put back by what remembers them."""
 
     def _trained(self) -> dict[str, nn.Parameter]:
-        return {n: p for n, p in self.ranker.module.named_parameters() if p.requires_grad}
+        """Return what is trained, also where an optimizer lets some of it rest."""
+        named = dict(self.ranker.module.named_parameters())
+        return {name: named[name] for name in self._chosen}
 
 
 def make_weights(

@@ -1,5 +1,6 @@
 """Optimizers that project whole gradients: projector x refresh x inner rule x residual x moments x layers x weights."""
 
+from lorank.lowrank.projected.axes import AXES, check_axes
 from lorank.lowrank.projected.inner import INNERS, Inner
 from lorank.lowrank.projected.layers import LAYERS, Layers
 from lorank.lowrank.projected.moments import MOMENTS
@@ -12,6 +13,8 @@ from lorank.lowrank.projected.residuals import RESIDUALS, Residual
 from lorank.lowrank.projected.weights import WEIGHTS, PlainWeight
 
 __all__ = [
+    "AXES",
+    "check_axes",
     "INNERS",
     "LAYERS",
     "MOMENTS",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lorank.errors import UsageError
 from lorank.lowrank.linalg import working_dtype
+from lorank.lowrank.projected.axes import check_axes
 from lorank.lowrank.projected.checks import check_numbers, check_parameter, check_rank
 from lorank.lowrank.projected.inner import INNERS, storage_dtype
 from lorank.lowrank.projected.layers import LAYERS
@@ -23,7 +24,6 @@ from lorank.lowrank.projected.parameters import Parameters, layers_of, make_grou
 from lorank.lowrank.projected.projection import Projection
 from lorank.lowrank.projected.projectors import PROJECTORS, State
 from lorank.lowrank.projected.refresh import REFRESHES
-from lorank.lowrank.projected.registry import find
 from lorank.lowrank.projected.residuals import RESIDUALS, Parts
 from lorank.lowrank.projected.seeds import generator_of
 from lorank.lowrank.projected.weights import WEIGHTS, check_rounding
@@ -72,15 +72,10 @@ class ProjectedOptimizer(torch.optim.Optimizer):
     ) -> None:
         check_numbers(lr, rank, betas, eps, weight_decay)
         self.options, self.seed = options, seed
-        self.projector = find("projector", PROJECTORS, options.projector)()
-        self.refresh = find("refresh policy", REFRESHES, options.refresh)()
-        self.inner = find("inner rule", INNERS, options.inner)()
-        self.residual = find("residual rule", RESIDUALS, options.residual)()
-        self.transport = find("treatment of moments", MOMENTS, options.moments)
-        self.weights = find("treatment of weights", WEIGHTS, options.weights)()
-        policy = find("policy of layers", LAYERS, options.layers)
-        if options.projector == "blocks" and options.moments != "reset":
-            raise UsageError("projector 'blocks' changes the shape of the moments; use it with moments 'reset'")
+        check_axes(options)
+        self.projector, self.refresh = PROJECTORS[options.projector](), REFRESHES[options.refresh]()
+        self.inner, self.residual = INNERS[options.inner](), RESIDUALS[options.residual]()
+        self.transport, self.weights = MOMENTS[options.moments], WEIGHTS[options.weights]()
         groups, self.names = make_groups(parameters, targets, exclude)
         self.places: dict[nn.Parameter, int] = {}
         self.ranks: dict[nn.Parameter, int | None] = {}
@@ -92,7 +87,7 @@ class ProjectedOptimizer(torch.optim.Optimizer):
                 if rank
                 else "there is no matrix to project; use torch.optim.AdamW"
             )
-        self.layers = policy(layers_of(self.param_groups, self.names), options, seed)
+        self.layers = LAYERS[options.layers](layers_of(self.param_groups, self.names), options, seed)
         self.layers.begin(self.state)
         self.hooks = [self._hook(p, group) for p, group in self._trained()] if options.in_backward else []
 

@@ -1,9 +1,10 @@
-"""Each published projected optimizer as a point on the axes.
+"""Each published projected optimizer as a point on the axes, entered in the catalogue under its name.
 
 Defaults are those of the papers where they hold for fine-tuning; a rank is a quarter of each matrix's shorter side
 unless it is given, which is the ratio of GaLore's published runs.
 """
 
+from lorank.catalogue import enter_method
 from lorank.errors import unknown_name
 from lorank.lowrank.projected.projection import Projection
 
@@ -37,3 +38,59 @@ def optimizer_preset(name: str) -> Projection:
     if name not in PRESETS:
         raise unknown_name("optimizer", name, PRESETS)
     return PRESETS[name]
+
+
+enter_method(
+    "galore",
+    area="optim.lowrank",
+    title="GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection",
+    location=f"{__name__}:PRESETS",
+)
+enter_method(
+    "q-galore",
+    area="optim.lowrank",
+    title="Q-GaLore: Quantized GaLore with INT4 Projection and Layer-Adaptive Low-Rank Gradients",
+    location=f"{__name__}:PRESETS",
+)
+enter_method(
+    "fira",
+    area="optim.lowrank",
+    title="Fira: Can We Achieve Full-rank Training of LLMs Under Low-rank Constraint?",
+    location=f"{__name__}:PRESETS",
+)
+enter_method(
+    "frugal",
+    area="optim.lowrank",
+    title="FRUGAL: Memory-Efficient Optimization by Reducing State Overhead for Scalable Training",
+    location=f"{__name__}:PRESETS",
+)
+enter_method(
+    "flora-compressor",
+    area="optim.lowrank",
+    title="Flora: Low-Rank Adapters Are Secretly Gradient Compressors",
+    location=f"{__name__}:PRESETS",
+)
+enter_method(
+    "dct-galore",
+    area="optim.lowrank",
+    title="SVD-Free Low-Rank Adaptive Gradient Optimization for Large Language Models",
+    location=f"{__name__}:PRESETS",
+)
+enter_method(
+    "gradnormlorp",
+    area="optim.lowrank",
+    title="Gradient Weight-normalized Low-rank Projection for Efficient LLM Training",
+    location=f"{__name__}:PRESETS",
+)
+enter_method(
+    "owlore",
+    area="optim.lowrank",
+    title="OwLore: Outlier-weighed Layerwise Sampled Low-Rank Projection for Memory-Efficient LLM Fine-tuning",
+    location=f"{__name__}:PRESETS",
+)
+enter_method(
+    "supervised-dictionary-learning",
+    area="optim.lowrank",
+    title="Supervised Dictionary Learning with Auxiliary Covariates",
+    location=f"{__name__}:PRESETS",
+)

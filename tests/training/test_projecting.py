@@ -1,0 +1,162 @@
+"""Projected optimizers in the training loop: each trains whole weights and is taken up after kill -9."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lorank.data import write_beir
+from lorank.errors import UsageError
+from lorank.lowrank.projected import PRESETS
+from lorank.ranking.scorers import BiEncoder, CrossEncoder
+from lorank.training import fit, load_ranker
+from lorank.training.checks import check_options
+from lorank.training.plan import resolve_recipe
+from lorank.training.projecting import make_projecting, rank_of_optimizer
+from lorank.training.recipe import RecipeFile, override
+from lorank.training.settings import (
+    AdapterSettings,
+    ListSettings,
+    OptimizerSettings,
+    ProjectionSettings,
+    Recipe,
+)
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+QUICK = Recipe(
+    training=OptimizerSettings(steps=4, batch_size=4, evaluations=2),
+    lists=ListSettings(negatives=3, depth=20),
+    keep="tuned",
+)
+
+
+def with_optimizer(name, rank=None, **options):
+    return replace(QUICK, optimizer=ProjectionSettings(name, rank, options))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_optimizer_trains_a_ranker_and_what_is_saved_scores_as_it(name, texts, bert, tmp_path):
+    if PRESETS[name].inner.startswith("adamw") and PRESETS[name].inner != "adamw":
+        pytest.importorskip("torchao.optim", reason="torchao is not installed")
+    ranker = BiEncoder(bert)
+    before = {key: p.detach().clone() for key, p in ranker.module.named_parameters()}
+    tuned = fit(ranker, texts, out=tmp_path / "run", recipe=with_optimizer(name))
+    moved = [key for key, p in ranker.module.named_parameters() if not torch.equal(p, before[key])]
+    assert any("query.weight" in key for key in moved)
+    assert any("LayerNorm" in key for key in moved)
+    documents = list(texts.documents[:6])
+    one, two = tuned.score("moon earth", documents), load_ranker(tmp_path / "run").score("moon earth", documents)
+    assert abs(one - two).max() <= 1e-6 * max(1.0, abs(one).max())
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["settings"]["optimizer"]["name"] == name
+    assert f"optimizer `{name}`" in (tmp_path / "run" / "model" / "README.md").read_text()
+
+
+def test_a_head_that_the_checkpoint_did_not_bring_steps_plainly(texts, bert, tmp_path):
+    ranker = CrossEncoder(bert)
+    head = {name: p.detach().clone() for name, p in ranker.head_parameters()}
+    fit(ranker, texts, out=tmp_path / "run", recipe=with_optimizer("fira", rank=4))
+    assert head
+    assert all(not torch.equal(head[name], p) for name, p in ranker.head_parameters())
+
+
+def test_the_rank_is_the_optimizers_or_the_adapters_or_a_quarter(bert):
+    recipe = replace(with_optimizer("galore"), adapter=AdapterSettings("full", rank=8))
+    assert rank_of_optimizer(recipe.optimizer, recipe.adapter) == 8
+    assert rank_of_optimizer(ProjectionSettings("galore", 4), recipe.adapter) == 4
+    assert rank_of_optimizer(ProjectionSettings("galore"), AdapterSettings("full")) is None
+    assert rank_of_optimizer(ProjectionSettings("apollo-mini"), AdapterSettings("full")) == 1
+    plan = override(RecipeFile(), {"adapter.rank": 8, "optimizer.name": "galore", "optimizer.gap": 7}, "--set")
+    assert plan.optimizer.options == {"gap": 7}
+
+
+REFUSED = [
+    ("use --adapter full, or leave the optimizer out", {"adapter.name": "lora", "optimizer.name": "galore"}),
+    ("leave one of them out", {"optimizer.name": "galore", "rule.name": "loft"}),
+    ("neither a rank nor options", {"optimizer.rank": 3}),
+    ("optimizer.gap is 'x'; give a whole number", {"optimizer.name": "galore", "optimizer.options": {"gap": "x"}}),
+    ("gap is -2; give a whole number of 1 or more", {"optimizer.name": "galore", "optimizer.gap": -2}),
+    ("has no option 'gape'", {"optimizer.name": "galore", "optimizer.options": {"gape": 2}}),
+    ("unknown projector 'svdd'", {"optimizer.name": "galore", "optimizer.projector": "svdd"}),
+]
+
+
+@pytest.mark.parametrize(("message", "given"), REFUSED, ids=[message for message, _ in REFUSED])
+def test_what_does_not_go_together_is_refused_before_any_work(message, given):
+    with pytest.raises(UsageError, match=message):
+        check_options(override(RecipeFile(), given, "--set"))
+
+
+def test_a_rank_that_no_matrix_bears_and_steps_that_cannot_be_early(texts, bert, tmp_path):
+    with pytest.raises(UsageError, match=r"rank 40 is above the shorter side .* \(32, 32\); give a rank of 32 or less"):
+        fit(BiEncoder(bert), texts, out=tmp_path / "run", recipe=with_optimizer("galore", rank=40))
+    early = with_optimizer("galore", in_backward=True)
+    recipe, _ = resolve_recipe(
+        ranker := BiEncoder(bert), texts, replace(early, training=OptimizerSettings(accumulate=2))
+    )
+    with pytest.raises(UsageError, match="training.accumulate = 1"):
+        make_projecting(recipe, ranker)
+
+
+def test_stepping_in_the_backward_pass_is_the_unclipped_run(texts, bert, tmp_path):
+    found = []
+    for name, early in (("late", False), ("early", True)):
+        recipe = with_optimizer("galore", rank=4, in_backward=early)
+        recipe = replace(recipe, training=replace(recipe.training, clip=None))
+        ranker = BiEncoder(bert)
+        fit(ranker, texts, out=tmp_path / name, recipe=recipe)
+        found.append(ranker.module.state_dict())
+    for key, value in found[0].items():
+        assert torch.equal(found[1][key], value), key  # exact: the same operations
+
+
+SCRIPT = """
+import sys
+from lorank.data import load
+from lorank.ranking.scorers import BiEncoder
+from lorank.training import fit
+from lorank.training.settings import ListSettings, OptimizerSettings, ProjectionSettings, Recipe
+
+name, base, data, out, resume = sys.argv[1:]
+training = OptimizerSettings(steps=30, batch_size=4, lr=1e-3, evaluations=2, checkpoint_seconds=0)
+recipe = Recipe(
+    optimizer=ProjectionSettings(name, 4, {"gap": 7, "interval": 5}),
+    training=training,
+    lists=ListSettings(negatives=3),
+    keep="tuned",
+)
+fit(BiEncoder(base), load(data), out=out, recipe=recipe, resume=resume == "resume")
+"""
+
+
+@pytest.mark.parametrize("name", ["fira", "owlore"])
+def test_a_run_that_was_killed_ends_as_the_one_that_was_not(name, texts, bert, tmp_path):
+    write_beir(texts, tmp_path / "data")
+
+    def start(out, resume="fresh"):
+        command = [sys.executable, "-c", SCRIPT, name, bert, str(tmp_path / "data"), str(tmp_path / out), resume]
+        return subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE)
+
+    whole = start("whole")
+    cut = start("cut")
+    checkpoints = tmp_path / "cut" / "checkpoints"
+    until = time.monotonic() + 300
+    while cut.poll() is None and time.monotonic() < until:
+        if checkpoints.is_dir() and any(int(path.name[5:]) >= 8 for path in checkpoints.glob("step-*")):
+            cut.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.005)
+    cut.wait()
+    again = start("cut", "resume")
+    for run in (whole, again):
+        _, errors = run.communicate(timeout=300)
+        assert run.returncode == 0, errors.decode()
+    one, two = (load_ranker(tmp_path / out).ranker.module.state_dict() for out in ("whole", "cut"))
+    for key, value in one.items():
+        assert torch.equal(two[key], value), key  # exact: a resumed run is the same run
