@@ -195,7 +195,8 @@ class ProjectedOptimizer(torch.optim.Optimizer):
         count = int(state.get("refreshes", 0))
         compared = count and (self.options.moments != "kept" or self.refresh.compares)
         old = self.projector.basis(state, gradient) if compared else None
-        found = self.projector.find(gradient, rank, generator_of(self.seed, self.places[parameter], count))
+        seen = self.projector.observe(state, gradient, rank)
+        found = self.projector.find(seen, rank, generator_of(self.seed, self.places[parameter], count))
         dtype = storage_dtype(parameter)
         state.update({k: v.to(dtype) if v.is_floating_point() else v for k, v in found.items()})
         new = None if old is None else self.projector.basis(state, gradient)

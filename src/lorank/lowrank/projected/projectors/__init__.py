@@ -1,6 +1,16 @@
 """Projectors: how a gradient becomes small and large again; one file a projector."""
 
-from lorank.lowrank.projected.projectors import blocks, coordinates, dct, identity, int4, random, stiefel, svd
+from lorank.lowrank.projected.projectors import (
+    blocks,
+    coordinates,
+    dct,
+    identity,
+    int4,
+    orthogonal,
+    random,
+    stiefel,
+    svd,
+)
 from lorank.lowrank.projected.projectors.projector import PROJECTORS, Projector, State
 
 __all__ = [
@@ -12,6 +22,7 @@ __all__ = [
     "dct",
     "identity",
     "int4",
+    "orthogonal",
     "random",
     "stiefel",
     "svd",

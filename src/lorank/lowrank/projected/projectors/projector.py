@@ -17,6 +17,10 @@ State = dict[str, Any]
 class Projector:
     """A way to find P; the base multiplies with it."""
 
+    def observe(self, state: State, gradient: Tensor, rank: int) -> Tensor:
+        """Return the gradient that a new P is found for; a projector may keep something of it in ``state``."""
+        return gradient
+
     def find(self, gradient: Tensor, rank: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Return what is kept of a new P for the gradient [short, long]; draws come from ``generator``."""
         raise NotImplementedError

@@ -3,7 +3,7 @@ r"""A uniformly random orthonormal frame: P = Q of the QR decomposition of a Gau
 With the signs of R's diagonal put into Q it is uniform on the Stiefel manifold. It reads nothing of the gradient, which
 is what late training needs where noise has taken over the gradient's leading directions.
 
-He, Li, Zeng et al., Subspace Optimization for Large Language Models with Convergence Guarantees (GoLore), 2024,
+He, Li, Hu, Chen, Yuan, Subspace Optimization for Large Language Models with Convergence Guarantees (GoLore), 2024,
 arXiv:2410.11289.
 """
 

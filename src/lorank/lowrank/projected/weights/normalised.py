@@ -5,8 +5,8 @@ r"""Weight normalisation: W = V diag(g / ||V_:,j||), direction and magnitude of 
 
 D is what the projection makes of dL/dV at V = W, so that only the moments of g are kept. dL/dV is orthogonal to V.
 
-Huang, Kotecha, Hou, Haddow, Gradient Weight-normalized Low-rank Projection for Efficient LLM Training, AAAI 2025,
-arXiv:2412.19616.
+Huang, Shen, Zhu, Rudinac, Kanoulas, Gradient Weight-normalized Low-rank Projection for Efficient LLM Training, AAAI
+2025, arXiv:2412.19616.
 
 *Deviations*: columns of [out, in] as in the paper, where the published code takes rows; dL/dV has the projection onto
 the complement of V, which the code leaves out; g is not overwritten by ||V|| before each step. A column of norm 0 has
