@@ -160,3 +160,27 @@ def test_a_run_that_was_killed_ends_as_the_one_that_was_not(name, texts, bert, t
     one, two = (load_ranker(tmp_path / out).ranker.module.state_dict() for out in ("whole", "cut"))
     for key, value in one.items():
         assert torch.equal(two[key], value), key  # exact: a resumed run is the same run
+
+
+def test_the_command_trains_whole_weights_into_a_folder_that_ranks(texts, bert, tmp_path):
+    write_beir(texts, tmp_path / "data")
+
+    def lorank(*arguments):
+        command = [sys.executable, "-m", "lorank", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+    stated = ["--data", str(tmp_path / "data"), "--base", bert, "--optimizer", "fira", "--steps", "3"]
+    wrong = lorank("train", *stated, "--adapter", "lora", "--out", str(tmp_path / "wrong"))
+    assert wrong.returncode == 2
+    assert "use --adapter full" in wrong.stderr
+    assert not (tmp_path / "wrong").exists()
+    done = lorank(
+        "train", *stated, "--adapter", "full", "--rank", "8", "--set", "keep=tuned", "--out", str(tmp_path / "run")
+    )
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "documents.jsonl").write_text('{"text": "the moon"}\n{"text": "a list"}\n')
+    ranked = lorank(
+        "rank", "--ranker", str(tmp_path / "run"), "--query", "moon", "--documents", str(tmp_path / "documents.jsonl")
+    )
+    assert ranked.returncode == 0, ranked.stderr
+    assert len(ranked.stdout.splitlines()) == 2

@@ -14,7 +14,7 @@ from torch import nn
 
 from lorank.errors import UsageError
 from lorank.lowrank.projected import ProjectedOptimizer, Projection, check_axes, optimizer_preset, with_options
-from lorank.lowrank.targets import select_targets
+from lorank.lowrank.projected.parameters import matrices_of
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.training.loop.session import MakeOptimizer
 from lorank.training.settings import AdapterSettings, OptimizerSettings, ProjectionSettings, Recipe
@@ -90,8 +90,7 @@ def make_projecting(recipe: Recipe, ranker: TrainableRanker) -> MakeOptimizer | 
             "in_backward steps each parameter at once, so that neither accumulated gradients nor several processes can "
             "be summed; set training.accumulate = 1 in one process, or leave it out"
         )
-    layers = select_targets(ranker.module, adapter.targets, adapter.exclude, new_modules(ranker))
-    inside = {id(layer.weight) for layer in layers.values()}
+    inside = matrices_of(ranker.module, adapter.targets, adapter.exclude, new_modules(ranker))
     names = {id(parameter): name for name, parameter in ranker.module.named_parameters()}
     rank = rank_of_optimizer(settings, adapter)
 

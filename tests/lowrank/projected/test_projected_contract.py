@@ -150,3 +150,25 @@ def test_groups_have_ranks_of_their_own(tower, go):
     assert optimizer.state[model[0].weight]["basis"].shape == (6, 3)
     assert "basis" not in optimizer.state[model[3].weight]
     assert [group["lr"] for group in optimizer.param_groups] == [0.01, 0.01, 0.5]  # exact: copied
+
+
+def test_a_layer_under_an_adapter_or_a_parametrisation_is_stepped_as_what_it_is(tower):
+    model = tower()
+    torch.nn.utils.parametrizations.weight_norm(model[3])
+    lowrank.attach(model, rank=1, targets=["0"])
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    optimizer = lowrank.optimizer("galore", model, lr=0.01, rank=1)
+    projected = {optimizer.names[p] for p, rank in optimizer.ranks.items() if rank is not None}
+    assert "0.base.weight" in projected
+    assert not any(name.startswith("3.") for name in projected)
+
+
+def test_tied_weights_step_once(tower):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6), nn.Linear(6, 1))
+    model[2].weight = model[0].weight
+    optimizer = lowrank.optimizer("galore", model.parameters(), lr=0.01, rank=2)
+    model(torch.ones(2, 6)).sum().backward()
+    optimizer.step()
+    assert float(optimizer.state[model[0].weight]["step"]) == 1.0  # exact: a count

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lorank.errors import UsageError
+from lorank.lowrank.layer import Adapted
 from lorank.lowrank.projected.layers import Layer, block_of
 from lorank.lowrank.targets import ALL_LINEAR, select_targets
 
@@ -83,6 +84,21 @@ def rank_for(parameter: Tensor, group: Mapping[str, Any], whole: bool) -> int | 
     return int(rank)
 
 
+def matrices_of(
+    model: nn.Module,
+    targets: str | Iterable[str] = ALL_LINEAR,
+    exclude: Iterable[str] = (),
+    trained: Iterable[str] = (),
+) -> set[int]:
+    """Return the ids of the weights of the layers that ``targets`` names; under an adapter that of its base.
+
+    A weight that is computed (a parametrisation, a quantised layer) is no parameter and thus not projected.
+    """
+    layers = select_targets(model, targets, exclude, trained).values()
+    modules = [layer.base if isinstance(layer, Adapted) else layer for layer in layers]
+    return {id(own) for module in modules for name, own in module.named_parameters(recurse=False) if name == "weight"}
+
+
 def layers_of(groups: Iterable[Mapping[str, Any]], names: Mapping[nn.Parameter, str]) -> list[Layer]:
     """Return the numbered blocks that the names tell; a matrix without a name is a block of its own.
 
@@ -120,8 +136,7 @@ def _groups_of_model(
     names = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
     if not names:
         raise UsageError("nothing in this model is trained; set requires_grad on the parameters that are")
-    layers = select_targets(model, targets, exclude, ())
-    inside = {id(layer.weight) for layer in layers.values()}
+    inside = matrices_of(model, targets, exclude)
     matrices = [p for p in names if id(p) in inside]
     if not matrices:
         raise UsageError("none of the layers that are to be projected is trained; see targets and exclude")
