@@ -153,6 +153,10 @@ COMMANDS = [
     "train --data pydocs --base minilm --out x --free-queries titels",
     "train --data pydcs --base minilm --out x",
     "train --data no/such/folder --base minilm --out x",
+    "pretrain --base minilm --out x",
+    "pretrain --texts pydcs --base minilm --out x",
+    "pretrain --texts pydocs --base minlm --out x",
+    "pretrain --texts pydocs --base minilm --out x --method sltrian",
     "rerank --data pydocs --out x --judge oracle --strategy slidng",
     "rerank --data pydocs --out x --judge oracl",
     "rerank --data pydocs --out x --ranker y --path torch-int9",
@@ -169,7 +173,17 @@ COMMANDS = [
     "evaluate --run a --data pydocs --groups relevnt",
 ]
 HELP = ["", "train", "retrieve", "rerank", "rank", "serve", "key", "evaluate", "aggregate", "report", "depth"]
-HELP += ["inspect", "plan", "methods", "demo", "adapter", "adapter list", "adapter merge", "adapter average"]
+HELP += [
+    "pretrain",
+    "inspect",
+    "plan",
+    "methods",
+    "demo",
+    "adapter",
+    "adapter list",
+    "adapter merge",
+    "adapter average",
+]
 
 IN_ONE_PROCESS = """
 import contextlib, io, json, sys

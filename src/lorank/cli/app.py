@@ -21,6 +21,7 @@ from lorank.cli.inspect import inspect
 from lorank.cli.key import key, keys
 from lorank.cli.methods import methods
 from lorank.cli.plan import plan
+from lorank.cli.pretrain import pretrain
 from lorank.cli.push import push
 from lorank.cli.rank import rank
 from lorank.cli.report import report
@@ -45,6 +46,7 @@ for command in (
     demo,
     import_data,
     train,
+    pretrain,
     retrieve,
     rerank,
     rank,

@@ -35,9 +35,8 @@ from lorank.training.loop.checkpoints import newest_checkpoint, read_checkpoint,
 from lorank.training.loop.interruption import note_interruption
 from lorank.training.loop.run_state import Journal, Outcome, Run, best_name, restore_run, save_run
 from lorank.training.loop.schedule import rate_factor
-from lorank.training.loop.session import MakeOptimizer, Session, adamw
+from lorank.training.loop.session import MAIN_MEASURE, MakeOptimizer, Session, adamw
 
-MAIN_MEASURE = "nDCG@10"
 MOST_LOOKS = 5
 """How often dev is looked at after the first step, where neither settings nor cost say otherwise."""
 ALL_ZERO_STEPS = 10
@@ -47,7 +46,7 @@ ALL_ZERO_STEPS = 10
 def train(
     session: Session, *, on_progress: Callable[[Progress], None] = lambda progress: None, resume: bool = False
 ) -> Outcome:
-    """Train the weights of ``session`` and leave the best ones (by dev nDCG@10) in place.
+    """Train the weights of ``session`` and leave the best ones (by ``session.measure`` on dev) in place.
 
     Args:
         session: What learns, from what, and how.
@@ -181,8 +180,8 @@ class Trainer:
         settled = all(hook.settled(progress) for hook in session.hooks)
         if not settled and not (outcome.out_of_time and outcome.best == -math.inf):
             return
-        if dev[MAIN_MEASURE] > outcome.best:
-            outcome.best, outcome.best_step, self.state.since_best = dev[MAIN_MEASURE], progress.step, 0
+        if dev[session.measure] > outcome.best:
+            outcome.best, outcome.best_step, self.state.since_best = dev[session.measure], progress.step, 0
             write_checkpoint(session.folder / "checkpoints", best_name(progress.step), session.weights.state(), {})
         else:
             self.state.since_best += 1
@@ -221,7 +220,9 @@ class Trainer:
         mine = chosen[self.accelerator.process_index :: self.accelerator.num_processes] or chosen[:1]
         seed = seed_of(session.seed, progress.step, part, self.accelerator.process_index)
         batch = session.lists.collate(mine)
-        value = list_loss(session.ranker, session.inputs, batch, session.loss, settings, seed, self.accelerator.device)
+        value = session.batch_loss(
+            session.ranker, session.inputs, batch, session.loss, settings, seed, self.accelerator.device
+        )
         for hook in session.hooks:
             extra = hook.penalty(progress)
             value = value if extra is None else value + extra
@@ -260,7 +261,7 @@ class Trainer:
             self.optimizer,
             training_loss,
             None if session.held_out is None else self._loss_over(session.held_out, session.settings.accumulate),
-            None if evaluate is None else lambda: evaluate()[MAIN_MEASURE],
+            None if evaluate is None else lambda: evaluate()[session.measure],
             self.progress.steps,
         )
 
@@ -271,7 +272,9 @@ class Trainer:
         def value(index: int, loss: Loss | None = None) -> Tensor:
             batch = source.collate(lists_at(source, index, settings.batch_size, per_epoch))
             seed = seed_of(session.seed, index, part, 0)
-            return list_loss(session.ranker, session.inputs, batch, loss or session.loss, settings, seed, device)
+            return session.batch_loss(
+                session.ranker, session.inputs, batch, loss or session.loss, settings, seed, device
+            )
 
         return value
 

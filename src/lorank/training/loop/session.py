@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lorank.ranking.losses import Loss
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.training.hooks.hook import Hook
-from lorank.training.lists.list_loss import Lists
+from lorank.training.lists.list_loss import Lists, list_loss
 from lorank.training.loop.time_budget import TimeBudget
 from lorank.training.settings import OptimizerSettings
 from lorank.training.weights import Weights
+
+MAIN_MEASURE = "nDCG@10"
+"""The dev measure that decides which weights are kept, of a ranker."""
 
 MakeOptimizer = Callable[[list[dict[str, Any]], OptimizerSettings], torch.optim.Optimizer]
 
@@ -42,6 +46,8 @@ class Session:
         make_optimizer: Makes the optimizer of the parameter groups.
         looks: The steps after which dev is looked at; None spreads ``settings.evaluations`` looks evenly.
         budget: The wall-clock time of the run, None where it is not bounded.
+        batch_loss: The loss of one batch, with the arguments of `list_loss`.
+        measure: The dev measure that decides which weights are kept; higher is better.
     """
 
     ranker: TrainableRanker
@@ -58,3 +64,5 @@ class Session:
     make_optimizer: MakeOptimizer = adamw
     looks: Sequence[int] | None = None
     budget: TimeBudget | None = None
+    batch_loss: Callable[..., Tensor] = list_loss
+    measure: str = MAIN_MEASURE
