@@ -1,13 +1,15 @@
-"""`lorank inspect`: ranks, spectra and sizes of an adapter."""
+"""`lorank inspect`: ranks, spectra and sizes of an adapter, and what they say of a run."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from lorank.cli import completion
+from lorank.cli.progress import console, progress_bars
 from lorank.cli.width import cut_middle, terminal_width
-from lorank.errors import LorankError
+from lorank.errors import LorankError, UsageError
 
 NUMBERS = 54
 """The columns that the numbers of a layer take beside its path."""
@@ -15,19 +17,115 @@ NUMBERS = 54
 
 def inspect(
     adapter: Annotated[Path, typer.Argument(help="An adapter folder, or the --out folder of `lorank train`.")],
+    intruders: Annotated[
+        bool, typer.Option("--intruders", help="Count directions that the base's weights do not have, by threshold.")
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=completion.names("collection"),
+            help="A collection, of whose documents a bi-encoder's vectors are taken: how many directions they use.",
+        ),
+    ] = None,
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="List so many training queries whose gradients look as wrong labels do; of the run's collection, or "
+            "of --data.",
+        ),
+    ] = None,
+    look_at: Annotated[int, typer.Option(min=1, help="With --queries: how many queries are looked at.")] = 200,
+    save: Annotated[
+        bool, typer.Option("--save", help="Keep all of it as spectra.json in the run folder, for `lorank report`.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print, for every layer, its rank, its effective rank, the norm of its update, and its largest singular values.
 
     The effective rank is exp(entropy) of the update's singular values (Roy & Vetterli 2007).
 
-    Example: `lorank inspect runs/first`
-    """
-    from lorank.lowrank.spectra import adapter_spectra
+    Examples:
 
-    rows = adapter_spectra(_adapter_folder(adapter))
-    if as_json:
+        lorank inspect runs/first
+
+        lorank inspect runs/first --intruders --data pydocs --save
+
+        lorank inspect runs/first --queries 20
+    """
+    from lorank.training.diagnosing import layer_spectra
+
+    _check_adapter(adapter)
+    rows = layer_spectra(adapter)
+    plain = not (intruders or data is not None or queries is not None or save)
+    if as_json and plain:
         print(json.dumps(rows, indent=1))
+        return
+    found: dict[str, Any] = {"layers": rows}
+    if not plain:
+        found |= _diagnose(adapter, intruders, data, queries, look_at)
+    if save:
+        _save(adapter, found)
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    _print_layers(rows)
+    _print_found(found)
+
+
+def _check_adapter(folder: Path) -> None:
+    from lorank.training.diagnosing import adapter_folder
+
+    if adapter_folder(folder) is None and not (folder / "model" / "lorank.json").is_file():
+        raise LorankError(
+            f"{folder}: holds no adapter (no adapter_config.json and no lorank.json); give a PEFT folder or a run "
+            "folder"
+        )
+
+
+def _diagnose(folder: Path, intruders: bool, data: str | None, queries: int | None, look_at: int) -> dict[str, Any]:
+    import lorank
+    from lorank.training.diagnosing import as_rows, find_doubtful_queries, find_intruders, vector_rank
+    from lorank.training.open_recipe import open_recipe_base
+    from lorank.training.recipe import read_recipe
+    from lorank.tuned.ranker import TunedRanker
+
+    found: dict[str, Any] = {}
+    record = folder / "run.json"
+    if queries is not None and not record.is_file():
+        raise UsageError(f"--queries reads how the run was trained, and {folder} has no run.json; give a run folder")
+    with progress_bars() as on_progress:
+        if intruders or data is not None:
+            tuned = TunedRanker.load(folder)
+            if intruders:
+                found["intruders"] = find_intruders(tuned, on_progress)
+            if data is not None and (queries is None or tuned.ranker.kind == "bi-encoder"):
+                found["rankme"] = vector_rank(tuned.ranker, lorank.load(data).documents)
+        if queries is not None:
+            recipe = read_recipe(record)
+            source = data or recipe.data
+            if source is None:
+                raise UsageError(f"{record} names no collection; give --data")
+            collection = lorank.load(source, negative=recipe.negative)  # type: ignore[arg-type]
+            base: Any = open_recipe_base(recipe, collection)
+            doubtful = find_doubtful_queries(base, collection, recipe, most=look_at, on_progress=on_progress)
+            found["queries"] = as_rows(doubtful, queries)
+    return found
+
+
+def _save(folder: Path, found: dict[str, Any]) -> None:
+    from lorank.files import write_json
+    from lorank.training.diagnosing import SPECTRA
+
+    if not (folder / "run.json").is_file():
+        raise UsageError(f"--save: {folder} is no run folder (no run.json); leave it out, or give the --out of a run")
+    write_json(folder / SPECTRA, found)
+    console.print(f"kept in {folder / SPECTRA}; `lorank report {folder}` draws it", soft_wrap=True, markup=False)
+
+
+def _print_layers(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        print("whole weights were trained, so there is no adapter to describe")
         return
     columns = terminal_width()
     width = max(len(row["path"]) for row in rows)
@@ -40,12 +138,23 @@ def inspect(
     print(f"{sum(row['parameters'] for row in rows)} values in {len(rows)} layers")
 
 
-def _adapter_folder(folder: Path) -> Path:
-    if (folder / "adapter_config.json").is_file():
-        return folder
-    for home in (folder / "model" / "adapter", folder / "adapter", folder):  # the card of a tuned ranker is no adapter
-        if any((home / name).is_file() for name in ("adapter_config.json", "lorank.json")):
-            return home
-    raise LorankError(
-        f"{folder}: holds no adapter (no adapter_config.json and no lorank.json); give a PEFT folder or a run folder"
-    )
+def _print_found(found: dict[str, Any]) -> None:
+    if "intruders" in found:
+        own = found["intruders"]
+        print(
+            f"\nintruder dimensions among the {own['k']} leading directions of each layer ({own['looked_at']} in all)"
+        )
+        print("cosine below  " + "  ".join(f"{eps:>4g}" for eps, _ in own["curve"]))
+        print("intruders     " + "  ".join(f"{count:>4}" for _, count in own["curve"]))
+    if "rankme" in found:
+        own = found["rankme"]
+        print(f"\nRankMe of {own['texts']} documents: {own['value']:.1f} of {own['dimensions']} dimensions")
+        if own["bounded"]:
+            print("the number of documents bounds it; compare it with values of as many documents alone")
+        print("compare checkpoints of one run by it, and not models of different kinds")
+    if "queries" in found:
+        print("\ntraining queries whose gradients have the largest nuclear norm, before training: look at their labels")
+        print("nuclear  effective   loss  query")
+        for row in found["queries"]:
+            numbers = f"{row['nuclear_norm']:7.3f}  {row['effective_rank']:9.2f}  {row['loss']:5.2f}"
+            print(f"{numbers}  {row['id']}  {cut_middle(row['text'], 70)}")

@@ -13,6 +13,7 @@ import lorank
 from lorank.files import write_bytes
 from lorank.reporting import numbers, sections
 from lorank.reporting.run_folder import RunCard, RunFolder, read_run_folder
+from lorank.reporting.spectra import spectra_part
 from lorank.reporting.verdict import LEVEL, OUTCOME_WORDS, Verdict, verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -37,9 +38,9 @@ FILTERS: dict[str, Callable[..., Any]] = {
 def write_report(folder: Path, out: Path | None = None) -> Path:
     """Write the report of a run folder as one HTML file and return its path.
 
-    ``folder`` may hold results.json, metrics.jsonl, run.json, examples.json, queries.json, budget.jsonl; each missing
-    file makes its section disappear, a malformed one raises DataError. ``out`` defaults to report.html in the
-    folder; the file appears whole or not at all. The page's Content-Security-Policy forbids every request, and scripts
+    ``folder`` may hold results.json, metrics.jsonl, run.json, examples.json, queries.json, budget.jsonl, spectra.json;
+    each missing file makes its section disappear, a malformed one raises DataError. ``out`` defaults to report.html in
+    the folder; the file appears whole or not at all. The page's Content-Security-Policy forbids every request, and scripts
     and styles other than the page's own.
     """
     folder = Path(folder)
@@ -84,6 +85,7 @@ def _context(run_folder: RunFolder) -> dict[str, Any]:
         "debiased": sections.debiased(run.debias),
         "trained": sections.trained_part(run),
         "rank_budget": sections.rank_budget(run_folder.budget),
+        "spectra": spectra_part(run_folder.spectra),
         "mixing": sections.mixing(run.mix, run.dev.name if run.dev else ""),
         "examples": sections.side_by_side(run_folder.examples),
         "examples_in_all": len(run_folder.examples),

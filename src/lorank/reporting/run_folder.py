@@ -14,7 +14,7 @@ Scalar = str | int | float | bool | None
 Checked = TypeVar("Checked")
 
 RESULTS, METRICS, RUN, EXAMPLES = "results.json", "metrics.jsonl", "run.json", "examples.json"
-BUDGET, QUERIES = "budget.jsonl", "queries.json"
+BUDGET, QUERIES, SPECTRA = "budget.jsonl", "queries.json", "spectra.json"
 
 
 class Part(BaseModel):
@@ -173,6 +173,48 @@ class BudgetEvent(Part):
     ranks: dict[str, NonNegativeInt]
 
 
+class SpectrumOfLayer(Part):
+    """The update of one layer: its rank and how much of it is in use."""
+
+    path: str
+    rank: NonNegativeInt = 0
+    effective_rank: float = 0.0
+
+
+class IntruderCard(Part):
+    """Directions that the base did not have: (threshold, count), among ``looked_at`` leading ones."""
+
+    looked_at: NonNegativeInt = 0
+    curve: list[tuple[float, NonNegativeInt]] = []
+
+
+class RankCard(Part):
+    """RankMe of the vectors of documents."""
+
+    value: float
+    dimensions: NonNegativeInt
+    texts: NonNegativeInt
+
+
+class SpectrumOfQuery(Part):
+    """The spectrum of one training query's gradient."""
+
+    id: str
+    text: str = ""
+    nuclear_norm: float
+    effective_rank: float
+    loss: float
+
+
+class SpectraCard(Part):
+    """What `lorank inspect --save` keeps."""
+
+    layers: list[SpectrumOfLayer] = []
+    intruders: IntruderCard | None = None
+    rankme: RankCard | None = None
+    queries: list[SpectrumOfQuery] = []
+
+
 class ListedDocument(Part):
     """A document in a shown list; ``relevance`` is None where nobody judged it."""
 
@@ -211,6 +253,7 @@ class RunFolder:
     examples: list[Example]
     budget: list[BudgetEvent] = field(default_factory=list)
     queries: dict[str, str] = field(default_factory=dict)
+    spectra: SpectraCard | None = None
 
 
 def read_run_folder(folder: Path) -> RunFolder:
@@ -240,8 +283,9 @@ def read_run_folder(folder: Path) -> RunFolder:
     training = _read_lines(folder / METRICS, TrainingStep, "an object with 'step' and either 'loss' or 'dev'")
     budget = _read_lines(folder / BUDGET, BudgetEvent, "an object with 'step' and 'ranks'")
     queries = _read_json(folder / QUERIES, TypeAdapter(dict[str, str]), "an object of query id to text")
+    spectra = _read_json(folder / SPECTRA, TypeAdapter(SpectraCard), "what `lorank inspect --save` writes")
     texts = {example.query_id: example.query for example in examples or []} | (queries or {})
-    return RunFolder(folder, evaluation, training, run, examples or [], budget, texts)
+    return RunFolder(folder, evaluation, training, run, examples or [], budget, texts, spectra)
 
 
 def _read_json(path: Path, shape: TypeAdapter[Checked], expected: str) -> Checked | None:
