@@ -38,10 +38,10 @@ FILTERS: dict[str, Callable[..., Any]] = {
 def write_report(folder: Path, out: Path | None = None) -> Path:
     """Write the report of a run folder as one HTML file and return its path.
 
-    ``folder`` may hold results.json, metrics.jsonl, run.json, examples.json, queries.json, budget.jsonl, spectra.json;
-    each missing file makes its section disappear, a malformed one raises DataError. ``out`` defaults to report.html in
-    the folder; the file appears whole or not at all. The page's Content-Security-Policy forbids every request, and scripts
-    and styles other than the page's own.
+    ``folder`` may hold results.json, metrics.jsonl, run.json, examples.json, queries.json, budget.jsonl and
+    spectra.json; each missing file makes its section disappear, a malformed one raises DataError. ``out`` defaults to
+    report.html in the folder; the file appears whole or not at all. The page's Content-Security-Policy forbids every
+    request, and scripts and styles other than the page's own.
     """
     folder = Path(folder)
     out = folder / "report.html" if out is None else Path(out)
