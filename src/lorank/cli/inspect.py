@@ -106,7 +106,7 @@ def _diagnose(folder: Path, intruders: bool, data: str | None, queries: int | No
             source = data or recipe.data
             if source is None:
                 raise UsageError(f"{record} names no collection; give --data")
-            collection = lorank.load(source, negative=recipe.negative)  # type: ignore[arg-type]
+            collection = lorank.load(source, negative=recipe.negative)
             base: Any = open_recipe_base(recipe, collection)
             doubtful = find_doubtful_queries(base, collection, recipe, most=look_at, on_progress=on_progress)
             found["queries"] = as_rows(doubtful, queries)

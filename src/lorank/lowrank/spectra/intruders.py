@@ -35,7 +35,8 @@ def closest_cosines(base: Tensor, tuned: Tensor, k: int = 10) -> Tensor:
         )
     before = torch.linalg.svd(base.float(), full_matrices=False).U
     after = torch.linalg.svd(tuned.float(), full_matrices=False).U[:, :k]
-    return (before.t() @ after).abs().amax(0).clamp(max=1.0)
+    closest: Tensor = (before.t() @ after).abs().amax(0).clamp(max=1.0)
+    return closest
 
 
 @catalogued(

@@ -100,7 +100,7 @@ def override_pretrain(recipe: PretrainRecipe, given: Mapping[str, Any], place: s
         section, _, key = setting.rpartition(".")
         section, _, inner = section.partition(".")
         part: Any = sections.get(section) if section else recipe
-        if not is_dataclass(part):
+        if not hasattr(part, "__dataclass_fields__"):
             raise RecipeError(place, None, f"{setting}: there is no such section", f"sections are: {_sections(recipe)}")
         known = [each.name for each in fields(part)]
         if section == "factored" and (inner == "options" or key not in known):
