@@ -102,7 +102,7 @@ def test_the_command_of_a_row_runs_it_alone_in_a_folder_of_its_own(capsys, file,
 def test_named_experiments_are_listed_with_what_they_need(capsys):
     code, out, _ = run(capsys, "reproduce")
     assert code == 0
-    assert {"letor", "pydocs"} <= {line.partition(":")[0] for line in out.splitlines()}
+    assert {"letor", "pydocs", "strategies"} <= {line.partition(":")[0] for line in out.splitlines()}
     assert "    --data mq2008=PATH: " in out
     code, _, err = run(capsys, "reproduce", "letor")
     assert (code, "give --data mq2008=PATH, " in err) == (2, True)

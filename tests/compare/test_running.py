@@ -272,6 +272,27 @@ def test_a_run_and_a_strategy_are_rows(splits, bert, tmp_path):
     assert trees.trials[0].cost["train_seconds"] > 0
 
 
+def test_each_row_pays_for_its_own_answers(splits, bert, tmp_path):
+    asked = {"ranker": bert, "kind": "bi-encoder", "strategy": "pointwise"}
+    rows = [asked | {"name": "first"}, asked | {"name": "few", "budget": "calls=2"}, asked | {"name": "five", "top": 5}]
+    found = run_experiment({"data": str(splits), "row": rows, "lists": {"depth": 4}}, tmp_path / "o")
+    assert found.whole, found.notes
+    calls = {row.name: row.trials[0].cost["calls"] for row in found.result.rows}
+    assert 0 < calls["few"] < calls["first"]
+    assert calls["five"] == calls["first"]
+
+
+def test_the_best_of_a_run_are_the_candidates_of_a_collection_without_a_training_split(judged, bert, tmp_path):
+    peer = tmp_path / "peer.run"
+    peer.write_text("".join(f"test{i} Q0 d{j} {j} {9 - j} peer\n" for i in range(24) for j in range(6)))
+    rows = [{"name": "alone", "ranker": bert, "kind": "bi-encoder"}]
+    made = {"data": str(judged), "row": rows, "lists": {"depth": 4}, "first_stage": {"source": str(peer)}}
+    found = run_experiment(made, tmp_path / "o")
+    assert found.whole, found.notes
+    run = read_run(tmp_path / "o" / found.result.rows[0].trials[0].run)
+    assert {query: set(row) for query, row in run.items()} == {f"test{i}": {"d0", "d1", "d2", "d3"} for i in range(24)}
+
+
 def test_one_writer_at_a_time(splits, bert, tmp_path):
     from lorank.compare.ledger import Ledger
 

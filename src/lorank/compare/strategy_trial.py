@@ -1,10 +1,13 @@
-"""Rows whose ranker is asked by a strategy: an LLM under a budget, with its answers kept in the experiment's folder."""
+"""Rows whose ranker is asked by a strategy: an LLM under a budget, with its answers kept in the experiment's folder.
+
+Each trial keeps answers of its own: what a row cost is then what it costs alone, whichever row was run before it.
+"""
 
 import hashlib
 import time
 from pathlib import Path
 
-from lorank.compare.trial import Trial, canonical_json
+from lorank.compare.trial import Trial
 from lorank.data.collection import Collection
 from lorank.progress import StageCallback
 from lorank.ranking.judges import Budget, Cache
@@ -44,7 +47,7 @@ def ask_judge(
         for q, row in candidates.items()
         if (ids := order_documents(row))
     ]
-    name = hashlib.sha256(canonical_json([external.ranker, external.strategy]).encode()).hexdigest()[:12]
+    name = hashlib.sha256(trial.key.encode()).hexdigest()[:12]
     cache = Cache(out / "shared" / f"answers-{name}.jsonl")
     began, done = time.monotonic(), []
     try:
