@@ -21,6 +21,7 @@ def registries():
     from lorank.lowrank.algebra import COMBINATIONS
     from lorank.lowrank.forms.form import FORMS, ROUTED
     from lorank.lowrank.projected import PRESETS as OPTIMIZERS
+    from lorank.lowrank.shrink import POLICIES, SHRINKERS
     from lorank.ranking import clicks, consensus, losses, strategies
     from lorank.ranking.calibration import CALIBRATORS, NORMALISATIONS
     from lorank.ranking.clicks import debias
@@ -45,6 +46,8 @@ def registries():
         "combination": set(COMBINATIONS),
         "export": set(EXPORTS),
         "loss": {*losses.LOSSES, *losses.ALIASES},
+        "shrink": set(SHRINKERS),
+        "rank-policy": set(POLICIES),
         "strategy": {*strategies.STRATEGIES, *strategies.ALIASES},
         "consensus": {*consensus.RULES, *consensus.ALIASES},
         "kind": set(RANKERS),
