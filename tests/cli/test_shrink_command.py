@@ -1,7 +1,8 @@
 """`lorank shrink`: every ranker that a command opens can be shrunk, and every command opens what it wrote."""
 
 import json
-from pathlib import Path
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from lorank.ranking.scorers import BiEncoder, CrossEncoder
 from lorank.tuned.mix import Mix
 from lorank.tuned.open_ranker import open_ranker
 from lorank.tuned.ranker import TunedRanker
+from lorank.tuned.shrinking import CalibrationPairs
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +106,6 @@ def test_every_command_opens_what_was_written(place, tmp_path):
 def test_what_cannot_work_is_refused_and_nothing_is_written(words, error, match, place, tmp_path):
     done = shrink(place, tmp_path / "small", "encoder", *words, code=1)
     assert isinstance(done.exception, error)
-    import re
-
     assert re.search(match, str(done.exception))
     assert not list(tmp_path.iterdir())
 
@@ -118,17 +118,12 @@ def test_a_folder_that_exists_is_left_alone(place, tmp_path):
     assert not list((tmp_path / "small").iterdir())
 
 
-def test_empty_texts_and_feature_rankers_are_refused(place, tmp_path):
-    empty = tmp_path / "beir"
-    (empty / "qrels").mkdir(parents=True)
-    (empty / "corpus.jsonl").write_text('{"_id": "a", "text": ""}\n{"_id": "b", "text": " "}\n')
-    (empty / "queries.jsonl").write_text('{"_id": "q", "text": "moon"}\n')
-    for split in ("train", "test"):
-        (empty / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\nq\ta\t1\n")
-    done = run("shrink", place / "encoder", "--data", empty, "--out", tmp_path / "small", code=1)
-    assert isinstance(done.exception, UsageError)
-    assert "empty" in str(done.exception)
+def test_empty_texts_and_rankers_without_a_transformer_are_refused(place, texts, tmp_path):
     done = run("shrink", "bm25", "--data", place / "beir", "--out", tmp_path / "small", code=1)
     assert "no linear layers" in str(done.exception)
-    assert not (tmp_path / "small").exists()
-    assert Path(empty).exists()
+    assert not list(tmp_path.iterdir())
+    blank = replace(texts, documents=[" "] * len(texts.documents))
+    with pytest.raises(UsageError, match="calibration texts are empty"):
+        CalibrationPairs.of(blank, {"q": "moon"}, {"q": {"d0": 1.0, "d1": 0.5}}, 2)
+    with pytest.raises(UsageError, match="calibration texts are empty"):
+        CalibrationPairs.of(texts, {"q": ""}, {"q": {"d0": 1.0, "d1": 0.5}}, 2)
