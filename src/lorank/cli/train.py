@@ -303,6 +303,7 @@ def train(
     with stage(f"check the settings, read {plan.data}"), skipping(plan.skip_bad, plan.out) as on_bad:
         import lorank
         from lorank.training.checks import check_options
+        from lorank.training.open_recipe import reading_of_titles
         from lorank.training.self_fitting import own_options
 
         check_options(plan)
@@ -316,6 +317,7 @@ def train(
                 _report_run(path, collection, on_bad)
     console.print(str(collection), soft_wrap=True, markup=False)
     plan = own_options(plan, [*(settings_said(recipe) if recipe else []), *given, *changes], collection)
+    plan = replace(plan, reading=reading_of_titles(plan, collection))
     if save_recipe is not None:
         _save_recipe(plan, collection, save_recipe)
         return

@@ -18,7 +18,7 @@ WEIGHT = 0.35
 
 
 def ranker_of(folder: Path, **options: object) -> BiEncoder:
-    return BiEncoder(folder, max_length=16, long="titled", overlap=2, **options)  # type: ignore[arg-type]
+    return BiEncoder(folder, **{"max_length": 16, "long": "titled", "overlap": 2, "passage": "best", **options})  # type: ignore[arg-type]
 
 
 def texts_by_hand(ranker: BiEncoder, text: str) -> tuple[str, list[str]]:

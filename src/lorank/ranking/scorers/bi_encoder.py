@@ -87,7 +87,7 @@ class BiEncoder(TextRanker[TextInputs]):
         long: It says what happens to a document that is too long.
         overlap: The number of tokens that neighbouring passages share; None is an eighth of a passage.
         passage: With ``long`` "max" or "titled", the passage that is trained on: the ``best``, or that with most of a
-            query's ``words``.
+            query's ``words``; None is the best, and words for "titled".
         passage_length: The most tokens of a passage of a document that is read in several; None is ``max_length``, and
             64 at most with ``long="titled"``.
         title_weight: With ``long="titled"``, the weight of the title alone beside the best passage, 0 or more.
@@ -117,12 +117,12 @@ class BiEncoder(TextRanker[TextInputs]):
         dtype: Dtype = "float32",
         long: Long = "truncate",
         overlap: int | None = None,
-        passage: Passage = "best",
+        passage: Passage | None = None,
         passage_length: int | None = None,
         title_weight: float = 0.35,
         token_budget: int | None = None,
     ) -> None:
-        if passage not in get_args(Passage):
+        if passage is not None and passage not in get_args(Passage):
             raise UsageError(f"passage={passage!r}: choose 'best' or 'words'")
         if not 0 <= title_weight < float("inf"):
             raise UsageError(f"title_weight={title_weight} must be a number from 0 on")
@@ -263,7 +263,7 @@ class BiEncoder(TextRanker[TextInputs]):
         left_out[titles[titles >= 0]] = True
         if len(span) == len(documents):
             return at[1]
-        if self.passage == "best":
+        if (self.passage or ("words" if self.long == "titled" else "best")) == "best":
             return self.choose_passages(inputs, queries, documents, span, left_out)[at]
         scored = np.zeros((len(queries), len(documents)), bool)
         scored[at] = True
