@@ -19,9 +19,9 @@ def registries():
     from lorank.data.load import PACKAGED
     from lorank.lowrank import DYNAMIC, EXPORTS, FACTORED, PRESETS, RULES, SCALINGS, STARTS, STATIC
     from lorank.lowrank.algebra import COMBINATIONS
+    from lorank.lowrank.compression import COMPRESSIONS
     from lorank.lowrank.forms.form import FORMS, ROUTED
     from lorank.lowrank.projected import PRESETS as OPTIMIZERS
-    from lorank.lowrank.shrink import POLICIES, SHRINKERS
     from lorank.ranking import clicks, consensus, losses, strategies
     from lorank.ranking.calibration import CALIBRATORS, NORMALISATIONS
     from lorank.ranking.clicks import debias
@@ -36,6 +36,7 @@ def registries():
 
     return {
         "adapter": {*PRESETS, *FORMS, *ROUTED},
+        "compression": set(COMPRESSIONS),
         "factored": set(FACTORED),
         "form": {*FORMS, *ROUTED},
         "start": set(STARTS),
@@ -46,8 +47,6 @@ def registries():
         "combination": set(COMBINATIONS),
         "export": set(EXPORTS),
         "loss": {*losses.LOSSES, *losses.ALIASES},
-        "shrink": set(SHRINKERS),
-        "rank-policy": set(POLICIES),
         "strategy": {*strategies.STRATEGIES, *strategies.ALIASES},
         "consensus": {*consensus.RULES, *consensus.ALIASES},
         "kind": set(RANKERS),

@@ -41,17 +41,11 @@ FAMILY_OF = {
     "estimator": "estimator",
     "interleaving": "interleaving",
     "factored": "factored",
-    "shrinker": "shrink",
-    "rank_policy": "rank-policy",
+    "compression": "compression",
 }
 """The decorator of a registry to its family; ``rule`` is decided by the folder, see ``_family``."""
 
-AREA_OF = {
-    "register_loss": "losses.supervised",
-    "register_strategy": "rerank",
-    "debiaser": "unbiased",
-    "shrinker": "compress",
-}
+AREA_OF = {"register_loss": "losses.supervised", "register_strategy": "rerank", "debiaser": "unbiased"}
 """Decorators that also enter the catalogue, with their default area."""
 
 TABLES = {
@@ -82,8 +76,6 @@ WORDS = {
     "click-model": "click model",
     "propensity": "estimator of propensities",
     "debias": "debiaser",
-    "shrink": "shrinking method",
-    "rank-policy": "choice of ranks",
 }
 """What messages call a family, where it is not its name."""
 

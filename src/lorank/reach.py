@@ -21,6 +21,11 @@ WAYS = {
         'optimizer.name = "{}"',
         "train --adapter full --optimizer {}",
     ),
+    "compression": (
+        'lowrank.compression.make_compression("{}", model, steps=n)',
+        'compress.name = "{}"',
+        "train --compress {}",
+    ),
     "budget": ('lorank.fit(..., adapter="{}")', 'budget.name = "{}"', "train --budget {}"),
     "adapter": ('lowrank.attach(model, "{}")', 'adapter.name = "{}"', "train --adapter {}"),
     "factored": (
@@ -32,11 +37,6 @@ WAYS = {
     "debias": ('ranking.clicks.debias.make_debiaser("{}")', 'debias.name = "{}"', "train --debias {}"),
     "kind": ('ranking.scorers.RANKERS["{}"]', 'kind = "{}"', "train --kind {}"),
     "feature-model": ('ranking.scorers.features.feature_model("{}")', 'base = "{}"', "train --base {}"),
-    "shrink": (
-        'lowrank.factorize(model, "{}")',
-        "- shrinking is no training run, so it has no recipe",
-        "shrink --method {}",
-    ),
     "strategy": ('ranking.rerank(..., strategy="{}")', f"- {_RERANKING}", "rerank --strategy {}"),
     "consensus": ('ranking.aggregate(..., method="{}")', f"- {_MERGING}", "aggregate --method {}"),
     "combination": (

@@ -106,6 +106,13 @@ def train(
             "optim.lowrank`; --rank is its rank.",
         ),
     ] = None,
+    compress: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=completion.names("compression", "none"),
+            help="Train every weight and lower its rank meanwhile: trp, trp-nuclear, maestro or pela. [default: none]",
+        ),
+    ] = None,
     loss: Annotated[
         str | None, typer.Option(autocompletion=completion.names("loss"), help="softmax, lambda, ranknet, bce, ...")
     ] = None,
@@ -241,6 +248,8 @@ def train(
 
         lorank train --data pydocs --clicks log.jsonl --debias dla --base minilm --out runs/clicks
 
+        lorank train --data pydocs --base minilm --compress pela --set compress.factor=2 --out runs/small
+
         lorank train recipe.toml --resume
 
         lorank train runs/first/run.json --seed 1 --out runs/second
@@ -272,6 +281,7 @@ def train(
         "budget.name": budget,
         "rule.name": rule,
         "optimizer.name": optimizer,
+        "compress.name": compress,
         "loss.name": loss,
         "debias.name": debias,
         "first_stage.source": first_stage,

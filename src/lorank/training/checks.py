@@ -21,6 +21,7 @@ NAMES = {
     "budget.name": ("budget", ("auto", "none")),
     "rule.name": ("rule", ("auto",)),
     "optimizer.name": ("optimizer", ("auto", "adamw")),
+    "compress.name": ("compression", ("none",)),
     "loss.name": ("loss", ()),
     "debias.name": ("debias", ()),
     "kind": ("kind", ()),
@@ -33,6 +34,7 @@ FLAGS = {
     "budget.name": "budget",
     "rule.name": "rule",
     "optimizer.name": "optimizer",
+    "compress.name": "compress",
     "loss.name": "loss",
     "debias.name": "debias",
     "first_stage.source": "first-stage",
@@ -113,8 +115,9 @@ def check_options(recipe: Recipe) -> None:
     if base not in TREES:
         check_option_values("loss", recipe.loss.options, find_loss(recipe.loss.name))
         loss(recipe.loss.name, **recipe.loss.options)
+    check_compression(recipe)
     if adapter.name == AUTO:
-        adapter = replace(adapter, name="lora")
+        adapter = replace(adapter, name="lora" if recipe.compress.name == "none" else "full")
     chosen = choose_budget(recipe.budget, adapter)
     check_budget_options(chosen.name, recipe.budget.options)
     if chosen.name in DYNAMIC:
@@ -139,6 +142,33 @@ def check_options(recipe: Recipe) -> None:
         check_option_values("start", recipe.start.options, type(start))
     if adapter.start is not None and not STARTS[adapter.start].suits(form_type(form)):
         raise UsageError(f"start {adapter.start!r} does not suit adapter {adapter.name!r} (form {form!r})")
+
+
+def check_compression(recipe: Recipe) -> None:
+    """Raise UsageError for options that the compression does not have, and for adapters, which it does not go with."""
+    from lorank.lowrank.compression import COMPRESSIONS, compression_options
+    from lorank.training.option_values import check_option_values
+
+    settings = recipe.compress
+    if settings.name == "none":
+        if settings.options:
+            raise UsageError(f"compress.{next(iter(settings.options))}: no compression is named; give --compress")
+        return
+    known = compression_options(settings.name)
+    for option in settings.options:
+        if option not in known:
+            raise unknown_name(f"option of compression {settings.name!r}:", option, known)
+    check_option_values("compress", settings.options, COMPRESSIONS[settings.name])
+    if COMPRESSIONS[settings.name].factored and recipe.optimizer.name not in NAMES["optimizer.name"][1]:
+        raise UsageError(
+            f"optimizer {recipe.optimizer.name!r} projects whole weights, and compression {settings.name!r} trains "
+            "factors in their places; leave one of them out"
+        )
+    if recipe.adapter.name not in ("auto", "full"):
+        raise UsageError(
+            f"compression {settings.name!r} trains whole weights, and adapter {recipe.adapter.name!r} leaves them as "
+            "they are; leave --adapter out, or --compress"
+        )
 
 
 def check_debias(settings: DebiasSettings) -> None:

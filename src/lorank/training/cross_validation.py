@@ -143,7 +143,7 @@ def cross_validate(
         runs = run.runs or _rank_test(run.tuned, part, report)
         fitted.append(FoldResult(part, run.outcome, run.gains, runs, run.tuned.mix, run.untuned or run.tuned.mix))
     judged, gain = _judge_pooled(data, plan, split, folds, divided, fitted, out)
-    choice = _choose(divided, fitted, gain, plan.keep)
+    choice = _choose(divided, fitted, gain, plan.keeps_trained)
     ranker = open_recipe_base(plan, replace(data, splits={"train": divided.whole}))
     report = partial(_report_fold, on_progress, "all queries: ")
     budget = None if minutes is None else TimeBudget(60.0 * minutes, clock)
@@ -191,13 +191,13 @@ def _judge_pooled(
     return judged, None if gain is None else replace(gain, split="held-out")
 
 
-def _choose(divided: Folds, fitted: Sequence[FoldResult], gain: Gain | None, keep: str) -> Choice:
+def _choose(divided: Folds, fitted: Sequence[FoldResult], gain: Gain | None, keeps: bool) -> Choice:
     """Return what the folds chose together: the median of their steps and weights, or the untuned base."""
     best = [0 if run.outcome is None else run.outcome.best_step for run in fitted]
     steps = median_low(best)
     if gain is None:
         steps = max(1, steps)
-    elif gain.difference <= 0 and keep == "better":
+    elif gain.difference <= 0 and not keeps:
         steps = 0
     weight = median_low([weight_of(run.mix if steps else run.untuned) for run in fitted])
     own = all(run.outcome is None for run in fitted)

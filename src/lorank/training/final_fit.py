@@ -92,6 +92,8 @@ def fit_all(
         outcome.best_step = outcome.steps
         if plan.budget is not None and plan.weights.adapter is not None:
             settle(plan.weights.adapter)
+        if plan.compress is not None:
+            plan.compress.finish()
     else:
         plan.go_back()
         outcome = Outcome(best=0.0)
@@ -100,6 +102,8 @@ def fit_all(
     records = [as_record(gain) for gain in choice.gains]
     said = plan.describe_movement() if choice.steps else None
     notes = [] if said is None else [said]
+    if plan.compress is not None:
+        notes.append(plan.compress.merge())
     tuned = TunedRanker(ranker, plan.weights.adapter, first_stage, mix, records, notes, dev={"sentence": choice.made})
     tuned.save(out / "model")
     write_model_card(out / "model", recipe, data, ranker, mix, plan.found.source, choice.made, choice.gains)

@@ -197,10 +197,14 @@ def _train(
         dev.keep(progress)
         report_step(on_progress, progress)
 
-    kept = [KeepTrained()] if recipe.keep == "tuned" else []
+    kept = [KeepTrained()] if recipe.keeps_trained else []
     session = plan.session(out, dev, [*hooks, *kept], run.estimate.steps, run.looks.steps, run.budget)
     outcome = train(session, on_progress=report, resume=resume)
-    result = dev.at(outcome.best_step, partial(on_progress, "score dev"))
+    if plan.compress is None:
+        result = dev.at(outcome.best_step, partial(on_progress, "score dev"))
+    else:
+        plan.compress.finish()
+        result = dev.look(partial(on_progress, "score dev after the final cut"))
     if plan.budget is not None and plan.weights.adapter is not None:
         settle(plan.weights.adapter)
     if not plan.has_untuned:
@@ -208,7 +212,7 @@ def _train(
     untuned = dev.untuned or dev.look_back(partial(on_progress, "score dev with the untuned base"))
     gain = judge_dev(plan.data, dev.sample, plan.found.has_first_stage, untuned, result, recipe.seed)
     measured = needs_contrast(recipe.loss.name)  # where every document is relevant, nDCG says nothing of the weights
-    trained = gain.difference > 0 or recipe.keep == "tuned" or not measured
+    trained = gain.difference > 0 or recipe.keeps_trained or not measured
     if not trained:
         plan.go_back()
         outcome.best_step, result = 0, untuned
@@ -237,6 +241,8 @@ def _write(
         tuned.notes.append(still)
         if command is None:  # a command prints the notes
             warnings.warn(still, MovementWarning, stacklevel=4)
+    if plan.compress is not None:
+        tuned.notes.append(plan.compress.merge())
     tuned.save(out / "model")
     judged_on = f"Dev chose the steps and the mix: {dev['sentence']} Dev values are optimistic."
     write_model_card(out / "model", plan.recipe, plan.data, plan.ranker, mix, plan.found.source, judged_on, gains)

@@ -11,6 +11,7 @@ from typing import Any
 from lorank.training.settings import (
     AdapterSettings,
     BudgetSettings,
+    CompressSettings,
     DebiasSettings,
     LossSettings,
     ProjectionSettings,
@@ -24,6 +25,7 @@ SECTIONS = {
     "budget": BudgetSettings,
     "rule": RuleSettings,
     "optimizer": ProjectionSettings,
+    "compress": CompressSettings,
     "loss": LossSettings,
     "debias": DebiasSettings,
 }
@@ -57,6 +59,11 @@ def method_options(section: str, names: Mapping[str, Any]) -> tuple[str, ...]:
         from lorank.training.projecting import PLAIN
 
         return () if names.get("optimizer.name", "auto") in PLAIN else OPTIONS
+    if section == "compress":
+        from lorank.lowrank.compression import compression_options
+
+        name = names.get("compress.name", "none")
+        return () if name == "none" else tuple(compression_options(name))
     from lorank.lowrank.budgets import DYNAMIC
     from lorank.lowrank.forms.form import form_options
     from lorank.lowrank.presets import preset
@@ -96,6 +103,7 @@ def names_in(content: Mapping[str, Any], plan: Any) -> dict[str, Any]:
         ("budget", "name"),
         ("rule", "name"),
         ("optimizer", "name"),
+        ("compress", "name"),
         ("loss", "name"),
         ("debias", "name"),
     ):

@@ -25,6 +25,7 @@ from lorank.ranking.scorers.features import FeatureRanker
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Run
 from lorank.training.beginning import Beginning
+from lorank.training.checks import check_compression
 from lorank.training.hooks.budget import (
     JOURNAL,
     Budgeting,
@@ -33,6 +34,7 @@ from lorank.training.hooks.budget import (
     make_budgeting,
     statistics_of_budget,
 )
+from lorank.training.hooks.compressing import NONE, Compressing, make_compressing
 from lorank.training.hooks.debiasing import Debiasing, make_debiasing
 from lorank.training.hooks.hook import Hook
 from lorank.training.hooks.rule import Stepping, make_stepping, penalties, without_clipping
@@ -73,7 +75,8 @@ class Plan:
     moves ranks during the run and ``rule`` steps the factors, None where ranks stay and AdamW steps; ``beginning`` is
     the ranker before training; ``rate`` says where the learning rate comes from, which stands in ``recipe`` as a
     number; ``watch`` measures how far an adapter moves the weights; ``debias`` weighs clicks, None where nothing is
-    debiased; ``projecting`` makes a projected optimizer, None where none is named.
+    debiased; ``projecting`` makes a projected optimizer, None where none is named;
+    ``compress`` lowers ranks, None where nothing does.
     """
 
     ranker: TrainableRanker
@@ -92,6 +95,7 @@ class Plan:
     watch: WatchMovement | None
     debias: Debiasing | None = None
     projecting: MakeOptimizer | None = None
+    compress: Compressing | None = None
 
     @property
     def settings(self) -> OptimizerSettings:
@@ -171,7 +175,7 @@ class Plan:
     def hooks(self, more: Sequence[Hook] = ()) -> list[Hook]:
         """Return the hooks of the rule, the budget, the forms' penalties and the movement, and ``more`` after them."""
         return [
-            *filter(None, (self.rule, self.budget)),
+            *filter(None, (self.rule, self.budget, self.compress)),
             *penalties(self.weights.adapter),
             *filter(None, [self.watch, self.debias]),
             *more,
@@ -187,7 +191,11 @@ def resolve_recipe(ranker: TrainableRanker, data: Collection, recipe: Recipe) ->
     recipe = settle_adapter(recipe)
     if isinstance(ranker, FeatureRanker):
         ranker.observe(_training_rows(data))
-    budget = choose_budget(recipe.budget, resolve_adapter(recipe.adapter, ranker))
+    adapter = recipe.adapter
+    if recipe.compress.name != NONE and adapter.name == "auto":
+        adapter = replace(adapter, name="full")
+    check_compression(replace(recipe, adapter=adapter))
+    budget = choose_budget(recipe.budget, resolve_adapter(adapter, ranker))
     return replace(recipe, adapter=budget.adapter), budget.name
 
 
@@ -235,10 +243,15 @@ def build_plan(
     more = statistics_of_budget(budget)
     statistics = _statistics(ranker, inputs, lists, held_out, loss, recipe, layers, more, on_progress)
     ranks = compute_shared_ranks(budget, recipe.budget, recipe.adapter, ranker.module, layers, statistics)
+    compress = make_compressing(recipe.compress, ranker.module, new_modules(ranker), recipe.seed)
     weights = make_weights(
         ranker, recipe.adapter, recipe.seed, recipe.training.head_lr, statistics, ranks, recipe.start.options
     )
-    beginning = Beginning([p for g in weights.parameter_groups() for p in g["params"]], weights.adapter)
+    beginning = Beginning(
+        [p for g in weights.parameter_groups() for p in g["params"]],
+        weights.adapter,
+        None if compress is None else compress.compression,
+    )
     set_reference(ranker, beginning, loss)
     moving = make_budgeting(budget, recipe.budget, weights.adapter, out / JOURNAL, recipe.seed)
     steps_by = make_stepping(recipe.rule, weights.adapter, recipe.adapter.name)
@@ -261,6 +274,7 @@ def build_plan(
         watch,
         debias,
         projecting,
+        compress,
     )
 
 

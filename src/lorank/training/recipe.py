@@ -267,6 +267,7 @@ def _adapter() -> "TypeAdapter[RecipeFile]":
         settings.BudgetSettings,
         settings.RuleSettings,
         settings.ProjectionSettings,
+        settings.CompressSettings,
         settings.LossSettings,
         settings.DebiasSettings,
         settings.ListSettings,

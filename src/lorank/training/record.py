@@ -63,6 +63,7 @@ def write_record(
             "stopped_early": outcome.stopped_early,
             "out_of_time": outcome.out_of_time,
         },
+        **({} if plan.compress is None else {"compress": plan.compress.record()}),
         **({} if plan.debias is None else {"debias": plan.debias.record()}),
         **(more or {}),
         "gain": [as_record(gain) for gain in gains],

@@ -179,6 +179,19 @@ class ProjectionSettings:
 
 
 @dataclass(frozen=True)
+class CompressSettings:
+    """Which method lowers the ranks of the weights while they are trained; "none" lowers none.
+
+    Every weight is trained then (``adapter.name`` is "full"), and the trained weights are kept whatever dev says.
+    """
+
+    name: str = "none"
+    targets: str | list[str] = "all-linear"
+    exclude: list[str] = field(default_factory=list)
+    options: dict[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class FirstStageSettings:
     """Where the first-stage score comes from: "auto", "none", "bm25", "fusion", or the path of a run.
 
@@ -215,7 +228,7 @@ def accept_offset(recipe: type[Settings]) -> type[Settings]:
 @accept_offset
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training run: adapter, budget, rule, optimizer, loss, debias, lists, loop, first stage, reading and seed.
+    """A whole training run, from the adapter, budget, rule, optimizer or compression to lists, loop, reading and seed.
 
     With ``judge_test`` the first stage, the untuned base and the tuned ranker are judged on the test split at the
     end, where the collection has one; nothing is chosen by it. ``keep`` "better" leaves the untuned base where training
@@ -227,6 +240,7 @@ class Recipe:
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     rule: RuleSettings = field(default_factory=RuleSettings)
     optimizer: ProjectionSettings = field(default_factory=ProjectionSettings)
+    compress: CompressSettings = field(default_factory=CompressSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     debias: DebiasSettings = field(default_factory=DebiasSettings)
     lists: ListSettings = field(default_factory=ListSettings)
@@ -236,6 +250,11 @@ class Recipe:
     seed: int = 0
     judge_test: bool = True
     keep: Literal["better", "tuned"] = "better"
+
+    @property
+    def keeps_trained(self) -> bool:
+        """Whether the trained weights are kept whatever dev says: the untuned base is not compressed."""
+        return self.keep == "tuned" or self.compress.name != "none"
 
     @property
     def offset(self) -> FirstStageSettings:

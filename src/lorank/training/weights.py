@@ -107,7 +107,11 @@ class AdapterWeights:
 
 
 class WholeWeights:
-    """Every weight of the module ("full"), or only what the checkpoint did not bring ("head")."""
+    """Every weight of the module ("full"), or only what the checkpoint did not bring ("head").
+
+    They are the parameters of the moment when this is made: an optimizer may let some of them rest, and a compression
+    may put other layers in their places once they are trained.
+    """
 
     adapter = None
 
@@ -121,7 +125,7 @@ class WholeWeights:
             )
         for parameter in ranker.module.parameters():
             parameter.requires_grad_(settings.name == "full" or id(parameter) in heads)
-        self._chosen = [name for name, parameter in ranker.module.named_parameters() if parameter.requires_grad]
+        self._trained = {name: own for name, own in ranker.module.named_parameters() if own.requires_grad}
 
     def set_training_mode(self) -> None:
         """Put the whole module in training mode."""
@@ -132,25 +136,20 @@ class WholeWeights:
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trained parameters, the head as a group of its own where its rate differs."""
-        return _groups(self._trained(), self.ranker, self.head_lr)
+        return _groups(self._trained, self.ranker, self.head_lr)
 
     def state(self) -> dict[str, Tensor]:
         """Return the trained parameters by name."""
-        return {name: parameter.detach().clone() for name, parameter in self._trained().items()}
+        return {name: parameter.detach().clone() for name, parameter in self._trained.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what ``state`` gave."""
         with torch.no_grad():
-            for name, parameter in self._trained().items():
+            for name, parameter in self._trained.items():
                 parameter.copy_(state[name])
 
     def restart(self) -> None:
         """Do nothing: whole weights are put back by what remembers them."""
-
-    def _trained(self) -> dict[str, nn.Parameter]:
-        """Return what is trained, also where an optimizer lets some of it rest."""
-        named = dict(self.ranker.module.named_parameters())
-        return {name: named[name] for name in self._chosen}
 
 
 def make_weights(

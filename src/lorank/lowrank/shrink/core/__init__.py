@@ -1,1 +1,0 @@
-"""The machinery of post-training factorisation: layers, statistics, decompositions, ranks."""
