@@ -27,10 +27,11 @@ class AdamW(Inner):
         step = float(state["step"])
         first = self.read(state, "exp_avg", reduced, dtype).lerp_(reduced, 1 - b1)
         second = self.read(state, "exp_avg_sq", reduced, dtype).mul_(b2).addcmul_(reduced, reduced, value=1 - b2)
-        direction: Tensor = (second / (1 - b2**step)).sqrt_().add_(group["eps"]).reciprocal_().mul_(first)
+        unbiased = 1 - b1**step  # both corrections in one pass over the root
+        root = second.sqrt().mul_(unbiased / (1 - b2**step) ** 0.5).add_(group["eps"] * unbiased)
         self.write(state, "exp_avg", first)
         self.write(state, "exp_avg_sq", second)
-        return direction.div_(1 - b1**step)
+        return torch.div(first, root, out=root)
 
     def rotate(self, state: State, change: Tensor) -> None:
         for name, matrix in (("exp_avg", change), ("exp_avg_sq", change.square())):

@@ -34,8 +34,9 @@ class Projector:
         return self.basis(state, gradient).t() @ gradient
 
     def up(self, state: Mapping[str, Tensor], reduced: Tensor, gradient: Tensor) -> Tensor:
-        """Return P R [short, long]."""
-        return self.basis(state, gradient) @ reduced
+        """Return P R [short, long], laid out in memory as the gradient: a turned one is the view of its transpose."""
+        basis = self.basis(state, gradient)
+        return basis @ reduced if gradient.is_contiguous() else (reduced.t() @ basis.t()).t()
 
 
 PROJECTORS: dict[str, type[Projector]] = {}

@@ -32,7 +32,7 @@ class Residual:
 
     def combine(self, state: State, parts: Parts, group: Group, options: Projection) -> Tensor:
         """Return D [short, long]; the weight moves by -lr D."""
-        return parts.up(parts.direction).mul_(options.scale)
+        return parts.up(parts.direction * options.scale)
 
 
 RESIDUALS: dict[str, type[Residual]] = {}
