@@ -22,6 +22,7 @@ def registries():
     from lorank.lowrank.compression import COMPRESSIONS
     from lorank.lowrank.forms.form import FORMS, ROUTED
     from lorank.lowrank.projected import PRESETS as OPTIMIZERS
+    from lorank.lowrank.shrink import POLICIES, SHRINKERS
     from lorank.ranking import clicks, consensus, losses, strategies
     from lorank.ranking.calibration import CALIBRATORS, NORMALISATIONS
     from lorank.ranking.clicks import debias
@@ -47,6 +48,8 @@ def registries():
         "combination": set(COMBINATIONS),
         "export": set(EXPORTS),
         "loss": {*losses.LOSSES, *losses.ALIASES},
+        "shrink": set(SHRINKERS),
+        "rank-policy": set(POLICIES),
         "strategy": {*strategies.STRATEGIES, *strategies.ALIASES},
         "consensus": {*consensus.RULES, *consensus.ALIASES},
         "kind": set(RANKERS),

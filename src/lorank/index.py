@@ -41,11 +41,18 @@ FAMILY_OF = {
     "estimator": "estimator",
     "interleaving": "interleaving",
     "factored": "factored",
+    "shrinker": "shrink",
+    "rank_policy": "rank-policy",
     "compression": "compression",
 }
 """The decorator of a registry to its family; ``rule`` is decided by the folder, see ``_family``."""
 
-AREA_OF = {"register_loss": "losses.supervised", "register_strategy": "rerank", "debiaser": "unbiased"}
+AREA_OF = {
+    "register_loss": "losses.supervised",
+    "register_strategy": "rerank",
+    "debiaser": "unbiased",
+    "shrinker": "compress",
+}
 """Decorators that also enter the catalogue, with their default area."""
 
 TABLES = {
@@ -76,6 +83,8 @@ WORDS = {
     "click-model": "click model",
     "propensity": "estimator of propensities",
     "debias": "debiaser",
+    "shrink": "shrinking method",
+    "rank-policy": "choice of ranks",
 }
 """What messages call a family, where it is not its name."""
 

@@ -37,6 +37,11 @@ WAYS = {
     "debias": ('ranking.clicks.debias.make_debiaser("{}")', 'debias.name = "{}"', "train --debias {}"),
     "kind": ('ranking.scorers.RANKERS["{}"]', 'kind = "{}"', "train --kind {}"),
     "feature-model": ('ranking.scorers.features.feature_model("{}")', 'base = "{}"', "train --base {}"),
+    "shrink": (
+        'lowrank.factorize(model, "{}")',
+        "- shrinking is no training run, so it has no recipe",
+        "shrink --method {}",
+    ),
     "strategy": ('ranking.rerank(..., strategy="{}")', f"- {_RERANKING}", "rerank --strategy {}"),
     "consensus": ('ranking.aggregate(..., method="{}")', f"- {_MERGING}", "aggregate --method {}"),
     "combination": (

@@ -8,7 +8,7 @@ import pytest
 
 from lorank import lowrank
 from lorank.errors import LorankError, UsageError
-from lorank.ranking.scorers import CrossEncoder
+from lorank.ranking.scorers import BiEncoder, CrossEncoder
 from lorank.serving.requests.engine import Job
 from lorank.serving.start import open_engine
 from lorank.tuned.ranker import TunedRanker
@@ -138,4 +138,20 @@ def test_an_adapter_of_an_embedding_is_refused_alone_and_by_name(tiny_folders, t
     refused = engine.score([Job("tables", "q", ["a"])])[0]
     assert "word_embeddings, a layer of type Embedding" in str(refused)
     assert "merge it" in str(refused)
+    engine.close()
+
+
+def test_an_adapter_that_reads_titled_passages_says_how_the_server_is_started(tiny_folders, tmp_path):
+    base = str(tiny_folders["bert"])
+    ranker = BiEncoder(base, long="titled", title_weight=0.25)
+    adapter = lowrank.attach(ranker.module, "lora", rank=2, seed=0)
+    TunedRanker(ranker, adapter).save(tmp_path / "store" / "acme")
+    expected = ranker.score(QUERY, DOCUMENTS)
+    engine = open_engine(base, str(tmp_path / "store"), kind="bi-encoder", memory_bytes=MEMORY)
+    assert "--option long=titled" in str(engine.score([Job("acme", QUERY, DOCUMENTS)])[0])
+    engine.close()
+    said = {"long": "titled", "title_weight": 0.25}
+    engine = open_engine(base, str(tmp_path / "store"), kind="bi-encoder", options=said, memory_bytes=MEMORY)
+    found = engine.score([Job("acme", QUERY, DOCUMENTS)])[0]
+    np.testing.assert_allclose(found.scores, expected, atol=1e-5 * np.abs(expected).max())
     engine.close()

@@ -1,7 +1,6 @@
 """`lorank agree`: how far two rankers, two scoring paths of one, or two run files keep the same order."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +46,9 @@ def agree(
     ] = None,
     language: Language = "auto",
     skip_bad: SkipBad = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write it as JSON; agreement.json of a run is shown in its report.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the drawn queries and of the resampling.")] = 0,
 ) -> None:
@@ -65,8 +67,10 @@ def agree(
         lorank agree old.run new.run
     """
     from lorank import index
+    from lorank.files import write_json
     from lorank.ranking.metrics.measure_names import split_measures
     from lorank.ranking.metrics.measures import parse_measure
+    from lorank.tuned.agreement import agreement_as_json
 
     chosen = split_measures(measures or ["nDCG@10"])
     for measure in chosen:
@@ -77,7 +81,6 @@ def agree(
     if all(files):
         _refuse_ranker_options(path_a=path_a, path_b=path_b, set_a=set_a, set_b=set_b)
         found = _compare_files(Path(a), Path(b), data, split, chosen, top, seed, skip_bad)
-        shown: dict[str, Any] = {"a": a, "b": b, **asdict(found)}
         costs: tuple[RankerCost, ...] = ()
         collection = None
     else:
@@ -93,11 +96,13 @@ def agree(
         collection, found, costs = _compare_rankers(
             [a, b], [path_a, path_b], readings, data, split, queries, candidates, chosen, top, language, seed, skip_bad
         )
-        shown = {"a": a, "b": b, **asdict(found), "costs": [asdict(cost) for cost in costs]}
+    shown = agreement_as_json(a, b, found, costs)
+    if out is not None:
+        write_json(out, shown)
     if as_json:
-        print(json.dumps(shown, indent=1).replace("Infinity", '"inf"'))
+        print(json.dumps(shown, indent=1))
     else:
-        print(cut_to_width(_text(a, b, found, costs, collection, split)))
+        print(cut_to_width(agreement_text(a, b, found, costs, collection, split)))
 
 
 def _refuse_ranker_options(**given: Any) -> None:
@@ -177,7 +182,7 @@ def _open(name: str, reading: Any, path: str | None, flag: str, collection: "Col
     return model
 
 
-def _text(
+def agreement_text(
     a: str,
     b: str,
     found: "Agreement",
@@ -185,6 +190,16 @@ def _text(
     collection: "Collection | None",
     split: str,
 ) -> str:
+    """Return the tables of an agreement for people.
+
+    Args:
+        a: The name of the first ranker or run.
+        b: The name of the other.
+        found: How far they agree.
+        costs: What each costs; empty for runs.
+        collection: The collection whose texts are shown; None shows ids.
+        split: The split of the queries.
+    """
     from lorank.ranking.metrics.table import in_width
 
     width = terminal_width()

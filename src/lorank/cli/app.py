@@ -29,6 +29,7 @@ from lorank.cli.reproduce import reproduce
 from lorank.cli.rerank import rerank
 from lorank.cli.retrieve import retrieve
 from lorank.cli.serve import serve
+from lorank.cli.shrink import shrink
 from lorank.cli.stress import stress
 from lorank.cli.train import train
 from lorank.cli.tune import tune
@@ -55,6 +56,7 @@ for command in (
     evaluate,
     compare,
     agree,
+    shrink,
     tune,
     reproduce,
     calibrate,

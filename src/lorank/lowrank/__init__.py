@@ -24,6 +24,7 @@ from lorank.lowrank.routing import context
 from lorank.lowrank.rules import RULES, Rule, make_rule, optimizer
 from lorank.lowrank.scaling import SCALINGS
 from lorank.lowrank.settings import LayerPlan, Settings
+from lorank.lowrank.shrink import SHRINKERS, Shrunk, factorize
 from lorank.lowrank.starts import STARTS, Start
 from lorank.lowrank.sweep import Swept, sweep, within_noise
 from lorank.lowrank.targets import select_targets
@@ -63,11 +64,13 @@ __all__ = [
     "RULES",
     "Rule",
     "SCALINGS",
+    "SHRINKERS",
     "STARTS",
     "STATIC",
     "SVD",
     "ScoreChange",
     "Settings",
+    "Shrunk",
     "Site",
     "Start",
     "Swept",
@@ -82,6 +85,7 @@ __all__ = [
     "context",
     "default_rate",
     "dequantise",
+    "factorize",
     "factors_of",
     "families",
     "load",

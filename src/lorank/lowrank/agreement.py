@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lorank.rank_correlation import count_flipped, kendall_tau
+
 Probe = Callable[[nn.Module], Tensor | np.ndarray]
 """Scores a fixed set of inputs with the model that it is given."""
 
@@ -24,9 +26,8 @@ class ScoreChange:
 def compare_scores(before: Tensor | np.ndarray, after: Tensor | np.ndarray) -> ScoreChange:
     """Compare two score vectors [n].
 
-    tau-b = sum_ij sign(a_i - a_j) sign(b_i - b_j) / sqrt(sum sign(a_i - a_j)^2 sum sign(b_i - b_j)^2), 1 where
-    all scores of both tie; a pair is flipped where the two signs are opposite. Scores that are not finite count
-    as an infinite change with every pair flipped.
+    The tau-b is that of `lorank.rank_correlation`; a pair is flipped where the two order it in opposite ways. Scores
+    that are not finite count as an infinite change with every pair flipped.
 
     >>> compare_scores(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.5]))
     ScoreChange(largest=1.0, kendall_tau=0.333..., flipped_pairs=1, pairs=3)
@@ -39,17 +40,7 @@ def compare_scores(before: Tensor | np.ndarray, after: Tensor | np.ndarray) -> S
     pairs = a.size * (a.size - 1) // 2
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return ScoreChange(float("inf"), float("nan"), pairs, pairs)
-    agree = flipped = ordered_a = ordered_b = 0
-    for i in range(a.size - 1):
-        sign_a, sign_b = np.sign(a[i + 1 :] - a[i]), np.sign(b[i + 1 :] - b[i])
-        product = sign_a * sign_b
-        agree += int(product.sum())
-        flipped += int((product < 0).sum())
-        ordered_a += int((sign_a != 0).sum())
-        ordered_b += int((sign_b != 0).sum())
-    scale = float(np.sqrt(float(ordered_a) * float(ordered_b)))
-    tau = agree / scale if scale else float(ordered_a == ordered_b)
-    return ScoreChange(float(np.abs(a - b).max()), tau, flipped, pairs)
+    return ScoreChange(float(np.abs(a - b).max()), kendall_tau(a, b), count_flipped(a, b), pairs)
 
 
 @torch.no_grad()

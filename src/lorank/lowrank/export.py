@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from lorank.errors import LorankError, UsageError, unknown_name
 from lorank.files import replaced_folder
+from lorank.layers import open_saved
 from lorank.lowrank.adapter_files import FILES, write
 from lorank.lowrank.agreement import Probe, ScoreChange, compare_scores, probe_scores
 from lorank.lowrank.algebra.factors import plain_lora
@@ -193,7 +194,9 @@ def write_portable(adapter: Updates, folder: Path, options: ExportOptions) -> No
 
 def _score_merged(adapter: Updates, folder: Path, probe: Probe) -> object:
     kept = next(adapter.model.parameters())
-    return probe_scores(probe, type(adapter.model).from_pretrained(folder).to(kept.device, kept.dtype))
+    return probe_scores(
+        probe, open_saved(type(adapter.model), folder, adapter.model.config).to(kept.device, kept.dtype)
+    )
 
 
 @export_format("merged", _score_merged)
@@ -263,7 +266,7 @@ def _save_model(model: nn.Module, folder: Path, dtype: torch.dtype, untied: Sequ
 def _reopens_alike(model: nn.Module, folder: Path) -> bool:
     """Return whether what lies in ``folder`` opens with the weights of ``model``, and computes as it does."""
     device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
-    again = type(model).from_pretrained(folder).to(device, dtype)
+    again = open_saved(type(model), folder, model.config).to(device, dtype)
     own, other = dict(model.named_parameters()), dict(again.named_parameters())
     if own.keys() != other.keys() or not all(torch.equal(tensor, other[key]) for key, tensor in own.items()):
         return False

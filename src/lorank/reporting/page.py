@@ -12,6 +12,7 @@ from markupsafe import Markup
 import lorank
 from lorank.files import write_bytes
 from lorank.reporting import numbers, sections
+from lorank.reporting.order_part import order_section
 from lorank.reporting.run_folder import RunCard, RunFolder, read_run_folder
 from lorank.reporting.spectra import spectra_part
 from lorank.reporting.verdict import LEVEL, OUTCOME_WORDS, Verdict, verdict
@@ -87,6 +88,7 @@ def _context(run_folder: RunFolder) -> dict[str, Any]:
         "rank_budget": sections.rank_budget(run_folder.budget),
         "spectra": spectra_part(run_folder.spectra),
         "mixing": sections.mixing(run.mix, run.dev.name if run.dev else ""),
+        "order": order_section(run_folder.agreement, run_folder.shrunk),
         "examples": sections.side_by_side(run_folder.examples),
         "examples_in_all": len(run_folder.examples),
         "settings": sections.flatten_settings(run.settings),

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, TypeAdapter, Validat
 
 from lorank.errors import DataError
 from lorank.ranking.metrics.evaluation import Evaluation
+from lorank.reporting.order_part import AGREEMENT, SHRINK, AgreementCard, ShrinkCard
 
 Scalar = str | int | float | bool | None
 Checked = TypeVar("Checked")
@@ -254,19 +255,21 @@ class RunFolder:
     budget: list[BudgetEvent] = field(default_factory=list)
     queries: dict[str, str] = field(default_factory=dict)
     spectra: SpectraCard | None = None
+    agreement: AgreementCard | None = None
+    shrunk: ShrinkCard | None = None
 
 
 def read_run_folder(folder: Path) -> RunFolder:
     """Read a run folder.
 
     A missing file leaves its part empty; a malformed one raises DataError naming file, line (where the file
-    has lines), key, and what was expected there. A path that is no folder, or a folder without any of the
-    four files, raises DataError too.
+    has lines), key, and what was expected there. A path that is no folder, or a folder without any of its
+    files, raises DataError too.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(folder, None, "is not a folder", "give the --out folder of a finished lorank run")
-    if not any((folder / name).is_file() for name in (RESULTS, METRICS, RUN, EXAMPLES)):
+    if not any((folder / name).is_file() for name in (RESULTS, METRICS, RUN, EXAMPLES, AGREEMENT, SHRINK)):
         raise DataError(
             folder,
             None,
@@ -285,7 +288,9 @@ def read_run_folder(folder: Path) -> RunFolder:
     queries = _read_json(folder / QUERIES, TypeAdapter(dict[str, str]), "an object of query id to text")
     spectra = _read_json(folder / SPECTRA, TypeAdapter(SpectraCard), "what `lorank inspect --save` writes")
     texts = {example.query_id: example.query for example in examples or []} | (queries or {})
-    return RunFolder(folder, evaluation, training, run, examples or [], budget, texts, spectra)
+    agreement = _read_json(folder / AGREEMENT, TypeAdapter(AgreementCard), "what `lorank agree --json` prints")
+    shrunk = _read_json(folder / SHRINK, TypeAdapter(ShrinkCard), "what `lorank shrink` writes")
+    return RunFolder(folder, evaluation, training, run, examples or [], budget, texts, spectra, agreement, shrunk)
 
 
 def _read_json(path: Path, shape: TypeAdapter[Checked], expected: str) -> Checked | None:

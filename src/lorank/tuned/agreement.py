@@ -3,9 +3,10 @@
 Both score the same candidates in parts that take turns, so that what else the machine does meets both alike.
 """
 
+import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,20 @@ def compare_rankers(
     pairs = sum(len(candidates[query]) for query in known)
     costs = (_cost(first, pairs / seconds[0]), _cost(second, pairs / seconds[1]))
     return RankerAgreement(agreement, costs, runs)
+
+
+def agreement_as_json(a: str, b: str, agreement: Agreement, costs: Sequence[RankerCost] = ()) -> dict[str, Any]:
+    """Return an agreement as JSON-ready data, infinity as the string "inf".
+
+    Args:
+        a: The name of the first ranker or run.
+        b: The name of the other.
+        agreement: How far they agree.
+        costs: What each costs; runs have none.
+    """
+    shown = {"a": a, "b": b, **asdict(agreement)} | ({"costs": [asdict(cost) for cost in costs]} if costs else {})
+    made: dict[str, Any] = json.loads(json.dumps(shown).replace("Infinity", '"inf"'))
+    return made
 
 
 def _parts(queries: Sequence[str]) -> list[Sequence[str]]:

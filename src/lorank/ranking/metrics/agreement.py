@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.stats import kendalltau
 
 from lorank.errors import UsageError
+from lorank.rank_correlation import kendall_tau
 from lorank.ranking.metrics.groups import group_tied_queries, grouped_interval, membership
 from lorank.ranking.metrics.measures import per_query
 from lorank.ranking.metrics.overlap import rank_biased_overlap
@@ -101,17 +101,6 @@ class MeasuredChange:
     first: float
     second: float
     difference: Estimate
-
-
-def kendall_tau(first: np.ndarray, second: np.ndarray) -> float:
-    """Return Kendall's tau-b of two score vectors [n]; 1 where both tie all, 0 where one does.
-
-    >>> round(kendall_tau(np.array([3.0, 2.0, 1.0]), np.array([3.0, 1.0, 2.0])), 4)
-    0.3333
-    """
-    if np.ptp(first) == 0 and np.ptp(second) == 0:
-        return 1.0
-    return float(np.nan_to_num(kendalltau(first, second).statistic))
 
 
 def compare_runs(

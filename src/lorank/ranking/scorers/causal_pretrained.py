@@ -18,10 +18,12 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from lorank.errors import UsageError
+from lorank.layers import open_saved
 from lorank.ranking.scorers.labels import ChosenLabel, Label
 from lorank.ranking.scorers.pretrained import (
     Pretrained,
     check_weights,
+    class_for,
     first_line,
     locate_base,
     quiet_transformers,
@@ -105,9 +107,8 @@ def load_causal(
             if task == "head" and chosen is None:
                 config.num_labels = 1
             safe = {} if extra else {"use_safetensors": True}
-            module, report = loader.from_pretrained(
-                source, config=config, dtype=torch.float32, output_loading_info=True, **extra, **safe
-            )
+            options = {"config": config, "dtype": torch.float32, "output_loading_info": True, **extra, **safe}
+            module, report = open_saved(class_for(loader, config), source, config, **options)
             tokenizer = AutoTokenizer.from_pretrained(source, **extra)
         except (OSError, ValueError, ImportError) as error:
             raise UsageError(

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lorank.layers import FactoredLinear
 from lorank.ranking.scorers.attention import attend
 from lorank.ranking.scorers.tokens import Ragged
 
@@ -254,16 +255,29 @@ def is_plain(module: nn.Module) -> bool:
     return type(module) is nn.Linear and not module._forward_hooks and not module._forward_pre_hooks
 
 
+def is_plain_product(module: FactoredLinear) -> bool:
+    """Return True for a product of two plain layers without hooks."""
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    return not hooked and is_plain(module.first) and is_plain(module.second)
+
+
 def projection(modules: Sequence[nn.Module], dtype: torch.dtype) -> Projections:
     """Return x -> the output of each module; plain layers without gradients become one product.
 
     A wrapper that says it is ``merged`` into its ``base`` is read as that base.
     """
     modules = [m.base if getattr(m, "merged", False) else m for m in modules]
+    if not torch.is_grad_enabled() and any(isinstance(m, FactoredLinear) for m in modules):
+        return factored_projection(modules, dtype)
     if not torch.is_grad_enabled() and all(is_plain(m) and m.bias is not None for m in modules):
         weight = torch.cat([m.weight.to(dtype) for m in modules]) if len(modules) > 1 else modules[0].weight.to(dtype)
         bias = torch.cat([m.bias for m in modules]).to(dtype)
         return lambda x: F.linear(x.to(dtype), weight, bias).chunk(len(modules), dim=-1)
+    return _one_by_one(modules, dtype)
+
+
+def _one_by_one(modules: Sequence[nn.Module], dtype: torch.dtype) -> Projections:
+    """Return x -> the output of each module, called as it is."""
     if dtype is torch.float32:
         return lambda x: [m(x) for m in modules]
 
@@ -272,6 +286,27 @@ def projection(modules: Sequence[nn.Module], dtype: torch.dtype) -> Projections:
             return [m(x.to(dtype)).to(dtype) for m in modules]
 
     return mixed
+
+
+def factored_projection(modules: Sequence[nn.Module], dtype: torch.dtype) -> Projections:
+    """Return x -> the output of each module, where some are products of two factors: their first factors become one
+    product, and so do the layers that are no product."""
+    factored = [isinstance(m, FactoredLinear) and is_plain_product(m) for m in modules]
+    pairs: list[Any] = [m for m, split in zip(modules, factored, strict=True) if split]
+    rest = [m for m, split in zip(modules, factored, strict=True) if not split]
+    if not pairs:
+        return _one_by_one(modules, dtype)
+    down = torch.cat([m.first.weight for m in pairs]).to(dtype)
+    up = [(m.second.weight.to(dtype), None if m.second.bias is None else m.second.bias.to(dtype)) for m in pairs]
+    ranks, others = [m.rank for m in pairs], projection(rest, dtype) if rest else None
+
+    def project(x: Tensor) -> list[Tensor]:
+        inner = F.linear(x.to(dtype), down).split(ranks, dim=-1)
+        made = iter([F.linear(part, *weights) for part, weights in zip(inner, up, strict=True)])
+        plain = iter([] if others is None else others(x))
+        return [next(made) if split else next(plain) for split in factored]
+
+    return project
 
 
 class PackedEncoder:
@@ -284,7 +319,7 @@ class PackedEncoder:
 
     def __call__(self, batch: Ragged, *, first_only: bool = False) -> Tensor:
         """Return hidden states [tokens, dim], or of the first token of each sequence only [sequences, dim]."""
-        device = self.embeddings.word_embeddings.weight.device
+        device = next(self.embeddings.parameters()).device
         groups = attention_groups(batch.lengths, device)
         firsts = torch.from_numpy(np.cumsum(batch.lengths) - batch.lengths).to(device) if first_only else None
         hidden = self.embed(batch, device)

@@ -23,6 +23,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from lorank.errors import DataError, UsageError
+from lorank.layers import KEY, open_saved
 from lorank.ranking.scorers.labels import ChosenLabel, Label
 
 Task = Literal["encoder", "classifier"]
@@ -137,8 +138,10 @@ def load_pretrained(
         options = {"num_labels": 1} if task == "classifier" and chosen is None else {}
         with torch.random.fork_rng(devices=[]):
             try:
-                module, report = LOADERS[task].from_pretrained(
+                module, report = open_saved(
+                    class_for(LOADERS[task], config),
                     source,
+                    config,
                     config=set_options(config, options),
                     dtype=torch.float32,
                     output_loading_info=True,
@@ -187,6 +190,11 @@ def is_classifier(base: str | Path) -> bool:
     config = read_json(resolve(base), "config.json")
     architectures = config.get("architectures") if isinstance(config, dict) else None
     return bool(architectures) and str(architectures[0]).endswith("ForSequenceClassification")
+
+
+def class_for(loader: Any, config: Any) -> Any:
+    """Return what opens a folder: the loader itself, or the class that it would choose where layers are factored."""
+    return loader if not getattr(config, KEY, None) else loader._model_mapping[type(config)]
 
 
 def set_options(config: Any, options: dict[str, Any]) -> Any:

@@ -37,6 +37,8 @@ READ_ALIKE = (
     "max_length",
     "long",
     "overlap",
+    "passage_length",
+    "title_weight",
     "similarity",
     "pooling",
     "temperature",
@@ -116,7 +118,7 @@ def check_alike(kind: str, base: object, options: Mapping[str, Any], ranker: Tra
                 card,
                 None,
                 f"it was tuned with {key}={options[key]!r}, the server has {own[key]!r}",
-                f"start the server with {key}={options[key]!r}",
+                f"start the server with --option {key}={options[key]}",
             )
 
 

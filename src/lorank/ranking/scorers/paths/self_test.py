@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorank.ranking.metrics.agreement import kendall_tau
+from lorank.rank_correlation import kendall_tau
 from lorank.ranking.scorers.batching import batches_by_length
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans

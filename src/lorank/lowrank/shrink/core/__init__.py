@@ -1,0 +1,1 @@
+"""The machinery of post-training factorisation: layers, statistics, decompositions, ranks."""
