@@ -17,6 +17,7 @@ from lorank.ranking.scorers import BiEncoder
 from lorank.training.dev import tokens_read
 from lorank.training.dev_sample import (
     BACKWARD,
+    FEWEST_GROUPS,
     FEWEST_QUERIES,
     MOST_QUERIES,
     SHALLOW,
@@ -125,6 +126,15 @@ def test_the_sample_says_its_size_in_queries_and_groups():
     assert sample.size == "100 of 400 dev queries (50 independent groups)"
     assert sample.name == "dev nDCG@10 over the top 100"
     assert DevSample({}, {"a": {}, "b": {}}, 5, 2).size == "2 dev queries (2 independent groups)"
+
+
+@pytest.mark.parametrize("tied", [1, 4, 20])
+def test_a_sample_has_fifty_groups_or_half_of_all_however_little_training_costs(tied: int) -> None:
+    """Groups are drawn whole: fifty queries may be a few groups, and what is chosen on them is chosen by chance."""
+    data, found = made(800, tied=tied)
+    sample = plan_looks(data, found, recipe_of(OptimizerSettings()), 1, 1e-6, pairs).sample
+    assert sample.groups >= min(FEWEST_GROUPS, 800 // tied // 2)
+    assert len(sample.qrels) < 500
 
 
 @pytest.mark.parametrize("depth", [10, SHALLOW])

@@ -9,7 +9,9 @@ run of n steps may read together
 
 From this follow, without a clock, so that equal runs look at equal steps on any machine: the depth (the candidates'
 own, or ``SHALLOW``), the number of queries (all, or whole groups of them that share relevant documents, drawn by the
-seed), and the number of looks. Every run looks at the untuned base and at its last step at least.
+seed), and the number of looks. Every run looks at the untuned base and at its last step at least, and at
+``FEWEST_GROUPS`` independent groups or half of all there are, whatever that costs: weight and checkpoint are chosen on
+them.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,6 +31,8 @@ BACKWARD = 2.0
 SHALLOW = 30
 """The depth of dev lists where full ones are too dear."""
 MOST_QUERIES, FEWEST_QUERIES = 500, 50
+FEWEST_GROUPS = 50
+"""The fewest independent groups that a sample is cut to: what is decided on fewer is decided by chance."""
 
 Cost = Callable[[Run], float]
 
@@ -124,11 +128,16 @@ def _choose_sample(data: Collection, found: Candidates, recipe: Recipe, affordab
         return DevSample(run, {q: data.dev.qrels.get(q, {}) for q in run}, depth, len(data.dev))
 
     tried = [(most, depth) for depth in depths] + [(size, depths[-1]) for size in sizes[1:]]
+    fewest = min(FEWEST_GROUPS, len(order) // 2)
+    chosen = sample_of(*tried[0])
     for size, depth in tried:
         sample = sample_of(size, depth)
+        if size < most and sample.groups < fewest:
+            return chosen
+        chosen = sample
         if 2 * cost(sample.run) <= affordable:
             return sample
-    return sample
+    return chosen
 
 
 def order_by_groups(qrels: Qrels, queries: Sequence[str], seed: int) -> list[list[str]]:
