@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from lorank.cli import completion
+from lorank.cli.bad_rows import SkipBad, again, skipping
 from lorank.cli.progress import console, progress_bars
 from lorank.cli.width import cut_middle, terminal_width
-from lorank.errors import LorankError, UsageError
+from lorank.errors import LorankError, OnBad, UsageError
 
 NUMBERS = 54
 """The columns that the numbers of a layer take beside its path."""
@@ -39,6 +40,7 @@ def inspect(
     save: Annotated[
         bool, typer.Option("--save", help="Keep all of it as spectra.json in the run folder, for `lorank report`.")
     ] = False,
+    skip_bad: SkipBad = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print, for every layer, its rank, its effective rank, the norm of its update, and its largest singular values.
@@ -63,7 +65,8 @@ def inspect(
         return
     found: dict[str, Any] = {"layers": rows}
     if not plain:
-        found |= _diagnose(adapter, intruders, data, queries, look_at)
+        with skipping(skip_bad) as on_bad:
+            found |= _diagnose(adapter, intruders, data, queries, look_at, on_bad)
     if save:
         _save(adapter, found)
     if as_json:
@@ -83,7 +86,9 @@ def _check_adapter(folder: Path) -> None:
         )
 
 
-def _diagnose(folder: Path, intruders: bool, data: str | None, queries: int | None, look_at: int) -> dict[str, Any]:
+def _diagnose(
+    folder: Path, intruders: bool, data: str | None, queries: int | None, look_at: int, on_bad: OnBad | None
+) -> dict[str, Any]:
     import lorank
     from lorank.training.diagnosing import as_rows, find_doubtful_queries, find_intruders, vector_rank
     from lorank.training.open_recipe import open_recipe_base
@@ -100,13 +105,13 @@ def _diagnose(folder: Path, intruders: bool, data: str | None, queries: int | No
             if intruders:
                 found["intruders"] = find_intruders(tuned, on_progress)
             if data is not None and (queries is None or tuned.ranker.kind == "bi-encoder"):
-                found["rankme"] = vector_rank(tuned.ranker, lorank.load(data).documents)
+                found["rankme"] = vector_rank(tuned.ranker, lorank.load(data, on_bad=on_bad).documents)
         if queries is not None:
             recipe = read_recipe(record)
             source = data or recipe.data
             if source is None:
                 raise UsageError(f"{record} names no collection; give --data")
-            collection = lorank.load(source, negative=recipe.negative)
+            collection = lorank.load(source, negative=recipe.negative, on_bad=again(on_bad) if data else on_bad)
             base: Any = open_recipe_base(recipe, collection)
             doubtful = find_doubtful_queries(base, collection, recipe, most=look_at, on_progress=on_progress)
             found["queries"] = as_rows(doubtful, queries)
