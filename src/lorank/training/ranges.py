@@ -73,6 +73,8 @@ RANGES = {
     "first_stage.grid": Range(0, infinite=True),
     "reading.max_length": ONE_UP,
     "reading.overlap": ZERO_UP,
+    "reading.passage_length": ONE_UP,
+    "reading.title_weight": ZERO_UP,
     "reading.temperature": ABOVE_ZERO,
     "reading.beta": ABOVE_ZERO,
     "reading.summary": ONE_UP,
