@@ -41,7 +41,7 @@ def planted(kernel, generator):
 
 
 @pytest.mark.parametrize("kernel", sorted(KERNELS))
-def test_a_planted_matrix_of_its_class_is_recovered(kernel, generator):
+def test_lowrank_tales_a_planted_matrix_of_its_class_is_recovered(kernel, generator):
     matrix, options = planted(kernel, generator)
     made = approximate(matrix, kernel, **options)
     assert float((made - matrix).norm() / matrix.norm()) < 1e-4
@@ -80,7 +80,7 @@ def heads(generator, tokens=33, width=8):
     return [torch.randn(2, 3, tokens, width, generator=generator) for _ in range(3)]
 
 
-def test_alibi_by_two_columns_equals_the_dense_bias(generator):
+def test_flashbias_alibi_by_two_columns_equals_the_dense_bias(generator):
     q, k, v = heads(generator)
     slopes = torch.tensor([0.5, 0.25, 0.125])
     phi_q, phi_k = alibi_factors(33, slopes)
@@ -144,7 +144,7 @@ def test_old_directions_serve_as_long_as_the_bound_says_so(generator):
         low_rank_attention(q, k, v, 13)
 
 
-def test_the_chosen_rank_falls_as_latency_weighs_more(generator):
+def test_dr_rl_attention_the_chosen_rank_falls_as_latency_weighs_more(generator):
     segments = [segment(generator, decay) for decay in (0.5, 0.9)]
     means = []
     for weight in (0.0, 0.5, 20.0):
@@ -163,7 +163,7 @@ def seen(generator, share=0.4, m=60, n=50, rank=3):
 
 
 @pytest.mark.parametrize("tolerance", [0.05, 0.5])
-def test_a_planted_matrix_is_completed_although_each_solve_errs(generator, tolerance):
+def test_robust_altmin_completion_a_planted_matrix_is_completed_although_each_solve_errs(generator, tolerance):
     matrix, rows, columns = seen(generator)
     found = complete(rows, columns, matrix[rows, columns], (60, 50), 3, tolerance=tolerance)
     assert float((found.matrix - matrix).norm() / matrix.norm()) < 1e-6

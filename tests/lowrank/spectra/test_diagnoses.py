@@ -63,7 +63,7 @@ def test_what_is_no_matrix_of_numbers_is_refused():
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_no_intruder_in_the_weight_itself_and_one_for_a_planted_spike(seed):
+def test_intruder_dimensions_no_intruder_in_the_weight_itself_and_one_for_a_planted_spike(seed):
     base = normal(seed, 40, 20) @ torch.diag(torch.logspace(1, -1, 20))
     assert intruder_dimensions(base, base) == 0
     assert intruder_dimensions(base, base + 1e-3 * normal(seed + 1, 40, 20)) == 0
@@ -119,7 +119,7 @@ def test_gradients_of_known_spectra():
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_shuffled_labels_have_the_larger_nuclear_norm(seed):
+def test_gradient_spectrum_data_quality_shuffled_labels_have_the_larger_nuclear_norm(seed):
     generator = torch.Generator().manual_seed(seed)
     model = nn.Sequential(nn.Linear(10, 24), nn.Tanh(), nn.Linear(24, 5))
     truth = torch.randn(10, 5, generator=generator)

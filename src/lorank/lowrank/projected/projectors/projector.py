@@ -4,6 +4,7 @@ A matrix is turned so that its shorter side comes first; P [short, rank] acts on
 between steps are tensors in the parameter's state: P itself, the numbers of columns, or a seed alone.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,16 +15,16 @@ State = dict[str, Any]
 """The state of one parameter: tensors by name."""
 
 
-class Projector:
+class Projector(ABC):
     """A way to find P; the base multiplies with it."""
 
     def observe(self, state: State, gradient: Tensor, rank: int) -> Tensor:
         """Return the gradient that a new P is found for; a projector may keep something of it in ``state``."""
         return gradient
 
+    @abstractmethod
     def find(self, gradient: Tensor, rank: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Return what is kept of a new P for the gradient [short, long]; draws come from ``generator``."""
-        raise NotImplementedError
 
     def basis(self, state: Mapping[str, Tensor], gradient: Tensor) -> Tensor:
         """Return P [short, rank] in the gradient's dtype."""
