@@ -24,7 +24,7 @@ from lorank.errors import UsageError
 from lorank.progress import ProgressCallback
 from lorank.ranking.scorers.batching import batches_by_length
 from lorank.ranking.scorers.best_passage import best_by_words, inverse_frequencies
-from lorank.ranking.scorers.encoded import EncodedDocuments
+from lorank.ranking.scorers.encoded import EncodedDocuments, aggregate, titles_of
 from lorank.ranking.scorers.folders import write_json
 from lorank.ranking.scorers.packed import PackedEncoder, can_pack
 from lorank.ranking.scorers.pairs import used_texts
@@ -455,49 +455,6 @@ class BiEncoder(TextRanker[TextInputs]):
                 "similarity_fn_name": self.similarity,
             },
         )
-
-
-def aggregate(
-    q: np.ndarray,
-    d: np.ndarray,
-    owner: np.ndarray,
-    query_at: np.ndarray,
-    document_at: np.ndarray,
-    long: Long,
-    titled: np.ndarray,
-    title_weight: float,
-) -> np.ndarray:
-    """Return one similarity per pair from query vectors, passage vectors, and the document of each passage.
-
-    Args:
-        q: The float32 query vectors [queries, dim].
-        d: The float32 passage vectors [passages, dim], grouped by document.
-        owner: The int64 [passages] document of each passage, in rising order.
-        query_at: The int64 [n] query of each pair.
-        document_at: The int64 [n] document of each pair.
-        long: With ``max`` and ``titled`` the best passage counts, with ``mean`` the mean of all.
-        titled: The bool [documents], True where the first passage of a document is its title alone.
-        title_weight: The weight of a title beside the best passage, 0 or more.
-
-    Returns:
-        The similarities, float32 [n].
-    """
-    if len(owner) == len(np.unique(owner)):
-        return np.einsum("nd,nd->n", q[query_at], d[document_at], dtype=np.float32)
-    begins = np.searchsorted(owner, np.arange(owner.max() + 1))
-    documents = EncodedDocuments(d, begins, titled, long, title_weight)
-    scores = np.empty(len(query_at), np.float32)
-    for query in np.unique(query_at):
-        rows = query_at == query
-        scores[rows] = documents.similarities(q[query])[document_at[rows]]
-    return scores
-
-
-def titles_of(table: TokenTable, documents: np.ndarray) -> np.ndarray:
-    """Return whether the first part of each of ``documents`` is its title, bool [documents]."""
-    if isinstance(table, TitledTable):
-        return table.parts.titled[documents]
-    return np.zeros(len(documents), bool)
 
 
 def count_truncation(table: TokenTable) -> Truncation:

@@ -14,9 +14,10 @@ import numpy as np
 from torch import nn
 
 from lorank.errors import UsageError
-from lorank.ranking.scorers.bi_encoder import BiEncoder, aggregate, titles_of
+from lorank.ranking.scorers.bi_encoder import BiEncoder
 from lorank.ranking.scorers.causal import CausalRanker
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
+from lorank.ranking.scorers.encoded import aggregate, titles_of
 from lorank.ranking.scorers.packed import PackedEncoder, Project, can_pack
 from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans, gather_passages
 from lorank.ranking.scorers.paths import open_path
