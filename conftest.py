@@ -1,6 +1,7 @@
-"""What tests and doctests share: the number of threads, and numbers in doctests that are compared up to rounding."""
+"""What tests and doctests share: threads, the seed each starts from, and how numbers in doctests are compared."""
 
 import os
+import random
 import signal
 
 os.environ["OMP_NUM_THREADS"] = os.environ.get("LORANK_TEST_THREADS", "1")  # for the processes that tests start, too
@@ -17,6 +18,17 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: processes that tests start would
     signal.signal(signal.SIGINT, signal.default_int_handler)  # inherit it, and Ctrl-C would mean nothing to them
+
+
+@pytest.fixture(autouse=True)
+def global_seed() -> None:
+    """Start every test from one state of the global generators, whichever tests ran before it in this process.
+
+    ``LORANK_TEST_SEED`` is that seed, 0 unless it is set: a test must hold for another one as well.
+    """
+    seed = int(os.environ.get("LORANK_TEST_SEED", "0"))
+    random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,8 +6,8 @@ Each pass is one run of pytest over all tests that are not slow (or over the giv
 use less than this processor has, so that sums run in another order and end in other digits:
 
     oldest    no vector kernels: torch's plain ones, oneDNN and XLA at SSE4, MKL's compatible branch, OpenBLAS's
-              Nehalem, numpy and the C library without AVX2 and FMA; one thread
-    avx2      256-bit kernels everywhere, OpenBLAS's Haswell; two threads, and every core busy with something else
+              Nehalem, numpy and the C library without AVX2 and FMA; one thread; seed 1
+    avx2      256-bit kernels everywhere, OpenBLAS's Haswell; two threads, and every core busy; seed 2
 
 A variable that is already set stays as it is: the machine may need it. The exit code is 1 when a pass failed.
 """
@@ -55,6 +55,7 @@ PASSES = {
             "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL",
             "XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2",
             "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-AVX512F",
+            "LORANK_TEST_SEED": "1",
         },
         threads=1,
         busy=False,
@@ -68,6 +69,7 @@ PASSES = {
             "OPENBLAS_CORETYPE": "Haswell",
             "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL",
             "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+            "LORANK_TEST_SEED": "2",
         },
         threads=2,
         busy=True,

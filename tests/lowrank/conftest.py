@@ -59,7 +59,7 @@ def one_layer(weight: list[list[float]], method: str, **keywords: object) -> tup
 
     linear = nn.Linear(len(weight[0]), len(weight)).double()
     with torch.no_grad():
-        linear.weight.copy_(torch.tensor(weight))
+        linear.weight.copy_(torch.tensor(weight, dtype=torch.float64))
         linear.bias.zero_()
     model = nn.ModuleDict({"layer": linear})
     return model, lowrank.attach(model, method, **keywords).forms["layer"]
