@@ -28,6 +28,7 @@ AREAS = {
     "adapters.serve": "Serving adapters",
     "losses.supervised": "Losses",
     "losses.preference": "Losses of preferences",
+    "losses.rl": "Rewards and policy gradients",
     "rerank": "Reranking",
     "aggregate": "Consensus",
     "retrieve": "Retrieval",
@@ -49,6 +50,7 @@ INPUTS = {
     "users": 'rows with `"user"`',
     "outside": "rows in which every label is 0 (nothing was chosen)",
     "epoch": "",
+    "noise_seed": "",
     "first_stage": "data with a first stage: texts, or rows with scores",
     "reference": 'the ranker as it was before training, or `reference = "a.run"` under `[loss]`',
 }
@@ -57,6 +59,7 @@ INPUTS = {
 LEARNS_FROM = {
     "losses.supervised": "relevance labels, graded or binary: BEIR, LETOR, training rows",
     "losses.preference": "preferences: `chosen` and `rejected`, or ranked answers",
+    "losses.rl": "relevance labels, graded or binary, as rewards of the orders that it draws",
 }
 
 

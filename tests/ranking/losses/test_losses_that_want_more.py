@@ -10,6 +10,8 @@ from lorank.ranking.losses import EXTRAS, LOSSES, loss, loss_options, requiremen
 
 WANTING = sorted(name for name in LOSSES if requirements_of(LOSSES[name]))
 REMEMBERING = [name for name in WANTING if hasattr(LOSSES[name], "state_dict")]
+ESTIMATED = {"neural-pg-rank"}
+"""Losses whose gradient is an estimate: that of an expectation, which their own tests enumerate."""
 every_wanting = pytest.mark.parametrize("name", WANTING)
 
 
@@ -30,6 +32,7 @@ def batch(seed=0):
         "first_stage": first,
         "reference": reference,
         "slow": first - reference,
+        "noise_seed": torch.tensor(3),
     }
     return scores, labels, mask, extras
 
@@ -55,7 +58,7 @@ def test_masked_places_have_no_influence(name):
     torch.testing.assert_close(value, clean_value)
 
 
-@every_wanting
+@pytest.mark.parametrize("name", [name for name in WANTING if name not in ESTIMATED])
 def test_gradient_is_the_derivative(name):
     scores, labels, mask, extras = batch()
 
@@ -86,6 +89,7 @@ def test_empty_batches_give_zero(name, shape):
         "first_stage": torch.zeros(shape),
         "reference": torch.zeros(shape),
         "slow": torch.zeros(shape),
+        "noise_seed": torch.tensor(3),
     }
     scores = torch.zeros(shape, requires_grad=True)
     value = loss(name)(scores, torch.zeros(shape), torch.ones(shape, dtype=torch.bool), **wanted(name, empty))

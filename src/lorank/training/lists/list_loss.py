@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lorank.data.candidates import TrainingList
+from lorank.ranking.losses import requirements_of
 from lorank.ranking.scorers.precision import best_precision
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.training.lists.batches import ListBatch
@@ -70,14 +71,16 @@ def list_loss(
         batch: The lists, laid out as a grid [batch, list].
         loss: The loss, with the extras that it requires.
         settings: The settings of the loop, of which the precision is read.
-        step_seed: The seed from which dropout draws.
+        step_seed: The seed from which dropout draws, and the loss where it draws lots.
         device: The device of the ranker.
     """
     batch = batch.to(device)
     half = trains_in_bf16(settings.precision, device)
     devices = [device] if device.type == "cuda" else []
     precision = partial(torch.autocast, device.type, torch.bfloat16) if half else nullcontext
-    extras = extras_for(loss, ranker, inputs, batch, precision)
+    extras = dict(extras_for(loss, ranker, inputs, batch, precision))
+    if "noise_seed" in requirements_of(loss):
+        extras["noise_seed"] = torch.tensor(step_seed)
     with torch.random.fork_rng(devices=devices), precision():
         torch.manual_seed(step_seed)
         scores = score_batch(ranker, inputs, batch).float()

@@ -104,6 +104,7 @@ MAKERS: dict[str, Callable[[Source, Sequence[TrainingList], ListBatch, int], Ten
     "positions": _positions,
     "propensities": _propensities,
     "slow": _none,
+    "noise_seed": _none,
     "lists": lambda source, lists, batch, epoch: batch.queries,
     "epoch": lambda source, lists, batch, epoch: torch.tensor(float(epoch)),
 }

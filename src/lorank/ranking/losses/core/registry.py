@@ -30,6 +30,7 @@ EXTRAS: dict[str, Tensor] = {
     "reference": torch.zeros(1, 2),
     "positions": torch.tensor([[1, 2]]),
     "propensities": torch.ones(1, 2),
+    "noise_seed": torch.tensor(0),
 }
 """What a loss may require, each with an example for one list of two.
 
@@ -37,9 +38,9 @@ EXTRAS: dict[str, Tensor] = {
 every epoch; ``users`` int64 [batch] is who asked; ``outside`` bool [batch] says of which lists nothing was
 chosen (only a loss that requires it gets such lists); ``epoch`` counts from 0; ``first_stage`` [batch, list] are the
 candidates' scores; ``positions`` int64 [batch, list] are where a document was shown, from 1 (0: it was not), or its
-rank at
-the first stage; ``propensities`` [batch, list] are a click log's own, 0 where it states none; ``reference`` [batch,
-list] are scores without a gradient, of the same ranker as it was before training or of a run."""
+rank at the first stage; ``propensities`` [batch, list] are a click log's own, 0 where it states none; ``noise_seed`` is
+an int64 scalar, new at every step and the same in a resumed run; ``reference`` [batch, list] are scores without a
+gradient, of the same ranker as it was before training or of a run."""
 
 LOSSES: dict[str, Loss] = {}
 """Every registered loss under its published name."""
