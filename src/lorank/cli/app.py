@@ -12,6 +12,7 @@ from lorank.cli.calibrate import calibrate
 from lorank.cli.clicks_online import clicks
 from lorank.cli.compare import compare
 from lorank.cli.demo import demo
+from lorank.cli.dense_index import index
 from lorank.cli.depth import depth
 from lorank.cli.evaluate import evaluate
 from lorank.cli.fairness import fairness
@@ -72,10 +73,16 @@ for command in (
 ):
     environment = {"auto_envvar_prefix": "LORANK_SERVE"} if command is serve else None
     app.command("import" if command is import_data else None, context_settings=environment)(command)
-for registered in (*app.registered_commands, *adapter.registered_commands, *clicks.registered_commands):
+for registered in (
+    *app.registered_commands,
+    *adapter.registered_commands,
+    *clicks.registered_commands,
+    *index.registered_commands,
+):
     registered.callback = with_imports(registered.callback)  # type: ignore[arg-type]
 app.add_typer(adapter, name="adapter")
 app.add_typer(clicks, name="clicks")
+app.add_typer(index, name="index")
 app.add_typer(keys, name="keys")
 
 

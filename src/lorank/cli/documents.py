@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from lorank.errors import DataError, UsageError, unknown_name
-from lorank.reading import lines, plain_name, read_whole
+from lorank.reading import json_lines, lines, plain_name, read_whole
 
 FORMATS = ("jsonl", "text", "markdown", "csv", "tsv")
 ENDINGS = {
@@ -52,6 +52,27 @@ def read_documents(source: str, format: str | None = None, column: str | None = 
     if not texts:
         raise DataError(source, None, f"no document (read as {format})", "give a file with some, or choose --format")
     return [replace_surrogates(text) for text in texts]
+
+
+def read_named_documents(source: str) -> tuple[list[str], list[str]]:
+    """Return the ids and texts of JSON lines with ``_id`` (or ``id``), ``text`` and, where there is one, ``title``.
+
+    Raises DataError, naming file, line and remedy, for a row without id or text, and for an id that repeats.
+    """
+    expected = '{"_id": ..., "text": ..., "title": ...}'
+    ids: dict[str, int] = {}
+    texts: list[str] = []
+    for number, row in json_lines(source, expected):
+        name, text, title = row.get("_id", row.get("id")), row.get("text"), row.get("title")
+        if not isinstance(name, str | int) or isinstance(name, bool) or not isinstance(text, str):
+            raise DataError(source, number, "the row lacks an id or a text", f"write {expected}")
+        if str(name) in ids:
+            raise DataError(source, number, f"document {name!r} is on line {ids[str(name)]} too", "keep one of them")
+        ids[str(name)] = number
+        texts.append(f"{title}\n{text}" if title else text)
+    if not ids:
+        raise DataError(source, None, "no document", "give a file with some")
+    return list(ids), texts
 
 
 def _read(source: str, format: str, column: str | None) -> Iterator[str]:

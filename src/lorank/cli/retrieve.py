@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,11 +13,6 @@ from lorank.cli.progress import console, progress_bars, stage
 from lorank.cli.ranker_options import Kind, Long, MaxLength, Set, reading_of
 from lorank.errors import UsageError
 from lorank.tuned.naming import BM25_NAME, recognise
-
-if TYPE_CHECKING:
-    from lorank.lowrank import Adapter
-    from lorank.ranking.scorers import BiEncoder
-    from lorank.tuned.reading import ReadingSettings
 
 
 def retrieve(
@@ -39,6 +34,13 @@ def retrieve(
     split: Annotated[str, typer.Option(help="train, dev, test, or all.")] = "test",
     depth: Annotated[int, typer.Option(min=1, help="Documents a query.")] = 100,
     index: Annotated[Path | None, typer.Option(help="Folder of the BM25 index; default: the cache.")] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a dense index (`lorank index`): its vectors are used, and documents that it lacks are "
+            "encoded and added. [default: all documents are encoded anew]"
+        ),
+    ] = None,
     negative: Negative = "error",
     language: Language = "auto",
     skip_bad: SkipBad = False,
@@ -51,6 +53,8 @@ def retrieve(
         lorank retrieve --data pydocs --out bm25.run
 
         lorank retrieve --data pydocs --ranker minilm --long titled --fusion --split all --out fusion.run
+
+        lorank retrieve --data pydocs --ranker runs/first --vectors runs/first/vectors --fusion --out fusion.run
     """
     import lorank
     from lorank import index as names
@@ -63,10 +67,13 @@ def retrieve(
     if ranker is not None:
         recognise(ranker, "--ranker")
     reading = reading_of(settings, max_length, long)
+    if ranker is None and vectors is not None:
+        raise UsageError("--vectors belong to a bi-encoder; add --ranker minilm, or --index for BM25's own")
     if ranker is None and (reading.as_options() or kind):
         raise UsageError("--kind, --max-length, --long and --set belong to a bi-encoder; add --ranker minilm")
     from lorank.data import write_run
-    from lorank.training.lists.retrieval import bm25_index, dense_run, fuse_runs, fusion_weights
+    from lorank.training.lists.retrieval import bm25_index, dense_run, fuse_runs, fusion_weights, require_texts
+    from lorank.tuned.dense_index import indexed_run, open_encoder, open_index
     from lorank.tuned.ranker import merged
 
     with stage(f"read {data}"), skipping(skip_bad, out) as on_bad:
@@ -78,9 +85,15 @@ def retrieve(
             run = bm25_index(collection, index).search(queries, depth)
         else:
             tune = collection.dev.queries if fusion else {}
-            encoder, adapter = _encoder(ranker, kind, reading)
-            with merged(adapter):
-                run = dense_run(encoder, collection, queries | tune, depth, partial(on_progress, "encode documents"))
+            encoder, adapter = open_encoder(ranker, kind, reading)
+            if vectors is None:
+                with merged(adapter):
+                    said = partial(on_progress, "encode documents")
+                    run = dense_run(encoder, collection, queries | tune, depth, said)
+            else:
+                require_texts(collection)
+                held = open_index(vectors, encoder, ranker, reading=reading.as_options(), kind=kind)
+                run = indexed_run(held, encoder, adapter, collection, queries | tune, depth, on_progress)
             if fusion:
                 bm25 = bm25_index(collection, index).search(queries | tune, depth)
                 parts = [{q: each[q] for q in tune} for each in (bm25, run)]
@@ -91,20 +104,3 @@ def retrieve(
     write_run(run, out, "lorank")
     console.print(f"{len(run)} queries, {sum(map(len, run.values()))} documents")
     print(out)
-
-
-def _encoder(name: str, kind: str | None, reading: "ReadingSettings") -> "tuple[BiEncoder, Adapter | None]":
-    """Return the bi-encoder of ``--ranker`` and its adapter; what scores pairs alone cannot search."""
-    from lorank.ranking.scorers import BiEncoder
-    from lorank.ranking.scorers.pretrained import is_classifier
-    from lorank.tuned.open_ranker import kind_of, open_ranker
-
-    if kind is None and recognise(name).kind == "model" and not is_classifier(name):
-        kind = "bi-encoder" if kind_of(name) == "cross-encoder" else None  # an encoder that says nothing of its use
-    model = open_ranker(name, kind=kind, reading=reading, flag="--ranker")
-    if not isinstance(model.ranker, BiEncoder):
-        raise UsageError(
-            f"--ranker {name}: a ranker of kind {model.ranker.kind} cannot search a whole collection; retrieve with "
-            "bm25 or a bi-encoder, and rerank with it"
-        )
-    return model.ranker, model.adapter

@@ -46,6 +46,25 @@ class EncodedDocuments:
             return np.asarray(np.add.reduceat(values, self.begins) / counts, np.float32)
         return blend_titles(values, self.begins, self.titled, self.title_weight).astype(np.float32)
 
+    def part(self, begin: int, end: int) -> "EncodedDocuments":
+        """Return the documents from ``begin`` to before ``end``, their vectors read as float32."""
+        first = int(self.begins[begin])
+        last = int(self.begins[end]) if end < len(self.begins) else len(self.vectors)
+        vectors = np.asarray(self.vectors[first:last], np.float32)
+        begins, titled = self.begins[begin:end] - first, self.titled[begin:end]
+        return EncodedDocuments(vectors, begins, titled, self.long, self.title_weight)
+
+    def similarity_table(self, queries: np.ndarray) -> np.ndarray:
+        """Return the similarity of each document to each query vector [queries, dim], float32 [queries, documents]."""
+        values: np.ndarray = np.asarray(queries, np.float32) @ self.vectors.T
+        if values.shape[1] == len(self.begins):
+            return values
+        if self.long == "mean":
+            counts = np.diff(np.append(self.begins, values.shape[1]))
+            return np.asarray(np.add.reduceat(values, self.begins, axis=1) / counts, np.float32)
+        rows = [blend_titles(row, self.begins, self.titled, self.title_weight) for row in values]
+        return np.asarray(rows, np.float32).reshape(len(values), len(self.begins))
+
 
 def aggregate(
     q: np.ndarray,

@@ -10,6 +10,7 @@ from lorank.data.collection import Collection, Split
 from lorank.errors import UsageError
 from lorank.progress import ProgressCallback
 from lorank.ranking.consensus.fusion import fuse, tune_weights
+from lorank.ranking.dense_index.search import search_blocks
 from lorank.ranking.metrics.measures import mean_of
 from lorank.ranking.scorers.bi_encoder import BiEncoder
 from lorank.ranking.scorers.bm25 import BM25
@@ -85,14 +86,11 @@ def nearest(
     >>> nearest(np.eye(2, dtype=np.float32), documents, ["q", "r"], ["a", "b"], 1)
     {'q': {'a': 1.0}, 'r': {'b': 1.0}}
     """
-    depth = min(depth, len(document_ids))
-    run: Run = {}
-    for query, vector in zip(query_ids, query_vectors, strict=True):
-        scores = documents.similarities(vector)
-        best = np.argpartition(-scores, depth - 1)[:depth]
-        best = best[np.argsort(-scores[best], kind="stable")]
-        run[query] = {document_ids[i]: float(scores[i]) for i in best}
-    return run
+    found = search_blocks(query_vectors, [documents], min(depth, len(document_ids)))
+    return {
+        query: {document_ids[i]: score for i, score in zip(at.tolist(), scores.tolist(), strict=True)}
+        for query, (at, scores) in zip(query_ids, found, strict=True)
+    }
 
 
 def fusion_weights(runs: list[Run], dev: Split, measure: str = "nDCG@10") -> np.ndarray:
