@@ -91,4 +91,4 @@ def compute_advantages(name: str, replies: Replies, **options: Any) -> Tensor:
         options: The advantage's own keyword arguments.
     """
     with torch.no_grad():
-        return find_advantage(name)(replies, **options)
+        return find_advantage(name)(replies, **options).detach()

@@ -1,0 +1,164 @@
+"""The registry of rewards of written replies: what a language model earns with its answer to a question.
+
+A reward has *parts* (nDCG, format, length, ...) with weights of its own, so that parts are logged one by one and a mix
+can weigh them otherwise. A reward of places gives a part to each rank of the list that was written.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorank.errors import UsageError, unknown_name
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question that was put to the policy.
+
+    Attributes:
+        kind: The kind of question (`lorank.ranking.judges.question`).
+        labels: The relevance of the documents, in the order in which they were shown.
+    """
+
+    kind: str
+    labels: tuple[float, ...]
+
+    @property
+    def size(self) -> int:
+        """How many documents were shown."""
+        return len(self.labels)
+
+    @property
+    def best(self) -> frozenset[int]:
+        """The places of the most relevant documents."""
+        return frozenset(i for i, label in enumerate(self.labels) if label >= max(self.labels))
+
+
+Score = Callable[..., Sequence[float]]
+"""``score(text, asked, **options) -> one number per part, or per place for a reward of places``."""
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A reward as it is registered.
+
+    Attributes:
+        name: Its published name.
+        score: The function of a reply's text and the question.
+        kinds: The kinds of question that it rewards; empty for any.
+        parts: The names of its parts.
+        weights: The weight of each part.
+        places: Whether it gives a number to each place of a list, in place of parts.
+    """
+
+    name: str
+    score: Score
+    kinds: tuple[str, ...]
+    parts: tuple[str, ...]
+    weights: tuple[float, ...]
+    places: bool = False
+
+
+REWARDS: dict[str, Reward] = {}
+"""Every reward of written replies by its name."""
+
+
+def reward(
+    name: str,
+    *,
+    kinds: Sequence[str] = (),
+    parts: Sequence[str] = ("reward",),
+    weights: Sequence[float] | None = None,
+    places: bool = False,
+) -> Callable[[Score], Score]:
+    """Decorate the function of a reward to enter it in ``REWARDS`` under ``name``.
+
+    Args:
+        name: The published name.
+        kinds: The kinds of question that it rewards; none for any.
+        parts: The names of the numbers that it returns.
+        weights: The weight of each part; None weighs each by 1.
+        places: Whether it returns a number per place.
+    """
+
+    def enter(score: Score) -> Score:
+        weighed = tuple(weights) if weights is not None else (1.0,) * len(parts)
+        REWARDS[name] = Reward(name, score, tuple(kinds), tuple(parts), weighed, places)
+        return score
+
+    return enter
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """One or several rewards of a run, joined.
+
+    Attributes:
+        rewards: The rewards, in the order in which they were named.
+        options: The keyword arguments of the first.
+    """
+
+    rewards: tuple[Reward, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of all parts; that of a reward goes before a name that two of them have."""
+        named = [(each.name, part) for each in self.rewards for part in each.parts]
+        once = [part for _, part in named]
+        return tuple(part if once.count(part) == 1 and part != "reward" else name for name, part in named)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each part."""
+        return tuple(weight for each in self.rewards for weight in each.weights)
+
+    @property
+    def places(self) -> bool:
+        """Whether each place of a list has a reward of its own."""
+        return any(each.places for each in self.rewards)
+
+    def __call__(self, texts: Sequence[str], asked: Sequence[Asked]) -> Tensor:
+        """Return the parts [replies, parts] of replies to questions, or [replies, places], 0 behind the last place."""
+        rows = [
+            [
+                value
+                for i, each in enumerate(self.rewards)
+                for value in each.score(text, question, **(self.options if i == 0 else {}))
+            ]
+            for text, question in zip(texts, asked, strict=True)
+        ]
+        width = max((len(row) for row in rows), default=len(self.parts))
+        return torch.tensor([[*row, *[0.0] * (width - len(row))] for row in rows], dtype=torch.float32).view(-1, width)
+
+
+def find_rewards(names: str, kind: str, **options: Any) -> Scoring:
+    """Return the rewards that ``names`` joins by "+", for questions of ``kind``.
+
+    Args:
+        names: Such as ``rank-r1`` or ``rank-r1+length``.
+        kind: The kind of question that is put.
+        options: Keyword arguments of the first.
+
+    Raises:
+        UsageError: For an unknown reward, and for one that does not reward such questions.
+
+    >>> find_rewards("rank-r1+length", "setwise").parts
+    ('answer', 'length')
+    """
+    found = []
+    for name in names.split("+"):
+        if name not in REWARDS:
+            raise unknown_name("reward", name, REWARDS)
+        known = REWARDS[name]
+        if known.kinds and kind not in known.kinds:
+            raise UsageError(f"reward {name!r} is for {' and '.join(known.kinds)} questions, and {kind} ones are put")
+        found.append(known)
+    if len(found) > 1 and any(each.places for each in found):
+        raise UsageError(f"{names}: a reward of places stands alone")
+    scoring = Scoring(tuple(found), dict(options))
+    scoring([""], [Asked(kind, (1.0, 0.0))])  # refuses options that the reward does not have
+    return scoring
