@@ -9,6 +9,7 @@ from lorank.ranking.policies.mixes.registry import RewardMix, reward_mix
 class FixedMix(RewardMix):
     """The weighted sum of the parts.
 
+    >>> import torch
     >>> FixedMix([1.0, 0.2])(torch.tensor([[1.0, 0.5]]))
     tensor([1.1000])
     """
