@@ -9,6 +9,7 @@ Sums, exponentials and products differ in their last digit between processors, s
   ``assert_close``. Zero is free, since "exactly none" is often what is claimed, and so are ``inf`` and ``nan``.
 - A value that is copied and never computed (an option that comes back from a file) may be compared exactly by a
   line that ends in the comment ``# exact: why``.
+- ``torch.tensor(...).double()`` rounds its literals to float32 first: say ``dtype=torch.float64``.
 - The expected output of a doctest has floats of at most four decimals; its numbers are compared up to rounding, as
   tests/rounded_doctests.py says.
 """
@@ -55,7 +56,9 @@ def find_in_source(source: str, path: str) -> list[Finding]:
         for line, end, literal in _exact_comparisons(tree)
         if not any(_EXACT.search(text) for text in lines[line - 1 : end])
     ]
-    return sorted({*found, *_long_doctests(tree, path)}, key=lambda finding: finding.line)
+    return sorted(
+        {*found, *_rounded_doubles(tree, path), *_long_doctests(tree, path)}, key=lambda finding: finding.line
+    )
 
 
 def _exact_comparisons(tree: ast.Module) -> Iterator[tuple[int, int, str]]:
@@ -104,6 +107,16 @@ def _float_literals(node: ast.expr) -> Iterator[float]:
 def _name(call: ast.Call) -> str:
     function = call.func
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def _rounded_doubles(tree: ast.Module, path: str) -> Iterator[Finding]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Call(args=[values, *_], keywords=[]) as made, attr="double")
+            ) if _name(made) == "tensor" and any(_float_literals(values)):
+                message = "a tensor of literals is float32 before .double(); use dtype=torch.float64"
+                yield Finding(path, node.lineno, message)
 
 
 def _long_doctests(tree: ast.Module, path: str) -> Iterator[Finding]:

@@ -96,7 +96,7 @@ def test_a_fresh_process_scores_the_same_through_lorank_peft_and_cross_encoder(
         assert np.ptp(scores) > 1e-3
         for way in ("lorank", "peft", "predict"):
             np.testing.assert_allclose(
-                np.load(tmp_path / name / f"{way}.npy"), scores, atol=1e-6, err_msg=f"{name} {way}"
+                np.load(tmp_path / name / f"{way}.npy"), scores, rtol=1e-5, atol=5e-6, err_msg=f"{name} {way}"
             )
 
 
@@ -137,7 +137,7 @@ def test_peft_export_reports_and_loads(make_scorer, shake, probe, tmp_path):
     assert (report.format, report.kendall_tau, report.flipped_pairs) == pytest.approx(("peft", 1.0, 0))
     again, _ = make_scorer("modernbert")
     lowrank.load(again, tmp_path / "a")
-    np.testing.assert_allclose(probe(again).detach(), probe(model.eval()).detach(), atol=1e-6)
+    np.testing.assert_allclose(probe(again).detach(), probe(model.eval()).detach(), rtol=1e-5, atol=5e-6)
 
 
 def test_what_cannot_be_exported(tower, tmp_path):

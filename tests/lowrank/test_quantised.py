@@ -25,7 +25,7 @@ each_scheme = pytest.mark.parametrize("scheme", SCHEMES)
 
 
 def test_the_levels_are_the_published_ones():
-    torch.testing.assert_close(LEVELS, torch.tensor(PUBLISHED), atol=2e-7, rtol=0)
+    torch.testing.assert_close(LEVELS, torch.tensor(PUBLISHED), atol=1e-6, rtol=0)
 
 
 @each_scheme

@@ -109,7 +109,7 @@ def test_what_peft_cannot_compute_is_saved_for_lorank_and_refused_as_peft_by_nam
     assert not (tmp_path / "own" / "adapter_config.json").exists()
     again = make(dilation=2)
     lowrank.load(again, tmp_path / "own")
-    np.testing.assert_allclose(scores(again), scores(model), atol=1e-6)
+    np.testing.assert_allclose(scores(again), scores(model), rtol=1e-5, atol=5e-6)
 
 
 def test_a_dora_on_groups_is_saved_for_lorank_and_refused_as_peft_by_name(shake, tmp_path):

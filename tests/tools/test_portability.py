@@ -66,6 +66,11 @@ def test_what_is_portable_is_let_through(line):
     assert lines(line) == []
 
 
+def test_literals_that_are_rounded_to_float32_first_are_found():
+    assert lines("x = 1\ny = torch.tensor([0.6]).double()") == [2]
+    assert lines("y = torch.tensor([0.6], dtype=torch.float64)\nz = torch.tensor([3]).double()") == []
+
+
 def test_a_doctest_that_prints_all_digits_is_found():
     source = 'def f():\n    """Return x.\n\n    >>> f()\n    {}\n    """\n'
     assert lines(source.format("1.4142135623730951")) == [4]

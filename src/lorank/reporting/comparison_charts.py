@@ -24,6 +24,8 @@ from lorank.reporting.svg import (
 
 MOST_FIGURES = 14
 """A matrix of more systems has colours without figures."""
+MOST_NAMED = 16
+"""Of more systems in a picture of cost, those off the frontier have no names beside their points."""
 _SHADES = 5
 
 
@@ -101,7 +103,8 @@ def pareto_chart(
         tip = element("title", f"{p.name}: {measure} {decimal(p.value)}, {cost.lower()} {write(p.cost)}")
         tone = "accent" if p.name == accent else "ink" if p.name in on else "off"
         parts.append(element("g", tip, _mark(x(p.cost), y(p.value), tone)))
-    named = [*best, *(p for p in points if p.name == accent and p.name not in on)]
+    beaten = sorted((p for p in points if p.name not in on), key=lambda p: p.name != accent)
+    named = [*best, *(p for p in beaten if p.name == accent or len(points) <= MOST_NAMED)]
     parts += _labels([(p.name, x(p.cost), y(p.value)) for p in named], [(x(p.cost), y(p.value)) for p in points], width)
     said = "; ".join(f"{p.name} {decimal(p.value)} at {write(p.cost)}" for p in best)
     return drawing(width, height, f"{measure} against {cost.lower()}. On the frontier: {said}.", parts)
@@ -272,8 +275,10 @@ def small_curve(
         most_points: The most points of a line; neighbours are averaged above it.
         width: The width in pixels.
     """
-    height, left, right, top, bottom = 132, 44, 10, 10, 94
+    height, right, top, bottom = 132, 10, 10, 94
     marks = value_ticks(y_range, 3)
+    places = tick_places(marks)
+    left = max(44, 10 + math.ceil(max(text_width(decimal(m, places), 12) for m in marks)))
     y = linear_scale((marks[0], marks[-1]), (bottom, top))
     spread = [a for points in curve.lines for a, _ in points] or [0.0, 1.0]
     log = curve.logarithmic and min(spread) > 0 and max(spread) > min(spread)
@@ -281,7 +286,6 @@ def small_curve(
     if not log and 0 <= x_low <= x_high / 4:
         x_low = 0.0
     x = _scale((x_low, x_high), (left + 6, width - right - 6), log)
-    places = tick_places(marks)
     parts = [line(left, y(m), width - right, y(m), "grid") for m in marks]
     parts += [text(left - 6, y(m) + 4, decimal(m, places), "tick", "end") for m in marks]
     ends = [x_low, x_high] if x_high > x_low else [x_low]

@@ -118,7 +118,7 @@ def test_settled_and_exported_as_plain_lora_it_scores_the_same(name, toy, runs, 
         lowrank.quantise(plain)
         lowrank.dequantise(plain)
     theirs = peft.PeftModel.from_pretrained(plain, tmp_path / "peft")
-    torch.testing.assert_close(theirs(X), gated, atol=1e-6, rtol=0)
+    torch.testing.assert_close(theirs(X), gated, atol=5e-6, rtol=1e-5)
 
 
 @every_dynamic

@@ -63,6 +63,7 @@ def test_parameters_are_counted_by_formula(small, method):
 @every_kind
 @pytest.mark.parametrize("seed", [0, 1])
 def test_events_leave_the_outputs_as_they_are(small, rows, method, seed):
+    small, rows = small.double(), rows.double()
     made = make_factored(small, method, rank=3, targets=LAYERS, seed=seed)
     optimizer, _ = trained(small, made, rows, 10)
     events = 0

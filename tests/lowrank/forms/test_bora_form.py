@@ -9,11 +9,11 @@ from lorank import lowrank
 @pytest.mark.by_hand("bora")
 def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[3.0, 0.0, 0.0], [4.0, 2.0, 1.0]], "bora", rank=1)
-    torch.testing.assert_close(form.magnitude_in.detach(), torch.tensor([5.0, 2.0, 1.0]).double())
-    torch.testing.assert_close(form.magnitude_out.detach(), torch.tensor([3.0, 21**0.5]).double())
+    torch.testing.assert_close(form.magnitude_in.detach(), torch.tensor([5.0, 2.0, 1.0], dtype=torch.float64))
+    torch.testing.assert_close(form.magnitude_out.detach(), torch.tensor([3.0, 21**0.5], dtype=torch.float64))
     set_tensors(form, A=[1.0, 0.0, 0.0], B=[-3.0, -1.0], magnitude_in=[6.0, 2.0, 1.0], magnitude_out=[1.0, 7.0])
     # V = [[0, 0, 0], [3, 2, 1]]: columns 3, 2, 1, so V1 = [[0, 0, 0], [6, 2, 1]], rows 0 and sqrt(41)
-    expected = torch.tensor([[0.0, 0.0, 0.0], [6.0, 2.0, 1.0]]).double() * 7 / 41**0.5
+    expected = torch.tensor([[0.0, 0.0, 0.0], [6.0, 2.0, 1.0]], dtype=torch.float64) * 7 / 41**0.5
     W = model["layer"].base.weight
     torch.testing.assert_close(W + form.delta(W), expected)
     torch.testing.assert_close(model["layer"](torch.eye(3).double()).T, expected)

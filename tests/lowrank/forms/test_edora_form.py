@@ -13,7 +13,7 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     assert form.magnitude.tolist() == pytest.approx([3.0, 2.0])
     set_tensors(form, R=[[0.0, 4 / 3], [0.0, 0.0]], magnitude=[10.0, 2.0])
     # V = [[3, 4, 0], [0, 2, 0]] with norms 5 and 2
-    expected = torch.tensor([[6.0, 8.0, 0.0], [0.0, 2.0, 0.0]]).double()
+    expected = torch.tensor([[6.0, 8.0, 0.0], [0.0, 2.0, 0.0]], dtype=torch.float64)
     W = model["layer"].base.weight
     torch.testing.assert_close(W + form.delta(W), expected)
     torch.testing.assert_close(model["layer"](torch.eye(3).double()).T, expected)

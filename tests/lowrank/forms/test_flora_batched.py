@@ -72,7 +72,7 @@ def test_a_pair_of_ones_doubles_the_weight(one_layer, set_tensors):
     model, form = one_layer([[1.0, 2.0], [3.0, 4.0]], "flora-batched", rank=1)
     set_tensors(form, A=[[1.0, 1.0]], B=[[1.0], [1.0]])
     x = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
-    torch.testing.assert_close(model["layer"](x), 2 * x @ torch.tensor([[1.0, 3.0], [2.0, 4.0]]).double())
+    torch.testing.assert_close(model["layer"](x), 2 * x @ torch.tensor([[1.0, 3.0], [2.0, 4.0]], dtype=torch.float64))
 
 
 @pytest.mark.by_hand("flora-batched")

@@ -35,7 +35,7 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     assert form.places.tolist() == [5]
     set_tensors(form, v=[2.0])
     assert form.delta(model["layer"].weight).tolist() == pytest.approx(np.array([[0.0] * 3, [0.0, 0.0, 2.0]]))
-    model["layer"](torch.tensor([[1.0, 2.0, 3.0]]).double()).sum().backward()
+    model["layer"](torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)).sum().backward()
     assert form.v.grad.tolist() == pytest.approx([3.0])
 
 

@@ -43,5 +43,5 @@ def test_pivots_of_zero_are_not_divided_by(one_layer):
     model, form = one_layer([[0.0, 1.0, 2.0], [0.0, 2.0, 4.0]], "loldu", rank=2)
     y = model["layer"](torch.ones(1, 3).double())
     y.sum().backward()
-    torch.testing.assert_close(y, torch.tensor([[3.0, 6.0]]).double())
+    torch.testing.assert_close(y, torch.tensor([[3.0, 6.0]], dtype=torch.float64))
     assert form.z.grad.isfinite().all()

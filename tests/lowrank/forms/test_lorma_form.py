@@ -27,7 +27,7 @@ def test_the_inflated_kind_by_hand(one_layer, set_tensors):
     model, form = one_layer(W, "lorma", rank=1, options={"kind": "permutation"})
     set_tensors(form, A=[1.0, 2.0], B=[1.0, 1.0], A0=[0.0, 0.0], B0=[0.0, 0.0])
     # B A = [[1, 2], [1, 2]], its second row shifted: [[1, 2], [2, 1]]
-    expected = torch.tensor([[1.0, 2.0, 2.0], [2.0, 1.0, 4.0]]).double()
+    expected = torch.tensor([[1.0, 2.0, 2.0], [2.0, 1.0, 4.0]], dtype=torch.float64)
     torch.testing.assert_close(form.delta(model["layer"].base.weight), expected)
     torch.testing.assert_close(model["layer"](torch.eye(3).double()).T, expected + torch.tensor(W).double())
 

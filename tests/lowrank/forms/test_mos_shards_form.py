@@ -23,7 +23,7 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
         np.array([[4.0, 5.0, 6.0], [0.0, 0.0, 0.0]])
     )
     model["layer"](torch.ones(1, 3, dtype=torch.float64)).sum().backward()
-    torch.testing.assert_close(form.pools.A.grad, torch.tensor([[0.0] * 3, [1.0] * 3]).double())
+    torch.testing.assert_close(form.pools.A.grad, torch.tensor([[0.0] * 3, [1.0] * 3], dtype=torch.float64))
     assert form.pools.B.grad.tolist() == pytest.approx(np.array([[15.0, 15.0], [0.0, 0.0]]))
 
 

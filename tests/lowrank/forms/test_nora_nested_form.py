@@ -13,7 +13,7 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[3.0, 0.0, 0.0], [0.0, 2.0, 0.0]], "nora-nested", rank=2, options={"inner": 1})
     set_tensors(form, A=[[1.0, 2.0]], B=[[1.0], [10.0]])
     W = model["layer"].weight
-    torch.testing.assert_close(form.delta(W), torch.tensor([[3.0, 6.0, 0.0], [20.0, 40.0, 0.0]]).double())
+    torch.testing.assert_close(form.delta(W), torch.tensor([[3.0, 6.0, 0.0], [20.0, 40.0, 0.0]], dtype=torch.float64))
 
 
 def test_nora_nested_counts_the_inner_pair(tower):

@@ -17,7 +17,7 @@ def test_eigenlorax_two_by_three_by_hand(one_layer, set_tensors):
     set_tensors(form, c_A=[[3.0, 4.0]], c_B=[[5.0], [6.0]])
     # A = (3, 0, 4), B = (6, 5), s = 2
     assert form.delta(model["layer"].weight).tolist() == pytest.approx(np.array([[36.0, 0.0, 48.0], [30.0, 0.0, 40.0]]))
-    assert model["layer"](torch.tensor([[1.0, 2.0, -1.0]]).double()).tolist() == pytest.approx(
+    assert model["layer"](torch.tensor([[1.0, 2.0, -1.0]], dtype=torch.float64)).tolist() == pytest.approx(
         np.array([[-11.0, -8.0]])
     )
 
@@ -30,9 +30,13 @@ def test_lora_squeeze_two_by_three_by_hand(one_layer, set_tensors):
     set_tensors(form, A=[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], B=[[4.0, 0.0], [0.0, 9.0]])
     assert form.delta(model["layer"].weight).tolist() == pytest.approx(np.array([[8.0, 0.0, 0.0], [0.0, 18.0, 0.0]]))
     form.advance(2, 3)  # the smaller of 8 and 18 goes, s = 2 stays: A' = 3, B' = 3 in the second place
-    torch.testing.assert_close(form.A.detach().abs(), torch.tensor([[0.0, 3.0, 0.0], [0.0, 0.0, 0.0]]).double())
-    torch.testing.assert_close(form.B.detach().abs(), torch.tensor([[0.0, 0.0], [3.0, 0.0]]).double())
-    torch.testing.assert_close(model["layer"](torch.ones(1, 3).double()), torch.tensor([[0.0, 18.0]]).double())
+    torch.testing.assert_close(
+        form.A.detach().abs(), torch.tensor([[0.0, 3.0, 0.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    )
+    torch.testing.assert_close(form.B.detach().abs(), torch.tensor([[0.0, 0.0], [3.0, 0.0]], dtype=torch.float64))
+    torch.testing.assert_close(
+        model["layer"](torch.ones(1, 3).double()), torch.tensor([[0.0, 18.0]], dtype=torch.float64)
+    )
 
 
 @pytest.mark.by_hand("lora-core")

@@ -13,7 +13,9 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     set_tensors(form, scale=[2.0], shift=[1.0], A=[7.0, 1.0, 2.0], B=[7.0, 1.0])
     # the top value 5 becomes 2 * 5 + 1; what is left for B A has neither row 0 nor column 0
     W = model["layer"].base.weight
-    torch.testing.assert_close(W + form.delta(W), torch.tensor([[11.0, 0.0, 0.0], [0.0, 5.0, 4.0]]).double())
+    torch.testing.assert_close(
+        W + form.delta(W), torch.tensor([[11.0, 0.0, 0.0], [0.0, 5.0, 4.0]], dtype=torch.float64)
+    )
 
 
 def test_salt_with_all_values_tunes_singular_values_alone(tower, shake):

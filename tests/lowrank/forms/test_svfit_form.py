@@ -12,9 +12,9 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     set_tensors(form, shift=[2.0])
     # the top value 5, of row 0 and column 2, becomes 7
     W = model["layer"].base.weight
-    torch.testing.assert_close(W + form.delta(W), torch.tensor([[0.0, 0.0, 7.0], [3.0, 0.0, 0.0]]).double())
-    model["layer"](torch.tensor([[0.0, 0.0, 2.0]]).double()).sum().backward()
-    torch.testing.assert_close(form.shift.grad, torch.tensor([2.0]).double())  # (u . dy) (v . x)
+    torch.testing.assert_close(W + form.delta(W), torch.tensor([[0.0, 0.0, 7.0], [3.0, 0.0, 0.0]], dtype=torch.float64))
+    model["layer"](torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64)).sum().backward()
+    torch.testing.assert_close(form.shift.grad, torch.tensor([2.0], dtype=torch.float64))  # (u . dy) (v . x)
 
 
 def test_svfit_moves_r_values_and_no_vector(tower):

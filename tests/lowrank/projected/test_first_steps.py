@@ -11,7 +11,7 @@ W = [[1.0, 2.0, 2.0], [0.0, 1.0, -1.0]]
 G = [[3.0, 0.0, 4.0], [0.0, 2.0, 0.0]]  # singular values 5 and 2, left vectors (1, 0) and (0, 1)
 LR = 0.5
 w, g = torch.tensor(W).double(), torch.tensor(G).double()
-upper = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]).double()
+upper = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
 
 
 def test_gradient_descent_moves_by_the_projected_gradient(given):

@@ -78,8 +78,8 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     model, form = one_layer([[0.0] * 3, [0.0] * 3], "base-layers", rank=1, options={"experts": 2})
     set_tensors(form, A=[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], B=[[1.0, 0.0], [0.0, 1.0]])
     set_tensors(form, centroids=[[math.log(3), 0.0, 0.0], [0.0] * 3])
-    x = torch.tensor([[1.0, 2.0, 0.0], [2.0, 2.0, 0.0]]).double()
+    x = torch.tensor([[1.0, 2.0, 0.0], [2.0, 2.0, 0.0]], dtype=torch.float64)
     # affinities (log 3, 0) and (log 9, 0): both would go to expert 0, under gates 2 * 3/4 and 2 * 9/10
-    torch.testing.assert_close(model.eval()["layer"](x), torch.tensor([[1.5, 0.0], [3.6, 0.0]]).double())
+    torch.testing.assert_close(model.eval()["layer"](x), torch.tensor([[1.5, 0.0], [3.6, 0.0]], dtype=torch.float64))
     # in training one each; the total is largest with the second at expert 0, and the first's gate is 2 * 1/2
-    torch.testing.assert_close(model.train()["layer"](x), torch.tensor([[0.0, 2.0], [3.6, 0.0]]).double())
+    torch.testing.assert_close(model.train()["layer"](x), torch.tensor([[0.0, 2.0], [3.6, 0.0]], dtype=torch.float64))

@@ -103,5 +103,5 @@ def test_two_by_three_by_hand(one_layer, set_tensors):
     set_tensors(form, B=[[[0.0] * 3] * 2, [[4.0, 0.0, 2.0], [0.0, 4.0, 2.0]]])
     # heads are columns; module 0 has weights 3/4, 1/2, 1/2 in them, module 1 the rest:
     # A = diag(3, 2, 2), B = [[1, 0, 1], [0, 2, 1]]
-    expected = torch.tensor([[3.0, 0.0, 2.0], [0.0, 4.0, 2.0]]).double()
+    expected = torch.tensor([[3.0, 0.0, 2.0], [0.0, 4.0, 2.0]], dtype=torch.float64)
     torch.testing.assert_close(form.delta(model["layer"].weight), expected)

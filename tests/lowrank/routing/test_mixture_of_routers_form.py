@@ -88,4 +88,4 @@ def test_two_by_three_by_hand(one_layer, set_tensors, top, y):
     set_tensors(form, main_router=[none, log3], sub_routers=[[log3, none], [none, log3]])
     # w = (1/4, 3/4); votes (3/4, 1/4) and (1/4, 3/4): p = (3/8, 5/8); the experts give (1, 0) and (0, 2)
     expected = torch.tensor(y).double()
-    torch.testing.assert_close(model["layer"](torch.tensor([[1.0, 2.0, 0.0]]).double()), expected)
+    torch.testing.assert_close(model["layer"](torch.tensor([[1.0, 2.0, 0.0]], dtype=torch.float64)), expected)

@@ -15,7 +15,9 @@ def test_coto_activity_follows_p_of_t(tower, open_walk):
     active = torch.tensor([len(rule.active_groups(step, 8000)) for step in range(8000)]) / 3
     assert (active > 0).all()
     for part in range(4):
-        p = torch.tensor([rule.probability(step, 8000) for step in range(part * 1000, part * 1000 + 1000)]).double()
+        p = torch.tensor(
+            [rule.probability(step, 8000) for step in range(part * 1000, part * 1000 + 1000)], dtype=torch.float64
+        )
         expected = p + (1 - p) ** 3 / 3  # one of three is drawn where none is
         torch.testing.assert_close(
             active[part * 1000 : part * 1000 + 1000].double().mean(), expected.mean(), atol=0.03, rtol=0

@@ -62,7 +62,7 @@ def test_clipping_bounds_the_projected_gradient_whatever_the_scale(walk):
     run = walk(adapter, make_rule("loft", clip=1e-3), partial(loss_of, model["layer"]), 1, of=9, betas=(0.0, 0.0))
     form = adapter.forms["layer"]
     projected = run.optimizer.state[form.B]["first"] @ form.A
-    torch.testing.assert_close(projected.norm(), torch.tensor(1e-3).double())
+    torch.testing.assert_close(projected.norm(), torch.tensor(1e-3, dtype=torch.float64))
 
 
 def test_the_second_moment_is_the_mean_square_of_the_projected_gradient(given):

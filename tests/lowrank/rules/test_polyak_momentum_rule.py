@@ -26,7 +26,7 @@ def descend(beta, steps, lr=1e3, c=1.0, optimizer=None):
 
 
 def test_beta_0_is_polyaks_own_step():
-    x = nn.Parameter(torch.tensor([1.0, -2.0]).double())
+    x = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
     optimizer = PolyakMomentumOptimizer([x], Rates(1e3, (0.0, 0.0)), 1.0, -1.0)
     for _ in range(3):
         before = x.detach().clone()

@@ -75,12 +75,12 @@ def test_ratio_1_changes_nothing_and_full_rank_restores_the_outputs(name, seed):
     inputs = [batch[:, :9] for batch in batches]
     expected = torch.cat([square(batch) for batch in inputs])
     factorize(square, name, rank=9, calibration=inputs)
-    torch.testing.assert_close(torch.cat([square(batch) for batch in inputs]), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(torch.cat([square(batch) for batch in inputs]), expected, rtol=1e-5, atol=5e-6)
     tall, wide = nn.Sequential(copy.deepcopy(model[0])), nn.Sequential(copy.deepcopy(model[2]))
     for layer, inputs, rank in ((tall, batches, 12), (wide, [model[:2](batch).detach() for batch in batches], 9)):
         expected = torch.cat([layer(batch) for batch in inputs])
         factorize(layer, name, rank=rank, calibration=inputs)
-        torch.testing.assert_close(torch.cat([layer(batch) for batch in inputs]), expected, rtol=1e-4, atol=2e-6)
+        torch.testing.assert_close(torch.cat([layer(batch) for batch in inputs]), expected, rtol=1e-4, atol=1e-5)
 
 
 def decompositions(name, seed):

@@ -15,7 +15,7 @@ def test_two_by_three_by_hand(one_layer):
     # centred, the inputs vary by 5 along e_2 and by 1 along e_3, and not along e_1
     W = [[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]]
     _, form = one_layer(W, "eva", rank=1, statistics={"layer": {"inputs": inputs}})
-    torch.testing.assert_close(form.A.detach().abs(), torch.tensor([[0.0, 1.0, 0.0]]).double())
+    torch.testing.assert_close(form.A.detach().abs(), torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64))
     assert form.B.abs().max() == 0
 
 

@@ -14,9 +14,9 @@ def test_two_by_three_by_hand(one_layer):
     model, form = one_layer([[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]], "lora-init-b", rank=1)
     assert form.A.tolist() == [[0.0] * 3]
     B = form.B.detach().clone()
-    model["layer"](torch.tensor([[1.0, 2.0, 3.0]]).double()).sum().backward()
+    model["layer"](torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)).sum().backward()
     # dA = (sum_o B_o) x^T, and B has no gradient yet
-    torch.testing.assert_close(form.A.grad, B.sum() * torch.tensor([[1.0, 2.0, 3.0]]).double())
+    torch.testing.assert_close(form.A.grad, B.sum() * torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64))
     assert form.B.grad.abs().max() == 0
 
 
@@ -64,7 +64,7 @@ def test_lora_init_dynamics_init_a_bears_larger_rates_the_wider_the_layer():
 def test_two_by_three_by_hand_from_init_a(one_layer):
     model, form = one_layer([[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]], "lora-init-a", rank=1)
     assert form.B.tolist() == [[0.0], [0.0]]
-    x = torch.tensor([[1.0, 2.0, 3.0]]).double()
+    x = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)
     model["layer"](x).sum().backward()
     # dB = dy (A x)^T, and A has no gradient yet
     torch.testing.assert_close(form.B.grad, (form.A.detach() @ x.t()).expand(2, 1))

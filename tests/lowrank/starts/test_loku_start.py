@@ -101,5 +101,7 @@ def test_two_by_three_by_hand(one_layer):
         "fisher_retain": torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]),
     }
     model, form = one_layer([[2.0, 0.0, 0.0], [0.0, 5.0, 0.0]], "loku", rank=1, statistics={"layer": seen})
-    torch.testing.assert_close((form.B @ form.A).detach(), torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]]).double())
+    torch.testing.assert_close(
+        (form.B @ form.A).detach(), torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    )
     assert form.delta(model["layer"].weight).abs().max() < 1e-12

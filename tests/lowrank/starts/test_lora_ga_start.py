@@ -13,8 +13,8 @@ def test_two_by_three_by_hand(one_layer):
     W = [[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]]
     model, form = one_layer(W, "lora-ga", rank=1, statistics={"layer": {"gradient": gradient}})
     scale = 2**0.25 / 4
-    torch.testing.assert_close(form.A.detach().abs(), torch.tensor([[0.0, 0.0, scale]]).double())
-    torch.testing.assert_close(form.B.detach().abs(), torch.tensor([[0.0], [scale]]).double())
+    torch.testing.assert_close(form.A.detach().abs(), torch.tensor([[0.0, 0.0, scale]], dtype=torch.float64))
+    torch.testing.assert_close(form.B.detach().abs(), torch.tensor([[0.0], [scale]], dtype=torch.float64))
     torch.testing.assert_close(model["layer"](torch.eye(3).double()).T, torch.tensor(W).double())
 
 

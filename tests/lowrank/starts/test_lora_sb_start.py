@@ -21,8 +21,8 @@ def test_two_by_three_by_hand(one_layer):
     gradient = torch.tensor([[2.0, 5.0, 0.1], [0.0, 0.0, 0.0]])
     W = [[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]]
     model, form = one_layer(W, "lora-sb", rank=1, statistics={"layer": {"gradient": gradient}})
-    torch.testing.assert_close(form.R.detach().abs(), torch.tensor([[1e-4 * 3**0.5]]).double())
-    expected = torch.tensor([[-1e-4] * 3, [0.0] * 3]).double()
+    torch.testing.assert_close(form.R.detach().abs(), torch.tensor([[1e-4 * 3**0.5]], dtype=torch.float64))
+    expected = torch.tensor([[-1e-4] * 3, [0.0] * 3], dtype=torch.float64)
     torch.testing.assert_close(form.delta(model["layer"].weight), expected)
 
 

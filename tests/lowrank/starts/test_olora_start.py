@@ -13,12 +13,12 @@ def test_two_by_three_by_hand(one_layer):
     W = [[3.0, 1.0, 0.0], [4.0, 3.0, 5.0]]
     model, form = one_layer(W, "olora", rank=1)
     sign = form.B[0, 0].sign()
-    torch.testing.assert_close(sign * form.B.detach().flatten(), torch.tensor([0.6, 0.8]).double())
-    torch.testing.assert_close(sign * form.A.detach().flatten(), torch.tensor([5.0, 3.0, 4.0]).double())
+    torch.testing.assert_close(sign * form.B.detach().flatten(), torch.tensor([0.6, 0.8], dtype=torch.float64))
+    torch.testing.assert_close(sign * form.A.detach().flatten(), torch.tensor([5.0, 3.0, 4.0], dtype=torch.float64))
     torch.testing.assert_close(model["layer"](torch.eye(3).double()).T, torch.tensor(W).double())
     with torch.no_grad():
         form.B.zero_()  # the residual is left
-    residual = torch.tensor([[0.0, -0.8, -2.4], [0.0, 0.6, 1.8]]).double()
+    residual = torch.tensor([[0.0, -0.8, -2.4], [0.0, 0.6, 1.8]], dtype=torch.float64)
     torch.testing.assert_close(model["layer"](torch.eye(3).double()).T, residual)
 
 

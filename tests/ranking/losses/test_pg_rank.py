@@ -127,7 +127,10 @@ def test_entropy_flattens_a_sure_policy_and_temperature_makes_orders_more_random
 
 def test_weights_of_documents_multiply_their_terms():
     rows = torch.zeros(1, 3, dtype=torch.float64)
-    labels, weights = torch.tensor([[1.0, 0.0, 0.0]]).double(), torch.tensor([[2.5, 1.0, 1.0]]).double()
+    labels, weights = (
+        torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64),
+        torch.tensor([[2.5, 1.0, 1.0]], dtype=torch.float64),
+    )
     plain, weighed = (loss("pg-rank")(rows, labels, None, w, noise_seed=torch.tensor(0)) for w in (None, weights))
     torch.testing.assert_close(weighed, 2.5 * plain)
 

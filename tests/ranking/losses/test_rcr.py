@@ -71,7 +71,7 @@ def test_rcr_orders_as_well_as_softmax_at_a_lower_log_loss():
     """One weight a feature, planted logits: the joint loss keeps nDCG and its log loss is below softmax + BCE's."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(200, 10, 5, generator=generator, dtype=torch.float64)
-    true = features @ torch.tensor([2.0, -1.0, 0.5, 0.0, 0.0]).double() - 1.5
+    true = features @ torch.tensor([2.0, -1.0, 0.5, 0.0, 0.0], dtype=torch.float64) - 1.5
     labels = (torch.rand(200, 10, generator=generator, dtype=torch.float64) < true.sigmoid()).double()
 
     def fitted(objective):

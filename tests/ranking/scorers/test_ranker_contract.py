@@ -252,7 +252,7 @@ def test_saved_rankers_score_the_same_in_a_fresh_process(documents, query, every
     scores = json.loads(done.stdout)
     for case in CASES:
         largest = max(1.0, float(np.abs(expected[case]).max()))
-        np.testing.assert_allclose(scores[case], expected[case], rtol=0, atol=1e-6 * largest, err_msg=case)
+        np.testing.assert_allclose(scores[case], expected[case], rtol=0, atol=5e-6 * largest, err_msg=case)
 
 
 def test_saving_again_into_the_same_folder_keeps_other_files(ranker, candidates, query, tmp_path):
@@ -261,7 +261,7 @@ def test_saving_again_into_the_same_folder_keeps_other_files(ranker, candidates,
     ranker.save(tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     np.testing.assert_allclose(
-        type(ranker).load(tmp_path).score(query, candidates), ranker.score(query, candidates), rtol=1e-6, atol=1e-6
+        type(ranker).load(tmp_path).score(query, candidates), ranker.score(query, candidates), rtol=5e-6, atol=5e-6
     )
     assert not [p for p in tmp_path.parent.iterdir() if p.name.startswith(f".{tmp_path.name}.")]
 
