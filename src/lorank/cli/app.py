@@ -24,6 +24,7 @@ from lorank.cli.methods import methods
 from lorank.cli.plan import plan
 from lorank.cli.pretrain import pretrain
 from lorank.cli.push import push
+from lorank.cli.queries import queries
 from lorank.cli.rank import rank
 from lorank.cli.report import report
 from lorank.cli.reproduce import reproduce
@@ -47,6 +48,7 @@ app = typer.Typer(
 for command in (
     demo,
     import_data,
+    queries,
     train,
     pretrain,
     retrieve,

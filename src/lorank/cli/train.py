@@ -147,6 +147,21 @@ def train(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Lists a step.")] = None,
     negatives: Annotated[int | None, typer.Option(help="Negatives drawn for each list.")] = None,
+    negatives_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose candidates they are: first-stage, static (the bi-encoder's own before training), live (its own "
+            "at each step; the adapter is for queries alone) or bottom (the last ones). [default: first-stage]"
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=completion.rankers,
+            help="Learn another's scores in the place of judgments: a run over the training queries, or any ranker; "
+            "with --loss kl, margin-mse, mse, rcr or bce.",
+        ),
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many evaluations without gain.")] = None,
     option: Annotated[
@@ -250,6 +265,10 @@ def train(
 
         lorank train --data pydocs --base minilm --compress pela --set compress.factor=2 --out runs/small
 
+        lorank train --data my-data --base minilm --negatives-from live --loss lambda --out runs/queries
+
+        lorank train --data my-data --base minilm --teacher runs/cross --loss margin-mse --out runs/student
+
         lorank train recipe.toml --resume
 
         lorank train runs/first/run.json --seed 1 --out runs/second
@@ -286,6 +305,8 @@ def train(
         "debias.name": debias,
         "first_stage.source": first_stage,
         "lists.negatives": negatives,
+        "lists.negatives_from": negatives_from,
+        "lists.teacher": teacher,
         "lists.free_queries": free_queries,
         "reading.max_length": max_length,
         "reading.long": long,

@@ -21,6 +21,7 @@ from lorank.lowrank.starts import Statistics
 from lorank.progress import StageCallback
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.losses import requirements_of
+from lorank.ranking.scorers.bi_encoder import BiEncoder
 from lorank.ranking.scorers.features import FeatureRanker
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Run
@@ -44,7 +45,9 @@ from lorank.training.lists.click_lists import ClickLists
 from lorank.training.lists.list_loss import Loss
 from lorank.training.lists.lists import CandidateLists
 from lorank.training.lists.loss_inputs import reference_run, set_reference
+from lorank.training.lists.negatives import EASY, bottom, check_negatives, live_lists, static_run
 from lorank.training.lists.routes import read_routes
+from lorank.training.lists.teacher import check_teacher, teacher_run
 from lorank.training.loop.session import MakeOptimizer, Session, adamw
 from lorank.training.loop.time_budget import TimeBudget
 from lorank.training.movement import Movement, WatchMovement
@@ -222,6 +225,8 @@ def build_plan(
     Raises:
         UsageError: Where rule, loss and adapter do not go together.
     """
+    check_negatives(recipe, ranker, data)
+    check_teacher(recipe)
     rate = resolve_rate(recipe, budget, ranker)
     recipe = rate.applied(recipe)
     free = free_split(data, recipe)
@@ -306,7 +311,9 @@ def _lists_and_inputs(
     split = data.train if free is None else _join(data.train, free)
     names = [*split.queries, *(query for query in data.dev.queries if query not in split.queries)]
     texts = split.queries | {q: text for q, text in data.dev.queries.items() if q not in split.queries}
-    share = ranker.kind == "bi-encoder" if recipe.lists.shared is None else recipe.lists.shared
+    live = recipe.lists.negatives_from == "live"
+    apart = live or recipe.lists.teacher is not None
+    share = ranker.kind == "bi-encoder" and not apart if recipe.lists.shared is None else recipe.lists.shared
     positives, negatives = _list_sizes(recipe.lists, found.whole, share)
     stands = found.has_first_stage and any(ranker.head_parameters())
     reference = reference_run(recipe.loss.reference, data.train, passing_over(recipe))
@@ -331,7 +338,23 @@ def _lists_and_inputs(
     on_progress("prepare texts", 0, 1)
     inputs = ranker.prepare([texts[query] for query in names], data.documents)
     on_progress("prepare texts", 1, 1)
-    return lists_of(split, found.train), lists_of(data.dev, found.dev), inputs
+    if isinstance(ranker, BiEncoder) and ranker.adapted == "queries":
+        every = np.arange(len(inputs.documents))
+        vectors = ranker.vectors_of(inputs.documents, every, partial(on_progress, "encode documents once"))
+        inputs = replace(inputs, vectors=vectors)
+    source, run = recipe.lists.negatives_from, found.train
+    if source == "static":
+        assert isinstance(ranker, BiEncoder)
+        place = {query: i for i, query in enumerate(names)}
+        run = static_run(ranker, inputs, data, split, place, recipe.lists.depth)
+    elif source == "bottom":
+        run = bottom(run, recipe.lists.depth, max(EASY, negatives or 0), split.qrels)
+    lists, held_out = lists_of(split, run), lists_of(data.dev, found.dev)
+    lists = replace(lists, teacher=teacher_run(recipe, data, split, run, on_progress))
+    if source == "live":
+        assert isinstance(ranker, BiEncoder)
+        lists = live_lists(replace(lists, positives=recipe.lists.positives), ranker, inputs, recipe.lists.negatives)
+    return lists, held_out, inputs
 
 
 def _select_layers(ranker: TrainableRanker, recipe: Recipe) -> dict[str, nn.Module]:

@@ -85,6 +85,9 @@ class ListSettings:
     ``free_queries`` adds queries made from the documents themselves: of those that neither dev nor test judges
     relevant ("unjudged"), so that what they say of new documents holds, or with ``free_documents`` "all" of the whole
     collection, where its documents are known before any query is asked.
+    ``negatives_from`` says whose candidates they are: "first-stage", a bi-encoder's own before training ("static") or
+    as it is at each step ("live", with an adapter for queries alone), or the last of the candidates ("bottom").
+    ``teacher`` is a run over the training queries, or any ranker, whose scores are learned in the place of judgments.
     """
 
     positives: int | None = None
@@ -94,6 +97,8 @@ class ListSettings:
     shared: bool | None = None
     free_queries: Literal["none", "titles", "first-sentences"] = "none"
     free_documents: Literal["unjudged", "all"] = "unjudged"
+    negatives_from: Literal["first-stage", "static", "live", "bottom"] = "first-stage"
+    teacher: str | None = None
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,11 @@ def export(
         raise UsageError("this ranker was trained whole and has no adapter; its model/ folder is ready for others")
     tuned.unmerge()
     out, ranker = Path(out), tuned.trainable
+    if getattr(ranker, "adapted", "both") == "queries":
+        raise UsageError(
+            "this ranker's adapter is for queries alone, and other tools would encode documents with it too; use its "
+            "folder with lorank"
+        )
     _check_free(out, overwrite)
     check_exportable(tuned.adapter, format)
     with replaced_folder(out) as stage:

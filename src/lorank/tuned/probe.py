@@ -19,4 +19,6 @@ class Probe:
         """Return float32 scores [n]."""
         ranker: Any = copy.copy(self.ranker)
         ranker.module = module
+        if hasattr(ranker, "adapted"):
+            ranker.adapted = "both"  # the context without the adapter is of the ranker's own module, not of this one
         return np.asarray(ranker.probe())

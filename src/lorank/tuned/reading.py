@@ -24,8 +24,10 @@ class ReadingSettings:
     for a bi-encoder with the title before each passage, the title alone has ``title_weight``. ``passage_length`` is the
     most tokens of its passages, max_length where it is None and at most 64 under titled. ``query_prefix`` and
     ``document_prefix`` go before the texts. ``pooling`` (cls, mean, max, lasttoken, ..., several joined by +),
-    ``similarity`` and ``temperature`` are a bi-encoder's. ``family``, ``prompt``, ``answers``, ``instruction`` and
-    ``chat`` say how a model is asked, ``beta`` scales a log-ratio. ``summary``, ``decay`` and ``low`` are a pyramid's.
+    ``similarity`` and ``temperature`` are a bi-encoder's, and so is ``adapted``: with queries an adapter leaves the
+    vectors of documents as they are, so that an index of them stays valid. ``family``, ``prompt``, ``answers``,
+    ``instruction`` and ``chat`` say how a model is asked, ``beta`` scales a log-ratio. ``summary``, ``decay`` and
+    ``low`` are a pyramid's.
     ``dtype`` is the number format of scoring.
     """
 
@@ -40,6 +42,7 @@ class ReadingSettings:
     pooling: str | None = None
     similarity: Literal["cosine", "dot"] | None = None
     temperature: float | None = None
+    adapted: Literal["both", "queries"] | None = None
     family: str | None = None
     prompt: str | None = None
     answers: list[str] | None = None

@@ -7,14 +7,15 @@ import torch
 
 from lorank.ranking.scorers.bi_encoder import BiEncoder
 
-NOT_OF_VECTORS = ("temperature", "dtype", "passage")
+NOT_OF_VECTORS = ("temperature", "dtype", "passage", "adapted")
 """Options on which the vectors of documents do not depend, or in their last digits alone."""
 
 
 def fingerprint_encoder(encoder: BiEncoder) -> str:
     """Return a hexadecimal SHA-256 of all that the vectors of ``encoder`` depend on.
 
-    Call it outside of `lorank.tuned.ranker.merged`: a merged adapter leaves other digits in the weights.
+    Of an encoder whose adapter is for queries alone it is that of its base: so are the vectors of documents. Call it
+    outside of `lorank.tuned.ranker.merged`: a merged adapter leaves other digits in the weights.
 
     Args:
         encoder: The bi-encoder, with its adapter where it has one.
@@ -24,7 +25,9 @@ def fingerprint_encoder(encoder: BiEncoder) -> str:
     state.update(json.dumps(options, sort_keys=True, default=str).encode())
     backend = getattr(encoder.tokenizer, "backend_tokenizer", None)
     state.update(repr(encoder.tokenizer).encode() if backend is None else backend.to_str().encode())
-    tensors = dict(encoder.module.state_dict())
+    tensors = {_plain_name(name): value for name, value in encoder.module.state_dict().items()}
+    if encoder.adapted == "queries":
+        tensors = {name: value for name, value in tensors.items() if ".forms." not in name}
     for number, layer in enumerate(encoder.vector_modules.layers):
         state.update(type(layer).__name__.encode())
         tensors |= {f"vector_modules.{number}.{name}": value for name, value in layer.state_dict().items()}
@@ -36,3 +39,8 @@ def fingerprint_encoder(encoder: BiEncoder) -> str:
         state.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
         state.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b"")
     return state.hexdigest()
+
+
+def _plain_name(name: str) -> str:
+    """Return the name that a weight has where no adapter wraps its layer."""
+    return name.replace(".base.", ".")

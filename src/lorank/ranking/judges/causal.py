@@ -178,6 +178,28 @@ class CausalJudge(Judge):
         return _READ_LOGITS[name](logits, torch.tensor(meanings, device=logits.device))
 
     @torch.inference_mode()
+    def complete(self, prompts: Sequence[str]) -> list[str]:
+        """Return what the model writes after each prompt, greedily, chat template applied where there is one."""
+        written: list[str] = []
+        for start in range(0, len(prompts), self.batch_size):
+            texts = [
+                self.tokenizer.apply_chat_template(
+                    [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+                )
+                if self._chat
+                else prompt
+                for prompt in prompts[start : start + self.batch_size]
+            ]
+            inputs = self._pad([self._encode(text) for text in texts])
+            width = inputs["input_ids"].shape[1]
+            pad = (
+                self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+            )
+            found = self.model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False, pad_token_id=pad)
+            written += [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in found[:, width:].tolist()]
+        return written
+
+    @torch.inference_mode()
     def _by_text(self, questions: list[Question], prompts: list[list[int]]) -> list[Reply]:
         inputs = self._pad(prompts)
         width = inputs["input_ids"].shape[1]

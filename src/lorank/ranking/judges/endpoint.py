@@ -92,6 +92,25 @@ class Endpoint(Judge):
         longest = self.max_tokens if self.max_tokens is not None else 8 * (len(question.documents) + 1)
         return self.tokens_in(query, documents, question) + longest
 
+    def complete(self, prompts: Sequence[str]) -> list[str]:
+        """Return what the model writes to each prompt, asking ``workers`` of them at a time.
+
+        Raises JudgeError for an answer that is none.
+        """
+
+        def one(prompt: str) -> str:
+            body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": prompt}]}
+            answered = self._send(
+                "/chat/completions", body | ({"max_tokens": self.max_tokens} if self.max_tokens else {})
+            )
+            try:
+                return answered["choices"][0]["message"]["content"] or ""
+            except (KeyError, IndexError, TypeError) as error:
+                raise JudgeError(f"{self.url} answered without a text: {json.dumps(answered)[:200]}") from error
+
+        with ThreadPoolExecutor(min(self.workers, max(len(prompts), 1))) as pool:
+            return list(pool.map(one, prompts))
+
     def _reply(self, query: str, documents: Sequence[str], question: Question) -> Reply:
         body: dict[str, Any] = {
             "model": self.model,

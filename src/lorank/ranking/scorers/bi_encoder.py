@@ -9,6 +9,7 @@ Paper: Reimers & Gurevych 2019, Sentence-BERT, arXiv:1908.10084.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from lorank.ranking.scorers.batching import batches_by_length
 from lorank.ranking.scorers.best_passage import best_by_words, inverse_frequencies
 from lorank.ranking.scorers.encoded import EncodedDocuments, aggregate, titles_of
 from lorank.ranking.scorers.folders import write_json
+from lorank.ranking.scorers.held_vectors import similarities_to
 from lorank.ranking.scorers.packed import PackedEncoder, can_pack
 from lorank.ranking.scorers.pairs import used_texts
 from lorank.ranking.scorers.passage_gradients import best_passages, mean_passages
@@ -44,14 +46,19 @@ LONGEST = 8192
 """Tokens of a text that are read where neither folder nor tokenizer says how many."""
 Similarity = Literal["cosine", "dot"]
 Passage = Literal["best", "words"]
+Adapted = Literal["both", "queries"]
 
 
 @dataclass(frozen=True)
 class TextInputs:
-    """Tokens of queries and of documents, prefixes included."""
+    """Tokens of queries and of documents, prefixes included, and the documents' vectors where these stay as they are.
+
+    ``vectors`` are those of all documents; whoever trains a ranker whose adapter is for queries alone makes them once.
+    """
 
     queries: TokenTable
     documents: TokenTable
+    vectors: EncodedDocuments | None = None
 
     @cached_property
     def idf(self) -> np.ndarray:
@@ -75,6 +82,9 @@ class BiEncoder(TextRanker[TextInputs]):
     them; else the first. "titled" is "max" with the document's title before each passage, and the title alone has a
     score too (`lorank.ranking.scorers.titled`).
 
+    With ``adapted="queries"`` an adapter changes the vectors of queries alone: documents are encoded without it, so
+    that vectors that were made before training, such as a dense index, stay valid.
+
     Args:
         base: A packaged name, a folder, or a name on the Hub.
         similarity: The similarity of two vectors, ``cosine`` or ``dot``; None leaves it to the folder.
@@ -91,6 +101,7 @@ class BiEncoder(TextRanker[TextInputs]):
         passage_length: The most tokens of a passage of a document that is read in several; None is ``max_length``, and
             64 at most with ``long="titled"``.
         title_weight: With ``long="titled"``, the weight of the title alone beside the best passage, 0 or more.
+        adapted: The texts whose vectors an adapter changes, ``both`` or ``queries``.
         token_budget: The most tokens in one scoring batch; None leaves the choice to the ranker.
 
     Raises:
@@ -120,8 +131,12 @@ class BiEncoder(TextRanker[TextInputs]):
         passage: Passage | None = None,
         passage_length: int | None = None,
         title_weight: float = 0.35,
+        adapted: Adapted = "both",
         token_budget: int | None = None,
     ) -> None:
+        if adapted not in get_args(Adapted):
+            raise UsageError(f"adapted={adapted!r}: choose 'both' or 'queries'")
+        self.adapted: Adapted = adapted
         if passage is not None and passage not in get_args(Passage):
             raise UsageError(f"passage={passage!r}: choose 'best' or 'words'")
         if not 0 <= title_weight < float("inf"):
@@ -212,6 +227,11 @@ class BiEncoder(TextRanker[TextInputs]):
         q = self.encode_batch(inputs.queries, query_ids)[torch.from_numpy(query_at.reshape(-1)).to(self.device)]
         if not len(document_ids):
             return torch.zeros(mask.shape, device=self.device)
+        if self.adapted == "queries":
+            held = inputs.vectors or self.vectors_of(inputs.documents, document_ids)
+            at = document_ids if inputs.vectors is not None else np.arange(len(document_ids))
+            scores = similarities_to(q, held, at).gather(1, torch.from_numpy(rows).to(self.device))
+            return (scores / self.temperature).masked_fill(~mask.to(self.device), 0.0)
         span = self.document_spans(inputs.documents, document_ids)
         if self.long == "mean":
             passages = self.encode_read(inputs.documents, replace(span, text=document_ids[span.text]))
@@ -307,7 +327,12 @@ class BiEncoder(TextRanker[TextInputs]):
         prefix = self.query_prefix if query else self.document_prefix
         table = self.tokens(texts, prefix)
         start, length = self.template.cut(table.lengths, self.room)
-        return self.encode_spans(table, Span(np.arange(len(table)), start, length), on_progress)
+        with nullcontext() if query else self.document_side():
+            return self.encode_spans(table, Span(np.arange(len(table)), start, length), on_progress)
+
+    def document_side(self) -> AbstractContextManager[Any]:
+        """Return the context in which documents are encoded: without the adapter where it is for queries alone."""
+        return self.reference() if self.adapted == "queries" else nullcontext()
 
     def encode_documents(
         self, documents: Sequence[str], on_progress: ProgressCallback | None = None
@@ -318,11 +343,17 @@ class BiEncoder(TextRanker[TextInputs]):
             documents: The texts.
             on_progress: It receives the number of parts that are encoded and their total.
         """
-        table, every = self.prepare([], documents).documents, np.arange(len(documents))
-        span = self.document_spans(table, every)
-        begins = np.searchsorted(span.text, every)
-        vectors = self.encode_spans(table, span, on_progress)
-        return EncodedDocuments(vectors, begins, titles_of(table, every), self.long, self.title_weight)
+        return self.vectors_of(self.prepare([], documents).documents, np.arange(len(documents)), on_progress)
+
+    def vectors_of(
+        self, table: TokenTable, documents: np.ndarray, on_progress: ProgressCallback | None = None
+    ) -> EncodedDocuments:
+        """Return the vectors of all parts of ``documents`` int64 [n], positions in a table of documents."""
+        span = self.document_spans(table, documents)
+        begins = np.searchsorted(span.text, np.arange(len(documents)))
+        with self.document_side():
+            vectors = self.encode_spans(table, replace(span, text=documents[span.text]), on_progress)
+        return EncodedDocuments(vectors, begins, titles_of(table, documents), self.long, self.title_weight)
 
     def encode_spans(self, table: TokenTable, span: Span, on_progress: ProgressCallback | None = None) -> np.ndarray:
         """Return float32 vectors [spans, dim], batched by length."""
@@ -388,11 +419,12 @@ class BiEncoder(TextRanker[TextInputs]):
         documents, document_at = np.unique(pairs[:, 1], return_inverse=True)
         start, length = self.template.cut(inputs.queries.lengths[queries], self.room)
         q = self.encode_spans(inputs.queries, Span(queries, start, length))
-        span = self.document_spans(inputs.documents, documents)
-        d = self.encode_spans(inputs.documents, replace(span, text=documents[span.text]), on_progress)
+        held = inputs.vectors
+        held = self.vectors_of(inputs.documents, documents, on_progress) if held is None else held.of(documents)
+        owner = np.repeat(np.arange(len(held)), held.counts)
         at = query_at.reshape(-1), document_at.reshape(-1)
-        titled = titles_of(inputs.documents, documents)
-        return aggregate(q, d, span.text, *at, self.long, titled, self.title_weight) / np.float32(self.temperature)
+        scores = aggregate(q, held.vectors, owner, *at, self.long, held.titled, self.title_weight)
+        return scores / np.float32(self.temperature)
 
     def document_spans(self, table: TokenTable, documents: np.ndarray) -> Span:
         """Return the parts that are encoded of ``documents`` int64 [n] of a table: one, or several for ``long``.
@@ -426,6 +458,7 @@ class BiEncoder(TextRanker[TextInputs]):
             "passage": self.passage,
             "passage_length": self.passage_length,
             "title_weight": self.title_weight,
+            "adapted": self.adapted,
         }
 
     def write_peer_files(self, folder: Path) -> None:

@@ -30,6 +30,19 @@ class EncodedDocuments:
     def __len__(self) -> int:
         return len(self.begins)
 
+    @property
+    def counts(self) -> np.ndarray:
+        """How many parts each document has, int64 [documents]."""
+        return np.diff(np.append(self.begins, len(self.vectors)))
+
+    def of(self, documents: np.ndarray) -> "EncodedDocuments":
+        """Return some of the documents, int64 [n] positions, in that order."""
+        counts = self.counts[documents]
+        begins = np.cumsum(counts) - counts
+        rows = np.arange(int(counts.sum())) - np.repeat(begins - self.begins[documents], counts)
+        vectors = np.asarray(self.vectors[rows], np.float32)
+        return EncodedDocuments(vectors, begins, self.titled[documents], self.long, self.title_weight)
+
     def similarities(self, query: np.ndarray) -> np.ndarray:
         """Return the similarity of each document to a query vector [dim], float32 [documents].
 
@@ -42,8 +55,7 @@ class EncodedDocuments:
         if len(values) == len(self.begins):
             return values
         if self.long == "mean":
-            counts = np.diff(np.append(self.begins, len(values)))
-            return np.asarray(np.add.reduceat(values, self.begins) / counts, np.float32)
+            return np.asarray(np.add.reduceat(values, self.begins) / self.counts, np.float32)
         return blend_titles(values, self.begins, self.titled, self.title_weight).astype(np.float32)
 
     def part(self, begin: int, end: int) -> "EncodedDocuments":
@@ -60,8 +72,7 @@ class EncodedDocuments:
         if values.shape[1] == len(self.begins):
             return values
         if self.long == "mean":
-            counts = np.diff(np.append(self.begins, values.shape[1]))
-            return np.asarray(np.add.reduceat(values, self.begins, axis=1) / counts, np.float32)
+            return np.asarray(np.add.reduceat(values, self.begins, axis=1) / self.counts, np.float32)
         rows = [blend_titles(row, self.begins, self.titled, self.title_weight) for row in values]
         return np.asarray(rows, np.float32).reshape(len(values), len(self.begins))
 

@@ -111,6 +111,9 @@ def check_alike(kind: str, base: object, options: Mapping[str, Any], ranker: Tra
         raise DataError(card, None, "a ranker that was trained whole has no adapter", "serve it as a base of its own")
     if kind != ranker.kind:
         raise DataError(card, None, f"it is a {kind}, the server's base a {ranker.kind}", "serve it on its own kind")
+    if options.get("adapted") == "queries":
+        problem = "its adapter is for queries alone, and a server encodes documents with it too"
+        raise DataError(card, None, problem, "serve another, or search with `lorank retrieve --vectors`")
     own = ranker.options()
     for key in READ_ALIKE:
         if key in own and key in options and options[key] != own[key]:

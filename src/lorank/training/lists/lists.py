@@ -13,6 +13,7 @@ from lorank.errors import UsageError
 from lorank.ranking.types import Run
 from lorank.training.lists.batches import ListBatch, Route, epoch_order, pad_lists, share_documents
 from lorank.training.lists.loss_inputs import make_extras
+from lorank.training.lists.teacher import labelled_by
 
 
 @dataclass
@@ -22,7 +23,7 @@ class CandidateLists:
     ``query_at`` maps query id to its position in the ranker's prepared inputs; ``first_stage`` holds
     standardised first-stage scores where the correction is trained on top of them. ``requires`` is what the loss
     takes beyond lists, and ``reference`` a run whose scores serve it as the reference; ``routes`` is what an
-    adapter that routes is given for each query.
+    adapter that routes is given for each query, and ``teacher`` holds scores that stand in the place of labels.
     """
 
     collection: Collection
@@ -38,6 +39,7 @@ class CandidateLists:
     requires: frozenset[str] = frozenset()
     reference: Run | None = None
     routes: Mapping[str, Route] | None = None
+    teacher: Run | None = None
     _drawn: tuple[int, Sequence[TrainingList]] | None = field(default=None, init=False, repr=False)
     _relevant: dict[str, frozenset[int]] = field(default_factory=dict, init=False, repr=False)
 
@@ -66,6 +68,9 @@ class CandidateLists:
                     "judgment above 0), so there is nothing to learn from"
                 )
             placed = [replace(each, first_stage=self._first_stage_of(each)) for each in drawn]
+            if self.teacher is not None:
+                ids = self.collection.document_ids
+                placed = [labelled_by(self.teacher, each, [ids[d] for d in each.documents]) for each in placed]
             order = epoch_order(len(placed), epoch, self.seed)
             self._drawn = epoch, [placed[i] for i in order]
         return self._drawn[1]
