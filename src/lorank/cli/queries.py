@@ -108,6 +108,7 @@ def _with_queries(collection: "Collection", chosen: list[int], writer: str) -> "
 
     from lorank.data.collection import Split
     from lorank.data.free_queries import free_queries, targets
+    from lorank.ranking.types import Qrels
 
     ids = [collection.document_ids[i] for i in chosen]
     if writer in FREE:
@@ -126,5 +127,5 @@ def _with_queries(collection: "Collection", chosen: list[int], writer: str) -> "
         queries = {f"free-{name}": text for name, text in zip(ids, written, strict=True) if text}
         if not queries:
             raise UsageError(f"--writer {writer} wrote nothing that is a query")
-    qrels = {query: {query.removeprefix("free-"): 1} for query in queries}
+    qrels: Qrels = {query: {query.removeprefix("free-"): 1} for query in queries}
     return replace(collection, splits={**collection.splits, "train": Split("train", queries, qrels)})
