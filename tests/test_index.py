@@ -29,6 +29,11 @@ def registries():
     from lorank.ranking.clicks.estimators import ESTIMATORS
     from lorank.ranking.clicks.interleaving import INTERLEAVINGS
     from lorank.ranking.fairness import FAIRNESS_MEASURES
+    from lorank.ranking.policies.advantages import ADVANTAGES
+    from lorank.ranking.policies.mixes import MIXES
+    from lorank.ranking.policies.plans import PLANS
+    from lorank.ranking.policies.presets import POLICIES as WRITTEN
+    from lorank.ranking.policies.rewards import REWARDS
     from lorank.ranking.robustness import PERTURBATIONS
     from lorank.ranking.scorers import RANKERS
     from lorank.ranking.scorers.causal import READERS
@@ -55,6 +60,11 @@ def registries():
         "kind": set(RANKERS),
         "view": set(READERS),
         "path": set(PATHS),
+        "policy": set(WRITTEN),
+        "advantage": set(ADVANTAGES),
+        "sampling-plan": set(PLANS),
+        "reward-mix": set(MIXES),
+        "reward": set(REWARDS),
         "click-model": {*clicks.CLICK_MODELS, *clicks.core.model.ALIASES},
         "propensity": set(clicks.PROPENSITIES),
         "estimator": set(ESTIMATORS),

@@ -44,6 +44,10 @@ FAMILY_OF = {
     "shrinker": "shrink",
     "rank_policy": "rank-policy",
     "compression": "compression",
+    "advantage": "advantage",
+    "sampling_plan": "sampling-plan",
+    "reward_mix": "reward-mix",
+    "reward": "reward",
 }
 """The decorator of a registry to its family; ``rule`` is decided by the folder, see ``_family``."""
 
@@ -66,6 +70,7 @@ TABLES = {
     "view": [("ranking/scorers/causal.py", "READERS")],
     "first-stage": [("training/lists/candidates.py", "FINDERS")],
     "judge": [("ranking/judges/opening.py", "JUDGES")],
+    "policy": [("ranking/policies/presets.py", "POLICIES")],
     "engine": [("ranking/strategies/runs.py", "ENGINES")],
     "feature-model": [
         (f"ranking/scorers/features/{name}_trees.py", "LIBRARIES") for name in ("lightgbm", "xgboost", "catboost")
@@ -85,6 +90,8 @@ WORDS = {
     "debias": "debiaser",
     "shrink": "shrinking method",
     "rank-policy": "choice of ranks",
+    "sampling-plan": "sampling plan",
+    "reward-mix": "mix of rewards",
 }
 """What messages call a family, where it is not its name."""
 

@@ -35,6 +35,11 @@ WAYS = {
     ),
     "loss": ('ranking.loss("{}")', 'loss.name = "{}"', "train --loss {}"),
     "debias": ('ranking.clicks.debias.make_debiaser("{}")', 'debias.name = "{}"', "train --debias {}"),
+    "policy": (
+        'ranking.policies.presets.find_policy("{}")',
+        'policy.name = "{}"',
+        "train --kind causal --policy {}",
+    ),
     "kind": ('ranking.scorers.RANKERS["{}"]', 'kind = "{}"', "train --kind {}"),
     "feature-model": ('ranking.scorers.features.feature_model("{}")', 'base = "{}"', "train --base {}"),
     "shrink": (

@@ -146,7 +146,7 @@ def test_an_activated_judge_answers_through_its_adapter(model, tiny_folders):
         judge.candidates = lambda question: ([5, 6], [1.0, 0.0])
     question = Question("pointwise", (0,))
     answers = [next(iter(judge.answer("a query", ["the moon"], [question]))) for judge in judges]
-    ids = judges[0]._encode(judges[0].prompt("a query", ["the moon"], question))
+    ids = judges[0].encode(judges[0].prompt("a query", ["the moon"], question))
     assert ids[-2:] == INVOCATION
     for name, answer in zip("ab", answers):
         row = activated.logits(ids, name, reuse=False)

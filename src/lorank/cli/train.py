@@ -116,6 +116,22 @@ def train(
     loss: Annotated[
         str | None, typer.Option(autocompletion=completion.names("loss"), help="softmax, lambda, ranknet, bce, ...")
     ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=completion.names("policy"),
+            help="Train a causal language model by what its written replies earn: setwise, listwise, groupwise, "
+            "exclude, selection, or a published recipe such as rank-r1, rank-grpo or reinforce-ada.",
+        ),
+    ] = None,
+    reward: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=completion.names("reward"),
+            help="What a reply of --policy earns: rank-r1, reasonrank, ...; several are joined by +, as in "
+            "rank-r1+length. [default: the policy's own]",
+        ),
+    ] = None,
     debias: Annotated[
         str | None,
         typer.Option(
@@ -269,6 +285,8 @@ def train(
 
         lorank train --data my-data --base minilm --teacher runs/cross --loss margin-mse --out runs/student
 
+        lorank train --data pydocs --base smollm2 --policy setwise --reward rank-r1 --steps 200 --out runs/thinks
+
         lorank train recipe.toml --resume
 
         lorank train runs/first/run.json --seed 1 --out runs/second
@@ -303,6 +321,8 @@ def train(
         "compress.name": compress,
         "loss.name": loss,
         "debias.name": debias,
+        "policy.name": "setwise" if policy is None and reward is not None else policy,
+        "policy.reward": reward,
         "first_stage.source": first_stage,
         "lists.negatives": negatives,
         "lists.negatives_from": negatives_from,

@@ -24,6 +24,10 @@ NAMES = {
     "compress.name": ("compression", ("none",)),
     "loss.name": ("loss", ()),
     "debias.name": ("debias", ()),
+    "policy.name": ("policy", ("none",)),
+    "policy.advantage": ("advantage", ("auto",)),
+    "policy.plan": ("sampling-plan", ("auto",)),
+    "policy.mix": ("reward-mix", ("auto",)),
     "kind": ("kind", ()),
     "view": ("view", ()),
 }
@@ -37,9 +41,14 @@ FLAGS = {
     "compress.name": "compress",
     "loss.name": "loss",
     "debias.name": "debias",
+    "policy.name": "policy",
+    "policy.reward": "reward",
     "first_stage.source": "first-stage",
 }
 """Settings whose option on the command line is not called like their key."""
+
+QUESTIONS = ("setwise", "listwise", "groupwise", "exclude", "selection")
+"""The kinds of question that a policy answers (`lorank.ranking.policies.presets.QUESTIONS`)."""
 
 TREES = ("lightgbm", "xgboost", "catboost")
 """Feature models that take an objective of their own library by the name of a loss."""
@@ -76,6 +85,10 @@ def check_names(recipe: Recipe, said: Container[str] = (), recipe_file: Path | N
     for setting, value, choices in _choices(recipe):
         if value not in choices:
             raise unknown_name(place(setting), str(value), [str(choice) for choice in choices])
+    for name in recipe.policy.reward.split("+"):
+        index.check("reward", name, place("policy.reward"), also=("auto",))
+    if recipe.policy.question not in (known := ("auto", *QUESTIONS)):
+        raise unknown_name(place("policy.question"), recipe.policy.question, known)
     source = recipe.first_stage.source
     if not Path(source).exists():
         index.check("first-stage", source, place("first_stage.source"), also=("<run file>",))
@@ -101,6 +114,7 @@ def check_options(recipe: Recipe) -> None:
     from lorank.training.hooks.rule import rule_name
     from lorank.training.method_options import method_options
     from lorank.training.option_values import check_option_values
+    from lorank.training.policies.settings import check_policy
     from lorank.training.projecting import check_projection, is_projected, settle_adapter
     from lorank.training.weights import WHOLE
 
@@ -112,6 +126,7 @@ def check_options(recipe: Recipe) -> None:
     _check_model_options(base, getattr(recipe, "options", {}))
     check_option_values("debias", recipe.debias.options, find_debiaser(recipe.debias.name))
     check_debias(recipe.debias)
+    check_policy(recipe)
     if base not in TREES:
         check_option_values("loss", recipe.loss.options, find_loss(recipe.loss.name))
         loss(recipe.loss.name, **recipe.loss.options)

@@ -40,6 +40,8 @@ from lorank.training.loop.time_budget import TimeBudget
 from lorank.training.model_card import write_model_card
 from lorank.training.movement import MovementWarning
 from lorank.training.plan import Plan, build_plan, resolve_recipe
+from lorank.training.policies.run import fit_by_reward
+from lorank.training.policies.settings import NONE, check_policy
 from lorank.training.ranges import check_ranges
 from lorank.training.record import write_record
 from lorank.training.self_fitting import OwnLearner, check_unused_settings, fit_by_own_objective
@@ -163,6 +165,7 @@ def fit_run(
     """
     began = clock()
     check_ranges(recipe)
+    check_policy(recipe)
     data = _with_dev(data, recipe.seed)
     if not ranker.trained_by_loop or not isinstance(ranker, TrainableRanker):
         learner, own = cast(OwnLearner, ranker), dict(given or {})
@@ -177,6 +180,9 @@ def fit_run(
     recipe, rank_budget = resolve_recipe(ranker, data, recipe)
     out = claim_run_folder(out, resume, overwrite)
     plan = build_plan(ranker, data, recipe, rank_budget, out, candidates, on_progress)
+    if recipe.policy.name != NONE:
+        tuned, outcome = fit_by_reward(plan, out, hooks=hooks, resume=resume, command=command, on_progress=on_progress)
+        return Fitted(tuned, outcome)
     run = begin(plan, out, budget, clock, resume, on_progress)
     return _train(plan, run, hooks, out, resume, command, on_progress)
 

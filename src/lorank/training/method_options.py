@@ -14,6 +14,7 @@ from lorank.training.settings import (
     CompressSettings,
     DebiasSettings,
     LossSettings,
+    PolicySettings,
     ProjectionSettings,
     RuleSettings,
     StartSettings,
@@ -28,6 +29,7 @@ SECTIONS = {
     "compress": CompressSettings,
     "loss": LossSettings,
     "debias": DebiasSettings,
+    "policy": PolicySettings,
 }
 """The sections whose methods have options of their own."""
 
@@ -54,6 +56,10 @@ def method_options(section: str, names: Mapping[str, Any]) -> tuple[str, ...]:
         from lorank.ranking.clicks.debias import debiaser_options
 
         return tuple(debiaser_options(names.get("debias.name", "none")))
+    if section == "policy":
+        from lorank.training.policies.settings import policy_options
+
+        return policy_options(names)
     if section == "optimizer":
         from lorank.lowrank.projected import OPTIONS
         from lorank.training.projecting import PLAIN
@@ -106,6 +112,7 @@ def names_in(content: Mapping[str, Any], plan: Any) -> dict[str, Any]:
         ("compress", "name"),
         ("loss", "name"),
         ("debias", "name"),
+        *(("policy", key) for key in ("name", "question", "reward", "advantage", "plan", "mix")),
     ):
         part = content.get(section)
         stated = part.get(key) if isinstance(part, Mapping) else None

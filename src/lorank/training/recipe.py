@@ -270,6 +270,7 @@ def _adapter() -> "TypeAdapter[RecipeFile]":
         settings.CompressSettings,
         settings.LossSettings,
         settings.DebiasSettings,
+        settings.PolicySettings,
         settings.ListSettings,
         settings.OptimizerSettings,
         settings.FirstStageSettings,

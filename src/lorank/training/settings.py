@@ -150,6 +150,39 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True)
+class PolicySettings:
+    """How a causal language model is trained by what its written replies earn; ``name`` "none" trains by ``loss``.
+
+    ``name`` is a policy of `lorank.ranking.policies.presets`: a kind of question, or a published recipe. "auto" and
+    None leave a part as the policy has it: the ``question``, the ``reward`` (several are joined by +), the
+    ``advantage``, the sampling ``plan``, the ``mix``, the ``samples`` per prompt, the ``updates`` per draw, the bounds
+    of the clipped ratio and the weight of the ``divergence`` from the model before training. A question shows ``size``
+    documents of a training list, ``words`` of each, and asks for a thought before the answer where ``thinking``;
+    replies are drawn at ``temperature`` and end after ``max_tokens``. ``options`` are those of the reward, the
+    advantage, the plan, the mix.
+    """
+
+    name: str = "none"
+    question: str = "auto"
+    reward: str = "auto"
+    advantage: str = "auto"
+    plan: str = "auto"
+    mix: str = "auto"
+    samples: int | None = None
+    updates: int | None = None
+    clip_low: float | None = None
+    clip_high: float | None = None
+    divergence: float | None = None
+    temperature: float = 1.0
+    max_tokens: int = 256
+    size: int = 4
+    words: int = 100
+    thinking: bool = True
+    prompts: str | None = None
+    options: dict[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class BudgetSettings:
     """Which budget gives the layers their ranks.
 
@@ -248,6 +281,7 @@ class Recipe:
     compress: CompressSettings = field(default_factory=CompressSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     debias: DebiasSettings = field(default_factory=DebiasSettings)
+    policy: PolicySettings = field(default_factory=PolicySettings)
     lists: ListSettings = field(default_factory=ListSettings)
     training: OptimizerSettings = field(default_factory=OptimizerSettings)
     first_stage: FirstStageSettings = field(default_factory=FirstStageSettings)

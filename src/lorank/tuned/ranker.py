@@ -35,6 +35,7 @@ from lorank.ranking.scorers.text_ranker import check_head_is_there
 from lorank.ranking.types import Run
 from lorank.tuned.first_stage import FirstStage
 from lorank.tuned.mix import ALONE, Mix, mix_as_json, mix_from_json, mix_run
+from lorank.tuned.policy import WrittenPolicy
 from lorank.tuned.probe import Probe
 
 
@@ -105,6 +106,8 @@ class TunedRanker(Ranker):
     """What turns its scores into probabilities, where `lorank calibrate` has fitted one."""
     dev: dict[str, Any] = field(default_factory=dict)
     """The value on dev by which the mix was chosen, and what it was measured on (`lorank.training.dev`)."""
+    policy: WrittenPolicy | None = None
+    """How it orders documents by written replies, of a language model that was trained by reward."""
 
     @property
     def learned(self) -> Learned:
@@ -164,6 +167,8 @@ class TunedRanker(Ranker):
             on_progress: It receives the number of units that are scored and their total.
         """
         self.merge()
+        if self.policy is not None:
+            return self.policy.score_pairs(self.ranker, queries, list(documents), pairs, on_progress)
         first_stage = None
         if self.mix.first_stage != 0.0 and self.first_stage is not None:
             first_stage = self.first_stage.score_pairs(queries, list(documents), pairs)
@@ -219,6 +224,8 @@ class TunedRanker(Ranker):
                 "dev": self.dev,
                 "scale": "logit",
             }
+            if self.policy is not None:
+                description["policy"] = self.policy.to_dict()
             if self.calibration is not None:
                 description[KEY] = self.calibration.to_dict()
             imports = self._modules_of_plugins()
@@ -260,7 +267,10 @@ class TunedRanker(Ranker):
         first_stage = FirstStage.load(home / "first_stage") if (home / "first_stage").is_dir() else None
         mix, gain = mix_from_json(description["mix"]), description.get("gain", [])
         calibration, dev = read_calibration(home / CARD), description.get("dev", {})
-        return cls(ranker, adapter, first_stage, mix, gain, folder=home, dev=dev, calibration=calibration)
+        policy = WrittenPolicy.of(description.get("policy"))
+        return cls(
+            ranker, adapter, first_stage, mix, gain, folder=home, dev=dev, calibration=calibration, policy=policy
+        )
 
 
 def find_tuned_folder(folder: Path) -> Path:
@@ -323,7 +333,7 @@ def rerank_run(
         candidates: The first-stage scores of the documents to rerank for each query.
         on_progress: It receives the number of units that are scored and their total.
     """
-    if not isinstance(ranker, TunedRanker):
+    if not isinstance(ranker, TunedRanker) or ranker.policy is not None:
         return score_run(ranker, collection, queries, candidates, on_progress)
     known = {q: candidates[q] for q in queries if candidates.get(q)}
     if ranker.mix.first_stage == 0.0:

@@ -39,8 +39,10 @@ def reply(order, thought="because"):
 
 @pytest.mark.parametrize("id", ["first", "full-ranking-longctx", "grouprank", "iranker", "reasonrank", "erank"])
 def test_published_judges_are_in_the_catalogue(id):
+    import lorank.ranking.policies.presets
     import lorank.ranking.strategies
 
+    assert lorank.ranking.policies.presets.POLICIES
     assert METHODS[id].area == "rerank"
     assert lorank.ranking.strategies.STRATEGIES
 

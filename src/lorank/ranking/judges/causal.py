@@ -7,12 +7,12 @@ Short answers are read from the logits of the first token, so that nothing has t
 - pairwise: ``softmax(logit(A), logit(B))[A]``;
 - setwise and exclude: the letter of the largest logit; identifiers (FIRST): the logits of all letters.
 
-Groupwise, listwise and selection questions are answered by generated text, greedily, of at most ``max_tokens`` tokens
-(thinking included), and read by :mod:`lorank.ranking.judges.reading`. The tokenizer's chat template is applied where it
-has one.
+Groupwise, listwise and selection questions, and others that ``written`` names, are answered by generated text,
+greedily, of at most ``max_tokens`` tokens (thinking included), and read by :mod:`lorank.ranking.judges.reading`. The
+tokenizer's chat template is applied where it has one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,6 +40,8 @@ class CausalJudge(Judge):
         pointwise: ``yes-no`` or ``expected``, as above.
         max_tokens: The most that a generated reply may take.
         batch_size: Prompts that are computed together.
+        written: The kinds of question that are answered by generated text; those that a token can answer are answered
+            by its logits unless they are named here.
 
     Raises:
         UsageError: If yes and no, or the letters, are not one token each in this tokenizer.
@@ -55,6 +57,7 @@ class CausalJudge(Judge):
         pointwise: str = "yes-no",
         max_tokens: int = 512,
         batch_size: int = 8,
+        written: Iterable[str] = GENERATED,
     ) -> None:
         if pointwise not in POINTWISE:
             raise UsageError(f"pointwise must be one of {', '.join(POINTWISE)}, got {pointwise!r}")
@@ -63,6 +66,7 @@ class CausalJudge(Judge):
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.prompts, self.pointwise = prompts or Prompts.load(), pointwise
         self.max_tokens, self.batch_size = max_tokens, batch_size
+        self.written = GENERATED | frozenset(written)
         self._chat = bool(getattr(tokenizer, "chat_template", None))
 
     @classmethod
@@ -84,21 +88,23 @@ class CausalJudge(Judge):
         if self.name is None:
             return None
         templates = {kind: template.template for kind, template in self.prompts.templates.items()}
-        return digest("causal", self.name, templates, self.prompts.words, self.pointwise, self.max_tokens)
+        more = sorted(self.written - GENERATED)
+        return digest("causal", self.name, templates, self.prompts.words, self.pointwise, self.max_tokens, *more)
 
     def tokens_in(self, query: str, documents: Sequence[str], question: Question) -> int:
         """Return the tokens of the prompt."""
-        return len(self._encode(self.prompt(query, documents, question)))
+        return len(self.encode(self.prompt(query, documents, question)))
 
     def tokens(self, query: str, documents: Sequence[str], question: Question) -> int:
         """Return the tokens of the prompt and of the longest reply."""
-        longest = self.max_tokens if question.kind in GENERATED else 1
+        longest = self.max_tokens if question.kind in self.written else 1
         return self.tokens_in(query, documents, question) + longest
 
     def prompt(self, query: str, documents: Sequence[str], question: Question) -> str:
         """Return what the model reads, chat template applied."""
-        yes_no = question.kind == "pointwise" and self.pointwise == "yes-no"
-        letters = question.kind in ("pairwise", "setwise", "exclude", "identifiers")
+        written = question.kind in self.written
+        yes_no = question.kind == "pointwise" and self.pointwise == "yes-no" and not written
+        letters = question.kind in ("pairwise", "setwise", "exclude", "identifiers") and not written
         if letters and len(question.documents) > len(LETTERS):
             raise UsageError(
                 f"a {question.kind} question of {len(question.documents)} documents has no letters for "
@@ -115,10 +121,10 @@ class CausalJudge(Judge):
         """Yield one reply a question, ``batch_size`` of a sort at a time."""
         for start in range(0, len(questions), self.batch_size):
             batch = questions[start : start + self.batch_size]
-            prompts = [self._encode(self.prompt(query, documents, question)) for question in batch]
+            prompts = [self.encode(self.prompt(query, documents, question)) for question in batch]
             replies: dict[int, Reply] = {}
             for generated, reply_to in ((False, self._by_logits), (True, self._by_text)):
-                places = [p for p, question in enumerate(batch) if (question.kind in GENERATED) == generated]
+                places = [p for p, question in enumerate(batch) if (question.kind in self.written) == generated]
                 if places:
                     replies.update(zip(places, reply_to([batch[p] for p in places], [prompts[p] for p in places])))
             yield from (replies[place] for place in range(len(batch)))
@@ -133,7 +139,8 @@ class CausalJudge(Judge):
         size = len(question.documents)
         return self._single_tokens([(letter,) for letter in LETTERS[:size]]), list(map(float, range(size)))
 
-    def _encode(self, prompt: str) -> list[int]:
+    def encode(self, prompt: str) -> list[int]:
+        """Return the tokens of a prompt that `prompt` wrote."""
         return self.tokenizer(prompt, add_special_tokens=not self._chat)["input_ids"]
 
     def _single_token(self, spellings: Sequence[str]) -> int | None:

@@ -20,6 +20,9 @@ from lorank.ranking.scorers.texts import replace_surrogates
 TEMPLATES = (*sorted(KINDS), "yes-no")
 """The names of all templates."""
 
+THOUGHT = frozenset({"setwise", "exclude", "listwise", "groupwise", "selection"})
+"""The templates that there are with a thought before the answer, in the folder ``thinking``."""
+
 LETTERS = string.ascii_uppercase
 """Identifiers that are one token each, for questions that are answered by the logits of the first token."""
 
@@ -34,8 +37,10 @@ class Prompts:
     words: int | None = None
 
     @classmethod
-    def load(cls, folder: str | Path | None = None, words: int | None = None) -> "Prompts":
+    def load(cls, folder: str | Path | None = None, words: int | None = None, *, thinking: bool = False) -> "Prompts":
         """Read the packaged templates, and in their place those that ``folder`` holds.
+
+        With ``thinking`` the packaged ones ask for a thought before the answer, where the kind has such a template.
 
         >>> print(Prompts.load().text("a query", ["one", "two"], Question("setwise", (1, 0))).splitlines()[4])
         [1] two
@@ -44,6 +49,10 @@ class Prompts:
             raise UsageError(f"words must be 1 or above, got {words}")
         packaged = resources.files("lorank.ranking.judges") / "prompts"
         texts = {name: (packaged / f"{name}.txt").read_text(encoding="utf-8") for name in TEMPLATES}
+        if thinking:
+            texts |= {
+                name: (packaged / "thinking" / f"{name}.txt").read_text(encoding="utf-8") for name in sorted(THOUGHT)
+            }
         if folder is not None:
             texts.update(_own(Path(folder)))
         return cls({kind: Template(text.strip()) for kind, text in texts.items()}, words)

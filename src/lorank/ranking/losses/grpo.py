@@ -15,7 +15,6 @@ Document Rerankers via Reinforcement Learning, 2025.
 import torch
 from torch import Tensor
 
-from lorank.catalogue import enter_method
 from lorank.errors import UsageError
 
 
@@ -65,12 +64,3 @@ def grpo_loss(
         each = each + beta * (apart.exp() - apart - 1)
     each = each.masked_fill(~mask, 0.0)
     return (each.sum(-1) / mask.sum(-1).clamp(min=1)).mean()
-
-
-enter_method(
-    "rank-r1",
-    area="rerank",
-    title="Rank-R1: Enhancing Reasoning in LLM-based Document Rerankers via Reinforcement Learning",
-    location=f"{__name__}:grpo_loss",
-    reach="Python alone: its loss takes the tokens of drawn replies, which a run over lists does not have",
-)

@@ -10,8 +10,9 @@
 Papers: Zhuang et al., Rank-R1, 2025; Liu et al., ReasonRank: Empowering Passage Ranking with Strong Reasoning Ability,
 2025; Cai et al., ERank, 2025; Feng et al., IRanker, 2025; Sun et al., GroupRank, 2025.
 
-*Deviations*: the weights of ReasonRank, the reward of a step of IRanker and the distribution part of GroupRank were
-reconstructed from the papers' descriptions; nDCG has linear gain.
+*Deviations*: the reward of a step of IRanker and the distribution part of GroupRank were reconstructed from the papers'
+descriptions; nDCG has linear gain. ReasonRank's weights are those of its published code, whose gates and binary gains
+are in `lorank.ranking.policies.rewards.lists`.
 """
 
 import re
@@ -56,13 +57,7 @@ def ndcg(order: Sequence[int], labels: Sequence[float], k: int = 10) -> float:
     return float(placed @ discount[: len(placed)] / best) if best > 0 else 0.0
 
 
-@catalogued(
-    "reasonrank",
-    area="rerank",
-    title="ReasonRank: Empowering Passage Ranking with Strong Reasoning Ability",
-    reach="Python alone: it is a reward of written replies, which a run over lists does not have",
-)
-def listwise_reward(text: str, labels: Sequence[float], *, k: int = 10, phi: float = 0.1, gamma: float = 0.1) -> float:
+def listwise_reward(text: str, labels: Sequence[float], *, k: int = 10, phi: float = 0.2, gamma: float = 0.1) -> float:
     """Return ReasonRank's reward of a reply to a listwise question over documents with ``labels``.
 
     Args:

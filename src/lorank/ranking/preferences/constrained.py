@@ -28,7 +28,6 @@ from lorank.errors import UsageError
     "constrained-rlhf",
     area="losses.preference",
     title="Confronting Reward Model Overoptimization with Constrained RLHF",
-    reach="Python alone: it enters a policy's own loop of rewards, which a run over lists does not have",
 )
 @dataclass
 class Multipliers:

@@ -213,8 +213,9 @@ class ActivatedJudge(CausalJudge):
         self.activated, self.adapter = activated, adapter
         self.invocation = list(activated.adapters[adapter].invocation)
 
-    def _encode(self, prompt: str) -> list[int]:
-        ids = super()._encode(prompt)
+    def encode(self, prompt: str) -> list[int]:
+        """Return the tokens of a prompt, the invocation behind them where the prompt does not hold it."""
+        ids = super().encode(prompt)
         return ids if invocation_start(ids, self.invocation) is not None else ids + self.invocation
 
     def _by_logits(self, questions: list[Question], prompts: list[list[int]]) -> list[Reply]:

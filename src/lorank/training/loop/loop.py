@@ -235,7 +235,12 @@ class Trainer:
         return value.item() / settings.accumulate
 
     def _check_that_something_is_learned(self) -> None:
-        """Raise LorankError where the loss was exactly 0 at every one of the first steps: no list holds a contrast."""
+        """Raise LorankError where the loss was exactly 0 at every one of the first steps: no list holds a contrast.
+
+        A policy may earn nothing for longer than that.
+        """
+        if self.session.batch_loss is not list_loss:
+            return
         self.state.zeros = self.state.zeros + 1 if self.progress.loss == 0 else 0
         if self.state.zeros == self.progress.step == min(ALL_ZERO_STEPS, self.progress.steps):
             raise LorankError(

@@ -1,0 +1,71 @@
+"""Questions of a step: some documents of each training list, shuffled, as a prompt that the policy answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lorank.ranking.judges.causal import CausalJudge
+from lorank.ranking.judges.question import Question
+from lorank.ranking.policies.rewards import Asked
+from lorank.training.lists.batches import ListBatch
+
+
+@dataclass(frozen=True)
+class Posed:
+    """A question as it is put.
+
+    Attributes:
+        query: The position of the query, alike at every epoch.
+        prompt: The tokens of the prompt.
+        asked: Its kind, and the labels of the documents in the order shown.
+    """
+
+    query: int
+    prompt: list[int]
+    asked: Asked
+
+
+@dataclass(frozen=True)
+class Questioner:
+    """Makes questions of lists.
+
+    Attributes:
+        judge: It writes the prompts, and later answers them.
+        kind: The kind of question.
+        size: The most documents of a question.
+        queries: The texts of the queries, by position.
+        documents: The texts of the documents, by position.
+    """
+
+    judge: CausalJudge
+    kind: str
+    size: int
+    queries: Sequence[str]
+    documents: Sequence[str]
+
+    def pose(self, batch: ListBatch, seed: int) -> list[Posed]:
+        """Return a question for each list of the batch whose documents differ in relevance.
+
+        A question shows one of the most relevant documents of its list and others drawn at random, in random order.
+
+        Args:
+            batch: The lists.
+            seed: The seed of what is shown, and of its order.
+        """
+        rng, posed = np.random.default_rng(seed), []
+        for row in range(len(batch)):
+            there = batch.mask[row].nonzero().flatten().tolist()
+            labels = batch.labels[row].tolist()
+            if len({labels[place] for place in there}) < 2:
+                continue
+            mixed = [there[i] for i in rng.permutation(len(there))]
+            best = max(mixed, key=lambda place: labels[place])
+            shown = [best, *(place for place in mixed if place != best)][: self.size]
+            shown = [shown[i] for i in rng.permutation(len(shown))]
+            texts = [self.documents[int(batch.documents[row, place])] for place in shown]
+            query = int(batch.queries[row])
+            prompt = self.judge.prompt(self.queries[query], texts, Question(self.kind, tuple(range(len(shown)))))
+            asked = Asked(self.kind, tuple(labels[place] for place in shown))
+            posed.append(Posed(query, self.judge.encode(prompt), asked))
+        return posed

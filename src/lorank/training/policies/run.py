@@ -1,0 +1,196 @@
+"""One run by reward, from its plan to a folder whose ranker answers by written text.
+
+The plan is that of any run (lists, adapter, rule, rate); what differs is the loss of a step, what dev measures (the
+mean reward of greedy replies to its questions), and that the folder says how its model is asked.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from lorank.errors import UsageError
+from lorank.progress import StageCallback
+from lorank.ranking.judges.prompts import Prompts
+from lorank.ranking.policies.mixes import make_mix
+from lorank.ranking.scorers.causal import CausalRanker
+from lorank.training.hooks.hook import Hook, Progress
+from lorank.training.hooks.keep_last import KeepTrained
+from lorank.training.loop.loop import train
+from lorank.training.loop.run_state import Outcome
+from lorank.training.model_card import write_model_card
+from lorank.training.plan import Plan
+from lorank.training.policies.learning import RewardLearning
+from lorank.training.policies.questions import Posed, Questioner
+from lorank.training.policies.settings import resolve_policy
+from lorank.training.policies.writing import Writer
+from lorank.training.record import write_record
+from lorank.training.settings import PolicySettings
+from lorank.tuned.mix import ALONE
+from lorank.tuned.policy import WrittenPolicy
+from lorank.tuned.ranker import TunedRanker
+
+MEASURE = "reward"
+"""The dev measure that decides which weights are kept: the mean reward, parts weighed as the reward weighs them."""
+DEV_QUESTIONS = 64
+"""How many questions of dev are answered at a look, where ``training.evaluation_queries`` says nothing."""
+DEV_SEED = 1
+"""Of what dev's questions show, alike in all runs of one collection."""
+ANSWERS_AT_ONCE = 16
+
+
+def fit_by_reward(
+    plan: Plan,
+    out: Path,
+    *,
+    hooks: Sequence[Hook] = (),
+    resume: bool = False,
+    command: str | None = None,
+    on_progress: StageCallback = lambda what, done, total: None,
+) -> tuple[TunedRanker, Outcome]:
+    """Train the policy of a plan, and return the tuned ranker with how the loop ended.
+
+    Args:
+        plan: The run before its first step.
+        out: The run folder.
+        hooks: Hooks that run beside the plan's own.
+        resume: Whether the run in ``out`` is taken up.
+        command: The command line, for the record.
+        on_progress: Receives stages.
+
+    Raises:
+        UsageError: For a ranker that is no causal language model, and lists that hold no contrast.
+    """
+    ranker = plan.ranker
+    if not isinstance(ranker, CausalRanker):
+        raise UsageError(
+            f"a policy writes text, and {ranker.base or 'this ranker'} is a {ranker.kind}; use a causal LM"
+        )
+    settings = plan.recipe.policy
+    policy = resolve_policy(settings)
+    written = written_policy(settings, policy.question)
+    names = plan.lists.query_at
+    texts = {**plan.data.dev.queries, **plan.lists.split.queries}
+    questioner = Questioner(
+        written.judge(ranker),
+        policy.question,
+        settings.size,
+        [texts[query] for query in names],
+        list(plan.data.documents),
+    )
+    writer = Writer(ranker.module, ranker.tokenizer, settings.max_tokens)
+    parameters = [p for group in plan.weights.parameter_groups() for p in group["params"]]
+    learning = RewardLearning(policy, questioner, writer, settings.temperature, parameters)
+    ranker.reference = plan.beginning.restored
+    limit = plan.recipe.training.evaluation_queries or DEV_QUESTIONS
+    evaluate = measure_reward(learning, dev_questions(plan, questioner, limit), on_progress)
+    kept = [KeepTrained()] if plan.recipe.keeps_trained else []
+    session = replace(
+        plan.session(out, evaluate, [*hooks, *kept]),
+        loss=cast(Any, learning),
+        batch_loss=learning.batch_loss,
+        measure=MEASURE,
+    )
+    learning.steps = session.settings.steps or 1
+
+    def report(progress: Progress) -> None:
+        dev = "" if progress.dev is None else f" · dev reward {progress.dev[MEASURE]:.3f}"
+        on_progress(f"train · reward {-progress.loss:.3f}{dev}", progress.step, progress.steps)
+
+    outcome = train(session, on_progress=report, resume=resume)
+    return _write(plan, written, session.evaluate, outcome, out, command), outcome
+
+
+def written_policy(settings: PolicySettings, question: str) -> WrittenPolicy:
+    """Return how the model is asked, with the text of the prompt where it is the user's own.
+
+    Args:
+        settings: The settings of the policy.
+        question: The kind of question.
+    """
+    own = None
+    if settings.prompts is not None:
+        loaded = Prompts.load(settings.prompts, settings.words, thinking=settings.thinking)
+        own = loaded.templates[question].template
+    return WrittenPolicy(question, settings.size, settings.words, settings.max_tokens, settings.thinking, own)
+
+
+def dev_questions(plan: Plan, questioner: Questioner, limit: int) -> list[Posed]:
+    """Return at most ``limit`` questions of the dev lists, the same at every look."""
+    lists = plan.held_out.epoch(0)
+    order = np.random.default_rng(DEV_SEED).permutation(len(lists))[:limit]
+    posed = questioner.pose(plan.held_out.collate([lists[i] for i in order]), DEV_SEED)
+    if not posed:
+        raise UsageError("no list of dev holds documents of different labels, so there is no question to ask")
+    return posed
+
+
+def measure_reward(
+    learning: RewardLearning, questions: Sequence[Posed], on_progress: StageCallback
+) -> Callable[[], dict[str, float]]:
+    """Return the function that answers dev's questions greedily and returns the mean reward and its parts.
+
+    The means over the replies that were drawn since the last look stand beside them, as ``train/PART``.
+
+    Args:
+        learning: The loss of the run, with its writer and its rewards.
+        questions: The questions.
+        on_progress: Receives how many are answered.
+    """
+    usual = None if learning.scoring.places else make_mix("fixed", learning.scoring.weights)
+
+    def measure() -> dict[str, float]:
+        rows: list[Any] = []
+        for start in range(0, len(questions), ANSWERS_AT_ONCE):
+            part = questions[start : start + ANSWERS_AT_ONCE]
+            texts = learning.writer.texts(learning.writer.write([each.prompt for each in part]))
+            rows += [learning.scoring([text], [each.asked])[0] for text, each in zip(texts, part)]
+            on_progress("answer dev", min(start + ANSWERS_AT_ONCE, len(questions)), len(questions))
+        if usual is None:
+            means = {learning.scoring.parts[0]: sum(float(row[0]) for row in rows) / len(rows)}
+            reward = next(iter(means.values()))
+        else:
+            table = sum(row.double() for row in rows) / len(rows)
+            means = dict(zip(learning.scoring.parts, table.tolist(), strict=True))
+            reward = float(usual(table.float().unsqueeze(0))[0])
+            learning.mix.observe_dev(table.tolist())
+        drawn = {f"train/{part}": value for part, value in learning.take_means().items()}
+        return {MEASURE: reward, **{key: value for key, value in means.items() if key != MEASURE}, **drawn}
+
+    return measure
+
+
+def _write(
+    plan: Plan,
+    written: WrittenPolicy,
+    evaluate: Callable[[], dict[str, float]] | None,
+    outcome: Outcome,
+    out: Path,
+    command: str | None,
+) -> TunedRanker:
+    """Write the model folder, its card and the record of the run."""
+    assert evaluate is not None
+    now = evaluate()
+    first = _first_reward(out)
+    sentence = (
+        f"Dev reward {now[MEASURE]:.3f} at step {outcome.best_step} of {outcome.steps}, {first:.3f} before training "
+        "(greedy replies to the same questions)."
+    )
+    dev = {"name": f"dev/{MEASURE}", "value": now[MEASURE], "before": first, "parts": now, "sentence": sentence}
+    tuned = TunedRanker(plan.ranker, plan.weights.adapter, dev=dev, policy=written)
+    if still := plan.describe_movement():
+        tuned.notes.append(still)
+    tuned.save(out / "model")
+    judged_on = f"Dev chose the steps: {sentence} Dev values are optimistic."
+    write_model_card(out / "model", plan.recipe, plan.data, plan.ranker, ALONE, plan.found.source, judged_on)
+    write_record(out, plan, outcome, ALONE, [], command, {"dev": dev, "policy": written.to_dict()})
+    return tuned
+
+
+def _first_reward(out: Path) -> float:
+    import json
+
+    lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
+    return float(next(line["dev"][MEASURE] for line in lines if "dev" in line))
