@@ -369,6 +369,24 @@ def test_iranker_removes_the_worst_first():
         assert pools == list(range(12, 1, -1))
 
 
+@pytest.mark.parametrize("n", [27, 60, 100])
+@pytest.mark.parametrize("size", [5, 26])
+def test_iranker_orders_longer_lists_in_parts_that_fit_a_question(n, size):
+    shown = []
+
+    class Excluder(Oracle):
+        def answer(self, query, documents, questions):
+            shown.extend(len(q.documents) for q in questions)
+            return super().answer(query, documents, questions)
+
+    labels = np.random.default_rng(n).permutation(n)
+    done = rerank("q", ["a passage"] * n, Excluder(labels), "iranker", size=size)
+    assert done.order == tuple(np.argsort(-labels))
+    assert max(shown) <= size
+    depth = 2 if size == 26 else 3
+    assert done.usage.calls <= depth * n + n // size + 1  # a part that lost its worst, and the choices above it
+
+
 def test_self_consistency_cancels_position_bias():
     labels = np.random.default_rng(7).permutation(20)
     biased = Oracle(labels, position_bias=15.0)
@@ -455,3 +473,17 @@ def test_a_cache_answers_what_bubble_sort_asks_again():
 )
 def test_published_strategies_are_in_the_catalogue(id):
     assert METHODS[id].area == "rerank"
+
+
+def test_iranker_shows_a_judge_of_letters_no_more_than_it_has_letters_for(tiny_causals):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from lorank.ranking.judges.causal import CausalJudge
+
+    folder = tiny_causals["llama"]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    judge = CausalJudge(AutoModelForCausalLM.from_pretrained(folder), tokenizer, max_tokens=4)
+    assert judge.most_shown("exclude") == 26
+    assert judge.most_shown("listwise") is None
+    done = rerank("q", [f"d{i}" for i in range(30)], judge, "iranker")
+    assert sorted(done.order) == list(range(30))

@@ -26,6 +26,8 @@ from lorank.ranking.judges.question import Question, Reply
 from lorank.ranking.judges.reading import read_reply
 
 GENERATED = frozenset({"groupwise", "listwise", "selection"})
+LETTERED = frozenset({"pairwise", "setwise", "exclude", "identifiers"})
+"""Kinds of question that a letter answers, unless they are answered by generated text."""
 POINTWISE = ("yes-no", "expected")
 
 
@@ -90,6 +92,10 @@ class CausalJudge(Judge):
         templates = {kind: template.template for kind, template in self.prompts.templates.items()}
         more = sorted(self.written - GENERATED)
         return digest("causal", self.name, templates, self.prompts.words, self.pointwise, self.max_tokens, *more)
+
+    def most_shown(self, kind: str) -> int | None:
+        """Return the number of letters, where a letter answers the question."""
+        return len(LETTERS) if kind in LETTERED and kind not in self.written else None
 
     def tokens_in(self, query: str, documents: Sequence[str], question: Question) -> int:
         """Return the tokens of the prompt."""

@@ -46,6 +46,10 @@ class Judge(ABC):
                 and counted as malformed by whoever asked.
         """
 
+    def most_shown(self, kind: str) -> int | None:
+        """Return the most documents that a question of ``kind`` may show; None where the judge sets no bound."""
+        return None
+
     def tokens(self, query: str, documents: Sequence[str], question: Question) -> int:
         """Return the tokens, in and out, that the question is expected to cost; a token budget goes by it."""
         return self.tokens_in(query, documents, question) + tokens_out(question)
