@@ -20,6 +20,7 @@ from lorank.cli.import_data import import_data
 from lorank.cli.imports import OPTION, with_imports
 from lorank.cli.inspect import inspect
 from lorank.cli.key import key, keys
+from lorank.cli.label import label
 from lorank.cli.methods import methods
 from lorank.cli.plan import plan
 from lorank.cli.pretrain import pretrain
@@ -30,6 +31,7 @@ from lorank.cli.report import report
 from lorank.cli.reproduce import reproduce
 from lorank.cli.rerank import rerank
 from lorank.cli.retrieve import retrieve
+from lorank.cli.route import route
 from lorank.cli.serve import serve
 from lorank.cli.shrink import shrink
 from lorank.cli.stress import stress
@@ -49,6 +51,7 @@ for command in (
     demo,
     import_data,
     queries,
+    label,
     train,
     pretrain,
     retrieve,
@@ -85,6 +88,7 @@ for registered in (
 app.add_typer(adapter, name="adapter")
 app.add_typer(clicks, name="clicks")
 app.add_typer(index, name="index")
+app.add_typer(route, name="route")
 app.add_typer(keys, name="keys")
 
 
