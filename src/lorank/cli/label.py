@@ -11,6 +11,7 @@ import typer
 from lorank.cli import completion
 from lorank.cli.options import Language, Negative
 from lorank.cli.progress import console, progress_bars, stage
+from lorank.cli.ranker_options import Kind
 from lorank.errors import DataError, UsageError, unknown_name
 from lorank.tuned.naming import recognise
 
@@ -29,6 +30,7 @@ def label(
         str, typer.Option(autocompletion=completion.rankers, help="The ranker whose scores say what is informative.")
     ],
     out: Annotated[Path, typer.Option(help="JSON lines to write, one per pair, to put a grade in.")],
+    kind: Kind = None,
     count: Annotated[int, typer.Option(min=1, help="Pairs of a query and a document to judge.")] = 50,
     strategy: Annotated[str, typer.Option(help="power, softmax, softrank, top, random or tailor.")] = "power",
     by: Annotated[
@@ -79,7 +81,7 @@ def label(
 
     with stage(f"read {data}"):
         collection = lorank.load(data, negative=negative, language=language)
-    scored, first = _scored(collection, ranker, run, split, depth)
+    scored, first = _scored(collection, ranker, kind, run, split, depth)
     known = {query: dict(row) for query, row in collection.split(split).qrels.items()}
     for query, document, grade, _ in rows:
         known.setdefault(query, {})[document] = grade
@@ -142,7 +144,9 @@ def _batch(
     return chosen
 
 
-def _scored(collection: "Collection", ranker: str, run: Path | None, split: str, depth: int) -> "tuple[Run, Run]":
+def _scored(
+    collection: "Collection", ranker: str, kind: str | None, run: Path | None, split: str, depth: int
+) -> "tuple[Run, Run]":
     """Return the ranker's scores of the candidates, and the first stage's."""
     from lorank.data import from_run
     from lorank.training.lists.retrieval import bm25_index
@@ -155,7 +159,7 @@ def _scored(collection: "Collection", ranker: str, run: Path | None, split: str,
     else:
         first = from_run(str(run), collection, split, depth, path=run, unknown="skip")
     with stage(f"open {ranker}"):
-        model = open_ranker(ranker, collection=collection, flag="--ranker")
+        model = open_ranker(ranker, kind=kind, collection=collection, flag="--ranker")
     with progress_bars() as on_progress:
         return score_run(model, collection, queries, first, partial(on_progress, "score candidates")), first
 

@@ -95,6 +95,7 @@ def test_the_command_proposes_what_nobody_judged_and_reads_the_grades_again(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_beir(texts, tmp_path / "beir")
     line = ["--data", tmp_path / "beir", "--ranker", tiny_folders["bert"], "--strategy", strategy, "--count", 12]
+    line += ["--kind", "bi-encoder"]
     command(*line, "--out", tmp_path / "one.jsonl")
     rows = [json.loads(row) for row in (tmp_path / "one.jsonl").read_text().splitlines()]
     assert len(rows) == len({(row["query_id"], row["document_id"]) for row in rows}) == 12
