@@ -17,10 +17,12 @@ from lorank.ranking.scorers import BiEncoder
 from lorank.training.dev import tokens_read
 from lorank.training.dev_sample import (
     BACKWARD,
+    DEAREST,
     FEWEST_GROUPS,
     FEWEST_QUERIES,
     MOST_QUERIES,
     SHALLOW,
+    SURE_GROUPS,
     DevSample,
     draw_queries,
     order_by_groups,
@@ -76,7 +78,9 @@ def test_looks_keep_to_their_share_unless_they_are_the_fewest(queries, steps, co
     looks = looks_of(queries, steps, cost, OptimizerSettings(evaluation_share=share))
     affordable = share / (1 - share) * steps * cost * BACKWARD
     fewest = len(looks.sample.run) == min(queries, FEWEST_QUERIES) and looks.sample.depth == SHALLOW
-    assert (len(looks.steps) + 1) * looks.cost <= affordable * (1 + 1e-9) or (fewest and len(looks.steps) == 1)
+    sure = looks.sample.groups <= 1.25 * SURE_GROUPS + 1 and 2 * looks.cost <= DEAREST * affordable * (1 + 1e-9)
+    bound = (len(looks.steps) + 1) * looks.cost <= affordable * (1 + 1e-9)
+    assert bound or (len(looks.steps) == 1 and (fewest or sure))
     assert looks.steps[-1] == steps
     assert len(looks.steps) <= MOST_LOOKS
     assert len(looks.sample.run) <= MOST_QUERIES
@@ -85,14 +89,15 @@ def test_looks_keep_to_their_share_unless_they_are_the_fewest(queries, steps, co
 def test_depth_is_given_up_before_queries_and_looks_before_both():
     affordable = 1 / 3 * BACKWARD * 1000  # by steps of one pair
     full = affordable / (200 * 100)
-    by_cost = {c: looks_of(200, 1000, c / full) for c in (7, 3, 2, 0.7, 0.4)}
+    by_cost = {c: looks_of(200, 1000, c / full) for c in (7, 3, 2, 0.7, 0.4, 0.1)}
     shape = {c: (looks.sample.depth, len(looks.sample.run), len(looks.steps)) for c, looks in by_cost.items()}
     assert shape[7] == (100, 200, MOST_LOOKS)
     assert shape[3] == (100, 200, 2)
     assert shape[2] == (100, 200, 1)
     assert shape[0.7] == (SHALLOW, 200, 1)
-    assert shape[0.4][0] == SHALLOW
-    assert FEWEST_QUERIES <= shape[0.4][1] < 200
+    assert shape[0.4] == (SHALLOW, 200, 1)  # more than its share, for 200 groups are what decides
+    assert shape[0.1][0] == SHALLOW
+    assert FEWEST_QUERIES <= shape[0.1][1] < 200
 
 
 def test_what_the_settings_say_is_done():

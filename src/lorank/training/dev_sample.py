@@ -11,7 +11,8 @@ From this follow, without a clock, so that equal runs look at equal steps on any
 own, or ``SHALLOW``), the number of queries (all, or whole groups of them that share relevant documents, drawn by the
 seed), and the number of looks. Every run looks at the untuned base and at its last step at least, and at
 ``FEWEST_GROUPS`` independent groups or half of all there are, whatever that costs: weight and checkpoint are chosen on
-them.
+them. A sample is cut below ``SURE_GROUPS`` only where those two looks would cost more than ``DEAREST`` times their
+share: the standard error of a difference over 50 groups is as large as what tuning gains, over 200 half of that.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,9 +31,13 @@ from lorank.training.settings import Recipe
 BACKWARD = 2.0
 SHALLOW = 30
 """The depth of dev lists where full ones are too dear."""
-MOST_QUERIES, FEWEST_QUERIES = 500, 50
+MOST_QUERIES, FEWEST_QUERIES = 1000, 50
 FEWEST_GROUPS = 50
 """The fewest independent groups that a sample is cut to: what is decided on fewer is decided by chance."""
+SURE_GROUPS = 200
+"""The independent groups below which a sample is cut with reluctance."""
+DEAREST = 3.0
+"""Two looks at up to ``SURE_GROUPS`` groups may cost so many times their share; at a quarter, as much as training."""
 
 Cost = Callable[[Run], float]
 
@@ -132,7 +137,8 @@ def _choose_sample(data: Collection, found: Candidates, recipe: Recipe, affordab
     chosen = sample_of(*tried[0])
     for size, depth in tried:
         sample = sample_of(size, depth)
-        if size < most and sample.groups < fewest:
+        dear = 2 * cost(chosen.run) > DEAREST * affordable
+        if size < most and (sample.groups < fewest or (sample.groups < SURE_GROUPS and not dear)):
             return chosen
         chosen = sample
         if 2 * cost(sample.run) <= affordable:
