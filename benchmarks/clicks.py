@@ -1,7 +1,8 @@
 """Learning from simulated clicks: feature rows of MQ2008 and texts of pydocs; writes clicks.json and clicks.svg.
 
     python benchmarks/clicks.py rows --letor ../shared/data/mq2008 --out runs/clicks
-    python benchmarks/clicks.py texts --out runs/clicks
+    python benchmarks/clicks.py texts --out runs/clicks --seeds 0 1 2
+    python benchmarks/clicks.py compare --out runs/clicks
     python benchmarks/clicks.py picture --out runs/clicks > benchmarks/clicks.svg
 
 rows: each of the three parts S1 to S3 is trained on once, with the next as dev and the other as test. A weak ranker
@@ -9,13 +10,15 @@ rows: each of the three parts S1 to S3 is trained on once, with the next as dev 
 feature and noise) logs ten documents a query, with two positions exchanged at random; users look at position k with
 probability 1 / k. Naive, IPS (harvested), DLA and true labels learn by the same recipe.
 
-texts: BM25 logs its ten best for the training queries of pydocs; a LoRA bi-encoder learns from the clicks.
+texts: BM25 logs its ten best for the training queries of lohelp, two positions exchanged at random; a LoRA bi-encoder
+learns from the clicks. The arm ``true`` learns from lists of the same kind without bias or noise.
 """
 
 import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +26,23 @@ import numpy as np
 
 import lorank
 from lorank.data import read_letor
-from lorank.data.click_logs import pack_impressions
+from lorank.data.click_logs import PackedImpressions, pack_impressions
 from lorank.data.clicks import Impression
 from lorank.data.collection import Collection, Split
 from lorank.ranking.clicks import Simulator, attractions, estimate_propensities
-from lorank.ranking.metrics.measures import mean_of, per_query
+from lorank.ranking.consensus.fusion import standardise_run
+from lorank.ranking.metrics.groups import group_tied_queries
+from lorank.ranking.metrics.measures import per_query
+from lorank.ranking.types import Run
 from lorank.training import fit
 from lorank.training.settings import DebiasSettings, ListSettings, LossSettings, OptimizerSettings, Recipe
-from lorank.tuned.ranker import rerank_run, score_run
+from lorank.tuned.mix import Mix, mix_run
+from lorank.tuned.ranker import score_run
 from lorank.tuned.reading import ReadingSettings
 
-CURVE = 1 / np.arange(1, 11)
+DEPTH = 10
+CURVE = 1 / np.arange(1, DEPTH + 1)
+KINDS = ("alone", "mixed")
 LOSS = LossSettings("softmax", {"target": "labels"})
 
 
@@ -136,48 +145,130 @@ def _summarise_rows(found: dict[str, Any]) -> None:
             print(f"{size:>8} {a} - {b}: {gap.mean():+.4f} [{low:+.4f}, {high:+.4f}]")
 
 
-def texts(out: Path, sessions: int, steps: int, length: int) -> None:
-    """Measure the texts of pydocs and write clicks_texts.json."""
+def draw_log(
+    data: Collection, lists: dict[str, list[str]], sessions: int, eta: float, noise: float, rng: np.random.Generator
+) -> Collection:
+    """Return the collection with a drawn log as its training split, as `Simulator` draws it, in whole arrays."""
+    names = [query for query, row in lists.items() if len(row) == DEPTH]
+    grades = attractions({query: lists[query] for query in names}, data.train.qrels, noise)
+    place = np.array([[data.position[document] for document in lists[query]] for query in names], np.int32)
+    attraction = np.array([grades[query] for query in names])
+    chosen, rows = rng.integers(len(names), size=sessions), np.arange(sessions)
+    order = np.tile(np.arange(DEPTH), (sessions, 1))
+    first, second = rng.integers(DEPTH, size=(2, sessions))
+    order[rows, first], order[rows, second] = second, first
+    shown = np.take_along_axis(place[chosen], order, 1)
+    chance = np.take_along_axis(attraction[chosen], order, 1) * np.arange(1, DEPTH + 1) ** -eta
+    clicks = (rng.random(chance.shape) < chance).astype(np.float32)
+    packed = PackedImpressions(
+        names,
+        chosen.astype(np.int32),
+        DEPTH * np.arange(sessions + 1),
+        shown.ravel(),
+        clicks.ravel(),
+        np.tile(np.arange(1, DEPTH + 1, dtype=np.int16), sessions),
+    )
+    rates = packed.rates(data.document_ids, None)
+    candidates = {query: dict.fromkeys(row, 0.0) for query, row in rates.items()}
+    queries = {query: data.train.queries[query] for query in names}
+    train = Split("train", queries, rates, candidates, impressions=packed)
+    return replace(data, splits={**data.splits, "train": train})
+
+
+def texts(out: Path, given: argparse.Namespace) -> None:
+    """Measure the texts of lohelp; each arm adds its runs' values to clicks_texts.jsonl."""
     from lorank.training.lists.retrieval import bm25_index
 
-    data = lorank.load("pydocs")
+    data = lorank.load("lohelp")
     index = bm25_index(data)
-    logged = index.search(data.train.queries, 10)
-    lists = {query: list(row) for query, row in logged.items() if row}
-    log = clicked(data, lists, sessions, np.random.default_rng(0), "swap")
-    candidates = index.search(data.test.queries, 50)
-    runs = {"bm25": candidates}
-    found = {"sessions": sessions, "clicks": int(log.train.impressions.labels.sum())}
-    for name in ("none", "ips", "dla"):
-        settings = OptimizerSettings(
-            steps=steps, batch_size=6, evaluations=2, evaluation_queries=80, evaluation_depth=20, clip=1.0
-        )
-        recipe = Recipe(
-            debias=DebiasSettings(name),
-            loss=LOSS,
-            training=settings,
-            lists=ListSettings(shared=False),
-            reading=ReadingSettings(max_length=length),
-            judge_test=False,
-            keep="tuned",
-        )
-        ranker = lorank.BiEncoder("minilm", max_length=length)
-        tuned = fit(ranker, log, adapter="lora", recipe=recipe, out=out / f"texts-{name}", overwrite=True)
-        runs[name] = rerank_run(tuned, data, data.test.queries, candidates)
-        record = json.loads((out / f"texts-{name}" / "run.json").read_text())
-        found[name] = {
-            "ndcg": mean_of(runs[name], data.test.qrels, "nDCG@10"),
-            "curve": (record.get("debias") or {}).get("curve"),
-            "mix": record["mix"]["weight"],
-            "seconds": record["outcome"]["train_seconds"],
-        }
-        print(name, found[name], flush=True)
-    judged = lorank.evaluate(runs, data.test.qrels, measures=["nDCG@10"], groups="auto")
-    found["evaluation"] = judged.to_dict()
-    (out / "clicks_texts.json").write_text(json.dumps(found))
-    from lorank.ranking.metrics.table import to_markdown
+    lists = {query: list(row) for query, row in index.search(data.train.queries, DEPTH).items()}
+    candidates = {name: index.search(data.split(name).queries, 50) for name in given.splits}
+    for seed in given.seeds:
+        for arm in given.arms:
+            bias = (0.0, 0.0) if arm == "true" else (given.eta, given.noise)
+            log = draw_log(data, lists, given.sessions, *bias, np.random.default_rng(seed))
+            ranker = lorank.BiEncoder("minilm", max_length=given.length, long="truncate")
+            record: dict[str, Any] = {"arm": arm, "seed": seed, "clicks": float(log.train.impressions.labels.sum())}
+            if arm == "untuned":
+                learned: Any = ranker
+            else:
+                recipe = text_recipe(given, arm, seed)
+                tuned = fit(ranker, log, adapter="lora", rank=16, recipe=recipe, out=out / "texts", overwrite=True)
+                learned, run = tuned.learned, json.loads((out / "texts" / "run.json").read_text())
+                record |= {"curve": (run.get("debias") or {}).get("curve"), "seconds": run["outcome"]["train_seconds"]}
+            for name, found in candidates.items():
+                record[name] = judge_texts(data, name, found, learned)
+            with (out / "clicks_texts.jsonl").open("a") as file:
+                file.write(json.dumps(record) + "\n")
+            print(arm, seed, record["clicks"], record.get("curve"))
+            for name, kind in product(candidates, KINDS):
+                print(f"  {name} {kind} {np.mean(list(record[name][kind].values())):.4f}", flush=True)
 
-    print(to_markdown(judged, 120))
+
+def text_recipe(given: argparse.Namespace, arm: str, seed: int) -> Recipe:
+    """Return the recipe of an arm: they differ in the debiaser alone. The last weights are kept, whatever dev says."""
+    debias = DebiasSettings(arm, options={"most": 50.0}) if arm in ("ips", "dla") else DebiasSettings()
+    settings = OptimizerSettings(
+        steps=given.steps, batch_size=given.queries * given.impressions, lr=1e-3, evaluations=1, evaluation_queries=10,
+        evaluation_depth=5, checkpoint_seconds=600.0,
+    )  # fmt: skip
+    return Recipe(
+        debias=debias,
+        loss=LOSS,
+        training=settings,
+        lists=ListSettings(shared=False, impressions=given.impressions),
+        reading=ReadingSettings(max_length=given.length, long="truncate"),
+        judge_test=False,
+        keep="tuned",
+        seed=seed,
+    )
+
+
+def judge_texts(data: Collection, name: str, found: Run, learned: Any) -> dict[str, dict[str, float]]:
+    """Return nDCG@10 of each query: BM25, the ranker alone, and both with an equal say (no judgment chooses that)."""
+    split = data.split(name)
+    alone = score_run(learned, data, split.queries, found)
+    spread = float(np.mean([np.std(list(row.values())) for row in alone.values()]))
+    mixed = mix_run(Mix(1.0, 1.0, spread=spread), standardise_run(found), alone)
+    runs = {"bm25": found, "alone": alone, "mixed": mixed}
+    return {kind: per_query(run, split.qrels, ["nDCG@10"])["nDCG@10"] for kind, run in runs.items()}
+
+
+def compare_texts(out: Path, splits: Sequence[str]) -> None:
+    """Print means over seeds and differences with intervals over groups of queries that share a page."""
+    data = lorank.load("lohelp")
+    records = [json.loads(line) for line in (out / "clicks_texts.jsonl").read_text().splitlines()]
+    for name in splits:
+        groups = group_tied_queries(data.split(name).qrels)
+        arms: dict[str, dict[str, list[float]]] = {}
+        for record in records:
+            for kind in KINDS:
+                own = arms.setdefault(f"{record['arm']} {kind}", {})
+                for query, value in record[name][kind].items():
+                    own.setdefault(query, []).append(value)
+            arms["bm25"] = {query: [value] for query, value in record[name]["bm25"].items()}
+        mean = {arm: {query: float(np.mean(v)) for query, v in own.items()} for arm, own in arms.items()}
+        for arm, own in mean.items():
+            print(f"{name} {arm:14} {np.mean(list(own.values())):.4f}, {len(next(iter(arms[arm].values())))} seeds")
+        pairs = [(f"{a} {kind}", f"{b} {kind}") for kind in KINDS for a, b in
+                 (("ips", "none"), ("dla", "none"), ("dla", "true"), ("ips", "true"))]  # fmt: skip
+        pairs += [(f"{a} {kind}", "bm25") for kind in KINDS for a in ("none", "ips", "dla", "true")]
+        for a, b in pairs:
+            if a in mean and b in mean:
+                gap, low, high = grouped_gap(mean[a], mean[b], groups)
+                print(f"{name} {a} - {b}: {gap:+.4f} [{low:+.4f}, {high:+.4f}] over {len(set(groups.values()))} groups")
+
+
+def grouped_gap(one: dict[str, float], other: dict[str, float], groups: dict[str, str]) -> tuple[float, float, float]:
+    """Return a mean difference over queries and its 95% bootstrap interval over groups."""
+    sums: dict[str, list[float]] = {}
+    for query in one:
+        own = sums.setdefault(groups[query], [0.0, 0.0])
+        own[0], own[1] = own[0] + one[query] - other[query], own[1] + 1
+    table, rng = np.array(list(sums.values())), np.random.default_rng(0)
+    draws = table[rng.integers(len(table), size=(10_000, len(table)))].sum(1)
+    low, high = np.quantile(draws[:, 0] / draws[:, 1], [0.025, 0.975])
+    return float(table[:, 0].sum() / table[:, 1].sum()), float(low), float(high)
 
 
 def picture(out: Path) -> None:
@@ -233,19 +324,29 @@ def picture(out: Path) -> None:
 def main() -> None:
     """Run the part that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["rows", "texts", "picture"])
+    parser.add_argument("part", choices=["rows", "texts", "compare", "picture"])
     parser.add_argument("--letor", default="../shared/data/mq2008")
     parser.add_argument("--out", type=Path, default=Path("runs/clicks"))
     parser.add_argument("--sizes", type=int, nargs="+", default=[2000, 20000, 100000])
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--sessions", type=int, default=20000)
-    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--arms", nargs="+", default=["untuned", "none", "ips", "dla", "true"])
+    parser.add_argument("--splits", nargs="+", default=["dev", "test"])
+    parser.add_argument("--sessions", type=int, default=600_000)
+    parser.add_argument("--eta", type=float, default=1.5)
+    parser.add_argument("--noise", type=float, default=0.2)
+    parser.add_argument("--queries", type=int, default=8)
+    parser.add_argument("--impressions", type=int, default=64)
+    parser.add_argument("--length", type=int, default=32)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     if given.part == "rows":
         rows(given.letor, given.out, given.sizes, given.steps)
     elif given.part == "texts":
-        texts(given.out, given.sessions, given.steps, given.length)
+        texts(given.out, given)
+    elif given.part == "compare":
+        compare_texts(given.out, given.splits)
     else:
         picture(given.out)
 

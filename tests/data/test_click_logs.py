@@ -116,7 +116,7 @@ def test_open_bandit(shared_data, tmp_path):
         (",3,1,0,0", "propensities hold 0"),
         (",3,1,0,1.5", "propensities hold 1.5"),
         (",3,0,0,.5", "counted from 1"),
-        (",3,,0,.5", "a value is missing"),
+        (",3,,0,.5", "the position '' is missing"),
         (",3,1,2,.5", "neither 0 nor 1"),
     ):
         bad = write(tmp_path / "bad.csv", [header, ",1,1,0,.5", row])
@@ -163,6 +163,9 @@ def test_sessions_out_of_order_are_counted(tmp_path):
         ("a,x,3,2", "clicked is 2"),
         ("a,x,3,", "the clicked '' is missing"),
         ("a,,3,0", "is empty"),
+        ("a,x", "the position '' is missing"),
+        ("a,z,3,0,5", "the row has 5 cells, the header 4"),
+        ("a,z,2000,0", "the position 2000 is more than 1,000"),
     ],
 )
 def test_a_bad_row_of_a_table_has_its_line(tmp_path, row, problem):
@@ -170,6 +173,63 @@ def test_a_bad_row_of_a_table_has_its_line(tmp_path, row, problem):
         DataError, match=rf"log\.csv:3: {re.escape(problem) if '(' in problem else problem}|log\.csv:3: .*{problem}"
     ):
         list(read_log(write(tmp_path / "log.csv", [*TABLE[:2], row])))
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("1,a,y,2,0,0,", "the propensity 0.0 is not above 0"),
+        ("1,a,y,2,0,1.5,", "the propensity 1.5 is not above 0"),
+        ("1,a,y,2,0,,", "some rows of the list state a propensity and others none"),
+        ("1,a,y,1,0,.5,", "two documents at position 1"),
+        ("2,a,y,1,0,.5,yesterday", "the time 'yesterday' is neither seconds nor a date"),
+    ],
+)
+def test_a_bad_row_in_the_middle_of_a_list_has_its_own_line(tmp_path, row, problem):
+    rows = ["session,query,document,position,clicked,propensity,time", "1,a,x,1,0,.5,", row, "3,a,y,1,0,.5,"]
+    with pytest.raises(DataError, match=rf"log\.csv:3: .*{problem}"):
+        list(read_log(write(tmp_path / "log.csv", rows)))
+
+
+def test_what_spreadsheets_write(tmp_path):
+    rows = ["Query;Document;Position;Clicked;Time", '"a;b";x;1;1;2026-11-30 12:00:00', "", '"a;b";y;2;0;']
+    (one,) = read_log(write(tmp_path / "log.csv", rows))
+    assert (one.query_id, one.doc_ids, one.clicks) == ("a;b", ("x", "y"), (1, 0))
+    assert one.time == pytest.approx(1796040000)
+    with pytest.raises(DataError, match=r"log\.csv:5: clicked is 3"):  # blank lines are counted
+        list(read_log(write(tmp_path / "log.csv", [*rows, "c;x;1;3;"])))
+
+
+def test_a_log_that_begins_with_a_click_or_an_empty_session_is_recognised(tmp_path):
+    counts = LogCounts()
+    path = write(tmp_path / "log.txt", ["1\t0\tC\tu2", *YANDEX[:2]])
+    assert guess_format(path) == "yandex"
+    assert [each.clicks for each in read_log(path, counts=counts)] == [(0, 1, 0)]
+    assert counts.left_out == {"clicks of a session that was over or had not begun": 1}
+    path, counts = write(tmp_path / "part-00000", [baidu()[0], *baidu(), baidu()[0]]), LogCounts()
+    assert guess_format(path) == "baidu-ultr"
+    assert len(list(read_log(path, counts=counts))) == 1
+    assert counts.left_out == {"sessions without a document": 2}
+    with pytest.raises(DataError, match=r"part-00000:1: the row has 31 columns and stands below no session"):
+        list(read_log(write(path, baidu()[1:])))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "problem"),
+    [
+        (0, "0", "the position 0 is not counted from 1"),
+        (0, "1", "the position 1 is there twice"),
+        (0, "", "the position '' is missing"),
+        (1, "url1", "the list shows 'url1' twice"),
+        (5, "3", "click is 3"),
+    ],
+)
+def test_a_bad_row_of_baidu_ultr_has_its_line(tmp_path, column, value, problem):
+    rows = baidu()
+    cells = rows[2].split("\t")
+    cells[column] = value
+    with pytest.raises(DataError, match=rf"part:3: {problem}"):
+        list(read_log(write(tmp_path / "part", [*rows[:2], "\t".join(cells), *baidu()]), "baidu-ultr"))
 
 
 def test_a_document_twice_and_a_missing_column(tmp_path):

@@ -67,6 +67,15 @@ def test_a_log_comes_back(tmp_path_factory, name, log):
         ({"features": [[1.0], [1.0, 2.0]]}, "features are not 2 rows of equal length"),
         ({"features": [[1.0], ["x"]]}, "features hold 'x', which is not a finite number"),
         ({"query_id": None}, "no 'query_id'"),
+        ({"positions": [0, 1]}, "positions hold 0, and they are counted from 1"),
+        ({"positions": [1, None]}, "positions hold None, which is not a whole number"),
+        ({"positions": [1]}, "1 positions for 2 doc_ids"),
+        ({"positions": [2, 2]}, "two documents have one position"),
+        ({"positions": [1, 70000]}, "positions hold 70000, which is more than 1,000, the most"),
+        (
+            {"doc_ids": [f"d{i}" for i in range(1001)], "clicks": [0] * 1001},
+            "1001 doc_ids are more than 1,000, the most positions",
+        ),
     ],
 )
 def test_a_bad_impression_names_file_line_and_remedy(tmp_path, change, problem):

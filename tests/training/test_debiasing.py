@@ -2,6 +2,7 @@
 report."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -208,6 +209,22 @@ def test_the_hook_carries_the_name_of_its_debiaser():
         last = None
 
     assert Debiasing(Loss(), 1).name == "debias dla"
+
+
+@pytest.mark.parametrize("negatives", [None, 2])
+def test_impressions_of_a_query_stand_together(rows, row_log, negatives):
+    data = with_clicks(rows, row_log)
+    log, queries = data.train.impressions, {q: i for i, q in enumerate(data.train.queries)}
+    given = (data, data.train, None, queries, None, negatives, None, False, 0)
+    together, apart = ClickLists(*given, impressions=5), ClickLists(*given)
+    for epoch in (0, 1):
+        asked = [each.query_id for each in together.epoch(epoch)]
+        assert sorted(asked) == sorted(each.query_id for each in apart.epoch(epoch))
+        changes = 1 + sum(a != b for a, b in pairwise(asked))
+        counts = np.unique(asked, return_counts=True)[1]
+        assert changes <= sum(max(1, round(count / 5)) for count in counts)
+    assert [each.query_id for each in together.epoch(0)] != asked
+    assert len(log.with_clicks()) == len(ClickLists(*given[:5], None, *given[6:], impressions=5).epoch(0))
 
 
 def test_with_negatives_each_click_is_a_list_of_its_own(rows, row_log):

@@ -66,6 +66,8 @@ def fit(
     train, test = sessions.split(held_out, seed)
     if not len(train) or not len(test):
         raise UsageError(f"{log} holds {sessions.impressions:.0f} impressions, too few to hold out {held_out:.0%}")
+    if read.counts.left_out:
+        console.print(read.counts.describe(), soft_wrap=True)
     found: dict[str, Any] = {"impressions": sessions.impressions, "models": {}}
     for name in dict.fromkeys(find_click_model(each).name for each in names):
         with stage(f"fit {name}"):

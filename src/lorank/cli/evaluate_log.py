@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorank.cli.bad_rows import again, skipping
-from lorank.cli.progress import progress_bars, stage
+from lorank.cli.progress import console, progress_bars, stage
 from lorank.errors import OnBad
 
 if TYPE_CHECKING:
@@ -51,13 +51,14 @@ def evaluate_log(
     if data is not None:
         index.check_data(data, "--data")
     with stage(f"read {log}"), skipping(skip_bad) as on_bad:
-        from lorank.data.click_logs import read_log
+        from lorank.data.click_logs import LogCounts, read_log
         from lorank.data.click_logs.policy_rows import documents_by_query, rows_of_order, rows_of_policy
         from lorank.data.click_logs.propensity_files import read_propensities
         from lorank.ranking.clicks import estimate_propensities, find_click_model
         from lorank.ranking.clicks.estimators import estimate
 
-        known = documents_by_query(read_log(log, on_bad=on_bad))
+        counts = LogCounts()
+        known = documents_by_query(read_log(log, counts=counts, on_bad=on_bad))
         quiet = again(on_bad)
         sessions = None
         if estimator == "dr" or (estimator == "position" and not Path(propensities).is_file()):
@@ -65,6 +66,8 @@ def evaluate_log(
 
             sessions = sessions_of_log(log, on_bad=quiet).sessions
         orders = _orders(log, rankers, runs, data, known, on_bad)
+    if counts.left_out:
+        console.print(counts.describe(), soft_wrap=True)
     curve = model = None
     if estimator == "position":
         given = Path(propensities).is_file()

@@ -8,7 +8,7 @@ that it led to, see `lorank.ranking.clicks.core.nested`).
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ EXPECTED = (
     '{"session", "query_id", "doc_ids": [...], "clicks": [0/1, ...]} with "propensities": [...] and '
     '"features": [[...], ...] where known'
 )
+
+
+MOST_POSITIONS = 1000
+"""A position beyond this one is taken for a mistake in the data."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ class Impression:
 
     def _problem_of_positions(self) -> str | None:
         if self.positions is None:
-            return None
+            too_long = len(self) > MOST_POSITIONS
+            return f"{len(self)} doc_ids are more than {MOST_POSITIONS:,}, the most positions" if too_long else None
         if len(self.positions) != len(self):
             return f"{len(self.positions)} positions for {len(self)} doc_ids"
         whole = [type(p) is int for p in self.positions]
@@ -121,6 +126,8 @@ class Impression:
             return f"positions hold {self.positions[whole.index(False)]!r}, which is not a whole number"
         if min(self.positions) < 1:
             return f"positions hold {min(self.positions)}, and they are counted from 1"
+        if max(self.positions) > MOST_POSITIONS:
+            return f"positions hold {max(self.positions)}, which is more than {MOST_POSITIONS:,}, the most"
         return "two documents have one position" if len(set(self.positions)) < len(self) else None
 
     def _problem_of_texts(self) -> str | None:
@@ -183,7 +190,7 @@ def _impression(row: dict[str, Any], line: int = 0) -> Impression:
     )
     if problem := made.problem():
         raise TypeError(problem)
-    return made
+    return replace(made, clicks=tuple(int(click) for click in made.clicks))
 
 
 def _gains(row: dict[str, Any]) -> tuple | None:

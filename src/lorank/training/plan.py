@@ -319,7 +319,7 @@ def _lists_and_inputs(
     reference = reference_run(recipe.loss.reference, data.train, passing_over(recipe))
 
     def lists_of(part: Split, run: Run) -> CandidateLists:
-        kind = CandidateLists if part.impressions is None else ClickLists
+        kind = CandidateLists if part.impressions is None else partial(ClickLists, impressions=recipe.lists.impressions)
         return kind(
             data,
             part,

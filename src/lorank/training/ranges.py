@@ -61,6 +61,7 @@ RANGES = {
     "lists.negatives": ZERO_UP,
     "lists.depth": ONE_UP,
     "lists.spare": Range(0, infinite=True),
+    "lists.impressions": ONE_UP,
     "training.steps": ONE_UP,
     "training.minutes": ABOVE_ZERO,
     "training.tokens": ONE_UP,

@@ -88,6 +88,8 @@ class ListSettings:
     ``negatives_from`` says whose candidates they are: "first-stage", a bi-encoder's own before training ("static") or
     as it is at each step ("live", with an adapter for queries alone), or the last of the candidates ("bottom").
     ``teacher`` is a run over the training queries, or any ranker, whose scores are learned in the place of judgments.
+    Of a click log about ``impressions`` of a query stand together in a batch, which reads their query and documents
+    once for all of them.
     """
 
     positives: int | None = None
@@ -99,6 +101,7 @@ class ListSettings:
     free_documents: Literal["unjudged", "all"] = "unjudged"
     negatives_from: Literal["first-stage", "static", "live", "bottom"] = "first-stage"
     teacher: str | None = None
+    impressions: int = 1
 
 
 @dataclass(frozen=True)

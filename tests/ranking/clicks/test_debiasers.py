@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from lorank.errors import UsageError
-from lorank.ranking.clicks import Propensities, SessionBuilder, Simulator
+from lorank.ranking.clicks import Propensities, SessionBuilder, Sessions, Simulator
+from lorank.ranking.clicks.core.contrast import contrast_pairs
 from lorank.ranking.clicks.core.debiased_loss import DebiasedLoss
 from lorank.ranking.clicks.core.debiaser import ClickBatch, Evidence
 from lorank.ranking.clicks.core.descent import CurveDescent
@@ -160,3 +161,81 @@ def test_dla_settles_within_three_percent_where_the_ranker_knows_the_relevance()
             dla.step((step + 1) / 400)
         errors.append(float((torch.tensor(dla.curve()) / curve - 1).abs()[1:].mean()))
     assert np.mean(errors) < 0.03
+
+
+def swapped_log(sessions, rng, queries=40, relevance=(0.1, 0.4, 1.0)):
+    """Lists of six in one order, two positions exchanged, looked at with probability 1 / k."""
+    attraction = rng.choice(relevance, 6 * queries)
+    rows, (first, second) = np.arange(sessions), rng.integers(6, size=(2, sessions))
+    places = np.tile(np.arange(6), (sessions, 1))
+    places[rows, first], places[rows, second] = second, first
+    pairs = 6 * rng.integers(queries, size=(sessions, 1)) + places
+    clicks = rng.random(pairs.shape) < attraction[pairs] / np.arange(1, 7)
+    names = [(f"q{pair // 6}", f"d{pair % 6}") for pair in range(6 * queries)]
+    return Sessions(pairs, clicks, np.ones_like(clicks), np.ones(sessions), names), attraction
+
+
+def test_pairs_at_several_positions_say_the_curve_without_a_ranker():
+    curve, errors = 1 / np.arange(1, 7), []
+    for seed in range(3):
+        log, _ = swapped_log(40_000, np.random.default_rng(seed))
+        found = contrast_pairs(log)
+        errors.append(np.abs(np.exp(found.peak) / curve - 1)[1:].mean())
+        assert found.curvature.sum(0) == pytest.approx(np.zeros(6), abs=1e-6)  # no factor of all positions is seen
+        slope = numeric_slope(found.peak, log)
+        assert np.abs(slope).max() < 1.0  # the ridge's, in clicks of some 20,000
+    assert np.mean(errors) < 0.03
+
+
+def numeric_slope(theta, log):
+    shown, clicked = log.shown_and_clicked()
+
+    def value(at):
+        looks = shown * np.exp(at)
+        return -(clicked * np.log(np.where(clicked > 0, looks / looks.sum(1, keepdims=True), 1))).sum()
+
+    steps = 1e-4 * np.eye(len(theta))
+    return np.array([(value(theta + e) - value(theta - e)) / 2e-4 for e in steps])
+
+
+def test_positions_without_a_common_pair_have_no_curvature():
+    builder = SessionBuilder()
+    for clicks in ([1, 0], [0, 1], [1, 0]):
+        builder.add("q", ["a", "b"], clicks)
+    found = contrast_pairs(builder.build())
+    assert found.curvature == pytest.approx(np.zeros((2, 2)))
+    assert found.peak == pytest.approx(np.zeros(2))
+
+
+def dual(log, attraction, seed, misfit, **options):
+    """Return DLA's curve beside a ranker that misjudges the documents of each position by a factor ``misfit`` [6]."""
+    dla = make_debiaser("dla", **options)
+    dla.prepare(Evidence(6, log))
+    scores = np.log(attraction) + np.log(np.tile(misfit, len(attraction) // 6))
+    chosen = np.random.default_rng(seed).integers(len(log), size=(200, 256))
+    for step, rows in enumerate(chosen):
+        given = torch.tensor(scores[log.pairs[rows]], dtype=torch.float32)
+        clicks, mask = torch.tensor(log.clicks[rows], dtype=torch.float32), torch.tensor(log.mask[rows])
+        dla.learn(ClickBatch(given, clicks, mask, torch.arange(1, 7).expand(len(rows), 6)), 1.0)
+        dla.step((step + 1) / len(chosen))
+    return np.array(dla.curve())
+
+
+def test_dla_is_within_three_percent_of_the_truth_beside_a_ranker_that_is_not():
+    """The ranker takes what the old ranker put low for less than it is, by up to a half."""
+    curve, misfit, alone, both = 1 / np.arange(1, 7), np.linspace(1, 0.5, 6), [], []
+    for seed in range(3):
+        log, attraction = swapped_log(60_000, np.random.default_rng(seed))
+        alone.append(np.abs(dual(log, attraction, seed, misfit, ranker_clicks=np.inf) / curve - 1)[1:].mean())
+        both.append(np.abs(dual(log, attraction, seed, misfit) / curve - 1)[1:].mean())
+    assert np.mean(alone) > 0.15
+    assert np.mean(both) < 0.03
+
+
+def test_dla_without_such_pairs_is_that_of_the_ranker_alone():
+    rng = np.random.default_rng(0)
+    pairs, clicks = 6 * rng.integers(9, size=(500, 1)) + np.arange(6), rng.random((500, 6)) < 0.5
+    names = [(f"q{pair // 6}", f"d{pair % 6}") for pair in range(54)]
+    log = Sessions(pairs, clicks, np.ones_like(clicks), np.ones(500), names)
+    found = [dual(log, np.full(54, 0.5), 0, np.ones(6), ranker_clicks=value) for value in (2.0, np.inf)]
+    assert found[0] == pytest.approx(found[1], rel=1e-4)

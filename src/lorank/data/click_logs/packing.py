@@ -25,8 +25,9 @@ class LogSessions:
 def sessions_of_log(path: str | Path, format: str = "auto", on_bad: OnBad | None = None) -> LogSessions:
     """Return the sessions of a log; raise DataError for one without impressions."""
     counts = LogCounts()
+    impressions = read_log(path, format, counts, on_bad)
     try:
-        return pack(read_log(path, format, counts, on_bad), counts)
+        return pack(impressions, counts)
     except UsageError as error:
         raise DataError(path, None, str(error), "give a click log with at least one shown list") from error
 

@@ -63,6 +63,8 @@ def _of_csv(path: Path) -> list[float]:
             found[int(row["position"])] = float(row[column])
         except (TypeError, ValueError) as error:
             raise DataError(path, line, f"not a position and a number ({error})", "write rows such as 2,0.6") from error
+        if not found[int(row["position"])] > 0:
+            raise DataError(path, line, f"the propensity {row[column]} is not above 0", "write rows such as 2,0.6")
     return _in_order(path, found)
 
 

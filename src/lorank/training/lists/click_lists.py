@@ -22,7 +22,13 @@ class ClickLists(CandidateLists):
     softmax over such a part has the same minimum as one over the whole list (McFadden 1978, uniform conditioning), so
     that ranker and propensities learn the same from fewer documents. With 0 the documents of other lists of the batch
     are the only contrast, from which no propensity is learned.
+
+    About ``impressions`` of a query follow each other, so that a batch encodes their query and documents once and
+    learns from all their clicks: what a text costs to read is then shared by so many lists, and the noise of single
+    clicks is less.
     """
+
+    impressions: int = 1
 
     def epoch(self, epoch: int) -> Sequence[TrainingList]:
         """Return the lists of an epoch in the order in which they are seen."""
@@ -35,19 +41,31 @@ class ClickLists(CandidateLists):
                     f"no list of the log of {self.collection.name!r} has a document that was clicked beside one that "
                     "was not, so there is nothing to learn from"
                 )
-            if self.negatives is not None and "outside" not in self.requires:
+            if self._by_click:
                 numbers = _clicks_in(log, numbers)
-            order = epoch_order(len(numbers), epoch, self.seed)
-            self._drawn = epoch, _LazyLists(self, log, numbers[order], epoch)
+            numbers = numbers[epoch_order(len(numbers), epoch, self.seed)]
+            if self.impressions > 1:
+                asked = log.queries[self._impression_of(log, numbers)]
+                numbers = numbers[_together(asked, self.impressions, np.random.default_rng([self.seed, epoch, 2]))]
+            self._drawn = epoch, _LazyLists(self, log, numbers, epoch)
         return self._drawn[1]
+
+    @property
+    def _by_click(self) -> bool:
+        """Whether a list is one click with a part of its impression, in place of an impression."""
+        return self.negatives is not None and "outside" not in self.requires
+
+    def _impression_of(self, log: PackedImpressions, numbers: np.ndarray) -> np.ndarray:
+        """Return the impressions that lists stand for, which are clicks where each click has a list of its own."""
+        return np.searchsorted(log.offsets, numbers, side="right") - 1 if self._by_click else numbers
 
     def list_of(self, log: PackedImpressions, number: int, epoch: int) -> TrainingList:
         """Return one impression, or one click with a part of its impression, as a training list, with the first
         stage's scores where the ranker stands on them."""
-        if self.negatives is None or "outside" in self.requires:
-            found = log.list_at(number)
+        if self._by_click:
+            found = _part_around(log, number, self.negatives or 0, np.random.default_rng([self.seed, epoch, number]))
         else:
-            found = _part_around(log, number, self.negatives, np.random.default_rng([self.seed, epoch, number]))
+            found = log.list_at(number)
         made = TrainingList(
             found.query_id,
             found.documents,
@@ -63,6 +81,22 @@ def _clicks_in(log: PackedImpressions, numbers: np.ndarray) -> np.ndarray:
     wanted = np.zeros(len(log), bool)
     wanted[numbers] = True
     return np.flatnonzero((log.labels > 0) & np.repeat(wanted, np.diff(log.offsets)))
+
+
+def _together(queries: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return an order of lists in which about ``size`` of a query follow each other, int64 [n].
+
+    >>> order = _together(np.array([0, 1, 0, 1, 0, 0]), 2, np.random.default_rng(0))
+    >>> np.array([0, 1, 0, 1, 0, 0])[order].tolist()
+    [0, 0, 1, 1, 0, 0]
+    """
+    by_query = np.argsort(queries, kind="stable")
+    _, begins, counts = np.unique(queries[by_query], return_index=True, return_counts=True)
+    parts = np.maximum(1, np.round(counts / size)).astype(np.int64)
+    place = np.arange(len(queries)) - np.repeat(begins, counts)
+    part = place * np.repeat(parts, counts) // np.repeat(counts, counts)
+    number = part + np.repeat(np.cumsum(parts) - parts, counts)
+    return by_query[np.argsort(rng.permutation(parts.sum())[number], kind="stable")]
 
 
 def _part_around(log: PackedImpressions, entry: int, negatives: int, rng: np.random.Generator) -> PackedList:

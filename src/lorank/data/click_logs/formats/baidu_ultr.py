@@ -12,6 +12,7 @@ Paper: L. Zou et al., A Large Scale Search Dataset for Unbiased Learning to Rank
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from lorank.catalogue import catalogued
@@ -24,15 +25,18 @@ from lorank.reading import all_lines, is_readable, parse_number, plain_name
 
 EXPECTED = "a session is a row of 3 columns, then rows of at least 17: position, URL, title, abstract, type, click, ..."
 CLICK, HEIGHT, DWELL, LEAST_COLUMNS = 5, 9, 16, 17
+LOOKED_AT = 10
+"""How many rows are looked at to tell the format."""
 
 
 def is_baidu_ultr(path: Path) -> bool:
-    """Return whether a file begins with a session: three columns, and a row of a document below."""
+    """Return whether a file begins with rows of sessions (three columns) and of documents (many, a number first)."""
     if not is_readable(path):
         return False
-    rows = all_lines(path, lambda error, row: None)
-    first, second = (next(rows, (0, ""))[1].split("\t") for _ in range(2))
-    return len(first) == 3 and len(second) >= LEAST_COLUMNS and second[0].strip().isdigit()
+    rows = [text.split("\t") for _, text in islice(all_lines(path, lambda error, row: None), LOOKED_AT)]
+    documents = [row for row in rows if len(row) >= LEAST_COLUMNS]
+    plain = all(len(row) == 3 or len(row) >= LEAST_COLUMNS for row in rows[:2])
+    return plain and bool(documents) and all(parse_number(row[0]) is not None for row in documents[:1])
 
 
 def is_judged(path: Path) -> bool:
@@ -76,12 +80,15 @@ def read_baidu_ultr(path: Path, counts: LogCounts) -> Iterator[Impression]:
                 counts.leave_out("sessions without a document")
             header, rows, whole = (line, fields), [], True
         elif len(fields) < LEAST_COLUMNS or header is None:
-            counts.report(DataError(path, line, f"the row has {len(fields)} columns", EXPECTED), text)
+            where = "" if header is not None else " and stands below no session"
+            counts.report(DataError(path, line, f"the row has {len(fields)} columns{where}", EXPECTED), text)
             whole = False
         else:
             rows.append([*fields, str(line)])
     if header is not None and rows and whole:
         yield from _impressions(path, header, rows, counts)
+    elif header is not None and whole:
+        counts.leave_out("sessions without a document")
 
 
 def _impressions(
@@ -98,13 +105,19 @@ def _impressions(
 
 def _impression(path: Path, header: tuple[int, list[str]], rows: list[list[str]]) -> Impression:
     line, (session, query, _) = header
-    positions, clicks, heights, dwell = [], [], [], []
+    positions, clicks, heights, dwell, shown = [], [], [], [], set[str]()
     for row in rows:
-        numbers = [parse_number(row[at].strip()) for at in (0, CLICK)]
-        if None in numbers:
-            raise DataError(path, int(row[-1]), "position or click is no number", EXPECTED)
-        positions.append(int(numbers[0] or 0))
-        clicks.append(int(numbers[1] or 0))
+        position, click = (_whole(path, row, at, name) for at, name in ((0, "position"), (CLICK, "click")))
+        if position < 1 or position in positions:
+            problem = f"the position {position} is " + ("there twice" if position > 0 else "not counted from 1")
+            raise DataError(path, int(row[-1]), problem, EXPECTED)
+        if click not in (0, 1):
+            raise DataError(path, int(row[-1]), f"click is {click}, which is neither 0 nor 1", EXPECTED)
+        if row[1] in shown:
+            raise DataError(path, int(row[-1]), f"the list shows {row[1][:60]!r} twice", EXPECTED)
+        shown.add(row[1])
+        positions.append(position)
+        clicks.append(click)
         heights.append(max(0.0, float(parse_number(row[HEIGHT].strip()) or 0)))
         dwell.append(max(0.0, float(parse_number(row[DWELL].strip()) or 0)))
     made = Impression(
@@ -122,6 +135,14 @@ def _impression(path: Path, header: tuple[int, list[str]], rows: list[list[str]]
     if problem := made.problem():
         raise DataError(path, line, problem, EXPECTED)
     return made
+
+
+def _whole(path: Path, row: list[str], at: int, name: str) -> int:
+    """Return the whole number in a column; raise DataError with the line of the row, which stands last in it."""
+    value = parse_number(row[at])
+    if value is None or value != int(value):
+        raise DataError(path, int(row[-1]), f"the {name} {row[at][:40]!r} is missing or no whole number", EXPECTED)
+    return int(value)
 
 
 def read_judged(path: str | Path) -> Collection:

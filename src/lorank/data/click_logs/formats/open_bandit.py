@@ -6,13 +6,13 @@ queries: all rows have one, called ``open-bandit``.
 
 import csv
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
+from lorank.data.click_logs.columns import NumberedLines, parse_time
 from lorank.data.click_logs.registry import LogCounts, log_format
 from lorank.data.clicks import Impression
 from lorank.errors import DataError
-from lorank.reading import all_lines, is_readable
+from lorank.reading import all_lines, is_readable, parse_number
 
 COLUMNS = ("item_id", "position", "click", "propensity_score")
 QUERY = "open-bandit"
@@ -30,8 +30,9 @@ def is_open_bandit(path: Path) -> bool:
 @log_format("open-bandit", title="Open Bandit's CSV with propensity_score", fits=is_open_bandit)
 def read_open_bandit(path: Path, counts: LogCounts) -> Iterator[Impression]:
     """Yield one impression of one document for each row."""
-    rows = csv.DictReader(text for _, text in all_lines(path))
-    for line, row in enumerate(rows, start=2):
+    numbered = NumberedLines(all_lines(path, counts.on_bad))
+    for row in csv.DictReader(numbered):
+        line = numbered.number
         counts.rows += 1
         try:
             stamp = row.get("timestamp")
@@ -39,16 +40,32 @@ def read_open_bandit(path: Path, counts: LogCounts) -> Iterator[Impression]:
                 str(line),
                 QUERY,
                 (row["item_id"],),
-                (int(row["click"]),),
-                (float(row["propensity_score"]),),
-                positions=(int(row["position"]),),
-                time=datetime.fromisoformat(stamp).timestamp() if stamp else None,
+                (_whole(row, "click"),),
+                (_number(row, "propensity_score"),),
+                positions=(_whole(row, "position"),),
+                time=parse_time(stamp) if stamp else None,
                 line=line,
             )
-        except (TypeError, ValueError) as error:
-            counts.report(DataError(path, line, f"a value is missing or no number ({error})", REMEDY), row)
+        except ValueError as error:
+            counts.report(DataError(path, line, str(error), REMEDY), row)
             continue
         if problem := made.problem():
             counts.report(DataError(path, line, problem, REMEDY), row)
         else:
             yield made
+
+
+def _number(row: dict[str, str | None], column: str) -> float:
+    """Return the number in a column; raise ValueError for none."""
+    value = parse_number(row[column] or "")
+    if value is None:
+        raise ValueError(f"the {column} {(row[column] or '')[:40]!r} is missing or no number")
+    return value
+
+
+def _whole(row: dict[str, str | None], column: str) -> int:
+    """Return the whole number in a column; raise ValueError for none."""
+    value = _number(row, column)
+    if value != int(value):
+        raise ValueError(f"the {column} {value} is not a whole number")
+    return int(value)

@@ -1,4 +1,4 @@
-"""A plain CSV or TSV as an analyst would export it: one shown document a row.
+"""A plain CSV or TSV as an analyst would export it, with commas, semicolons or tabs: one shown document a row.
 
 Columns ``query``, ``document``, ``position``, ``clicked``, by these or other common names, and where there are any
 ``session``, ``time``, ``device``, ``propensity``. The rows of a list follow each other: another session or query
@@ -9,8 +9,9 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from lorank.data.click_logs.columns import NumberedLines, parse_time
 from lorank.data.click_logs.registry import LogCounts, log_format
-from lorank.data.clicks import Impression
+from lorank.data.clicks import MOST_POSITIONS, Impression
 from lorank.errors import DataError
 from lorank.reading import all_lines, is_readable, parse_number
 
@@ -26,6 +27,7 @@ NAMES = {
 }
 NEEDED = ("query", "document", "position", "clicked")
 REMEDY = "columns: query, document, position from 1, clicked 0 or 1; and session, time, device, propensity where known"
+QUOTES = "write a text that holds the separator in double quotes"
 REMEMBERED = 10_000
 """How many sessions that are over are remembered, to count those that come back."""
 
@@ -35,8 +37,13 @@ def is_table(path: Path) -> bool:
     if not is_readable(path):
         return False
     _, first = next(all_lines(path, lambda error, row: None), (0, ""))
-    roles = _roles(next(csv.reader([first], delimiter="\t" if "\t" in first else ","), []))
+    roles = _roles(next(csv.reader([first], delimiter=_delimiter(first)), []))
     return "query" in roles and "document" in roles and ("clicked" in roles or "position" in roles)
+
+
+def _delimiter(header: str) -> str:
+    """Return what separates the columns of a header: tabs, semicolons or commas."""
+    return "\t" if "\t" in header else ";" if ";" in header and "," not in header else ","
 
 
 def _roles(header: list[str]) -> dict[str, int]:
@@ -48,17 +55,19 @@ def _roles(header: list[str]) -> dict[str, int]:
 @log_format("table", title="CSV or TSV of query, document, position, clicked", fits=is_table)
 def read_table(path: Path, counts: LogCounts) -> Iterator[Impression]:
     """Yield an impression for each run of rows that is one list."""
-    source = all_lines(path, counts.on_bad)
-    _, first = next(source, (0, ""))
-    delimiter = "\t" if "\t" in first else ","
-    roles = _roles(next(csv.reader([first], delimiter=delimiter), []))
+    numbered = NumberedLines(all_lines(path, counts.on_bad))
+    first = next(numbered, "")
+    delimiter = _delimiter(first)
+    header = next(csv.reader([first], delimiter=delimiter), [])
+    roles = _roles(header)
     missing = [role for role in NEEDED if role not in roles]
     if missing:
         raise DataError(path, 1, f"there is no column for {missing[0]}", REMEDY)
     group, over = _Group(path, 1, "", ""), dict[str, None]()
-    for line, row in enumerate(csv.reader((text for _, text in source), delimiter=delimiter), start=2):
+    for row in csv.reader(numbered, delimiter=delimiter):
         if not row:
             continue
+        line = numbered.number
         counts.rows += 1
         cell = {role: row[at].strip() if at < len(row) else "" for role, at in roles.items()}
         if group.ends_at(cell):
@@ -72,6 +81,8 @@ def read_table(path: Path, counts: LogCounts) -> Iterator[Impression]:
                     del over[next(iter(over))]
             group = _Group(path, line, session or f"line-{line}", cell["query"])
         try:
+            if len(row) > len(header):
+                raise DataError(path, line, f"the row has {len(row)} cells, the header {len(header)}", QUOTES)
             group.add(line, cell)
         except DataError as error:
             counts.report(error, cell)
@@ -108,20 +119,37 @@ class _Group:
             raise DataError(
                 self.path, line, f"the position is {position}, and they are counted from 1", "add 1 to each"
             )
+        if position > MOST_POSITIONS:
+            raise DataError(
+                self.path, line, f"the position {position} is more than {MOST_POSITIONS:,}, the most", REMEDY
+            )
         if clicked not in (0, 1):
             raise DataError(self.path, line, f"clicked is {clicked}, which is neither 0 nor 1", REMEDY)
         if not cell["document"] or not cell["query"]:
             raise DataError(self.path, line, "the query or the document is empty", REMEDY)
         if cell["document"] in self.documents:
             raise DataError(self.path, line, f"the list shows {cell['document'][:60]!r} twice", REMEDY)
+        if position in self.positions:
+            raise DataError(self.path, line, f"the list has two documents at position {position}", REMEDY)
+        chance = self._number(line, cell, "propensity") if cell.get("propensity") else None
+        if chance is not None and not 0 < chance <= 1:
+            raise DataError(self.path, line, f"the propensity {chance} is not above 0 and at most 1", REMEDY)
+        if len(self.propensities) != (0 if chance is None else len(self.documents)):
+            raise DataError(self.path, line, "some rows of the list state a propensity and others none", REMEDY)
+        if self.time is None and cell.get("time"):
+            self.time = self._time(line, cell["time"])
         self.documents.append(cell["document"])
         self.positions.append(position)
         self.clicks.append(clicked)
-        if cell.get("propensity"):
-            self.propensities.append(self._number(line, cell, "propensity"))
-        if self.time is None and cell.get("time"):
-            self.time = parse_number(cell["time"])
+        if chance is not None:
+            self.propensities.append(chance)
         self.device = self.device or cell.get("device") or None
+
+    def _time(self, line: int, text: str) -> float:
+        try:
+            return parse_time(text)
+        except ValueError as error:
+            raise DataError(self.path, line, str(error), REMEDY) from error
 
     def _number(self, line: int, cell: dict[str, str], role: str) -> float:
         value = parse_number(cell[role])

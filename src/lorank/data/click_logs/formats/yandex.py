@@ -20,12 +20,13 @@ EXPECTED = "a row is: session, time, Q, query, region, URLs; or session, time, C
 
 
 def is_yandex(path: Path) -> bool:
-    """Return whether the first row of a file is a query of a session."""
+    """Return whether the first row of a file is a query of a session, or a click where its query is missing."""
     if not is_readable(path):
         return False
     _, first = next(lines(path, lambda error, row: None), (0, ""))
     fields = first.split("\t")
-    return len(fields) > 5 and fields[2] == "Q" and fields[1].isdigit()
+    row = len(fields) > 5 if fields[2:3] == ["Q"] else fields[2:3] == ["C"] and len(fields) == 4
+    return row and fields[1].isdigit()
 
 
 @log_format("yandex", title="Yandex's relevance prediction: tab-separated Q and C rows", fits=is_yandex)

@@ -24,13 +24,24 @@ STATE = ("values", "settled", "first", "second", "steps")
 
 
 class CurveDescent:
-    """The numbers ``values`` [k], all 0 at the start, Adam's moments of them, and their mean, ``settled`` [k]."""
+    """The numbers ``values`` [k], Adam's moments of them, and their mean, ``settled`` [k].
+
+    All begin at 0 where ``begin`` does not say others.
+    """
 
     def __init__(self, positions: int, lr: float) -> None:
         self.lr = lr
         self.values, self.gradient = torch.zeros(positions), torch.zeros(positions)
         self.settled = torch.zeros(positions)
         self.first, self.second, self.steps = torch.zeros(positions), torch.zeros(positions), torch.zeros(())
+
+    def begin(self, values: Tensor) -> None:
+        """Begin with ``values`` [k]."""
+        self.values, self.settled = values.clone(), values.clone()
+
+    def pull(self, peak: Tensor, curvature: Tensor, factor: float) -> None:
+        """Add the gradient of a quadratic around ``peak`` [k] with ``curvature`` [k, k], times ``factor``."""
+        self.gradient += factor * (curvature @ (self.values.double() - peak)).to(self.gradient.dtype)
 
     def learn(self, batch: ClickBatch, targets: Tensor, share: float) -> None:
         """Add the gradient of a batch's loss times ``share``."""

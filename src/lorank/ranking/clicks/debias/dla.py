@@ -15,18 +15,28 @@ it is bounded by the clicks at low positions in the lists that the run sees (ste
 fits the relevance of the *training* documents: E[c_i u_i] = p_i E[a_i r_1 / r_i] is p_i times a constant only where r
 fits a.
 
+Over the pairs of one log that misfit does not average out. What the log itself says of pairs that it shows at several
+positions needs no ranker (`lorank.ranking.clicks.core.contrast`), and theta descends both: with m the mean of
+\sum_i c_i u_i over lists, C the clicks of the log and P the pairs that were clicked,
+
+    L_\theta + m / \min(\nu P, C) * 1/2 (\theta - \hat\theta)^T H (\theta - \hat\theta),
+
+so that all that the ranker says of one pair counts like \nu clicks at the most. A log without such pairs has H = 0.
+
 Paper: Q. Ai et al., Unbiased Learning to Rank with Unbiased Propensity Estimation, SIGIR 2018.
 
-*Deviations*: weights are clipped at ``most``; theta is free, where published code bounds it below by an ELU; the
-published
-code makes its optimizers anew at every step, so that each step has one length whatever the gradient: here moments last.
-In the first ``warmup`` share of the run the ranker learns without weights, as it has nothing to weigh theta by before
-that.
+*Deviations*: the second term, which ``ranker_clicks = inf`` leaves out; theta begins at its minimum. Weights are
+clipped at ``most``; theta is free, where published code bounds it below by an ELU; the published code makes its
+optimizers anew at every step, so that each step has one length whatever the gradient: here moments last. In the first
+``warmup`` share of the run the ranker learns without weights where there is nothing to weigh by before that.
 """
+
+import math
 
 import torch
 from torch import Tensor
 
+from lorank.ranking.clicks.core.contrast import PairContrast, contrast_pairs
 from lorank.ranking.clicks.core.debiaser import (
     ClickBatch,
     Debiaser,
@@ -38,29 +48,41 @@ from lorank.ranking.clicks.core.debiaser import (
 )
 from lorank.ranking.clicks.core.descent import CurveDescent
 
+AVERAGED = 100
+"""About how many steps the mean of the targets goes back."""
+
 
 @debiaser("dla", title="Unbiased Learning to Rank with Unbiased Propensity Estimation")
 class DualLearning(Debiaser):
     """Learns a propensity of each position beside the ranker.
 
-    Options are the rate of theta, ``lr``, the largest weight, ``most``, and the share of the run that is ``warmup``.
+    Options are the rate of theta, ``lr``, the largest weight, ``most``, the share of the run that is ``warmup``, and
+    ``ranker_clicks``, nu: how many clicks on a pair the ranker's word on it is worth, inf for the ranker alone.
     """
 
     learns = True
 
-    def __init__(self, *, lr: float = 0.05, most: float = 20.0, warmup: float = 0.1) -> None:
-        check_positive(lr=lr, most=most)
-        self.most, self.warmup = most, warmup
+    def __init__(
+        self, *, lr: float = 0.05, most: float = 20.0, warmup: float = 0.1, ranker_clicks: float = 2.0
+    ) -> None:
+        check_positive(lr=lr, most=most, ranker_clicks=ranker_clicks)
+        self.most, self.warmup, self.ranker_clicks = most, warmup, ranker_clicks
         self.descent = CurveDescent(1, lr)
-        self.warm = torch.zeros(())
+        self.warm, self.target, self.seen = torch.zeros(()), torch.zeros(()), torch.zeros(())
+        self.contrast: PairContrast | None = None
+        self.known = False
 
     def prepare(self, evidence: Evidence) -> None:
-        """Begin with even propensities for the positions there are."""
+        """Begin with what pairs at several positions say, and with even propensities where there are none."""
         self.descent = CurveDescent(evidence.positions, self.descent.lr)
+        if evidence.sessions is not None and math.isfinite(self.ranker_clicks):
+            self.contrast = contrast_pairs(evidence.sessions)
+            self.known = bool(self.contrast.peak.any())
+            self.descent.begin(torch.from_numpy(self.contrast.peak).float())
 
     def weigh(self, batch: ClickBatch) -> Weights:
         """Return p_1 / p_i for clicked documents and 1 for others."""
-        if self.warm < self.warmup:
+        if self.warm < self.warmup and not self.known:
             return Weights()
         theta = self.descent.settled
         weights = take((theta[0] - theta).exp().clamp(max=self.most), batch)
@@ -68,24 +90,38 @@ class DualLearning(Debiaser):
 
     def learn(self, batch: ClickBatch, share: float) -> None:
         """Add the gradient of theta's loss."""
-        top = batch.scores.masked_fill(batch.positions != 1, -torch.inf).amax(1, keepdim=True)
+        top = batch.scores.masked_fill(~(batch.shown & (batch.positions == 1)), -torch.inf).amax(1, keepdim=True)
         highest = batch.scores.masked_fill(~batch.shown, -torch.inf).amax(1, keepdim=True)
         top = torch.where(top.isfinite(), top, highest)  # a list whose top is not known is measured by its best
         inverse = (top - batch.scores).exp().clamp(max=self.most)
-        self.descent.learn(batch, torch.where(batch.clicked, batch.labels * inverse, 0.0), share)
+        targets = torch.where(batch.clicked, batch.labels * inverse, 0.0)
+        self.descent.learn(batch, targets, share)
+        counted = (targets.sum(1) > 0).sum().clamp(min=1)
+        self.seen = self.seen + share * (targets.sum() / counted).cpu()
 
     def step(self, progress: float) -> None:
         """Step theta."""
         self.warm = torch.tensor(progress)
+        if self.contrast is not None:
+            self._pull(self.contrast)
         self.descent.step(1 - progress)
+
+    def _pull(self, contrast: PairContrast) -> None:
+        """Add the gradient of what pairs at several positions say."""
+        steps = float(self.descent.steps) + 1
+        self.target = self.target + (self.seen - self.target) / min(steps, AVERAGED)
+        self.seen = torch.zeros(())
+        most = max(1.0, min(self.ranker_clicks * contrast.pairs, contrast.clicks))
+        peak, curvature = torch.from_numpy(contrast.peak), torch.from_numpy(contrast.curvature)
+        self.descent.pull(peak, curvature, float(self.target) / most)
 
     def state(self) -> dict[str, Tensor]:
         """Return theta, its moments, and how far the warm-up is."""
-        return {**self.descent.state(), "warm": self.warm}
+        return {**self.descent.state(), "warm": self.warm, "target": self.target}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restore them."""
-        self.warm = state["warm"].clone()
+        self.warm, self.target = state["warm"].clone(), state["target"].clone()
         self.descent.load_state(state)
 
     def curve(self) -> list[float]:
