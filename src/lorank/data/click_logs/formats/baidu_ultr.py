@@ -109,8 +109,8 @@ def _impression(path: Path, header: tuple[int, list[str]], rows: list[list[str]]
     for row in rows:
         position, click = (_whole(path, row, at, name) for at, name in ((0, "position"), (CLICK, "click")))
         if position < 1 or position in positions:
-            problem = f"the position {position} is " + ("there twice" if position > 0 else "not counted from 1")
-            raise DataError(path, int(row[-1]), problem, EXPECTED)
+            wrong = "there twice" if position > 0 else "not counted from 1"
+            raise DataError(path, int(row[-1]), f"the position {position} is {wrong}", EXPECTED)
         if click not in (0, 1):
             raise DataError(path, int(row[-1]), f"click is {click}, which is neither 0 nor 1", EXPECTED)
         if row[1] in shown:
