@@ -1,6 +1,7 @@
 """Learning from simulated clicks: feature rows of MQ2008 and texts of pydocs; writes clicks.json and clicks.svg.
 
     python benchmarks/clicks.py rows --letor ../shared/data/mq2008 --out runs/clicks
+    python benchmarks/clicks.py curves --letor ../shared/data/mq2008 --seeds 0 1 2 --sessions 200000
     python benchmarks/clicks.py texts --out runs/clicks --seeds 0 1 2
     python benchmarks/clicks.py compare --out runs/clicks
     python benchmarks/clicks.py picture --out runs/clicks > benchmarks/clicks.svg
@@ -16,6 +17,7 @@ learns from the clicks. The arm ``true`` learns from lists of the same kind with
 
 import argparse
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
@@ -26,10 +28,9 @@ import numpy as np
 
 import lorank
 from lorank.data import read_letor
-from lorank.data.click_logs import PackedImpressions, pack_impressions
-from lorank.data.clicks import Impression
+from lorank.data.click_logs import PackedImpressions
 from lorank.data.collection import Collection, Split
-from lorank.ranking.clicks import Simulator, attractions, estimate_propensities
+from lorank.ranking.clicks import attractions, estimate_propensities
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.metrics.groups import group_tied_queries
 from lorank.ranking.metrics.measures import per_query
@@ -63,16 +64,38 @@ def letor(folder: str) -> Iterator[Collection]:
         yield Collection("mq2008", ids, documents, {name: split(i, name) for name, i in names.items()})
 
 
-def clicked(
-    data: Collection, lists: dict[str, list[str]], sessions: int, rng: np.random.Generator, shuffle: str
+def draw_log(
+    data: Collection, lists: dict[str, list[str]], sessions: int, eta: float, noise: float, rng: np.random.Generator
 ) -> Collection:
-    """Return the collection with its training split replaced by simulated impressions."""
-    simulator = Simulator(lists, attractions(lists, data.train.qrels), "pbm", 10, shuffle, {"eta": 1.0})
-    drawn = (Impression("s", s.query, tuple(s.documents), tuple(s.clicks)) for s in simulator.draw(sessions, rng))
-    packed = pack_impressions(drawn, data.position, "simulated", data.train.queries)
+    """Return the collection with a drawn log as its training split, as `Simulator` draws it, in whole arrays.
+
+    Each impression is of a query drawn evenly: its first ten documents, two of their places exchanged, each looked at
+    with probability k ** -eta.
+    """
+    names, attraction = [query for query, row in lists.items() if row], attractions(lists, data.train.qrels, noise)
+    sizes = np.array([min(len(lists[query]), DEPTH) for query in names])
+    place, chance = np.zeros((len(names), DEPTH), np.int32), np.zeros((len(names), DEPTH))
+    for row, query in enumerate(names):
+        place[row, : sizes[row]] = [data.position[document] for document in lists[query][:DEPTH]]
+        chance[row, : sizes[row]] = attraction[query][:DEPTH]
+    chosen, rows = rng.integers(len(names), size=sessions), np.arange(sessions)
+    order = np.tile(np.arange(DEPTH), (sessions, 1))
+    first, second = rng.integers(sizes[chosen], size=(2, sessions))
+    order[rows, first], order[rows, second] = second, first
+    examined = np.arange(1, DEPTH + 1) ** -eta
+    clicks = rng.random(order.shape) < np.take_along_axis(chance[chosen], order, 1) * examined
+    shown = np.arange(DEPTH) < sizes[chosen, None]
+    packed = PackedImpressions(
+        names,
+        chosen.astype(np.int32),
+        np.concatenate([[0], np.cumsum(sizes[chosen])]),
+        np.take_along_axis(place[chosen], order, 1)[shown],
+        clicks[shown].astype(np.float32),
+        np.broadcast_to(np.arange(1, DEPTH + 1, dtype=np.int16), shown.shape)[shown],
+    )
     rates = packed.rates(data.document_ids, None)
     candidates = {query: dict.fromkeys(row, 0.0) for query, row in rates.items()}
-    queries = {query: data.train.queries[query] for query in packed.query_ids}
+    queries = {query: data.train.queries[query] for query in names}
     train = Split("train", queries, rates, candidates, impressions=packed)
     return replace(data, splits={**data.splits, "train": train})
 
@@ -82,19 +105,44 @@ def error(curve: Sequence[float] | np.ndarray) -> float:
     return float(np.abs(np.asarray(curve)[1:10] / CURVE[1:] - 1).mean())
 
 
+def weak_lists(data: Collection, rng: np.random.Generator) -> dict[str, list[str]]:
+    """Return the training queries' documents as a weak ranker orders them: one feature and noise."""
+    lists = {}
+    for query, row in data.train.candidates.items():
+        names = list(row)
+        weak = np.array([data.documents[data.position[d]][24] for d in names]) + 0.3 * rng.normal(size=len(names))
+        lists[query] = [names[i] for i in np.argsort(-weak)]
+    return lists
+
+
+def curves(folder: str, seeds: Sequence[int], sessions: int, steps: int) -> None:
+    """Print how far DLA's curve is off the truth in each rotation and seed."""
+    for seed, (turn, data) in product(seeds, enumerate(letor(folder))):
+        rng = np.random.default_rng(turn + 100 * seed)
+        log = draw_log(data, weak_lists(data, rng), sessions, 1.0, 0.1, rng)
+        for clicks in (2.0, float("inf")):
+            debias = DebiasSettings("dla", options={"ranker_clicks": clicks})
+            settings = OptimizerSettings(steps=steps, batch_size=256, lr=3e-3, evaluations=1)
+            recipe = Recipe(debias=debias, loss=LOSS, training=settings, seed=turn + 100 * seed, judge_test=False)
+            with tempfile.TemporaryDirectory() as out:
+                fit(lorank.FeatureRanker(), log, recipe=recipe, out=Path(out) / "run")
+                curve = json.loads((Path(out) / "run" / "run.json").read_text())["debias"]["curve"]
+            worst = float(np.abs(np.array(curve[1:]) / CURVE[1:] - 1).max())
+            print(
+                f"seed {seed} rotation {turn + 1} ranker_clicks {clicks}: mean {error(curve):.4f} worst {worst:.4f}",
+                flush=True,
+            )
+
+
 def rows(folder: str, out: Path, sizes: list[int], steps: int) -> None:
     """Measure the feature rows and write clicks_rows.json."""
     found = {"sizes": sizes, "runs": []}
     for turn, data in enumerate(letor(folder)):
         rng = np.random.default_rng(turn)
-        lists = {}
-        for query, row in data.train.candidates.items():
-            names = list(row)
-            weak = np.array([data.documents[data.position[d]][24] for d in names]) + 0.3 * rng.normal(size=len(names))
-            lists[query] = [names[i] for i in np.argsort(-weak)]
+        lists = weak_lists(data, rng)
         jobs = [("true labels", None, data)]
         for size in sizes:
-            log = clicked(data, lists, size, rng, "swap")
+            log = draw_log(data, lists, size, 1.0, 0.1, rng)
             sessions = log.train.impressions.sessions(data.document_ids)
             for method in ("harvest", "pbm") if size <= 20000 else ("harvest",):  # EM takes long on many sessions
                 curve = estimate_propensities(sessions, method).curve
@@ -143,36 +191,6 @@ def _summarise_rows(found: dict[str, Any]) -> None:
             draws = np.random.default_rng(0).choice(gap, (5000, len(gap))).mean(1)
             low, high = np.quantile(draws, [0.025, 0.975])
             print(f"{size:>8} {a} - {b}: {gap.mean():+.4f} [{low:+.4f}, {high:+.4f}]")
-
-
-def draw_log(
-    data: Collection, lists: dict[str, list[str]], sessions: int, eta: float, noise: float, rng: np.random.Generator
-) -> Collection:
-    """Return the collection with a drawn log as its training split, as `Simulator` draws it, in whole arrays."""
-    names = [query for query, row in lists.items() if len(row) == DEPTH]
-    grades = attractions({query: lists[query] for query in names}, data.train.qrels, noise)
-    place = np.array([[data.position[document] for document in lists[query]] for query in names], np.int32)
-    attraction = np.array([grades[query] for query in names])
-    chosen, rows = rng.integers(len(names), size=sessions), np.arange(sessions)
-    order = np.tile(np.arange(DEPTH), (sessions, 1))
-    first, second = rng.integers(DEPTH, size=(2, sessions))
-    order[rows, first], order[rows, second] = second, first
-    shown = np.take_along_axis(place[chosen], order, 1)
-    chance = np.take_along_axis(attraction[chosen], order, 1) * np.arange(1, DEPTH + 1) ** -eta
-    clicks = (rng.random(chance.shape) < chance).astype(np.float32)
-    packed = PackedImpressions(
-        names,
-        chosen.astype(np.int32),
-        DEPTH * np.arange(sessions + 1),
-        shown.ravel(),
-        clicks.ravel(),
-        np.tile(np.arange(1, DEPTH + 1, dtype=np.int16), sessions),
-    )
-    rates = packed.rates(data.document_ids, None)
-    candidates = {query: dict.fromkeys(row, 0.0) for query, row in rates.items()}
-    queries = {query: data.train.queries[query] for query in names}
-    train = Split("train", queries, rates, candidates, impressions=packed)
-    return replace(data, splits={**data.splits, "train": train})
 
 
 def texts(out: Path, given: argparse.Namespace) -> None:
@@ -324,12 +342,11 @@ def picture(out: Path) -> None:
 def main() -> None:
     """Run the part that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["rows", "texts", "compare", "picture"])
+    parser.add_argument("part", choices=["rows", "curves", "texts", "compare", "picture"])
     parser.add_argument("--letor", default="../shared/data/mq2008")
     parser.add_argument("--out", type=Path, default=Path("runs/clicks"))
     parser.add_argument("--sizes", type=int, nargs="+", default=[2000, 20000, 100000])
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--arms", nargs="+", default=["untuned", "none", "ips", "dla", "true"])
     parser.add_argument("--splits", nargs="+", default=["dev", "test"])
@@ -343,6 +360,8 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     if given.part == "rows":
         rows(given.letor, given.out, given.sizes, given.steps)
+    elif given.part == "curves":
+        curves(given.letor, given.seeds, given.sessions, given.steps)
     elif given.part == "texts":
         texts(given.out, given)
     elif given.part == "compare":

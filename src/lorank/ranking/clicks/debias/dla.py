@@ -63,7 +63,7 @@ class DualLearning(Debiaser):
     learns = True
 
     def __init__(
-        self, *, lr: float = 0.05, most: float = 20.0, warmup: float = 0.1, ranker_clicks: float = 2.0
+        self, *, lr: float = 0.05, most: float = 20.0, warmup: float = 0.1, ranker_clicks: float = 0.25
     ) -> None:
         check_positive(lr=lr, most=most, ranker_clicks=ranker_clicks)
         self.most, self.warmup, self.ranker_clicks = most, warmup, ranker_clicks
