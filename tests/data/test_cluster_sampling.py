@@ -1,4 +1,4 @@
-"""DUQGen: the sample covers the clusters in proportion, and its queries are of the corpus."""
+"""The sample covers the clusters in proportion, and its queries are of the corpus."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def planted(rng: np.random.Generator, sizes: list[int]) -> tuple[np.ndarray, np.
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_duqgen_samples_cover_the_clusters_in_proportion(seed: int) -> None:
+def test_samples_cover_the_clusters_in_proportion(seed: int) -> None:
     sizes = [200, 100, 60, 40]
     vectors, owner = planted(np.random.default_rng(seed), sizes)
     found = sample_by_clusters(vectors, 40, np.random.default_rng(seed), clusters=4)

@@ -48,6 +48,15 @@ def test_gradient_weights_stay_on_the_simplex_and_rise_with_influence(seed, unit
     torch.testing.assert_close(mix.weights, (torch.tensor([0.5, 0.5]).log() + 0.5 * shares).softmax(0))
 
 
+def test_constant_weights_are_the_sum_whatever_was_seen_and_equal_influence_keeps_the_others_there():
+    parts = torch.rand(6, 2, generator=torch.Generator().manual_seed(0))
+    fixed, equal = make_mix("fixed", [0.7, 0.3]), make_mix("gradient", [0.7, 0.3], rate=0.5)
+    for mix in (fixed, equal):
+        mix.observe_dev([0.9, 0.1])
+        mix.observe_gradients([torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0])])
+        torch.testing.assert_close(mix(parts), 0.7 * parts[:, 0] + 0.3 * parts[:, 1])
+
+
 def climbed(mix, start, steps=400, rate=0.01):
     """Climb the parts x^2 and (1 - x)^2, whose front between (0, 1) and (1, 0) sags inwards."""
     x = start

@@ -158,3 +158,20 @@ def test_one_round_that_keeps_all_is_grpo():
         compute_advantages("global-mean", Replies(rewards, groups, baselines=kept.baselines)),
         compute_advantages("centred", Replies(rewards, groups)),
     )
+
+
+@pytest.mark.parametrize("leave", ["positive", "balanced"])
+def test_reinforce_ada_spends_its_budget_on_prompts_that_are_still_undecided(leave):
+    generator = torch.Generator().manual_seed(0)
+    rates, drawn = [0.05, 0.5, 0.95], []
+    plan = make_plan("reinforce-ada", 4, leave=leave)
+
+    def draw(places):
+        drawn.extend(places)
+        return (torch.rand(len(places), generator=generator) < torch.tensor([rates[p] for p in places])).float()
+
+    for _ in range(30):
+        plan.sample([0, 1, 2], draw, generator)
+    hard, even, easy = (drawn.count(place) for place in range(3))
+    assert hard > 1.3 * even
+    assert easy > 1.3 * even if leave == "balanced" else easy < hard / 1.3  # a positive is all that it waits for

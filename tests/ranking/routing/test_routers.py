@@ -55,7 +55,8 @@ def test_ridge_is_the_regression_of_what_was_pulled() -> None:
         make_bandit("thomson", 2)
 
 
-def test_mba_rag_takes_the_most_accurate_arm_where_nothing_is_to_be_paid() -> None:
+def test_mba_rag_takes_the_most_accurate_arm_where_nothing_is_to_be_paid_and_its_regret_flattens() -> None:
+    shares = []
     for seed in SEEDS:
         table = planted(seed)
         free = RoutingTable(table.arms, table.features, table.quality + np.array([0.0, 0.0, 0.3]), table.cost)
@@ -65,6 +66,8 @@ def test_mba_rag_takes_the_most_accurate_arm_where_nothing_is_to_be_paid() -> No
             easy = table.features[:, 0] < -1
             assert (router.choose(table.features[easy], price) == expected).mean() > 0.9
         assert len(router.regret) == 5 * len(table)
+        shares.append(router.regret[-500:].mean() / router.regret[:100].mean())
+    assert np.median(shares) < 0.8
 
 
 def test_the_preference_goes_from_the_cheapest_arm_to_the_best_along_a_front() -> None:
