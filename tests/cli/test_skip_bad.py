@@ -140,6 +140,14 @@ NO_SKIPPING = {
     "plan": "--documents is a number there",
     "tune": "its trials read by the recipe, whose key skip_bad is stated by --set skip_bad=true",
     "push": "--run is a folder there",
+    "index build": "an index that lacks documents never finds them, and nothing that searches it would say so",
+    "index add": "an index that lacks documents never finds them, and nothing that searches it would say so",
+    "label": "it proposes what to judge, and documents that were left out would never be proposed",
+    "queries": "it writes a collection of what it reads; lorank import leaves bad rows out first, and says so",
+    "route train": "its arms are compared over the same queries, and a row less for one of them favours another",
+    "route add": "its arms are compared over the same queries, and a row less for one of them favours another",
+    "route apply": "it writes one run of all queries, and a query without its row would have none",
+    "route tune": "its trials are compared over the same queries, and a row less for one of them favours another",
     "reproduce": "--data says where recorded figures come from, which do not compare with those of fewer rows",
 }
 """Commands that read rows and leave none out, and why."""

@@ -161,7 +161,7 @@ def test_a_budget_of_tokens_counts_the_longest_reply(model, tokenizer):
 
 def test_more_documents_than_letters_are_refused(model, tokenizer):
     with pytest.raises(UsageError, match="27 documents has no letters for all; show 26 at most"):
-        rerank("q", ["d"] * 27, CausalJudge(model, tokenizer), "iranker")
+        CausalJudge(model, tokenizer).prompt("q", ["d"] * 27, Question("exclude", tuple(range(27))))
 
 
 def test_a_tokenizer_without_the_words_is_refused(model):
