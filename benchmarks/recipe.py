@@ -3,10 +3,10 @@
     python benchmarks/recipe.py --data lohelp --tokens 300000 --ledger runs/recipe.jsonl \\
         --run demo --run rate training.lr=1e-3 --run batch training.lr=1e-3 lists.negatives=0 training.batch_size=64
 
-Each run starts at the demo's recipe (LoRA r = 16 on MiniLM, documents in titled passages, BM25 as the first stage,
-first sentences as free queries) and changes what its settings say, as `--set` would. Its steps are as many as read
-``--tokens`` tokens; dev is looked at before the first step and after the last, all of it at depth 100. Test is never
-looked at. A run that is in the ledger is not run again.
+Each run starts at the demo's recipe (LoRA r = 16 on MiniLM at 128 tokens, BM25 as the first stage, titles as free
+queries) and changes what its settings say, as `--set` would. Its steps are as many as read ``--tokens`` tokens; dev
+is looked at before the first step and after the last, all of it at depth 100. Test is never looked at. A run that
+is in the ledger is not run again.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def recipe_of(settings: list[str], seed: int) -> Recipe:
 
 def count_steps(data: Collection, recipe: Recipe, tokens: int) -> tuple[int, float]:
     """Return how many steps read ``tokens`` tokens, and how many a step reads."""
-    ranker = BiEncoder("minilm", max_length=TOKENS, long="titled", dtype="auto")
+    ranker = BiEncoder("minilm", max_length=TOKENS, dtype="auto")
     with tempfile.TemporaryDirectory() as folder:
         resolved, budget = resolve_recipe(ranker, data, recipe)
         plan = build_plan(ranker, data, resolved, budget, Path(folder), None, lambda what, done, total: None)
@@ -65,7 +65,7 @@ def run(data: Collection, recipe: Recipe, tokens: int) -> dict[str, Any]:
         evaluation_queries=len(data.dev),
         evaluation_depth=recipe.lists.depth,
     )
-    ranker = BiEncoder("minilm", max_length=TOKENS, long="titled", dtype="auto")
+    ranker = BiEncoder("minilm", max_length=TOKENS, dtype="auto")
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit_run(ranker, data, replace(recipe, training=training), Path(folder) / "run")

@@ -17,10 +17,7 @@ from lorank.errors import unknown_name
 from lorank.progress import StageCallback
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from lorank.data.collection import Collection
-    from lorank.data.free_queries import Source
     from lorank.ranking.metrics.evaluation import Evaluation
     from lorank.ranking.scorers import BiEncoder
     from lorank.ranking.types import Run
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 
 DEPTH = 100
 TOKENS = 128
-FREE_QUERIES: "Source" = "first-sentences"
 TRY = {
     "lohelp": (
         "a formula that adds numbers only if a condition holds",
@@ -82,14 +78,14 @@ def demo(
 
 
 def demo_recipe(steps: int | None, seed: int) -> "Recipe":
-    """Return the demo's recipe: LoRA on a bi-encoder, in-batch negatives, first sentences as free queries."""
+    """Return the demo's recipe: LoRA on a bi-encoder, in-batch negatives, titles as free queries."""
     from lorank.training import settings
 
     return settings.Recipe(
         adapter=settings.AdapterSettings("lora", rank=16, alpha=32.0),
         loss=settings.LossSettings("softmax"),
-        lists=settings.ListSettings(negatives=0, free_queries=FREE_QUERIES, free_documents="all", depth=DEPTH),
-        training=settings.OptimizerSettings(steps=steps or 80, batch_size=64, lr=1e-3),
+        lists=settings.ListSettings(negatives=1, free_queries="titles", depth=DEPTH),
+        training=settings.OptimizerSettings(steps=steps or 100, batch_size=32, lr=5e-4),
         first_stage=settings.FirstStageSettings("bm25"),
         seed=seed,
         judge_test=False,
@@ -114,7 +110,7 @@ def _ladder(collection: "Collection", recipe: "Recipe", out: Path, on_progress: 
     from lorank.tuned.mix import mix_run
     from lorank.tuned.ranker import score_run
 
-    ranker = BiEncoder("minilm", max_length=TOKENS, long="titled", dtype="auto")
+    ranker = BiEncoder("minilm", max_length=TOKENS, dtype="auto")
     test = collection.test.queries
     rungs, candidates, bm25 = _first_rungs(collection, ranker, on_progress)
     clock = time.monotonic()
@@ -152,12 +148,12 @@ def _first_rungs(
     ranker: "BiEncoder",
     on_progress: StageCallback,
 ) -> "tuple[dict[str, _Rung], Candidates, Run]":
-    from lorank.data.free_queries import free_queries
+    from lorank.data.free_queries import free_queries, targets
     from lorank.training.lists.candidates import Candidates, fit_scales_on_dev, fusion_candidates
-    from lorank.training.lists.retrieval import bm25_index, nearest, require_texts
+    from lorank.training.lists.retrieval import bm25_index, dense_run
     from lorank.tuned.first_stage import Component, FirstStage
 
-    free = free_queries(collection, FREE_QUERIES).queries
+    free = free_queries(collection, "titles", exclude=targets(collection)).queries
     queries = {q: text for split in collection.splits.values() for q, text in split.queries.items()} | free
     clock = time.monotonic()
     on_progress("BM25", 0, 1)
@@ -165,17 +161,12 @@ def _first_rungs(
     bm25 = index.search(queries, DEPTH)
     on_progress("BM25", 1, 1)
     bm25_seconds, clock = time.monotonic() - clock, time.monotonic()
-    documents = ranker.encode_documents(require_texts(collection), partial(on_progress, "encode the documents"))
-    asked = ranker.encode(list(queries.values()), query=True)
-    dense = nearest(asked, documents, list(queries), list(collection.document_ids), DEPTH)
+    dense = dense_run(ranker, collection, queries, DEPTH, partial(on_progress, "encode the documents"))
     dense_seconds = time.monotonic() - clock
     weights, fusion = fusion_candidates(collection, ranker, bm25, dense, index.statistics, DEPTH)[1:]
     test, dev = collection.test.queries, _only(bm25, collection.dev.queries)
     first_stage = fit_scales_on_dev(FirstStage("bm25", (Component("bm25"),), index.statistics), collection, dev)
-    vectors = dict(zip(queries, asked, strict=True))
-    untuned = {q: _score_row(collection, documents.similarities(vectors[q]), row) for q, row in dev.items()}
-    training = _only(bm25, collection.train.queries | free)
-    found = Candidates(training, dev, first_stage, "BM25", untuned=untuned)
+    found = Candidates(_only(bm25, collection.train.queries | free), dev, first_stage, "BM25")
     return (
         {
             "BM25": _Rung(
@@ -183,7 +174,7 @@ def _first_rungs(
             ),
             "MiniLM": _Rung(
                 _only(dense, test),
-                "all-MiniLM-L6-v2 as it comes, the whole collection read in passages with their titles",
+                "all-MiniLM-L6-v2 as it comes, cosine over the whole collection",
                 {"score_seconds": dense_seconds},
             ),
             "BM25 + MiniLM": _Rung(
@@ -196,10 +187,6 @@ def _first_rungs(
         found,
         _only(bm25, test),
     )
-
-
-def _score_row(collection: "Collection", similarities: "np.ndarray", row: dict[str, float]) -> dict[str, float]:
-    return {document: float(similarities[collection.position[document]]) for document in row}
 
 
 def _judge(ladder: dict[str, _Rung], collection: "Collection", seed: int) -> "Evaluation":
