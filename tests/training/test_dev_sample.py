@@ -89,15 +89,15 @@ def test_looks_keep_to_their_share_unless_they_are_the_fewest(queries, steps, co
 def test_depth_is_given_up_before_queries_and_looks_before_both():
     affordable = 1 / 3 * BACKWARD * 1000  # by steps of one pair
     full = affordable / (200 * 100)
-    by_cost = {c: looks_of(200, 1000, c / full) for c in (7, 3, 2, 0.7, 0.4, 0.1)}
+    by_cost = {c: looks_of(200, 1000, c / full) for c in (7, 3, 2, 0.7, 0.4, 0.05)}
     shape = {c: (looks.sample.depth, len(looks.sample.run), len(looks.steps)) for c, looks in by_cost.items()}
     assert shape[7] == (100, 200, MOST_LOOKS)
     assert shape[3] == (100, 200, 2)
     assert shape[2] == (100, 200, 1)
     assert shape[0.7] == (SHALLOW, 200, 1)
     assert shape[0.4] == (SHALLOW, 200, 1)  # more than its share, for 200 groups are what decides
-    assert shape[0.1][0] == SHALLOW
-    assert FEWEST_QUERIES <= shape[0.1][1] < 200
+    assert shape[0.05][0] == SHALLOW
+    assert FEWEST_QUERIES <= shape[0.05][1] < 200
 
 
 def test_what_the_settings_say_is_done():

@@ -83,6 +83,7 @@ for registered in (
     *adapter.registered_commands,
     *clicks.registered_commands,
     *index.registered_commands,
+    *route.registered_commands,
 ):
     registered.callback = with_imports(registered.callback)  # type: ignore[arg-type]
 app.add_typer(adapter, name="adapter")

@@ -26,7 +26,7 @@ def test_an_infinite_beta_takes_the_best(strategy: str) -> None:
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 2.5])
 @pytest.mark.parametrize("strategy", ["power", "softmax", "softrank"])
-def test_draws_follow_the_law(strategy: str, beta: float) -> None:
+def test_stochastic_batch_acquisition_draws_follow_the_law(strategy: str, beta: float) -> None:
     rng, rounds = np.random.default_rng(1), 6000
     found = np.array([choose_batch(SCORES, 2, strategy, rng, beta=beta) for _ in range(rounds)])
     ranks = np.array([4, 1, 3, 2])

@@ -24,7 +24,7 @@ def test_the_hypervolume_is_that_of_inclusion_and_exclusion(points):
     assert hypervolume(points, [0.0, 0.0, 0.0]) == pytest.approx(total, abs=1e-9)
 
 
-def test_published_scaling_of_a_step_by_hand():
+def test_dynamic_reward_weighting_published_scaling_of_a_step_by_hand():
     mix, parts = make_mix("hypervolume", [1.0, 1.0], margin=0.1), torch.tensor([[1.0, 1.0]])
     mix.observe_dev([0.5, 0.5])
     assert float(mix(parts)) == pytest.approx(2 * (0.5 + 1.5 * float(torch.tensor(0.01).tanh())))
@@ -35,7 +35,7 @@ def test_published_scaling_of_a_step_by_hand():
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("unit", [False, True])
-def test_gradient_weights_stay_on_the_simplex_and_rise_with_influence(seed, unit):
+def test_dynamic_reward_weighting_by_gradients_stays_on_the_simplex_and_rise_with_influence(seed, unit):
     generator = torch.Generator().manual_seed(seed)
     mix = make_mix("gradient", [1.0, 2.0, 1.0], rate=0.5, unit=unit)
     for _ in range(50):

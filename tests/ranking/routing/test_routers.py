@@ -127,7 +127,7 @@ def test_expertise_trees_find_the_planted_regions_and_one_leaf_is_expert_advice(
         assert never.leaves == 1
 
 
-def test_two_levels_find_the_planted_setting_with_a_fifth_of_the_grid() -> None:
+def test_autorag_hp_two_levels_find_the_planted_setting_with_a_fifth_of_the_grid() -> None:
     knobs = {"top": list(range(6)), "weight": list(range(6)), "model": list(range(5))}
     target = {"top": 4, "weight": 2, "model": 3}
     found = []

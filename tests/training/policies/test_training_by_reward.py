@@ -217,6 +217,8 @@ def test_smollm2_takes_ten_steps_is_killed_goes_on_and_reranks(tmp_path):
         ({"policy.name": "setwse"}, "did you mean 'setwise'"),
         ({"policy.name": "setwise", "policy.reward": "reasonrank"}, "is for listwise questions"),
         ({"policy.name": "setwise", "loss.name": "ranknet"}, "leave --loss ranknet out"),
+        ({"policy.name": "setwise", "lists.teacher": "bm25"}, "leave out --teacher"),
+        ({"policy.name": "setwise", "lists.negatives_from": "live"}, "leave out --teacher, and --negatives-from"),
         ({"policy.name": "setwise", "kind": "bi-encoder"}, "use --kind causal"),
         ({"policy.name": "setwise", "training.minutes": 3.0}, "give --steps"),
         ({"policy.name": "setwise", "policy.advantage": "per-rank"}, "per-rank"),

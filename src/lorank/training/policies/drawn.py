@@ -15,8 +15,8 @@ class Drawn:
         prompts: The tokens of each reply's prompt.
         replies: The tokens of each reply.
         advantages: [replies], or [replies, places].
-        old_logs: Under the policy that wrote them [replies, tokens], aligned at the end; empty where one update is
-        made. earned: The mean reward of all replies that were drawn.
+        old_logs: Under the policy that wrote them [replies, tokens], aligned at the end; empty for one update a draw.
+        earned: The mean reward of all replies that were drawn.
         temperature: At which they were drawn.
     """
 

@@ -64,6 +64,11 @@ def check_policy(recipe: Recipe) -> None:
         raise UsageError(f"policy {settings.name!r} writes text, and --kind {kind} does not; use --kind causal")
     if loss != type(recipe.loss)().name:
         raise UsageError(f"policy {settings.name!r} is trained by its reward; leave --loss {loss} out")
+    if recipe.lists.negatives_from not in ("first-stage", "bottom") or recipe.lists.teacher is not None:
+        raise UsageError(
+            "a policy's questions show candidates of the first stage and their judgments; leave out "
+            "--teacher, and --negatives-from static and live"
+        )
     if recipe.training.minutes is not None or recipe.training.tokens is not None:
         raise UsageError("a policy's steps are counted, as replies differ in length; give --steps or --epochs")
     if recipe.compress.name != "none" or recipe.debias.name != "none":
