@@ -367,7 +367,8 @@ def train(
             for path in (plan.first_stage.source, plan.loss.reference):
                 _report_run(path, collection, on_bad)
     console.print(str(collection), soft_wrap=True, markup=False)
-    if collection.train.impressions is not None:  # what the log holds, and what was left out of it
+    learned = collection.splits.get("train")
+    if learned is not None and learned.impressions is not None:  # what the log holds, and what was left out of it
         console.print(collection.card.rpartition("\n\n")[2], soft_wrap=True, markup=False)
     plan = own_options(plan, [*(settings_said(recipe) if recipe else []), *given, *changes], collection)
     plan = replace(plan, reading=reading_of_titles(plan, collection))
