@@ -17,6 +17,7 @@ from lorank.reach import WAYS, reach
 
 def registries():
     from lorank.data.load import PACKAGED
+    from lorank.federated import AGGREGATORS
     from lorank.lowrank import DYNAMIC, EXPORTS, FACTORED, PRESETS, RULES, SCALINGS, STARTS, STATIC
     from lorank.lowrank.algebra import COMBINATIONS
     from lorank.lowrank.compression import COMPRESSIONS
@@ -76,6 +77,7 @@ def registries():
         "perturbation": set(PERTURBATIONS),
         "fairness-measure": set(FAIRNESS_MEASURES),
         "normalisation": set(NORMALISATIONS),
+        "aggregator": set(AGGREGATORS),
     }
 
 

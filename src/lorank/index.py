@@ -48,6 +48,7 @@ FAMILY_OF = {
     "sampling_plan": "sampling-plan",
     "reward_mix": "reward-mix",
     "reward": "reward",
+    "aggregator": "aggregator",
 }
 """The decorator of a registry to its family; ``rule`` is decided by the folder, see ``_family``."""
 
@@ -56,6 +57,7 @@ AREA_OF = {
     "register_strategy": "rerank",
     "debiaser": "unbiased",
     "shrinker": "compress",
+    "aggregator": "federated",
 }
 """Decorators that also enter the catalogue, with their default area."""
 
@@ -92,6 +94,7 @@ WORDS = {
     "rank-policy": "choice of ranks",
     "sampling-plan": "sampling plan",
     "reward-mix": "mix of rewards",
+    "aggregator": "way of aggregating",
 }
 """What messages call a family, where it is not its name."""
 

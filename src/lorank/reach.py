@@ -10,6 +10,7 @@ from lorank import index, plugins
 from lorank.catalogue import Method
 
 _RERANKING = "reranking is no training run, so it has no recipe"
+_FEDERATING = "a federation is a training run per client and round; each client has its recipe"
 _MERGING = "merging orders is no training run, so it has no recipe"
 
 WAYS = {
@@ -49,6 +50,11 @@ WAYS = {
     ),
     "strategy": ('ranking.rerank(..., strategy="{}")', f"- {_RERANKING}", "rerank --strategy {}"),
     "consensus": ('ranking.aggregate(..., method="{}")', f"- {_MERGING}", "aggregate --method {}"),
+    "aggregator": (
+        'federated.make_aggregator("{}")',
+        f"- {_FEDERATING}",
+        "federate simulate --method {}",
+    ),
     "combination": (
         'lowrank.combine(..., method="{}")',
         "- combining adapters is no training run, so it has no recipe",

@@ -91,8 +91,8 @@ def test_gradients_are_those_of_the_dense_update_by_finite_differences(form, kin
     loss = lambda: model["layer"](x).square().sum()  # noqa: E731
     grads = torch.autograd.grad(loss(), parameters, allow_unused=True)
     assert all(grad is not None and grad.abs().sum() > 0 for grad in grads)
-    if kind == "padded-embedding" or form in ("dora", "bora", "edora", "taps"):
-        return  # rows of the padding give no gradient; norms are constants for it; a gate of 0 or 1 passes it on
+    if kind == "padded-embedding" or form in ("dora", "bora", "edora", "taps", "edge-popup"):
+        return  # rows of the padding give no gradient; norms are constants for it; gates and edges of 0 or 1 pass it on
     with torch.no_grad():
         before = float(loss())
         for parameter, grad in zip(parameters, grads, strict=True):
@@ -216,7 +216,8 @@ def test_counts_and_ranks_are_the_formulas(form, kind, shake):
     update = adapter.forms["layer"]
     assert adapter.num_parameters() == update.parameter_count()
     delta = update.delta(model["layer"].frozen.weight)
-    assert torch.linalg.matrix_rank(delta, rtol=1e-9) == update.rank_bound()
+    rank = torch.linalg.matrix_rank(delta, rtol=1e-9)
+    assert rank == update.rank_bound() or (form == "edge-popup" and 0 < rank < update.rank_bound())  # a choice of edges
 
 
 @pytest.mark.parametrize("form", sorted(ROUTED))

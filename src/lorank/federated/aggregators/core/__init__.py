@@ -1,0 +1,1 @@
+"""The contract of aggregators, and what several of them share."""
