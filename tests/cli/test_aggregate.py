@@ -111,3 +111,46 @@ def test_unknown_methods_and_options_are_named(lorank, tmp_path):
 
 def test_help_has_examples(lorank):
     assert "lorank aggregate --method rrf --run bm25.run" in " ".join(lorank("--help").stdout.split())
+
+
+def test_all_rules_of_vote_n_rank_stand_side_by_side(lorank, tmp_path):
+    board = tmp_path / "board.csv"
+    board.write_text("Model,T1,T2,T3\na,9,7,1\nb,8,6,90\n")
+    rows = [line.split("\t") for line in lorank("--method", "all", "--table", board).stdout.splitlines()]
+    assert rows[0][0] == "mean rank"
+    assert rows[0][-1] == "item"
+    columns = dict(zip(rows[0], zip(*sorted(rows[1:], key=lambda row: row[-1]), strict=True), strict=True))
+    assert columns["copeland"] == ("1", "2")
+    assert columns["mean"] == ("2", "1")
+    shown = json.loads(lorank("--method", "all", "--table", board, "--json").stdout)
+    assert [row["item"] for row in shown["orders"]["copeland"]] == ["a", "b"]
+
+
+def test_a_committee_is_chosen_within_its_bounds(lorank, tmp_path):
+    votes, groups = tmp_path / "votes.soi", tmp_path / "groups.csv"
+    votes.write_text("# ALTERNATIVE NAME 1: a\n# ALTERNATIVE NAME 2: b\n# ALTERNATIVE NAME 3: c\n2: 1,2,3\n1: 3,1,2\n")
+    groups.write_text("item,group\na,old\nb,old\nc,new\n")
+    given = ["--choose", 2, "--method", "borda", "--rankings", votes]
+    assert json.loads(lorank(*given, "--json").stdout)["items"] == ["a", "b"]
+    bounded = lorank(*given, "--group-of", groups, "--at-least", "new=1")
+    assert bounded.stdout == "1\ta\told\n2\tc\tnew\n"
+    with pytest.raises(LorankError, match="group=count"):
+        lorank(*given, "--group-of", groups, "--at-least", "new")
+    with pytest.raises(LorankError, match="--choose"):
+        lorank("--rankings", votes, "--at-least", "new=1")
+    groups.write_text("a,old\na,new\n")
+    with pytest.raises(LorankError, match=r"groups.csv:2: 'a' is in two groups"):
+        lorank(*given, "--group-of", groups, "--at-least", "new=1")
+
+
+def test_games_by_prompt_rate_models(lorank, tmp_path):
+    games = tmp_path / "games.csv"
+    games.write_text("prompt,a,b,outcome\np,x,y,1\np,y,z,a\np,z,x,b\nq,x,y,tie\nq,x,z,tie\nq,y,z,tie\n")
+    assert lorank("--games", games).stdout.splitlines()[0].endswith("\tx")
+    shown = json.loads(lorank("--games", games, "--json").stdout)
+    assert shown["prompts"]["p"] > shown["prompts"]["q"]
+    games.write_text("p,x,y,1\np,y,z,1\n")
+    with pytest.raises(LorankError, match="'x' and 'z' did not meet on prompt 'p'"):
+        lorank("--games", games)
+    with pytest.raises(LorankError, match="--duels takes every other rule"):
+        lorank("--games", games, "--method", "borda")

@@ -8,12 +8,16 @@ import typer
 
 from lorank import index
 from lorank.cli.bad_rows import SkipBad, skipping
+from lorank.cli.elections import show_board, show_committee, show_games
 from lorank.cli.options import key_value
 from lorank.cli.progress import console
 from lorank.errors import UsageError
 
 if TYPE_CHECKING:
-    from lorank.ranking.consensus import Consensus
+    from lorank.ranking.consensus import Consensus, Profile
+
+ALL, OPEN_ENDED = "all", "open-ended"
+"""The values of ``--method`` that are no rule of the registry: every rule of Vote'n'Rank, and the game of three."""
 
 
 def aggregate(
@@ -21,14 +25,25 @@ def aggregate(
         str,
         typer.Option(
             help="borda, copeland, kemeny, minimax, baldwin, pagerank, bradley-terry, "
-            "plackett-luce, openskill, nash, rrf, ...; a wrong name lists all. "
-            "[default: rrf for runs, else bradley-terry]"
+            "plackett-luce, openskill, nash, rrf, ...; a wrong name lists all. Of a table also `all`, every rule of "
+            "Vote'n'Rank side by side; of --games, open-ended; with --choose, sntv, bloc, borda or "
+            "chamberlin-courant. [default: rrf for runs, open-ended for games, chamberlin-courant with --choose, "
+            "else bradley-terry]"
         ),
     ] = "",
     run: Annotated[list[Path] | None, typer.Option(help="A run; repeat it. Merged query by query.")] = None,
     rankings: Annotated[Path | None, typer.Option(help="A PrefLib file: .soc .soi .toc .toi .cat.")] = None,
     table: Annotated[Path | None, typer.Option(help="A leaderboard: CSV, a row a system, a column a task.")] = None,
     duels: Annotated[Path | None, typer.Option(help="CSV of winner,loser or a,b,outcome.")] = None,
+    games: Annotated[Path | None, typer.Option(help="CSV of prompt,a,b,outcome, for open-ended.")] = None,
+    choose: Annotated[
+        int | None,
+        typer.Option(min=1, help="Choose so many items as a committee, in place of ordering all of them."),
+    ] = None,
+    group_of: Annotated[Path | None, typer.Option("--group-of", help="CSV of item,group, for --at-least.")] = None,
+    at_least: Annotated[
+        list[str] | None, typer.Option(help="The fewest that a committee holds of a group, group=count; repeat it.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run to write (needed with --run); .gz compresses it.")] = None,
     name: Annotated[str | None, typer.Option(help="The table's column of names.")] = None,
     task: Annotated[
@@ -68,44 +83,101 @@ def aggregate(
         lorank aggregate --method copeland --table glue.csv --json
 
         lorank aggregate --method bradley-terry --duels arena.csv --option prior=0 --option ties=davidson
+
+        lorank aggregate --method all --table glue.csv
+
+        lorank aggregate --games arena.csv
+
+        lorank aggregate --choose 5 --rankings panel.soi --group-of items.csv --at-least small=2
     """
     given = [
         what
-        for what, value in (("--run", run), ("--rankings", rankings), ("--table", table), ("--duels", duels))
+        for what, value in (
+            ("--run", run),
+            ("--rankings", rankings),
+            ("--table", table),
+            ("--duels", duels),
+            ("--games", games),
+        )
         if value
     ]
     if len(given) != 1:
-        raise UsageError(f"give one of --run, --rankings, --table and --duels; got {' and '.join(given) or 'none'}")
-    if method:
-        index.check("consensus", method, "--method")
+        raise UsageError(
+            f"give one of --run, --rankings, --table, --duels and --games; got {' and '.join(given) or 'none'}"
+        )
+    if choose is None and (group_of or at_least):
+        raise UsageError("--group-of and --at-least bound a committee; say how many items it has with --choose")
     options = dict(key_value(text, "--option") for text in option or [])
+    if games:
+        _check_plain(method in ("", OPEN_ENDED), given[0], choose, out, options, skip_bad)
+        show_games(games, as_json)
+        return
+    if choose is None and method and method != ALL:
+        index.check("consensus", method, "--method")
     if run:
+        if choose is not None or method == ALL:
+            raise UsageError("runs merge into a run by one rule; --choose and `--method all` are for the other inputs")
         _merge_runs(run, out, method or "rrf", missing or "last", options, skip_bad)
         return
     if skip_bad:
         raise UsageError("--skip-bad leaves out rows of runs; a ballot without a row would say something else")
     if out is not None:
         raise UsageError("--out writes a run, from --run; the order of everything else goes to stdout")
+    profile = _read_profile(rankings, table, duels, name, task, lower_is_better, split_cells, not ignore_counts)
+    console.print(f"{profile.ballots} ballots of weight {profile.weight.sum():g} over {len(profile.items)} items")
+    if choose is not None:
+        _check_plain(True, given[0], None, None, options, False)
+        profile = profile.with_missing_last() if missing == "last" else profile
+        show_committee(profile, choose, method or "chamberlin-courant", group_of, at_least or [], as_json)
+        return
+    if method == ALL:
+        _check_plain(True, given[0], None, None, options, False)
+        show_board(profile.with_missing_last() if missing == "last" else profile, as_json)
+        return
     from lorank.ranking.consensus import aggregate as merge
+
+    _show(merge(profile, method or "bradley-terry", missing=missing or "unknown", **options), as_json)
+
+
+def _check_plain(
+    known: bool, what: str, choose: int | None, out: Path | None, options: dict[str, Any], skip_bad: bool
+) -> None:
+    """Raise UsageError for what neither games, nor a committee, nor all rules at once can use."""
+    if not known:
+        raise UsageError(f"{what} goes with --method {OPEN_ENDED}; --duels takes every other rule")
+    for option, given in (("--choose", choose), ("--out", out), ("--option", options), ("--skip-bad", skip_bad)):
+        if given:
+            raise UsageError(f"{option} is not used here; {what} gives an order on stdout")
+
+
+def _read_profile(
+    rankings: Path | None,
+    table: Path | None,
+    duels: Path | None,
+    name: str | None,
+    tasks: list[str] | None,
+    lower_is_better: list[str] | None,
+    split_cells: bool,
+    check_counts: bool,
+) -> "Profile":
     from lorank.ranking.consensus.duel_files import read_duels
     from lorank.ranking.consensus.leaderboards import read_leaderboard
     from lorank.ranking.consensus.preflib import read_preflib
 
     if rankings:
-        profile = read_preflib(rankings, check_counts=not ignore_counts)
-    elif table:
-        profile = read_leaderboard(
-            table,
-            name=name,
-            tasks=task or None,
-            lower_is_better=lower_is_better or (),
-            parts="split" if split_cells else "mean",
-        )
-        console.print(f"voting: {', '.join(profile.names)}", soft_wrap=True, markup=False)
-    else:
-        profile = read_duels(duels)
-    console.print(f"{profile.ballots} ballots of weight {profile.weight.sum():g} over {len(profile.items)} items")
-    _show(merge(profile, method or "bradley-terry", missing=missing or "unknown", **options), as_json)
+        return read_preflib(rankings, check_counts=check_counts)
+    if table is None:
+        assert duels is not None
+        return read_duels(duels)
+    profile = read_leaderboard(
+        table,
+        name=name,
+        tasks=tasks or None,
+        lower_is_better=lower_is_better or (),
+        parts="split" if split_cells else "mean",
+    )
+    console.print(f"voting: {', '.join(profile.names)}", soft_wrap=True, markup=False)
+    return profile
 
 
 def _merge_runs(

@@ -37,13 +37,17 @@ def read_duels(path: str | Path) -> Profile:
         columns = len(row)
         if number == 0 and any(cell.lower() in _HEADERS for cell in row):
             continue
-        duels.append(_duel(path, line, row))
+        duels.append(read_duel(path, line, row))
     if not duels:
         raise DataError(path, None, "the file holds no duels", "a duel is winner,loser or a,b,outcome")
     return from_duels(duels)
 
 
-def _duel(path: str | Path, line: int, row: list[str]) -> tuple[str, str, float]:
+def read_duel(path: str | Path, line: int, row: list[str]) -> tuple[str, str, float]:
+    """Return a duel's two items and its outcome from the cells of a line: winner and loser, or a, b and outcome.
+
+    Raises DataError with file and line for an item against itself, an empty name or an unknown outcome.
+    """
     a, b, outcome = row if len(row) == 3 else [*row, "1"]
     if not a or not b or a == b:
         raise DataError(path, line, f"{a!r} against {b!r} is no duel", "name two different items")

@@ -42,7 +42,7 @@ class Committee:
     area="fair",
     title="Subset Selection Based On Multiple Rankings in the Presence "
     "of Bias: Effectiveness of Fairness Constraints for Multiwinner Voting Score Functions",
-    reach="Python alone: it selects a committee; `lorank aggregate` orders all items",
+    reach="`lorank aggregate --choose 5 --rankings FILE`; a committee is no training run, so it has no recipe",
 )
 def select(
     profile: Profile,

@@ -50,7 +50,7 @@ class OpenEndedRatings:
     "open-ended-eval-game",
     area="aggregate",
     title="Re-evaluating Open-ended Evaluation of Large Language Models",
-    reach=("Python alone: it takes a table of prompts by models by models, which no file format of the command holds"),
+    reach="`lorank aggregate --games FILE`; rating models is no training run, so it has no recipe",
 )
 def open_ended_ratings(better: Floats) -> OpenEndedRatings:
     """Return the equilibrium ratings of u = ``better`` [prompts, models, models]; copies share their play evenly.

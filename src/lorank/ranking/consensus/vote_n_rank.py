@@ -30,9 +30,7 @@ SCORING = ("plurality", "dowdall", "borda", "condorcet")
     "vote-n-rank",
     area="aggregate",
     title="Vote'n'Rank: Revision of Benchmarking with Social Choice Theory",
-    reach=(
-        "Python alone: it answers with one order per rule; `lorank aggregate --table` gives each of them by --method"
-    ),
+    reach="`lorank aggregate --method all --table FILE`; merging orders is no training run, so it has no recipe",
 )
 def vote_n_rank(profile: Profile, rules: Sequence[str] | None = None) -> dict[str, Consensus]:
     """Return the consensus of a leaderboard under each rule; None takes all that its input allows.
