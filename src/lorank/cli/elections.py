@@ -1,6 +1,7 @@
 """What `lorank aggregate` shows besides one order: all rules side by side, a committee, the ratings of a game."""
 
 import json
+from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ def show_committee(
     """
     from lorank.ranking.consensus import select
 
-    bounds = dict(_bound(text) for text in at_least)
+    bounds: dict[Hashable, int] = dict(_bound(text) for text in at_least)
     groups = None if group_of is None else _read_groups(group_of)
     if bounds and groups is None:
         raise UsageError("--at-least bounds groups; say which item is in which with --group-of ITEMS.csv")
