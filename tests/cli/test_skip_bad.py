@@ -148,6 +148,8 @@ NO_SKIPPING = {
     "route add": "its arms are compared over the same queries, and a row less for one of them favours another",
     "route apply": "it writes one run of all queries, and a query without its row would have none",
     "route tune": "its trials are compared over the same queries, and a row less for one of them favours another",
+    "federate simulate": "a client counts by its queries; lorank import leaves bad rows out first, and says so",
+    "federate client": "a client counts by its queries; lorank import leaves bad rows out first, and says so",
     "reproduce": "--data says where recorded figures come from, which do not compare with those of fewer rows",
 }
 """Commands that read rows and leave none out, and why."""

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorank import lowrank, ranking
+from lorank.errors import LorankError
 from lorank.federated import Upload, make_aggregator
 from lorank.federated.aggregators.fair_equal_collaboration import contributions
 from lorank.federated.aggregators.frl import borda_points, pack_order, unpack_order
 from lorank.federated.messages import pack, packed_names, payload_bytes
 from lorank.federated.robust import bound_updates
+from lorank.federated.server import Server
 from lorank.lowrank.algebra.factors import dense_update
 from tiny_federations import Peer, one_round, uploads
 
@@ -330,3 +332,51 @@ def test_the_contribution_is_the_cosine_with_all_others() -> None:
     assert found["x"] == pytest.approx(1 / math.sqrt(5))
     assert found["y"] == pytest.approx(1 / math.sqrt(10))
     assert found["z"] == pytest.approx(3 / math.sqrt(10))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda t: {name: tensor * float("nan") for name, tensor in t.items()},
+        lambda t: {name: tensor[:-1] for name, tensor in t.items()},
+        lambda t: {f"{name}x": tensor for name, tensor in t.items()},
+        lambda t: {name: tensor.double() for name, tensor in t.items()},
+        lambda t: {},
+    ],
+)
+@pytest.mark.parametrize("name", ["mean", "fedex-lora", "fed-sb", "fedsa-lora", "frl"])
+def test_a_server_leaves_out_what_it_did_not_ask_for(name: str, spoil) -> None:
+    aggregator = make_aggregator(name)
+    form = {"fed-sb": "lora-core"}.get(name, aggregator.adapter)
+    peers = [Peer(form).shake(i) for i in range(3)]
+    server = Server(aggregator)
+    server.begin(aggregator.start(peers[0].state, peers[0].layout))
+    sent = uploads(aggregator, peers)
+    if name == "frl":
+        spoiled = {key: torch.zeros_like(tensor) for key, tensor in sent["client2"].tensors.items()}
+    else:
+        spoiled = spoil(sent["client2"].tensors)
+    assert server.close_round(sent | {"client2": Upload(spoiled)}) == ["client0", "client1"]
+    with pytest.raises(LorankError, match="no client sent anything usable"):
+        server.close_round({"client2": Upload(spoiled)})
+    assert server.round == 1
+
+
+def test_a_client_that_missed_rounds_gets_all_that_was_added_meanwhile() -> None:
+    aggregator = make_aggregator("fedex-lora")
+    peers = [Peer().shake(i) for i in range(3)]
+    server = Server(aggregator)
+    server.begin(aggregator.start(peers[0].state, peers[0].layout))
+    total: dict = {}
+    for number in range(4):
+        for i, peer in enumerate(peers):
+            peer.shake(10 * number + i)
+        server.close_round(uploads(aggregator, peers))
+        for path, factors in aggregator.residual(server.last, peers[0].layout).items():
+            total[path] = total.get(path, 0) + dense_update(factors).double()
+    assert not any("whole" in name for name in server.reply("client0", 3))
+    message = server.reply("client0", 1)
+    for path, wanted in total.items():
+        whole = message[f"{path}.whole_B"].double() @ message[f"{path}.whole_A"].double()
+        torch.testing.assert_close(whole, wanted, atol=1e-4, rtol=1e-4)
+        assert message[f"{path}.whole_A"].shape[0] <= min(wanted.shape)

@@ -16,6 +16,7 @@ from lorank.cli.dense_index import index
 from lorank.cli.depth import depth
 from lorank.cli.evaluate import evaluate
 from lorank.cli.fairness import fairness
+from lorank.cli.federate import federate
 from lorank.cli.import_data import import_data
 from lorank.cli.imports import OPTION, with_imports
 from lorank.cli.inspect import inspect
@@ -84,12 +85,14 @@ for registered in (
     *clicks.registered_commands,
     *index.registered_commands,
     *route.registered_commands,
+    *federate.registered_commands,
 ):
     registered.callback = with_imports(registered.callback)  # type: ignore[arg-type]
 app.add_typer(adapter, name="adapter")
 app.add_typer(clicks, name="clicks")
 app.add_typer(index, name="index")
 app.add_typer(route, name="route")
+app.add_typer(federate, name="federate")
 app.add_typer(keys, name="keys")
 
 

@@ -11,7 +11,9 @@ logger = logging.getLogger("lorank")
 
 
 def bound_updates(uploads: Uploads, last: Message, limit: float | None = None) -> dict[str, Upload]:
-    """Return the uploads with every client's change of ``last`` no larger than a limit.
+    """Return the uploads with every client's change of ``last`` no larger than a limit, and all of one weight.
+
+    A weight is what a client says of itself, so where clients are not trusted none counts more than another.
 
     Args:
         uploads: What the clients sent.
@@ -29,10 +31,7 @@ def bound_updates(uploads: Uploads, last: Message, limit: float | None = None) -
     for client in norms.keys() - finite.keys():
         logger.warning("client %s sent numbers that are not finite; it is left out of this round", client)
     most = limit if limit is not None else median(finite.values()) if finite else 0.0
-    return {
-        client: Upload(clip_difference(uploads[client].tensors, last, most), uploads[client].weight)
-        for client in finite
-    }
+    return {client: Upload(clip_difference(uploads[client].tensors, last, most)) for client in finite}
 
 
 def difference(message: Message, last: Message) -> Message:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lorank.errors import LorankError
-from lorank.federated.aggregators.core.aggregator import Aggregator, State, Uploads, aggregator
+from lorank.federated.aggregators.core.aggregator import Aggregator, State, Upload, Uploads, aggregator
 from lorank.federated.layout import Layout, layer_of
 from lorank.federated.messages import Message
 
@@ -39,6 +39,11 @@ class FRL(Aggregator):
         names = [name for name in layout.updates() if name.endswith(f".{SCORES}")]
         sent = {name: torch.sort(state[name].flatten(), stable=True).indices for name in names}
         return {f"{layer_of(name)}.order{len(order)}": pack_order(order) for name, order in sent.items()}
+
+    def accept(self, upload: Upload, last: Message) -> None:
+        super().accept(upload, last)
+        for name, packed in upload.tensors.items():
+            unpack_order(packed, edges_of(name))
 
     def aggregate(self, uploads: Uploads, last: Message) -> Message:
         names = sorted({name for upload in uploads.values() for name in upload.tensors})

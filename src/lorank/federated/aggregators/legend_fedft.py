@@ -12,6 +12,8 @@ Liu et al., Adaptive Parameter-Efficient Federated Fine-Tuning on Heterogeneous 
 blocks that their memory holds, in place of measured times.
 """
 
+from torch import Tensor
+
 from lorank.federated.aggregators.core.aggregator import Aggregator, State, Uploads, aggregator
 from lorank.federated.aggregators.core.averages import mean_of_all
 from lorank.federated.layout import Layout, layer_of
@@ -20,10 +22,22 @@ from lorank.federated.messages import Message
 
 @aggregator("legend-fedft", title="Adaptive Parameter-Efficient Federated Fine-Tuning on Heterogeneous Devices")
 class Legend(Aggregator):
-    """The weighted mean of each layer over the clients that have it."""
+    """The weighted mean of each layer over the clients that have it.
+
+    Args:
+        low: The rank of the first block, 1 or more; None takes half the recipe's.
+        high: The rank of the last block; None takes half as much again as the recipe's.
+    """
+
+    def __init__(self, low: int | None = None, high: int | None = None) -> None:
+        self.low, self.high = low, high
 
     def pick(self, state: State, layout: Layout) -> Message:
-        return {name: state[name] for name in sorted(layout.trained | layout.heads)}
+        return {name: state[name] for name in sorted(layout.trained | layout.heads) if state[name].numel()}
+
+    def install(self, state: State, message: Message, layout: Layout) -> dict[str, Tensor]:
+        own = {name: tensor for name, tensor in message.items() if name in state and state[name].numel()}
+        return super().install(state, own, layout)
 
     def aggregate(self, uploads: Uploads, last: Message) -> Message:
         return last | mean_of_all(uploads)

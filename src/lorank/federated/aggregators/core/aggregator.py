@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from torch import Tensor
 
 from lorank.catalogue import catalogued
-from lorank.errors import UsageError, unknown_name
+from lorank.errors import LorankError, UsageError, unknown_name
 from lorank.federated.layout import Layout
 from lorank.federated.messages import Message
 from lorank.lowrank.forms.form import Factors
@@ -69,6 +69,21 @@ class Aggregator(ABC):
             uploads: What the clients sent, by their names.
             last: What the server made in the round before.
         """
+
+    def accept(self, upload: Upload, last: Message) -> None:
+        """Raise LorankError where an upload cannot be counted: tensors that the server did not send, or not finite.
+
+        Args:
+            upload: What a client sent.
+            last: What the server made in the round before.
+        """
+        if not upload.tensors or not upload.weight > 0:
+            raise LorankError("it sent no tensors, or a weight that is not above 0")
+        for name, tensor in upload.tensors.items():
+            if name not in last or last[name].shape != tensor.shape or last[name].dtype != tensor.dtype:
+                raise LorankError(f"it sent {name[:80]!r} of shape {tuple(tensor.shape)}, which nobody asked for")
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise LorankError(f"{name} is not finite")
 
     def reply(self, message: Message, client: str, upload: Message | None) -> Message:
         """Return what of the server's message goes to one client, which is all of it unless a method says otherwise.
