@@ -1,6 +1,11 @@
 """Whole federations on a tiny encoder: every method by its name, at its defaults, and the rankers that come of it."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +198,34 @@ def test_the_adapters_of_a_federation_are_served(owners: Path, bert: Path) -> No
     job = Job("a", "moon earth", ["the moon and the earth", "list of words"])
     assert len(engine.score([job])[0].scores) == 2
     engine.close()
+
+
+@pytest.mark.slow
+def test_a_federation_that_is_killed_by_the_system_ends_in_the_same_bits(owners: Path, bert: Path) -> None:
+    command = [sys.executable, "-c", "from lorank.cli import main; main()", "federate", "simulate"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole, cut = owners / "whole", owners / "cut"
+    line = _line(owners, bert, "fedex-lora", cut)
+    federate(owners, bert, "--method", "fedex-lora", "--rounds", 6, "--steps", 6, "--out", whole)
+    killed = 0
+    for pause in (0.0, 0.1, 0.3):
+        seen = _rounds_of(cut)
+        process = subprocess.Popen([*command, *line, "--rounds", "6", "--steps", "6"], env=environment)
+        while process.poll() is None and _rounds_of(cut) == seen:
+            time.sleep(0.01)
+        time.sleep(pause)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.wait()
+    assert killed >= 1
+    federate(owners, bert, "--method", "fedex-lora", "--rounds", 6, "--steps", 6, "--out", cut, "--resume")
+    for place in ("clients/a/state-0006.safetensors", "rounds/0006/last.safetensors"):
+        one, other = load_file(whole / place), load_file(cut / place)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one if key != "noise")
+
+
+def _rounds_of(folder: Path) -> int:
+    record = folder / "federation.json"
+    return len(json.loads(record.read_text())["rounds"]) if record.exists() else 0
