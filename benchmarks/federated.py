@@ -20,7 +20,7 @@ import lorank
 from lorank.data.collection import Collection, Split
 from lorank.data.folds import hold_out_dev
 from lorank.federated import AGGREGATORS, make_aggregator
-from lorank.federated.client import open_client
+from lorank.federated.open_client import open_client
 from lorank.federated.planning import Device
 from lorank.federated.settings import Federation
 from lorank.federated.simulation import prepare_recipe, simulate
@@ -43,7 +43,10 @@ def owner(name: str, source: str | Path, train: int, test: int, documents: int, 
     names = {key: list(part.queries) for key, part in parts.items() if part is not None}
     if "train" not in names:
         every = list(rng.permutation(names["test"]))
-        parts["train"], names = data.test, {"train": every[: len(every) // 2], "test": every[len(every) // 2 :]}
+        parts["train"], names = (
+            data.test,
+            {"train": every[: len(every) // 2], "test": every[len(every) // 2 :]},
+        )
     splits, kept, relevant = {}, set(), set()
     for key, count in (("train", train), ("test", test)):
         part = parts[key]
@@ -56,7 +59,12 @@ def owner(name: str, source: str | Path, train: int, test: int, documents: int, 
     others = [d for d in data.document_ids if d not in kept | relevant]
     chosen = kept | {str(d) for d in rng.permutation(others)[: max(0, documents - len(kept))]}
     at = [i for i, d in enumerate(data.document_ids) if d in chosen]
-    made = Collection(name, [data.document_ids[i] for i in at], [data.documents[i] for i in at], splits)
+    made = Collection(
+        name,
+        [data.document_ids[i] for i in at],
+        [data.documents[i] for i in at],
+        splits,
+    )
     return hold_out_dev(made, 0.15, seed)
 
 
@@ -74,7 +82,12 @@ def joined(owners: dict[str, Collection]) -> Collection:
     return Collection("all", ids, texts, {key: Split(key, *parts) for key, parts in splits.items()})
 
 
-def judge(folder: Path | None, owners: dict[str, Collection], candidates: dict, recipe: RecipeFile) -> dict:
+def judge(
+    folder: Path | None,
+    owners: dict[str, Collection],
+    candidates: dict,
+    recipe: RecipeFile,
+) -> dict:
     """Return nDCG@10 of every test query of every owner, by the owner's ranker in ``folder``; BM25 where it is None."""
     found = {}
     for name, data in owners.items():
@@ -98,11 +111,24 @@ def untuned(owners: dict[str, Collection], candidates: dict, recipe: RecipeFile)
     return found
 
 
-def alone(owners: dict[str, Collection], recipe: RecipeFile, steps: int, rounds: int, out: Path) -> None:
+def alone(
+    owners: dict[str, Collection],
+    recipe: RecipeFile,
+    steps: int,
+    rounds: int,
+    out: Path,
+) -> None:
     """Train every owner by itself, in rounds of the same steps."""
     recipe = prepare_recipe(recipe, Federation("mean"))
     for name, data in owners.items():
-        client = open_client(name, recipe, data, make_aggregator("mean"), out / "clients" / name, steps=steps * rounds)
+        client = open_client(
+            name,
+            recipe,
+            data,
+            make_aggregator("mean"),
+            out / "clients" / name,
+            steps=steps * rounds,
+        )
         for number in range(1, rounds + 1):
             client.train(number, steps, lambda *_: None)
         client.save_ranker(out / "clients" / name / "model", client.measure())
@@ -117,15 +143,41 @@ def interval(values: dict, base: dict, seed: int = 0, draws: int = 2000) -> tupl
     return float(np.mean([own.mean() for own in gaps])), float(low), float(high)
 
 
+def table(found: dict, owners: list[str], bytes_of: dict, seconds: dict) -> str:
+    """Return what was found as a Markdown table."""
+    lines = [
+        f"| | {' | '.join(owners)} | mean | less local [95%] | MB up | MB down | s |",
+        "|:--|" + "--:|" * 9,
+    ]
+    for name, values in found.items():
+        means = [float(np.mean(list(values[o].values()))) for o in owners]
+        gap = "" if name == "local" else "{:+.4f} [{:+.4f}, {:+.4f}]".format(*interval(values, found["local"]))
+        sent = [f"{each / 1e6:.2f}" for each in bytes_of.get(name, [])] or ["", ""]
+        cells = [
+            *(f"{v:.4f}" for v in means),
+            f"{np.mean(means):.4f}",
+            gap,
+            *sent,
+            f"{seconds.get(name, 0):.0f}",
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds nfcorpus and cranfield")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="folder that holds nfcorpus and cranfield",
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--queries", type=int, default=40, help="test queries per owner")
+    parser.add_argument("--queries", type=int, default=30, help="test queries per owner")
     parser.add_argument("--depth", type=int, default=10, help="BM25 candidates per test query")
-    parser.add_argument("--length", type=int, default=48, help="tokens that are read")
+    parser.add_argument("--length", type=int, default=32, help="tokens that are read")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--methods", nargs="*", default=sorted(AGGREGATORS))
     given = parser.parse_args()
@@ -135,9 +187,21 @@ def main() -> None:
         name: owner(name, source, 100, given.queries, 600, given.seed) for name, source in sorted(sources.items())
     }
     candidates = {name: bm25_index(data).search(data.test.queries, given.depth) for name, data in owners.items()}
-    settings = {"training.warmup": 0.0, "training.decay": "none", "training.batch_size": 8, "training.lr": 0.001}
-    settings |= {"reading.max_length": given.length, "reading.long": "truncate", "seed": given.seed}
-    settings |= {"training.evaluation_queries": 10, "training.evaluation_depth": 10, "first_stage.source": "bm25"}
+    settings = {
+        "training.warmup": 0.0,
+        "training.decay": "none",
+        "training.batch_size": 8,
+    }
+    settings |= {
+        "reading.max_length": given.length,
+        "reading.long": "truncate",
+        "seed": given.seed,
+    }
+    settings |= {
+        "training.evaluation_queries": 10,
+        "training.evaluation_depth": 10,
+        "first_stage.source": "bm25",
+    }
     recipe = override(RecipeFile(base="minilm", kind="bi-encoder"), settings)
     found, bytes_of, seconds = {"BM25": judge(None, owners, candidates, recipe)}, {}, {}
     found["MiniLM, untuned"] = untuned(owners, candidates, recipe)
@@ -151,24 +215,15 @@ def main() -> None:
             (out / "model").parent.mkdir(parents=True, exist_ok=True)
             (out / "one" / "clients" / "all" / "model").rename(out / "model")
         else:
-            own = {"training.lr": "default"} if name in ("frl", "fed-sb") else {}
             devices = DEVICES if name == "legend-fedft" else {}
             federation = Federation(name, rounds=given.rounds, steps=given.steps, devices=devices)
-            rows = simulate(owners, override(recipe, own), federation, out, overwrite=True)
+            rows = simulate(owners, recipe, federation, out, overwrite=True)
             bytes_of[name] = [sum(sum(getattr(row, way).values()) for row in rows) for way in ("up", "down")]
         seconds[name] = time.perf_counter() - began
         found[name] = judge(out, owners, candidates, recipe)
         print(f"{name}: {seconds[name]:.0f} s", flush=True)
-    lines = [f"| | {' | '.join(owners)} | mean | less local [95%] | MB up | MB down | s |", "|:--|" + "--:|" * 9]
-    for name, values in found.items():
-        means = [float(np.mean(list(values[o].values()))) for o in owners]
-        gap = "" if name == "local" else "{:+.4f} [{:+.4f}, {:+.4f}]".format(*interval(values, found["local"]))
-        sent = [f"{each / 1e6:.2f}" for each in bytes_of.get(name, [])] or ["", ""]
-        cells = [*(f"{v:.4f}" for v in means), f"{np.mean(means):.4f}", gap, *sent, f"{seconds.get(name, 0):.0f}"]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    print("\n".join(lines))
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "federated.json").write_text(json.dumps({"values": found, "bytes": bytes_of, "seconds": seconds}))
+        (given.out / "federated.json").write_text(json.dumps({"values": found, "bytes": bytes_of, "seconds": seconds}))
+    print(table(found, list(owners), bytes_of, seconds))
 
 
 if __name__ == "__main__":

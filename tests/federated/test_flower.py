@@ -242,7 +242,7 @@ def test_a_network_without_tls_is_refused() -> None:
 
 
 def test_torch_is_not_seeded_by_a_recipe_for_private_noise() -> None:
-    from lorank.federated.client import fresh_noise
+    from lorank.federated.open_client import fresh_noise
 
     torch.manual_seed(0)
     one = torch.randn(3, generator=fresh_noise())

@@ -16,7 +16,7 @@ from lorank.cli.dense_index import index
 from lorank.cli.depth import depth
 from lorank.cli.evaluate import evaluate
 from lorank.cli.fairness import fairness
-from lorank.cli.federate import federate
+from lorank.cli.federate_network import federate
 from lorank.cli.import_data import import_data
 from lorank.cli.imports import OPTION, with_imports
 from lorank.cli.inspect import inspect

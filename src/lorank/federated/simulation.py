@@ -18,9 +18,10 @@ from pathlib import Path
 from lorank.data.collection import Collection
 from lorank.errors import UsageError
 from lorank.federated.aggregators.core.aggregator import Upload
-from lorank.federated.client import Client, open_client
+from lorank.federated.client import Client
 from lorank.federated.common_model import write_common_model
 from lorank.federated.messages import pack, packed_payload, unpack
+from lorank.federated.open_client import open_client
 from lorank.federated.planned_ranks import planned_ranks
 from lorank.federated.record import Round, claim, note
 from lorank.federated.server import Server
