@@ -16,6 +16,7 @@ from lorank.reach import WAYS, reach
 
 
 def registries():
+    from lorank.continual import METHODS
     from lorank.data.load import PACKAGED
     from lorank.federated import AGGREGATORS
     from lorank.lowrank import DYNAMIC, EXPORTS, FACTORED, PRESETS, RULES, SCALINGS, STARTS, STATIC
@@ -44,6 +45,7 @@ def registries():
     return {
         "adapter": {*PRESETS, *FORMS, *ROUTED},
         "compression": set(COMPRESSIONS),
+        "continual": set(METHODS),
         "factored": set(FACTORED),
         "form": {*FORMS, *ROUTED},
         "start": set(STARTS),

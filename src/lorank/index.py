@@ -49,6 +49,7 @@ FAMILY_OF = {
     "reward_mix": "reward-mix",
     "reward": "reward",
     "aggregator": "aggregator",
+    "continual_method": "continual",
 }
 """The decorator of a registry to its family; ``rule`` is decided by the folder, see ``_family``."""
 
@@ -81,6 +82,7 @@ TABLES = {
 """Registries that are written as dictionaries: (file, variable)."""
 
 WORDS = {
+    "continual": "continual method",
     "factored": "factored layer",
     "consensus": "consensus method",
     "combination": "way of combining adapters",

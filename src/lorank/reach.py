@@ -14,6 +14,11 @@ _FEDERATING = "a federation is a training run per client and round; each client 
 _MERGING = "merging orders is no training run, so it has no recipe"
 
 WAYS = {
+    "continual": (
+        'continual.make_method("{}")',
+        'continual.name = "{}"',
+        "train --then MORE --continual {}",
+    ),
     "scaling": ('lowrank.attach(model, "lora", scaling="{}")', 'adapter.scaling = "{}"', "train --scaling {}"),
     "start": ('lowrank.attach(model, "lora", start="{}")', 'adapter.start = "{}"', "train --start {}"),
     "rule": ('lowrank.make_rule("{}")', 'rule.name = "{}"', "train --rule {}"),

@@ -33,6 +33,21 @@ def train(
             help="A packaged collection, BEIR folder, LETOR file or folder, or training rows (JSONL, Parquet).",
         ),
     ] = None,
+    then: Annotated[
+        list[str] | None,
+        typer.Option(
+            autocompletion=completion.names("collection"),
+            help="A collection that is learned after --data, from the weights so far; repeat it for a stream.",
+        ),
+    ] = None,
+    continual: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=completion.names("continual"),
+            help="How a stream of collections is learned: sequential, one-adapter-each, replay, or a method of `lorank "
+            "methods --area continual`. [default: sequential]",
+        ),
+    ] = None,
     clicks: Annotated[
         str | None,
         typer.Option(help="A click log over --data, which is then what is learned from; dev and test stay as judged."),
@@ -287,6 +302,8 @@ def train(
 
         lorank train --data pydocs --base smollm2 --policy setwise --reward rank-r1 --steps 200 --out runs/thinks
 
+        lorank train --data first --then second --then third --continual replay --base minilm --out runs/stream
+
         lorank train recipe.toml --resume
 
         lorank train runs/first/run.json --seed 1 --out runs/second
@@ -300,6 +317,8 @@ def train(
     recipe = recipe or recipe_option
     given = {
         "data": data,
+        "then": then or None,
+        "continual.name": continual,
         "clicks": clicks,
         "base": base,
         "kind": kind,
@@ -348,6 +367,8 @@ def train(
     if plan.out is None and save_recipe is None:
         raise UsageError("no run folder; give --out runs/NAME")
     check_names(plan, given, recipe)
+    if plan.then or continual is not None:
+        _check_stream(plan, folds, save_recipe, track or [])
     check_trackers(track or [])
     if track and folds is not None:
         raise UsageError("--track follows one run, and --folds trains one for each fold; leave one out")
@@ -376,13 +397,57 @@ def train(
         _save_recipe(plan, collection, save_recipe)
         return
     try:
-        if folds is None:
+        if plan.then:
+            _train_stream(plan, collection, resume, overwrite)
+        elif folds is None:
             _fit(plan, collection, resume, overwrite, track or [])
         else:
             _cross_validate(plan, collection, folds, split, resume, overwrite)
     except KeyboardInterrupt as interrupted:
         console.print(interruption_message(str(interrupted), Path(plan.out or ".")))
         raise typer.Exit(130) from interrupted
+
+
+def _check_stream(plan: "RecipeFile", folds: int | None, save_recipe: Path | None, track: list[str]) -> None:
+    """Raise UsageError for what does not go with a stream of collections."""
+    if not plan.then:
+        raise UsageError(f"--continual {plan.continual.name} is for a stream of collections; give --then")
+    for given, flag in (
+        (folds, "--folds"),
+        (plan.clicks, "--clicks"),
+        (save_recipe, "--save-recipe"),
+        (track, "--track"),
+    ):
+        if given:
+            raise UsageError(f"{flag} is for one collection, and --then makes a stream; leave one of them out")
+
+
+def _train_stream(plan: "RecipeFile", first: "Collection", resume: bool, overwrite: bool) -> None:
+    """Train on the collections one after the other; print the matrix of all test sets and where the ranker lies."""
+    import lorank
+    from lorank.continual import to_markdown, train_stream
+    from lorank.reporting import write_report
+
+    assert plan.out is not None
+    collections = [first]
+    for source in plan.then:
+        with stage(f"read {source}"), skipping(plan.skip_bad, plan.out) as on_bad:
+            more = lorank.load(source, negative=plan.negative, on_bad=on_bad, language=plan.language)
+        console.print(str(more), soft_wrap=True, markup=False)
+        collections.append(more)
+    with progress_bars() as on_progress:
+        streamed = train_stream(
+            plan,
+            collections,
+            plan.out,
+            command=_command(),
+            resume=resume,
+            overwrite=overwrite,
+            on_progress=on_progress,
+        )
+    print(to_markdown(streamed.matrix))
+    console.print(f"report: {write_report(Path(plan.out))}", soft_wrap=True)
+    print(streamed.folder)
 
 
 def _report_run(path: str, collection: "Collection", on_bad: OnBad) -> None:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 import lorank
 from lorank.files import write_bytes
 from lorank.reporting import numbers, sections
+from lorank.reporting.continual_part import continual_section
 from lorank.reporting.order_part import order_section
 from lorank.reporting.run_folder import RunCard, RunFolder, read_run_folder
 from lorank.reporting.spectra import spectra_part
@@ -39,10 +40,10 @@ FILTERS: dict[str, Callable[..., Any]] = {
 def write_report(folder: Path, out: Path | None = None) -> Path:
     """Write the report of a run folder as one HTML file and return its path.
 
-    ``folder`` may hold results.json, metrics.jsonl, run.json, examples.json, queries.json, budget.jsonl and
-    spectra.json; each missing file makes its section disappear, a malformed one raises DataError. ``out`` defaults to
-    report.html in the folder; the file appears whole or not at all. The page's Content-Security-Policy forbids every
-    request, and scripts and styles other than the page's own.
+    ``folder`` may hold results.json, metrics.jsonl, run.json, examples.json, queries.json, budget.jsonl, spectra.json
+    and continual.json; each missing file makes its section disappear, a malformed one raises DataError. ``out``
+    defaults to report.html in the folder; the file appears whole or not at all. The page's Content-Security-Policy
+    forbids every request, and scripts and styles other than the page's own.
     """
     folder = Path(folder)
     out = folder / "report.html" if out is None else Path(out)
@@ -89,6 +90,7 @@ def _context(run_folder: RunFolder) -> dict[str, Any]:
         "spectra": spectra_part(run_folder.spectra),
         "mixing": sections.mixing(run.mix, run.dev.name if run.dev else ""),
         "order": order_section(run_folder.agreement, run_folder.shrunk),
+        "continual": continual_section(run_folder.continual),
         "examples": sections.side_by_side(run_folder.examples),
         "examples_in_all": len(run_folder.examples),
         "settings": sections.flatten_settings(run.settings),

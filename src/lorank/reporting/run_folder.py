@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, TypeAdapter, Validat
 
 from lorank.errors import DataError
 from lorank.ranking.metrics.evaluation import Evaluation
+from lorank.reporting.continual_part import CONTINUAL, ContinualCard
 from lorank.reporting.order_part import AGREEMENT, SHRINK, AgreementCard, ShrinkCard
 
 Scalar = str | int | float | bool | None
@@ -257,6 +258,7 @@ class RunFolder:
     spectra: SpectraCard | None = None
     agreement: AgreementCard | None = None
     shrunk: ShrinkCard | None = None
+    continual: ContinualCard | None = None
 
 
 def read_run_folder(folder: Path) -> RunFolder:
@@ -269,7 +271,7 @@ def read_run_folder(folder: Path) -> RunFolder:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(folder, None, "is not a folder", "give the --out folder of a finished lorank run")
-    if not any((folder / name).is_file() for name in (RESULTS, METRICS, RUN, EXAMPLES, AGREEMENT, SHRINK)):
+    if not any((folder / name).is_file() for name in (RESULTS, METRICS, RUN, EXAMPLES, AGREEMENT, SHRINK, CONTINUAL)):
         raise DataError(
             folder,
             None,
@@ -290,7 +292,10 @@ def read_run_folder(folder: Path) -> RunFolder:
     texts = {example.query_id: example.query for example in examples or []} | (queries or {})
     agreement = _read_json(folder / AGREEMENT, TypeAdapter(AgreementCard), "what `lorank agree --json` prints")
     shrunk = _read_json(folder / SHRINK, TypeAdapter(ShrinkCard), "what `lorank shrink` writes")
-    return RunFolder(folder, evaluation, training, run, examples or [], budget, texts, spectra, agreement, shrunk)
+    stream = _read_json(folder / CONTINUAL, TypeAdapter(ContinualCard), "what a stream of `lorank train --then` writes")
+    return RunFolder(
+        folder, evaluation, training, run, examples or [], budget, texts, spectra, agreement, shrunk, stream
+    )
 
 
 def _read_json(path: Path, shape: TypeAdapter[Checked], expected: str) -> Checked | None:

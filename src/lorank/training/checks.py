@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lorank import index
+from lorank.catalogue import load_named, named_options
 from lorank.errors import UsageError, unknown_name
 from lorank.training.ranges import check_ranges
-from lorank.training.settings import DebiasSettings, Recipe
+from lorank.training.settings import ContinualSettings, DebiasSettings, Recipe
 
 NAMES = {
     "adapter.name": ("adapter", ("auto", "full", "head")),
@@ -25,6 +26,7 @@ NAMES = {
     "loss.name": ("loss", ()),
     "debias.name": ("debias", ()),
     "policy.name": ("policy", ("none",)),
+    "continual.name": ("continual", ()),
     "policy.advantage": ("advantage", ("auto",)),
     "policy.plan": ("sampling-plan", ("auto",)),
     "policy.mix": ("reward-mix", ("auto",)),
@@ -44,6 +46,7 @@ FLAGS = {
     "policy.name": "policy",
     "policy.reward": "reward",
     "first_stage.source": "first-stage",
+    "continual.name": "continual",
 }
 """Settings whose option on the command line is not called like their key."""
 
@@ -96,6 +99,8 @@ def check_names(recipe: Recipe, said: Container[str] = (), recipe_file: Path | N
         index.check_base(base, place("base"))
     if data is not None:
         index.check_data(data, place("data"))
+    for source in getattr(recipe, "then", ()):
+        index.check_data(source, place("then"))
 
 
 def check_options(recipe: Recipe) -> None:
@@ -133,6 +138,9 @@ def check_options(recipe: Recipe) -> None:
     check_compression(recipe)
     if adapter.name == AUTO:
         adapter = replace(adapter, name="lora" if recipe.compress.name == "none" else "full")
+    continual = getattr(recipe, "continual", None)
+    if continual is not None:
+        _check_continual(continual)
     chosen = choose_budget(recipe.budget, adapter)
     check_budget_options(chosen.name, recipe.budget.options)
     if chosen.name in DYNAMIC:
@@ -186,6 +194,18 @@ def check_compression(recipe: Recipe) -> None:
         )
 
 
+def _check_continual(settings: ContinualSettings) -> None:
+    """Raise UsageError for options that the continual method does not have, and for values that it does not take."""
+    from lorank.training.option_values import check_option_values
+
+    known, owner = named_options("continual", settings.name), load_named("continual", settings.name)
+    for option in settings.options:
+        if option not in known:
+            raise unknown_name(f"option of continual method {settings.name!r}:", option, known)
+    check_option_values("continual", settings.options, owner)
+    owner(**settings.options)
+
+
 def check_debias(settings: DebiasSettings) -> None:
     """Raise UsageError for options that the debiaser does not have, and propensities that name nothing."""
     from lorank.ranking.clicks.debias import make_debiaser
@@ -223,7 +243,7 @@ def _check_model_options(base: str | None, options: dict[str, Any]) -> None:
 
 def _value(recipe: Recipe, setting: str) -> Any:
     section, _, key = setting.rpartition(".")
-    return getattr(getattr(recipe, section) if section else recipe, key, None)
+    return getattr(getattr(recipe, section, None) if section else recipe, key, None)
 
 
 def _choices(recipe: Recipe) -> list[tuple[str, Any, tuple[Any, ...]]]:

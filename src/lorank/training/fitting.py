@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -146,6 +146,7 @@ def fit_run(
     command: str | None = None,
     on_progress: StageCallback = lambda what, done, total: None,
     clock: Clock = time.monotonic,
+    prepare: Callable[[Plan], Plan] = lambda plan: plan,
 ) -> Fitted:
     """Return all that a run of `fit` ends with.
 
@@ -162,6 +163,7 @@ def fit_run(
         command: The command line, for the record.
         on_progress: Receives stages, and messages with a total of 0.
         clock: Returns seconds; the time of a bounded run is measured by it.
+        prepare: Returns the plan as it is to be trained: with weights that go on from others, or with further hooks.
     """
     began = clock()
     check_ranges(recipe)
@@ -179,7 +181,7 @@ def fit_run(
     budget = None if minutes is None else TimeBudget(60.0 * minutes, clock, began)
     recipe, rank_budget = resolve_recipe(ranker, data, recipe)
     out = claim_run_folder(out, resume, overwrite)
-    plan = build_plan(ranker, data, recipe, rank_budget, out, candidates, on_progress)
+    plan = prepare(build_plan(ranker, data, recipe, rank_budget, out, candidates, on_progress))
     if recipe.policy.name != NONE:
         tuned, outcome = fit_by_reward(plan, out, hooks=hooks, resume=resume, command=command, on_progress=on_progress)
         return Fitted(tuned, outcome)

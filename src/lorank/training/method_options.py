@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from lorank.catalogue import named_options
 from lorank.training.settings import (
     AdapterSettings,
     BudgetSettings,
     CompressSettings,
+    ContinualSettings,
     DebiasSettings,
     LossSettings,
     PolicySettings,
@@ -30,6 +32,7 @@ SECTIONS = {
     "loss": LossSettings,
     "debias": DebiasSettings,
     "policy": PolicySettings,
+    "continual": ContinualSettings,
 }
 """The sections whose methods have options of their own."""
 
@@ -60,6 +63,8 @@ def method_options(section: str, names: Mapping[str, Any]) -> tuple[str, ...]:
         from lorank.training.policies.settings import policy_options
 
         return policy_options(names)
+    if section == "continual":
+        return named_options("continual", names.get("continual.name", "sequential"))
     if section == "optimizer":
         from lorank.lowrank.projected import OPTIONS
         from lorank.training.projecting import PLAIN
@@ -112,11 +117,13 @@ def names_in(content: Mapping[str, Any], plan: Any) -> dict[str, Any]:
         ("compress", "name"),
         ("loss", "name"),
         ("debias", "name"),
+        ("continual", "name"),
         *(("policy", key) for key in ("name", "question", "reward", "advantage", "plan", "mix")),
     ):
         part = content.get(section)
         stated = part.get(key) if isinstance(part, Mapping) else None
-        found[f"{section}.{key}"] = getattr(getattr(plan, section), key) if stated is None else stated
+        own = getattr(plan, section, None)  # a recipe for one collection has no section "continual"
+        found[f"{section}.{key}"] = getattr(own, key, None) if stated is None else stated
     return found
 
 

@@ -79,7 +79,7 @@ class Plan:
     the ranker before training; ``rate`` says where the learning rate comes from, which stands in ``recipe`` as a
     number; ``watch`` measures how far an adapter moves the weights; ``debias`` weighs clicks, None where nothing is
     debiased; ``projecting`` makes a projected optimizer, None where none is named;
-    ``compress`` lowers ranks, None where nothing does.
+    ``compress`` lowers ranks, None where nothing does; ``added`` are hooks of what is no part of the recipe.
     """
 
     ranker: TrainableRanker
@@ -99,6 +99,7 @@ class Plan:
     debias: Debiasing | None = None
     projecting: MakeOptimizer | None = None
     compress: Compressing | None = None
+    added: tuple[Hook, ...] = ()
 
     @property
     def settings(self) -> OptimizerSettings:
@@ -181,6 +182,7 @@ class Plan:
             *filter(None, (self.rule, self.budget, self.compress)),
             *penalties(self.weights.adapter),
             *filter(None, [self.watch, self.debias]),
+            *self.added,
             *more,
         ]
 
@@ -240,7 +242,7 @@ def build_plan(
     )
     adapter, routes = read_routes(recipe.adapter, data.train)
     recipe = replace(recipe, adapter=adapter)
-    lists, held_out, inputs = _lists_and_inputs(ranker, data, free, found, recipe, loss, on_progress)
+    lists, held_out, inputs = lists_and_inputs(ranker, data, free, found, recipe, loss, on_progress)
     if routes is not None:
         lists = replace(lists, routes=routes.of(data.train))
         held_out = replace(held_out, routes=routes.of(data.dev))
@@ -298,7 +300,7 @@ def free_split(data: Collection, recipe: Recipe) -> Split | None:
     return free_queries(data, source, exclude=kept)
 
 
-def _lists_and_inputs(
+def lists_and_inputs(
     ranker: TrainableRanker,
     data: Collection,
     free: Split | None,
@@ -307,7 +309,17 @@ def _lists_and_inputs(
     loss: Loss,
     on_progress: StageCallback,
 ) -> tuple[CandidateLists, CandidateLists, Any]:
-    """Return the training lists, the dev lists that are never trained on, and the texts of both, prepared."""
+    """Return the training lists, the dev lists that are never trained on, and the texts of both, prepared.
+
+    Args:
+        ranker: The ranker that reads them.
+        data: The collection with the dev split.
+        free: The free training queries, None where there are none.
+        found: The candidates of both splits.
+        recipe: The recipe, whose lists they are.
+        loss: The loss, which may require more of a list.
+        on_progress: It receives the stage, the number of units done and their total.
+    """
     split = data.train if free is None else _join(data.train, free)
     names = [*split.queries, *(query for query in data.dev.queries if query not in split.queries)]
     texts = split.queries | {q: text for q, text in data.dev.queries.items() if q not in split.queries}

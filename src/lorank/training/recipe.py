@@ -23,7 +23,7 @@ from lorank import index
 from lorank.errors import DataError, UsageError
 from lorank.training.checks import nearest
 from lorank.training.method_options import move_options
-from lorank.training.settings import Option, Recipe, accept_offset, list_changed_settings
+from lorank.training.settings import ContinualSettings, Option, Recipe, accept_offset, list_changed_settings
 from lorank.tuned.reading import ReadingSettings
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class RecipeFile(Recipe):
     below 0 is: error, zero, skip or keep (:mod:`lorank.data.numbers`). With ``skip_bad`` bad rows of the data are left
     out and kept in a file, in place of one report that ends the run.
     ``language`` says how BM25 cuts texts (:mod:`lorank.ranking.scorers.languages`); auto goes by their script.
+    ``then`` are the collections that are learned after ``data``, one after the other, as ``continual`` says.
     """
 
     data: str | None = None
@@ -56,6 +57,8 @@ class RecipeFile(Recipe):
     negative: str = "error"
     skip_bad: bool = False
     language: str = "auto"
+    then: list[str] = field(default_factory=list)
+    continual: ContinualSettings = field(default_factory=ContinualSettings)
 
 
 def read_recipe(path: str | Path) -> RecipeFile:
@@ -274,6 +277,7 @@ def _adapter() -> "TypeAdapter[RecipeFile]":
         settings.ListSettings,
         settings.OptimizerSettings,
         settings.FirstStageSettings,
+        settings.ContinualSettings,
         ReadingSettings,
     )
     for part in parts:

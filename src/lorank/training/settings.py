@@ -233,6 +233,19 @@ class CompressSettings:
 
 
 @dataclass(frozen=True)
+class ContinualSettings:
+    """How a ranker learns a stream of collections, one after the other (`lorank.continual`); ``name`` is its method.
+
+    ``judge`` says what the matrix over all test sets measures: the "learned" score alone, or what is "served", which
+    is the learned score in the mix with the first stage that the stage's dev chose.
+    """
+
+    name: str = "sequential"
+    judge: Literal["learned", "served"] = "learned"
+    options: dict[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class FirstStageSettings:
     """Where the first-stage score comes from: "auto", "none", "bm25", "fusion", or the path of a run.
 

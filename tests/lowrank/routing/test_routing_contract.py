@@ -17,6 +17,7 @@ ONE_EXPERT = {
     "palora": {"tasks": 1},
     "mhr": {"tasks": 1, "modules": 1, "heads": 1},
     "taps": {},
+    "mora-mixture": {"temperature": float("inf")},
 }
 every_router = pytest.mark.parametrize("name", ONE_EXPERT)
 every_token_router = pytest.mark.parametrize("name", sorted(ROUTED))
@@ -160,6 +161,9 @@ def test_bad_options_are_refused():
         ("palora", {"tasks": 0}),
         ("mhr", {"modules": 0}),
         ("taps", {"threshold": 0.0}),
+        ("mora-mixture", {"top": 9}),
+        ("mora-mixture", {"temperature": 0.0}),
+        ("mora-mixture", {"frozen": -1}),
     ):
         with pytest.raises(UsageError):
             lowrank.attach(nn.Sequential(nn.Linear(6, 5)), name, rank=4, options=options)

@@ -23,6 +23,8 @@ PRESETS: dict[str, Projection] = {
     "gradnormlorp": Projection(weights="normalised", gap=250, scale=0.25, lr=4e-4),
     "owlore": Projection(layers="outliers", gap=100, lr=1e-4),
     "supervised-dictionary-learning": Projection(projector="identity", inner="sgd", weights="truncated", lr=1e-1),
+    "coso": Projection(projector="orthogonal", gap=10, scale=0.25, lr=4e-4),
+    "gorp": Projection(projector="momentum", residual="companion", rest_rate=2.5, gap=10, scale=0.25, lr=4e-4),
     "adamw8bit": Projection(projector="identity", inner="adamw8bit", lr=1e-4),
     "adamw4bit": Projection(projector="identity", inner="adamw4bit", lr=1e-4),
 }
@@ -92,5 +94,17 @@ enter_method(
     "supervised-dictionary-learning",
     area="optim.lowrank",
     title="Supervised Dictionary Learning with Auxiliary Covariates",
+    location=f"{__name__}:PRESETS",
+)
+enter_method(
+    "coso",
+    area="continual",
+    title="Continuous Subspace Optimization for Continual Learning",
+    location=f"{__name__}:PRESETS",
+)
+enter_method(
+    "gorp",
+    area="continual",
+    title="Continual Gradient Low-Rank Projection Fine-Tuning for LLMs",
     location=f"{__name__}:PRESETS",
 )

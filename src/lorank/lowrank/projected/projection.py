@@ -25,7 +25,9 @@ class Projection:
         patience: Of ``lazy``: the refreshes in a row, 1 or more, that must be alike before the gap doubles.
         limit: Of ``fira`` and ``channel``: the largest growth of the update's norm from one step to the next.
         per: Of ``fira`` and ``channel``: one factor per ``column`` or per ``matrix``.
-        rest_rate: Of ``sign``: the rate of the rest, as a multiple of the run's, 0 or more.
+        rest_rate: Of ``sign`` and ``companion``: the rate of the rest, or of the LoRA, as a multiple of the run's, 0 or
+            more.
+        companion: Of ``companion``: the rank of the LoRA beside the subspace, 1 or more.
         interval: Of ``outliers``: steps until layers are drawn anew, 1 or more.
         active: Of ``outliers``: the layers that train at a time; None takes 5 of 32, and 2 at least.
         outlier: Of ``outliers``: an entry is one where it exceeds so many times the mean magnitude, above 0.
@@ -49,6 +51,7 @@ class Projection:
     limit: float = 1.01
     per: str = "column"
     rest_rate: float = 1.0
+    companion: int = 8
     interval: int = 50
     active: int | None = None
     outlier: float = 13.0
@@ -58,7 +61,7 @@ class Projection:
     lr: float = field(default=1e-4, repr=False)
 
     def __post_init__(self) -> None:
-        counts = {"gap": self.gap, "patience": self.patience, "interval": self.interval}
+        counts = {"gap": self.gap, "patience": self.patience, "interval": self.interval, "companion": self.companion}
         if self.active is not None:
             counts["active"] = self.active
         for name, count in counts.items():

@@ -24,6 +24,9 @@ from lorank.lowrank.projected.projectors.projector import PROJECTORS, State
 from lorank.lowrank.projected.projectors.svd import ExactSVD
 from lorank.lowrank.projected.registry import entry
 
+TASK = ("sketch", "left", "right", "factors")
+"""What the state keeps of one task: the sketch, and the factors of a companion, which lie in the weight."""
+
 
 @entry(PROJECTORS, "orthogonal")
 class OrthogonalSVD(ExactSVD):
@@ -45,6 +48,10 @@ class OrthogonalSVD(ExactSVD):
         U, s, _ = top_k_svd(gradient, rank)
         return {"basis": U * (s > 1e-5 * s[:1]).to(U.dtype)}
 
+    def task(self, state: Mapping[str, Tensor]) -> Tensor | None:
+        """Return what is known of this task's directions [short, any], the leading ones being kept; None of none."""
+        return state.get("sketch")
+
     def basis(self, state: Mapping[str, Tensor], gradient: Tensor) -> Tensor:
         return without_history(state, super().basis(state, gradient))
 
@@ -64,22 +71,33 @@ def end_task(optimizer: torch.optim.Optimizer, energy: float = 0.95) -> None:
     """Keep the leading directions of the task that ends; what follows is orthogonal to them.
 
     Args:
-        optimizer: A projected optimizer with the projector ``orthogonal``.
-        energy: The share, in (0, 1], of the sketch's square that the directions hold.
+        optimizer: A projected optimizer with the projector ``orthogonal`` or ``momentum``.
+        energy: The share, in (0, 1], of the square of what is known of the task that the directions hold.
 
     Raises:
         UsageError: Where the optimizer has another projector, or ``energy`` is out of its range.
     """
-    states: list[dict[str, Any]] = [state for state in optimizer.state.values() if "sketch" in state]
-    if not states or not 0 < energy <= 1:
+    projector = getattr(optimizer, "projector", None)
+    found: list[tuple[dict[str, Any], Tensor]] = []
+    if isinstance(projector, OrthogonalSVD):
+        known = ((state, projector.task(state)) for state in optimizer.state.values())
+        found = [(state, task) for state, task in known if task is not None]
+    if not found or not 0 < energy <= 1:
         raise UsageError(
-            f"end_task keeps directions of an optimizer with projector 'orthogonal' that made a step (energy {energy}, "
-            "in (0, 1]); make one with lowrank.optimizer('galore', ..., projector='orthogonal')"
+            "end_task keeps directions of an optimizer with projector 'orthogonal' or 'momentum' that made a step "
+            f"(energy {energy}, in (0, 1]); make one with lowrank.optimizer('galore', ..., projector='orthogonal')"
         )
-    for state in states:
-        U, s, _ = top_k_svd(state.pop("sketch"), state["basis"].shape[1])
-        share = s.square().cumsum(0) / s.square().sum().clamp_min(torch.finfo(s.dtype).tiny)
-        chosen = U[:, : int((share < energy - 1e-6).sum()) + 1]
-        joined = chosen if "history" not in state else torch.cat([state["history"].to(chosen.dtype), chosen], 1)
-        state["history"] = torch.linalg.qr(joined).Q[:, : len(joined) - 1].contiguous()
-        state["wait"] = torch.tensor(0)
+    for state, task in found:
+        _keep(state, without_history(state, task), energy)
+
+
+def _keep(state: dict[str, Any], task: Tensor, energy: float) -> None:
+    """Let the leading directions of ``task`` [short, any] join H, that which crosses ``energy`` among them."""
+    U, s, _ = top_k_svd(task, state["basis"].shape[1])
+    share = s.square().cumsum(0) / s.square().sum().clamp_min(torch.finfo(s.dtype).tiny)
+    chosen = U[:, : int((share < energy - 1e-6).sum()) + 1]
+    joined = chosen if "history" not in state else torch.cat([state["history"].to(chosen.dtype), chosen], 1)
+    state["history"] = torch.linalg.qr(joined).Q[:, : len(joined) - 1].contiguous()
+    for key in [key for key in state if key.startswith(TASK)]:
+        del state[key]
+    state["wait"] = torch.tensor(0)
