@@ -4,9 +4,10 @@
         --run demo --run rate training.lr=1e-3 --run batch training.lr=1e-3 lists.negatives=0 training.batch_size=64
 
 Each run starts at the demo's recipe (LoRA r = 16 on MiniLM at 128 tokens, BM25 as the first stage, titles as free
-queries) and changes what its settings say, as `--set` would. Its steps are as many as read ``--tokens`` tokens; dev
-is looked at before the first step and after the last, all of it at depth 100. Test is never looked at. A run that
-is in the ledger is not run again.
+queries), or with ``--start default`` at what `lorank train` does where nothing is stated, and changes what its settings
+say, as `--set` would. Its steps are as many as read ``--tokens`` tokens; dev is looked at before the first step and
+after the last: ``--queries`` of it, in groups, at ``--depth``. Test is never looked at. A run that is in the ledger is
+not run again.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from lorank.data.collection import Collection
 from lorank.ranking.scorers import BiEncoder
 from lorank.training.begin_run import step_cost
 from lorank.training.fitting import fit_run
+from lorank.training.open_recipe import open_recipe_base
 from lorank.training.plan import build_plan, resolve_recipe
 from lorank.training.recipe import RecipeFile, override
 from lorank.training.settings import Recipe, as_plain
@@ -37,17 +39,20 @@ def value_of(text: str) -> Any:
         return text
 
 
-def recipe_of(settings: list[str], seed: int) -> Recipe:
-    """Return the demo's recipe with ``settings``, each as section.key=value."""
-    demo = demo_recipe(None, seed)
-    start = RecipeFile(**{field.name: getattr(demo, field.name) for field in fields(Recipe)})
-    changed = override(start, {key: value_of(value) for key, _, value in (each.partition("=") for each in settings)})
+def recipe_of(start: str, settings: list[str], seed: int) -> RecipeFile:
+    """Return the recipe of ``start`` with ``settings``, each as section.key=value."""
+    begun = demo_recipe(None, seed) if start == "demo" else Recipe(seed=seed)
+    whole = RecipeFile(base="minilm", **{field.name: getattr(begun, field.name) for field in fields(Recipe)})
+    if start == "demo":
+        whole = replace(whole, reading=replace(whole.reading, max_length=TOKENS, long="truncate"))
+    changed = override(whole, {key: value_of(value) for key, _, value in (each.partition("=") for each in settings)})
     return replace(changed, judge_test=False, keep="tuned")
 
 
-def count_steps(data: Collection, recipe: Recipe, tokens: int) -> tuple[int, float]:
+def count_steps(data: Collection, recipe: RecipeFile, tokens: int) -> tuple[int, float]:
     """Return how many steps read ``tokens`` tokens, and how many a step reads."""
-    ranker = BiEncoder("minilm", max_length=TOKENS, dtype="auto")
+    ranker = open_recipe_base(recipe, data)
+    assert isinstance(ranker, BiEncoder)
     with tempfile.TemporaryDirectory() as folder:
         resolved, budget = resolve_recipe(ranker, data, recipe)
         plan = build_plan(ranker, data, resolved, budget, Path(folder), None, lambda what, done, total: None)
@@ -55,17 +60,17 @@ def count_steps(data: Collection, recipe: Recipe, tokens: int) -> tuple[int, flo
     return max(1, round(tokens / cost)), cost
 
 
-def run(data: Collection, recipe: Recipe, tokens: int) -> dict[str, Any]:
+def run(data: Collection, recipe: RecipeFile, tokens: int, queries: int, depth: int) -> dict[str, Any]:
     """Train and return what dev says, and what it cost."""
     steps, cost = count_steps(data, recipe, tokens)
     training = replace(
         recipe.training,
         steps=steps,
         evaluations=1,
-        evaluation_queries=len(data.dev),
-        evaluation_depth=recipe.lists.depth,
+        evaluation_queries=min(queries, len(data.dev)),
+        evaluation_depth=depth,
     )
-    ranker = BiEncoder("minilm", max_length=TOKENS, dtype="auto")
+    ranker = open_recipe_base(recipe, data)
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit_run(ranker, data, replace(recipe, training=training), Path(folder) / "run")
@@ -79,6 +84,9 @@ def main() -> None:
     parser.add_argument("--data", default="lohelp")
     parser.add_argument("--tokens", type=int, default=300_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", choices=["demo", "default"], default="demo")
+    parser.add_argument("--queries", type=int, default=100_000, help="The most dev queries that are looked at.")
+    parser.add_argument("--depth", type=int, default=100, help="How many of BM25's best are looked at.")
     parser.add_argument("--ledger", type=Path, default=Path("runs/recipe.jsonl"))
     parser.add_argument("--run", nargs="+", action="append", required=True, help="A name, then section.key=value ...")
     given = parser.parse_args()
@@ -89,11 +97,17 @@ def main() -> None:
         "|---|---:|---:|---:|---:|---:|---:|---:|"
     )
     for name, *settings in given.run:
-        key = {"data": given.data, "tokens": given.tokens, "seed": given.seed, "settings": sorted(settings)}
-        line = next((each for each in done if {part: each[part] for part in key} == key), None)
+        key = {name: getattr(given, name) for name in ("data", "tokens", "seed", "start", "queries", "depth")}
+        key["settings"] = sorted(settings)
+        line = next((each for each in done if {part: each.get(part) for part in key} == key), None)
         if line is None:
-            recipe = recipe_of(settings, given.seed)
-            line = {**key, "name": name, "recipe": as_plain(recipe), **run(data, recipe, given.tokens)}
+            recipe = recipe_of(given.start, settings, given.seed)
+            line = {
+                **key,
+                "name": name,
+                "recipe": as_plain(recipe),
+                **run(data, recipe, given.tokens, given.queries, given.depth),
+            }
             given.ledger.parent.mkdir(parents=True, exist_ok=True)
             with given.ledger.open("a") as file:
                 file.write(json.dumps(line) + "\n")
