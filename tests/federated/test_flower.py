@@ -205,7 +205,7 @@ def test_on_the_wire_is_what_the_method_says_and_nothing_else(method: str, feder
             path.write_bytes(message.fit_res.parameters.tensors[0])
             tensors |= set(load_file(path))
         if message.WhichOneof("msg") == "get_properties_res":
-            assert set(message.get_properties_res.properties) == {"name", "installed"}
+            assert set(message.get_properties_res.properties) == {"name", "installed", "tensors"}
         if message.WhichOneof("msg") == "evaluate_res":
             assert (message.evaluate_res.loss, len(message.evaluate_res.metrics)) == (0.0, 0)  # exact: copied
     assert tensors

@@ -52,10 +52,13 @@ def bert(tiny_folders: dict[str, Path]) -> Path:
 
 
 @pytest.mark.parametrize("method", sorted(AGGREGATORS))
-def test_every_method_runs_at_its_defaults_and_its_rankers_open(method: str, owners: Path, bert: Path) -> None:
+def test_every_method_runs_at_its_defaults_and_its_rankers_open(
+    method: str, owners: Path, bert: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     out = owners / "run"
     said = federate(owners, bert, "--method", method, "--out", out)
     assert "| round | bytes up | bytes down | dev a | dev b |" in said
+    assert "left out" not in caplog.text
     record = json.loads((out / "federation.json").read_text())
     assert [row["round"] for row in record["rounds"]] == [0, 1, 2]
     for name in ("a", "b"):
@@ -119,6 +122,19 @@ def test_noise_states_epsilon_and_a_start_that_reads_data_is_refused(owners: Pat
     assert "| epsilon |" in said
     rounds = json.loads((owners / "run/federation.json").read_text())["rounds"]
     assert 0 < rounds[1]["epsilon"]["a"] < rounds[2]["epsilon"]["a"]
+
+
+def test_legend_counts_every_client_where_the_first_has_the_fewest_layers(
+    owners: Path, bert: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = owners / "run"
+    federate(owners, bert, "--method", "legend-fedft", "--device", "a=0.5,1", "--out", out)
+    assert "left out" not in caplog.text
+    rounds = json.loads((out / "federation.json").read_text())["rounds"]
+    assert rounds[0]["up"].keys() == {"b"}
+    for row in rounds[1:]:
+        assert row["down"] == row["up"]
+        assert row["up"]["a"] < row["up"]["b"]
 
 
 def test_legend_gives_a_slow_device_fewer_layers(owners: Path, bert: Path) -> None:

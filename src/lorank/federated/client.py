@@ -73,6 +73,11 @@ class Client:
         """Its weight in a mean: its training lists, or 1 where messages are private, as their number tells of it."""
         return float(self.examples) if self.privacy is None else 1.0
 
+    @property
+    def tensors(self) -> int:
+        """How many tensors it sends in a round: the client that sends the most begins, as it has all layers."""
+        return len(self.aggregator.pick(self.adapter.state(), self.layout))
+
     def begin(self) -> Message:
         """Return what makes all clients start as this one does."""
         return self.aggregator.start(self.adapter.state(), self.layout)

@@ -128,8 +128,8 @@ def _open(
 
 
 def _begin(clients: list[Client], server: Server) -> Round:
-    """Let the first client say how all start."""
-    deepest = max(clients, key=lambda client: len(client.layout.trained))
+    """Let the first of the clients that have the most layers say how all start."""
+    deepest = max(clients, key=lambda client: client.tensors)
     sent = pack(deepest.begin())
     server.begin(unpack(sent))
     row = Round(0, up={deepest.name: packed_payload(sent)})

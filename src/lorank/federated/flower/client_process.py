@@ -1,7 +1,7 @@
 """A client of a federation over a network: it answers what the server asks, and comes back when the server does.
 
-What leaves it: its name, the round that it has installed, its weight, and the message that the method picks. Its
-queries, documents, losses and measures stay; it writes the measures to its own folder.
+What leaves it: its name, the round that it has installed, how many tensors it sends, its weight, and the message that
+the method picks. Its queries, documents, losses and measures stay; it writes the measures to its own folder.
 """
 
 import logging
@@ -31,8 +31,8 @@ class Answers:
         self.finished = False
 
     def get_properties(self, ins: Any) -> Any:
-        """Return the client's name and the round of the message that it has installed."""
-        own = {"name": self.client.name, "installed": self.client.installed}
+        """Return the client's name, the round of the message that it has installed, and how many tensors it sends."""
+        own = {"name": self.client.name, "installed": self.client.installed, "tensors": self.client.tensors}
         return self.common.GetPropertiesRes(self._ok(), own)
 
     def get_parameters(self, ins: Any) -> Any:

@@ -52,6 +52,7 @@ class Rounds:
         on_progress: It receives rounds.
         down: The bytes of this round's replies by client.
         names: The clients' names by Flower's number of their connection, which no client chooses.
+        sizes: How many tensors each client says that it sends.
     """
 
     server: Server
@@ -65,12 +66,13 @@ class Rounds:
     on_progress: StageCallback = lambda what, done, total: None
     down: dict[str, int] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
 
     def initialize_parameters(self, client_manager: Any) -> Any:
-        """Ask the first client by name how all start, where no round is known."""
+        """Ask the first of the clients that send the most tensors how all start, where no round is known."""
         proxies = self._wait(client_manager)
         if not self.rows:
-            name = min(proxies)
+            name = min(proxies, key=lambda client: (-self.sizes[client], client))
             asked = self.library.common.GetParametersIns({})
             sent = proxies[name][0].get_parameters(asked, timeout=self.patience, group_id=0).parameters.tensors[0]
             self.server.begin(unpack(sent))
@@ -134,11 +136,12 @@ class Rounds:
             except Exception as error:  # noqa: BLE001 - Flower raises bare exceptions for a client that is gone
                 logger.warning("a client did not say who it is: %s", error)
                 continue
-            name, installed = own.get("name"), own.get("installed")
+            name, installed, size = own.get("name"), own.get("installed"), own.get("tensors")
             if not isinstance(name, str) or not isinstance(installed, int) or name in found:
                 logger.warning("a client that calls itself %.80r is not asked: no name of its own", name)
                 continue
             found[name], self.names[proxy.cid] = (proxy, installed), name
+            self.sizes[name] = size if isinstance(size, int) else 0
         if not found:
             raise LorankError(f"no client came within {self.patience:g} seconds")
         if len(found) < self.clients:
