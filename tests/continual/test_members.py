@@ -185,7 +185,7 @@ def test_tame_spawns_an_expert_where_the_loss_has_left_what_is_usual(monkeypatch
 
     own = make_method("tame")
     usual = list(1 + 0.1 * np.random.default_rng(0).normal(size=30))
-    for loss, home in ((1.05, True), (3.0, False)):
+    for loss, home in ((1.05, True), (1.3, False), (3.0, False)):
         monkeypatch.setattr(tame, "batch_loss", lambda plan, step, loss=loss: loss)
         assert (own.home(SimpleNamespace(), usual) is not None) is home
 
@@ -251,7 +251,7 @@ def test_a_stage_of_coso_or_gorp_moves_matrices_off_the_history_and_nothing_else
         ("par-lifelong", {"threshold": 0.5}),
         ("par-lifelong", {"prototypes": 0}),
         ("tame", {"sigmas": 0.0}),
-        ("tame", {"patience": 0}),
+        ("tame", {"batches": 0}),
         ("coso", {"energy": 0.0}),
         ("gorp", {"energy": 2.0}),
     ],

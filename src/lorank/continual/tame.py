@@ -1,14 +1,18 @@
 r"""TAME: a shift in the loss spawns an expert, and a selector sends each query to its own; nobody names a collection.
 
-Before a stage trains, each expert's losses on the stage's first batches go to a detector that knows the expert's own
-losses (`lorank.continual.core.shifts`): 3 sigmas above their mean, at ``patience`` batches in a row, is a shift. Where
-no expert is at home a new adapter is spawned from the base; otherwise the one with the lowest loss goes on. At
+Before a stage trains, the mean loss m' of each expert on its first n = ``batches`` batches is held against the mean m
+and the deviation s of the expert's own last k losses: a shift is
+
+    (m' - m) / (s sqrt(1 / n + 1 / k)) > ``sigmas``
+
+Where no expert is at home a new adapter is spawned from the base; otherwise the one with the lowest loss goes on. At
 inference a linear selector over features of queries, fitted to the training queries of all experts, routes every query
 by itself.
 
 Zhu, Majzoubi, Jain, Choromanska, TAME: Task Agnostic Continual Learning using Multiple Experts, 2022, arXiv:2210.03869.
 
-*Deviations*: the loss is watched where a stage begins, whose lists come from one collection; the selector is a ridge
+*Deviations*: the loss is watched where a stage begins, whose lists come from one collection, and its mean is tested, as
+the loss of a batch is noisy (`lorank.continual.core.shifts` watches a stream without stages); the selector is a ridge
 regression in the place of a network; experts are not pruned. An expert's own losses are those of its last steps.
 """
 
@@ -20,7 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from lorank.catalogue import catalogued
 from lorank.continual.core.experts import (
     StageExpert,
     count_experts,
@@ -32,7 +35,7 @@ from lorank.continual.core.experts import (
 )
 from lorank.continual.core.features import Selector
 from lorank.continual.core.method import continual_method, go_on_from
-from lorank.continual.core.shifts import ShiftDetector
+from lorank.continual.core.shifts import shift_of_means
 from lorank.continual.core.stream import Stream
 from lorank.continual.par_lifelong import check_adapter
 from lorank.continual.sequential import Sequential
@@ -71,21 +74,20 @@ class KeepLosses(Hook):
 
 
 @continual_method("tame")
-@catalogued("tame", area="continual", title="TAME: Task Agnostic Continual Learning using Multiple Experts")
 class Tame(Sequential):
     """Experts by shifts of the loss, and a selector.
 
     Args:
         sigmas: How many standard deviations are a deviation.
-        patience: How many batches in a row must deviate.
+        batches: How many batches of a new stage are looked at.
     """
 
-    def __init__(self, sigmas: float = 3.0, patience: int = 3) -> None:
+    def __init__(self, sigmas: float = 3.0, batches: int = 8) -> None:
         if not (sigmas > 0 and math.isfinite(sigmas)):
             raise UsageError(f"continual.sigmas is {sigmas!r}; give a number above 0")
-        if not 1 <= patience <= 1000:
-            raise UsageError(f"continual.patience is {patience!r}; give a number of batches from 1 to 1000")
-        self.sigmas, self.patience = sigmas, patience
+        if not 1 <= batches <= 1000:
+            raise UsageError(f"continual.batches is {batches!r}; give a number of batches from 1 to 1000")
+        self.sigmas, self.batches = sigmas, batches
         self._decided: dict[int, tuple[int, bool, dict[str, Any]]] = {}
         self._losses = KeepLosses()
 
@@ -117,12 +119,8 @@ class Tame(Sequential):
 
     def home(self, plan: Plan, usual: list[float]) -> float | None:
         """Return the mean loss of the plan's weights on the first batches; None where it deviates from the usual."""
-        detector = ShiftDetector(self.sigmas, self.patience, least=2)
-        for loss in usual:
-            detector.learn(loss)
-        losses = [batch_loss(plan, step) for step in range(self.patience + 2)]
-        shifted = [detector.see(loss) for loss in losses]
-        return None if any(shifted) else float(np.mean(losses))
+        losses = [batch_loss(plan, step) for step in range(self.batches)]
+        return None if shift_of_means(usual, losses) > self.sigmas else float(np.mean(losses))
 
     def finish(self, stream: Stream, number: int, fitted: Fitted, folder: Path) -> dict[str, Any]:
         expert, new, _ = self._decided[number]

@@ -7,7 +7,10 @@ With Gaussian noise and 3 sigmas one false alarm is due in 4e8 losses at a patie
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from lorank.errors import UsageError
 
@@ -64,3 +67,17 @@ class ShiftDetector:
         step = loss - self.mean
         self.mean += step / self.count
         self.squares += step * (loss - self.mean)
+
+
+def shift_of_means(usual: Sequence[float], seen: Sequence[float]) -> float:
+    """Return by how many standard errors the mean of ``seen`` losses is above that of the ``usual`` ones.
+
+    The deviation is that of the usual losses; with fewer than two of them nothing is unusual.
+
+    >>> round(shift_of_means([1.0, 1.2, 0.8, 1.0], [1.5, 1.5, 1.5, 1.5]), 2)
+    4.33
+    """
+    if len(usual) < 2 or not seen:
+        return 0.0
+    error = float(np.std(usual, ddof=1)) * math.sqrt(1 / len(usual) + 1 / len(seen))
+    return float(np.mean(seen) - np.mean(usual)) / max(error, 1e-12)
