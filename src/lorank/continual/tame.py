@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lorank.catalogue import catalogued
 from lorank.continual.core.experts import (
     StageExpert,
     count_experts,
@@ -74,6 +75,7 @@ class KeepLosses(Hook):
 
 
 @continual_method("tame")
+@catalogued("tame", area="continual", title="TAME: Task Agnostic Continual Learning using Multiple Experts")
 class Tame(Sequential):
     """Experts by shifts of the loss, and a selector.
 
