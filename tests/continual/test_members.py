@@ -157,7 +157,7 @@ def test_tame_finds_planted_changes_within_few_steps_and_sounds_no_false_alarm(s
     assert all(0 <= alarm - change <= 5 for alarm, change in zip(alarms, changes, strict=True))
 
 
-def test_tame_hears_nothing_in_a_still_stream():
+def test_tame_finds_no_change_in_a_still_stream():
     for seed in range(5):
         rng = np.random.default_rng(100 + seed)
         detector = ShiftDetector()
