@@ -50,7 +50,10 @@ def test_a_stream_that_was_killed_ends_as_one_that_was_not(folders, tiny_folders
     assert whole.exit_code == 0
     one, two = (json.loads((tmp_path / name / "continual.json").read_text())["quality"] for name in ("out", "whole"))
     assert [value for row in one for value in row] == pytest.approx([value for row in two for value in row])
-    assert 'class="heat' in (tmp_path / "out/report.html").read_text()
+    page = (tmp_path / "out/report.html").read_text()
+    assert 'class="heat' in page
+    assert "A stream of 3 collections" in page
+    assert "does not say how it was made" not in page
     ranked = CliRunner().invoke(
         app,
         ["rank", "--ranker", str(tmp_path / "out/stage-3"), "--query", "moon", "--documents", "-"],

@@ -39,6 +39,7 @@ class ContinualCard(BaseModel):
     final_mean: float = 0.0
     mean_forgetting: float = 0.0
     mean_transfer: float = 0.0
+    command: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,17 @@ class ContinualSection:
 
     card: ContinualCard
     picture: Markup
+
+    @property
+    def sentence(self) -> str:
+        """What the stream ended with, in a sentence that claims no difference."""
+        card = self.card
+        first = sum(card.quality[0]) / len(card.tests)
+        return (
+            f"A stream of {len(card.tests)} collections by {card.method}: mean {card.measure} "
+            f"{decimal(card.final_mean)} over their test sets at the end, {decimal(first)} before training. "
+            "No test was made of the difference."
+        )
 
 
 def continual_section(card: ContinualCard | None) -> ContinualSection | None:

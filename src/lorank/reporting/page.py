@@ -70,8 +70,14 @@ def make_environment() -> jinja2.Environment:
     return environment
 
 
+def _card_of(run_folder: RunFolder) -> RunCard:
+    """Return the card of a folder without run.json: a stream has the command of all its stages."""
+    stream = run_folder.continual
+    return RunCard(command=None if stream is None else stream.command)
+
+
 def _context(run_folder: RunFolder) -> dict[str, Any]:
-    evaluation, run = run_folder.evaluation, run_folder.run or RunCard()
+    evaluation, run = run_folder.evaluation, run_folder.run or _card_of(run_folder)
     said = verdict(evaluation) if evaluation else None
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     return {

@@ -79,7 +79,7 @@ def train_stream(
     collections = [divided(each, recipe.seed) for each in collections]
     recipe = method.settle(_settled(recipe, collections))
     stream = Stream(recipe, collections, out)
-    done = _claim(stream, resume, overwrite)
+    done = {**_claim(stream, resume, overwrite), "command": command}
     candidates = [_test_candidates(each, recipe.lists.depth, on_progress) for each in collections]
     if not done["quality"]:
         done["quality"].append(_judge(method, stream, 0, candidates, on_progress))
