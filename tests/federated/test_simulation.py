@@ -68,6 +68,8 @@ def test_every_method_runs_at_its_defaults_and_its_rankers_open(
     assert (out / "model").is_dir() == common
     if common:
         scores = load_ranker(out / "model").learned.score("moon earth", DOCUMENTS)
+        read = [json.loads((out / each / "lorank.json").read_text()) for each in ("model", "clients/a/model")]
+        assert [str(each).count("'long': 'titled'") for each in read] == [1, 1]
         for name in () if method == "fair-equal-collaboration" else ("a", "b"):
             own = load_ranker(out / "clients" / name).learned.score("moon earth", DOCUMENTS)
             assert own == pytest.approx(scores, abs=1e-4)

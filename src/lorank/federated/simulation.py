@@ -29,6 +29,7 @@ from lorank.federated.settings import Federation
 from lorank.lowrank.presets import preset
 from lorank.lowrank.starts import start_named
 from lorank.progress import StageCallback
+from lorank.training.open_recipe import reading_of_titles
 from lorank.training.recipe import RecipeFile
 from lorank.training.settings import as_plain
 from lorank.training.weights import rank_of
@@ -60,7 +61,7 @@ def simulate(
     Raises:
         UsageError: If ``out`` holds a run and neither ``resume`` nor ``overwrite`` is given, or settings cannot work.
     """
-    recipe = prepare_recipe(recipe, federation)
+    recipe = _read_alike(prepare_recipe(recipe, federation), collections)
     description = {"federation": federation.as_plain(), "recipe": as_plain(recipe), "clients": sorted(collections)}
     rounds = claim(out, description, resume, overwrite)
     clients = _open(collections, recipe, federation, out, on_progress)
@@ -82,6 +83,12 @@ def simulate(
     if said is not None:
         logger.info("%s; the clients' own rankers are in %s", said, out / "clients")
     return rounds
+
+
+def _read_alike(recipe: RecipeFile, collections: Mapping[str, Collection]) -> RecipeFile:
+    """Return the recipe with the reading that all clients choose, so that the model of all reads likewise."""
+    readings = {reading_of_titles(recipe, data) for data in collections.values()}
+    return replace(recipe, reading=readings.pop()) if len(readings) == 1 else recipe
 
 
 def prepare_recipe(recipe: RecipeFile, federation: Federation) -> RecipeFile:
