@@ -12,6 +12,7 @@ from lorank.cli import completion
 from lorank.cli.bad_rows import skipping
 from lorank.cli.options import key_value, setting_value
 from lorank.cli.progress import console, progress_bars, stage
+from lorank.cli.stream import check_stream, train_on_stream
 from lorank.cli.width import terminal_width
 from lorank.errors import DataError, OnBad, UsageError
 
@@ -368,7 +369,7 @@ def train(
         raise UsageError("no run folder; give --out runs/NAME")
     check_names(plan, given, recipe)
     if plan.then or continual is not None:
-        _check_stream(plan, folds, save_recipe, track or [])
+        check_stream(plan, folds, save_recipe, track or [])
     check_trackers(track or [])
     if track and folds is not None:
         raise UsageError("--track follows one run, and --folds trains one for each fold; leave one out")
@@ -398,7 +399,7 @@ def train(
         return
     try:
         if plan.then:
-            _train_stream(plan, collection, resume, overwrite)
+            train_on_stream(plan, collection, _command(), resume, overwrite)
         elif folds is None:
             _fit(plan, collection, resume, overwrite, track or [])
         else:
@@ -406,48 +407,6 @@ def train(
     except KeyboardInterrupt as interrupted:
         console.print(interruption_message(str(interrupted), Path(plan.out or ".")))
         raise typer.Exit(130) from interrupted
-
-
-def _check_stream(plan: "RecipeFile", folds: int | None, save_recipe: Path | None, track: list[str]) -> None:
-    """Raise UsageError for what does not go with a stream of collections."""
-    if not plan.then:
-        raise UsageError(f"--continual {plan.continual.name} is for a stream of collections; give --then")
-    for given, flag in (
-        (folds, "--folds"),
-        (plan.clicks, "--clicks"),
-        (save_recipe, "--save-recipe"),
-        (track, "--track"),
-    ):
-        if given:
-            raise UsageError(f"{flag} is for one collection, and --then makes a stream; leave one of them out")
-
-
-def _train_stream(plan: "RecipeFile", first: "Collection", resume: bool, overwrite: bool) -> None:
-    """Train on the collections one after the other; print the matrix of all test sets and where the ranker lies."""
-    import lorank
-    from lorank.continual import to_markdown, train_stream
-    from lorank.reporting import write_report
-
-    assert plan.out is not None
-    collections = [first]
-    for source in plan.then:
-        with stage(f"read {source}"), skipping(plan.skip_bad, plan.out) as on_bad:
-            more = lorank.load(source, negative=plan.negative, on_bad=on_bad, language=plan.language)
-        console.print(str(more), soft_wrap=True, markup=False)
-        collections.append(more)
-    with progress_bars() as on_progress:
-        streamed = train_stream(
-            plan,
-            collections,
-            plan.out,
-            command=_command(),
-            resume=resume,
-            overwrite=overwrite,
-            on_progress=on_progress,
-        )
-    print(to_markdown(streamed.matrix))
-    console.print(f"report: {write_report(Path(plan.out))}", soft_wrap=True)
-    print(streamed.folder)
 
 
 def _report_run(path: str, collection: "Collection", on_bad: OnBad) -> None:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from lorank.catalogue import catalogued
 from lorank.continual.core.experts import (
+    check_adapter,
     count_experts,
     features_asked,
     features_of,
@@ -145,9 +146,3 @@ def prototypes_in(more: dict[str, Any]) -> Prototypes:
     import numpy as np
 
     return Prototypes(np.asarray(more["centres"]), float(more["own"]))
-
-
-def check_adapter(recipe: RecipeFile, name: str) -> None:
-    """Raise UsageError where whole weights are trained, of which a method with several adapters has no use."""
-    if recipe.adapter.name in ("full", "head") or recipe.optimizer.name not in ("auto", "adamw"):
-        raise UsageError(f"continual method {name!r} keeps several adapters of one base; choose a low-rank adapter")

@@ -21,14 +21,13 @@ from torch import Tensor
 
 from lorank.catalogue import catalogued
 from lorank.continual.core.method import continual_method
+from lorank.continual.core.step_loss import step_loss
 from lorank.continual.core.stream import Stream
 from lorank.continual.sequential import Sequential
 from lorank.errors import UsageError
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.training.hooks.compressing import list_divergence
 from lorank.training.hooks.hook import Access, Hook, Progress
-from lorank.training.lists.batches import ListBatch
-from lorank.training.lists.list_loss import Loss, batches_an_epoch, list_loss, lists_at, seed_of
 from lorank.training.plan import Plan
 
 
@@ -96,22 +95,16 @@ class Progressive(Hook):
             return list_divergence(taught[0], scores, mask)
 
         with torch.no_grad():
-            self._loss(teacher, step, keep)
-        slopes = torch.autograd.grad(self._loss(self.plan.ranker, step, divergence), parameters, allow_unused=True)
+            step_loss(self.plan, step, teacher, keep)
+        slopes = torch.autograd.grad(
+            step_loss(self.plan, step, self.plan.ranker, divergence), parameters, allow_unused=True
+        )
         return torch.cat(
             [
                 (torch.zeros_like(p) if slope is None else slope).flatten()
                 for p, slope in zip(parameters, slopes, strict=True)
             ]
         )
-
-    def _loss(self, ranker: TrainableRanker, step: int, loss: Loss) -> Tensor:
-        plan = self.plan
-        per_epoch = batches_an_epoch(plan.lists, plan.settings.batch_size)
-        index = step * plan.settings.accumulate
-        batch: ListBatch = plan.lists.collate(lists_at(plan.lists, index, plan.settings.batch_size, per_epoch))
-        seed = seed_of(plan.recipe.seed, index, 0, 0)
-        return list_loss(ranker, plan.inputs, batch, loss, plan.settings, seed, plan.ranker.device)
 
 
 @continual_method("plwf")

@@ -27,6 +27,7 @@ import torch
 from lorank.catalogue import catalogued
 from lorank.continual.core.experts import (
     StageExpert,
+    check_adapter,
     count_experts,
     features_asked,
     features_of,
@@ -37,8 +38,8 @@ from lorank.continual.core.experts import (
 from lorank.continual.core.features import Selector
 from lorank.continual.core.method import continual_method, go_on_from
 from lorank.continual.core.shifts import shift_of_means
+from lorank.continual.core.step_loss import step_loss
 from lorank.continual.core.stream import Stream
-from lorank.continual.par_lifelong import check_adapter
 from lorank.continual.sequential import Sequential
 from lorank.errors import UsageError
 from lorank.progress import ProgressCallback
@@ -46,7 +47,6 @@ from lorank.ranking.scorers.ranker import FittedRanker
 from lorank.ranking.types import Run
 from lorank.training.fitting import Fitted
 from lorank.training.hooks.hook import Hook, Progress
-from lorank.training.lists.list_loss import batches_an_epoch, list_loss, lists_at, seed_of
 from lorank.training.open_recipe import open_recipe_base
 from lorank.training.plan import Plan
 from lorank.training.recipe import RecipeFile
@@ -90,7 +90,7 @@ class Tame(Sequential):
         if not 1 <= batches <= 1000:
             raise UsageError(f"continual.batches is {batches!r}; give a number of batches from 1 to 1000")
         self.sigmas, self.batches = sigmas, batches
-        self._decided: dict[int, tuple[int, bool, dict[str, Any]]] = {}
+        self._decided: dict[int, tuple[int, bool]] = {}
         self._losses = KeepLosses()
 
     def settle(self, recipe: RecipeFile) -> RecipeFile:
@@ -115,7 +115,7 @@ class Tame(Sequential):
         if at_home:
             chosen, new = min(at_home, key=lambda expert: at_home[expert]), False
             go_on_from(plan, stream, latest_stage(experts, chosen))
-        self._decided[number] = chosen, new, {}
+        self._decided[number] = chosen, new
         self._losses = KeepLosses()
         return replace(plan, added=(*plan.added, self._losses))
 
@@ -125,7 +125,7 @@ class Tame(Sequential):
         return None if shift_of_means(usual, losses) > self.sigmas else float(np.mean(losses))
 
     def finish(self, stream: Stream, number: int, fitted: Fitted, folder: Path) -> dict[str, Any]:
-        expert, new, _ = self._decided[number]
+        expert, new = self._decided[number]
         write_expert(folder, expert, new, {"losses": self._losses.losses})
         return {"expert": expert, "new_expert": new}
 
@@ -153,8 +153,4 @@ class Tame(Sequential):
 @torch.no_grad()
 def batch_loss(plan: Plan, step: int) -> float:
     """Return the loss of the plan's weights on the lists of a step."""
-    per_epoch = batches_an_epoch(plan.lists, plan.settings.batch_size)
-    batch = plan.lists.collate(lists_at(plan.lists, step, plan.settings.batch_size, per_epoch))
-    seed = seed_of(plan.recipe.seed, step, 0, 0)
-    loss = list_loss(plan.ranker, plan.inputs, batch, plan.loss, plan.settings, seed, plan.ranker.device)
-    return float(loss)
+    return float(step_loss(plan, step, plan.ranker, plan.loss))

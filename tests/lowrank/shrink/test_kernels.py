@@ -1,4 +1,7 @@
-"""The kernels of low-rank approximation recover planted matrices; attention and completion keep their bounds."""
+"""The kernels of low-rank approximation recover planted matrices; attention and completion keep their bounds.
+
+Among the methods of the catalogue that these are facts of: lowrank-tales, dr-rl-attention, robust-altmin-completion.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,7 @@
-"""RankMe, intruder dimensions and gradient spectra: closed forms, planted cases, and what training leaves."""
+"""RankMe, intruder dimensions and gradient spectra: closed forms, planted cases, and what training leaves.
+
+Among the methods of the catalogue that these are facts of: gradient-spectrum-data-quality, intruder-dimensions.
+"""
 
 import pytest
 import torch

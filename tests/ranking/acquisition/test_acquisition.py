@@ -1,4 +1,7 @@
-"""Batches to judge follow their laws, TAILOR finds the planted strategy, and the command's file goes round."""
+"""Batches to judge follow their laws, TAILOR finds the planted strategy, and the command's file goes round.
+
+Among the methods of the catalogue that these are facts of: stochastic-batch-acquisition.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Mixes of rewards: simplex, volumes, a front that constant weights miss, and a bound that stops at the hump."""
+"""Mixes of rewards: simplex, volumes, a front that constant weights miss, and a bound that stops at the hump.
+
+Among the methods of the catalogue that these are facts of: dynamic-reward-weighting.
+"""
 
 import itertools
 

@@ -9,7 +9,9 @@ import numpy as np
 
 from lorank.continual.core.features import query_features
 from lorank.continual.core.stream import Stream
+from lorank.errors import UsageError
 from lorank.files import write_json
+from lorank.training.recipe import RecipeFile
 
 STATE = "expert.json"
 MOST_QUERIES = 1000
@@ -24,6 +26,12 @@ class StageExpert:
     expert: int
     new: bool
     more: dict[str, Any]
+
+
+def check_adapter(recipe: RecipeFile, name: str) -> None:
+    """Raise UsageError where whole weights are trained, of which a method with several adapters has no use."""
+    if recipe.adapter.name in ("full", "head") or recipe.optimizer.name not in ("auto", "adamw"):
+        raise UsageError(f"continual method {name!r} keeps several adapters of one base; choose a low-rank adapter")
 
 
 def write_expert(folder: Path, expert: int, new: bool, more: dict[str, Any]) -> None:
