@@ -58,7 +58,7 @@ def registries():
         "loss": {*losses.LOSSES, *losses.ALIASES},
         "shrink": set(SHRINKERS),
         "rank-policy": set(POLICIES),
-        "strategy": {*strategies.STRATEGIES, *strategies.ALIASES},
+        "strategy": {*strategies.STRATEGIES, *strategies.MODEL_STRATEGIES, *strategies.ALIASES},
         "consensus": {*consensus.RULES, *consensus.ALIASES},
         "kind": set(RANKERS),
         "view": set(READERS),

@@ -27,6 +27,7 @@ FAMILY_OF = {
     "dynamic_budget": "budget",
     "register_loss": "loss",
     "register_strategy": "strategy",
+    "register_model_strategy": "strategy",
     "register_network": "feature-model",
     "combination": "combination",
     "export_format": "export",
@@ -56,6 +57,7 @@ FAMILY_OF = {
 AREA_OF = {
     "register_loss": "losses.supervised",
     "register_strategy": "rerank",
+    "register_model_strategy": "rerank",
     "debiaser": "unbiased",
     "shrinker": "compress",
     "aggregator": "federated",

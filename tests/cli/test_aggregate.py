@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from lorank.cli.app import app
 from lorank.data import read_run, write_run
-from lorank.errors import LorankError
+from lorank.errors import LorankError, UsageError
 from lorank.ranking.consensus import aggregate, aggregate_runs
 from lorank.ranking.consensus.preflib import read_preflib
 
@@ -149,6 +149,16 @@ def test_games_by_prompt_rate_models(lorank, tmp_path):
     assert lorank("--games", games).stdout.splitlines()[0].endswith("\tx")
     shown = json.loads(lorank("--games", games, "--json").stdout)
     assert shown["prompts"]["p"] > shown["prompts"]["q"]
+    for option, value, remedy in (
+        ("--missing", "last", "add a row for each pair"),
+        ("--task", "p", "give a leaderboard to --table"),
+        ("--name", "a", "columns a and b"),
+        ("--lower-is-better", "p", "turn the outcomes round"),
+        ("--split-cells", None, "give a leaderboard"),
+        ("--ignore-counts", None, "give it to --rankings"),
+    ):
+        with pytest.raises(UsageError, match=f"{option} is not used with --games.*{remedy}"):
+            lorank("--games", games, option, *([] if value is None else [value]))
     games.write_text("p,x,y,1\np,y,z,1\n")
     with pytest.raises(LorankError, match="'x' and 'z' did not meet on prompt 'p'"):
         lorank("--games", games)

@@ -110,6 +110,7 @@ def aggregate(
     options = dict(key_value(text, "--option") for text in option or [])
     if games:
         _check_plain(method in ("", OPEN_ENDED), given[0], choose, out, options, skip_bad)
+        _check_games(missing, task, name, lower_is_better, split_cells, ignore_counts)
         show_games(games, as_json)
         return
     if choose is None and method and method != ALL:
@@ -148,6 +149,29 @@ def _check_plain(
     for option, given in (("--choose", choose), ("--out", out), ("--option", options), ("--skip-bad", skip_bad)):
         if given:
             raise UsageError(f"{option} is not used here; {what} gives an order on stdout")
+
+
+def _check_games(
+    missing: str | None,
+    task: list[str] | None,
+    name: str | None,
+    lower_is_better: list[str] | None,
+    split_cells: bool,
+    ignore_counts: bool,
+) -> None:
+    """Raise UsageError for an option of ballots or of a table, of which a file of games is neither."""
+    table = "a file of games has no such columns; give a leaderboard to --table"
+    remedies = {
+        "--missing": (missing, "models that did not meet have no outcome; add a row for each pair, `tie` where equal"),
+        "--task": (task, f"{table}, or keep the rows of the prompts that count"),
+        "--name": (name, f"{table}; the models of a game are its columns a and b"),
+        "--lower-is-better": (lower_is_better, f"{table}, or turn the outcomes round"),
+        "--split-cells": (split_cells, table),
+        "--ignore-counts": (ignore_counts, "only a PrefLib file states counts; give it to --rankings"),
+    }
+    for option, (given, remedy) in remedies.items():
+        if given:
+            raise UsageError(f"{option} is not used with --games: {remedy}")
 
 
 def _read_profile(

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from lorank.data.collection import Collection
     from lorank.ranking.judges import Cache, Judge
     from lorank.ranking.judges.prompts import Asking
-    from lorank.ranking.strategies.runs import CandidateList, JudgeOf, Manner
+    from lorank.ranking.strategies.candidate_list import CandidateList
+    from lorank.ranking.strategies.runs import JudgeOf, Manner
     from lorank.ranking.types import Qrels, Run
     from lorank.tuned.ranker import TunedRanker
 
@@ -24,7 +25,7 @@ PAID = ("openai", "causal")
 def candidate_lists(collection: "Collection", queries: dict[str, str], candidates: "Run") -> "list[CandidateList]":
     """Return the candidates of each query with their texts, best first."""
     from lorank.data import order_documents
-    from lorank.ranking.strategies.runs import CandidateList
+    from lorank.ranking.strategies.candidate_list import CandidateList
 
     if collection.has_features:
         raise UsageError(f"collection {collection.name!r} holds feature rows, not texts that a judge could read")
@@ -77,10 +78,24 @@ def _ranker_judge(ranker: "TunedRanker") -> "Judge":
     return RankerJudge(ranker, name=f"{files_digest(ranker.folder)} {options}")
 
 
-def open_cache(cache: Path | None, judge: str | None, out: Path) -> "Cache | None":
-    """Return the cache that is asked for, or that a judge which costs gets beside ``out``."""
-    from lorank.ranking.judges import Cache
+def settle_thinking(thinking: bool | None, judge: str | None, strategy: str | None) -> bool:
+    """Return whether a language model is asked for a thought: as it was said, else where the strategy is rank-k's.
 
+    Raises UsageError where it was said and no language model writes.
+    """
+    writes = (judge or "").partition(":")[0] in PAID
+    if thinking and not writes:
+        raise UsageError(f"--thinking asks a language model for a thought; give {' or '.join(PAID)}:... to --judge")
+    return writes and (strategy == "rank-k" if thinking is None else thinking)
+
+
+def open_cache(cache: Path | None, judge: str | None, out: Path, manner: "Manner") -> "Cache | None":
+    """Return the cache that is asked for, or that a judge which costs gets beside ``out`` if it is put questions."""
+    from lorank.ranking.judges import Cache
+    from lorank.ranking.strategies.by_model import is_by_model
+
+    if is_by_model(manner.strategy):
+        return None
     if cache is None and (judge or "").partition(":")[0] in PAID:
         cache = out.with_name(f"{out.name}.answers.jsonl")
     if cache is None:
@@ -101,10 +116,12 @@ def judge_run(
     cache: "Cache | None",
     engine: str,
     accept_malformed: bool = False,
+    only_selected: bool = False,
 ) -> "Run":
     """Return the lists reranked, as a run; what it cost goes to stderr, also when the judge fails.
 
-    Raises JudgeError where every answer was malformed, unless ``accept_malformed``.
+    With ``only_selected`` a list has the documents alone that the strategy chose to keep, perhaps none. Raises
+    JudgeError where every answer was malformed, unless ``accept_malformed``.
     """
     from lorank.cli.usage_table import usage_table
     from lorank.ranking.judges import JudgeError, Malformed, check_malformed
@@ -134,4 +151,7 @@ def judge_run(
         check_malformed(malformed)
     if malformed.many:
         console.print(f"warning: {malformed.describe()}", soft_wrap=True, markup=False)
-    return {given.query_id: run_scores(given, one) for given, one in zip(lists, done, strict=True)}
+    run = {given.query_id: run_scores(given, one) for given, one in zip(lists, done, strict=True)}
+    if not only_selected:
+        return run
+    return {query: dict(list(row.items())[: one.selected]) for (query, row), one in zip(run.items(), done, strict=True)}

@@ -1,5 +1,6 @@
 """`lorank rerank`: reorder a run with a ranker, or by asking a judge."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from lorank.ranking.types import Run
     from lorank.tuned.ranker import TunedRanker
     from lorank.tuned.reading import ReadingSettings
+
+SELECTS = "dynamicrag"
+"""The strategy that says how many documents are worth keeping."""
 
 
 def rerank(
@@ -52,8 +56,9 @@ def rerank(
         str | None,
         typer.Option(
             autocompletion=completion.names("strategy"),
-            help="How to ask: pointwise, prp, setwise, sliding, full, jointrank, ...; a wrong name lists all. "
-            "[default: jointrank with a judge; a ranker alone scores every document]",
+            help="How to ask: pointwise, prp, setwise, sliding, full, jointrank, ...; or what of the model to look "
+            "into: e2rank (an embedding model), promptreps (a language model), anncur (a ranker); a wrong name lists "
+            "all. [default: jointrank with a judge; a ranker alone scores every document]",
         ),
     ] = None,
     option: Annotated[list[str] | None, typer.Option(help="An option of the strategy, key=value; repeat it.")] = None,
@@ -76,6 +81,17 @@ def rerank(
     prompts: Annotated[Path | None, typer.Option(help="Folder of prompts in place of the packaged ones.")] = None,
     words: Annotated[int | None, typer.Option(min=1, help="Words of a document that a prompt shows.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="The most tokens of a written reply.")] = None,
+    thinking: Annotated[
+        bool | None,
+        typer.Option(
+            "--thinking/--no-thinking",
+            help="Ask a language model for a thought before its answer, within --max-tokens. [default: with rank-k]",
+        ),
+    ] = None,
+    only_selected: Annotated[
+        bool,
+        typer.Option("--only-selected", help="Write only the documents that the strategy selects, as dynamicrag does."),
+    ] = False,
     accept_malformed: Annotated[
         bool,
         typer.Option(
@@ -125,6 +141,11 @@ def rerank(
         lorank rerank --judge oracle:noise=0.5 --strategy prp --option method=sliding
         --data pydocs --run bm25.run --out oracle.run
 
+        lorank rerank --ranker minilm --strategy e2rank --data pydocs --run bm25.run --out feedback.run
+
+        lorank rerank --judge causal:smollm2 --strategy dynamicrag --only-selected --depth 10
+        --data pydocs --run bm25.run --out context.run
+
         lorank rerank --ranker runs/first --engine ray --workers 8 --data big/ --run bm25.run --out tuned.run
     """
     import lorank
@@ -147,15 +168,20 @@ def rerank(
         index.check("path", path, "--path", also=("auto",))
     index.check("engine", engine, "--engine", also=("ray",))
     index.check_data(data, "--data")
-    from lorank.cli.judged import candidate_lists, judge_run, open_cache, resolve_judge
+    from lorank.cli.judged import candidate_lists, judge_run, open_cache, resolve_judge, settle_thinking
     from lorank.data import from_run, read_run, write_run
     from lorank.data.collection import Split
     from lorank.ranking.strategies.runs import with_tail
     from lorank.tuned.ranker import rerank_run
 
     manner = None if judge is None and strategy is None else _manner(strategy, option, top, budget, batch_size, seed)
-    if manner is None and (option or budget or cache):
-        raise UsageError("--option, --budget and --cache belong to a strategy; add --strategy, or leave them out")
+    if manner is None and (option or budget or cache or only_selected):
+        raise UsageError(
+            "--option, --budget, --cache and --only-selected belong to a strategy; add --strategy, or leave them out"
+        )
+    thinks = settle_thinking(thinking, judge, strategy)
+    if manner is not None:
+        _check_manner(manner, cache, only_selected)
     with stage(f"read {data}"), skipping(skip_bad, out) as on_bad:
         collection = lorank.load(data, negative=negative, on_bad=on_bad, language=language)
         chosen = [collection.split(name) for name in (collection.splits if split == "all" else [split])]
@@ -178,14 +204,16 @@ def rerank(
             scoring = partial(on_progress, "score documents")
             reranked = rerank_run(model, collection, queries, candidates, scoring)
     else:
-        asking = _asking(prompts, words, max_tokens, timeout)
+        asking = _asking(prompts, words, max_tokens, timeout, thinks)
+        manner = _with_other_queries(manner, collection, queries)
         qrels = {query: row for part in chosen for query, row in part.qrels.items()}
         opened = None if judge not in (None, "ranker") else _open(str(ranker), kind, label, reading, collection, path)
         judge_of = resolve_judge(judge or "ranker", opened, asking, qrels, seed)
         lists = candidate_lists(collection, queries, candidates)
-        reranked = judge_run(lists, judge_of, manner, open_cache(cache, judge, out), engine, accept_malformed)
+        kept_answers = open_cache(cache, judge, out, manner)
+        reranked = judge_run(lists, judge_of, manner, kept_answers, engine, accept_malformed, only_selected)
     kept = sum(map(len, reranked.values()))
-    reranked = with_tail(reranked, given)
+    reranked = reranked if only_selected else with_tail(reranked, given)
     write_run(reranked, out, "lorank" if manner is None else f"lorank-{manner.strategy}")
     below = sum(map(len, reranked.values())) - kept
     said = f", {below} below --depth {depth} in the order in which they came" if below else ""
@@ -250,16 +278,44 @@ def _manner(
     strategy: str | None, option: list[str] | None, top: int, budget: str | None, batch_size: int | None, seed: int
 ) -> "Manner":
     from lorank.ranking.judges import Budget
-    from lorank.ranking.strategies.registry import find_strategy
+    from lorank.ranking.strategies.registry import check_strategy
     from lorank.ranking.strategies.runs import Manner
 
     name, options = strategy or "jointrank", dict(key_value(text, "--option") for text in option or [])
-    find_strategy(name, options)
+    check_strategy(name, options)
     return Manner(name, top, Budget.parse(budget) if budget else None, batch_size, seed, options)
 
 
-def _asking(prompts: Path | None, words: int | None, max_tokens: int | None, timeout: float) -> "Asking":
+def _check_manner(manner: "Manner", cache: Path | None, only_selected: bool) -> None:
+    """Raise UsageError for options that the strategy has no use for."""
+    from lorank.ranking.strategies import ALIASES
+    from lorank.ranking.strategies.by_model import is_by_model, refuse_questions
+
+    if is_by_model(manner.strategy):
+        refuse_questions(manner.strategy, None, None, cache)
+    if only_selected and ALIASES.get(manner.strategy, manner.strategy) != SELECTS:
+        raise UsageError(f"--only-selected: strategy {manner.strategy!r} selects no documents; {SELECTS} does")
+
+
+def _with_other_queries(manner: "Manner", collection: "Collection", queries: dict[str, str]) -> "Manner":
+    """Return the manner with the queries of the other splits, where a strategy takes queries and none are given."""
+    from lorank.ranking.strategies import strategy_options
+
+    if "queries" not in strategy_options(manner.strategy) or "queries" in manner.options:
+        return manner
+    others = {
+        query: text
+        for split in collection.splits.values()
+        for query, text in split.queries.items()
+        if query not in queries
+    }
+    return replace(manner, options={**manner.options, "queries": tuple(others.values())})
+
+
+def _asking(
+    prompts: Path | None, words: int | None, max_tokens: int | None, timeout: float, thinking: bool
+) -> "Asking":
     from lorank.ranking.judges import Prompts
     from lorank.ranking.judges.prompts import Asking
 
-    return Asking(Prompts.load(prompts, words), max_tokens, timeout)
+    return Asking(Prompts.load(prompts, words, thinking=thinking), max_tokens, timeout, thinking=thinking)

@@ -77,10 +77,10 @@ def _check_external(external: External) -> None:
             )
     if external.strategy is not None:
         from lorank.ranking.judges import Budget
-        from lorank.ranking.strategies.registry import find_strategy
+        from lorank.ranking.strategies.registry import check_strategy
 
         index.check("strategy", external.strategy, "strategy")
-        find_strategy(external.strategy, dict(external.options))
+        check_strategy(external.strategy, dict(external.options))
         if external.budget is not None:
             Budget.parse(external.budget)
     if external.run is not None and not Path(external.run).is_file():

@@ -13,7 +13,9 @@ from lorank.progress import StageCallback
 from lorank.ranking.judges import Budget, Cache
 from lorank.ranking.judges.opening import judge_of
 from lorank.ranking.judges.ranker_judge import RankerJudge
-from lorank.ranking.strategies.runs import CandidateList, Manner, rerank_lists, run_scores, with_tail
+from lorank.ranking.strategies.by_model import is_by_model
+from lorank.ranking.strategies.candidate_list import CandidateList
+from lorank.ranking.strategies.runs import Manner, rerank_lists, run_scores, with_tail
 from lorank.ranking.types import Run, order_documents
 from lorank.tuned.naming import recognise
 from lorank.tuned.open_ranker import open_ranker
@@ -48,14 +50,15 @@ def ask_judge(
         if (ids := order_documents(row))
     ]
     name = hashlib.sha256(trial.key.encode()).hexdigest()[:12]
-    cache = Cache(out / "shared" / f"answers-{name}.jsonl")
+    cache = None if is_by_model(external.strategy) else Cache(out / "shared" / f"answers-{name}.jsonl")
     began, done = time.monotonic(), []
     try:
         for one in rerank_lists(lists, lambda given: judge, manner, cache=cache):
             done.append(one)
             on_progress(f"{trial.row}: queries", len(done), len(lists))
     finally:
-        cache.close()
+        if cache is not None:
+            cache.close()
     run = {given.query_id: run_scores(given, one) for given, one in zip(lists, done, strict=True)}
     usages = [one.usage for one in done]
     cost = {

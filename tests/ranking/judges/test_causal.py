@@ -192,3 +192,17 @@ def test_a_checkpoint_without_a_language_model_head_is_refused(model, tmp_path):
 def test_settings_are_checked(settings, model):
     with pytest.raises(UsageError):
         CausalJudge(model, byte_tokenizer(), **settings)
+
+
+def test_what_it_writes_after_a_prompt_is_the_greedy_continuation_batched_or_not(model, tokenizer):
+    judge = CausalJudge(model, tokenizer, max_tokens=5, batch_size=2)
+    prompts = ["sort a list", "the moon and the earth", "x"]
+    assert judge.complete(prompts) == [text for prompt in prompts for text in judge.complete([prompt])]
+    ids = tokenizer("<user>x<assistant>" if tokenizer.chat_template else "x")["input_ids"]
+    before = len(ids)
+    for _ in range(5):
+        with torch.no_grad():
+            ids = [*ids, int(model(torch.tensor([ids])).logits[0, -1].argmax())]
+        if ids[-1] == tokenizer.eos_token_id:
+            break
+    assert judge.complete(["x"]) == [tokenizer.decode(ids[before:], skip_special_tokens=True)]

@@ -7,7 +7,7 @@ from lorank.catalogue import METHODS
 from lorank.errors import UsageError
 from lorank.ranking.losses.rewards import ndcg
 from lorank.ranking.scorers import BiEncoder
-from lorank.ranking.strategies.e2rank import e2rank
+from lorank.ranking.strategies.e2rank import INSTRUCTION, e2rank, fitting_prompt, listwise_prompt
 
 
 class Words:
@@ -55,7 +55,9 @@ def test_documents_are_encoded_once_or_never():
     encoder.encoded.clear()
     done = e2rank("t1w0", documents, encoder, vectors=vectors, feedback=5)
     assert encoder.encoded == ["t1w0", done.prompt]
-    assert done.prompt.startswith("t1w0\n[1] ")
+    head, *listed, query = done.prompt.splitlines()[1:]
+    assert done.prompt.startswith(f"{INSTRUCTION}:\nDocuments:\n[1] ")
+    assert (head, query, len(listed)) == ("Documents:", "Search Query: t1w0", 5)
     encoder.encoded.clear()
     assert e2rank("t1w0", documents, encoder, feedback=5).order == done.order
     assert encoder.encoded == [*documents, "t1w0", done.prompt]
@@ -68,6 +70,41 @@ def test_an_empty_list_is_retrieval(tiny):
     assert done.prompt == "ranking"
     assert done.order == tuple(ranked.index for ranked in encoder.rank("ranking", texts))
     assert sorted(e2rank("ranking", texts, encoder, feedback=2).order) == [0, 1, 2, 3]
+
+
+def test_a_prompt_is_cut_so_that_the_model_reads_the_query_at_its_end(minilm):
+    encoder = BiEncoder(minilm, max_length=80)
+    documents = ["the moon orbits the earth and the sun " * 20, "sorting a list of words " * 9, "a document"]
+    written = fitting_prompt(encoder)("list of words", documents)
+    shown = max(len(line.split()) - 1 for line in written.splitlines()[2:-1])
+
+    def tokens(words):
+        prompt = listwise_prompt("list of words", documents, words)
+        return len(encoder.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+
+    assert written == listwise_prompt("list of words", documents, shown)
+    assert shown > 0
+    assert tokens(shown) <= encoder.room < tokens(shown + 1)
+    assert fitting_prompt(encoder)("q", ["x"]) == listwise_prompt("q", ["x"], 1)
+
+
+def test_where_there_is_no_room_the_instruction_goes_and_then_the_documents(minilm):
+    documents = ["the moon orbits the earth", "sorting a list of words"]
+    without = fitting_prompt(BiEncoder(minilm, max_length=26))("moon", documents)
+    assert without.startswith("Documents:\n[1] the")
+    assert without.endswith("Search Query: moon")
+    assert fitting_prompt(BiEncoder(minilm, max_length=10))("moon", documents) == "moon"
+
+
+def test_what_is_listed_are_the_first_as_they_came_or_the_nearest():
+    vocabulary, documents, _ = collection(0)
+    given = e2rank("t4w0", documents, Words(vocabulary), feedback=3, listed="given")
+    assert given.prompt == listwise_prompt("t4w0", documents[:3], 1024)
+    nearest = e2rank("t4w0", documents, Words(vocabulary), feedback=3, listed="retrieval")
+    first = e2rank("t4w0", documents, Words(vocabulary), feedback=0).order[:3]
+    assert nearest.prompt == listwise_prompt("t4w0", [documents[i] for i in first], 1024)
+    with pytest.raises(UsageError, match="value of listed"):
+        e2rank("q", documents, Words(vocabulary), listed="all")
 
 
 def test_limits_and_bad_input():

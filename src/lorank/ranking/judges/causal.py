@@ -203,7 +203,7 @@ class CausalJudge(Judge):
                 else prompt
                 for prompt in prompts[start : start + self.batch_size]
             ]
-            inputs = self._pad([self._encode(text) for text in texts])
+            inputs = self._pad([self.encode(text) for text in texts])
             width = inputs["input_ids"].shape[1]
             pad = (
                 self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id

@@ -1,10 +1,11 @@
 """What may be given where a judge is wanted: a judge, a ranker, or the name of one."""
 
 from collections.abc import Callable
+from typing import Any
 
 from lorank.errors import UsageError
 from lorank.ranking.judges.judge import Judge
-from lorank.ranking.judges.prompts import Asking
+from lorank.ranking.judges.prompts import THOUGHT, Asking
 from lorank.ranking.scorers.ranker import Ranker
 
 
@@ -17,8 +18,13 @@ def _endpoint(place: str, asking: Asking) -> Judge:
 def _causal(base: str, asking: Asking) -> Judge:
     from lorank.ranking.judges.causal import CausalJudge
 
+    return CausalJudge.load(base, **_options(asking))
+
+
+def _options(asking: Asking) -> dict[str, Any]:
+    """Return the options of a local language model that stand in ``asking``."""
     longest = {} if asking.max_tokens is None else {"max_tokens": asking.max_tokens}
-    return CausalJudge.load(base, prompts=asking.prompts, **longest)
+    return {"prompts": asking.prompts, "written": THOUGHT if asking.thinking else (), **longest}
 
 
 JUDGES: dict[str, Callable[[str, Asking], Judge]] = {"openai": _endpoint, "causal": _causal}

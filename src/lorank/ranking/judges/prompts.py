@@ -96,13 +96,15 @@ class Prompts:
 class Asking:
     """How a language model is asked: its ``prompts``, the most tokens of a reply, and an endpoint's patience.
 
-    None stands for what the judge itself takes.
+    None stands for what the judge itself takes. With ``thinking`` a local model writes out its answers to the questions
+    that ``THOUGHT`` names, whose prompts then ask for a thought first.
     """
 
     prompts: Prompts | None = None
     max_tokens: int | None = None
     timeout_s: float = 120.0
     retries: int = 4
+    thinking: bool = False
 
 
 def _own(folder: Path) -> dict[str, str]:

@@ -12,9 +12,12 @@ from lorank.ranking.strategies.e2rank import e2rank
 from lorank.ranking.strategies.promptreps import PromptReps
 from lorank.ranking.strategies.registry import (
     ALIASES,
+    MODEL_STRATEGIES,
     STRATEGIES,
+    Ordered,
     Standing,
     Strategy,
+    register_model_strategy,
     register_strategy,
     strategy_options,
 )
@@ -27,12 +30,15 @@ plugins.load()
 __all__ = [
     "ALIASES",
     "CurIndex",
+    "MODEL_STRATEGIES",
+    "Ordered",
     "PromptReps",
     "STRATEGIES",
     "Reranked",
     "Standing",
     "Strategy",
     "e2rank",
+    "register_model_strategy",
     "register_strategy",
     "rerank",
     "strategy_options",

@@ -8,20 +8,28 @@ anchor items only, c [k_i], and with A = R[:, anchors], which is [k_q, k_i], all
 the CUR decomposition of the matrix of scores with the query's row added: exact where that matrix has the rank of A.
 The best of the estimates are then scored exactly. Cross-encoder calls: k_i + reranked.
 
+As a strategy the items are the candidates of all lists, and the anchors of a query are drawn from its own candidates.
+Calls: k_q times the number of different candidates once, and k_i + reranked a list; without other queries' scores there
+is nothing to estimate from.
+
 Paper: Yadav, Monath, Angell, Zaheer and McCallum, Efficient Nearest Neighbor Search for Cross-Encoder Models using
 Matrix Factorization, 2022.
 
 *Deviations*: singular values of A below ``cutoff`` of the largest are dropped (the paper takes the pseudo-inverse as it
-is); anchor items, whose scores are known, count as scored.
+is); anchor items, whose scores are known, count as scored. The paper draws the anchors once from all items.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lorank.catalogue import catalogued
 from lorank.errors import UsageError
+from lorank.ranking.judges import Judge, Usage
+from lorank.ranking.scorers.ranker import Ranker
+from lorank.ranking.strategies.candidate_list import CandidateList
+from lorank.ranking.strategies.opened_model import ranker_of
+from lorank.ranking.strategies.registry import Ordered, Standing, register_model_strategy
 
 Score = Callable[[Sequence[int]], np.ndarray]
 """Returns the cross-encoder's scores of the present query with the items at these positions."""
@@ -36,12 +44,6 @@ class Found:
     calls: int
 
 
-@catalogued(
-    "anncur",
-    area="retrieve",
-    title="Efficient Nearest Neighbor Search for Cross-Encoder Models using Matrix Factorization",
-    reach="Python alone: its index takes a matrix of a cross-encoder's scores for anchor queries",
-)
 class CurIndex:
     """An index of items by a cross-encoder's scores with anchor queries.
 
@@ -98,3 +100,73 @@ class CurIndex:
             exact |= dict(zip(others, np.asarray(score(others), np.float64).tolist(), strict=True))
         order = sorted(exact, key=lambda item: (-exact[item], item))
         return Found(tuple(order), estimates, len(exact))
+
+
+@register_model_strategy(
+    "anncur",
+    area="retrieve",
+    title="Efficient Nearest Neighbor Search for Cross-Encoder Models using Matrix Factorization",
+)
+def anncur(
+    model: Judge | Ranker,
+    lists: Sequence[CandidateList],
+    generator: np.random.Generator,
+    *,
+    queries: Sequence[str] = (),
+    anchor_queries: int = 50,
+    anchors: int = 20,
+    reranked: int = 20,
+) -> Iterator[Ordered]:
+    """Yield each list with its anchors and its best estimates in exact order, and the others by their estimates.
+
+    Args:
+        model: The ranker whose scores are estimated.
+        lists: The candidates of each query.
+        generator: It draws the anchor queries and the anchors.
+        queries: Other queries, of which anchor queries are drawn; `lorank rerank` gives those of the other splits.
+        anchor_queries: The most anchor queries, 1 or more.
+        anchors: The most candidates of a list that are scored at first, 1 or more.
+        reranked: The most further candidates of a list that are scored exactly, 0 or more.
+
+    Raises:
+        UsageError: Without other queries, for a judge that is asked, and for a number out of its range.
+    """
+    ranker = ranker_of(model, "anncur")
+    if anchor_queries < 1 or anchors < 1 or reranked < 0:
+        raise UsageError(
+            f"anchor_queries and anchors must be 1 or above and reranked 0 or above, got {anchor_queries}, {anchors} "
+            f"and {reranked}"
+        )
+    if not queries:
+        raise UsageError(
+            "anncur estimates scores from those of other queries, and there are none: give data with a training split, "
+            "or the texts of some queries as the option queries"
+        )
+    kept = generator.choice(len(queries), min(anchor_queries, len(queries)), replace=False)
+    texts = list(dict.fromkeys(text for each in lists for text in each.texts))
+    place = {text: i for i, text in enumerate(texts)}
+    index = _score_all(ranker, [queries[i] for i in sorted(kept)], texts)
+    spent = index.size
+    for each in lists:
+        if not each.texts:
+            yield Ordered(Standing(()))
+            continue
+        columns = index[:, [place[text] for text in each.texts]]
+        own = CurIndex(
+            columns, generator.choice(len(each.texts), min(anchors, len(each.texts)), replace=False).tolist()
+        )
+
+        def score(items: Sequence[int], given: CandidateList = each) -> np.ndarray:
+            return _score_all(ranker, [given.query], [given.texts[i] for i in items])[0]
+
+        found = own.search(score, reranked)
+        exact = set(found.order)
+        rest = [int(i) for i in np.argsort(-found.estimates, kind="stable") if int(i) not in exact]
+        yield Ordered(Standing([*found.order, *rest]), Usage(calls=spent + found.calls))
+        spent = 0
+
+
+def _score_all(ranker: Ranker, queries: Sequence[str], texts: Sequence[str]) -> np.ndarray:
+    """Return the ranker's scores of every text for every query, float64 [queries, texts]."""
+    grid = np.indices((len(queries), len(texts))).reshape(2, -1).T.astype(np.int64)
+    return np.asarray(ranker.score_pairs(queries, texts, grid), np.float64).reshape(len(queries), len(texts))

@@ -8,6 +8,8 @@ the ``terms`` largest of them kept. With cosine and inner product, each brought 
 
     score = w dense + (1 - w) sparse.
 
+As a strategy it orders a list by these scores. Calls: one pass a query and one a different document of all lists.
+
 Paper: Zhuang, Ma, Koopman, Lin and Zuccon, PromptReps: Prompting Large Language Models to Generate Dense and Sparse
 Representations for Zero-Shot Document Retrieval, 2024.
 
@@ -16,18 +18,22 @@ out only where they are given.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 from torch import nn
 
-from lorank.catalogue import catalogued
 from lorank.errors import UsageError
 from lorank.ranking.consensus.fusion import to_unit_interval
+from lorank.ranking.judges import Judge, Usage
+from lorank.ranking.scorers.ranker import Ranker
+from lorank.ranking.strategies.candidate_list import CandidateList
+from lorank.ranking.strategies.opened_model import causal_of
+from lorank.ranking.strategies.registry import Ordered, Standing, by_score, register_model_strategy
 
 ASK = "Use one word to represent the {kind} in a retrieval task. Make sure your word is in lowercase."
 BEGUN = 'The word is: "'
@@ -42,15 +48,6 @@ class Representations:
     sparse: csr_array
 
 
-@catalogued(
-    "promptreps",
-    area="retrieve",
-    title="PromptReps: Prompting Large Language Models to Generate Dense and "
-    "Sparse Representations for Zero-Shot Document Retrieval",
-    reach=(
-        "Python alone: it represents texts by a causal model, and `lorank retrieve` searches by bi-encoders and BM25"
-    ),
-)
 class PromptReps:
     """Represents texts by a transformers causal LM.
 
@@ -126,3 +123,48 @@ def hybrid_scores(query: Representations, documents: Representations, weight: fl
     sparse = (query.sparse @ documents.sparse.T).toarray()
     parts = [np.array([to_unit_interval(row) for row in part]).reshape(part.shape) for part in (dense, sparse)]
     return weight * parts[0] + (1 - weight) * parts[1]
+
+
+@register_model_strategy(
+    "promptreps",
+    area="retrieve",
+    title="PromptReps: Prompting Large Language Models to Generate Dense and "
+    "Sparse Representations for Zero-Shot Document Retrieval",
+)
+def promptreps(
+    model: Judge | Ranker,
+    lists: Sequence[CandidateList],
+    generator: np.random.Generator,
+    *,
+    weight: float = 0.5,
+    terms: int = 128,
+    words: int = 300,
+) -> Iterator[Ordered]:
+    """Yield each list by the hybrid score of its documents; a document of several lists is represented once.
+
+    Args:
+        model: The causal language model, as a ranker or as a judge.
+        lists: The candidates of each query.
+        generator: It is not used.
+        weight: The weight of the dense part, from 0 to 1.
+        terms: The most tokens that a sparse vector keeps, 1 or more.
+        words: The most words of a text that are shown, 1 or more.
+
+    Raises:
+        UsageError: For a model of another kind, and for a number out of its range.
+    """
+    causal = causal_of(model, "promptreps")
+    reps = PromptReps(causal.module, causal.tokenizer, terms=terms, words=words)
+    if not 0 <= weight <= 1:
+        raise UsageError(f"weight must be from 0 to 1, got {weight}")
+    known: dict[str, Representations] = {}
+    for each in lists:
+        new = [text for text in dict.fromkeys(each.texts) if text not in known]
+        known.update((text, reps.encode([text])) for text in new)
+        if not each.texts:
+            yield Ordered(Standing(()))
+            continue
+        own = [known[text] for text in each.texts]
+        documents = Representations(np.concatenate([one.dense for one in own]), vstack([one.sparse for one in own]))
+        scores = hybrid_scores(reps.encode([each.query], query=True), documents, weight)[0].tolist()
+        yield Ordered(Standing(by_score(scores), scores), Usage(calls=len(new) + 1))

@@ -1,12 +1,16 @@
-"""The registry of strategies: a plain dictionary, and the decorator that fills it."""
+"""The registries of strategies, plain dictionaries, and the decorators that fill them.
+
+A strategy asks a judge; one of ``MODEL_STRATEGIES`` looks into a model (`lorank.ranking.strategies.by_model`).
+"""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError, unknown_name
+from lorank.ranking.judges.usage import Usage
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,21 @@ Strategy = Callable[..., Standing]
 
 STRATEGIES: dict[str, Strategy] = {}
 """Every registered strategy under its name."""
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """What a strategy that looks into a model hands back for one list: its ``standing`` and what it cost."""
+
+    standing: Standing
+    usage: Usage = field(default_factory=Usage)
+
+
+ModelStrategy = Callable[..., Iterator[Ordered]]
+"""``strategy(model, lists, generator, **options)`` yields what it makes of each list, in their order."""
+
+MODEL_STRATEGIES: dict[str, ModelStrategy] = {}
+"""Every strategy that looks into a model, under its name."""
 
 LARGEST_ROUND = 2_000_000
 """Questions that are put together at most: more would fill the memory before one of them is asked."""
@@ -58,6 +77,22 @@ def register_strategy(
     return enter
 
 
+def register_model_strategy(name: str, *, title: str, area: str = "rerank") -> Callable[[ModelStrategy], ModelStrategy]:
+    """Decorate a strategy that looks into a model, to enter it in ``MODEL_STRATEGIES`` and in the catalogue.
+
+    Args:
+        name: The published name, by which the strategy is chosen.
+        title: The title of the strategy in the catalogue.
+        area: The area of the catalogue that lists it.
+    """
+
+    def enter(function: ModelStrategy) -> ModelStrategy:
+        MODEL_STRATEGIES[name] = function
+        return catalogued(name, area=area, title=title)(function)
+
+    return enter
+
+
 def enter_strategy(name: str, *, aliases: tuple[str, ...] = ()) -> Callable[[Strategy], Strategy]:
     """Decorate a strategy to enter it in ``STRATEGIES`` alone."""
 
@@ -70,14 +105,22 @@ def enter_strategy(name: str, *, aliases: tuple[str, ...] = ()) -> Callable[[Str
 
 
 def find_strategy(name: str, options: Mapping[str, Any]) -> Strategy:
-    """Return the strategy called ``name``, once its options are known to exist."""
+    """Return the strategy called ``name`` that asks a judge, once its options are known to exist."""
+    check_strategy(name, options)
     known = ALIASES.get(name, name)
     if known not in STRATEGIES:
-        raise unknown_name("strategy", name, [*STRATEGIES, *ALIASES])
+        raise UsageError(f"strategy {name!r} looks into a model and asks no judge; choose another here")
+    return STRATEGIES[known]
+
+
+def check_strategy(name: str, options: Mapping[str, Any]) -> None:
+    """Raise UsageError for a strategy of neither kind, and for an option that it does not have."""
+    known = ALIASES.get(name, name)
+    if known not in STRATEGIES and known not in MODEL_STRATEGIES:
+        raise unknown_name("strategy", name, [*STRATEGIES, *MODEL_STRATEGIES, *ALIASES])
     for option in options:
         if option not in strategy_options(known):
             raise unknown_name(f"option of strategy {name!r}:", option, strategy_options(known))
-    return STRATEGIES[known]
 
 
 def strategy_options(name: str) -> Mapping[str, Any]:
@@ -86,7 +129,9 @@ def strategy_options(name: str) -> Mapping[str, Any]:
     >>> dict(strategy_options("pointwise"))
     {}
     """
-    parameters = inspect.signature(STRATEGIES[ALIASES.get(name, name)]).parameters.values()
+    known = ALIASES.get(name, name)
+    function = STRATEGIES[known] if known in STRATEGIES else MODEL_STRATEGIES[known]
+    parameters = inspect.signature(function).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 

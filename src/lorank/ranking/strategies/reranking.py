@@ -1,7 +1,7 @@
 """One face for every strategy: documents in, an order, scores and the bill out."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from lorank.ranking.judges import Budget, Cache, Judge, Session, Usage
 from lorank.ranking.judges.malformed import Malformed
 from lorank.ranking.judges.opening import judge_of
 from lorank.ranking.scorers.ranker import Ranker
-from lorank.ranking.strategies.registry import Standing, find_strategy
+from lorank.ranking.strategies.by_model import is_by_model, order_by_model, refuse_questions
+from lorank.ranking.strategies.candidate_list import CandidateList
+from lorank.ranking.strategies.registry import Standing, check_strategy, find_strategy
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +67,8 @@ def rerank(
         query: The query.
         documents: The documents in the order they came, best guess first; some strategies build on it.
         judge: A judge, a ranker, or ``openai:URL``.
-        strategy: A name in ``STRATEGIES`` or one of its aliases.
+        strategy: A name in ``STRATEGIES`` or one of its aliases; one of ``MODEL_STRATEGIES`` looks into the ranker,
+            or the causal language model, that ``judge`` is.
         top: How many of the first places matter; strategies that can stop early settle only those.
         cache: Answers from before and for later, or the path of their file; by default nothing is kept and a
             question that a strategy asks twice is paid twice.
@@ -138,6 +141,11 @@ def rerank_documents(
     """
     if top < 1:
         raise UsageError(f"top must be 1 or above, got {top}")
+    check_strategy(strategy, options)
+    if is_by_model(strategy):
+        refuse_questions(strategy, budget, batch_size, cache)
+        given = CandidateList("", query, [str(i) for i in range(len(documents))], documents)
+        return next(rerank_by_model([given], judge_of(judge), strategy, seed, options))
     run = find_strategy(strategy, options)
     limits = Budget.parse(budget) if isinstance(budget, str) else budget
     kept = cache if cache is None or isinstance(cache, Cache) else Cache(cache)
@@ -149,16 +157,25 @@ def rerank_documents(
     finally:
         if kept is not None and kept is not cache:
             kept.close()
-    return _rerank(standing, session)
-
-
-def _rerank(standing: Standing, session: Session) -> Reranked:
-    order = tuple(int(d) for d in standing.order)
-    if sorted(order) != list(range(session.count)):
-        raise AssertionError("a strategy lost or repeated a document")
-    if standing.scores is None:
-        scores = np.empty(session.count)
-        scores[list(order)] = np.arange(session.count, 0, -1)
-    else:
-        scores = np.asarray(standing.scores, dtype=np.float64)
+    order, scores = _order_and_scores(standing, session.count)
     return Reranked(order, scores, session.usage, standing.selected, not session.spent, session.malformed)
+
+
+def rerank_by_model(
+    lists: Sequence[CandidateList], judge: Judge, strategy: str, seed: int, options: Mapping[str, Any]
+) -> Iterator[Reranked]:
+    """Yield each list as a strategy that looks into the model of ``judge`` orders it; see ``order_by_model``."""
+    ordered = order_by_model(lists, judge, strategy, seed, options)
+    for given, one in zip(lists, ordered, strict=True):
+        yield Reranked(*_order_and_scores(one.standing, len(given.texts)), one.usage, one.standing.selected)
+
+
+def _order_and_scores(standing: Standing, count: int) -> tuple[tuple[int, ...], np.ndarray]:
+    order = tuple(int(d) for d in standing.order)
+    if sorted(order) != list(range(count)):
+        raise AssertionError("a strategy lost or repeated a document")
+    if standing.scores is not None:
+        return order, np.asarray(standing.scores, dtype=np.float64)
+    scores = np.empty(count)
+    scores[list(order)] = np.arange(count, 0, -1)
+    return order, scores

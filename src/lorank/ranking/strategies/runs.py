@@ -11,21 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from lorank.errors import unknown_name
+from lorank.errors import UsageError, unknown_name
 from lorank.ranking.judges import Budget, Cache, Judge
-from lorank.ranking.strategies.registry import find_strategy
-from lorank.ranking.strategies.reranking import Reranked, rerank_documents
+from lorank.ranking.strategies.by_model import is_by_model, refuse_questions
+from lorank.ranking.strategies.candidate_list import CandidateList
+from lorank.ranking.strategies.registry import check_strategy
+from lorank.ranking.strategies.reranking import Reranked, rerank_by_model, rerank_documents
 from lorank.ranking.types import Run
-
-
-@dataclass(frozen=True)
-class CandidateList:
-    """One query's candidates, best first: its id, its text, and the ids and texts of the documents."""
-
-    query_id: str
-    query: str
-    ids: Sequence[str]
-    texts: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -40,7 +32,9 @@ class Manner:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        find_strategy(self.strategy, self.options)
+        check_strategy(self.strategy, self.options)
+        if is_by_model(self.strategy):
+            refuse_questions(self.strategy, self.budget, self.batch_size, None)
 
 
 JudgeOf = Callable[[CandidateList], Judge]
@@ -106,6 +100,14 @@ def rerank_lists(
     """
     if engine not in ENGINES:
         raise unknown_name("engine", engine, ENGINES)
+    if is_by_model(manner.strategy):
+        refuse_questions(manner.strategy, None, None, cache)
+        if engine != "local":
+            raise UsageError(f"strategy {manner.strategy!r} sees all lists at once; leave out --engine {engine}")
+        judge = judge_of(lists[0]) if lists else None
+        return (
+            iter(()) if judge is None else rerank_by_model(lists, judge, manner.strategy, manner.seed, manner.options)
+        )
     return ENGINES[engine](partial(rerank_list, judge_of=judge_of, manner=manner, cache=cache), lists)
 
 
