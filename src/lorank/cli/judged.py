@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from lorank.ranking.types import Qrels, Run
     from lorank.tuned.ranker import TunedRanker
 
-PAID = ("openai", "causal")
+WRITES = ("openai", "causal", "t5")
+"""Judges that answer in words, and so can be asked for a thought."""
+PAID = (*WRITES, "fid")
 """Judges whose answers are kept unless the user names another file."""
+USUAL_STRATEGY = {"fid": "listt5"}
+"""The strategy of a judge that was made for one; every other is asked by jointrank."""
 
 
 def candidate_lists(collection: "Collection", queries: dict[str, str], candidates: "Run") -> "list[CandidateList]":
@@ -40,7 +44,7 @@ def resolve_judge(name: str, ranker: "TunedRanker | None", asking: "Asking", qre
     """Return the judge of each list, by the name that was typed.
 
     Args:
-        name: ``ranker``, ``oracle`` with its settings, ``openai:URL`` or ``causal:BASE``.
+        name: ``ranker``, ``oracle`` with its settings, or a judge's, such as ``openai:URL`` or ``causal:BASE``.
         ranker: The one of ``--ranker``, which the name ``ranker`` stands for.
         asking: How a language model is asked.
         qrels: The judgments that an oracle reads.
@@ -83,9 +87,9 @@ def settle_thinking(thinking: bool | None, judge: str | None, strategy: str | No
 
     Raises UsageError where it was said and no language model writes.
     """
-    writes = (judge or "").partition(":")[0] in PAID
+    writes = (judge or "").partition(":")[0] in WRITES
     if thinking and not writes:
-        raise UsageError(f"--thinking asks a language model for a thought; give {' or '.join(PAID)}:... to --judge")
+        raise UsageError(f"--thinking asks a language model for a thought; give {', '.join(WRITES)}:... to --judge")
     return writes and (strategy == "rank-k" if thinking is None else thinking)
 
 

@@ -49,7 +49,8 @@ def rerank(
         str | None,
         typer.Option(
             help="Who answers a strategy's questions: ranker (the one in --ranker), openai:URL or openai:URL#MODEL, "
-            "causal:BASE, or oracle (the judgments; oracle:noise=0.5,malformed=0.1 errs)."
+            "causal:BASE, t5:BASE (an encoder-decoder such as FLAN-T5), fid:BASE (ListT5's Fusion-in-Decoder), or "
+            "oracle (the judgments; oracle:noise=0.5,malformed=0.1 errs)."
         ),
     ] = None,
     strategy: Annotated[
@@ -58,7 +59,7 @@ def rerank(
             autocompletion=completion.names("strategy"),
             help="How to ask: pointwise, prp, setwise, sliding, full, jointrank, ...; or what of the model to look "
             "into: e2rank (an embedding model), promptreps (a language model), anncur (a ranker); a wrong name lists "
-            "all. [default: jointrank with a judge; a ranker alone scores every document]",
+            "all. [default: jointrank with a judge, listt5 with fid; a ranker alone scores every document]",
         ),
     ] = None,
     option: Annotated[list[str] | None, typer.Option(help="An option of the strategy, key=value; repeat it.")] = None,
@@ -152,7 +153,9 @@ def rerank(
     from lorank import index
 
     if ranker is None and judge in (None, "ranker"):
-        raise UsageError("nothing to rerank with: give --ranker, or --judge openai:URL, causal:BASE or oracle")
+        raise UsageError(
+            "nothing to rerank with: give --ranker, or --judge openai:URL, causal:BASE, t5:BASE, fid:BASE or oracle"
+        )
     if ranker is not None and recognise(ranker, "--ranker").kind == "judge" and judge in (None, "ranker"):
         ranker, judge = None, ranker
     reading = reading_of(settings, max_length, long)
@@ -168,18 +171,37 @@ def rerank(
         index.check("path", path, "--path", also=("auto",))
     index.check("engine", engine, "--engine", also=("ray",))
     index.check_data(data, "--data")
-    from lorank.cli.judged import candidate_lists, judge_run, open_cache, resolve_judge, settle_thinking
+    from lorank.cli.judged import (
+        USUAL_STRATEGY,
+        candidate_lists,
+        judge_run,
+        open_cache,
+        resolve_judge,
+        settle_thinking,
+    )
     from lorank.data import from_run, read_run, write_run
     from lorank.data.collection import Split
     from lorank.ranking.strategies.runs import with_tail
     from lorank.tuned.ranker import rerank_run
 
-    manner = None if judge is None and strategy is None else _manner(strategy, option, top, budget, batch_size, seed)
+    manner = (
+        None
+        if judge is None and strategy is None
+        else _manner(
+            strategy or USUAL_STRATEGY.get((judge or "").partition(":")[0], "jointrank"),
+            option,
+            top,
+            budget,
+            batch_size,
+            seed,
+        )
+    )
     if manner is None and (option or budget or cache or only_selected):
         raise UsageError(
             "--option, --budget, --cache and --only-selected belong to a strategy; add --strategy, or leave them out"
         )
     thinks = settle_thinking(thinking, judge, strategy)
+    _check_prompting(judge, prompts, max_tokens)
     if manner is not None:
         _check_manner(manner, cache, only_selected)
     with stage(f"read {data}"), skipping(skip_bad, out) as on_bad:
@@ -275,15 +297,26 @@ def _open(
 
 
 def _manner(
-    strategy: str | None, option: list[str] | None, top: int, budget: str | None, batch_size: int | None, seed: int
+    strategy: str, option: list[str] | None, top: int, budget: str | None, batch_size: int | None, seed: int
 ) -> "Manner":
     from lorank.ranking.judges import Budget
     from lorank.ranking.strategies.registry import check_strategy
     from lorank.ranking.strategies.runs import Manner
 
-    name, options = strategy or "jointrank", dict(key_value(text, "--option") for text in option or [])
-    check_strategy(name, options)
-    return Manner(name, top, Budget.parse(budget) if budget else None, batch_size, seed, options)
+    options = dict(key_value(text, "--option") for text in option or [])
+    check_strategy(strategy, options)
+    return Manner(strategy, top, Budget.parse(budget) if budget else None, batch_size, seed, options)
+
+
+def _check_prompting(judge: str | None, prompts: Path | None, max_tokens: int | None) -> None:
+    """Raise UsageError for what a judge that reads passages one by one, by its own template, does not take."""
+    if (judge or "").partition(":")[0] != "fid":
+        return
+    for option, given in (("--prompts", prompts), ("--max-tokens", max_tokens)):
+        if given is not None:
+            raise UsageError(
+                f"{option}: fid reads by the template that it was trained on and writes one order; --words cuts"
+            )
 
 
 def _check_manner(manner: "Manner", cache: Path | None, only_selected: bool) -> None:

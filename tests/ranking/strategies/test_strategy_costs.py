@@ -160,6 +160,36 @@ def test_listt5_calls_on_a_full_tree():
         assert kept.calls == (n - 1) // (m - 1) + (k - 1) * (d - 1)
 
 
+@pytest.mark.parametrize(("n", "m", "r"), [(125, 5, 1), (125, 5, 2), (100, 5, 2), (81, 3, 2), (1000, 10, 4)])
+def test_listt5_plays_every_level_for_the_first_winner(n, m, r):
+    labels = np.random.default_rng(n).permutation(n)
+    done = rerank("q", ["d"] * n, Oracle(labels), "listt5", top=1, size=m, winners=r, outputs=r)
+    matches, held = 0, [min(m, n - start) for start in range(0, n, m)]
+    while True:
+        matches += sum(size > 1 for size in held)
+        if len(held) == 1:
+            break
+        sent = sum(min(r, size) for size in held)
+        held = [min(m, sent - start) for start in range(0, sent, m)]
+    assert done.usage.calls == matches
+    assert labels[done.order[0]] == n - 1
+
+
+class Once(Oracle):
+    """An oracle that orders one group of documents the wrong way round in its two first places."""
+
+    def _value(self, question):
+        said = super()._value(question)
+        return [said[1], said[0], *said[2:]] if question.documents == tuple(range(5)) else said
+
+
+def test_listt5_with_two_winners_forgives_a_judge_that_errs_once():
+    labels = [9.0, 8.0, *[0.0] * 23]
+    one = rerank("q", ["d"] * 25, Once(labels), "listt5", top=1)
+    two = rerank("q", ["d"] * 25, Once(labels), "listt5", top=1, winners=2)
+    assert (one.order[0], two.order[0]) == (1, 0)
+
+
 def test_listt5_caches_outputs_and_grows_like_n_plus_k_log_n():
     for n in (50, 500, 2000):
         calls = usage("listt5", n, top=10).calls

@@ -14,7 +14,7 @@ tokenizer's chat template is applied where it has one.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,9 @@ class CausalJudge(Judge):
     Raises:
         UsageError: If yes and no, or the letters, are not one token each in this tokenizer.
     """
+
+    scheme: ClassVar[str] = "causal"
+    """What the name of such a judge begins with."""
 
     def __init__(
         self,
@@ -91,7 +94,7 @@ class CausalJudge(Judge):
             return None
         templates = {kind: template.template for kind, template in self.prompts.templates.items()}
         more = sorted(self.written - GENERATED)
-        return digest("causal", self.name, templates, self.prompts.words, self.pointwise, self.max_tokens, *more)
+        return digest(self.scheme, self.name, templates, self.prompts.words, self.pointwise, self.max_tokens, *more)
 
     def most_shown(self, kind: str) -> int | None:
         """Return the number of letters, where a letter answers the question."""
@@ -117,8 +120,13 @@ class CausalJudge(Judge):
                 f"all; show {len(LETTERS)} at most, or use a strategy with listwise questions"
             )
         text = self.prompts.text(query, documents, question, template="yes-no" if yes_no else None, letters=letters)
-        if not self._chat:
-            return f"{text}\n\nAnswer:"
+        return self.frame(text)
+
+    def frame(self, text: str) -> str:
+        """Return a question's text as the model reads it, up to where its answer begins."""
+        return self._as_chat(text) if self._chat else f"{text}\n\nAnswer:"
+
+    def _as_chat(self, text: str) -> str:
         return self.tokenizer.apply_chat_template(
             [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
         )
@@ -167,21 +175,39 @@ class CausalJudge(Judge):
             )
         return [token for token in found if token is not None]
 
-    def _pad(self, prompts: list[list[int]]) -> dict[str, Tensor]:
+    def _pad(self, prompts: Sequence[list[int]]) -> dict[str, Tensor]:
         longest = max(map(len, prompts))
         device = next(self.model.parameters()).device
-        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
-        ids = [[pad] * (longest - len(prompt)) + prompt for prompt in prompts]
+        ids = [[self._pad_token] * (longest - len(prompt)) + prompt for prompt in prompts]
         mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
         return {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(mask, device=device)}
 
-    @torch.inference_mode()
-    def _by_logits(self, questions: list[Question], prompts: list[list[int]]) -> list[Reply]:
+    @property
+    def _pad_token(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if pad is None else pad)
+
+    def next_logits(self, prompts: Sequence[list[int]]) -> Tensor:
+        """Return the logits of the first token of each answer, float32 [prompts, vocabulary]."""
         inputs = self._pad(prompts)
         positions = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
-        logits = self.model(**inputs, position_ids=positions).logits[:, -1].float()
+        return self.model(**inputs, position_ids=positions).logits[:, -1].float()
+
+    def write(self, prompts: Sequence[list[int]]) -> list[list[int]]:
+        """Return the tokens of each answer, greedily, to the end token, which is included."""
+        inputs = self._pad(prompts)
+        model: Any = self.model
+        found = model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False, pad_token_id=self._pad_token)
+        return [self._to_end(ids) for ids in found[:, inputs["input_ids"].shape[1] :].tolist()]
+
+    def _to_end(self, ids: list[int]) -> list[int]:
+        end = self.tokenizer.eos_token_id
+        return ids[: ids.index(end) + 1] if end in ids else ids
+
+    @torch.inference_mode()
+    def _by_logits(self, questions: list[Question], prompts: list[list[int]]) -> list[Reply]:
         replies = []
-        for question, prompt, row in zip(questions, prompts, logits):
+        for question, prompt, row in zip(questions, prompts, self.next_logits(prompts)):
             tokens, meanings = self.candidates(question)
             replies.append(Reply(self._read(question, row[tokens], meanings), len(prompt), 1))
         return replies
@@ -195,34 +221,17 @@ class CausalJudge(Judge):
         """Return what the model writes after each prompt, greedily, chat template applied where there is one."""
         written: list[str] = []
         for start in range(0, len(prompts), self.batch_size):
-            texts = [
-                self.tokenizer.apply_chat_template(
-                    [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-                )
-                if self._chat
-                else prompt
-                for prompt in prompts[start : start + self.batch_size]
-            ]
-            inputs = self._pad([self.encode(text) for text in texts])
-            width = inputs["input_ids"].shape[1]
-            pad = (
-                self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
-            )
-            found = self.model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False, pad_token_id=pad)
-            written += [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in found[:, width:].tolist()]
+            texts = [self._as_chat(text) if self._chat else text for text in prompts[start : start + self.batch_size]]
+            found = self.write([self.encode(text) for text in texts])
+            written += [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in found]
         return written
 
     @torch.inference_mode()
     def _by_text(self, questions: list[Question], prompts: list[list[int]]) -> list[Reply]:
-        inputs = self._pad(prompts)
-        width = inputs["input_ids"].shape[1]
-        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
-        written = self.model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False, pad_token_id=pad)
         replies = []
-        for question, prompt, ids in zip(questions, prompts, written[:, width:].tolist()):
-            ended = ids.index(self.tokenizer.eos_token_id) + 1 if self.tokenizer.eos_token_id in ids else len(ids)
-            text = self.tokenizer.decode(ids[:ended], skip_special_tokens=True)
-            replies.append(Reply(read_reply(question, text), len(prompt), ended, text=text))
+        for question, prompt, ids in zip(questions, prompts, self.write(prompts)):
+            text = self.tokenizer.decode(ids, skip_special_tokens=True)
+            replies.append(Reply(read_reply(question, text), len(prompt), len(ids), text=text))
         return replies
 
 

@@ -27,12 +27,29 @@ def _options(asking: Asking) -> dict[str, Any]:
     return {"prompts": asking.prompts, "written": THOUGHT if asking.thinking else (), **longest}
 
 
-JUDGES: dict[str, Callable[[str, Asking], Judge]] = {"openai": _endpoint, "causal": _causal}
+def _encoder_decoder(base: str, asking: Asking) -> Judge:
+    from lorank.ranking.judges.encoder_decoder import EncoderDecoderJudge
+
+    return EncoderDecoderJudge.load(base, **_options(asking))
+
+
+def _fusion(base: str, asking: Asking) -> Judge:
+    from lorank.ranking.judges.fusion import FusionJudge
+
+    return FusionJudge.load(base, words=None if asking.prompts is None else asking.prompts.words)
+
+
+JUDGES: dict[str, Callable[[str, Asking], Judge]] = {
+    "openai": _endpoint,
+    "causal": _causal,
+    "t5": _encoder_decoder,
+    "fid": _fusion,
+}
 """What opens a judge by name: the part before the first colon, to a function of the part after it."""
 
 
 def judge_of(given: Judge | Ranker | str, asking: Asking | None = None) -> Judge:
-    """Return the judge that ``given`` is, wraps, or names (``openai:URL``, ``openai:URL#MODEL``, ``causal:BASE``).
+    """Return the judge that ``given`` is, wraps, or names (``openai:URL#MODEL``, ``causal:BASE``, ...).
 
     >>> from lorank.ranking.judges import Oracle
     >>> judge_of(Oracle([1])).labels.tolist()

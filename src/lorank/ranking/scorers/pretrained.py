@@ -240,7 +240,10 @@ def check_head(source: str, config: Any, task: Task, label: Label | None = None)
             "load without an error and score at random; use an encoder, or --kind causal"
         )
     if getattr(config, "is_encoder_decoder", False):
-        raise UsageError(f"{source} is an encoder-decoder ({architecture or kind}); use an encoder-only model")
+        raise UsageError(
+            f"{source} is an encoder-decoder ({architecture or kind}); ask it as a judge, t5:BASE or "
+            "fid:BASE, or use an encoder-only model"
+        )
     if architecture and not architecture.endswith(ACCEPTED[task]) and not (causal and task == "encoder"):
         instead = {"encoder": "a bi-encoder", "classifier": "a cross-encoder"}[task]
         hint = "; open it as a cross-encoder" if architecture.endswith("ForSequenceClassification") else ""
