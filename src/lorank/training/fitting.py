@@ -249,6 +249,7 @@ def _write(
         tuned.notes.append(still)
         if command is None:  # a command prints the notes
             warnings.warn(still, MovementWarning, stacklevel=4)
+    tuned.notes.extend(plan.describe_rule())
     if plan.compress is not None:
         tuned.notes.append(plan.compress.merge())
     tuned.save(out / "model")

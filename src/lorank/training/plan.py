@@ -176,6 +176,11 @@ class Plan:
         own = default_rate(recipe.adapter.name, start=recipe.adapter.start, rule=recipe.rule.name)
         return self.movement.describe(recipe.adapter.name, self.rate.lr, own.value)
 
+    def describe_rule(self) -> list[str]:
+        """Return what the rule says of the run, where it says anything."""
+        said = None if self.rule is None else self.rule.rule.describe()
+        return [] if said is None else [said]
+
     def hooks(self, more: Sequence[Hook] = ()) -> list[Hook]:
         """Return the hooks of the rule, the budget, the forms' penalties and the movement, and ``more`` after them."""
         return [

@@ -88,6 +88,7 @@ FIRST_STEPS = {
     "coto": [({}, lambda: (adam(tA, gA), adam(tB, gB)))],
     "chain-of-lora": [({"links": 2}, lambda: (adam(tA, gA), adam(tB, gB)))],
     "fast-forward": [({"interval": 1}, fast_forward)],
+    "next-extrapolation": [({}, lambda: (adam(tA, gA), adam(tB, gB)))],
     "bilora": [({"orthogonality": 0.25}, bilora)],
 }
 CASES = [

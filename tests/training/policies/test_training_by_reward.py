@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from lorank.ranking.scorers import CausalRanker
 from lorank.training import fit, load_ranker
 from lorank.training.checks import check_options
 from lorank.training.recipe import RecipeFile, override
-from lorank.training.settings import AdapterSettings, OptimizerSettings, PolicySettings, Recipe
+from lorank.training.settings import AdapterSettings, OptimizerSettings, PolicySettings, Recipe, RuleSettings
 from planted_setwise import write_answering_model, write_rows, write_template
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -99,6 +100,40 @@ def test_a_run_that_was_cut_off_writes_the_same_replies_when_it_is_resumed(rows,
     again = fit(CausalRanker(str(model)), data, out=tmp_path / "cut", recipe=settings, resume=True)
     for key, value in weights(whole).items():
         assert torch.equal(weights(again)[key], value), key  # exact: a resumed run is the same run
+
+
+@pytest.mark.parametrize("at", [2, 5])  # before the prediction, which is made after step 4 of 6, and behind it
+def test_a_run_that_predicts_its_path_is_resumed_to_the_bit(rows, model, tmp_path, at):
+    data, settings = lorank.load(str(rows)), recipe("rank-r1", steps=6, reward="label")
+    settings = replace(settings, rule=RuleSettings("next-extrapolation", {"fits": 20}))
+
+    def cut(what, done, total):
+        if what.startswith("train") and done == at:
+            raise Killed
+
+    whole = fit(CausalRanker(str(model)), data, out=tmp_path / "whole", recipe=settings)
+    with pytest.raises(Killed):
+        fit(CausalRanker(str(model)), data, out=tmp_path / "cut", recipe=settings, on_progress=cut)
+    again = fit(CausalRanker(str(model)), data, out=tmp_path / "cut", recipe=settings, resume=True)
+    for key, value in weights(whole).items():
+        assert torch.equal(weights(again)[key], value), key  # exact: a resumed run is the same run
+    assert any("next-extrapolation" in note for note in again.notes)
+    assert again.notes == whole.notes
+
+
+@pytest.mark.parametrize("name", ["unlikeliness-reward", "e3-rl4llms"])
+def test_replies_that_a_rule_asks_for_leave_the_run_as_it_is(rows, model, tmp_path, name):
+    found = []
+    for rule in (RuleSettings("adamw"), RuleSettings("next-extrapolation", {"most": 0.0, "fits": 1})):
+        out = tmp_path / rule.name
+        settings = replace(recipe(name, steps=5, reward="label"), rule=rule)
+        tuned = fit(CausalRanker(str(model)), lorank.load(str(rows)), out=out, recipe=settings)
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        found.append((tuned, [line.get("dev", {}).get("train/label") for line in lines]))
+    (plain, seen), (watched, same) = found
+    for key, value in weights(plain).items():
+        assert torch.equal(weights(watched)[key][tuple(map(slice, value.shape))], value), key  # exact: the same replies
+    assert seen == same  # exact: the same replies
 
 
 def test_frozen_weights_never_move_and_the_parts_of_the_reward_are_journalled(rows, model, tmp_path):

@@ -10,6 +10,7 @@ from lorank.lowrank.rules import (
     loft,
     lora_plus,
     lora_pro,
+    next_extrapolation,
     polyak_momentum,
     riemannian,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "lora_pro",
     "Losses",
     "make_rule",
+    "next_extrapolation",
     "optimizer",
     "Pair",
     "polyak_momentum",

@@ -106,6 +106,10 @@ class Rule:
     def after_step(self, step: int, steps: int) -> None:
         """Run after the optimizer's step; ``step`` steps are done now."""
 
+    def describe(self) -> str | None:
+        """Return what to say of the run once it has ended, or None."""
+        return None
+
     def state(self) -> dict[str, Tensor]:
         """Return what must survive a crash beside the optimizer's state."""
         return {}

@@ -273,13 +273,12 @@ class Trainer:
     def _loss_over(self, source: Lists, part: int) -> Callable[..., Tensor]:
         session, settings, device = self.session, self.session.settings, self.accelerator.device
         per_epoch = batches_an_epoch(source, settings.batch_size)
+        take = session.hook_loss or session.batch_loss
 
         def value(index: int, loss: Loss | None = None) -> Tensor:
             batch = source.collate(lists_at(source, index, settings.batch_size, per_epoch))
             seed = seed_of(session.seed, index, part, 0)
-            return session.batch_loss(
-                session.ranker, session.inputs, batch, loss or session.loss, settings, seed, device
-            )
+            return take(session.ranker, session.inputs, batch, loss or session.loss, settings, seed, device)
 
         return value
 

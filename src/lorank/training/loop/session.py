@@ -47,6 +47,7 @@ class Session:
         looks: The steps after which dev is looked at; None spreads ``settings.evaluations`` looks evenly.
         budget: The wall-clock time of the run, None where it is not bounded.
         batch_loss: The loss of one batch, with the arguments of `list_loss`.
+        hook_loss: The loss that hooks take of a batch, with the same arguments; None for ``batch_loss``.
         measure: The dev measure that decides which weights are kept; higher is better.
     """
 
@@ -65,4 +66,5 @@ class Session:
     looks: Sequence[int] | None = None
     budget: TimeBudget | None = None
     batch_loss: Callable[..., Tensor] = list_loss
+    hook_loss: Callable[..., Tensor] | None = None
     measure: str = MAIN_MEASURE

@@ -91,6 +91,22 @@ class RewardLearning:
             value = self._objective(self.drawn, ranker.reference)
         return value - value.detach() - self.drawn.earned
 
+    def loss_apart(self, *given: Any, **named: Any) -> Tensor:
+        """Return the loss of a batch that is no step of the run, on replies of its own, and forget both.
+
+        Hooks take it: what is drawn for them is neither learned from again nor shown as what training earned.
+
+        Args:
+            given: The arguments of ``batch_loss``.
+            named: The same by name.
+        """
+        kept = self.state_dict()
+        self.left = 0
+        try:
+            return self.batch_loss(*given, **named)
+        finally:
+            self.load_state_dict(kept)
+
     def _draw(self, batch: ListBatch, seed: int) -> Drawn:
         """Draw the replies of a step as the plan says, and compare what they earned."""
         posed = self.questioner.pose(batch, seed)

@@ -91,6 +91,7 @@ def fit_by_reward(
         plan.session(out, evaluate, [*hooks, *kept]),
         loss=cast(Any, learning),
         batch_loss=learning.batch_loss,
+        hook_loss=learning.loss_apart,
         measure=MEASURE,
     )
     learning.steps = session.settings.steps or 1
@@ -182,6 +183,7 @@ def _write(
     tuned = TunedRanker(plan.ranker, plan.weights.adapter, dev=dev, policy=written)
     if still := plan.describe_movement():
         tuned.notes.append(still)
+    tuned.notes.extend(plan.describe_rule())
     tuned.save(out / "model")
     judged_on = f"Dev chose the steps: {sentence} Dev values are optimistic."
     write_model_card(out / "model", plan.recipe, plan.data, plan.ranker, ALONE, plan.found.source, judged_on)
