@@ -32,9 +32,11 @@ def registries():
     from lorank.ranking.clicks.interleaving import INTERLEAVINGS
     from lorank.ranking.fairness import FAIRNESS_MEASURES
     from lorank.ranking.policies.advantages import ADVANTAGES
+    from lorank.ranking.policies.credits import CREDITS
     from lorank.ranking.policies.mixes import MIXES
     from lorank.ranking.policies.plans import PLANS
     from lorank.ranking.policies.presets import POLICIES as WRITTEN
+    from lorank.ranking.policies.reuse import REUSES
     from lorank.ranking.policies.rewards import REWARDS
     from lorank.ranking.robustness import PERTURBATIONS
     from lorank.ranking.scorers import RANKERS
@@ -67,6 +69,8 @@ def registries():
         "advantage": set(ADVANTAGES),
         "sampling-plan": set(PLANS),
         "reward-mix": set(MIXES),
+        "reuse": set(REUSES),
+        "credit": set(CREDITS),
         "reward": set(REWARDS),
         "click-model": {*clicks.CLICK_MODELS, *clicks.core.model.ALIASES},
         "propensity": set(clicks.PROPENSITIES),

@@ -48,6 +48,8 @@ FAMILY_OF = {
     "advantage": "advantage",
     "sampling_plan": "sampling-plan",
     "reward_mix": "reward-mix",
+    "data_reuse": "reuse",
+    "credit": "credit",
     "reward": "reward",
     "aggregator": "aggregator",
     "continual_method": "continual",
@@ -98,6 +100,7 @@ WORDS = {
     "rank-policy": "choice of ranks",
     "sampling-plan": "sampling plan",
     "reward-mix": "mix of rewards",
+    "reuse": "way of reuse",
     "aggregator": "way of aggregating",
 }
 """What messages call a family, where it is not its name."""

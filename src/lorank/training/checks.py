@@ -30,6 +30,8 @@ NAMES = {
     "policy.advantage": ("advantage", ("auto",)),
     "policy.plan": ("sampling-plan", ("auto",)),
     "policy.mix": ("reward-mix", ("auto",)),
+    "policy.reuse": ("reuse", ("auto",)),
+    "policy.credit": ("credit", ("auto",)),
     "kind": ("kind", ()),
     "view": ("view", ()),
 }

@@ -118,7 +118,7 @@ def names_in(content: Mapping[str, Any], plan: Any) -> dict[str, Any]:
         ("loss", "name"),
         ("debias", "name"),
         ("continual", "name"),
-        *(("policy", key) for key in ("name", "question", "reward", "advantage", "plan", "mix")),
+        *(("policy", key) for key in ("name", "question", "reward", "advantage", "credit", "plan", "mix", "reuse")),
     ):
         part = content.get(section)
         stated = part.get(key) if isinstance(part, Mapping) else None

@@ -158,19 +158,22 @@ class PolicySettings:
 
     ``name`` is a policy of `lorank.ranking.policies.presets`: a kind of question, or a published recipe. "auto" and
     None leave a part as the policy has it: the ``question``, the ``reward`` (several are joined by +), the
-    ``advantage``, the sampling ``plan``, the ``mix``, the ``samples`` per prompt, the ``updates`` per draw, the bounds
-    of the clipped ratio and the weight of the ``divergence`` from the model before training. A question shows ``size``
-    documents of a training list, ``words`` of each, and asks for a thought before the answer where ``thinking``;
-    replies are drawn at ``temperature`` and end after ``max_tokens``. ``options`` are those of the reward, the
-    advantage, the plan, the mix.
+    ``advantage``, the ``credit`` of its tokens, the sampling ``plan``, the ``mix``, the ``samples`` per prompt, the
+    ``updates`` per draw and whether a bandit chooses their number (``reuse``), the bounds of the clipped ratio and the
+    weight of the ``divergence`` from the model before training. A question shows ``size`` documents of a training
+    list, ``words`` of each, and asks for a thought before the answer where ``thinking``; replies are drawn at
+    ``temperature`` and end after ``max_tokens``. ``options`` are those of the reward, the advantage, the credit, the
+    plan, the mix, the reuse.
     """
 
     name: str = "none"
     question: str = "auto"
     reward: str = "auto"
     advantage: str = "auto"
+    credit: str = "auto"
     plan: str = "auto"
     mix: str = "auto"
+    reuse: str = "auto"
     samples: int | None = None
     updates: int | None = None
     clip_low: float | None = None

@@ -85,10 +85,12 @@ class Killed(Exception):
         ("knapsack-rl", 3, {"reward": "label"}),
         ("e3-rl4llms", 2, {"reward": "label"}),
         ("gazal-r1", 2, {"mix": "gradient"}),
+        ("tp-grpo", 3, {"reward": "label"}),
+        ("adept-rl", 4, {"reward": "label", "reuse": "thompson"}),  # killed within the two updates of the second draw
     ],
 )
 def test_a_run_that_was_cut_off_writes_the_same_replies_when_it_is_resumed(rows, model, tmp_path, name, at, changes):
-    data, settings = lorank.load(str(rows)), recipe(name, steps=4, **changes)
+    data, settings = lorank.load(str(rows)), recipe(name, steps=6 if name == "adept-rl" else 4, **changes)
 
     def cut(what, done, total):
         if what.startswith("train") and done == at:
@@ -100,6 +102,31 @@ def test_a_run_that_was_cut_off_writes_the_same_replies_when_it_is_resumed(rows,
     again = fit(CausalRanker(str(model)), data, out=tmp_path / "cut", recipe=settings, resume=True)
     for key, value in weights(whole).items():
         assert torch.equal(weights(again)[key], value), key  # exact: a resumed run is the same run
+
+
+def test_credit_of_outcomes_alone_is_grpo_and_thoughts_change_the_run(rows, model, tmp_path):
+    data, found = lorank.load(str(rows)), []
+    for i, changes in enumerate(({"credit": "whole"}, {"options": {"process": 0.0}}, {"options": {"process": 2.0}})):
+        settings = recipe("tp-grpo", steps=4, reward="label", **changes)
+        found.append(weights(fit(CausalRanker(str(model)), data, out=tmp_path / str(i), recipe=settings)))
+    plain, outcome, process = found
+    assert all(torch.equal(outcome[key], value) for key, value in plain.items())  # exact: the same advantages
+    assert any(not torch.equal(process[key], value) for key, value in plain.items())
+
+
+def test_a_bandit_of_one_arm_is_the_fixed_number_and_what_it_chose_is_journalled(rows, model, tmp_path):
+    data, found = lorank.load(str(rows)), {}
+    for name, changes in (("setwise", {}), ("adept-rl", {"updates": 1}), ("adept-rl", {"updates": 4})):
+        out = tmp_path / f"{name}{changes}"
+        settings = recipe(name, steps=8, reward="label", **changes)
+        tuned = fit(CausalRanker(str(model)), data, out=out, recipe=settings)
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        found[out.name] = weights(tuned), [line["dev"].get("train/updates") for line in lines if "dev" in line][-1]
+    (plain, nothing), (one, always_one), (_, several) = found.values()
+    assert all(torch.equal(one[key], value) for key, value in plain.items())  # exact: the same run
+    assert nothing is None
+    assert always_one == pytest.approx(1.0)
+    assert 1 < several <= 4
 
 
 @pytest.mark.parametrize("at", [2, 5])  # before the prediction, which is made after step 4 of 6, and behind it
@@ -259,6 +286,10 @@ def test_smollm2_takes_ten_steps_is_killed_goes_on_and_reranks(tmp_path):
         ({"policy.name": "setwise", "policy.advantage": "per-rank"}, "per-rank"),
         ({"policy.name": "unlikeliness-reward", "training.accumulate": 2}, "set training.accumulate to 1"),
         ({"policy.samples": 4}, "no policy is named"),
+        ({"policy.name": "tp-grpo", "policy.question": "listwise"}, "use policy.question = setwise"),
+        ({"policy.name": "tp-grpo", "policy.proces": 1.0}, "did you mean 'process'"),
+        ({"policy.name": "setwise", "policy.credit": "thoghts"}, "did you mean 'thoughts'"),
+        ({"policy.name": "adept-rl", "policy.window": 0}, "window 1 or above"),
         ({"policy.name": "reinforce-ada", "policy.leave": "soon"}, "positive, balanced"),
         ({"policy.name": "reinforce-ada", "policy.ruonds": 2}, "did you mean 'rounds'"),
     ],

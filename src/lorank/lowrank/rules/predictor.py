@@ -128,8 +128,8 @@ class Predictor:
         return RankOne(sigma, u, v)
 
     def _direction(self, whole: Tensor, last: Tensor) -> Tensor:
-        found: Tensor = self.directions[whole.shape[1]](whole.float(), last.float())[0]
-        return found / found.norm().clamp(min=torch.finfo(found.dtype).tiny)
+        found = self.directions[whole.shape[1]](whole.float(), last.float())[0]
+        return nn.functional.normalize(found, dim=0, eps=torch.finfo(found.dtype).tiny)
 
     def _sizes_of(self, layers: Sequence[Differences]) -> tuple[Tensor, Tensor, Tensor]:
         columns = []

@@ -34,23 +34,27 @@ class PolicyRecipe:
         question: What it is asked.
         reward: What its replies earn; "" is the usual reward of the question.
         advantage: How a reply is compared with others.
+        credit: How the advantage of a reply is shared among its tokens.
         plan: How many replies each prompt gets.
         mix: How parts of the reward are weighed.
         samples: Replies per prompt on average.
-        updates: Optimizer steps on the replies of one draw.
+        updates: Optimizer steps on the replies of one draw, or the most where their number is chosen.
+        reuse: How that number is chosen.
         clip_low: How far a ratio may fall below 1.
         clip_high: How far a ratio may rise above 1.
         divergence: The weight of the divergence from the model before training.
-        options: Options of the reward, the advantage, the plan and the mix, by name.
+        options: Options of the reward, the advantage, the plan, the credit, the mix and the reuse, by name.
     """
 
     question: str = "setwise"
     reward: str = ""
     advantage: str = "group"
+    credit: str = field(default="whole", kw_only=True)
     plan: str = "fixed"
     mix: str = "fixed"
     samples: int = 8
     updates: int = 1
+    reuse: str = "fixed"
     clip_low: float = 0.2
     clip_high: float = 0.2
     divergence: float = 0.0
@@ -73,6 +77,8 @@ POLICIES: dict[str, PolicyRecipe] = {
     "unlikeliness-reward": PolicyRecipe(advantage="unlikeliness", updates=2, divergence=0.1),
     "dynamic-reward-weighting": PolicyRecipe("listwise", mix="hypervolume"),
     "constrained-rlhf": PolicyRecipe(reward="rank-r1+length", advantage="leave-one-out", mix="constrained"),
+    "tp-grpo": PolicyRecipe(credit="thoughts", updates=2),
+    "adept-rl": PolicyRecipe(updates=4, reuse="ucb"),
     "gazal-r1": PolicyRecipe(reward="label+format+length+repetition"),
 }
 """Every policy by its name."""
@@ -95,25 +101,31 @@ def reward_of(recipe: PolicyRecipe) -> str:
 
 
 def options_of(recipe: PolicyRecipe) -> dict[str, tuple[str, ...]]:
-    """Return the names of the options of the reward, the advantage, the plan and the mix.
+    """Return the names of the options of the reward, the advantage, the credit, the plan, the mix and the reuse.
 
     >>> options_of(find_policy("reinforce-ada"))["plan"]
     ('rounds', 'round_size', 'leave', 'threshold')
     """
     from lorank.ranking.policies.advantages import find_advantage
+    from lorank.ranking.policies.credits import find_credit
     from lorank.ranking.policies.mixes import MIXES, make_mix
     from lorank.ranking.policies.plans import PLANS, make_plan
+    from lorank.ranking.policies.reuse import REUSES, make_reuse
     from lorank.ranking.policies.rewards import find_rewards
 
     if recipe.plan not in PLANS:
         make_plan(recipe.plan, 2)
     if recipe.mix not in MIXES:
         make_mix(recipe.mix, (1.0,))
+    if recipe.reuse not in REUSES:
+        make_reuse(recipe.reuse, 1)
     makers: dict[str, Callable[..., Any]] = {
         "reward": find_rewards(reward_of(recipe), recipe.question).rewards[0].score,
         "advantage": find_advantage(recipe.advantage),
+        "credit": find_credit(recipe.credit),
         "plan": PLANS[recipe.plan],
         "mix": MIXES[recipe.mix],
+        "reuse": REUSES[recipe.reuse],
     }
     return {
         part: tuple(p.name for p in inspect.signature(maker).parameters.values() if p.kind is p.KEYWORD_ONLY)

@@ -14,7 +14,7 @@ class Drawn:
     Attributes:
         prompts: The tokens of each reply's prompt.
         replies: The tokens of each reply.
-        advantages: [replies], or [replies, places].
+        advantages: [replies], [replies, places], or of each token [replies, tokens], aligned at the end.
         old_logs: Under the policy that wrote them [replies, tokens], aligned at the end; empty for one update a draw.
         earned: The mean reward of all replies that were drawn.
         temperature: At which they were drawn.

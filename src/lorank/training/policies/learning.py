@@ -3,9 +3,9 @@ r"""The loss of a step by reward: draw replies, score them, compare them, and ta
     value  = -(mean reward of the replies that were drawn)
     gradient = that of the clipped objective (`lorank.ranking.policies.objective`)
 
-With several updates per draw the replies of one draw serve so many steps, whose own lists are passed over; the replies
-and their old log-probabilities are in the checkpoint. Everything that is drawn comes from the seed of its step, so a
-run that was killed and resumed is the run that was not.
+With several updates per draw, a fixed number or one that a bandit chooses, the replies of one draw serve so many
+steps, whose own lists are passed over; the replies and their old log-probabilities are in the checkpoint. Everything
+that is drawn comes from the seed of its step, so a run that was killed and resumed is the run that was not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from lorank.ranking.policies.advantages import Replies, compute_advantages
+from lorank.ranking.policies.credits import Reply, find_credit
 from lorank.ranking.policies.mixes import RewardMix, make_mix
 from lorank.ranking.policies.objective import clipped_objective
 from lorank.ranking.policies.plans import make_plan
 from lorank.ranking.policies.presets import PolicyRecipe, reward_of, split_options
-from lorank.ranking.policies.rewards import find_rewards
+from lorank.ranking.policies.reuse import make_reuse
+from lorank.ranking.policies.rewards import Asked, find_rewards
 from lorank.training.lists.batches import ListBatch
 from lorank.training.lists.list_loss import seed_of, trains_in_bf16
 from lorank.training.policies.drawn import Drawn
@@ -54,9 +56,10 @@ class RewardLearning:
         self.scoring = find_rewards(reward_of(policy), policy.question, **options["reward"])
         self.plan = make_plan(policy.plan, policy.samples, **options["plan"])
         self.mix: RewardMix = make_mix(policy.mix, self.scoring.weights, **options["mix"])
-        self.advantage_options = options["advantage"]
+        self.reuse = make_reuse(policy.reuse, policy.updates, **options["reuse"])
+        self.advantage_options, self.credit_options = options["advantage"], options["credit"]
         self.drawn: Drawn | None = None
-        self.left = 0
+        self.left, self.draws, self.updates = 0, 0, 0
         self.steps_done, self.steps = 0, 1
         self.sums, self.count = torch.zeros(len(self.scoring.parts), dtype=torch.float64), 0
 
@@ -85,7 +88,6 @@ class RewardLearning:
         with torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
             if self.drawn is None or self.left == 0:
                 self.drawn = self._draw(batch, step_seed)
-                self.left = self.policy.updates
             self.left -= 1
             self.steps_done += 1
             value = self._objective(self.drawn, ranker.reference)
@@ -108,7 +110,8 @@ class RewardLearning:
             self.load_state_dict(kept)
 
     def _draw(self, batch: ListBatch, seed: int) -> Drawn:
-        """Draw the replies of a step as the plan says, and compare what they earned."""
+        """Draw the replies of a step as the plan says, compare what they earned, and choose how many steps they get."""
+        self.left = 1
         posed = self.questioner.pose(batch, seed)
         owners: list[int] = []
         replies: list[list[int]] = []
@@ -134,22 +137,29 @@ class RewardLearning:
         self._note(table)
         rewards = table if self.scoring.places else self._rewards(table)
         earned = float(self._rewards(table).mean())
+        self.reuse.observe(earned)
         chosen = [posed[owners[i]].prompt for i in kept.replies]
         written = [replies[i] for i in kept.replies]
         if not kept.replies:
             return Drawn([], [], torch.zeros(0), torch.zeros(0, 0), earned, heat)
+        self.left = self.reuse.choose(generator)
+        self.draws, self.updates = self.draws + 1, self.updates + self.left
         with torch.no_grad():
-            reads = self.policy.updates > 1 or self.policy.advantage == "unlikeliness"
+            reads = self.left > 1 or self.policy.advantage == "unlikeliness"
             logs = self.writer.log_probs(chosen, written, heat) if reads else None
         groups = torch.tensor([owners[i] for i in kept.replies])
         group = Replies(
             rewards[kept.replies], groups, None if logs is None else logs.means().float().cpu(), kept.baselines
         )
         gains = compute_advantages(self.policy.advantage, group, **self.advantage_options)
+        if self.policy.credit != "whole":
+            asked = [posed[owners[i]].asked for i in kept.replies]
+            rates = Replies(self._rewards(table).clamp(0, 1), torch.tensor(owners)).means()[kept.replies]
+            gains = self._credit(written, asked, gains.tolist(), rates.tolist())
         self._influences(chosen, written, table[kept.replies], groups, heat)
         if self.plan.reads_entropy:
             self.plan.observe_entropy(self.writer.entropy(chosen, written, heat), self.steps_done / self.steps)
-        old = torch.zeros(0, 0) if logs is None or self.policy.updates == 1 else logs.logs.detach()
+        old = torch.zeros(0, 0) if logs is None or self.left == 1 else logs.logs.detach()
         return Drawn(chosen, written, gains, old, earned, heat)
 
     def _objective(self, drawn: Drawn, reference: Any) -> Tensor:
@@ -172,7 +182,9 @@ class RewardLearning:
         old = found.logs.detach() if not drawn.old_logs.numel() else drawn.old_logs.to(found.logs)[rows][:, -width:]
         gains = drawn.advantages.to(found.logs)[rows]
         units = None
-        if gains.dim() == 2:
+        if gains.dim() == 2 and not self.scoring.places:
+            gains = gains[:, -width:]
+        elif gains.dim() == 2:
             units = torch.tensor([self._places(reply, width, gains.shape[1]) for reply in replies], device=gains.device)
             gains = gains.gather(1, units)
         value = clipped_objective(
@@ -187,6 +199,17 @@ class RewardLearning:
             beta=self.policy.divergence,
         )
         return value * (len(rows) / len(drawn.replies)) + still
+
+    def _credit(
+        self, replies: Sequence[list[int]], asked: Sequence[Asked], gains: Sequence[float], rates: Sequence[float]
+    ) -> Tensor:
+        """Return the advantage of each token [replies, tokens], aligned at the end, 0 before a reply."""
+        share = find_credit(self.policy.credit)
+        rows = []
+        for reply, question, gain, rate in zip(replies, asked, gains, rates, strict=True):
+            rows.append(share(Reply(self.writer.pieces(reply), question, gain, rate), **self.credit_options))
+        longest = max(map(len, rows))
+        return torch.tensor([[0.0] * (longest - len(row)) + row for row in rows])
 
     def _places(self, reply: Sequence[int], width: int, places: int) -> list[int]:
         """Return the rank of the list that each token belongs to, aligned at the end: how many closed before it."""
@@ -236,31 +259,44 @@ class RewardLearning:
         self.count += len(table)
 
     def take_means(self) -> dict[str, float]:
-        """Return the mean of each part over the replies that were drawn since the last call."""
+        """Return the mean of each part over the replies that were drawn since the last call.
+
+        Where the number of steps per draw is chosen its mean stands beside them.
+        """
         means = (self.sums / max(1, self.count)).tolist()
-        self.sums, self.count = torch.zeros_like(self.sums), 0
-        return dict(zip(self.scoring.parts, means, strict=True))
+        shown = {"updates": self.updates / max(1, self.draws)} if self.reuse.adapts else {}
+        self.sums, self.count, self.draws, self.updates = torch.zeros_like(self.sums), 0, 0, 0
+        return dict(zip(self.scoring.parts, means, strict=True)) | shown
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what a checkpoint holds: the plan's and the mix's memory, and the replies of the present draw."""
-        state = {"counters": torch.tensor([self.left, self.steps_done, self.count]), "sums": self.sums.clone()}
+        """Return what a checkpoint holds: the memory of plan, mix and reuse, and the replies of the present draw."""
+        counters = [self.left, self.steps_done, self.count, self.draws, self.updates]
+        state = {"counters": torch.tensor(counters), "sums": self.sums.clone()}
         held = self.drawn.state() if self.drawn is not None and self.left else {}
-        for prefix, part in (("plan", self.plan.state_dict()), ("mix", self.mix.state_dict()), ("drawn", held)):
+        memories = {
+            "plan": self.plan.state_dict(),
+            "mix": self.mix.state_dict(),
+            "reuse": self.reuse.state_dict(),
+            "drawn": held,
+        }
+        for prefix, part in memories.items():
             state |= {f"{prefix}/{key}": value for key, value in part.items()}
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take up what ``state_dict`` gave."""
-        self.left, self.steps_done, self.count = (int(value) for value in state["counters"])
+        self.left, self.steps_done, self.count, self.draws, self.updates = map(int, state["counters"])
         self.sums = state["sums"].clone()
         parts = {
             prefix: {key.removeprefix(f"{prefix}/"): v for key, v in state.items() if key.startswith(f"{prefix}/")}
-            for prefix in ("plan", "mix", "drawn")
+            for prefix in ("plan", "mix", "reuse", "drawn")
         }
         if parts["plan"]:
             self.plan.load_state_dict(parts["plan"])
         if parts["mix"]:
             self.mix.load_state_dict(parts["mix"])
+        if parts["reuse"]:
+            self.reuse.load_state_dict(parts["reuse"])
         self.drawn = Drawn.of_state(parts["drawn"]) if parts["drawn"] else None
 
 

@@ -10,11 +10,12 @@ from lorank.ranking.judges.prompts import Prompts
 from lorank.ranking.policies.mixes import MIXES, make_mix
 from lorank.ranking.policies.plans import PLANS, make_plan
 from lorank.ranking.policies.presets import PolicyRecipe, find_policy, options_of, reward_of, split_options
+from lorank.ranking.policies.reuse import REUSES, make_reuse
 from lorank.ranking.policies.rewards import find_rewards
 from lorank.training.settings import PolicySettings, Recipe
 
 NONE, AUTO = "none", "auto"
-WORDS = ("question", "reward", "advantage", "plan", "mix")
+WORDS = ("question", "reward", "advantage", "credit", "plan", "mix", "reuse")
 NUMBERS = ("samples", "updates", "clip_low", "clip_high", "divergence")
 
 
@@ -78,8 +79,9 @@ def check_policy(recipe: Recipe) -> None:
 
 
 def _check_values(policy: PolicyRecipe) -> None:
-    """Raise UsageError for values that the reward, the advantage, the plan or the mix refuses."""
+    """Raise UsageError for values that a part of the policy refuses."""
     from lorank.ranking.policies.advantages import find_advantage
+    from lorank.ranking.policies.credits import find_credit
     from lorank.training.option_values import check_option_values
 
     parts = split_options(policy)
@@ -87,13 +89,21 @@ def _check_values(policy: PolicyRecipe) -> None:
     owners: dict[str, Callable[..., Any]] = {
         "reward": scoring.rewards[0].score,
         "advantage": find_advantage(policy.advantage),
+        "credit": find_credit(policy.credit),
         "plan": PLANS[policy.plan],
         "mix": MIXES[policy.mix],
+        "reuse": REUSES[policy.reuse],
     }
     for part, owner in owners.items():
         check_option_values("policy", parts[part], owner)
     find_rewards(reward_of(policy), policy.question, **parts["reward"])
     make_plan(policy.plan, policy.samples, **parts["plan"])
+    make_reuse(policy.reuse, policy.updates, **parts["reuse"])
+    if policy.credit == "thoughts" and policy.question != "setwise":
+        raise UsageError(
+            f"credit 'thoughts' reads which passage a step favours, and {policy.question} questions have no right one; "
+            "use policy.question = setwise"
+        )
     if scoring.places and policy.advantage != "per-rank" and policy.mix != "fixed":
         raise UsageError("a reward of places has no parts to mix; use policy.mix = fixed")
     if not scoring.places and policy.advantage == "per-rank":
