@@ -27,7 +27,7 @@ class DataReuse(ABC):
 
     @abstractmethod
     def choose(self, generator: torch.Generator) -> int:
-        """Return how many steps are taken on the draw at hand, from 1 to ``updates``.
+        """Return how many steps are taken on this draw, from 1 to ``updates``.
 
         Args:
             generator: The source of a draw among numbers.
