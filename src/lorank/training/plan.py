@@ -44,6 +44,7 @@ from lorank.training.lists.candidates import Candidates, find_candidates, passin
 from lorank.training.lists.click_lists import ClickLists
 from lorank.training.lists.list_loss import Loss
 from lorank.training.lists.lists import CandidateLists
+from lorank.training.lists.listwise import check_twins, make_twins, takes_twins
 from lorank.training.lists.loss_inputs import reference_run, set_reference
 from lorank.training.lists.negatives import EASY, bottom, check_negatives, live_lists, static_run
 from lorank.training.lists.routes import read_routes
@@ -247,6 +248,13 @@ def build_plan(
     )
     adapter, routes = read_routes(recipe.adapter, data.train)
     recipe = replace(recipe, adapter=adapter)
+    check_twins(loss, ranker, data, recipe)
+    if takes_twins(loss):
+        assert isinstance(ranker, BiEncoder)
+        split = data.train if free is None else _join(data.train, free)
+        twins, rows = make_twins(ranker, data, split, found.train, recipe)
+        found = replace(found, train=found.train | rows)
+        free = twins if free is None else _join(free, twins)
     lists, held_out, inputs = lists_and_inputs(ranker, data, free, found, recipe, loss, on_progress)
     if routes is not None:
         lists = replace(lists, routes=routes.of(data.train))

@@ -33,6 +33,7 @@ def batch(seed=0):
         "reference": reference,
         "slow": first - reference,
         "noise_seed": torch.tensor(3),
+        "listwise": mask & torch.tensor([[False], [True], [False], [True]]),
     }
     return scores, labels, mask, extras
 
@@ -90,6 +91,7 @@ def test_empty_batches_give_zero(name, shape):
         "reference": torch.zeros(shape),
         "slow": torch.zeros(shape),
         "noise_seed": torch.tensor(3),
+        "listwise": torch.zeros(shape, dtype=torch.bool),
     }
     scores = torch.zeros(shape, requires_grad=True)
     value = loss(name)(scores, torch.zeros(shape), torch.ones(shape, dtype=torch.bool), **wanted(name, empty))

@@ -25,6 +25,7 @@ from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.types import Run
 from lorank.training.beginning import Beginning
 from lorank.training.lists.batches import ListBatch
+from lorank.training.lists.listwise import own_places
 
 
 class Source(Protocol):
@@ -105,6 +106,7 @@ MAKERS: dict[str, Callable[[Source, Sequence[TrainingList], ListBatch, int], Ten
     "propensities": _propensities,
     "slow": _none,
     "noise_seed": _none,
+    "listwise": lambda source, lists, batch, epoch: own_places(lists, batch),
     "lists": lambda source, lists, batch, epoch: batch.queries,
     "epoch": lambda source, lists, batch, epoch: torch.tensor(float(epoch)),
 }

@@ -57,6 +57,7 @@ def register_loss(
     aliases: tuple[str, ...] = (),
     requires: Iterable[str] = (),
     contrast: bool = True,
+    published: bool = True,
 ) -> Callable[[Loss], Loss]:
     """Decorate a loss, or the class that makes one, to enter it in ``LOSSES`` and in the catalogue under ``name``.
 
@@ -67,11 +68,13 @@ def register_loss(
         aliases: Other names in common use for the same loss.
         requires: The extra inputs that the loss takes, each a name in ``EXTRAS``.
         contrast: False marks a loss that is meant to learn from lists whose documents are all relevant.
+        published: False keeps the loss out of the catalogue, where its id names another part of the same paper.
     """
 
     def enter(function: Loss) -> Loss:
         function.contrast = contrast  # type: ignore[attr-defined]
-        catalogued(name, area=area, title=title)(function)
+        if published:
+            catalogued(name, area=area, title=title)(function)
         return enter_loss(name, aliases=aliases, requires=requires)(function)
 
     return enter
