@@ -7,7 +7,7 @@ OLDEST := .venv-oldest/bin
 # One process a core, one thread a process: tests run in parallel without fighting for cores.
 WORKERS ?= 2
 
-.PHONY: venv demo docs test test-all test-portable test-oldest coverage lint clean
+.PHONY: venv demo docs test test-all test-portable test-oldest test-federated coverage lint clean
 
 venv: $(VENV)/.installed
 
@@ -35,8 +35,19 @@ docs: venv
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
-test-all: lint
+test-all: lint test-federated
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+# Federations over the network and their privacy, in an environment of their own: Flower asks for older typer and rich.
+test-federated: .venv-federated/.installed
+	.venv-federated/bin/python -m pytest -p no:cacheprovider -n $(WORKERS) tests/federated
+
+.venv-federated/.installed: pyproject.toml constraints-federated.txt
+	$(PYTHON) -m venv .venv-federated
+	.venv-federated/bin/python -m pip install --quiet --constraint constraints-federated.txt torch==2.13.0
+	.venv-federated/bin/python -m pip install --quiet --constraint constraints-federated.txt \
+		--editable '.[federated,private,serve,minilm]' pytest pytest-xdist hypothesis
+	@touch $@
 
 # Other kernels, vector widths, threads and load: `make test-portable TESTS=tests/ranking PASSES="--pass oldest"` for a part.
 test-portable: venv
