@@ -130,6 +130,8 @@ def test_the_measures_are_canonical():
         ({"row": [{"ranker": "minilm", "budget": "calls=9"}]}, "budget, options and top belong to a strategy"),
         ({"row": [{"ranker": "minilm", "training": {"lr": {"sweep": [1, 2]}}}]}, "training: there is no such key"),
         ({"row": [{"run": 7}]}, "run: 7 is not of the type"),
+        ({"row": [{"name": " ", "ranker": "bm25"}]}, "row 1: name: ' ' is no name of a row"),
+        ({"name": ["a", "b"], "adapter": {"name": "lora"}}, "name: .* is no title of a page"),
         (
             {"statistics": {"correcton": "bh"}, "adapter": {"name": "lora"}},
             "statistics.correcton: .*did you mean 'correction'",
@@ -212,6 +214,10 @@ def test_nothing_to_compare():
         ({"row": [{"name": "m", "ranker": "minlm"}]}, "row 'm': ranker: there is no ranker 'minlm'"),
         ({"row": [{"name": "m", "ranker": "causal:smollm2"}]}, "is asked by a strategy"),
         ({"row": [{"name": "m", "ranker": "minilm", "strategy": "setwize"}]}, "did you mean 'setwise'"),
+        ({"training": {"lr": {"sweep": [1e-3, math.nan]}}}, "training.lr is nan; give a number from 0 up"),
+        ({"training": {"lr": {"sweep": [1e-3, math.inf]}}}, "training.lr is inf"),
+        ({"adapter": {"dropout": [0.1, 1.5]}}, "adapter.dropout is 1.5"),
+        ({"adapter": {"dropout": {"sweep": [0.1, 1.5]}}}, "adapter.dropout is 1.5"),
     ],
 )
 def test_names_and_files_are_checked_before_anything_runs(change, said):
@@ -226,6 +232,10 @@ def test_a_collection_without_what_the_experiment_needs(texts, tmp_path):
     with pytest.raises(UsageError, match="training.lr: is swept on dev, and pydocs has neither a dev.*folds = 5"):
         check_collections(swept, test_only, "the experiment")
     check_collections(read_experiment(BASE | {"folds": 3, "adapter": {"name": "lora"}}), test_only, "the experiment")
+    with pytest.raises(UsageError, match="the experiment: folds: .*too few for 7 folds"):
+        check_collections(
+            read_experiment(BASE | {"folds": 7, "adapter": {"name": "lora"}}), test_only, "the experiment"
+        )
     with pytest.raises(UsageError, match="split: pydocs has no judged 'vali' split"):
         check_collections(read_experiment(BASE | {"split": "vali", "adapter": {"name": "lora"}}), test_only, "e")
     run = tmp_path / "other.run"

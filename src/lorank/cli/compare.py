@@ -127,4 +127,6 @@ def _print_plan(experiment: "Experiment") -> None:
         swept = "" if row.sweep is None else f", {row.sweep.key} of {', '.join(f'{v:g}' for v in row.sweep.values)}"
         number = "waits for the baseline" if plan.blocked else describe_count(plan.planned, "trial")
         print(f"{row.data}  {row.name}: {number}{swept}")
-    print(f"{len(plans)} rows, {sum(plan.planned for plan in plans)} trials; edges of sweeps may add some")
+    edges = "; edges of sweeps may add some" if any(plan.row.sweep is not None for plan in plans) else ""
+    trials = describe_count(sum(plan.planned for plan in plans), "trial")
+    print(f"{describe_count(len(plans), 'row')}, {trials}{edges}")

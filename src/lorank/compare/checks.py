@@ -7,10 +7,12 @@ from typing import Any
 
 from lorank import index
 from lorank.compare.experiment import Experiment, External, Row
+from lorank.compare.shared_work import SEED
 from lorank.data.collection import Collection
 from lorank.data.trec import read_run
 from lorank.errors import LorankError, UsageError
 from lorank.training.checks import check_names, check_options
+from lorank.training.cross_validation import divide
 from lorank.training.recipe import override
 from lorank.tuned.naming import recognise
 
@@ -29,8 +31,8 @@ def check_rows(experiment: Experiment, place: str) -> None:
                 index.check_data(row.data, "data")
                 _check_external(row.external)
                 continue
-            for drawn in [{}] if row.search is None else row.search.configurations():
-                recipe = override(row.recipe, drawn)
+            for chosen in _choices(row):
+                recipe = override(row.recipe, chosen)
                 check_names(recipe, recipe_file=Path(place))
                 if recipe.base is not None or "options" in row.settings:
                     check_options(recipe)
@@ -40,8 +42,15 @@ def check_rows(experiment: Experiment, place: str) -> None:
             raise UsageError(f"{where}: {error}") from error
 
 
+def _choices(row: Row) -> list[dict[str, Any]]:
+    """Return the values by key that dev may choose for a row: those that are swept, or those that are drawn."""
+    if row.sweep is not None:
+        return [{row.sweep.key: value} for value in row.sweep.values]
+    return [{}] if row.search is None else list(row.search.configurations())
+
+
 def check_collections(experiment: Experiment, collections: Mapping[str, Collection], place: str) -> None:
-    """Raise UsageError where a collection lacks a split that the experiment needs, or a run its queries.
+    """Raise UsageError where a collection lacks a split that the experiment needs, or queries for its folds or a run.
 
     Args:
         experiment: The experiment.
@@ -63,6 +72,11 @@ def check_collections(experiment: Experiment, collections: Mapping[str, Collecti
                 else f"data: {name} has no training split"
             )
             raise UsageError(f"{place}: {what}; divide its judged queries with folds = 5")
+        if experiment.folds is not None:
+            try:
+                divide(collection, experiment.folds, SEED, split)
+            except UsageError as error:
+                raise UsageError(f"{place}: folds: {error}") from error
         for row in rows:
             if row.external is not None and row.external.run is not None:
                 _check_run(row, collection, split, place)

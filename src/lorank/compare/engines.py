@@ -18,6 +18,9 @@ from lorank.progress import StageCallback
 TRIES = 3
 """How often a trial is given out whose worker dies."""
 
+SECONDS_TO_END = 10.0
+"""How long an idle worker has to end by itself; one that is killed leaves its semaphores to be cleaned up."""
+
 
 class Engine(Protocol):
     """What runs trials: up to ``capacity`` at once."""
@@ -117,11 +120,13 @@ class ProcessEngine:
                 return trial, answer
 
     def close(self) -> None:
-        """Stop all workers."""
+        """Stop all workers: an idle one ends by itself when its pipe is closed, a busy one is killed."""
         for worker in self._workers:
+            worker.pipe.close()
+        for worker in self._workers:
+            worker.process.join(0 if worker.trial is not None else SECONDS_TO_END)
             worker.process.kill()
             worker.process.join()
-            worker.pipe.close()
         self._workers.clear()
 
     def _replace(self, worker: _Worker, trial: Trial) -> Ended | None:

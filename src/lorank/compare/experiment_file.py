@@ -96,7 +96,7 @@ def make_experiment(content: dict[str, Any], place: str, name: str, text: str) -
         raise UsageError(f"{place}: there is nothing to compare; give an axis (adapter.name = [...]) or a [[row]]")
     _check_names_of(rows, place)
     return Experiment(
-        str(own.get("name", name)),
+        _title(own.get("name", name), place),
         rows,
         _measures(own.get("measures", MEASURES), place),
         _baseline(own.get("baseline"), rows, place),
@@ -198,6 +198,12 @@ def _check_names_of(rows: tuple[Row, ...], place: str) -> None:
         if (row.data, row.name) in seen:
             raise UsageError(f"{place}: two rows are called {row.name!r} on {row.data}; give one of them another name")
         seen.add((row.data, row.name))
+
+
+def _title(value: Any, place: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise UsageError(f'{place}: name: {value!r} is no title of a page; write name = "..."')
+    return value
 
 
 def _measures(value: Any, place: str) -> tuple[str, ...]:

@@ -48,6 +48,8 @@ def external_rows(base: Mapping[str, Any], table: Mapping[str, Any], place: str)
     if "ranker" in table and "run" in table:
         raise UsageError(f"{place}: ranker and run: a row has one of them; write two rows")
     title = table.get("name", table.get("ranker") or Path(str(table.get("run"))).stem)
+    if not isinstance(title, str) or not title.strip():
+        raise UsageError(f'{place}: name: {title!r} is no name of a row; write name = "..."')
     data = table.get("data", base.get("data"))
     if data is None:
         raise UsageError(f'{place}: data: a row needs a collection; write data = "pydocs", or the path of one')
