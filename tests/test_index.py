@@ -40,7 +40,7 @@ def registries():
     from lorank.ranking.policies.rewards import REWARDS
     from lorank.ranking.robustness import PERTURBATIONS
     from lorank.ranking.scorers import RANKERS
-    from lorank.ranking.scorers.causal import READERS
+    from lorank.ranking.scorers.causal_views import READERS
     from lorank.ranking.scorers.features import feature_models
     from lorank.ranking.scorers.paths.path import PATHS
 

@@ -74,7 +74,7 @@ TABLES = {
     "kind": [("ranking/scorers/__init__.py", "_KINDS")],
     "collection": [("data/load.py", "PACKAGED")],
     "base": [("ranking/scorers/pretrained.py", "PACKAGED"), ("ranking/scorers/causal_pretrained.py", "PACKAGED_GGUF")],
-    "view": [("ranking/scorers/causal.py", "READERS")],
+    "view": [("ranking/scorers/causal_views.py", "READERS")],
     "first-stage": [("training/lists/candidates.py", "FINDERS")],
     "judge": [("ranking/judges/opening.py", "JUDGES")],
     "policy": [("ranking/policies/presets.py", "POLICIES")],

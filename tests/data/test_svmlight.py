@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lorank.data import svmlight
+from lorank.data import svmlight_blocks
 from lorank.data.svmlight import FeatureRows, read_feature_rows, write_feature_rows
 from lorank.errors import DataError, UsageError
 
@@ -76,7 +76,7 @@ def test_a_docid_that_stands_twice_in_a_query_gives_way_to_row_numbers(tmp_path)
 )
 @pytest.mark.parametrize("block", [1, 1 << 20])
 def test_a_bad_row_names_file_line_and_remedy(tmp_path, monkeypatch, block, row, problem, remedy):
-    monkeypatch.setattr(svmlight, "BLOCK", block)
+    monkeypatch.setattr(svmlight_blocks, "BLOCK_BYTES", block)
     row = row if isinstance(row, bytes) else row.encode()
     line = 2 + row.count(b"\n")
     path = written(tmp_path, b"0 qid:0 1:1 2:1\n" + row + b"\n1 qid:77 1:1 2:3\n")
@@ -120,7 +120,7 @@ def feature_rows(draw):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
 @given(rows=feature_rows())
 def test_rows_come_back_exactly(tmp_path_factory, monkeypatch, name, block, rows):
-    monkeypatch.setattr(svmlight, "BLOCK", block)
+    monkeypatch.setattr(svmlight_blocks, "BLOCK_BYTES", block)
     path = tmp_path_factory.mktemp("rows") / name
     write_feature_rows(rows, path)
     again = read_feature_rows(path)

@@ -13,7 +13,9 @@ from lorank.data.bad_rows import collected
 from lorank.data.collection import Collection, Split
 from lorank.data.files import open_text
 from lorank.data.numbers import Negative, as_whole
-from lorank.data.svmlight import FeatureRows, groups_file, read_feature_rows, stack_blocks, write_feature_rows
+from lorank.data.svmlight import FeatureRows, read_feature_rows, write_feature_rows
+from lorank.data.svmlight_blocks import stack_blocks
+from lorank.data.svmlight_queries import groups_file
 from lorank.errors import DataError, OnBad, UsageError
 from lorank.reading import is_readable, local_file, plain_name
 
@@ -179,7 +181,7 @@ def _pooled(rows: dict[str, FeatureRows], name: str) -> Collection:
 def read_folds(path: str | Path, *, negative: Negative = "error") -> list[Collection]:
     """Read ``Fold1``, ``Fold2``, ... of a LETOR folder, in order, as many as there are."""
     path = Path(path)
-    folds = []
+    folds: list[Collection] = []
     while (path / f"Fold{len(folds) + 1}").is_dir():
         folds.append(read_letor(path, fold=len(folds) + 1, negative=negative))
     if not folds:

@@ -20,24 +20,23 @@ computes what the prompts of a list begin with once (`lorank.ranking.scorers.sha
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lorank.errors import LorankError, UsageError
 from lorank.progress import ProgressCallback
+from lorank.ranking.scorers.asked_prompt import Asked, published_prompt, single_tokens
 from lorank.ranking.scorers.causal_batches import Prompts, list_batches, whole_batches
 from lorank.ranking.scorers.causal_pretrained import applies_chat, load_causal
-from lorank.ranking.scorers.causal_prompt import Prompt, answer_token, question_text
-from lorank.ranking.scorers.families import NONE, OWN, find_family, recognise
+from lorank.ranking.scorers.causal_prompt import Prompt, question_text
+from lorank.ranking.scorers.causal_views import READERS
+from lorank.ranking.scorers.families import NONE, OWN
 from lorank.ranking.scorers.labels import Label
-from lorank.ranking.scorers.own_prompt import OwnPrompt, pair_prompt, word_ids
 from lorank.ranking.scorers.pair_inputs import PairInputs, PairSpans, gather_passages, windows_of_pairs
 from lorank.ranking.scorers.pairs import GridPairs, used_texts
 from lorank.ranking.scorers.passage_gradients import best_passages, mean_passages
@@ -175,7 +174,7 @@ class CausalRanker(TextRanker[PairInputs]):
             )
         super().read_with(max_length=max_length, long=long, overlap=overlap, dtype=dtype)
 
-    def _asked(self, source: str, file: str, family: str | None) -> "Asked":
+    def _asked(self, source: str, file: str, family: str | None) -> Asked:
         """Return what is asked and which tokens answer; see the module for whose prompt it is."""
         if self.prompt is not None and self.view not in ("yes-no", "expected"):
             raise UsageError(f"view={self.view!r} reads the document as the answer and asks nothing; leave out prompt")
@@ -399,126 +398,3 @@ class CausalRanker(TextRanker[PairInputs]):
         """
         if self.family == OWN:
             self.files.write(folder)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is asked: the prompt, whose it is, the tokens of the answers and their values, the usual length, and the
-    text that was given to the model before it was filled in."""
-
-    prompt: Prompt
-    family: str
-    ids: tuple[int, ...] = ()
-    values: tuple[float, ...] = ()
-    max_length: int | None = None
-    text: str = ""
-
-
-def published_prompt(ranker: CausalRanker, source: str, file: str, family: str | None) -> Asked | None:
-    """Return the prompt of the folder or of its family, or None where the ranker has a prompt of its own or needs none.
-
-    Args:
-        ranker: The ranker, with its model and tokenizer loaded.
-        source: The folder or the Hub name of the checkpoint.
-        file: The name of a file in it that holds the model, or an empty string.
-        family: The name of a family, ``own``, ``none``, or None where the folder decides.
-
-    Raises:
-        UsageError: For a family that is not known, has no prompt here, or is not for this view.
-    """
-    classifier = ranker.view == "head" and not ranker.new_parameters
-    if ranker.prompt is not None or family == NONE or not (ranker.view == "yes-no" or classifier):
-        if family not in (None, NONE):
-            raise UsageError(f"family={family!r}: a prompt of one's own, and view={ranker.view!r}, have no family")
-        return None
-    replies, tokenizer = ranker.view == "yes-no", ranker.tokenizer
-    if family in (None, OWN):
-        ranker.files = SentenceFiles.read(source)
-        own = OwnPrompt.of(ranker.files, tokenizer, replies=replies)
-        if own is not None:
-            ids = own.answers if ranker.answers is None else word_ids(tokenizer, ranker.answers, source)
-            return Asked(own.prompt, OWN, ids, (1.0, 0.0)[: len(ids)], ranker.files.max_length)
-        if family == OWN:
-            raise UsageError(f"family='own': {source} has no chat template that takes a query and a document")
-    known = find_family(family) if family else recognise(source, type(ranker.module).__name__, file)
-    if known is None:
-        return None
-    if known.refused is not None:
-        raise UsageError(f"family={family!r}: {known.refused}")
-    words = (ranker.answers or known.answers) if replies else ()
-    if replies and not words:
-        raise UsageError(
-            f"family={known.name!r} reads a head of its own; open it with view='head' or as a cross-encoder"
-        )
-    ids = word_ids(tokenizer, words, source) if words else ()
-    prompt = pair_prompt(tokenizer, *known.pair) if known.pair else known.prompt(tokenizer, ranker.instruction)
-    return Asked(prompt, known.name, ids, (1.0, 0.0)[: len(ids)], known.max_length, "".join(known.segments))
-
-
-def single_tokens(tokenizer: Any, words: Sequence[str], chat: bool, skip: bool) -> dict[float, int]:
-    """Return the token of each word under its value: the number it is, or 1 and 0 for two words.
-
-    With ``skip`` words that are not one token are left out, as 10 is in many vocabularies.
-
-    Args:
-        tokenizer: The tokenizer of the model.
-        words: The possible answers.
-        chat: True if an answer follows a chat template.
-        skip: True takes numbers and leaves out those that are not one token; False takes words and refuses such.
-
-    Returns:
-        The token id of each word, by the value of the word.
-
-    Raises:
-        UsageError: If fewer than two of the words are tokens of their own, or, without ``skip``, if any is not.
-    """
-    found: dict[float, int] = {}
-    for place, word in enumerate(words):
-        try:
-            found[float(word) if skip else float(1 - place)] = answer_token(tokenizer, word, chat)
-        except UsageError:
-            if not skip:
-                raise
-    if words and len(set(found.values())) < 2:
-        raise UsageError(f"the answers {', '.join(words)} are not tokens of their own in this tokenizer")
-    return found
-
-
-def _answer_logits(ranker: CausalRanker, given: dict[str, Any]) -> Tensor:
-    """Return the logits [pairs, answers] of the answers' tokens where the reply begins."""
-    logits = ranker.module(**given, logits_to_keep=1, use_cache=False).logits[:, -1]
-    return logits[:, ranker.answer_ids].float()
-
-
-def _yes_no(ranker: CausalRanker, given: dict[str, Any], answers: Tensor) -> Tensor:
-    logits = _answer_logits(ranker, given)
-    return logits[:, 0] - logits[:, 1] if logits.shape[1] > 1 else logits[:, 0]
-
-
-def _expect(ranker: CausalRanker, given: dict[str, Any], answers: Tensor) -> Tensor:
-    logits = _answer_logits(ranker, given)
-    return logits.softmax(1) @ torch.tensor(ranker.answer_values, device=logits.device)
-
-
-def _head(ranker: CausalRanker, given: dict[str, Any], answers: Tensor) -> Tensor:
-    hidden = ranker.module.base_model(**given, use_cache=False).last_hidden_state[:, -1]
-    logits = ranker.module.score(hidden).float()
-    return logits.squeeze(-1) if ranker.label is None else ranker.label.score(logits)
-
-
-def _likelihood(ranker: CausalRanker, given: dict[str, Any], answers: Tensor) -> Tensor:
-    longest = int(answers.max())
-    logits = ranker.module(**given, logits_to_keep=longest + 1, use_cache=False).logits[:, :-1].float()
-    targets = given["input_ids"][:, -longest:]
-    each = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
-    counted = torch.arange(longest, device=each.device) >= longest - answers.unsqueeze(1)
-    return -ranker.beta * torch.where(counted, each, 0.0).sum(1)
-
-
-READERS: dict[str, Callable[[CausalRanker, dict[str, Any], Tensor], Tensor]] = {
-    "yes-no": _yes_no,
-    "expected": _expect,
-    "head": _head,
-    "log-ratio": _likelihood,
-    "likelihood": _likelihood,
-}
