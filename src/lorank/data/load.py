@@ -235,7 +235,7 @@ def _ir_document(doc: Any) -> tuple[str, str]:
 def _split_judged(package: Any, whole: Any, name: str) -> dict[str, Any]:
     if whole.has_qrels():
         return {_SPLIT_OF_SUBSET.get(name.rpartition("/")[2], "test"): whole}
-    parts = {}
+    parts: dict[str, Split] = {}
     for subset, split in _SPLIT_OF_SUBSET.items():
         try:
             part = package.load(f"{name}/{subset}")

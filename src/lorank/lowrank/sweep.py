@@ -65,7 +65,7 @@ def within_noise(one: Swept, other: Swept) -> bool:
 
     differences = [a - b for a, b in zip(one.losses, other.losses, strict=True)]
     n = len(differences)
-    return abs(mean(differences)) <= float(t.ppf(0.975, n - 1)) * stdev(differences) / n**0.5
+    return bool(abs(mean(differences)) <= float(t.ppf(0.975, n - 1)) * stdev(differences) / n**0.5)
 
 
 def _finite(loss: float) -> float:

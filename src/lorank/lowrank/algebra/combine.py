@@ -124,7 +124,8 @@ def combine_heads(heads: Sequence[Heads], weights: Sequence[float] | None = None
 def _average(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
     if not tensors[0].is_floating_point():
         return tensors[0]
-    return sum(share * tensor for share, tensor in zip(shares, tensors, strict=True)).to(tensors[0].dtype)
+    total = sum((share * tensor for share, tensor in zip(shares, tensors, strict=True)), torch.zeros(()))
+    return total.to(tensors[0].dtype)
 
 
 @combination("linear")

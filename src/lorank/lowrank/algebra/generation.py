@@ -60,7 +60,8 @@ class _Generator(nn.Module):
         return mu, log_variance
 
     def decode(self, z: Tensor, c: Tensor) -> Tensor:
-        return c + self.decoder(torch.cat([z, c], -1))
+        moved: Tensor = self.decoder(torch.cat([z, c], -1))
+        return c + moved
 
 
 @catalogued(

@@ -112,4 +112,5 @@ class Context(nn.Module):
 
     def forward(self, context: Tensor) -> Tensor:
         """Return the weights."""
-        return self.outer(torch.relu(self.inner(context)))
+        weights: Tensor = self.outer(torch.relu(self.inner(context)))
+        return weights

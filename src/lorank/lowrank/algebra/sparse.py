@@ -86,7 +86,7 @@ class SparseUpdate:
 
     def save(self, path: str | Path) -> None:
         """Write the entries as one safetensors file."""
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for name, (places, values) in self.entries.items():
             tensors |= {f"{name}:places": places.contiguous(), f"{name}:values": values.contiguous()}
         with replaced_file(path) as stage:

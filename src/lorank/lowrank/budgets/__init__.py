@@ -72,7 +72,7 @@ def make_budget(
     total = sum(form.rank for form in gated.values()) if total is None else total
     own = {key: value for key, value in options.items() if key not in times}
     try:
-        return kind(gated, total, timetable, seed=seed, **own)  # type: ignore[arg-type]
+        return kind(gated, total, timetable, seed=seed, **own)
     except TypeError as error:
         raise UsageError(f"budget {name!r}: {error}") from error
 

@@ -25,7 +25,8 @@ class Basis(nn.Module):
 
 def draw_uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draw from U(-1, 1) / sqrt(last dimension): He's rule with slope sqrt 5, as LoRA's A."""
-    return torch.empty(shape).uniform_(-1, 1, generator=generator) / max(shape[-1], 1) ** 0.5
+    drawn = torch.empty(shape).uniform_(-1, 1, generator=generator)
+    return drawn / float(max(shape[-1], 1) ** 0.5)
 
 
 def draw_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

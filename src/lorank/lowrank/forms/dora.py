@@ -134,4 +134,5 @@ class DoRA(LoRA):
 
 
 def _row_squares(weight: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(weight, dim=1).square()
+    norms: Tensor = torch.linalg.vector_norm(weight, dim=1)
+    return norms.square()

@@ -61,4 +61,4 @@ def _state(tensor: Tensor) -> tuple[object, ...]:
 def _checksum(tensor: Tensor) -> int:
     if tensor.numel() > WHOLE and tensor.is_contiguous():
         tensor = tensor.view(-1)[:: tensor.numel() // SAMPLE]
-    return zlib.crc32(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return zlib.crc32(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)

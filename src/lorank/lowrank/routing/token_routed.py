@@ -16,7 +16,7 @@ class TokenRouted(Form):
 
     @classmethod
     def build(cls, sites: Sequence[Site], **options: object) -> list[Self]:
-        return [cls(site, **options) for site in sites]  # type: ignore[call-arg]
+        return [cls(site, **options) for site in sites]
 
     def delta(self, weight: Tensor) -> Tensor:
         raise UsageError(

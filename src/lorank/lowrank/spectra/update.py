@@ -25,7 +25,8 @@ def factor_spectrum(a: Tensor, b: Tensor, scaling: float = 1.0) -> Tensor:
     """
     small_a = torch.linalg.qr(a.double().t(), mode="r").R
     small_b = torch.linalg.qr(b.double(), mode="r").R
-    return abs(scaling) * torch.linalg.svdvals(small_b @ small_a.t())
+    values: Tensor = torch.linalg.svdvals(small_b @ small_a.t())
+    return abs(scaling) * values
 
 
 def effective_rank(singular_values: Tensor) -> float:

@@ -45,4 +45,4 @@ def flatness(weight: Tensor) -> float:
     """
     sigma = torch.linalg.svdvals(weight.detach().to(torch.float64))
     p = sigma / sigma.sum().clamp_min(torch.finfo(torch.float64).tiny)
-    return torch.special.entr(p).sum().exp().item()
+    return float(torch.special.entr(p).sum().exp())

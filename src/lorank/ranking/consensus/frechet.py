@@ -40,4 +40,4 @@ def frechet_mean(probabilities: Floats, distances: Floats, *, power: float = 2.0
         )
     if (probabilities < 0).any() or (distances < 0).any():
         raise UsageError("probabilities and distances are never below 0")
-    return np.argmin(probabilities @ (distances**power).T, axis=-1)
+    return np.asarray(np.argmin(probabilities @ (distances**power).T, axis=-1))

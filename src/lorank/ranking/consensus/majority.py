@@ -30,7 +30,7 @@ def _margins(profile: Profile) -> tuple[Floats, Floats]:
 def copeland(profile: Profile) -> Floats:
     """Return the number of opponents that a majority puts below the item, draws counting half: float64 [items]."""
     _, margins = _margins(profile)
-    return (margins > 0).sum(axis=1) + ((margins == 0).sum(axis=1) - 1) / 2
+    return np.asarray((margins > 0).sum(axis=1) + ((margins == 0).sum(axis=1) - 1) / 2, np.float64)
 
 
 @rule("minimax", aliases=("simpson-kramer",))

@@ -114,4 +114,4 @@ def _equilibrium(better: Floats) -> Floats:
     joint /= joint.sum()
     if (np.array(gains) @ joint).max() > 1e-6:
         raise LorankError("the equilibrium of the open-ended game could not be computed to 1e-6")
-    return joint.reshape(shape)
+    return np.asarray(joint, np.float64).reshape(shape)

@@ -56,7 +56,7 @@ def peer_rank(
         agreement = np.where(given, 1 - np.abs(filled - x[:, None]), 0.0).sum(axis=0) / mine
         moved = (1 - a - b) * x + a * peers + b * agreement
         if np.abs(moved - x).max() <= tolerance:
-            return moved
+            return np.asarray(moved, np.float64)
         x = moved
     raise LorankError(f"PeerRank did not settle in {max_iterations} iterations; raise a or tolerance")
 

@@ -78,7 +78,7 @@ def plackett_luce(
         change = float(np.max(np.abs(moved - pi) / pi, initial=0.0))
         pi = moved
         if change <= tolerance:
-            return np.log(pi) - np.log(pi).mean()
+            return np.asarray(np.log(pi) - np.log(pi).mean(), np.float64)
     raise LorankError(
         f"Plackett-Luce did not settle in {max_iterations} iterations (change {change:.1e}); raise "
         "prior, tolerance or max_iterations"

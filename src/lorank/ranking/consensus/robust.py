@@ -89,7 +89,7 @@ def kemeny_breakdown(profile: Profile, distance: float) -> float:
     median = np.empty(n)
     median[kemeny_order(profile.preferences())] = np.arange(n)[::-1]
     away = np.array([kendall_distance(median, order) for order in orders])
-    costs = [_cheapest(far, given, target) for target in np.flatnonzero(away >= distance)]
+    costs = [_cheapest(far, given, target) for target in np.flatnonzero(away >= distance).tolist()]
     return min(costs, default=np.inf)
 
 

@@ -26,4 +26,4 @@ def threshold(profile: Profile) -> Floats:
     share = np.divide(held, listed, out=np.zeros_like(held), where=listed > 0)
     share[listed[:, 0] == 0, 0] = 2.0
     _, record = np.unique(share.round(9), axis=0, return_inverse=True)
-    return (record.max() - record.ravel()).astype(np.float64)
+    return np.asarray(record.max() - record.ravel(), np.float64)

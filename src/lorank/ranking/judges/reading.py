@@ -79,7 +79,7 @@ def _read_selection(question: Question, said: str) -> list[int] | None:
 def _read_scores(question: Question, said: str) -> list[float | None] | None:
     scored = {int(number) - 1: float(score) for number, score in _SCORED.findall(said)}
     if not scored:
-        numbers = [float(n) for n in _NUMBER.findall(said)]
+        numbers: list[float | None] = [float(n) for n in _NUMBER.findall(said)]
         return numbers if len(numbers) == len(question.documents) else None
     return [scored.get(place) for place in range(len(question.documents))]
 

@@ -31,7 +31,8 @@ def rank_weighted_ranknet(scores: Tensor) -> Tensor:
     """
     count = scores.shape[-1]
     i, j = torch.triu_indices(count, count, 1, device=scores.device)
-    return (F.softplus(scores[..., j] - scores[..., i]) / (i + j + 2)).sum(-1).mean()
+    losses: Tensor = F.softplus(scores[..., j] - scores[..., i]) / (i + j + 2)
+    return losses.sum(-1).mean()
 
 
 def importance_weights(count: int) -> Tensor:

@@ -79,7 +79,7 @@ def grouped_bootstrap_means(
     """
     counts = np.bincount(member)[:, None].astype(np.float64)
     drawn = bootstrap_means(np.hstack([sums(values, member), counts]), rng=rng, resamples=resamples)
-    return drawn[:, :-1] / drawn[:, -1:]
+    return np.asarray(drawn[:, :-1] / drawn[:, -1:])
 
 
 def grouped_interval(

@@ -86,4 +86,4 @@ def best_points(
         method="Nelder-Mead",
         options={"maxfev": evaluations},
     )
-    return found.x
+    return np.asarray(found.x)

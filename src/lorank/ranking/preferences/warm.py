@@ -20,7 +20,8 @@ from torch import Tensor
 
 from lorank.catalogue import catalogued
 from lorank.errors import DataError, UsageError
-from lorank.ranking.scorers.folders import CARD, written_whole
+from lorank.manifest import CARD
+from lorank.ranking.scorers.folders import written_whole
 
 
 @catalogued(

@@ -28,4 +28,4 @@ def batches_by_length(lengths: np.ndarray, budget: int, keys: np.ndarray | None 
 
 def content_keys(rows: Iterable[np.ndarray]) -> np.ndarray:
     """Return one int64 checksum a row of token ids, to order rows of equal length by what they hold."""
-    return np.fromiter((zlib.crc32(np.ascontiguousarray(row)) for row in rows), np.int64)
+    return np.fromiter((zlib.crc32(np.ascontiguousarray(row).data) for row in rows), np.int64)

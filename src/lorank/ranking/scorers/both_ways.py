@@ -67,4 +67,4 @@ class BothWays(Ranker):
         at = [np.array([place[text] for text in side], np.int64) for side in (queries, documents)]
         forth = np.stack([at[0][pairs[:, 0]], at[1][pairs[:, 1]]], 1)
         scores = self.ranker.score_pairs(texts, texts, np.concatenate([forth, forth[:, ::-1]]), on_progress)
-        return (scores[: len(pairs)] + scores[len(pairs) :]) / np.float32(2)
+        return np.asarray((scores[: len(pairs)] + scores[len(pairs) :]) / np.float32(2))

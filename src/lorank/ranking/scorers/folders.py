@@ -90,7 +90,8 @@ def saved_options(card: Mapping[str, Any]) -> dict[str, Any]:
     >>> saved_options({"kind": "causal", "options": {"view": "yes-no"}})
     {'family': 'none', 'view': 'yes-no'}
     """
-    return BEFORE_PROMPTS.get(card["kind"], {}) | card["options"]
+    options: dict[str, Any] = card["options"]
+    return BEFORE_PROMPTS.get(card["kind"], {}) | options
 
 
 def check_same_scores(before: np.ndarray, after: np.ndarray, folder: Path, tolerance: float = 1e-6) -> None:

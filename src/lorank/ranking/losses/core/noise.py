@@ -27,7 +27,8 @@ def _logistic(uniform: Tensor) -> Tensor:
 
 
 def _normal(uniform: Tensor) -> Tensor:
-    return torch.special.ndtri(uniform)
+    quantile: Tensor = torch.special.ndtri(uniform)
+    return quantile
 
 
 NOISES = {"gumbel": _gumbel, "logistic": _logistic, "normal": _normal}

@@ -85,7 +85,8 @@ class _Progress:
 
 
 def _predict(model: Any, rows: np.ndarray) -> np.ndarray:
-    return model.predict(np.asarray(rows, np.float32), prediction_type="RawFormulaVal", thread_count=1)
+    scores = model.predict(np.asarray(rows, np.float32), prediction_type="RawFormulaVal", thread_count=1)
+    return np.asarray(scores)
 
 
 def _write(model: Any, path: Path) -> None:

@@ -51,7 +51,8 @@ def _grow(
 
 
 def _predict(booster: Any, rows: np.ndarray) -> np.ndarray:
-    return booster.predict(rows, num_iteration=booster.best_iteration or None, raw_score=True, num_threads=1)
+    scores = booster.predict(rows, num_iteration=booster.best_iteration or None, raw_score=True, num_threads=1)
+    return np.asarray(scores)
 
 
 def _write(booster: Any, path: Path) -> None:

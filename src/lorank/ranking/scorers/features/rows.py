@@ -145,4 +145,4 @@ def ndcg(lists: FeatureLists, scores: np.ndarray, *, k: int = 10, gain: str = "e
     discount = np.where(place < k, 1 / np.log2(place + 2), 0.0)
     reached = np.bincount(at, own[np.lexsort((own, -scores, at))] * discount, len(lists))
     best = np.bincount(at, own[np.lexsort((-own, at))] * discount, len(lists))
-    return np.divide(reached, best, out=np.full(len(lists), np.nan), where=best > 0)
+    return np.asarray(np.divide(reached, best, out=np.full(len(lists), np.nan), where=best > 0))

@@ -29,7 +29,7 @@ ROWS_AT_ONCE, COLUMNS_AT_ONCE = 65536, 8
 
 def signed_log1p(rows: np.ndarray) -> np.ndarray:
     """Return sign(x) log(1 + |x|)."""
-    return np.sign(rows) * np.log1p(np.abs(rows))
+    return np.asarray(np.sign(rows) * np.log1p(np.abs(rows)))
 
 
 def _unchanged(rows: np.ndarray) -> np.ndarray:

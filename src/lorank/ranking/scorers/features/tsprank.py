@@ -111,7 +111,8 @@ class TourRanker(nn.Module):
     def pairs(self, rows: Tensor, mask: Tensor) -> Tensor:
         """Return a_ij of every two documents, [batch, list, list]."""
         states = self.encoder(rows, mask)
-        return states @ self.bilinear(states).transpose(1, 2) / self.width**0.5
+        projected: Tensor = self.bilinear(states)
+        return states @ projected.transpose(1, 2) / float(self.width**0.5)
 
     def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
         """Return minus the places of the best tour, [batch, list]; no gradient runs through them."""
