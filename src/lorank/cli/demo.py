@@ -192,7 +192,7 @@ def _first_rungs(
 def _judge(ladder: dict[str, _Rung], collection: "Collection", seed: int) -> "Evaluation":
     import lorank
 
-    judged = lorank.evaluate(
+    judged: Evaluation = lorank.evaluate(
         {name: rung.run for name, rung in ladder.items()},
         collection.test.qrels,
         seed=seed,

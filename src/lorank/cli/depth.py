@@ -77,7 +77,7 @@ def depth(
     reading = reading_of(settings, max_length, long)
     from lorank.data import from_run, read_run
     from lorank.ranking.metrics.depth import depth_study, phantom_hits
-    from lorank.ranking.scorers.bm25 import STOP_WORDS
+    from lorank.ranking.scorers.languages import STOP_WORDS
 
     with stage(f"read {data}"), skipping(skip_bad) as on_bad:
         collection = lorank.load(data, negative=negative, on_bad=on_bad, language=language)

@@ -26,9 +26,9 @@ import numpy as np
 
 from lorank.data.bad_rows import collected
 from lorank.data.collection import Collection, Split
-from lorank.data.trec import order_documents, read_run, run_rows
+from lorank.data.trec import read_run, run_rows
 from lorank.errors import DataError, OnBad, UsageError
-from lorank.ranking.types import Run
+from lorank.ranking.types import Run, order_documents
 
 
 @dataclass(frozen=True)
@@ -247,9 +247,9 @@ def _spare(scores: np.ndarray, grades: np.ndarray, spare: float | None) -> np.nd
         return np.zeros(len(scores), bool)
     relevant = scores[grades > 0]
     if not len(relevant):
-        return np.isnan(grades)
+        return np.asarray(np.isnan(grades))
     p = float(relevant.min())
-    return np.isnan(grades) & (scores > p - (1 - spare) * abs(p))
+    return np.asarray(np.isnan(grades) & (scores > p - (1 - spare) * abs(p)))
 
 
 def _draw(items: np.ndarray, most: int | None, rng: np.random.Generator) -> np.ndarray:

@@ -153,14 +153,14 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, bool) and as_grade(value) is not None
 
 
-def _tuple(row: dict[str, Any], key: str) -> tuple:
+def _tuple(row: dict[str, Any], key: str) -> tuple[Any, ...]:
     value = row[key]
     if not isinstance(value, list):
         raise TypeError(f"{key!r} is not a list")
     return tuple(value)
 
 
-def _optional(row: dict[str, Any], key: str) -> tuple | None:
+def _optional(row: dict[str, Any], key: str) -> tuple[Any, ...] | None:
     return _tuple(row, key) if row.get(key) is not None else None
 
 
@@ -193,7 +193,7 @@ def _impression(row: dict[str, Any], line: int = 0) -> Impression:
     return replace(made, clicks=tuple(int(click) for click in made.clicks))
 
 
-def _gains(row: dict[str, Any]) -> tuple | None:
+def _gains(row: dict[str, Any]) -> tuple[Any, ...] | None:
     """Return the gains that a row states, or that the second lists of its documents (``"nested"``) make."""
     if row.get("nested") is None:
         return _optional(row, "gains")

@@ -75,7 +75,7 @@ def parse_decimals(buffer: np.ndarray, starts: np.ndarray, points: np.ndarray, e
     digits = points - whole_start + decimals
     simple = whole_valid & fraction_valid & (digits > 0) & (digits <= 15)
     scale = _POWERS[np.minimum(decimals, 22)]
-    value = (whole.astype(np.float64) * scale + fraction.astype(np.float64)) / scale
+    value: np.ndarray = (whole.astype(np.float64) * scale + fraction.astype(np.float64)) / scale
     np.negative(value, out=value, where=negative)
     for i in np.flatnonzero(~simple):
         value[i] = _float_or_nan(bytes(buffer[starts[i] : ends[i]]))

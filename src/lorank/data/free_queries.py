@@ -18,6 +18,7 @@ from typing import Literal
 from lorank.data.beir import body_of
 from lorank.data.collection import Collection, Split
 from lorank.errors import UsageError, unknown_name
+from lorank.ranking.types import Qrels
 
 Source = Literal["titles", "first-sentences"]
 
@@ -81,7 +82,8 @@ def free_queries(
     """
     texts = _texts(collection, source)
     shared = Counter(text.casefold() for text in texts)
-    queries, qrels = {}, {}
+    queries: dict[str, str] = {}
+    qrels: Qrels = {}
     for document, whole, text in zip(collection.document_ids, collection.documents, texts):
         if document in exclude or shared[text.casefold()] > 1 or not 0 < len(text.split()) <= longest:
             continue

@@ -88,7 +88,7 @@ def _positives_and_negatives(row: dict[str, Any]) -> TrainingRow:
     scores = None
     if "pos_scores" in row or "neg_scores" in row:
         scores = [*_numbers(row, "pos_scores", len(pos)), *_numbers(row, "neg_scores", len(neg))]
-    return TrainingRow(_text(row["query"], "query"), pos + neg, [1] * len(pos) + [0] * len(neg), scores)
+    return TrainingRow(_text(row["query"], "query"), pos + neg, [*[1] * len(pos), *[0] * len(neg)], scores)
 
 
 def _read_labelled(row: dict[str, Any]) -> TrainingRow:

@@ -50,7 +50,7 @@ class Prepared:
         """Put the updates on the model, freeze the rest of it, and return them as ``kind``."""
         freeze = Freeze(self.model)
         layers: dict[str, Adapted] = {}
-        fresh: list[tuple[nn.Module, Adapted]] = []
+        fresh: list[tuple[nn.Module, nn.Module]] = []
         try:
             self.model.requires_grad_(False)
             for place, form in zip(self.places, self.forms, strict=True):

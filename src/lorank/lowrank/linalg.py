@@ -90,7 +90,8 @@ def fix_signs(svd: SVD) -> SVD:
 
 
 def _exact(work: Tensor, k: int, *_: object) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.linalg.svd(work, full_matrices=False)
+    U, values, Vh = torch.linalg.svd(work, full_matrices=False)
+    return U, values, Vh
 
 
 def _randomise(
@@ -129,7 +130,8 @@ def damped_inverse(matrix: Tensor, damping: float) -> Tensor:
     trace = matrix.diagonal().sum()
     values = values + damping * trace / max(len(matrix), 1)
     kept = values > torch.finfo(matrix.dtype).eps * len(matrix) * trace
-    return (vectors * torch.where(kept, 1 / values, 0.0)) @ vectors.t()
+    inverse: Tensor = (vectors * torch.where(kept, 1 / values, 0.0)) @ vectors.t()
+    return inverse
 
 
 def solve_sylvester(left: Tensor, right: Tensor, constant: Tensor) -> Tensor:
@@ -143,4 +145,5 @@ def solve_sylvester(left: Tensor, right: Tensor, constant: Tensor) -> Tensor:
     (a, U), (b, V) = torch.linalg.eigh(left), torch.linalg.eigh(right)
     sums = a[:, None] + b[None, :]
     kept = sums > torch.finfo(sums.dtype).eps * (left.diagonal().sum() + right.diagonal().sum())
-    return U @ torch.where(kept, (U.t() @ constant @ V) / sums, 0.0) @ V.t()
+    solution: Tensor = U @ torch.where(kept, (U.t() @ constant @ V) / sums, 0.0) @ V.t()
+    return solution

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +70,7 @@ class Updates:
     @property
     def forms(self) -> dict[str, Form]:
         """This adapter's update of each layer, by path."""
-        return {path: layer.forms[self.name] for path, layer in self.layers.items()}
+        return {path: cast(Form, layer.forms[self.name]) for path, layer in self.layers.items()}
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield (path, parameter) of all that is trained: the updates', then the whole modules'; each once."""

@@ -79,7 +79,8 @@ def prune_units(model: nn.Module, pairs: Iterable[tuple[str, str]], share: float
 
 def _cut(base: BaseLinear, kept: Kept) -> nn.Linear:
     weight = base.weight[kept.rows][:, kept.columns]
-    linear = nn.Linear(*reversed(weight.shape), bias=base.bias is not None, device="meta", dtype=weight.dtype)
+    outputs, inputs = weight.shape
+    linear = nn.Linear(inputs, outputs, bias=base.bias is not None, device="meta", dtype=weight.dtype)
     linear.weight = nn.Parameter(weight.clone())
     if base.bias is not None:
         linear.bias = nn.Parameter(base.bias[kept.rows].clone())

@@ -80,4 +80,5 @@ class SoRA(Budget):
 
     def _rate(self, form: Gated) -> float:
         groups = self.signals.optimizer.param_groups
-        return next(group["lr"] for group in groups if any(parameter is form.gate for parameter in group["params"]))
+        found = (group["lr"] for group in groups if any(parameter is form.gate for parameter in group["params"]))
+        return float(next(found))

@@ -76,8 +76,8 @@ class C3A(Dense):
             waves = torch.fft.rfft(z.reshape(-1, self.in_features // self.block, self.block))
             kernels = torch.fft.rfft(self.kernel.to(z.dtype))
             mixed = torch.einsum("tjf,ijf->tif", waves, kernels)
-            y = torch.fft.irfft(mixed, n=self.block).reshape(*z.shape[:-1], self.out_features)
-        return self.scaling / self.in_features * y
+            y: Tensor = torch.fft.irfft(mixed, n=self.block).reshape(*z.shape[:-1], self.out_features)
+        return float(self.scaling / self.in_features) * y
 
     def matrix(self, weight: Tensor | None) -> Tensor:
         if not self.rank:

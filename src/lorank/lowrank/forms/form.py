@@ -5,7 +5,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,11 @@ class Site:
     def dtype(self) -> torch.dtype:
         """The dtype of the update's tensors: float32 at least, whatever the base is stored in."""
         return working_dtype(self.base.weight)
+
+    @property
+    def like(self) -> dict[str, Any]:
+        """The device and the dtype of the update's tensors, as torch takes them."""
+        return {"device": self.device, "dtype": self.dtype}
 
     @property
     def device(self) -> torch.device:
@@ -111,9 +116,9 @@ class Form(nn.Module, ABC):
         self.dropout = site.dropout
 
     @classmethod
-    def build(cls, sites: Sequence[Site], **options: object) -> list[Self]:
-        """Return one form a site, in order."""
-        return [cls(site, **options) for site in sites]
+    def build(cls, sites: Sequence[Site], *args: Any, **options: Any) -> list[Self]:
+        """Return one form per site, in order; a form that has options names them."""
+        return [cls(site, *args, **options) for site in sites]
 
     @abstractmethod
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:
@@ -186,7 +191,7 @@ class Form(nn.Module, ABC):
     def __setstate__(self, state: dict[str, object]) -> None:
         from lorank.lowrank.forms.schedule import watch_steps
 
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         watch_steps(self)  # copies of parameters have no hooks
 
     def penalty(self) -> Tensor | None:

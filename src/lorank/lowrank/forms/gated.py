@@ -16,8 +16,7 @@ With ``through`` on, masked gates keep their gradient (straight-through): the ou
 that of m = 1. Budgets that let masked components return set it; it is no part of the saved state.
 """
 
-from collections.abc import Sequence
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +69,7 @@ class Gated(Factored):
                 raise UsageError(f"{name} {given!r} is none of {', '.join(known)}")
         self.seed, self.path, self.gates, self.triangular = site.seed, site.path, gates, triangular
         self.components = round(capacity * site.rank)
-        like = {"device": site.device, "dtype": site.dtype}
+        like = site.like
         A, B = self._draw(0)
         self.A, self.B = nn.Parameter(A.to(**like)), nn.Parameter(B.to(**like))
         gate = {"zero": torch.zeros, "one": torch.ones}.get(gates)
@@ -78,10 +77,6 @@ class Gated(Factored):
         self.gate = nn.Parameter(start.to(**like), requires_grad=train_gates)
         on = {"all": self.components, "rank": site.rank, "one": min(1, self.components)}[active]
         self.register_buffer("mask", (torch.arange(self.components) < on).to(**like))
-
-    @classmethod
-    def build(cls, sites: Sequence[Site], **options: object) -> list[Self]:
-        return [cls(site, **options) for site in sites]  # type: ignore[arg-type]
 
     def _draw(self, event: int) -> tuple[Tensor, Tensor]:
         R, generator = self.components, seeded_generator(self.seed, self.path, "components", event)
@@ -139,7 +134,8 @@ class Gated(Factored):
     @torch.no_grad()
     def norms(self) -> Tensor:
         """Return ||s g_i m_i b_i a_i^T||_F [R], from the factors' norms alone."""
-        return abs(self.scaling) * (self.gate * self.mask).abs() * self.A.norm(dim=1) * self.B.norm(dim=0)
+        norms: Tensor = self.A.norm(dim=1) * self.B.norm(dim=0)
+        return abs(self.scaling) * (self.gate * self.mask).abs() * norms
 
     def parameter_count(self) -> int:
         return self.components * (self.in_features + self.out_features + int(self.gate.requires_grad))

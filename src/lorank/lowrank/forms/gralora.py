@@ -86,7 +86,8 @@ class GraLoRA(Form):
 
     def _wide_A(self) -> Tensor:
         """A as the rows [k r, in] of a LoRA, ordered by block column, block row, rank."""
-        return torch.block_diag(*(block.t() for block in self.A))
+        blocks: Tensor = torch.block_diag(*(block.t() for block in self.A))
+        return blocks
 
     def _wide_B(self) -> Tensor:
         """B as the columns [out, k r] of a LoRA in the same order."""

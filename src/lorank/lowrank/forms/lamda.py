@@ -50,6 +50,7 @@ class LaMDA(Factored):
     (20, 4)
     """
 
+    A: Tensor
     lr = 0.02
     derived = ("A",)
     unattended_effect = "trains its outer factor to the end"

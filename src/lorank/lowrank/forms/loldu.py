@@ -35,6 +35,9 @@ class LoLDU(Factored):
     9
     """
 
+    A: Tensor
+    B: Tensor
+    held: Tensor
     lr = 0.001
     usual_rank = 256
 

@@ -27,6 +27,7 @@ class AsymmetricLoRA(Factored):
     4
     """
 
+    A: Tensor
     lr = 0.005
 
     def __init__(self, site: Site) -> None:

@@ -26,6 +26,8 @@ class CoreLoRA(Factored):
     9
     """
 
+    A: Tensor
+    B: Tensor
     lr = 0.002
     usual_rank = 64
 
@@ -36,7 +38,8 @@ class CoreLoRA(Factored):
 
         def orthonormal(rows: int, purpose: str) -> Tensor:
             draw = torch.randn(rows, k, generator=site.generator(purpose), dtype=torch.float64)
-            return torch.linalg.qr(draw).Q.to(site.device, site.dtype)
+            basis: Tensor = torch.linalg.qr(draw).Q
+            return basis.to(site.device, site.dtype)
 
         self.R = nn.Parameter(torch.zeros(k, k, device=site.device, dtype=site.dtype))
         self.register_buffer("A", orthonormal(self.in_features, "A").t().contiguous())

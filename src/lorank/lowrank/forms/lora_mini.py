@@ -41,6 +41,8 @@ class LoRAMini(Factored):
     32
     """
 
+    outer_A: Tensor
+    outer_B: Tensor
     lr = 0.002
     usual_rank = 32
 

@@ -34,6 +34,8 @@ class LoRAXS(Factored):
     4
     """
 
+    A: Tensor
+    B: Tensor
     lr = 0.002
     usual_rank = 64
 

@@ -33,6 +33,7 @@ class MiSS(Factored):
     4
     """
 
+    A: Tensor
     lr = 0.001
 
     def __init__(self, site: Site) -> None:

@@ -25,7 +25,7 @@ from lorank.lowrank.forms.form import Site, form
 
 
 def _draw_scaled_uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.empty(shape).uniform_(-1, 1, generator=generator) / shape[0] ** 0.5
+    return torch.empty(shape).uniform_(-1, 1, generator=generator) / float(shape[0] ** 0.5)
 
 
 @form("nola")

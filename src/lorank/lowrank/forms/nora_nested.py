@@ -43,6 +43,8 @@ class NestedLoRA(Factored):
     64
     """
 
+    outer_A: Tensor
+    outer_B: Tensor
     lr = 0.002
     usual_rank = 64
 

@@ -32,6 +32,8 @@ class PMSS(Factored):
     9
     """
 
+    C: Tensor
+    R: Tensor
     lr = 0.002
     usual_rank = 64
 

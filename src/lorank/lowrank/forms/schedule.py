@@ -3,7 +3,7 @@
 import warnings
 import weakref
 from collections.abc import Iterator
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import nn
 
@@ -17,7 +17,7 @@ class Scheduled(Protocol):
 
     training: bool
     advanced: bool
-    unattended_effect: str
+    unattended_effect: ClassVar[str]
 
     @property
     def scheduled(self) -> bool:

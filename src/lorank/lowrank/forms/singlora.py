@@ -41,6 +41,7 @@ class SingLoRA(Factored):
     (3, 0.5)
     """
 
+    u: Tensor
     lr = 0.002
     unattended_effect = f"ramps in over its first {UNATTENDED_RAMP} steps"
 

@@ -35,6 +35,8 @@ class SVFit(Factored):
     8
     """
 
+    A: Tensor
+    B: Tensor
     lr = 0.05
     usual_rank = 256
 

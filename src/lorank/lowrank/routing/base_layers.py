@@ -45,7 +45,7 @@ class BaseLayers(TokenRouted):
         if experts < 1:
             raise UsageError(f"experts {experts!r} is not an integer from 1 up")
         self.experts = experts
-        bound, like = self.in_features**-0.5, {"device": site.device, "dtype": site.dtype}
+        bound, like = self.in_features**-0.5, site.like
         A = torch.empty(experts, site.rank, self.in_features).uniform_(-bound, bound, generator=site.generator("A"))
         w = 0.1 * bound * torch.randn(experts, self.in_features, generator=site.generator("centroids"))
         self.A, self.centroids = nn.Parameter(A.to(**like)), nn.Parameter(w.to(**like))

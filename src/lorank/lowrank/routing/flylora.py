@@ -57,7 +57,7 @@ class FlyLoRA(TokenRouted):
                 f"top {top!r} must be in 1 to {site.rank} (the rank), nonzeros {nonzeros!r} in 1 to {self.in_features}"
             )
         self.balance = balance
-        like = {"device": site.device, "dtype": site.dtype}
+        like = site.like
         generator = site.generator("flylora A")
         places = torch.rand(site.rank, self.in_features, generator=generator).argsort(1)[:, :width]
         values = torch.randn(site.rank, width, generator=generator) / max(site.rank, 1)

@@ -52,7 +52,7 @@ class MHR(Factored):
             raise UsageError(f"tasks {tasks}, modules {modules} and heads {heads} must be from 1 up")
         self.tasks, self.inventory = tasks, modules
         self.heads = next(h for h in range(heads, 0, -1) if self.in_features % h == 0 and site.rank % h == 0)
-        bound, like = self.in_features**-0.5, {"device": site.device, "dtype": site.dtype}
+        bound, like = self.in_features**-0.5, site.like
         A = torch.empty(modules, site.rank, self.in_features).uniform_(-bound, bound, generator=site.generator("A"))
         self.A = nn.Parameter(A.to(**like))
         self.B = nn.Parameter(torch.zeros(modules, self.out_features, site.rank, **like))

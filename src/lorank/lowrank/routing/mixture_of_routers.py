@@ -43,7 +43,7 @@ class MixtureOfRouters(TokenRouted):
         if min(experts, top, routers) < 1 or top > experts:
             raise UsageError(f"experts {experts}, routers {routers} and top {top} must be from 1 up, top up to experts")
         self.experts, self.top, self.balance = experts, top, balance
-        bound, like = self.in_features**-0.5, {"device": site.device, "dtype": site.dtype}
+        bound, like = self.in_features**-0.5, site.like
 
         def draw(purpose: str, *shape: int) -> nn.Parameter:
             values = torch.empty(*shape, self.in_features).uniform_(-bound, bound, generator=site.generator(purpose))

@@ -39,7 +39,7 @@ class TAPS(Factored):
         if not (threshold > 0 and sparsity >= 0):
             raise UsageError(f"threshold {threshold!r} must be above 0 and sparsity {sparsity!r} from 0 up")
         self.threshold, self.sparsity, self.layers = threshold, sparsity, 1
-        bound, like = self.in_features**-0.5, {"device": site.device, "dtype": site.dtype}
+        bound, like = self.in_features**-0.5, site.like
         A = torch.empty(site.rank, self.in_features).uniform_(-bound, bound, generator=site.generator("A"))
         self.A, self.B = nn.Parameter(A.to(**like)), nn.Parameter(torch.zeros(self.out_features, site.rank, **like))
         self.score = nn.Parameter(torch.ones((), **like))

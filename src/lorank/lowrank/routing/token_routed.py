@@ -1,22 +1,15 @@
 """Every form that chooses among its components anew for each token: it cannot be merged, and says so."""
 
-from collections.abc import Sequence
-from typing import Self
-
 from torch import Tensor
 
 from lorank.errors import UsageError
-from lorank.lowrank.forms.form import Form, Site
+from lorank.lowrank.forms.form import Form
 
 
 class TokenRouted(Form):
     """An update that depends on the input beyond a product with one matrix."""
 
     mergeable = False
-
-    @classmethod
-    def build(cls, sites: Sequence[Site], **options: object) -> list[Self]:
-        return [cls(site, **options) for site in sites]
 
     def delta(self, weight: Tensor) -> Tensor:
         raise UsageError(

@@ -135,8 +135,8 @@ def _sums(pairs: Pairs, x: Floats, nu: float, prior: float) -> tuple[Floats, Flo
     lower, upper = (half + nu) / whole, (1 / half + nu) / whole
     won, lost = wins + draws / 2, losses + draws / 2
     n = len(x)
-    up = np.bincount(i, won * lower, n) + np.bincount(j, lost * upper, n)
-    down = np.bincount(i, lost * upper, n) + np.bincount(j, won * lower, n)
+    up: Floats = np.bincount(i, won * lower, n) + np.bincount(j, lost * upper, n)
+    down: Floats = np.bincount(i, lost * upper, n) + np.bincount(j, won * lower, n)
     against = 1 / (1 + np.exp(-np.clip(x, -600, 600)))
     up, down = up + prior * (1 - against), down + prior * against
     if not nu:
@@ -147,7 +147,7 @@ def _sums(pairs: Pairs, x: Floats, nu: float, prior: float) -> tuple[Floats, Flo
 def compared_groups(pairs: Pairs, items: int) -> Integers:
     """Return for each item the group of items that chains of comparisons link it to, int64 [items]."""
     graph = csr_array((np.ones(len(pairs.first)), (pairs.first, pairs.second)), shape=(items, items))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
 
 
 def prior_shift(x: Floats, group: Integers) -> Floats:

@@ -47,7 +47,7 @@ def to_unit_interval(scores: np.ndarray) -> np.ndarray:
     scores = _finite(scores)
     if not len(scores) or scores.min() == scores.max():
         return np.zeros(len(scores))
-    return (scores - scores.min()) / (scores.max() - scores.min())
+    return np.asarray((scores - scores.min()) / (scores.max() - scores.min()))
 
 
 def _finite(scores: np.ndarray) -> np.ndarray:
@@ -200,4 +200,4 @@ def tune_weights(
         raise UsageError("the measure is NaN for a fused run; are there judged queries in the runs?")
     unevenness = ((grid - 1 / len(runs)) ** 2).sum(axis=1)
     best = np.flatnonzero(values >= values.max() - 1e-12)
-    return grid[best[np.argmin(unevenness[best].round(12))]]
+    return np.asarray(grid[best[np.argmin(unevenness[best].round(12))]])

@@ -137,7 +137,7 @@ def _ever_played(over: Floats) -> np.ndarray:
     )
     if not found.success or not (found.x[columns:] > 0.5).any():
         raise LorankError(f"the equilibrium could not be found: {found.message}")
-    return found.x[columns:] > 0.5
+    return np.asarray(found.x[columns:] > 0.5)
 
 
 def _largest_entropy(over: Floats) -> Floats:
@@ -182,7 +182,7 @@ def _on_the_face(over: Floats, share: Floats) -> Floats:
     binding = over[slack.x[columns:] < 0.5]
     free = null_space(binding, rcond=1e-9)
     if free.shape[1] == 1:
-        return np.maximum(free[:, 0] / free[:, 0].sum(), 0.0)
+        return np.asarray(np.maximum(free[:, 0] / free[:, 0].sum(), 0.0), np.float64)
     basis = orth(binding.T, rcond=1e-9).T
 
     def dual(multipliers: Floats) -> tuple[float, Floats]:
@@ -220,4 +220,4 @@ def _polish(over: Floats, multipliers: Floats) -> Floats:
         if not np.abs(binding @ moved).max(initial=0.0) < np.abs(gap).max(initial=0.0):
             break
         logits, share = moved_logits, moved
-    return share
+    return np.asarray(share, np.float64)

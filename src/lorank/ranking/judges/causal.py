@@ -127,9 +127,8 @@ class CausalJudge(Judge):
         return self._as_chat(text) if self._chat else f"{text}\n\nAnswer:"
 
     def _as_chat(self, text: str) -> str:
-        return self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-        )
+        turn = [{"role": "user", "content": text}]
+        return str(self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
 
     def answer(self, query: str, documents: Sequence[str], questions: Sequence[Question]) -> Iterator[Reply]:
         """Yield one reply a question, ``batch_size`` of a sort at a time."""
@@ -155,7 +154,7 @@ class CausalJudge(Judge):
 
     def encode(self, prompt: str) -> list[int]:
         """Return the tokens of a prompt that `prompt` wrote."""
-        return self.tokenizer(prompt, add_special_tokens=not self._chat)["input_ids"]
+        return list(self.tokenizer(prompt, add_special_tokens=not self._chat)["input_ids"])
 
     def _single_token(self, spellings: Sequence[str]) -> int | None:
         spaces = ("", " ") if self._chat else (" ", "")
@@ -191,7 +190,8 @@ class CausalJudge(Judge):
         """Return the logits of the first token of each answer, float32 [prompts, vocabulary]."""
         inputs = self._pad(prompts)
         positions = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
-        return self.model(**inputs, position_ids=positions).logits[:, -1].float()
+        logits: Tensor = self.model(**inputs, position_ids=positions).logits
+        return logits[:, -1].float()
 
     def write(self, prompts: Sequence[list[int]]) -> list[list[int]]:
         """Return the tokens of each answer, greedily, to the end token, which is included."""

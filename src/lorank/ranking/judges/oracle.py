@@ -9,7 +9,7 @@ function of the seed and the question, so that the same question always gets the
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,7 +117,7 @@ def _said(kind: str, utility: np.ndarray, threshold: float) -> Any:
     return {"setwise": order[:1], "exclude": order[-1:], "listwise": [order]}[kind][0]
 
 
-_NONSENSE = (
+_NONSENSE: tuple[Callable[[int], Any], ...] = (
     lambda size: None,
     lambda size: "I cannot rank these.",
     lambda size: math.nan,

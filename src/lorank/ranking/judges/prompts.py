@@ -82,7 +82,7 @@ class Prompts:
             if question.kind == "pointwise"
             else "\n".join(f"[{name}] {text}" for name, text in zip(names, shown))
         )
-        first, second = names[:2] if letters else [f"[{name}]" for name in names[:2]]
+        first, second = (name if letters else f"[{name}]" for name in names[:2])
         return self.templates[template or question.kind].substitute(
             query=replace_surrogates(query), documents=listed, count=len(shown), first=first, second=second
         )

@@ -42,7 +42,9 @@ class RankerJudge(Judge):
     def answer(self, query: str, documents: Sequence[str], questions: Sequence[Question]) -> Iterator[Reply]:
         """Yield one reply a question."""
         self._score(query, documents, sorted({d for question in questions for d in question.documents}))
-        answers = Oracle(np.nan_to_num(self._scores).tolist(), threshold=self.threshold).answer(query, documents, questions)
+        answers = Oracle(np.nan_to_num(self._scores).tolist(), threshold=self.threshold).answer(
+            query, documents, questions
+        )
         for question, reply in zip(questions, answers, strict=True):
             yield Reply(reply.value, self.tokens_in(query, documents, question), tokens_out(question))
 

@@ -39,7 +39,8 @@ def soft_ranks(lists: Lists, temperature: float) -> Tensor:
     >>> soft_ranks(clean(torch.tensor([[2.0, 0.0, 1.0]]), torch.zeros(1, 3)), temperature=0.01)
     tensor([[1., 3., 2.]])
     """
-    return _SoftRanks.apply(lists.scores, lists.mask, temperature)
+    ranks: Tensor = _SoftRanks.apply(lists.scores, lists.mask, temperature)  # type: ignore[no-untyped-call]
+    return ranks
 
 
 def smooth(measure: RankMeasure, temperature: float = 1.0) -> Loss:
@@ -151,22 +152,22 @@ class _SoftRanks(torch.autograd.Function):
         for lists, rows in pair_blocks(scores):
             above = _beats(scores, lists, rows, temperature).mul_(mask[lists].unsqueeze(1))
             ranks[lists, rows] = above.sum(2).add_(0.5)  # 1, less the document's own sigma(0)
-        ctx.save_for_backward(scores, mask)  # type: ignore[attr-defined]
-        ctx.temperature = temperature  # type: ignore[attr-defined]
+        ctx.save_for_backward(scores, mask)
+        ctx.temperature = temperature
         return torch.where(mask, ranks, 1.0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None, None]:
-        scores, mask = ctx.saved_tensors  # type: ignore[attr-defined]
+        scores, mask = ctx.saved_tensors
         upstream, gradient = torch.where(mask, upstream, 0.0), torch.zeros_like(scores)
         for lists, rows in pair_blocks(scores):
-            slope = _beats(scores, lists, rows, ctx.temperature)  # type: ignore[attr-defined]
+            slope = _beats(scores, lists, rows, ctx.temperature)
             slope = slope.mul_(1 - slope).mul_(mask[lists].unsqueeze(1))
             # d r_i / d s_j = slope_ij, d r_i / d s_i = -sum_j slope_ij, and slopes are symmetric
             own = slope.sum(2) * upstream[lists, rows]
             gradient[lists, rows] = slope.mul_(upstream[lists].unsqueeze(1)).sum(2) - own
-        gradient = torch.where(mask, gradient, 0.0) / ctx.temperature  # type: ignore[attr-defined]
+        gradient = torch.where(mask, gradient, 0.0) / ctx.temperature
         return gradient, None, None
 
 

@@ -83,7 +83,7 @@ def neural_ndcg(
     place = torch.arange(1, gains.shape[1] + 1, device=gains.device, dtype=gains.dtype)
     discount = discounts(place, k).expand(len(gains), -1)
     return lists.mean(
-        _SoftlySorted.apply(
+        _SoftlySorted.apply(  # type: ignore[no-untyped-call]
             lists.scores, _distances(lists), lists.mask, gains, discount, temperature, sinkhorn, transposed
         )
     )

@@ -37,4 +37,4 @@ def ndcg_ceiling(run: Run, qrels: Qrels, k: int = 10) -> dict[str, float]:
 
 def _best_dcg(relevances: object, k: int) -> float:
     best = sorted((r for r in relevances if r > 0), reverse=True)[:k]  # type: ignore[attr-defined]
-    return sum(relevance / math.log2(rank + 1) for rank, relevance in enumerate(best, 1))
+    return float(sum(relevance / math.log2(rank + 1) for rank, relevance in enumerate(best, 1)))

@@ -24,8 +24,8 @@ def gains_of(grades: np.ndarray, dcg: str) -> np.ndarray:
     if largest <= 0:
         return np.zeros_like(grades)
     if dcg == "exp-log2":
-        return -np.exp2(grades - largest) * np.expm1(-grades * np.log(2.0))
-    return grades / largest
+        return np.asarray(-np.exp2(grades - largest) * np.expm1(-grades * np.log(2.0)))
+    return np.asarray(grades / largest)
 
 
 def ndcg(

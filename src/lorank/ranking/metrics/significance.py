@@ -47,7 +47,7 @@ def randomization_test(
 
 def _as_extreme(sums: np.ndarray, differences: np.ndarray) -> np.ndarray:
     slack = 1e-12 * np.abs(differences).sum(0)
-    return np.abs(sums) >= np.abs(differences.sum(0)) - slack
+    return np.asarray(np.abs(sums) >= np.abs(differences.sum(0)) - slack)
 
 
 def _exact(values: np.ndarray) -> float:
@@ -108,4 +108,4 @@ def holm(p: Sequence[float]) -> list[float]:
     steps = np.minimum(1.0, values[order] * np.arange(len(values), 0, -1))
     adjusted = np.empty_like(values)
     adjusted[order] = np.maximum.accumulate(steps) if len(values) else steps
-    return adjusted.tolist()
+    return [float(p) for p in adjusted]

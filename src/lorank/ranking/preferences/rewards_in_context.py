@@ -77,7 +77,7 @@ class RewardScale:
         w, q = w / w.max(), p / (p - 1)
         z = w ** (q - 1) / (w**q).sum() ** (1 / p)
         low, high = np.array(self.low), np.array(self.high)
-        return low + (high - low) * z
+        return np.asarray(low + (high - low) * z)
 
 
 def condition_prompt(prompt: str, rewards: Sequence[float]) -> str:
@@ -97,4 +97,4 @@ def near_front(rewards: np.ndarray, slack: float = 0.0) -> np.ndarray:
     """
     rewards = np.asarray(rewards, float)
     margin = (rewards[:, None, :] - rewards[None, :, :]).min(2)  # [i, j]: by how much i beats j in every reward
-    return ~(margin > slack).any(0)
+    return np.asarray(~(margin > slack).any(0))

@@ -67,12 +67,13 @@ def is_causal(base: str | Path) -> bool:
         return True
     config = read_json(resolve(base), "config.json")
     named = config.get("architectures") if isinstance(config, dict) else None
-    return bool(named) and str(named[0]).endswith(CAUSAL)
+    return bool(named) and str((named or [""])[0]).endswith(CAUSAL)
 
 
 def architecture_of(config: Any) -> str | None:
     """Return the class that a checkpoint was saved from, None where its configuration does not say."""
-    return (getattr(config, "architectures", None) or [None])[0]
+    named: list[str | None] = getattr(config, "architectures", None) or [None]
+    return named[0]
 
 
 def load_causal(

@@ -128,9 +128,8 @@ def user_turn(tokenizer: Any, text: str, chat: bool) -> str:
     """Return ``text`` as the user's turn, up to where the reply begins."""
     if not chat:
         return f"{text}\n\nAnswer:"
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-    )
+    turn = [{"role": "user", "content": text}]
+    return str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
 
 
 def check_fields(text: str) -> tuple[int, int]:

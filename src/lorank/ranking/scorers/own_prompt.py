@@ -78,15 +78,10 @@ def render_pair(tokenizer: Any, files: SentenceFiles, query: str, document: str)
     messages = [{"role": role, "content": [{"type": "text", "text": text}] if parts else text} for role, text in turns]
     try:
         text = tokenizer.apply_chat_template(messages, tokenize=False, **files.template_options)
-    except Exception as error:  # noqa: BLE001 (a template may raise whatever it likes for roles that it does not know)
-        return refuse_roles(error)
+    except Exception:  # noqa: BLE001 (a template may raise whatever it likes for roles that it does not know)
+        return None
     at, to = text.find(query.strip()), text.find(document.strip())
     return text if 0 <= at < to and text.count(query.strip()) == text.count(document.strip()) == 1 else None
-
-
-def refuse_roles(error: Exception) -> None:
-    """Return None: a template that does not know the two roles is none for pairs."""
-    return None
 
 
 def pair_prompt(tokenizer: Any, query_prefix: str, document_prefix: str) -> Prompt:

@@ -1,6 +1,7 @@
 """Pairs as tokens: texts tokenised once, what of each is read, and the sequence of a prompt around both."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -72,13 +73,14 @@ def gather_passages(values: np.ndarray, owner: np.ndarray, long: Long) -> np.nda
     """
     begins = np.searchsorted(owner, np.arange(owner[-1] + 1))
     if long == "max":
-        return np.maximum.reduceat(values, begins)
-    return np.add.reduceat(values, begins) / np.bincount(owner).astype(values.dtype)
+        return np.asarray(np.maximum.reduceat(values, begins))
+    means: np.ndarray = np.add.reduceat(values, begins) / np.bincount(owner).astype(values.dtype)
+    return means
 
 
-def pair_parts(prompt: Prompt, inputs: PairInputs, spans: PairSpans) -> list[tuple]:
+def pair_parts(prompt: Prompt, inputs: PairInputs, spans: PairSpans) -> list[tuple[Any, ...]]:
     """Return what stands in the sequences of pairs, in order, for ``interleave``."""
-    parts = [constant(prompt.before), (inputs.queries, spans.query, 0)]
+    parts: list[tuple[Any, ...]] = [constant(prompt.before), (inputs.queries, spans.query, 0)]
     if inputs.query_ends is not None:
         parts.append((inputs.query_ends, whole_spans(inputs.query_ends, spans.query.text), 0))
     parts += [constant(prompt.between), (inputs.documents, spans.document, 0)]

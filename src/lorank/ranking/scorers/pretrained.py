@@ -189,7 +189,7 @@ def is_classifier(base: str | Path) -> bool:
     """Return whether a base was saved with a classifier's head, as its config.json says."""
     config = read_json(resolve(base), "config.json")
     architectures = config.get("architectures") if isinstance(config, dict) else None
-    return bool(architectures) and str(architectures[0]).endswith("ForSequenceClassification")
+    return bool(architectures) and str((architectures or [""])[0]).endswith("ForSequenceClassification")
 
 
 def class_for(loader: Any, config: Any) -> Any:
@@ -376,7 +376,8 @@ def read_json(source: str, name: str) -> dict[str, Any] | list[Any] | None:
     if path is None:
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] | list[Any] | None = json.loads(path.read_text(encoding="utf-8"))
+        return content
     except ValueError as error:
         raise DataError(path, getattr(error, "lineno", None), f"not JSON ({error})", "fetch the file again") from error
 

@@ -50,7 +50,7 @@ AXES: dict[str, tuple[str, ...]] = {
 """Each axis and the places on it; the first three are a scorer's, the last is a loss's."""
 
 Cell = tuple[str, str, str]
-CELLS: tuple[Cell, ...] = tuple(product(AXES["symmetry"], AXES["focus"], AXES["granularity"]))  # type: ignore[arg-type]
+CELLS: tuple[Cell, ...] = tuple(product(AXES["symmetry"], AXES["focus"], AXES["granularity"]))
 
 PROBES = (
     "sorting a list of words in place",

@@ -188,7 +188,7 @@ class TextRanker(TrainableRanker[Inputs]):
         """Count the documents that are longer than the model takes in."""
 
     @abstractmethod
-    def write_peer_files(self, folder: Path) -> None:
+    def write_peer_files(self, folder: str | Path) -> None:
         """Write what sentence-transformers reads, so that it gives the same scores."""
 
     def save(self, folder: str | Path) -> None:

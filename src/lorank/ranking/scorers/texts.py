@@ -28,7 +28,7 @@ def replace_surrogates(text: str) -> str:
     return text
 
 
-def checked_texts(texts: Iterable[Any], what: str = "text", at: Sequence[int] | None = None) -> list[str]:
+def checked_texts(texts: Iterable[Any], what: str = "text", at: Sequence[int] | np.ndarray | None = None) -> list[str]:
     """Return ``texts`` as a list of well-formed strings.
 
     Args:
@@ -84,7 +84,7 @@ def check_query(query: Any) -> None:
         raise UsageError(f"the query is of type {type(query).__name__}; give one string")
 
 
-def checked_pairs(queries: Sequence[Any], documents: Sequence[Any], pairs: Any) -> np.ndarray:
+def checked_pairs(queries: Sequence[Any], documents: Sequence[Any] | np.ndarray, pairs: Any) -> np.ndarray:
     """Return ``pairs`` as int64 [n, 2], positions in ``queries`` and ``documents``.
 
     Raises:

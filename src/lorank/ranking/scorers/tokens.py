@@ -290,7 +290,7 @@ def passages(text: str, tokenizer: Any, *, tokens: int = 200, overlap: int = 50)
     return [text[places[a][0] : places[a + n - 1][1]] for a, n in zip(starts, lengths)]
 
 
-def interleave(parts: Sequence[tuple], count: int) -> Ragged:
+def interleave(parts: Sequence[tuple[Any, ...]], count: int) -> Ragged:
     """Concatenate, for each of ``count`` sequences, constant parts (ids, types) and parts (table, span, type)."""
     sizes = np.stack([np.full(count, len(p[0]), np.int64) if len(p) == 2 else p[1].length for p in parts], 1)
     lengths = sizes.sum(1) if count else np.zeros(0, np.int64)

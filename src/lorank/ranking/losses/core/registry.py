@@ -9,13 +9,15 @@ memory through a checkpoint.
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from lorank.catalogue import catalogued
 from lorank.errors import UsageError, unknown_name
+
+Entered = TypeVar("Entered", bound=Callable[..., Any])
 
 Loss = Callable[..., Tensor]
 """``loss(scores [batch, list], labels [batch, list], mask [batch, list], weights=None, **options) -> scalar``."""
@@ -58,7 +60,7 @@ def register_loss(
     requires: Iterable[str] = (),
     contrast: bool = True,
     published: bool = True,
-) -> Callable[[Loss], Loss]:
+) -> Callable[[Entered], Entered]:
     """Decorate a loss, or the class that makes one, to enter it in ``LOSSES`` and in the catalogue under ``name``.
 
     Args:
@@ -71,7 +73,7 @@ def register_loss(
         published: False keeps the loss out of the catalogue, where its id names another part of the same paper.
     """
 
-    def enter(function: Loss) -> Loss:
+    def enter(function: Entered) -> Entered:
         function.contrast = contrast  # type: ignore[attr-defined]
         if published:
             catalogued(name, area=area, title=title)(function)
@@ -80,10 +82,12 @@ def register_loss(
     return enter
 
 
-def enter_loss(name: str, *, aliases: tuple[str, ...] = (), requires: Iterable[str] = ()) -> Callable[[Loss], Loss]:
+def enter_loss(
+    name: str, *, aliases: tuple[str, ...] = (), requires: Iterable[str] = ()
+) -> Callable[[Entered], Entered]:
     """Decorate a loss, or the class that makes one, to enter it in ``LOSSES`` alone."""
 
-    def enter(function: Loss) -> Loss:
+    def enter(function: Entered) -> Entered:
         function.requires = frozenset(requires)  # type: ignore[attr-defined]
         LOSSES[name] = function
         ALIASES.update(dict.fromkeys(aliases, name))
@@ -147,7 +151,8 @@ def loss(name: str, **options: Any) -> Loss:
         if option not in known:
             raise unknown_name(f"option of loss {name!r}:", option, known)
     if isinstance(function, type):
-        return function(**options)
+        made: Loss = function(**options)
+        return made
     configured = partial(function, **options)
     configured(
         torch.zeros(1, 2),

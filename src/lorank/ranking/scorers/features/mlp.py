@@ -23,7 +23,7 @@ def seeded_linear(inner: int, outer: int, generator: torch.Generator, gain: floa
         generator: The source of the weights.
         gain: The variance of a weight times ``inner``.
     """
-    linear = nn.utils.skip_init(nn.Linear, inner, outer)
+    linear: nn.Linear = nn.utils.skip_init(nn.Linear, inner, outer)
     with torch.no_grad():
         linear.weight.normal_(0.0, (gain / inner) ** 0.5, generator=generator)
         linear.bias.zero_()
@@ -32,7 +32,7 @@ def seeded_linear(inner: int, outer: int, generator: torch.Generator, gain: floa
 
 def zero_linear(inner: int, outer: int = 1) -> nn.Linear:
     """Return a Linear that gives 0, so that every score starts equal."""
-    linear = nn.utils.skip_init(nn.Linear, inner, outer)
+    linear: nn.Linear = nn.utils.skip_init(nn.Linear, inner, outer)
     with torch.no_grad():
         linear.weight.zero_()
         linear.bias.zero_()

@@ -122,7 +122,7 @@ class Pointer(nn.Module):
 
 
 def _seed_cell(inner: int, width: int, generator: torch.Generator) -> nn.LSTMCell:
-    cell = nn.utils.skip_init(nn.LSTMCell, inner, width)
+    cell: nn.LSTMCell = nn.utils.skip_init(nn.LSTMCell, inner, width)
     with torch.no_grad():
         for parameter in cell.parameters():
             parameter.uniform_(-(width**-0.5), width**-0.5, generator=generator)

@@ -47,7 +47,8 @@ class Block(nn.Module):
         )
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         hidden = hidden + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
-        return hidden + self.dropout(self.down(F.relu(self.up(self.before_perceptron(hidden)))))
+        added: Tensor = self.dropout(self.down(F.relu(self.up(self.before_perceptron(hidden)))))
+        return hidden + added
 
 
 class SetTransformer(nn.Module):
@@ -86,7 +87,8 @@ class SetTransformer(nn.Module):
         hidden = self.embed(rows)
         for block in self.blocks:
             hidden = block(hidden, seen[:, None, None, :])
-        return self.last(hidden)
+        last: Tensor = self.last(hidden)
+        return last
 
 
 class _Scored(nn.Module):
@@ -95,7 +97,8 @@ class _Scored(nn.Module):
         self.body, self.score = body, zero_linear(width)
 
     def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
-        return self.score(self.body(rows, mask)).squeeze(2)
+        scores: Tensor = self.score(self.body(rows, mask))
+        return scores.squeeze(2)
 
 
 @register_network("set-transformer", across=True)

@@ -110,7 +110,7 @@ class TourRanker(nn.Module):
 
     def pairs(self, rows: Tensor, mask: Tensor) -> Tensor:
         """Return a_ij of every two documents, [batch, list, list]."""
-        states = self.encoder(rows, mask)
+        states: Tensor = self.encoder(rows, mask)
         projected: Tensor = self.bilinear(states)
         return states @ projected.transpose(1, 2) / float(self.width**0.5)
 

@@ -71,7 +71,7 @@ def _report_to(on_progress: ProgressCallback, trees: int) -> Any:
 
 
 def _predict(booster: Any, rows: np.ndarray) -> np.ndarray:
-    return booster.inplace_predict(np.asarray(rows, np.float32), predict_type="margin")
+    return np.asarray(booster.inplace_predict(np.asarray(rows, np.float32), predict_type="margin"))
 
 
 def _write(booster: Any, path: Path) -> None:
