@@ -203,3 +203,9 @@ enter_method(
     title="Learning to Optimize Multi-Objective Alignment Through Dynamic Reward Weighting",
     location="lorank.ranking.policies.mixes.hypervolume:HypervolumeMix",
 )
+enter_method(
+    "gazal-r1",
+    area="losses.rl",
+    title="Gazal-R1: Achieving State-of-the-Art Medical Reasoning with Parameter-Efficient Two-Stage Training",
+    location="lorank.ranking.policies.rewards.shape:repetition",
+)
