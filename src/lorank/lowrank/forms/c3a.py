@@ -61,7 +61,7 @@ class C3A(Dense):
         self.kernel = nn.Parameter(torch.zeros(shape, device=site.device, dtype=site.dtype))
 
     @classmethod
-    def build(cls, sites: Sequence[Site], block: int | None = None) -> list[Self]:
+    def build(cls, sites: Sequence[Site], block: int | None = None) -> list[Self]:  # type: ignore[override]
         return [cls(site, block) for site in sites]
 
     def forward(self, x: Tensor, base: BaseLinear) -> Tensor:

@@ -116,9 +116,9 @@ class Form(nn.Module, ABC):
         self.dropout = site.dropout
 
     @classmethod
-    def build(cls, sites: Sequence[Site], *args: Any, **options: Any) -> list[Self]:
+    def build(cls, sites: Sequence[Site], **options: Any) -> list[Self]:
         """Return one form per site, in order; a form that has options names them."""
-        return [cls(site, *args, **options) for site in sites]
+        return [cls(site, **options) for site in sites]
 
     @abstractmethod
     def update(self, x: Tensor, base: BaseLinear, output: Tensor) -> Tensor:

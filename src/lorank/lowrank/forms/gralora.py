@@ -63,7 +63,7 @@ class GraLoRA(Form):
         self.B = nn.Parameter(B)
 
     @classmethod
-    def build(cls, sites: Sequence[Site], blocks: int | None = None) -> list[Self]:
+    def build(cls, sites: Sequence[Site], blocks: int | None = None) -> list[Self]:  # type: ignore[override]
         return [cls(site, blocks) for site in sites]
 
     def forward(self, x: Tensor, base: BaseLinear) -> Tensor:

@@ -68,7 +68,7 @@ class LaMDA(Factored):
         self.P = nn.ParameterList(part.contiguous() for part in U.tensor_split(min(groups, self.out_features)))
 
     @classmethod
-    def build(cls, sites: Sequence[Site], early: float = 0.3, groups: int = 4) -> list[Self]:
+    def build(cls, sites: Sequence[Site], early: float = 0.3, groups: int = 4) -> list[Self]:  # type: ignore[override]
         return [cls(site, early, groups) for site in sites]
 
     @torch.no_grad()

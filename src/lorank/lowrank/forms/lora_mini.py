@@ -60,7 +60,7 @@ class LoRAMini(Factored):
         self.B = nn.Parameter(torch.zeros(b, site.rank, device=site.device, dtype=site.dtype))
 
     @classmethod
-    def build(cls, sites: Sequence[Site], width: int | None = None) -> list[Self]:
+    def build(cls, sites: Sequence[Site], width: int | None = None) -> list[Self]:  # type: ignore[override]
         return [cls(site, width) for site in sites]
 
     def pair(self) -> tuple[Tensor, Tensor]:

@@ -87,7 +87,7 @@ class MoRA(Dense):
         return basis
 
     @classmethod
-    def build(cls, sites: Sequence[Site], kind: str = "rotation") -> list[Self]:
+    def build(cls, sites: Sequence[Site], kind: str = "rotation") -> list[Self]:  # type: ignore[override]
         shared: Shared = {}
         return [cls(site, shared, kind) for site in sites]
 

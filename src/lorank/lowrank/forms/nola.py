@@ -57,7 +57,7 @@ class NOLA(Factored):
         self.betas = nn.Parameter(torch.zeros(bases, device=site.device, dtype=site.dtype))
 
     @classmethod
-    def build(cls, sites: Sequence[Site], bases: int = 128) -> list[Self]:
+    def build(cls, sites: Sequence[Site], bases: int = 128) -> list[Self]:  # type: ignore[override]
         shared: Shared = {}
         return [cls(site, shared, bases) for site in sites]
 

@@ -63,7 +63,7 @@ class NestedLoRA(Factored):
         self.B = nn.Parameter(torch.zeros(r, q, device=site.device, dtype=site.dtype))
 
     @classmethod
-    def build(cls, sites: Sequence[Site], inner: int | None = None) -> list[Self]:
+    def build(cls, sites: Sequence[Site], inner: int | None = None) -> list[Self]:  # type: ignore[override]
         return [cls(site, inner) for site in sites]
 
     def pair(self) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,7 @@ class SingLoRA(Factored):
         self.register_buffer("u", torch.zeros((), device=site.device, dtype=site.dtype))
 
     @classmethod
-    def build(cls, sites: Sequence[Site], ramp: float = 0.01) -> list[Self]:
+    def build(cls, sites: Sequence[Site], ramp: float = 0.01) -> list[Self]:  # type: ignore[override]
         return [cls(site, ramp) for site in sites]
 
     def follow(self, step: int, total: int) -> None:

@@ -51,7 +51,7 @@ class VeRA(Factored):
         self.b = nn.Parameter(torch.zeros(self.out_features, dtype=site.dtype, device=site.device))
 
     @classmethod
-    def build(cls, sites: Sequence[Site], initial: float = 0.1) -> list[Self]:
+    def build(cls, sites: Sequence[Site], initial: float = 0.1) -> list[Self]:  # type: ignore[override]
         shared: Shared = {}
         return [cls(site, shared, initial) for site in sites]
 

@@ -227,7 +227,7 @@ def _lines_of(asked: Asked, part: Part) -> bytes:
     shown = part.scores if asked.raw or part.probabilities is None else part.probabilities
     kept = np.ones(len(shown), bool) if part.above is None or not asked.certified else part.above
     if asked.threshold is not None:
-        kept = kept & (shown >= asked.threshold)
+        kept = kept & (shown.astype(np.float64) >= asked.threshold)
     return b"".join(answers.line(answers.result(asked, int(part.positions[i]), shown[i])) for i in np.flatnonzero(kept))
 
 

@@ -41,7 +41,7 @@ class Reranked:
         if asked.certified and self.above is not None:
             order = order[self.above[order]]
         if asked.threshold is not None:
-            order = order[self.values(asked)[order] >= asked.threshold]
+            order = order[self.values(asked)[order].astype(np.float64) >= asked.threshold]
         return [int(i) for i in order[: asked.top_n]]
 
 

@@ -88,6 +88,8 @@ def _for_list(example: Tensor, generator: torch.Generator) -> Tensor:
         return example
     if example.is_floating_point():
         return torch.randn(1, len(LABELS), generator=generator, dtype=torch.float64)
+    if example.dtype == torch.bool:
+        return torch.zeros(1, len(LABELS), dtype=torch.bool)
     return torch.arange(len(LABELS)).unsqueeze(0)
 
 

@@ -75,6 +75,7 @@ def register_loss(
 
     def enter(function: Entered) -> Entered:
         function.contrast = contrast  # type: ignore[attr-defined]
+        function.published = published  # type: ignore[attr-defined]
         if published:
             catalogued(name, area=area, title=title)(function)
         return enter_loss(name, aliases=aliases, requires=requires)(function)
