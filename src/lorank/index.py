@@ -26,6 +26,7 @@ FAMILY_OF = {
     "static_budget": "budget",
     "dynamic_budget": "budget",
     "register_loss": "loss",
+    "enter_loss": "loss",
     "register_strategy": "strategy",
     "register_model_strategy": "strategy",
     "register_network": "feature-model",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 WRITES = ("openai", "causal", "t5")
 """Judges that answer in words, and so can be asked for a thought."""
-PAID = (*WRITES, "fid")
+KEPT_ANSWERS = (*WRITES, "fid")
 """Judges whose answers are kept unless the user names another file."""
 USUAL_STRATEGY = {"fid": "listt5"}
 """The strategy of a judge that was made for one; every other is asked by jointrank."""
@@ -101,7 +101,7 @@ def open_cache(cache: Path | None, judge: str | None, out: Path, manner: "Manner
 
     if is_by_model(manner.strategy):
         return None
-    if cache is None and (judge or "").partition(":")[0] in PAID:
+    if cache is None and (judge or "").partition(":")[0] in KEPT_ANSWERS:
         cache = out.with_name(f"{out.name}.answers.jsonl")
     if cache is None:
         return None

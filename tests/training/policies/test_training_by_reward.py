@@ -78,6 +78,19 @@ class Killed(Exception):
     pass
 
 
+def whole_and_resumed(model, data, folder, settings, at):
+    """Return what a run ends with, and what one ends with that is cut off after step ``at`` and goes on."""
+
+    def cut(what, done, total):
+        if what.startswith("train") and done == at:
+            raise Killed
+
+    whole = fit(CausalRanker(str(model)), data, out=folder / "whole", recipe=settings)
+    with pytest.raises(Killed):
+        fit(CausalRanker(str(model)), data, out=folder / "cut", recipe=settings, on_progress=cut)
+    return whole, fit(CausalRanker(str(model)), data, out=folder / "cut", recipe=settings, resume=True)
+
+
 @pytest.mark.parametrize(
     ("name", "at", "changes"),
     [
@@ -93,14 +106,7 @@ class Killed(Exception):
 def test_a_run_that_was_cut_off_writes_the_same_replies_when_it_is_resumed(rows, model, tmp_path, name, at, changes):
     data, settings = lorank.load(str(rows)), recipe(name, steps=6 if name == "adept-rl" else 4, **changes)
 
-    def cut(what, done, total):
-        if what.startswith("train") and done == at:
-            raise Killed
-
-    whole = fit(CausalRanker(str(model)), data, out=tmp_path / "whole", recipe=settings)
-    with pytest.raises(Killed):
-        fit(CausalRanker(str(model)), data, out=tmp_path / "cut", recipe=settings, on_progress=cut)
-    again = fit(CausalRanker(str(model)), data, out=tmp_path / "cut", recipe=settings, resume=True)
+    whole, again = whole_and_resumed(model, data, tmp_path, settings, at)
     for key, value in weights(whole).items():
         assert torch.equal(weights(again)[key], value), key  # exact: a resumed run is the same run
 
@@ -135,14 +141,7 @@ def test_a_run_that_predicts_its_path_is_resumed_to_the_bit(rows, model, tmp_pat
     data, settings = lorank.load(str(rows)), recipe("rank-r1", steps=6, reward="label")
     settings = replace(settings, rule=RuleSettings("next-extrapolation", {"fits": 20}))
 
-    def cut(what, done, total):
-        if what.startswith("train") and done == at:
-            raise Killed
-
-    whole = fit(CausalRanker(str(model)), data, out=tmp_path / "whole", recipe=settings)
-    with pytest.raises(Killed):
-        fit(CausalRanker(str(model)), data, out=tmp_path / "cut", recipe=settings, on_progress=cut)
-    again = fit(CausalRanker(str(model)), data, out=tmp_path / "cut", recipe=settings, resume=True)
+    whole, again = whole_and_resumed(model, data, tmp_path, settings, at)
     for key, value in weights(whole).items():
         assert torch.equal(weights(again)[key], value), key  # exact: a resumed run is the same run
     assert any("next-extrapolation" in note for note in again.notes)

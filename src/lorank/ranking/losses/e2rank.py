@@ -22,19 +22,12 @@ from torch import Tensor
 
 from lorank.errors import UsageError
 from lorank.ranking.losses.core.lists import check_positive, clean
-from lorank.ranking.losses.core.registry import EXTRAS, register_loss
+from lorank.ranking.losses.core.registry import enter_loss
 from lorank.ranking.losses.ranknet import ranknet
 from lorank.ranking.losses.softmax import softmax
 
-EXTRAS["listwise"] = torch.zeros(1, 2, dtype=torch.bool)
 
-
-@register_loss(
-    "e2rank",
-    title="E^2Rank: Your Text Embedding can Also be an Effective and Efficient Listwise Reranker",
-    requires=("listwise",),
-    published=False,
-)
+@enter_loss("e2rank", requires=("listwise",))
 def e2rank(
     scores: Tensor,
     labels: Tensor,

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
 from lorank.errors import UsageError
 from lorank.ranking.scorers.causal_prompt import DOCUMENT, QUERY, Prompt
 from lorank.ranking.scorers.sentence_files import SentenceFiles
@@ -78,8 +80,8 @@ def render_pair(tokenizer: Any, files: SentenceFiles, query: str, document: str)
     messages = [{"role": role, "content": [{"type": "text", "text": text}] if parts else text} for role, text in turns]
     try:
         text = tokenizer.apply_chat_template(messages, tokenize=False, **files.template_options)
-    except Exception:  # noqa: BLE001 (a template may raise whatever it likes for roles that it does not know)
-        return None
+    except (TemplateError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
+        return None  # the template does not know these roles, and says so in its own way
     at, to = text.find(query.strip()), text.find(document.strip())
     return text if 0 <= at < to and text.count(query.strip()) == text.count(document.strip()) == 1 else None
 

@@ -33,6 +33,7 @@ EXTRAS: dict[str, Tensor] = {
     "positions": torch.tensor([[1, 2]]),
     "propensities": torch.ones(1, 2),
     "noise_seed": torch.tensor(0),
+    "listwise": torch.zeros(1, 2, dtype=torch.bool),
 }
 """What a loss may require, each with an example for one list of two.
 
@@ -42,7 +43,8 @@ chosen (only a loss that requires it gets such lists); ``epoch`` counts from 0; 
 candidates' scores; ``positions`` int64 [batch, list] are where a document was shown, from 1 (0: it was not), or its
 rank at the first stage; ``propensities`` [batch, list] are a click log's own, 0 where it states none; ``noise_seed`` is
 an int64 scalar, new at every step and the same in a resumed run; ``reference`` [batch, list] are scores without a
-gradient, of the same ranker as it was before training or of a run."""
+gradient, of the same ranker as it was before training or of a run; ``listwise`` bool [batch, list] is True at the own
+documents of a query that is asked by a prompt which lists its candidates."""
 
 LOSSES: dict[str, Loss] = {}
 """Every registered loss under its published name."""
@@ -59,7 +61,6 @@ def register_loss(
     aliases: tuple[str, ...] = (),
     requires: Iterable[str] = (),
     contrast: bool = True,
-    published: bool = True,
 ) -> Callable[[Entered], Entered]:
     """Decorate a loss, or the class that makes one, to enter it in ``LOSSES`` and in the catalogue under ``name``.
 
@@ -70,14 +71,11 @@ def register_loss(
         aliases: Other names in common use for the same loss.
         requires: The extra inputs that the loss takes, each a name in ``EXTRAS``.
         contrast: False marks a loss that is meant to learn from lists whose documents are all relevant.
-        published: False keeps the loss out of the catalogue, where its id names another part of the same paper.
     """
 
     def enter(function: Entered) -> Entered:
         function.contrast = contrast  # type: ignore[attr-defined]
-        function.published = published  # type: ignore[attr-defined]
-        if published:
-            catalogued(name, area=area, title=title)(function)
+        catalogued(name, area=area, title=title)(function)
         return enter_loss(name, aliases=aliases, requires=requires)(function)
 
     return enter
@@ -86,7 +84,10 @@ def register_loss(
 def enter_loss(
     name: str, *, aliases: tuple[str, ...] = (), requires: Iterable[str] = ()
 ) -> Callable[[Entered], Entered]:
-    """Decorate a loss, or the class that makes one, to enter it in ``LOSSES`` alone."""
+    """Decorate a loss, or the class that makes one, to enter it in ``LOSSES`` alone.
+
+    A loss whose id the catalogue has for another part of the same paper, such as a strategy, is entered so.
+    """
 
     def enter(function: Entered) -> Entered:
         function.requires = frozenset(requires)  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ reward of any scale explores alike. Reconstructed from the paper's description; 
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -67,9 +68,9 @@ class Arms(DataReuse):
         self.pending = int(fresh[0]) if len(fresh) else int(self.scores(generator).argmax())
         return self.arms[self.pending]
 
+    @abstractmethod
     def scores(self, generator: torch.Generator) -> Tensor:
         """Return what the arms are chosen by, [arms]; each was tried."""
-        raise NotImplementedError
 
     def observe(self, earned: float) -> None:
         """Credit the arm that was chosen last."""
