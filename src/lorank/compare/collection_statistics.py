@@ -10,6 +10,8 @@ from lorank.compare.judged_values import JudgedValues
 from lorank.compare.pair_statistics import compare_rows
 from lorank.compare.statistics_settings import StatisticsSettings
 
+MOST_NAMES = 4
+"""Rows of one seed that a note names one by one."""
 LARGE_GROUP = 0.25
 """The notes name a group with a larger share of the queries."""
 
@@ -46,14 +48,8 @@ def compare_collection(
         )
     if len(names) == 1:
         notes.append(f"{names[0]} is the only row with a result, so nothing is compared.")
-    single = [name for name, row in judged.rows.items() if row.seeded and len(row.trials) == 1]
-    if single:
-        who = "Every row" if len(single) == len(names) > 1 else ", ".join(single)
-        has, its = ("has", "its") if len(single) in (1, len(names)) else ("have", "their")
-        notes.append(
-            f"{who} {has} one seed: how far another seed would move {'it' if its == 'its' else 'them'} is not covered "
-            f"by {its} intervals and tests."
-        )
+    seeded = {name: len(row.trials) for name, row in judged.rows.items() if row.seeded}
+    notes += _describe_single_seeds([name for name, seeds in seeded.items() if seeds == 1], len(seeded))
     pairs = _pairs(names, baseline, settings)
     found = {measure: compare_rows(judged, measure, pairs, settings) for measure in measures} if names else {}
     return CollectionStatistics(
@@ -66,6 +62,24 @@ def compare_collection(
         notes,
         judged,
     )
+
+
+def _describe_single_seeds(single: Sequence[str], trained: int) -> list[str]:
+    """Return the note on the rows of one seed, by name where they are few.
+
+    >>> _describe_single_seeds(["lora"], 2)[0]
+    'lora has one seed: how far another seed would move it is not covered by its intervals and tests.'
+    >>> _describe_single_seeds(["a", "b", "c", "d", "e"], 7)[0].partition(":")[0]
+    '5 of 7 trained rows have one seed'
+    """
+    if not single:
+        return []
+    who = ", ".join(single) if len(single) <= MOST_NAMES else f"{len(single)} of {trained} trained rows"
+    if len(single) == trained > 1:
+        who = "Every trained row"
+    one = len(single) in (1, trained)
+    has, it, its = ("has", "it", "its") if one else ("have", "them", "their")
+    return [f"{who} {has} one seed: how far another seed would move {it} is not covered by {its} intervals and tests."]
 
 
 def _pairs(names: Sequence[str], baseline: str | None, settings: StatisticsSettings) -> list[tuple[str, str]]:
