@@ -143,8 +143,10 @@ def test_a_first_stage_that_finds_nothing_is_an_error_with_the_remedy(bert, tmp_
 
 def test_a_gain_is_told_from_chance_by_a_stricter_level_on_dev():
     numbers = {"queries": 40, "groups": 30, "first_stage": 0.5, "untuned": 0.5, "tuned": 0.6, "difference": 0.1}
-    made = {s: Gain(split=s, interval=(0.01, 0.2), p=0.03, **numbers).outcome for s in ("dev", "test")}
-    assert made == {"dev": "tie", "test": "better"}
+    made = {s: Gain(split=s, interval=(0.01, 0.2), p=0.03, **numbers) for s in ("dev", "test")}
+    assert {s: gain.outcome for s, gain in made.items()} == {"dev": "tie", "test": "better"}
+    assert "dev also chose the weights, so that p must be below 0.01 here" in made["dev"].describe()
+    assert "also chose" not in replace(made["dev"], p=0.4).describe() + made["test"].describe()
 
 
 def test_the_report_of_a_run_has_texts_and_costs(bert, tmp_path):

@@ -81,7 +81,13 @@ class Gain:
             return f"Training gained nothing and lost: {numbers}; {ADVICE}."
         if self.difference == 0:
             return f"Training gained nothing: {numbers}; {ADVICE}."
-        return f"Training gained nothing that can be told from chance: {numbers}; {ADVICE}."
+        stricter = LEVELS.get(self.split, LEVELS["test"])
+        why = (
+            f" ({self.split} also chose the weights, so that p must be below {stricter:g} here)"
+            if self.p < LEVELS["test"]
+            else ""
+        )
+        return f"Training gained nothing that can be told from chance{why}: {numbers}; {ADVICE}."
 
 
 def judge_ladder(runs: Mapping[str, Run], split: Split, collection: str, seed: int) -> Evaluation:
