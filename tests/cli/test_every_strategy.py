@@ -99,6 +99,13 @@ def test_anncur_takes_its_anchor_queries_from_the_other_splits_or_says_that_ther
     assert "give data with a training split" in str(alone.exception)
 
 
+@pytest.mark.parametrize(("model", "warned"), [("minilm", True), ("encoder", False)])
+def test_e2rank_warns_of_a_packaged_base_that_was_not_trained_for_its_prompts(place, model, warned):
+    done = run(place, "--ranker", model, "--strategy", "e2rank", "--depth", 3, "--option", "words=4")
+    assert done.exit_code == 0, done.output
+    assert ("was not trained to read e2rank's prompts" in done.stderr.replace("\n", " ")) == warned
+
+
 def test_only_what_dynamicrag_selects_is_written(place, texts):
     done = run(place, "--judge", "oracle", "--strategy", "dynamicrag", "--only-selected")
     assert done.exit_code == 0, done.output

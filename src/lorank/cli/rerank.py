@@ -142,7 +142,8 @@ def rerank(
         lorank rerank --judge oracle:noise=0.5 --strategy prp --option method=sliding
         --data pydocs --run bm25.run --out oracle.run
 
-        lorank rerank --ranker minilm --strategy e2rank --data pydocs --run bm25.run --out feedback.run
+        lorank rerank --ranker runs/e2rank --strategy e2rank --option feedback=5
+        --data pydocs --run bm25.run --out feedback.run
 
         lorank rerank --judge causal:smollm2 --strategy dynamicrag --only-selected --depth 10
         --data pydocs --run bm25.run --out context.run
@@ -167,6 +168,12 @@ def rerank(
         index.check("strategy", strategy, "--strategy")
     if judge is not None:
         index.check("judge", judge.partition(":")[0], "--judge", also=("ranker", "oracle"))
+    if strategy == "e2rank" and ranker is not None and ranker in index.names("base"):
+        console.print(
+            f"warning: {ranker} was not trained to read e2rank's prompts and ranks worse by them than by the query "
+            "alone; train one first: lorank train --loss e2rank",
+            soft_wrap=True,
+        )
     if path is not None:
         index.check("path", path, "--path", also=("auto",))
     index.check("engine", engine, "--engine", also=("ray",))
