@@ -200,12 +200,12 @@ def texts(out: Path, given: argparse.Namespace) -> None:
     data = lorank.load("lohelp")
     index = bm25_index(data)
     lists = {query: list(row) for query, row in index.search(data.train.queries, DEPTH).items()}
-    candidates = {name: index.search(data.split(name).queries, 50) for name in given.splits}
+    candidates = {name: index.search(data.split(name).queries, given.depth) for name in given.splits}
     for seed in given.seeds:
         for arm in given.arms:
             bias = (0.0, 0.0) if arm == "true" else (given.eta, given.noise)
             log = draw_log(data, lists, given.sessions, *bias, np.random.default_rng(seed))
-            ranker = lorank.BiEncoder("minilm", max_length=given.length, long="truncate")
+            ranker = lorank.BiEncoder("minilm", max_length=given.length, long=given.long)
             record: dict[str, Any] = {"arm": arm, "seed": seed, "clicks": float(log.train.impressions.labels.sum())}
             if arm == "untuned":
                 learned: Any = ranker
@@ -234,8 +234,8 @@ def text_recipe(given: argparse.Namespace, arm: str, seed: int) -> Recipe:
         debias=debias,
         loss=LOSS,
         training=settings,
-        lists=ListSettings(shared=False, impressions=given.impressions),
-        reading=ReadingSettings(max_length=given.length, long="truncate"),
+        lists=ListSettings(shared=given.shared, impressions=given.impressions),
+        reading=ReadingSettings(max_length=given.length, long=given.long),
         judge_test=False,
         keep="tuned",
         seed=seed,
@@ -356,6 +356,9 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=8)
     parser.add_argument("--impressions", type=int, default=64)
     parser.add_argument("--length", type=int, default=32)
+    parser.add_argument("--long", default="truncate")
+    parser.add_argument("--shared", action="store_true")
+    parser.add_argument("--depth", type=int, default=50)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     if given.part == "rows":

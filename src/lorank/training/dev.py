@@ -166,18 +166,19 @@ def tokens_read(plan: Plan, pairs: np.ndarray, *, whole: bool = False) -> float:
     A bi-encoder reads each query and each document once, the others each pair once; without tokens those are counted.
     With ``whole`` it is what a bi-encoder's scoring reads, which is every passage where long documents are not cut.
     """
-    queries, documents = np.unique(pairs[:, 0]), np.unique(pairs[:, 1])
-    unique = np.unique(pairs, axis=0)
-    apart = plan.ranker.kind == "bi-encoder"
     asked, read = (_lengths(plan.inputs, name) for name in ("queries", "documents"))
     room = getattr(plan.ranker, "room", None)
+    if plan.ranker.kind != "bi-encoder":
+        unique = np.unique(pairs, axis=0)
+        if asked is None or read is None or room is None:
+            return float(len(unique))
+        return float(np.minimum(asked[unique[:, 0]] + read[unique[:, 1]], room).sum())
+    queries, documents = np.unique(pairs[:, 0]), np.unique(pairs[:, 1])
     if asked is None or read is None or room is None:
-        return float(len(queries) + len(documents) if apart else len(unique))
-    if apart:
-        spans = getattr(plan.ranker, "document_spans", None) if whole else None
-        kept = np.minimum(read[documents], room) if spans is None else spans(plan.inputs.documents, documents).length
-        return float(np.minimum(asked[queries], room).sum() + kept.sum())
-    return float(np.minimum(asked[unique[:, 0]] + read[unique[:, 1]], room).sum())
+        return float(len(queries) + len(documents))
+    spans = getattr(plan.ranker, "document_spans", None) if whole else None
+    kept = np.minimum(read[documents], room) if spans is None else spans(plan.inputs.documents, documents).length
+    return float(np.minimum(asked[queries], room).sum() + kept.sum())
 
 
 def _lengths(inputs: Any, name: str) -> np.ndarray | None:

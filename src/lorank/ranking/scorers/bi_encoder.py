@@ -224,36 +224,48 @@ class BiEncoder(TextRanker[TextInputs]):
         document_ids, document_at = np.unique(grid[mask_host], return_inverse=True)
         rows = np.zeros(grid.shape, np.int64)
         rows[mask_host] = document_at
-        q = self.encode_batch(inputs.queries, query_ids)[torch.from_numpy(query_at.reshape(-1)).to(self.device)]
+        asked, q = query_at.reshape(-1), self.encode_batch(inputs.queries, query_ids)
         if not len(document_ids):
             return torch.zeros(mask.shape, device=self.device)
         if self.adapted == "queries":
             held = inputs.vectors or self.vectors_of(inputs.documents, document_ids)
             at = document_ids if inputs.vectors is not None else np.arange(len(document_ids))
-            scores = similarities_to(q, held, at).gather(1, torch.from_numpy(rows).to(self.device))
+            every = similarities_to(q[torch.from_numpy(asked).to(self.device)], held, at)
+            scores = every.gather(1, torch.from_numpy(rows).to(self.device))
             return (scores / self.temperature).masked_fill(~mask.to(self.device), 0.0)
         span = self.document_spans(inputs.documents, document_ids)
         if self.long == "mean":
             passages = self.encode_read(inputs.documents, replace(span, text=document_ids[span.text]))
-            return self._grid_scores(q, mean_passages(passages, span.text), rows, mask)
+            return self._grid_scores(q, asked, mean_passages(passages, span.text), rows, mask)
         titles = self.title_rows(inputs.documents, document_ids, span)
         at = np.broadcast_to(query_at.reshape(-1, 1), grid.shape)[mask_host], document_at.reshape(-1)
         chosen = self.training_passages(inputs, query_ids, document_ids, span, titles, at)
         used, row = np.unique(np.concatenate([chosen, titles[titles >= 0]]), return_inverse=True)
         vectors = self.encode_read(inputs.documents, replace(span[used], text=document_ids[span.text[used]]))
         rows[mask_host] = row[: len(chosen)]
-        scores = self._grid_scores(q, vectors, rows, mask)
+        scores = self._grid_scores(q, asked, vectors, rows, mask)
         if not (titles >= 0).any():
             return scores
         place, rows = titles[at[1]], rows.copy()  # the gradient of the scores above still reads the rows
         rows[mask_host] = np.where(place >= 0, np.searchsorted(used, np.maximum(place, 0)), row[: len(chosen)])
-        return (scores + self.title_weight * self._grid_scores(q, vectors, rows, mask)) / (1 + self.title_weight)
+        return (scores + self.title_weight * self._grid_scores(q, asked, vectors, rows, mask)) / (1 + self.title_weight)
 
-    def _grid_scores(self, q: Tensor, vectors: Tensor, rows: np.ndarray, mask: Tensor) -> Tensor:
-        """Return scores [batch, list] of query vectors [batch, dim] and the document vectors at ``rows``."""
-        d = vectors[torch.from_numpy(rows).to(self.device)]
-        scores = (d @ q.unsqueeze(-1)).squeeze(-1) / self.temperature
-        return scores.masked_fill(~mask.to(self.device), 0.0)
+    def _grid_scores(self, q: Tensor, asked: np.ndarray, vectors: Tensor, rows: np.ndarray, mask: Tensor) -> Tensor:
+        """Return scores [batch, list] of the queries ``asked`` and the documents at ``rows``.
+
+        Every query is multiplied by every vector, [queries, vectors], and the grid is read from the products: a batch
+        with thousands of lists of a few queries would else gather a vector for each cell.
+
+        Args:
+            q: The vectors of the queries, [queries, dim].
+            asked: The int64 [batch] rows of ``q``.
+            vectors: The vectors of the documents, [vectors, dim].
+            rows: The int64 [batch, list] rows of ``vectors``.
+            mask: The bool [batch, list] grid, True where there is a document.
+        """
+        every = (q @ vectors.T).reshape(-1) / self.temperature
+        cells = torch.from_numpy(asked[:, None] * len(vectors) + rows).to(self.device)
+        return every[cells].masked_fill(~mask.to(self.device), 0.0)
 
     def title_rows(self, table: TokenTable, documents: np.ndarray, span: Span) -> np.ndarray:
         """Return the row of ``span`` that is each document's title, int64 [documents], -1 where it has none."""
