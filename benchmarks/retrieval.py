@@ -1,60 +1,147 @@
-"""Negatives of a retriever at equal steps: the first stage's, the encoder's own before training, and live ones.
+"""Ways of training a retriever at equal steps: what its negatives are, what its queries are, and who judges.
 
-    python benchmarks/retrieval.py --data FOLDER --out DIR [--steps 30] [--seed 0]
+    python benchmarks/retrieval.py --data FOLDER --out DIR [--documents 600] [--steps 25] [--seed 0] [--only RECIPE]
 
-Each arm is trained alike but for where its negatives come from; every tuned encoder then searches the whole collection.
+A part of the collection is drawn: so many documents, and the queries whose relevant documents are all among them.
+Each recipe is trained alike but for what its line says; every encoder then searches the whole part. A recipe whose run
+stands in DIR is not trained again.
 """
 
 import argparse
 import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 import lorank
+from lorank.data import write_beir
+from lorank.data.collection import Collection, Split
+from lorank.data.trec import read_run, write_run
 from lorank.ranking.metrics.table import to_markdown
-from lorank.training.lists.retrieval import dense_run
+from lorank.ranking.types import Run
+from lorank.training.lists.retrieval import bm25_index, dense_run, fuse_runs
 from lorank.training.recipe import RecipeFile, override
 from lorank.tuned.ranker import merged
 
-ARMS = {
-    "first-stage": {},
-    "static": {"lists.negatives_from": "static"},
-    "queries alone, static": {"lists.negatives_from": "static", "reading.adapted": "queries"},
+UNTUNED = "untuned"
+QUERIES = {"reading.adapted": "queries"}
+STATIC = {"lists.negatives_from": "static"}
+RECIPES: dict[str, dict[str, Any]] = {
+    "static": STATIC,
     "live": {"lists.negatives_from": "live"},
+    "static, queries alone": STATIC | QUERIES,
+    "adversarial": {"lists.negatives_from": "adversarial", "lists.negatives": 4, "loss.name": "ar2"},
+    "generated queries": {"lists.negatives_from": "bottom"},
+    "distilled": {"loss.name": "kl", "lists.positives": 1, "lists.negatives": 4},
+    "first stage": {},
 }
-"""What each arm changes of the recipe."""
+"""What each recipe changes."""
+
+
+def part_of(data: Collection, count: int, seed: int) -> Collection:
+    """Return ``count`` documents of a collection with the queries whose relevant documents are all among them."""
+    rng = np.random.default_rng(seed)
+    kept = np.sort(rng.permutation(len(data.document_ids))[:count])
+    ids = [data.document_ids[i] for i in kept]
+    known, splits = set(ids), {}
+    for name, split in data.splits.items():
+        qrels = {query: row for query, row in split.qrels.items() if row.keys() <= known}
+        splits[name] = Split(name, {query: split.queries[query] for query in qrels}, qrels)
+    titles = None if data.titles is None else [data.titles[i] for i in kept]
+    name = f"{data.name}-{count}"
+    return replace(
+        data,
+        name=name,
+        document_ids=ids,
+        documents=[str(data.documents[i]) for i in kept],
+        splits=splits,
+        titles=titles,
+    )
+
+
+def generated(data: Collection, out: Path, count: int) -> Collection:
+    """Return the part with training queries that `lorank queries` makes of its documents."""
+    from lorank.cli.app import app
+
+    if not (out / "generated").exists():
+        write_beir(data, out / "part")
+        line = ["queries", "--data", out / "part", "--count", count, "--shortest", 0, "--out", out / "generated"]
+        app(list(map(str, line)), standalone_mode=False)
+    return lorank.load(str(out / "generated"))
+
+
+def teacher(data: Collection, encoder: lorank.BiEncoder, path: Path) -> str:
+    """Write the fusion of BM25 and the untuned encoder over the training queries, and return its path."""
+    asked = data.train.queries
+    lexical = bm25_index(data, path.parent / "bm25").search(asked, 100)
+    fused = fuse_runs([lexical, dense_run(encoder, data, asked, 100)], np.array([0.5, 0.5]), 100)
+    write_run(fused, path)
+    return str(path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--documents", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--length", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", action="append", choices=list(RECIPES), help="Train this one; repeat it.")
     options = parser.parse_args()
-    data = lorank.load(options.data)
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    data = part_of(lorank.load(options.data), options.documents, options.seed)
     same = {
         "training.steps": options.steps,
+        "training.batch_size": 8,
         "training.evaluations": 1,
-        "training.evaluation_queries": 50,
+        "training.evaluation_queries": 2,
+        "training.evaluation_depth": 5,
         "seed": options.seed,
         "keep": "tuned",
         "judge_test": False,
         "reading.max_length": options.length,
     }
-    queries, runs = data.test.queries, {}
-    base = lorank.BiEncoder("minilm", max_length=options.length)
-    runs["untuned"] = dense_run(base, data, queries, 100)
-    for name, changes in ARMS.items():
-        adapted = changes.get("reading.adapted", "both")
-        ranker = lorank.BiEncoder("minilm", max_length=options.length, adapted=adapted)
+    runs: dict[str, Run] = {}
+    seconds: dict[str, float] = {}
+
+    def once(name: str, make: Callable[[], Run]) -> None:
+        path = out / f"{name.replace(' ', '-').replace(',', '')}.run"
+        began = time.process_time()
+        if not path.exists():
+            write_run(make(), path)
+        runs[name], seconds[name] = read_run(path), time.process_time() - began
+        print(f"{name}: {seconds[name]:.0f} s of the processor", flush=True)
+
+    def train(name: str, changes: dict[str, Any]) -> Run:
+        source = generated(data, out, options.steps * 8) if name == "generated queries" else data
+        if name == "distilled":
+            base = lorank.BiEncoder("minilm", max_length=options.length)
+            changes = changes | {"lists.teacher": teacher(data, base, out / "teacher.txt")}
+        adapted = "queries" if changes.get("lists.negatives_from") in ("live", "adversarial") else "both"
+        ranker = lorank.BiEncoder("minilm", max_length=options.length, adapted=changes.get("reading.adapted", adapted))
         recipe = override(RecipeFile(), same | changes)
-        tuned = lorank.fit(ranker, data, out=options.out / name.replace(" ", "-"), recipe=recipe, overwrite=True)
+        tuned = lorank.fit(ranker, source, out=out / "fits" / name.replace(" ", "-"), recipe=recipe, overwrite=True)
         with merged(tuned.adapter):
-            runs[name] = dense_run(ranker, data, queries, 100)
-        judged = lorank.evaluate(runs, data.test.qrels, measures=["nDCG@10", "R@100"])
-        (options.out / "judged.json").write_text(json.dumps(judged.to_dict(), indent=1))
-        print(to_markdown(judged, 140), flush=True)
+            return dense_run(ranker, data, data.test.queries, 100)
+
+    once("BM25", lambda: bm25_index(data, out / "bm25").search(data.test.queries, 100))
+    once(
+        UNTUNED,
+        lambda: dense_run(lorank.BiEncoder("minilm", max_length=options.length), data, data.test.queries, 100),
+    )
+    for name in options.only or RECIPES:
+        changes = RECIPES[name]
+        once(name, lambda name=name, changes=changes: train(name, changes))  # type: ignore[misc]
+    judged = lorank.evaluate(runs, data.test.qrels, measures=["R@100", "nDCG@10"], baseline=UNTUNED, resamples=2000)
+    found = judged.to_dict() | {"seconds": seconds, "queries": {n: len(s.queries) for n, s in data.splits.items()}}
+    (out / "judged.json").write_text(json.dumps(found, indent=1))
+    print(to_markdown(judged, 140), flush=True)
 
 
 if __name__ == "__main__":

@@ -104,10 +104,10 @@ def test_the_reference_is_the_ranker_as_it_was_head_included(rows, name):
     (after * reference).sum().backward()
 
 
-WANTING = sorted(  # listwise lists are of texts: tests/training/test_listwise_twins.py
+WANTING = sorted(  # two are of texts: tests/training/test_listwise_twins.py, tests/training/test_retriever_recipes.py
     name
     for name in LOSSES
-    if requirements_of(LOSSES[name]) and not requirements_of(LOSSES[name]) & {"users", "listwise"}
+    if requirements_of(LOSSES[name]) and not requirements_of(LOSSES[name]) & {"users", "listwise", "opponent"}
 )
 
 

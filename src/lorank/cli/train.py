@@ -183,7 +183,8 @@ def train(
         str | None,
         typer.Option(
             help="Whose candidates they are: first-stage, static (the bi-encoder's own before training), live (its own "
-            "at each step; the adapter is for queries alone) or bottom (the last ones). [default: first-stage]"
+            "at each step; the adapter is for queries alone), adversarial (drawn from those, with --loss ar2) or "
+            "bottom (the last ones). [default: first-stage]"
         ),
     ] = None,
     teacher: Annotated[
@@ -298,6 +299,8 @@ def train(
         lorank train --data pydocs --base minilm --compress pela --set compress.factor=2 --out runs/small
 
         lorank train --data my-data --base minilm --negatives-from live --loss lambda --out runs/queries
+
+        lorank train --data my-data --base minilm --negatives-from adversarial --loss ar2 --out runs/ar2
 
         lorank train --data my-data --base minilm --teacher runs/cross --loss margin-mse --out runs/student
 

@@ -14,6 +14,7 @@ which is off by default, is left out. Clusters are those of Lloyd's algorithm on
 import numpy as np
 
 from lorank.errors import UsageError
+from lorank.registration import catalogued
 
 ROUNDS = 20
 """The most rounds of Lloyd's algorithm."""
@@ -21,6 +22,13 @@ BLOCK = 8192
 """The documents that are compared with all centres at once."""
 
 
+@catalogued(
+    "duqgen",
+    area="retrieve",
+    title="DUQGen: Effective Unsupervised Domain Adaptation of Neural Rankers by Diversifying Synthetic Query "
+    "Generation",
+    reach="lorank queries --data D --count N writes the training queries, lorank train --negatives-from bottom trains",
+)
 def sample_by_clusters(
     vectors: np.ndarray, count: int, rng: np.random.Generator, *, clusters: int | None = None, temperature: float = 1.0
 ) -> np.ndarray:

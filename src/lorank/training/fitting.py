@@ -49,6 +49,9 @@ from lorank.training.settings import AdapterSettings, Recipe
 from lorank.tuned.mix import Mix
 from lorank.tuned.ranker import TunedRanker
 
+OPPONENT = "opponent"
+"""The folder of a run that holds the ranker which was trained against it."""
+
 
 def fit(
     ranker: FittedRanker,
@@ -253,6 +256,8 @@ def _write(
     if plan.compress is not None:
         tuned.notes.append(plan.compress.merge())
     tuned.save(out / "model")
+    if plan.against is not None:
+        plan.against.opponent.save(out / OPPONENT)
     judged_on = f"Dev chose the steps and the mix: {dev['sentence']} Dev values are optimistic."
     write_model_card(out / "model", plan.recipe, plan.data, plan.ranker, mix, plan.found.source, judged_on, gains)
     write_record(out, plan, outcome, mix, gains, command, timing_record(run, outcome) | {"dev": dev})
@@ -298,7 +303,7 @@ def claim_run_folder(out: Path, resume: bool, overwrite: bool) -> Path:
             f"{out} already holds a run; take it up with --resume, replace it with --overwrite, or choose another --out"
         )
     if begun and overwrite and not resume:
-        for name in ("checkpoints", "model"):
+        for name in ("checkpoints", "model", OPPONENT):
             shutil.rmtree(out / name, ignore_errors=True)
         (out / "metrics.jsonl").unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ prepared texts come before the adapter, and what changes ranks or steps factors 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import isinf
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Run
 from lorank.training.beginning import Beginning
 from lorank.training.checks import check_compression
+from lorank.training.hooks.alternation import Alternating, check_opponent, make_alternation
 from lorank.training.hooks.budget import (
     JOURNAL,
     Budgeting,
@@ -39,6 +41,7 @@ from lorank.training.hooks.compressing import NONE, Compressing, make_compressin
 from lorank.training.hooks.debiasing import Debiasing, make_debiasing
 from lorank.training.hooks.hook import Hook
 from lorank.training.hooks.rule import Stepping, make_stepping, penalties, without_clipping
+from lorank.training.lists.adversarial import adversarial_lists
 from lorank.training.lists.calibration_pass import calibrate
 from lorank.training.lists.candidates import Candidates, find_candidates, passing_over
 from lorank.training.lists.click_lists import ClickLists
@@ -46,7 +49,15 @@ from lorank.training.lists.list_loss import Loss
 from lorank.training.lists.lists import CandidateLists
 from lorank.training.lists.listwise import check_twins, make_twins, takes_twins
 from lorank.training.lists.loss_inputs import reference_run, set_reference
-from lorank.training.lists.negatives import EASY, bottom, check_negatives, live_lists, static_run
+from lorank.training.lists.negatives import (
+    EASY,
+    LIVE,
+    LiveLists,
+    bottom,
+    check_negatives,
+    live_lists,
+    static_run,
+)
 from lorank.training.lists.routes import read_routes
 from lorank.training.lists.teacher import check_teacher, teacher_run
 from lorank.training.loop.session import MakeOptimizer, Session, adamw
@@ -80,7 +91,8 @@ class Plan:
     the ranker before training; ``rate`` says where the learning rate comes from, which stands in ``recipe`` as a
     number; ``watch`` measures how far an adapter moves the weights; ``debias`` weighs clicks, None where nothing is
     debiased; ``projecting`` makes a projected optimizer, None where none is named;
-    ``compress`` lowers ranks, None where nothing does; ``added`` are hooks of what is no part of the recipe.
+    ``compress`` lowers ranks, None where nothing does; ``against`` trains the opponent of a loss that has one, None for
+    any other; ``added`` are hooks of what is no part of the recipe.
     """
 
     ranker: TrainableRanker
@@ -100,6 +112,7 @@ class Plan:
     debias: Debiasing | None = None
     projecting: MakeOptimizer | None = None
     compress: Compressing | None = None
+    against: Alternating | None = None
     added: tuple[Hook, ...] = ()
 
     @property
@@ -187,7 +200,7 @@ class Plan:
         return [
             *filter(None, (self.rule, self.budget, self.compress)),
             *penalties(self.weights.adapter),
-            *filter(None, [self.watch, self.debias]),
+            *filter(None, [self.watch, self.debias, self.against]),
             *self.added,
             *more,
         ]
@@ -249,6 +262,7 @@ def build_plan(
     adapter, routes = read_routes(recipe.adapter, data.train)
     recipe = replace(recipe, adapter=adapter)
     check_twins(loss, ranker, data, recipe)
+    check_opponent(loss, ranker, recipe)
     if takes_twins(loss):
         assert isinstance(ranker, BiEncoder)
         split = data.train if free is None else _join(data.train, free)
@@ -273,6 +287,9 @@ def build_plan(
         None if compress is None else compress.compression,
     )
     set_reference(ranker, beginning, loss)
+    against = make_alternation(loss, ranker, data, lists, recipe)
+    if against is not None:
+        lists, held_out = (replace(each, opponent=against.opponent.scores) for each in (lists, held_out))
     moving = make_budgeting(budget, recipe.budget, weights.adapter, out / JOURNAL, recipe.seed)
     steps_by = make_stepping(recipe.rule, weights.adapter, recipe.adapter.name)
     projecting = make_projecting(recipe, ranker)
@@ -295,6 +312,7 @@ def build_plan(
         debias,
         projecting,
         compress,
+        against,
     )
 
 
@@ -336,8 +354,8 @@ def lists_and_inputs(
     split = data.train if free is None else _join(data.train, free)
     names = [*split.queries, *(query for query in data.dev.queries if query not in split.queries)]
     texts = split.queries | {q: text for q, text in data.dev.queries.items() if q not in split.queries}
-    live = recipe.lists.negatives_from == "live"
-    apart = live or recipe.lists.teacher is not None
+    live = recipe.lists.negatives_from in LIVE
+    apart = live or recipe.lists.teacher is not None or "opponent" in requirements_of(loss)
     share = ranker.kind == "bi-encoder" and not apart if recipe.lists.shared is None else recipe.lists.shared
     positives, negatives = _list_sizes(recipe.lists, found.whole, share)
     stands = found.has_first_stage and any(ranker.head_parameters())
@@ -352,7 +370,7 @@ def lists_and_inputs(
             {query: i for i, query in enumerate(names)},
             positives,
             negatives if part.impressions is None else recipe.lists.negatives,
-            None if recipe.debias.name in SPARES_NONE else recipe.lists.spare,
+            None if recipe.debias.name in SPARES_NONE or isinf(recipe.lists.spare) else recipe.lists.spare,
             share,
             recipe.seed,
             standardise_run(run) if stands else None,
@@ -376,9 +394,12 @@ def lists_and_inputs(
         run = bottom(run, recipe.lists.depth, max(EASY, negatives or 0), split.qrels)
     lists, held_out = lists_of(split, run), lists_of(data.dev, found.dev)
     lists = replace(lists, teacher=teacher_run(recipe, data, split, run, on_progress))
-    if source == "live":
+    if live:
         assert isinstance(ranker, BiEncoder)
         lists = live_lists(replace(lists, positives=recipe.lists.positives), ranker, inputs, recipe.lists.negatives)
+    if source == "adversarial":
+        assert isinstance(lists, LiveLists)
+        lists = adversarial_lists(lists, recipe.lists.depth, recipe.lists.negatives)
     return lists, held_out, inputs
 
 

@@ -51,12 +51,14 @@ class LossSettings:
     """Which loss is minimised, with its own options.
 
     ``reference`` says whose scores a loss that compares with a reference gets: "start" is the ranker itself before
-    training, anything else the path of a run over the training queries.
+    training, anything else the path of a run over the training queries. ``opponent`` is the cross-encoder that is
+    trained against the run by a loss that asks for one: any cross-encoder by its name, or the run's base as one.
     """
 
     name: str = "softmax"
     options: dict[str, Option] = field(default_factory=dict)
     reference: str = "start"
+    opponent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class ListSettings:
     relevant ("unjudged"), so that what they say of new documents holds, or with ``free_documents`` "all" of the whole
     collection, where its documents are known before any query is asked.
     ``negatives_from`` says whose candidates they are: "first-stage", a bi-encoder's own before training ("static") or
-    as it is at each step ("live", with an adapter for queries alone), or the last of the candidates ("bottom").
+    as it is at each step ("live", with an adapter for queries alone), drawn by its softmax over these ("adversarial",
+    for the loss ar2, likewise), or the last of the candidates ("bottom"). ``spare`` inf leaves out none.
     ``teacher`` is a run over the training queries, or any ranker, whose scores are learned in the place of judgments.
     Of a click log about ``impressions`` of a query stand together in a batch, which reads their query and documents
     once for all of them.
@@ -99,7 +102,7 @@ class ListSettings:
     shared: bool | None = None
     free_queries: Literal["none", "titles", "first-sentences"] = "none"
     free_documents: Literal["unjudged", "all"] = "unjudged"
-    negatives_from: Literal["first-stage", "static", "live", "bottom"] = "first-stage"
+    negatives_from: Literal["first-stage", "static", "live", "adversarial", "bottom"] = "first-stage"
     teacher: str | None = None
     impressions: int = 1
 

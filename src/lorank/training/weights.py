@@ -95,7 +95,7 @@ class AdapterWeights:
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the factors and, where its rate differs, the head as a group of its own."""
-        return _groups(dict(self.adapter.named_parameters()), self.ranker, self.head_lr)
+        return parameter_groups(dict(self.adapter.named_parameters()), self.ranker, self.head_lr)
 
     def state(self) -> dict[str, Tensor]:
         """Return the adapter's tensors, heads included."""
@@ -136,7 +136,7 @@ class WholeWeights:
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trained parameters, the head as a group of its own where its rate differs."""
-        return _groups(self._trained, self.ranker, self.head_lr)
+        return parameter_groups(self._trained, self.ranker, self.head_lr)
 
     def state(self) -> dict[str, Tensor]:
         """Return the trained parameters by name."""
@@ -219,9 +219,10 @@ def rank_of(settings: AdapterSettings) -> int:
     return form_type(preset(settings.name).form).usual_rank if settings.rank is None else settings.rank
 
 
-def _groups(
+def parameter_groups(
     parameters: dict[str, nn.Parameter], ranker: TrainableRanker, head_lr: float | None
 ) -> list[dict[str, Any]]:
+    """Return optimizer groups of parameters, the head of the ranker as its own where it has a rate ``head_lr``."""
     if head_lr is None:
         return [{"params": list(parameters.values())}]
     heads = {id(p) for _, p in ranker.head_parameters()}

@@ -34,6 +34,8 @@ def batch(seed=0):
         "slow": first - reference,
         "noise_seed": torch.tensor(3),
         "listwise": mask & torch.tensor([[False], [True], [False], [True]]),
+        "opponent": first + reference,
+        "draws": torch.tensor([0.0, 2.0, 0.0, 1.0, 3.0, 1.0]).expand(4, 6),
     }
     return scores, labels, mask, extras
 
@@ -92,6 +94,8 @@ def test_empty_batches_give_zero(name, shape):
         "slow": torch.zeros(shape),
         "noise_seed": torch.tensor(3),
         "listwise": torch.zeros(shape, dtype=torch.bool),
+        "opponent": torch.zeros(shape),
+        "draws": torch.ones(shape),
     }
     scores = torch.zeros(shape, requires_grad=True)
     value = loss(name)(scores, torch.zeros(shape), torch.ones(shape, dtype=torch.bool), **wanted(name, empty))

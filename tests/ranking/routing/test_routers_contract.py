@@ -10,7 +10,7 @@ from lorank.errors import DataError, UsageError
 from lorank.ranking.routing import ROUTERS, RoutingTable, make_router
 from planted_routing import SEEDS, planted
 
-NAMES = ("ltrr", "mba-rag", "llm-bandit", "expertise-trees")
+NAMES = ("ltrr", "mba-rag", "llm-bandit", "expertise-trees", "c-3po")
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,7 @@ def test_names_options_and_tables_that_cannot_be_are_refused() -> None:
         (lambda: make_router("mba-rag", epochs=0), "epochs"),
         (lambda: make_router("expertise-trees", least=1), "least"),
         (lambda: make_router("llm-bandit", probes=0), "probes"),
+        (lambda: make_router("c-3po", branches=1), "branches"),
         (lambda: RoutingTable(["a"], np.zeros((2, 1)), np.zeros((2, 2)), np.zeros(2)), "do not fit"),
         (lambda: RoutingTable(["a"], np.zeros((1, 1)), np.full((1, 1), np.nan), np.zeros(1)), "NaN"),
         (lambda: RoutingTable([], np.zeros((1, 1)), np.zeros((1, 0)), np.zeros(0)), "an arm"),

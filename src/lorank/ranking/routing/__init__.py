@@ -14,6 +14,7 @@ _HOME_OF = {
     "make_bandit": "bandits",
     "play": "bandits",
     "BanditRouter": "mba_rag",
+    "ThreeRoles": "c_3po",
     "PreferenceRouter": "llm_bandit",
     "ExpertiseTree": "expertise_trees",
     "two_level_search": "autorag_hp",

@@ -1,6 +1,6 @@
 """Training lists drawn anew each epoch from first-stage candidates, as a pure function of (seed, epoch)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,7 +23,8 @@ class CandidateLists:
     ``query_at`` maps query id to its position in the ranker's prepared inputs; ``first_stage`` holds
     standardised first-stage scores where the correction is trained on top of them. ``requires`` is what the loss
     takes beyond lists, and ``reference`` a run whose scores serve it as the reference; ``routes`` is what an
-    adapter that routes is given for each query, and ``teacher`` holds scores that stand in the place of labels.
+    adapter that routes is given for each query, and ``teacher`` holds scores that stand in the place of labels;
+    ``opponent`` scores a grid of pairs, for a loss that learns against it.
     """
 
     collection: Collection
@@ -40,6 +41,7 @@ class CandidateLists:
     reference: Run | None = None
     routes: Mapping[str, Route] | None = None
     teacher: Run | None = None
+    opponent: Callable[[ListBatch], Tensor] | None = None
     _drawn: tuple[int, Sequence[TrainingList]] | None = field(default=None, init=False, repr=False)
     _relevant: dict[str, frozenset[int]] = field(default_factory=dict, init=False, repr=False)
 
@@ -88,6 +90,20 @@ class CandidateLists:
             extras=make_extras(self.requires, self, lists, batch, epoch),
             routes=None if self.routes is None else [self.routes.get(each.query_id, Route()) for each in lists],
         )
+
+    def draws_of(self, lists: Sequence[TrainingList], batch: ListBatch) -> Tensor:
+        """Return how often each document was drawn as a negative, float32 [batch, list]: once."""
+        return (batch.mask & (batch.labels <= 0)).float()
+
+    def opponent_scores(self, lists: Sequence[TrainingList], batch: ListBatch) -> Tensor:
+        """Return the opponent's scores [batch, list] of what is relevant or drawn, 0 elsewhere; 0 where there is none.
+
+        Until a plan is made no opponent is there, and what is measured of a step then is the run's own part.
+        """
+        if self.opponent is None:
+            return torch.zeros(batch.mask.shape)
+        read = batch.mask & ((batch.labels > 0) | (self.draws_of(lists, batch) > 0))
+        return self.opponent(replace(batch, mask=read))
 
     def _weights(self, lists: Sequence[TrainingList]) -> Tensor | None:
         weights = self.split.weights

@@ -36,6 +36,14 @@ class Source(Protocol):
     candidates: Run | None
     reference: Run | None
 
+    def draws_of(self, lists: Sequence[TrainingList], batch: ListBatch) -> Tensor:
+        """Return how often each document was drawn as a negative, [batch, list]."""
+        ...
+
+    def opponent_scores(self, lists: Sequence[TrainingList], batch: ListBatch) -> Tensor:
+        """Return the scores of the ranker that is trained against the run, [batch, list]."""
+        ...
+
 
 def _items(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int) -> Tensor:
     return (batch.queries.unsqueeze(1) << 32) + batch.documents
@@ -108,6 +116,8 @@ MAKERS: dict[str, Callable[[Source, Sequence[TrainingList], ListBatch, int], Ten
     "noise_seed": _none,
     "listwise": lambda source, lists, batch, epoch: own_places(lists, batch),
     "lists": lambda source, lists, batch, epoch: batch.queries,
+    "draws": lambda source, lists, batch, epoch: source.draws_of(lists, batch),
+    "opponent": lambda source, lists, batch, epoch: source.opponent_scores(lists, batch),
     "epoch": lambda source, lists, batch, epoch: torch.tensor(float(epoch)),
 }
 """Each thing that a loss may require, and how it is made of a batch; None where the ranker itself must say."""

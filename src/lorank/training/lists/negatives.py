@@ -5,6 +5,7 @@
                   other lists' documents are random negatives beside them (STAR)
     live          the best documents of the bi-encoder as it is at this step, exactly; documents are encoded once,
                   before training, and the adapter changes the vectors of queries alone (ADORE)
+    adversarial   drawn by the encoder's own softmax over its best ``depth`` at this step (AR2; with the loss ``ar2``)
     bottom        drawn from the last four of the best ``depth``, or the last ``negatives``: easy ones (DUQGen)
 
 Paper: Zhan, Mao, Liu, Guo, Zhang, Ma 2021, *Optimizing Dense Retrieval Model Training with Hard Negatives*,
@@ -18,7 +19,6 @@ stand in its list, where the published code takes one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from lorank.data.candidates import TrainingList
 from lorank.data.collection import Collection, Split
 from lorank.errors import UsageError
 from lorank.ranking.dense_index.search import search_blocks
+from lorank.ranking.losses import requirements_of
+from lorank.ranking.losses.core.registry import find_loss
 from lorank.ranking.scorers.bi_encoder import BiEncoder, TextInputs
 from lorank.ranking.scorers.encoded import EncodedDocuments
 from lorank.ranking.scorers.ranker import TrainableRanker
@@ -40,6 +42,9 @@ from lorank.training.settings import Recipe
 LIVE_NEGATIVES = 32
 """The live negatives of a list, where the recipe does not say how many: their vectors are there already."""
 
+LIVE = ("live", "adversarial")
+"""Sources that ask the encoder as it is at each step."""
+
 EASY = 4
 """The fewest of the last candidates from which easy negatives are drawn."""
 
@@ -53,7 +58,7 @@ def check_negatives(recipe: Recipe, ranker: TrainableRanker, data: Collection) -
         data: The collection.
     """
     source = recipe.lists.negatives_from
-    own = source in ("static", "live")
+    own = source in ("static", *LIVE)
     if own and not isinstance(ranker, BiEncoder):
         raise UsageError(
             f"lists.negatives_from={source}: negatives that the ranker finds itself need a bi-encoder, and this is a "
@@ -61,10 +66,15 @@ def check_negatives(recipe: Recipe, ranker: TrainableRanker, data: Collection) -
         )
     if source != "first-stage" and data.train.impressions is not None:
         raise UsageError(f"lists.negatives_from={source}: the lists of a click log are those that were shown")
-    if source == "live" and isinstance(ranker, BiEncoder):
+    if source == "adversarial" and "draws" not in requirements_of(find_loss(recipe.loss.name)):
+        raise UsageError(
+            "lists.negatives_from=adversarial: negatives that are drawn are for a loss that counts draws; take "
+            f"--loss ar2, or --negatives-from live with the loss {recipe.loss.name!r}"
+        )
+    if source in LIVE and isinstance(ranker, BiEncoder):
         ranker.adapted = "queries"
     if getattr(ranker, "adapted", "both") == "queries" and recipe.adapter.name in ("full", "head"):
-        why = "negatives_from=live" if source == "live" else "reading.adapted=queries"
+        why = f"negatives_from={source}" if source in LIVE else "reading.adapted=queries"
         raise UsageError(
             f"{why} keeps the vectors of documents, which adapter={recipe.adapter.name!r} would change; choose a "
             "low-rank adapter, such as --adapter lora"
@@ -93,8 +103,10 @@ class LiveLists(CandidateLists):
         depth = self.width + max(map(len, known), default=0)
         found = search_blocks(queries, [self.inputs.vectors], depth)
         drawn = []
-        for each, relevant, (documents, _) in zip(lists, known, found, strict=True):
-            hard = np.fromiter(islice((d for d in documents.tolist() if d not in relevant), self.width), np.int64)
+        for each, relevant, (documents, scores) in zip(lists, known, found, strict=True):
+            others = np.flatnonzero([document not in relevant for document in documents.tolist()])[: self.width]
+            hard = documents[others]
+            self.take(each, hard, scores[others])
             own = np.array([document in relevant for document in each.documents], bool)
             listed = replace(
                 each,
@@ -107,6 +119,9 @@ class LiveLists(CandidateLists):
                 listed = labelled_by(self.teacher, listed, [ids[d] for d in listed.documents])
             drawn.append(listed)
         return super().collate(drawn)
+
+    def take(self, drawn: TrainingList, hard: np.ndarray, similarities: np.ndarray) -> None:
+        """Do nothing with the best documents of a list that are not relevant, and their similarities."""
 
 
 def query_vectors(encoder: BiEncoder, inputs: TextInputs, at: np.ndarray) -> np.ndarray:

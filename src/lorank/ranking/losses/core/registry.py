@@ -34,6 +34,8 @@ EXTRAS: dict[str, Tensor] = {
     "propensities": torch.ones(1, 2),
     "noise_seed": torch.tensor(0),
     "listwise": torch.zeros(1, 2, dtype=torch.bool),
+    "opponent": torch.zeros(1, 2),
+    "draws": torch.tensor([[0.0, 1.0]]),
 }
 """What a loss may require, each with an example for one list of two.
 
@@ -44,7 +46,9 @@ candidates' scores; ``positions`` int64 [batch, list] are where a document was s
 rank at the first stage; ``propensities`` [batch, list] are a click log's own, 0 where it states none; ``noise_seed`` is
 an int64 scalar, new at every step and the same in a resumed run; ``reference`` [batch, list] are scores without a
 gradient, of the same ranker as it was before training or of a run; ``listwise`` bool [batch, list] is True at the own
-documents of a query that is asked by a prompt which lists its candidates."""
+documents of a query that is asked by a prompt which lists its candidates; ``opponent`` [batch, list] are the scores of
+a ranker that is trained against the run, without a gradient, and ``draws`` [batch, list] how often each document was
+drawn as a negative."""
 
 LOSSES: dict[str, Loss] = {}
 """Every registered loss under its published name."""
