@@ -97,7 +97,7 @@ class TextRanker(TrainableRanker[Inputs]):
     longs: ClassVar[tuple[str, ...]] = tuple(name for name in get_args(Long) if name != "titled")
     """What ``long`` may be."""
     reports_truncation: bool = True
-    """Whether documents that are cut are counted in the log."""
+    """Whether documents that are cut are counted in the log; that is done once."""
 
     def _open(
         self,
@@ -203,12 +203,12 @@ class TextRanker(TrainableRanker[Inputs]):
 
     def probe(self) -> np.ndarray:
         """Return float32 scores of a few fixed pairs, in float32 whatever ``dtype`` says."""
-        asked, self.dtype = self.dtype, "float32"
+        asked, self.dtype = (self.dtype, self.reports_truncation), "float32"
         self.reports_truncation = False
         try:
             return np.concatenate([self.score(query, PROBE_DOCUMENTS) for query in PROBE_QUERIES])
         finally:
-            self.dtype, self.reports_truncation = asked, True
+            self.dtype, self.reports_truncation = asked
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -223,8 +223,9 @@ class TextRanker(TrainableRanker[Inputs]):
         return ranker
 
     def report_truncation(self, found: Truncation) -> None:
-        """Log how many documents were cut, when any were."""
+        """Log how many documents were cut, the first time that any were: a strategy scores a few at a time."""
         if found.truncated and self.long == "truncate" and self.reports_truncation:
+            self.reports_truncation = False
             logger.info(
                 "%s and were cut; long='max' (--long max, or titled where they have titles) scores them by passages",
                 found,
