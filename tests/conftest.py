@@ -8,7 +8,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 
-pytest_plugins = ["chromium_browser", "tiny_causals", "tiny_collections", "tiny_encoders", "tiny_seq2seq"]
+pytest_plugins = [
+    "chromium_browser",
+    "planted_cascade",
+    "tiny_causals",
+    "tiny_collections",
+    "tiny_encoders",
+    "tiny_seq2seq",
+]
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

@@ -73,6 +73,7 @@ def _ranker_judge(ranker: "TunedRanker") -> "Judge":
     """Return the judge that answers by a ranker's scores, named so that a cache on disk tells it from others."""
     from lorank.ranking.judges.ranker_judge import RankerJudge, files_digest
 
+    ranker.refuse_cascade("asked by a strategy")
     if ranker.policy is not None:
         ranker.merge()
         return ranker.policy.judge(ranker.ranker, None if ranker.folder is None else files_digest(ranker.folder))

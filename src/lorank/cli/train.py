@@ -10,10 +10,11 @@ import typer
 
 from lorank.cli import completion
 from lorank.cli.bad_rows import skipping
+from lorank.cli.cascade import check_cascade_options, train_a_cascade
+from lorank.cli.folds import train_on_folds
 from lorank.cli.options import key_value, setting_value
 from lorank.cli.progress import console, progress_bars, stage
 from lorank.cli.stream import check_stream, train_on_stream
-from lorank.cli.width import terminal_width
 from lorank.errors import DataError, OnBad, UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +50,14 @@ def train(
             "methods --area continual`. [default: sequential]",
         ),
     ] = None,
+    cascade: Annotated[
+        bool,
+        typer.Option(
+            "--cascade",
+            help="Train a bi-encoder over the first stage and a cross-encoder over its 20 best, each kept where dev "
+            "says that it pays; --set cross.section.key=value reaches the cross-encoder.",
+        ),
+    ] = False,
     clicks: Annotated[
         str | None,
         typer.Option(help="A click log over --data, which is then what is learned from; dev and test stay as judged."),
@@ -306,6 +315,8 @@ def train(
 
         lorank train --data pydocs --base smollm2 --policy setwise --reward rank-r1 --steps 200 --out runs/thinks
 
+        lorank train --cascade --data pydocs --set cross.training.epochs=2 --out runs/cascade
+
         lorank train --data first --then second --then third --continual replay --base minilm --out runs/stream
 
         lorank train recipe.toml --resume
@@ -323,6 +334,7 @@ def train(
         "data": data,
         "then": then or None,
         "continual.name": continual,
+        "cascade.enabled": cascade or None,
         "clicks": clicks,
         "base": base,
         "kind": kind,
@@ -373,6 +385,7 @@ def train(
     check_names(plan, given, recipe)
     if plan.then or continual is not None:
         check_stream(plan, folds, save_recipe, track or [])
+    check_cascade_options(plan, folds, save_recipe, track or [])
     check_trackers(track or [])
     if track and folds is not None:
         raise UsageError("--track follows one run, and --folds trains one for each fold; leave one out")
@@ -403,10 +416,12 @@ def train(
     try:
         if plan.then:
             train_on_stream(plan, collection, _command(), resume, overwrite)
+        elif plan.cascade.enabled:
+            train_a_cascade(plan, collection, _command(), resume, overwrite)
         elif folds is None:
             _fit(plan, collection, resume, overwrite, track or [])
         else:
-            _cross_validate(plan, collection, folds, split, resume, overwrite)
+            train_on_folds(plan, collection, folds, split, _command(), resume, overwrite)
     except KeyboardInterrupt as interrupted:
         console.print(interruption_message(str(interrupted), Path(plan.out or ".")))
         raise typer.Exit(130) from interrupted
@@ -489,32 +504,6 @@ def _fit(plan: "RecipeFile", collection: "Collection", resume: bool, overwrite: 
         console.print(gain["sentence"], soft_wrap=True)
     for note in tuned.notes:
         console.print(note, soft_wrap=True)
-    print(Path(plan.out) / "model")
-
-
-def _cross_validate(
-    plan: "RecipeFile", collection: "Collection", folds: int, split: str, resume: bool, overwrite: bool
-) -> None:
-    """Train a ranker per fold and one on all queries; print how the pooled answers are judged and where it lies."""
-    from lorank.ranking.metrics.table import to_markdown
-    from lorank.training.cross_validation import cross_validate
-
-    assert plan.out is not None
-    with progress_bars() as on_progress:
-        result = cross_validate(
-            collection,
-            plan,
-            folds,
-            split,
-            Path(plan.out),
-            command=_command(),
-            resume=resume,
-            overwrite=overwrite,
-            on_progress=on_progress,
-        )
-    print(to_markdown(result.judged, terminal_width()))
-    for text in (result.tuned.dev["sentence"], *(gain["sentence"] for gain in result.tuned.gain)):
-        console.print(text, soft_wrap=True)
     print(Path(plan.out) / "model")
 
 

@@ -41,6 +41,8 @@ NOT_OF_EXPERIMENTS = {
     "out": "the folder is given by --out",
     "clicks": "a comparison is judged by relevance labels; train on clicks with `lorank train`",
     "judge_test": "every row is judged on test",
+    "cascade": "a row trains one ranker; train the two of a cascade with `lorank train --cascade`",
+    "cross": "a row trains one ranker; train the two of a cascade with `lorank train --cascade`",
 }
 
 

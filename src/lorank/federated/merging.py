@@ -37,6 +37,7 @@ def merge_folders(
     first = opened[0]
     uploads, frozen = {}, None
     for place, (folder, tuned) in enumerate(zip(folders, opened, strict=True)):
+        tuned.refuse_cascade("merged with others")
         if tuned.adapter is None or first.adapter is None:
             raise UsageError(f"{folder} holds no adapter, but a whole model")
         layout, state = Layout.of(tuned.adapter), tuned.adapter.state()

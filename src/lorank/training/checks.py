@@ -103,6 +103,10 @@ def check_names(recipe: Recipe, said: Container[str] = (), recipe_file: Path | N
         index.check_data(data, place("data"))
     for source in getattr(recipe, "then", ()):
         index.check_data(source, place("then"))
+    if hasattr(recipe, "cascade"):
+        from lorank.training.cascade.settings import check_cascade
+
+        check_cascade(recipe)
 
 
 def check_options(recipe: Recipe) -> None:
@@ -125,6 +129,10 @@ def check_options(recipe: Recipe) -> None:
     from lorank.training.projecting import check_projection, is_projected, settle_adapter
     from lorank.training.weights import WHOLE
 
+    if hasattr(recipe, "cascade") and recipe.cascade.enabled:
+        from lorank.training.cascade.settings import cross_recipe
+
+        check_options(cross_recipe(recipe))
     if is_projected(recipe.optimizer):
         check_option_values("optimizer", recipe.optimizer.options, Projection)
     check_projection(recipe)

@@ -171,7 +171,7 @@ def fit_run(
     began = clock()
     check_ranges(recipe)
     check_policy(recipe)
-    data = _with_dev(data, recipe.seed)
+    data = with_dev(data, recipe.seed)
     if not ranker.trained_by_loop or not isinstance(ranker, TrainableRanker):
         learner, own = cast(OwnLearner, ranker), dict(given or {})
         if getattr(ranker, "takes_loss", False):
@@ -283,7 +283,8 @@ def _with(recipe: Recipe, adapter: str | None, loss: str | None, rank: int | Non
     return replace(recipe, adapter=changed, loss=wanted)
 
 
-def _with_dev(data: Collection, seed: int) -> Collection:
+def with_dev(data: Collection, seed: int) -> Collection:
+    """Return the collection with a dev split, held out of train where it has none; UsageError where it has no train."""
     if "train" not in data.splits:
         raise UsageError(
             f"collection {data.name!r} has no training split (it has: {', '.join(data.splits)}); "

@@ -112,7 +112,7 @@ def gain_of(judged: Evaluation) -> Gain | None:
     names = {system.role: name for name, system in judged.systems.items() if system.role}
     if "tuned" not in names or "untuned" not in names or MAIN_MEASURE not in judged.measures:
         return None
-    pair = _comparison(judged, names["tuned"], names["untuned"])
+    pair = comparison_of(judged, names["tuned"], names["untuned"])
     mean = {role: judged.systems[name].mean[MAIN_MEASURE] for role, name in names.items()}
     return Gain(
         judged.split,
@@ -127,7 +127,14 @@ def gain_of(judged: Evaluation) -> Gain | None:
     )
 
 
-def _comparison(judged: Evaluation, system: str, baseline: str) -> Comparison:
+def comparison_of(judged: Evaluation, system: str, baseline: str) -> Comparison:
+    """Return how an evaluation compares two systems, whichever of them it names first; LookupError where it does not.
+
+    Args:
+        judged: The evaluation.
+        system: The system whose gain is meant.
+        baseline: The system that it is compared with.
+    """
     for pair in judged.comparisons:
         if pair.measure == MAIN_MEASURE and {pair.system, pair.baseline} == {system, baseline}:
             if pair.system == system:

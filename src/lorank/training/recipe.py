@@ -23,7 +23,14 @@ from lorank import index
 from lorank.errors import DataError, UsageError
 from lorank.training.checks import nearest
 from lorank.training.method_options import move_options
-from lorank.training.settings import ContinualSettings, Option, Recipe, accept_offset, list_changed_settings
+from lorank.training.settings import (
+    CascadeSettings,
+    ContinualSettings,
+    Option,
+    Recipe,
+    accept_offset,
+    list_changed_settings,
+)
 from lorank.tuned.reading import ReadingSettings
 
 if TYPE_CHECKING:
@@ -44,6 +51,7 @@ class RecipeFile(Recipe):
     out and kept in a file, in place of one report that ends the run.
     ``language`` says how BM25 cuts texts (:mod:`lorank.ranking.scorers.languages`); auto goes by their script.
     ``then`` are the collections that are learned after ``data``, one after the other, as ``continual`` says.
+    ``cross`` are settings of a cascade's cross-encoder (`lorank.training.cascade`), with the sections of a recipe.
     """
 
     data: str | None = None
@@ -59,6 +67,8 @@ class RecipeFile(Recipe):
     language: str = "auto"
     then: list[str] = field(default_factory=list)
     continual: ContinualSettings = field(default_factory=ContinualSettings)
+    cascade: CascadeSettings = field(default_factory=CascadeSettings)
+    cross: dict[str, Any] = field(default_factory=dict)
 
 
 def read_recipe(path: str | Path) -> RecipeFile:
@@ -166,9 +176,19 @@ def override(plan: RecipeFile, given: Mapping[str, Any], place: str = "--set") -
             inner = {name: _merge_options(plan, checked, key, name) for name in value}
             stated = replace(getattr(plan, key), **inner)
         elif isinstance(stated, dict):
-            stated = {**getattr(plan, key), **stated}
+            stated = _merge_tables(getattr(plan, key), stated)
         plan = replace(plan, **{key: stated})
     return plan
+
+
+def _merge_tables(own: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table with what is stated in the place of its own, tables within it likewise."""
+    return {**own} | {
+        key: _merge_tables(own[key], value)
+        if isinstance(value, Mapping) and isinstance(own.get(key), Mapping)
+        else value
+        for key, value in stated.items()
+    }
 
 
 def _merge_options(plan: RecipeFile, checked: RecipeFile, section: str, name: str) -> Any:
@@ -278,6 +298,7 @@ def _adapter() -> "TypeAdapter[RecipeFile]":
         settings.OptimizerSettings,
         settings.FirstStageSettings,
         settings.ContinualSettings,
+        settings.CascadeSettings,
         ReadingSettings,
     )
     for part in parts:

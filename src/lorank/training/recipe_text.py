@@ -10,6 +10,9 @@ from typing import Any
 from lorank.files import write_text
 from lorank.training.recipe import RecipeFile
 
+TABLES = ("options", "cross")
+"""Keys of a recipe that hold a table of any keys."""
+
 
 def write_recipe(plan: RecipeFile, path: str | Path) -> None:
     """Write ``plan`` as a TOML file, whole or not at all."""
@@ -24,12 +27,14 @@ def recipe_text(plan: RecipeFile) -> str:
     """
     own = {each.name: getattr(plan, each.name) for each in fields(plan)}
     sections = {name: value for name, value in own.items() if is_dataclass(value)}
-    top = {name: value for name, value in own.items() if name not in sections and name != "options"}
+    top = {name: value for name, value in own.items() if name not in (*sections, *TABLES)}
     lines = _lines(top)
     for name, section in sections.items():
         table = {each.name: getattr(section, each.name) for each in fields(section)}
         lines += _table(name, table)
-    return "\n".join([*lines, *_table("options", plan.options)]).strip("\n") + "\n"
+    for name in TABLES:
+        lines += _table(name, getattr(plan, name))
+    return "\n".join(lines).strip("\n") + "\n"
 
 
 def _table(name: str, table: Mapping[str, Any]) -> list[str]:

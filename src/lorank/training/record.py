@@ -49,7 +49,7 @@ def write_record(
     """
     ranker, recipe = plan.ranker, plan.recipe
     record = {
-        **_circumstances(plan.data, recipe.seed, command),
+        **circumstances(plan.data, recipe.seed, command),
         "settings": {"ranker": {"kind": ranker.kind, "base": ranker.base, **ranker.options()}, **as_plain(recipe)},
         "rate": {"lr": plan.rate.lr, "head_lr": plan.rate.head_lr, "from": plan.rate.source},
         "adapter": adapter_record(ranker, plan.weights, recipe, out / "model"),
@@ -107,7 +107,7 @@ def write_own_record(
         settings["learning"] = as_plain(ranker.settings)
     best = max(ranker.dev_curve, key=lambda point: point[1], default=(0, 0.0))
     record = {
-        **_circumstances(data, recipe.seed, command),
+        **circumstances(data, recipe.seed, command),
         "recipe": as_plain(recipe),
         "settings": settings,
         "outcome": {
@@ -127,7 +127,8 @@ def write_own_record(
     write_text(out / "run.json", json.dumps(record, indent=1) + "\n")
 
 
-def _circumstances(data: Collection, seed: int, command: str | None) -> dict[str, Any]:
+def circumstances(data: Collection, seed: int, command: str | None) -> dict[str, Any]:
+    """Return under what circumstances a run was made: the version, the command, the machine, the collection."""
     return {
         "lorank": __version__,
         "command": command,

@@ -252,6 +252,21 @@ class ContinualSettings:
 
 
 @dataclass(frozen=True)
+class CascadeSettings:
+    """A cascade: after the bi-encoder of the recipe a cross-encoder, which corrects its best documents.
+
+    ``enabled`` trains both (`lorank train --cascade`). The cross-encoder reads the ``depth`` best documents of each
+    query, and is kept where it gains ``least_gain`` or more of dev nDCG@10 over the bi-encoder's mix alone, with the
+    weight of its score chosen on other groups of dev queries than those that it is judged on. The settings of the
+    cross-encoder itself stand under ``cross``, with the sections and keys of a recipe.
+    """
+
+    enabled: bool = False
+    depth: int = 20
+    least_gain: float = 0.005
+
+
+@dataclass(frozen=True)
 class FirstStageSettings:
     """Where the first-stage score comes from: "auto", "none", "bm25", "fusion", or the path of a run.
 

@@ -49,6 +49,7 @@ def export(
             written or replaced then.
         UsageError: If the ranker has no adapter, or the format is unknown.
     """
+    tuned.refuse_cascade("exported")
     if tuned.adapter is None:
         raise UsageError("this ranker was trained whole and has no adapter; its model/ folder is ready for others")
     tuned.unmerge()

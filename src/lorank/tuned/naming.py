@@ -19,6 +19,8 @@ Kind = Literal["tuned", "saved", "peft", "model", "judge", "bm25", "trees"]
 
 BM25_NAME = "bm25"
 TREES_NAME = "lambdamart"
+CASCADE = "cascade.json"
+"""What the run folder of a cascade holds from its beginning on."""
 PEFT_CONFIG = "adapter_config.json"
 WORKS = (
     "a ranker is a packaged model (minilm, smollm2), a Hub name (owner/name), a model's folder, the --out folder of "
@@ -145,6 +147,8 @@ def describe(folder: Path) -> str:
         return "it is empty"
     if any(each.name == "checkpoints" for each in inside):
         return "it is a run that did not end (it has checkpoints); go on with the same `lorank train` and --resume"
+    if CASCADE in names:
+        return "it is a cascade that did not end; go on with the same `lorank train --cascade` and --resume"
     rankers = [each.name for each in inside if each.is_dir() and _is_ranker(each)]
     if rankers:
         shown = ", ".join(str(folder / each) for each in rankers[:5])

@@ -1,7 +1,8 @@
 """A tuned ranker: a base, its adapter, the first stage it stands on, and the mix that dev chose.
 
 The folder holds ``lorank.json`` (kind, base, options, mix), the adapter as a PEFT folder or the whole model,
-and ``first_stage/`` with the collection's BM25 statistics.
+and ``first_stage/`` with the collection's BM25 statistics. That of a cascade holds a second tuned ranker as
+``second_stage/``, which corrects the best documents (`lorank.tuned.second_stage`).
 
 Where a first-stage run is available (``rerank_run``), its scores are standardised per query, as in training.
 Where none is (``score``, ``rank``: texts only), the folder's own statistics serve: see
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -37,6 +38,7 @@ from lorank.tuned.first_stage import FirstStage
 from lorank.tuned.mix import ALONE, Mix, mix_as_json, mix_from_json, mix_run
 from lorank.tuned.policy import WrittenPolicy
 from lorank.tuned.probe import Probe
+from lorank.tuned.second_stage import FOLDER, SecondStage
 
 
 @contextmanager
@@ -108,10 +110,12 @@ class TunedRanker(Ranker):
     """The value on dev by which the mix was chosen, and what it was measured on (`lorank.training.dev`)."""
     policy: WrittenPolicy | None = None
     """How it orders documents by written replies, of a language model that was trained by reward."""
+    second_stage: SecondStage | None = None
+    """What corrects the best documents of a list, where the ranker is a cascade."""
 
     @property
     def learned(self) -> Learned:
-        """The learned part alone."""
+        """The learned part alone, of a cascade that of its first ranker."""
         return Learned(self.ranker, self.adapter)
 
     def run_on(self, path: str) -> None:
@@ -121,10 +125,12 @@ class TunedRanker(Ranker):
         """
         from lorank.ranking.scorers.paths import run_on
 
-        if not isinstance(self.ranker, CrossEncoder):
-            raise UsageError(f"path {path!r}: a {self.ranker.kind} has no choice of paths; only cross-encoders have")
+        if self.second_stage is not None:
+            self.second_stage.ranker.run_on(path)
+            return
+        self.check_paths(path)
         self.merge()
-        run_on(self.ranker, path)
+        run_on(cast(CrossEncoder, self.ranker), path)
 
     @property
     def trainable(self) -> TrainableRanker:
@@ -147,9 +153,19 @@ class TunedRanker(Ranker):
             self.adapter.unmerge()
 
     def check_paths(self, path: str) -> None:
-        """Raise UsageError where this ranker has no choice of paths."""
-        if not isinstance(self.ranker, CrossEncoder):
+        """Raise UsageError where this ranker has no choice of paths; that of a cascade is its second ranker's."""
+        if self.second_stage is not None:
+            self.second_stage.ranker.check_paths(path)
+        elif not isinstance(self.ranker, CrossEncoder):
             raise UsageError(f"path {path!r}: a {self.ranker.kind} has no choice of paths; only cross-encoders have")
+
+    def refuse_cascade(self, what: str) -> None:
+        """Raise UsageError where this is a cascade, and ``what`` is done with one ranker."""
+        if self.second_stage is not None:
+            raise UsageError(
+                f"a cascade of two rankers cannot be {what}; its run folder holds each of them, bi-encoder/ and "
+                "cross-encoder/: give one of these"
+            )
 
     def score_pairs(
         self,
@@ -158,7 +174,29 @@ class TunedRanker(Ranker):
         pairs: np.ndarray,
         on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
-        """Return the mixed scores, float32 [n]; the first-stage score comes from the folder's own statistics.
+        """Return the scores, float32 [n]; the first-stage score comes from the folder's own statistics.
+
+        Of a cascade the pairs of a query are one list, whose best documents the second ranker corrects.
+
+        Args:
+            queries: The texts of the queries.
+            documents: The texts of the documents, or their feature rows [documents, features].
+            pairs: The int64 [n, 2] positions in ``queries`` and ``documents``, one row per pair.
+            on_progress: It receives the number of units that are scored and their total.
+        """
+        mixed = self.score_mixed(queries, documents, pairs, on_progress)
+        if self.second_stage is None:
+            return mixed
+        return self.second_stage.correct_pairs(queries, documents, pairs, mixed, on_progress)
+
+    def score_mixed(
+        self,
+        queries: Sequence[str],
+        documents: Documents,
+        pairs: np.ndarray,
+        on_progress: ProgressCallback | None = None,
+    ) -> np.ndarray:
+        """Return the mixed scores, float32 [n], which are the scores where there is no second stage.
 
         Args:
             queries: The texts of the queries.
@@ -224,6 +262,9 @@ class TunedRanker(Ranker):
                 "dev": self.dev,
                 "scale": "logit",
             }
+            if self.second_stage is not None:
+                self.second_stage.ranker.save(partial / FOLDER)
+                description[FOLDER] = self.second_stage.describe()
             if self.policy is not None:
                 description["policy"] = self.policy.to_dict()
             if self.calibration is not None:
@@ -268,8 +309,20 @@ class TunedRanker(Ranker):
         mix, gain = mix_from_json(description["mix"]), description.get("gain", [])
         calibration, dev = read_calibration(home / CARD), description.get("dev", {})
         policy = WrittenPolicy.of(description.get("policy"))
+        second = None
+        if FOLDER in description:
+            second = SecondStage.of(description[FOLDER], cls._load(home / FOLDER))
         return cls(
-            ranker, adapter, first_stage, mix, gain, folder=home, dev=dev, calibration=calibration, policy=policy
+            ranker,
+            adapter,
+            first_stage,
+            mix,
+            gain,
+            folder=home,
+            dev=dev,
+            calibration=calibration,
+            policy=policy,
+            second_stage=second,
         )
 
 
@@ -335,6 +388,21 @@ def rerank_run(
     """
     if not isinstance(ranker, TunedRanker) or ranker.policy is not None:
         return score_run(ranker, collection, queries, candidates, on_progress)
+    mixed = _mix_candidates(ranker, collection, queries, candidates, on_progress)
+    second = ranker.second_stage
+    if second is None:
+        return mixed
+    learned = second.ranker.learned
+    return second.correct_run(mixed, lambda best: score_run(learned, collection, queries, best, on_progress))
+
+
+def _mix_candidates(
+    ranker: TunedRanker,
+    collection: Collection,
+    queries: dict[str, str],
+    candidates: Run,
+    on_progress: ProgressCallback | None,
+) -> Run:
     known = {q: candidates[q] for q in queries if candidates.get(q)}
     if ranker.mix.first_stage == 0.0:
         learned = score_run(ranker.learned, collection, queries, known, on_progress)

@@ -109,6 +109,7 @@ def _fresh(out: str | Path) -> Path:
 
 
 def _adapter_of(tuned: TunedRanker) -> Adapter:
+    tuned.refuse_cascade("squeezed or averaged")
     if tuned.adapter is None:
         raise UsageError("this ranker was trained whole and has no adapter")
     tuned.unmerge()

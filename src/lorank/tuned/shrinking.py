@@ -110,6 +110,7 @@ def shrink_ranker(
     Raises:
         UsageError: For a ranker that is no transformer of texts, and for what ``factorize`` refuses.
     """
+    tuned.refuse_cascade("shrunk")
     if not isinstance(tuned.ranker, TextRanker):
         raise UsageError(f"a ranker of {tuned.ranker.kind} has no linear layers of a transformer to shrink")
     if getattr(tuned.ranker, "view", None) == "log-ratio":

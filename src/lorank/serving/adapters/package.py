@@ -27,6 +27,7 @@ from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.scorers.text_ranker import check_head_is_there
 from lorank.tuned.first_stage import FirstStage
 from lorank.tuned.mix import ALONE, Mix, mix_from_json
+from lorank.tuned.second_stage import FOLDER as SECOND_STAGE
 
 MOST_RANK, MOST_PATTERNS, MOST_WILD, MOST_COMPONENTS = 4096, 1000, 32, 8
 """The largest rank, number of rank or alpha patterns, of those with wildcards, and of parts of a first stage."""
@@ -81,6 +82,9 @@ def read_package(folder: Path, ranker: TrainableRanker) -> Package:
         return Package(contents, folder, calibration=read_calibration(folder / "lorank.json"))
     card = folder / "lorank.json"
     about: Any = adapter_files.read_json(card)
+    if isinstance(about, dict) and SECOND_STAGE in about:
+        problem = "it is a cascade of two rankers, and a server scores each adapter's documents by one"
+        raise DataError(card, None, problem, "serve one of its steps, bi-encoder/ or cross-encoder/ of its run folder")
     try:
         check_alike(about["kind"], about["base"], saved_options(about), ranker, card)
         mix = mix_from_json(about["mix"])
