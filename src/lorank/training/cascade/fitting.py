@@ -106,7 +106,7 @@ def fit_cascade(
         lists, cross_recipe(plan).first_stage.grid, plan.cascade.least_gain, data.name, plan.seed
     )
     steps = describe_steps(verdict, bi, lists, plan.cascade.depth, mixing_seconds, reading_seconds)
-    whole = replace(bi, second_stage=_second_stage(verdict, cross, plan.cascade.depth))
+    whole = replace(bi, second_stage=_second_stage(verdict, cross, plan.cascade.depth), folder=None)
     judged = work.judge_test(whole, found, mixed)
     work.write(whole, steps, verdict, judged)
     return Cascaded(whole, steps, judged, [*bi.notes, *cross.notes])
