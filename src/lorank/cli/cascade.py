@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def check_cascade_options(plan: "RecipeFile", folds: int | None, save_recipe: Path | None, track: list[str]) -> None:
-    """Raise UsageError for options of the command that make no sense with a cascade."""
+    """Raise UsageError for settings and options that make no sense with a cascade, or without one."""
+    from lorank.training.cascade.settings import check_cascade
+
+    check_cascade(plan)
     if not plan.cascade.enabled:
         return
     if folds is not None:

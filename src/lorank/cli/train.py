@@ -391,11 +391,13 @@ def train(
         raise UsageError("--track follows one run, and --folds trains one for each fold; leave one out")
     with stage(f"check the settings, read {plan.data}"), skipping(plan.skip_bad, plan.out) as on_bad:
         import lorank
+        from lorank.training.cascade.settings import recipes_of
         from lorank.training.checks import check_options
         from lorank.training.open_recipe import reading_of_titles
         from lorank.training.self_fitting import own_options
 
-        check_options(plan)
+        for each in recipes_of(plan):
+            check_options(each)
         collection = lorank.load(plan.data, negative=plan.negative, on_bad=on_bad, language=plan.language)
         if plan.clicks is not None:
             from lorank.data.click_logs import with_clicks

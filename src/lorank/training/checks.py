@@ -103,11 +103,6 @@ def check_names(recipe: Recipe, said: Container[str] = (), recipe_file: Path | N
         index.check_data(data, place("data"))
     for source in getattr(recipe, "then", ()):
         index.check_data(source, place("then"))
-    from lorank.training.cascade.settings import check_cascade
-    from lorank.training.recipe import RecipeFile
-
-    if isinstance(recipe, RecipeFile):
-        check_cascade(recipe)
 
 
 def check_options(recipe: Recipe) -> None:
@@ -122,18 +117,14 @@ def check_options(recipe: Recipe) -> None:
     from lorank.ranking.clicks.debias import find_debiaser
     from lorank.ranking.losses import loss
     from lorank.ranking.losses.core.registry import find_loss
-    from lorank.training.cascade.settings import cross_recipe
     from lorank.training.hooks.budget import AUTO, check_budget_options, choose_budget
     from lorank.training.hooks.rule import rule_name
     from lorank.training.method_options import method_options
     from lorank.training.option_values import check_option_values
     from lorank.training.policies.settings import check_policy
     from lorank.training.projecting import check_projection, is_projected, settle_adapter
-    from lorank.training.recipe import RecipeFile
     from lorank.training.weights import WHOLE
 
-    if isinstance(recipe, RecipeFile) and recipe.cascade.enabled:
-        check_options(cross_recipe(recipe))
     if is_projected(recipe.optimizer):
         check_option_values("optimizer", recipe.optimizer.options, Projection)
     check_projection(recipe)

@@ -93,6 +93,8 @@ RANGES = {
     "seed": ZERO_UP,
 }
 """Settings, as section.key; of a list each number lies in the range."""
+RANGES_OF_CASCADES = {"cascade.depth": ONE_UP, "cascade.least_gain": SHARE}
+"""Settings that recipe files alone have."""
 
 
 def check_ranges(recipe: Recipe, place: Callable[[str], str] = str) -> None:
@@ -102,7 +104,7 @@ def check_ranges(recipe: Recipe, place: Callable[[str], str] = str) -> None:
         recipe: The recipe.
         place: It returns what a message calls a setting.
     """
-    for setting, legal in RANGES.items():
+    for setting, legal in (RANGES | (RANGES_OF_CASCADES if hasattr(recipe, "cascade") else {})).items():
         section, _, key = setting.rpartition(".")
         value = getattr(getattr(recipe, section) if section else recipe, key)
         for number in value if isinstance(value, tuple | list) else [value]:

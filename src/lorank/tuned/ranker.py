@@ -110,7 +110,7 @@ class TunedRanker(Ranker):
     """The value on dev by which the mix was chosen, and what it was measured on (`lorank.training.dev`)."""
     policy: WrittenPolicy | None = None
     """How it orders documents by written replies, of a language model that was trained by reward."""
-    second_stage: SecondStage | None = None
+    second_stage: "SecondStage[TunedRanker] | None" = None
     """What corrects the best documents of a list, where the ranker is a cascade."""
 
     @property

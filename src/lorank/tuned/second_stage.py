@@ -13,18 +13,16 @@ with z the standardised m, and a final score says something within its list alon
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from lorank.errors import UsageError
-from lorank.ranking.scorers.ranker import Documents
+from lorank.progress import ProgressCallback
+from lorank.ranking.scorers.ranker import Documents, Ranker
 from lorank.ranking.types import Run
 from lorank.tuned.mix import Mix, mix_as_json, mix_from_json
-
-if TYPE_CHECKING:
-    from lorank.progress import ProgressCallback
-    from lorank.tuned.ranker import TunedRanker
 
 FOLDER = "second_stage"
 """What the folder of a cascade calls that of its second ranker."""
@@ -32,8 +30,28 @@ APART = 2.0**-12
 """The least distance between the corrected documents and the others, relative to the scores: 32 bits can tell it."""
 
 
+class Corrector(Protocol):
+    """What a second stage asks of its ranker, a `lorank.tuned.ranker.TunedRanker`."""
+
+    @property
+    def learned(self) -> Ranker:
+        """The learned part, whose scores correct."""
+        ...
+
+    def merge(self) -> None:
+        """Make the scoring fast, where it can be made so."""
+        ...
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder of the ranker."""
+        ...
+
+
+Second = TypeVar("Second", bound=Corrector)
+
+
 @dataclass(frozen=True)
-class SecondStage:
+class SecondStage(Generic[Second]):
     """The second ranker of a cascade.
 
     Attributes:
@@ -43,7 +61,7 @@ class SecondStage:
         said: What dev said of it when it was kept, as JSON data.
     """
 
-    ranker: "TunedRanker"
+    ranker: Second
     mix: Mix
     depth: int
     said: dict[str, Any] = field(default_factory=dict)
@@ -61,7 +79,7 @@ class SecondStage:
         documents: Documents,
         pairs: np.ndarray,
         mixed: np.ndarray,
-        on_progress: "ProgressCallback | None" = None,
+        on_progress: ProgressCallback | None = None,
     ) -> np.ndarray:
         """Return the final scores float32 [n]; the pairs of a query are one list, and a pair counts once in it.
 
@@ -102,7 +120,7 @@ class SecondStage:
         return {"depth": self.depth, "mix": mix_as_json(self.mix), "said": self.said}
 
     @classmethod
-    def of(cls, described: dict[str, Any], ranker: "TunedRanker") -> "SecondStage":
+    def of(cls, described: dict[str, Any], ranker: Second) -> "SecondStage[Second]":
         """Return the stage that ``describe`` has described, with the ranker of its folder."""
         return cls(ranker, mix_from_json(described["mix"]), int(described["depth"]), described.get("said", {}))
 

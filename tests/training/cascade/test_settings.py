@@ -3,7 +3,7 @@
 import pytest
 
 from lorank.errors import UsageError
-from lorank.training.cascade.settings import GRID, bi_recipe, cross_recipe
+from lorank.training.cascade.settings import GRID, bi_recipe, check_cascade, cross_recipe, recipes_of
 from lorank.training.checks import check_names, check_options
 from lorank.training.recipe import RecipeError, RecipeFile, override, read_recipe, settings_said
 from lorank.training.recipe_text import write_recipe
@@ -16,10 +16,17 @@ def plan_of(**changes):
     return override(RecipeFile(), CASCADE | {key.replace("__", "."): value for key, value in changes.items()})
 
 
+def check(plan):
+    """What the command checks before it reads anything."""
+    check_names(plan)
+    check_cascade(plan)
+    for each in recipes_of(plan):
+        check_options(each)
+
+
 def test_settings_reach_the_step_that_they_name():
     plan = plan_of(training__lr=3e-4, cross__training__lr=2e-3, cross__adapter__rank=4, seed=7, cascade__depth=30)
-    check_names(plan)
-    check_options(plan)
+    check(plan)
     bi, cross = bi_recipe(plan), cross_recipe(plan)
     assert (bi.kind, cross.kind) == ("bi-encoder", "cross-encoder")
     assert (bi.training.lr, cross.training.lr) == (3e-4, 2e-3)  # exact: read
@@ -90,17 +97,17 @@ def test_the_options_of_a_method_are_keys_of_its_section_here_too():
 )
 def test_what_makes_no_sense_is_refused_with_what_does(changes, said):
     with pytest.raises((UsageError, RecipeError), match=said):
-        check_names(plan_of(**changes))
+        check(plan_of(**changes))
 
 
 def test_options_of_methods_are_checked_under_cross_too():
     with pytest.raises(UsageError, match="sigma"):
-        check_options(plan_of(cross__loss__options={"sigma": "wide"}, cross__loss__name="ranknet"))
+        check(plan_of(cross__loss__options={"sigma": "wide"}, cross__loss__name="ranknet"))
 
 
 def test_settings_of_a_cross_encoder_need_a_cascade():
     with pytest.raises(UsageError, match="cross.training.lr: only a cascade .* give --cascade"):
-        check_names(override(RecipeFile(), {"cross.training.lr": 1e-3}))
+        check(override(RecipeFile(), {"cross.training.lr": 1e-3}))
 
 
 def test_the_grid_of_a_correction_is_that_of_a_mix_without_standing_alone():

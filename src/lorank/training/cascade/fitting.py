@@ -23,8 +23,16 @@ from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Run
 from lorank.training.cascade.judging import Lists, Verdict, judge_cross_encoder
 from lorank.training.cascade.run_folder import RESULTS, claim_folder, is_done, write_card
-from lorank.training.cascade.settings import BI_ENCODER, CROSS_ENCODER, bi_recipe, check_cascade, cross_recipe
+from lorank.training.cascade.settings import (
+    BI_ENCODER,
+    CROSS_ENCODER,
+    bi_recipe,
+    check_cascade,
+    cross_recipe,
+    recipes_of,
+)
 from lorank.training.cascade.steps import Step, describe_steps, step_records
+from lorank.training.checks import check_options
 from lorank.training.dev import Clock
 from lorank.training.dev_sample import draw_queries, order_by_groups
 from lorank.training.fitting import fit_run, with_dev
@@ -92,6 +100,8 @@ def fit_cascade(
     out = Path(out)
     plan = replace(plan, cascade=replace(plan.cascade, enabled=True))
     check_cascade(plan)
+    for each in recipes_of(plan):
+        check_options(each)
     if data.has_features:
         raise UsageError(f"collection {data.name!r} holds feature rows, and a cascade reads texts; train without it")
     data = with_dev(data, plan.seed)
@@ -112,7 +122,7 @@ def fit_cascade(
     return Cascaded(whole, steps, judged, [*bi.notes, *cross.notes])
 
 
-def _second_stage(verdict: Verdict, cross: TunedRanker, depth: int) -> SecondStage | None:
+def _second_stage(verdict: Verdict, cross: TunedRanker, depth: int) -> SecondStage[TunedRanker] | None:
     if not verdict.kept:
         return None
     return SecondStage(TunedRanker(cross.ranker, cross.adapter), verdict.mix, depth, {"sentence": verdict.describe()})

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lorank.errors import UsageError
-from lorank.training.ranges import ONE_UP, Range
+from lorank.training.checks import check_names
 from lorank.training.recipe import RecipeFile, override
 from lorank.training.settings import (
     HEAD_RATE,
@@ -35,7 +35,6 @@ BI_ENCODER, CROSS_ENCODER = "bi-encoder", "cross-encoder"
 """The two kinds, and what the run folder calls the runs of the two steps."""
 GRID = tuple(g for g in FirstStageSettings().grid if math.isfinite(g))
 """The weights of the cross-encoder's score that dev chooses from; it corrects, and never stands alone."""
-RANGES = {"depth": ONE_UP, "least_gain": Range(0, 1)}
 OF_THE_CASCADE = {
     "data": "the cascade has one collection; give --data",
     "out": "the cascade has one run folder; give --out",
@@ -82,6 +81,11 @@ def cross_recipe(plan: RecipeFile) -> RecipeFile:
     return override(begun, dict(flatten(plan.cross)), "cross")
 
 
+def recipes_of(plan: RecipeFile) -> list[RecipeFile]:
+    """Return the recipes of the runs that a recipe stands for: of a cascade both, else itself."""
+    return [bi_recipe(plan), cross_recipe(plan)] if plan.cascade.enabled else [plan]
+
+
 def flatten(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the values of tables within tables by their dotted keys.
 
@@ -101,11 +105,7 @@ def check_cascade(plan: RecipeFile) -> None:
     Args:
         plan: The recipe, whether it makes a cascade or not.
     """
-    settings = plan.cascade
-    for key, legal in RANGES.items():
-        if not legal.holds(value := getattr(settings, key)):
-            raise UsageError(f"cascade.{key} is {value:g}; give a number {legal}")
-    if not settings.enabled:
+    if not plan.cascade.enabled:
         if plan.cross:
             first = next(flatten(plan.cross), ("", None))[0]
             raise UsageError(f"cross.{first}: only a cascade has a cross-encoder of its own; give --cascade")
@@ -131,7 +131,7 @@ def check_cascade(plan: RecipeFile) -> None:
             "--minutes bounds the bi-encoder's run alone; bound the cross-encoder's too, with --set "
             "cross.training.minutes=10"
         )
-    _check_names(cross)
+    check_names(cross, recipe_file=Path("cross"))
 
 
 def _refuse_others(plan: RecipeFile) -> None:
@@ -156,9 +156,3 @@ def _refuse_methods(recipe: Recipe, prefix: str) -> None:
             )
     if recipe.keep != "better":
         raise UsageError(f'{prefix}keep is "{recipe.keep}": a cascade keeps what dev says is better; leave it out')
-
-
-def _check_names(cross: RecipeFile) -> None:
-    from lorank.training.checks import check_names
-
-    check_names(cross, recipe_file=Path("cross"))
