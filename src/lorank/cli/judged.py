@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 WRITES = ("openai", "causal", "t5")
 """Judges that answer in words, and so can be asked for a thought."""
-KEPT_ANSWERS = (*WRITES, "fid")
+BY_OWN_PROMPT = ("fid", "monot5", "duot5")
+"""Judges that were trained on one prompt, which is theirs alone."""
+KEPT_ANSWERS = (*WRITES, *BY_OWN_PROMPT)
 """Judges whose answers are kept unless the user names another file."""
-USUAL_STRATEGY = {"fid": "listt5"}
+USUAL_STRATEGY = {"fid": "listt5", "monot5": "pointwise", "duot5": "prp"}
 """The strategy of a judge that was made for one; every other is asked by jointrank."""
 
 

@@ -49,7 +49,8 @@ def rerank(
         str | None,
         typer.Option(
             help="Who answers a strategy's questions: ranker (the one in --ranker), openai:URL or openai:URL#MODEL, "
-            "causal:BASE, t5:BASE (an encoder-decoder such as FLAN-T5), fid:BASE (ListT5's Fusion-in-Decoder), or "
+            "causal:BASE, t5:BASE (an encoder-decoder such as FLAN-T5), fid:BASE (ListT5's Fusion-in-Decoder), "
+            "monot5:BASE, duot5:BASE, or "
             "oracle (the judgments; oracle:noise=0.5,malformed=0.1 errs)."
         ),
     ] = None,
@@ -155,7 +156,8 @@ def rerank(
 
     if ranker is None and judge in (None, "ranker"):
         raise UsageError(
-            "nothing to rerank with: give --ranker, or --judge openai:URL, causal:BASE, t5:BASE, fid:BASE or oracle"
+            "nothing to rerank with: give --ranker, or --judge openai:URL, causal:BASE, t5:BASE, fid:BASE, "
+            "monot5:BASE, duot5:BASE or oracle"
         )
     if ranker is not None and recognise(ranker, "--ranker").kind == "judge" and judge in (None, "ranker"):
         ranker, judge = None, ranker
@@ -316,13 +318,17 @@ def _manner(
 
 
 def _check_prompting(judge: str | None, prompts: Path | None, max_tokens: int | None) -> None:
-    """Raise UsageError for what a judge that reads passages one by one, by its own template, does not take."""
-    if (judge or "").partition(":")[0] != "fid":
+    """Raise UsageError for what a judge that reads by the prompt that it was trained on does not take."""
+    from lorank.cli.judged import BY_OWN_PROMPT
+
+    scheme = (judge or "").partition(":")[0]
+    if scheme not in BY_OWN_PROMPT:
         return
     for option, given in (("--prompts", prompts), ("--max-tokens", max_tokens)):
         if given is not None:
             raise UsageError(
-                f"{option}: fid reads by the template that it was trained on and writes one order; --words cuts"
+                f"{option}: {scheme} reads by the prompt that it was trained on, and its answer has one form; "
+                "--words cuts documents"
             )
 
 

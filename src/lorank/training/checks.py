@@ -52,7 +52,7 @@ FLAGS = {
 }
 """Settings whose option on the command line is not called like their key."""
 
-QUESTIONS = ("setwise", "listwise", "groupwise", "exclude", "selection")
+QUESTIONS = ("setwise", "listwise", "groupwise", "exclude", "selection", "pointwise")
 """The kinds of question that a policy answers (`lorank.ranking.policies.presets.QUESTIONS`)."""
 
 TREES = ("lightgbm", "xgboost", "catboost")

@@ -24,6 +24,7 @@ from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.losses import requirements_of
 from lorank.ranking.scorers.bi_encoder import BiEncoder
 from lorank.ranking.scorers.features import FeatureRanker
+from lorank.ranking.scorers.linear_head import find_head
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Run
 from lorank.training.beginning import Beginning
@@ -48,7 +49,7 @@ from lorank.training.lists.click_lists import ClickLists
 from lorank.training.lists.list_loss import Loss
 from lorank.training.lists.lists import CandidateLists
 from lorank.training.lists.listwise import check_twins, make_twins, takes_twins
-from lorank.training.lists.loss_inputs import reference_run, set_reference
+from lorank.training.lists.loss_inputs import OF_THE_HEAD, reference_run, set_reference
 from lorank.training.lists.negatives import (
     EASY,
     LIVE,
@@ -259,6 +260,8 @@ def build_plan(
         recipe.lists.depth,
         recipe.training.accumulate,
     )
+    if OF_THE_HEAD in requirements_of(loss):
+        find_head(ranker)
     adapter, routes = read_routes(recipe.adapter, data.train)
     recipe = replace(recipe, adapter=adapter)
     check_twins(loss, ranker, data, recipe)

@@ -20,6 +20,7 @@ STRATEGY_OF = {
     "groupwise": "grouprank",
     "exclude": "iranker",
     "selection": "dynamicrag",
+    "pointwise": "pointwise",
 }
 """The strategy that puts each kind of question."""
 

@@ -49,8 +49,10 @@ def extras(name, lists, size):
     made = {}
     for want in requirements_of(LOSSES[name]):
         example = EXTRAS[want]
-        if example.dim() == 0:
+        if example.dim() == 0 or want == "head":
             made[want] = example
+        elif example.dim() == 3:
+            made[want] = torch.linspace(-1, 1, lists * size * example.shape[2]).view(lists, size, -1)
         elif example.dim() == 1:
             made[want] = torch.arange(lists).to(example.dtype)
         else:

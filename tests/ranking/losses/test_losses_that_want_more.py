@@ -10,7 +10,7 @@ from lorank.ranking.losses import EXTRAS, LOSSES, loss, loss_options, requiremen
 
 WANTING = sorted(name for name in LOSSES if requirements_of(LOSSES[name]))
 REMEMBERING = [name for name in WANTING if hasattr(LOSSES[name], "state_dict")]
-ESTIMATED = {"neural-pg-rank"}
+ESTIMATED = {"beer", "neural-pg-rank"}
 """Losses whose gradient is an estimate: that of an expectation, which their own tests enumerate."""
 every_wanting = pytest.mark.parametrize("name", WANTING)
 
@@ -36,6 +36,8 @@ def batch(seed=0):
         "listwise": mask & torch.tensor([[False], [True], [False], [True]]),
         "opponent": first + reference,
         "draws": torch.tensor([0.0, 2.0, 0.0, 1.0, 3.0, 1.0]).expand(4, 6),
+        "representations": torch.randn(4, 6, 3, generator=generator, dtype=torch.float64),
+        "head": torch.ones(3, dtype=torch.float64),
     }
     return scores, labels, mask, extras
 
@@ -56,6 +58,7 @@ def test_masked_places_have_no_influence(name):
     scores, labels, mask, extras = batch()
     given = wanted(name, extras)
     dirty = {k: v.masked_fill(~mask, 77) if v.shape == mask.shape else v for k, v in given.items()}
+    dirty = {k: v.masked_fill(~mask.unsqueeze(2), math.nan) if v.dim() == 3 else v for k, v in dirty.items()}
     clean_value = loss(name)(scores, labels, mask, **given)
     value = loss(name)(scores.masked_fill(~mask, math.nan), labels.masked_fill(~mask, 1e9), mask, **dirty)
     torch.testing.assert_close(value, clean_value)
@@ -96,6 +99,8 @@ def test_empty_batches_give_zero(name, shape):
         "listwise": torch.zeros(shape, dtype=torch.bool),
         "opponent": torch.zeros(shape),
         "draws": torch.ones(shape),
+        "representations": torch.zeros(*shape, 3),
+        "head": torch.ones(3),
     }
     scores = torch.zeros(shape, requires_grad=True)
     value = loss(name)(scores, torch.zeros(shape), torch.ones(shape, dtype=torch.bool), **wanted(name, empty))

@@ -301,6 +301,7 @@ def test_smollm2_takes_ten_steps_is_killed_goes_on_and_reranks(tmp_path):
         ({"policy.samples": 4}, "no policy is named"),
         ({"policy.name": "tp-grpo", "policy.question": "listwise"}, "use policy.question = setwise"),
         ({"policy.name": "tp-grpo", "policy.proces": 1.0}, "did you mean 'process'"),
+        ({"policy.name": "erank", "policy.plan": "knapsack"}, "use policy.plan = fixed"),
         ({"policy.name": "setwise", "policy.credit": "thoghts"}, "did you mean 'thoughts'"),
         ({"policy.name": "adept-rl", "policy.window": 0}, "window 1 or above"),
         ({"policy.name": "reinforce-ada", "policy.leave": "soon"}, "positive, balanced"),

@@ -39,11 +39,25 @@ def _fusion(base: str, asking: Asking) -> Judge:
     return FusionJudge.load(base, words=None if asking.prompts is None else asking.prompts.words)
 
 
+def _mono_t5(base: str, asking: Asking) -> Judge:
+    from lorank.ranking.judges.monot5 import MonoT5Judge
+
+    return MonoT5Judge.load(base, words=None if asking.prompts is None else asking.prompts.words)
+
+
+def _duo_t5(base: str, asking: Asking) -> Judge:
+    from lorank.ranking.judges.monot5 import DuoT5Judge
+
+    return DuoT5Judge.load(base, words=None if asking.prompts is None else asking.prompts.words)
+
+
 JUDGES: dict[str, Callable[[str, Asking], Judge]] = {
     "openai": _endpoint,
     "causal": _causal,
     "t5": _encoder_decoder,
     "fid": _fusion,
+    "monot5": _mono_t5,
+    "duot5": _duo_t5,
 }
 """What opens a judge by name: the part before the first colon, to a function of the part after it."""
 

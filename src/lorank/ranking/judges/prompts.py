@@ -20,7 +20,7 @@ from lorank.ranking.scorers.texts import replace_surrogates
 TEMPLATES = (*sorted(KINDS), "yes-no")
 """The names of all templates."""
 
-THOUGHT = frozenset({"setwise", "exclude", "listwise", "groupwise", "selection"})
+THOUGHT = frozenset({"setwise", "exclude", "listwise", "groupwise", "selection", "pointwise"})
 """The templates that there are with a thought before the answer, in the folder ``thinking``."""
 
 LETTERS = string.ascii_uppercase

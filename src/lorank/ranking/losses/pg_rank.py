@@ -101,7 +101,7 @@ def pg_rank(
         generator = torch.Generator().manual_seed(int(noise_seed))
         noise = draw(lists, samples, "gumbel", generator).to(below.device)
         orders = sample_orders(below, noise)
-        terms = terms_of(_arranged(lists, orders, gain, k, grades))
+        terms = terms_of(arrange(lists, orders, gain, k, grades))
         if lists.item_weights is not None:
             terms = terms * lists.item_weights.expand_as(orders).gather(2, orders)
         advantages = _advantages(rewards_to_go(terms), advantage)
@@ -115,12 +115,23 @@ def pg_rank(
     return lists.mean(value)
 
 
-def _arranged(lists: Lists, orders: Tensor, gain: str, k: int | None, grades: float) -> ArrangedLists:
+def arrange(
+    lists: Lists, orders: Tensor, gain: str = "exponential", k: int | None = 10, grades: float = 4.0
+) -> ArrangedLists:
+    """Return labels and gains in the orders that were drawn.
+
+    Args:
+        lists: The lists, [batch, list].
+        orders: Places of documents, best first, int64 [..., batch, list].
+        gain: ``exponential`` (2^y - 1) or ``linear``.
+        k: The cutoff, 1 or more; None for the whole list.
+        grades: The highest grade.
+    """
     labels, gains = lists.labels.clamp(min=0), normalized_gains(lists, gain, k)
     gains = lists.fill(gains, 0.0)
 
     def arranged(values: Tensor) -> Tensor:
-        return values.expand_as(orders).gather(2, orders)
+        return values.expand_as(orders).gather(-1, orders)
 
     return ArrangedLists(arranged(labels), arranged(gains), k, grades)
 

@@ -100,7 +100,6 @@ def consistent_lists(
     "erank",
     area="rerank",
     title="ERank: Fusing Supervised Fine-Tuning and Reinforcement Learning for Effective and Efficient Text Reranking",
-    reach="Python alone: it is a reward of written replies, which a run over lists does not have",
 )
 def expected_score(logits: Sequence[float], scores: Sequence[float] = range(11)) -> float:
     """Return ERank's score, sum_s s softmax(logits)_s, of the logits of the integer ``scores``.

@@ -13,7 +13,7 @@ from typing import Any
 from lorank.catalogue import enter_method
 from lorank.errors import unknown_name
 
-QUESTIONS = ("setwise", "listwise", "groupwise", "exclude", "selection")
+QUESTIONS = ("setwise", "listwise", "groupwise", "exclude", "selection", "pointwise")
 """The kinds of question that a policy answers by written text."""
 
 USUAL_REWARD = {
@@ -22,6 +22,7 @@ USUAL_REWARD = {
     "groupwise": "grouprank",
     "exclude": "iranker",
     "selection": "ranked-list-rft",
+    "pointwise": "erank",
 }
 """The reward of each kind of question where none is named."""
 
@@ -67,6 +68,8 @@ POLICIES: dict[str, PolicyRecipe] = {
     "groupwise": PolicyRecipe("groupwise"),
     "exclude": PolicyRecipe("exclude"),
     "selection": PolicyRecipe("selection"),
+    "pointwise": PolicyRecipe("pointwise"),
+    "erank": PolicyRecipe("pointwise", "erank"),
     "rank-r1": PolicyRecipe("setwise", "rank-r1"),
     "reasonrank": PolicyRecipe("listwise", "reasonrank"),
     "rank-grpo": PolicyRecipe("listwise", "rank-grpo", "per-rank"),

@@ -37,8 +37,19 @@ class GridPairs:
 
     def grid(self, scores: Tensor, mask: Tensor) -> Tensor:
         """Return the scores [n] of the pairs laid out [batch, list]; masked places hold 0."""
-        empty = torch.zeros(mask.shape, device=scores.device)
-        return empty.masked_scatter(mask.to(scores.device), scores[torch.from_numpy(self.at).to(scores.device)])
+        return lay_out(scores[torch.from_numpy(self.at).to(scores.device)], mask)
+
+
+def lay_out(values: Tensor, mask: Tensor) -> Tensor:
+    """Return ``values`` [n, ...], one for each open place of ``mask`` in order, as [batch, list, ...]; 0 elsewhere.
+
+    >>> lay_out(torch.tensor([5.0, 7.0]), torch.tensor([[True, False], [False, True]]))
+    tensor([[5., 0.],
+            [0., 7.]])
+    """
+    empty = torch.zeros((*mask.shape, *values.shape[1:]), device=values.device)
+    places = mask.to(values.device).view(*mask.shape, *(1,) * (values.dim() - 1))
+    return empty.masked_scatter(places.expand_as(empty), values)
 
 
 def used_texts(

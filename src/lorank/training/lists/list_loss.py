@@ -14,10 +14,11 @@ from torch import Tensor
 
 from lorank.data.candidates import TrainingList
 from lorank.ranking.losses import requirements_of
+from lorank.ranking.scorers.linear_head import reading_head
 from lorank.ranking.scorers.precision import best_precision
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.training.lists.batches import ListBatch
-from lorank.training.lists.loss_inputs import extras_for
+from lorank.training.lists.loss_inputs import OF_THE_HEAD, extras_for
 from lorank.training.lists.routes import score_batch
 from lorank.training.settings import OptimizerSettings
 
@@ -81,9 +82,13 @@ def list_loss(
     extras = dict(extras_for(loss, ranker, inputs, batch, precision))
     if "noise_seed" in requirements_of(loss):
         extras["noise_seed"] = torch.tensor(step_seed)
-    with torch.random.fork_rng(devices=devices), precision():
+    reads = OF_THE_HEAD in requirements_of(loss)
+    with torch.random.fork_rng(devices=devices), precision(), reading_head(ranker) if reads else nullcontext() as head:
         torch.manual_seed(step_seed)
         scores = score_batch(ranker, inputs, batch).float()
+    if head is not None:
+        extras |= {OF_THE_HEAD: scores, "head": head.weight.reshape(-1)}
+        scores = head(scores).squeeze(-1).masked_fill(~batch.mask, 0.0)
     if batch.first_stage is not None:
         scores = scores + batch.first_stage
     weights = () if batch.weights is None else (batch.weights,)

@@ -114,6 +114,8 @@ MAKERS: dict[str, Callable[[Source, Sequence[TrainingList], ListBatch, int], Ten
     "propensities": _propensities,
     "slow": _none,
     "noise_seed": _none,
+    "representations": _none,
+    "head": _none,
     "listwise": lambda source, lists, batch, epoch: own_places(lists, batch),
     "lists": lambda source, lists, batch, epoch: batch.queries,
     "draws": lambda source, lists, batch, epoch: source.draws_of(lists, batch),
@@ -121,6 +123,9 @@ MAKERS: dict[str, Callable[[Source, Sequence[TrainingList], ListBatch, int], Ten
     "epoch": lambda source, lists, batch, epoch: torch.tensor(float(epoch)),
 }
 """Each thing that a loss may require, and how it is made of a batch; None where the ranker itself must say."""
+
+OF_THE_HEAD = "representations"
+"""What a ranker's linear head reads, which comes with the scores."""
 
 OF_THE_RANKER = frozenset({"reference", "slow"})
 """What only the ranker can say: its scores within the context that it opens under this name."""

@@ -45,7 +45,7 @@ class Questioner:
     documents: Sequence[str]
 
     def pose(self, batch: ListBatch, seed: int) -> list[Posed]:
-        """Return a question for each list of the batch whose documents differ in relevance.
+        """Return a question for each list of the batch whose documents differ in relevance, or of each document shown.
 
         A question shows one of the most relevant documents of its list and others drawn at random, in random order.
 
@@ -65,7 +65,12 @@ class Questioner:
             shown = [shown[i] for i in rng.permutation(len(shown))]
             texts = [self.documents[int(batch.documents[row, place])] for place in shown]
             query = int(batch.queries[row])
-            prompt = self.judge.prompt(self.queries[query], texts, Question(self.kind, tuple(range(len(shown)))))
-            asked = Asked(self.kind, tuple(labels[place] for place in shown))
-            posed.append(Posed(query, self.judge.encode(prompt), asked))
+            grades = tuple(labels[place] for place in shown)
+            if self.kind == "pointwise":
+                about = [((i,), Asked(self.kind, (grade,), of=(row, i))) for i, grade in enumerate(grades)]
+            else:
+                about = [(tuple(range(len(shown))), Asked(self.kind, grades))]
+            for places, asked in about:
+                prompt = self.judge.prompt(self.queries[query], texts, Question(self.kind, places))
+                posed.append(Posed(query, self.judge.encode(prompt), asked))
         return posed

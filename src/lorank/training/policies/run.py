@@ -119,7 +119,7 @@ def written_policy(settings: PolicySettings, question: str) -> WrittenPolicy:
 
 
 def dev_questions(plan: Plan, questioner: Questioner, limit: int) -> list[Posed]:
-    """Return at most ``limit`` questions of the dev lists, the same at every look."""
+    """Return the questions of at most ``limit`` dev lists, the same at every look."""
     lists = plan.held_out.epoch(0)
     order = np.random.default_rng(DEV_SEED).permutation(len(lists))[:limit]
     posed = questioner.pose(plan.held_out.collate([lists[i] for i in order]), DEV_SEED)
@@ -143,17 +143,17 @@ def measure_reward(
     usual = None if learning.scoring.places else make_mix("fixed", learning.scoring.weights)
 
     def measure() -> dict[str, float]:
-        rows: list[Any] = []
+        texts: list[str] = []
         for start in range(0, len(questions), ANSWERS_AT_ONCE):
             part = questions[start : start + ANSWERS_AT_ONCE]
-            texts = learning.writer.texts(learning.writer.write([each.prompt for each in part]))
-            rows += [learning.scoring([text], [each.asked])[0] for text, each in zip(texts, part)]
+            texts += learning.writer.texts(learning.writer.write([each.prompt for each in part]))
             on_progress("answer dev", min(start + ANSWERS_AT_ONCE, len(questions)), len(questions))
+        rows = learning.scoring(texts, [each.asked for each in questions])
         if usual is None:
             means = {learning.scoring.parts[0]: sum(float(row[0]) for row in rows) / len(rows)}
             reward = next(iter(means.values()))
         else:
-            table = sum(row.double() for row in rows) / len(rows)
+            table = rows.double().mean(0)
             means = dict(zip(learning.scoring.parts, table.tolist(), strict=True))
             reward = float(usual(table.float().unsqueeze(0))[0])
             learning.mix.observe_dev(table.tolist())

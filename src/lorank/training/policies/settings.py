@@ -104,6 +104,11 @@ def _check_values(policy: PolicyRecipe) -> None:
             f"credit 'thoughts' reads which passage a step favours, and {policy.question} questions have no right one; "
             "use policy.question = setwise"
         )
+    if scoring.joint and policy.plan != "fixed":
+        raise UsageError(
+            f"reward {reward_of(policy)!r} judges a reply beside the others of its draw, and plan {policy.plan!r} "
+            "draws more than once; use policy.plan = fixed"
+        )
     if scoring.places and policy.advantage != "per-rank" and policy.mix != "fixed":
         raise UsageError("a reward of places has no parts to mix; use policy.mix = fixed")
     if not scoring.places and policy.advantage == "per-rank":

@@ -87,7 +87,7 @@ def _for_list(example: Tensor, generator: torch.Generator) -> Tensor:
     if example.dim() < 2:
         return example
     if example.is_floating_point():
-        return torch.randn(1, len(LABELS), generator=generator, dtype=torch.float64)
+        return torch.randn(1, len(LABELS), *example.shape[2:], generator=generator, dtype=torch.float64)
     if example.dtype == torch.bool:
         return torch.zeros(1, len(LABELS), dtype=torch.bool)
     return torch.arange(len(LABELS)).unsqueeze(0)

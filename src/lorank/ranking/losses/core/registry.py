@@ -36,6 +36,8 @@ EXTRAS: dict[str, Tensor] = {
     "listwise": torch.zeros(1, 2, dtype=torch.bool),
     "opponent": torch.zeros(1, 2),
     "draws": torch.tensor([[0.0, 1.0]]),
+    "representations": torch.eye(2, 3).unsqueeze(0),
+    "head": torch.ones(3),
 }
 """What a loss may require, each with an example for one list of two.
 
@@ -48,7 +50,8 @@ an int64 scalar, new at every step and the same in a resumed run; ``reference`` 
 gradient, of the same ranker as it was before training or of a run; ``listwise`` bool [batch, list] is True at the own
 documents of a query that is asked by a prompt which lists its candidates; ``opponent`` [batch, list] are the scores of
 a ranker that is trained against the run, without a gradient, and ``draws`` [batch, list] how often each document was
-drawn as a negative."""
+drawn as a negative; ``representations`` [batch, list, dim] are what a linear head reads of each document, with their
+graph, and ``head`` [dim] are its weights."""
 
 LOSSES: dict[str, Loss] = {}
 """Every registered loss under its published name."""

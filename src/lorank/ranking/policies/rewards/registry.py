@@ -21,10 +21,14 @@ class Asked:
     Attributes:
         kind: The kind of question (`lorank.ranking.judges.question`).
         labels: The relevance of the documents, in the order in which they were shown.
+        of: The list, and the document of it, that a pointwise question is about.
+        rest: The score and the relevance of each other document of that list, where the reward is told them.
     """
 
     kind: str
     labels: tuple[float, ...]
+    of: tuple[int, int] | None = None
+    rest: tuple[tuple[float, float], ...] = ()
 
     @property
     def size(self) -> int:
@@ -40,6 +44,9 @@ class Asked:
 Score = Callable[..., Sequence[float]]
 """``score(text, asked, **options) -> one number per part, or per place for a reward of places``."""
 
+Prepare = Callable[[Sequence[str], Sequence[Asked]], Sequence[Asked]]
+"""From all replies of a draw and their questions to the questions, with what a reward must know of the others."""
+
 
 @dataclass(frozen=True)
 class Reward:
@@ -52,6 +59,7 @@ class Reward:
         parts: The names of its parts.
         weights: The weight of each part.
         places: Whether it gives a number to each place of a list, in place of parts.
+        prepare: What tells each question of the other replies of the draw; None where a reply is judged by itself.
     """
 
     name: str
@@ -60,6 +68,7 @@ class Reward:
     parts: tuple[str, ...]
     weights: tuple[float, ...]
     places: bool = False
+    prepare: Prepare | None = None
 
 
 REWARDS: dict[str, Reward] = {}
@@ -73,6 +82,7 @@ def reward(
     parts: Sequence[str] = ("reward",),
     weights: Sequence[float] | None = None,
     places: bool = False,
+    prepare: Prepare | None = None,
 ) -> Callable[[Score], Score]:
     """Decorate the function of a reward to enter it in ``REWARDS`` under ``name``.
 
@@ -82,11 +92,12 @@ def reward(
         parts: The names of the numbers that it returns.
         weights: The weight of each part; None weighs each by 1.
         places: Whether it returns a number per place.
+        prepare: What tells each question of the other replies of the draw.
     """
 
     def enter(score: Score) -> Score:
         weighed = tuple(weights) if weights is not None else (1.0,) * len(parts)
-        REWARDS[name] = Reward(name, score, tuple(kinds), tuple(parts), weighed, places)
+        REWARDS[name] = Reward(name, score, tuple(kinds), tuple(parts), weighed, places, prepare)
         return score
 
     return enter
@@ -117,20 +128,22 @@ class Scoring:
         return tuple(weight for each in self.rewards for weight in each.weights)
 
     @property
+    def joint(self) -> bool:
+        """Whether a reply is judged beside the others of its draw."""
+        return any(each.prepare is not None for each in self.rewards)
+
+    @property
     def places(self) -> bool:
         """Whether each place of a list has a reward of its own."""
         return any(each.places for each in self.rewards)
 
     def __call__(self, texts: Sequence[str], asked: Sequence[Asked]) -> Tensor:
         """Return the parts [replies, parts] of replies to questions, or [replies, places], 0 behind the last place."""
-        rows = [
-            [
-                value
-                for i, each in enumerate(self.rewards)
-                for value in each.score(text, question, **(self.options if i == 0 else {}))
-            ]
-            for text, question in zip(texts, asked, strict=True)
-        ]
+        rows: list[list[float]] = [[] for _ in texts]
+        for i, each in enumerate(self.rewards):
+            told = asked if each.prepare is None else each.prepare(texts, asked)
+            for row, text, question in zip(rows, texts, told, strict=True):
+                row.extend(each.score(text, question, **(self.options if i == 0 else {})))
         width = max((len(row) for row in rows), default=len(self.parts))
         return torch.tensor([[*row, *[0.0] * (width - len(row))] for row in rows], dtype=torch.float32).view(-1, width)
 

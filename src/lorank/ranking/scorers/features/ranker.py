@@ -32,6 +32,7 @@ from lorank.ranking.scorers.features.rows import (
 )
 from lorank.ranking.scorers.features.transforms import TRANSFORMS
 from lorank.ranking.scorers.folders import check_same_scores, read_whole, write_card, written_whole
+from lorank.ranking.scorers.pairs import lay_out
 from lorank.ranking.scorers.ranker import Documents, TrainableRanker
 from lorank.ranking.scorers.scoring_mode import scoring
 from lorank.ranking.scorers.texts import checked_pairs
@@ -171,8 +172,7 @@ class FeatureRanker(TrainableRanker[Tensor]):
         """
         mask, documents = mask.to(inputs.device), documents.to(inputs.device)
         if not self.looks_across:
-            scores = torch.zeros(mask.shape, device=inputs.device)
-            return scores.masked_scatter(mask, self.module(inputs[documents[mask]]).squeeze(-1).float())
+            return lay_out(self.module(inputs[documents[mask]]).squeeze(-1).float(), mask)
         grid = inputs[documents].masked_fill(~mask.unsqueeze(2), 0.0)
         if self._transform.within is not None:
             grid = self._transform.within(grid, mask)
