@@ -66,11 +66,13 @@ class Questioner:
             texts = [self.documents[int(batch.documents[row, place])] for place in shown]
             query = int(batch.queries[row])
             grades = tuple(labels[place] for place in shown)
-            if self.kind == "pointwise":
-                about = [((i,), Asked(self.kind, (grade,), of=(row, i))) for i, grade in enumerate(grades)]
-            else:
-                about = [(tuple(range(len(shown))), Asked(self.kind, grades))]
-            for places, asked in about:
+            for places, asked in self._questions(row, grades):
                 prompt = self.judge.prompt(self.queries[query], texts, Question(self.kind, places))
                 posed.append(Posed(query, self.judge.encode(prompt), asked))
         return posed
+
+    def _questions(self, row: int, grades: tuple[float, ...]) -> list[tuple[tuple[int, ...], Asked]]:
+        """Return the places that each question about a list shows: one by one for pointwise questions, else all."""
+        if self.kind == "pointwise":
+            return [((i,), Asked(self.kind, (grade,), of=(row, i))) for i, grade in enumerate(grades)]
+        return [(tuple(range(len(grades))), Asked(self.kind, grades))]
