@@ -22,7 +22,7 @@ class Asked:
         kind: The kind of question (`lorank.ranking.judges.question`).
         labels: The relevance of the documents, in the order in which they were shown.
         of: The list, and the document of it, that a pointwise question is about.
-        rest: The score and the relevance of each other document of that list, where the reward is told them.
+        rest: The score and the relevance of each other document of that list, where the reward requires them.
     """
 
     kind: str
@@ -59,7 +59,7 @@ class Reward:
         parts: The names of its parts.
         weights: The weight of each part.
         places: Whether it gives a number to each place of a list, in place of parts.
-        prepare: What tells each question of the other replies of the draw; None where a reply is judged by itself.
+        prepare: What gives each question the other replies of the draw; None where a reply is judged by itself.
     """
 
     name: str
@@ -92,7 +92,7 @@ def reward(
         parts: The names of the numbers that it returns.
         weights: The weight of each part; None weighs each by 1.
         places: Whether it returns a number per place.
-        prepare: What tells each question of the other replies of the draw.
+        prepare: What gives each question the other replies of the draw.
     """
 
     def enter(score: Score) -> Score:
@@ -141,8 +141,8 @@ class Scoring:
         """Return the parts [replies, parts] of replies to questions, or [replies, places], 0 behind the last place."""
         rows: list[list[float]] = [[] for _ in texts]
         for i, each in enumerate(self.rewards):
-            told = asked if each.prepare is None else each.prepare(texts, asked)
-            for row, text, question in zip(rows, texts, told, strict=True):
+            known = asked if each.prepare is None else each.prepare(texts, asked)
+            for row, text, question in zip(rows, texts, known, strict=True):
                 row.extend(each.score(text, question, **(self.options if i == 0 else {})))
         width = max((len(row) for row in rows), default=len(self.parts))
         return torch.tensor([[*row, *[0.0] * (width - len(row))] for row in rows], dtype=torch.float32).view(-1, width)
