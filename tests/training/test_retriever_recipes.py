@@ -1,6 +1,5 @@
-"""STAR, DUQGen and AR2 on planted corpora: what each paper says of it, by the median of seeds."""
+"""STAR, ADORE, DUQGen and AR2 on planted corpora: what each paper says of it, by the median of seeds."""
 
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,6 +22,7 @@ from lorank.training.fitting import fit_run
 from lorank.training.hooks.alternation import read_places
 from lorank.training.hooks.hook import Hook, Progress
 from lorank.training.lists.adversarial import AdversarialLists, chances
+from lorank.training.lists.batches import ListBatch
 from lorank.training.lists.list_loss import lists_at
 from lorank.training.lists.retrieval import dense_run
 from lorank.training.plan import build_plan, resolve_recipe
@@ -67,6 +67,20 @@ def searched(encoder: str, data: Collection, measure: str, out: Path | None = No
     tuned = fit(ranker, data, out=out, recipe=override(RecipeFile(), SAME | named), overwrite=True)
     with merged(tuned.adapter):
         return judged(dense_run(ranker, data, data.test.queries, 50), data, measure)
+
+
+@pytest.mark.slow
+def test_adore_finds_more_than_static_negatives_at_equal_steps(tmp_path: Path) -> None:
+    """Only queries are adapted in both. Static negatives are decoys, which are soon far; live ones are near misses."""
+    assert catalogued("star-adore") == "retrieve"
+    gains, same = [], {"training.steps": 120, "training.batch_size": 4, "reading.adapted": "queries"}
+    for seed in SEEDS:
+        data, encoder = decoyed(seed, asked=8), write_encoder(tmp_path / f"encoder{seed}", seed)
+        static = searched(encoder, data, "R@5", tmp_path / "run", **STATIC, **same)
+        live = searched(encoder, data, "R@5", tmp_path / "run", **{"lists.negatives_from": "live"}, **same)
+        gains.append(live - static)
+        assert live > searched(encoder, data, "R@5") + 0.3
+    assert median(gains) > 0.1
 
 
 @pytest.mark.slow
@@ -152,21 +166,25 @@ def test_the_opponent_reads_what_is_relevant_or_drawn_and_nothing_else(encoder: 
         assert scores[row][read[row]].numpy() == pytest.approx(found, abs=1e-3)
 
 
-class Divergence(Hook):
-    """Keeps the mean divergence of the retriever from its opponent on the lists of each step."""
+def divergence(plan: Any) -> tuple[float, float]:
+    """Return the mean divergence over all documents from the opponent as it is now, before training and after."""
+    data, count = plan.data, len(plan.data.documents)
+    queries = list(data.train.queries)[:16]
+    labels = torch.zeros(len(queries), count)
+    for row, query in enumerate(queries):
+        labels[row, [data.position[d] for d in data.train.qrels[query]]] = 1.0
+    at = torch.tensor([plan.lists.query_at[query] for query in queries])
+    documents, mask = torch.arange(count).expand(len(queries), -1).clone(), torch.ones_like(labels, dtype=torch.bool)
+    opponent = plan.against.opponent.scores(ListBatch(at, documents, labels, mask, None))
 
-    watches = True
-
-    def __init__(self, plan: Any) -> None:
-        self.plan, self.values = plan, []
-
-    def before_step(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
-        plan = self.plan
-        batch = plan.lists.collate(lists_at(plan.lists, progress.step % 3, 16, 3))
+    def apart() -> float:
         with torch.no_grad():
-            scores = plan.ranker.forward(plan.inputs, batch.queries, batch.documents, batch.mask)
-            value = loss("ar2", weight=0.0)(scores, batch.labels, batch.mask, **batch.extras)
-        self.values.append(float(value))
+            scores = plan.ranker.forward(plan.inputs, at, documents, mask)
+            return float(loss("ar2", weight=0.0)(scores, labels, mask, opponent=opponent, draws=1 - labels))
+
+    after = apart()
+    with plan.ranker.reference():
+        return apart(), after
 
 
 def ranked_by(opponent: Any, data: Collection) -> float:
@@ -179,28 +197,25 @@ def ranked_by(opponent: Any, data: Collection) -> float:
 
 
 @pytest.mark.slow
-def test_ar2_raises_retriever_and_ranker_and_the_divergence_between_them_falls(encoder: str, tmp_path: Path) -> None:
+def test_ar2_raises_retriever_and_ranker_and_brings_the_retriever_nearer_to_the_ranker(
+    encoder: str, tmp_path: Path
+) -> None:
     assert catalogued("ar2") == "retrieve"
     recall, ranker, apart = [], [], []
     for seed in SEEDS:
-        data, watch, out = decoyed(seed), [], tmp_path / str(seed)
+        data, plans, out = decoyed(seed), [], tmp_path / str(seed)
         before, bi = searched(encoder, data, "R@20"), BiEncoder(encoder, max_length=24)
-
-        def watched(plan: Any, watch: list[Divergence] = watch) -> Any:
-            watch.append(Divergence(plan))
-            return replace(plan, added=(*plan.added, *watch))
-
         recipe = override(RecipeFile(), SAME | AR2 | {"training.steps": 80})
-        tuned = fit_run(bi, data, recipe, out, prepare=watched).tuned
+        tuned = fit_run(bi, data, recipe, out, prepare=lambda plan, plans=plans: plans.append(plan) or plan).tuned
+        far, near = divergence(plans[0])
         with merged(tuned.adapter):
             recall.append(judged(dense_run(bi, data, data.test.queries, 50), data, "R@20") - before)
         opponent = load_ranker(out / "opponent")
         ranker.append(ranked_by(opponent, data) - ranked_by(CrossEncoder(encoder, max_length=24), data))
-        values = watch[0].values
-        apart.append(np.mean(values[-20:]) / np.mean(values[:20]))
+        apart.append(near / far)
     assert median(recall) > 0.2
     assert median(ranker) > 0.15
-    assert median(apart) < 0.9
+    assert median(apart) < 0.8
 
 
 def test_a_run_against_an_opponent_is_resumed_to_the_bit(encoder: str, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from lorank.ranking.scorers.encoded import EncodedDocuments
 from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.scorers.tokens import Span
 from lorank.ranking.types import Run
+from lorank.registration import catalogued
 from lorank.training.lists.batches import ListBatch
 from lorank.training.lists.lists import CandidateLists
 from lorank.training.lists.retrieval import nearest
@@ -81,6 +82,12 @@ def check_negatives(recipe: Recipe, ranker: TrainableRanker, data: Collection) -
         )
 
 
+@catalogued(
+    "star-adore",
+    area="retrieve",
+    title="Optimizing Dense Retrieval Model Training with Hard Negatives",
+    reach="lorank train --negatives-from static (STAR) or live (ADORE), or lists.negatives_from in a recipe",
+)
 @dataclass
 class LiveLists(CandidateLists):
     """Lists whose negatives are the documents that the encoder, as it is now, finds best.
