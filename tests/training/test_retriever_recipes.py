@@ -14,15 +14,12 @@ from lorank.cli.app import app
 from lorank.data import read_beir, write_beir
 from lorank.data.collection import Collection
 from lorank.errors import Interrupted, UsageError
-from lorank.ranking.losses import loss
 from lorank.ranking.scorers import BiEncoder, CrossEncoder
 from lorank.ranking.types import Run
 from lorank.training import fit, load_ranker
-from lorank.training.fitting import fit_run
 from lorank.training.hooks.alternation import read_places
 from lorank.training.hooks.hook import Hook, Progress
 from lorank.training.lists.adversarial import AdversarialLists, chances
-from lorank.training.lists.batches import ListBatch
 from lorank.training.lists.list_loss import lists_at
 from lorank.training.lists.retrieval import dense_run
 from lorank.training.plan import build_plan, resolve_recipe
@@ -166,27 +163,6 @@ def test_the_opponent_reads_what_is_relevant_or_drawn_and_nothing_else(encoder: 
         assert scores[row][read[row]].numpy() == pytest.approx(found, abs=1e-3)
 
 
-def divergence(plan: Any) -> tuple[float, float]:
-    """Return the mean divergence over all documents from the opponent as it is now, before training and after."""
-    data, count = plan.data, len(plan.data.documents)
-    queries = list(data.train.queries)[:16]
-    labels = torch.zeros(len(queries), count)
-    for row, query in enumerate(queries):
-        labels[row, [data.position[d] for d in data.train.qrels[query]]] = 1.0
-    at = torch.tensor([plan.lists.query_at[query] for query in queries])
-    documents, mask = torch.arange(count).expand(len(queries), -1).clone(), torch.ones_like(labels, dtype=torch.bool)
-    opponent = plan.against.opponent.scores(ListBatch(at, documents, labels, mask, None))
-
-    def apart() -> float:
-        with torch.no_grad():
-            scores = plan.ranker.forward(plan.inputs, at, documents, mask)
-            return float(loss("ar2", weight=0.0)(scores, labels, mask, opponent=opponent, draws=1 - labels))
-
-    after = apart()
-    with plan.ranker.reference():
-        return apart(), after
-
-
 def ranked_by(opponent: Any, data: Collection) -> float:
     """Return nDCG@10 of a cross-encoder over the whole collection."""
     run = {}
@@ -197,25 +173,19 @@ def ranked_by(opponent: Any, data: Collection) -> float:
 
 
 @pytest.mark.slow
-def test_ar2_raises_retriever_and_ranker_and_brings_the_retriever_nearer_to_the_ranker(
-    encoder: str, tmp_path: Path
-) -> None:
-    assert catalogued("ar2") == "retrieve"
-    recall, ranker, apart = [], [], []
+def test_ar2_raises_retriever_and_ranker(encoder: str, tmp_path: Path) -> None:
+    recall, ranker = [], []
     for seed in SEEDS:
-        data, plans, out = decoyed(seed), [], tmp_path / str(seed)
+        data, out = decoyed(seed), tmp_path / str(seed)
         before, bi = searched(encoder, data, "R@20"), BiEncoder(encoder, max_length=24)
         recipe = override(RecipeFile(), SAME | AR2 | {"training.steps": 80})
-        tuned = fit_run(bi, data, recipe, out, prepare=lambda plan, plans=plans: plans.append(plan) or plan).tuned
-        far, near = divergence(plans[0])
+        tuned = fit(bi, data, out=out, recipe=recipe)
         with merged(tuned.adapter):
             recall.append(judged(dense_run(bi, data, data.test.queries, 50), data, "R@20") - before)
         opponent = load_ranker(out / "opponent")
         ranker.append(ranked_by(opponent, data) - ranked_by(CrossEncoder(encoder, max_length=24), data))
-        apart.append(near / far)
     assert median(recall) > 0.2
     assert median(ranker) > 0.15
-    assert median(apart) < 0.8
 
 
 def test_a_run_against_an_opponent_is_resumed_to_the_bit(encoder: str, tmp_path: Path) -> None:
