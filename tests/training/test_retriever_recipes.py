@@ -14,12 +14,15 @@ from lorank.cli.app import app
 from lorank.data import read_beir, write_beir
 from lorank.data.collection import Collection
 from lorank.errors import Interrupted, UsageError
+from lorank.ranking.losses import loss
 from lorank.ranking.scorers import BiEncoder, CrossEncoder
 from lorank.ranking.types import Run
 from lorank.training import fit, load_ranker
+from lorank.training.fitting import fit_run
 from lorank.training.hooks.alternation import read_places
 from lorank.training.hooks.hook import Hook, Progress
 from lorank.training.lists.adversarial import AdversarialLists, chances
+from lorank.training.lists.batches import ListBatch
 from lorank.training.lists.list_loss import lists_at
 from lorank.training.lists.retrieval import dense_run
 from lorank.training.plan import build_plan, resolve_recipe
@@ -163,6 +166,27 @@ def test_the_opponent_reads_what_is_relevant_or_drawn_and_nothing_else(encoder: 
         assert scores[row][read[row]].numpy() == pytest.approx(found, abs=1e-3)
 
 
+def divergence(plan: Any) -> tuple[float, float]:
+    """Return the mean divergence over all documents from the opponent as it is now, before training and after."""
+    data, count = plan.data, len(plan.data.documents)
+    queries = list(data.train.queries)[:16]
+    labels = torch.zeros(len(queries), count)
+    for row, query in enumerate(queries):
+        labels[row, [data.position[d] for d in data.train.qrels[query]]] = 1.0
+    at = torch.tensor([plan.lists.query_at[query] for query in queries])
+    documents, mask = torch.arange(count).expand(len(queries), -1).clone(), torch.ones_like(labels, dtype=torch.bool)
+    opponent = plan.against.opponent.scores(ListBatch(at, documents, labels, mask, None))
+
+    def apart() -> float:
+        with torch.no_grad():
+            scores = plan.ranker.forward(plan.inputs, at, documents, mask)
+            return float(loss("ar2", weight=0.0)(scores, labels, mask, opponent=opponent, draws=1 - labels))
+
+    after = apart()
+    with plan.ranker.reference():
+        return apart(), after
+
+
 def ranked_by(opponent: Any, data: Collection) -> float:
     """Return nDCG@10 of a cross-encoder over the whole collection."""
     run = {}
@@ -174,6 +198,7 @@ def ranked_by(opponent: Any, data: Collection) -> float:
 
 @pytest.mark.slow
 def test_ar2_raises_retriever_and_ranker(encoder: str, tmp_path: Path) -> None:
+    assert catalogued("ar2") == "retrieve"
     recall, ranker = [], []
     for seed in SEEDS:
         data, out = decoyed(seed), tmp_path / str(seed)
@@ -186,6 +211,31 @@ def test_ar2_raises_retriever_and_ranker(encoder: str, tmp_path: Path) -> None:
         ranker.append(ranked_by(opponent, data) - ranked_by(CrossEncoder(encoder, max_length=24), data))
     assert median(recall) > 0.2
     assert median(ranker) > 0.15
+
+
+@pytest.mark.slow
+def test_the_regulariser_of_ar2_lets_the_divergence_from_a_ranker_that_stands_still_fall(
+    encoder: str, tmp_path: Path
+) -> None:
+    """As in the paper's turns: with the regulariser it falls in the retriever's turn, without it rises."""
+    ratio: dict[float, list[float]] = {0.5: [], 1.0: []}
+    for seed in SEEDS:
+        data, folder = decoyed(seed), tmp_path / str(seed)
+
+        def trained(name: str, data: Collection = data, folder: Path = folder, **changes: Any) -> tuple[float, float]:
+            plans: list[Any] = []
+            recipe = override(RecipeFile(), SAME | AR2 | changes)
+            ranker = BiEncoder(encoder, max_length=24)
+            fit_run(ranker, data, recipe, folder / name, prepare=lambda plan: plans.append(plan) or plan)
+            return divergence(plans[0])
+
+        trained("both", **{"training.steps": 60})
+        still = {"loss.opponent": str(folder / "both" / "opponent"), "loss.opponent_rate": 1e-9, "loss.warmup": 0}
+        for weight, found in ratio.items():
+            before, after = trained(f"{weight}", **{"training.steps": 40, "loss.weight": weight, **still})
+            found.append(after / before)
+    assert median(ratio[0.5]) < 0.9
+    assert median(ratio[1.0]) > 1.1
 
 
 def test_a_run_against_an_opponent_is_resumed_to_the_bit(encoder: str, tmp_path: Path) -> None:

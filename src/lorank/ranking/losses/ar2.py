@@ -21,9 +21,9 @@ arXiv:2110.03611.
 of a batch; the published code sets w = 0.5 in its scripts and has 0 as its default. The published sum has no b
 (``baseline=False``), and the reward log 0.5 of the relevant document itself; here it is not drawn. In the paper the
 two models take turns of many steps, between which documents are encoded anew; here they take turns in each step, and
-only the vectors of queries are adapted where negatives are adversarial, so that no vector is ever stale. The paper's
-divergence from the ranker falls; here, where the ranker moves in every step, that has not been seen at w = 0.5, so the
-catalogue does not list the method.
+only the vectors of queries are adapted where negatives are adversarial, so that no vector is ever stale. From a ranker
+that stands still, as in the paper's turns, the divergence falls at w = 0.5 and rises at w = 1; from one that moves in
+every step it need not fall, since the ranker grows surer.
 """
 
 import torch
@@ -32,10 +32,15 @@ from torch import Tensor
 
 from lorank.errors import UsageError
 from lorank.ranking.losses.core.lists import Lists, check_positive, clean
-from lorank.ranking.losses.core.registry import enter_loss
+from lorank.ranking.losses.core.registry import register_loss
 
 
-@enter_loss("ar2", requires=("opponent", "draws"))
+@register_loss(
+    "ar2",
+    title="Adversarial Retriever-Ranker for dense text retrieval",
+    area="retrieve",
+    requires=("opponent", "draws"),
+)
 def ar2(
     scores: Tensor,
     labels: Tensor,
