@@ -11,8 +11,9 @@ rows: each of the three parts S1 to S3 is trained on once, with the next as dev 
 feature and noise) logs ten documents a query, with two positions exchanged at random; users look at position k with
 probability 1 / k. Naive, IPS (harvested), DLA and true labels learn by the same recipe.
 
-texts: BM25 logs its ten best for the training queries of lohelp, two positions exchanged at random; a LoRA bi-encoder
-learns from the clicks. The arm ``true`` learns from lists of the same kind without bias or noise.
+texts: BM25 logs its ten best for the training queries of a collection (``--data``, lohelp where nothing is said), two
+positions exchanged at random; a LoRA bi-encoder learns from the clicks. The arm ``true`` learns from lists of the same
+kind without bias or noise. Judged is the order of BM25's ``--depth`` best.
 """
 
 import argparse
@@ -197,7 +198,7 @@ def texts(out: Path, given: argparse.Namespace) -> None:
     """Measure the texts of lohelp; each arm adds its runs' values to clicks_texts.jsonl."""
     from lorank.training.lists.retrieval import bm25_index
 
-    data = lorank.load("lohelp")
+    data = lorank.load(given.data)
     index = bm25_index(data)
     lists = {query: list(row) for query, row in index.search(data.train.queries, DEPTH).items()}
     candidates = {name: index.search(data.split(name).queries, given.depth) for name in given.splits}
@@ -252,9 +253,9 @@ def judge_texts(data: Collection, name: str, found: Run, learned: Any) -> dict[s
     return {kind: per_query(run, split.qrels, ["nDCG@10"])["nDCG@10"] for kind, run in runs.items()}
 
 
-def compare_texts(out: Path, splits: Sequence[str]) -> None:
+def compare_texts(out: Path, name_of_data: str, splits: Sequence[str]) -> None:
     """Print means over seeds and differences with intervals over groups of queries that share a page."""
-    data = lorank.load("lohelp")
+    data = lorank.load(name_of_data)
     records = [json.loads(line) for line in (out / "clicks_texts.jsonl").read_text().splitlines()]
     for name in splits:
         groups = group_tied_queries(data.split(name).qrels)
@@ -355,9 +356,10 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.2)
     parser.add_argument("--queries", type=int, default=8)
     parser.add_argument("--impressions", type=int, default=64)
+    parser.add_argument("--data", default="lohelp", help="The collection of texts.")
     parser.add_argument("--length", type=int, default=32)
-    parser.add_argument("--long", default="truncate")
-    parser.add_argument("--shared", action="store_true")
+    parser.add_argument("--long", default="truncate", help="How documents are read, as `lorank train --long`.")
+    parser.add_argument("--shared", action="store_true", help="The documents of other lists are negatives.")
     parser.add_argument("--depth", type=int, default=50)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -368,7 +370,7 @@ def main() -> None:
     elif given.part == "texts":
         texts(given.out, given)
     elif given.part == "compare":
-        compare_texts(given.out, given.splits)
+        compare_texts(given.out, given.data, given.splits)
     else:
         picture(given.out)
 

@@ -70,3 +70,32 @@ def test_the_split_of_a_log_loses_nothing():
     first, second = log.split(0.3, seed=1)
     assert first.impressions + second.impressions == pytest.approx(100)
     assert 10 < second.impressions < 50
+
+
+def weakly_connected_log(seed):
+    """Return a log of fixed lists, in a fifth of which two places are exchanged, looked at with chance 1 / k."""
+    rng, lists, places, shown = np.random.default_rng(seed), 80, 10, 40_000
+    attraction = np.where(np.arange(places) == rng.integers(places, size=(lists, 1)), 0.9, 0.1)
+    builder = SessionBuilder()
+    for _ in range(shown):
+        query, order = int(rng.integers(lists)), np.arange(places)
+        if rng.random() < 0.2:
+            first, second = rng.integers(places, size=2)
+            order[[first, second]] = order[[second, first]]
+        clicks = rng.random(places) < attraction[query, order] / np.arange(1, places + 1)
+        builder.add(str(query), [str(d) for d in order], clicks.tolist())
+    return builder.build()
+
+
+def test_positions_are_told_from_attraction_where_few_pairs_are_exchanged_and_plain_em_has_not_begun():
+    truth, kind = 1 / np.arange(1, 11), find_click_model("pbm")
+    plain = type("PlainEM", (kind,), {"improve": kind._step})
+
+    def error(model):
+        return float(np.abs(model.propensities() / truth - 1).mean())
+
+    logs = [weakly_connected_log(seed) for seed in range(3)]
+    fitted, slow = ([made(smoothing=0.0).fit(log) for log in logs] for made in (kind, plain))
+    assert np.median([error(model) for model in fitted]) < 0.1
+    assert np.median([error(model) for model in slow]) > 0.4
+    assert all(one.history[-1] > other.history[-1] for one, other in zip(fitted, slow, strict=True))
