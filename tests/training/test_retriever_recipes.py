@@ -264,9 +264,11 @@ def test_ar2_by_name_and_what_it_refuses(encoder: str, tmp_path: Path) -> None:
     line += ["--steps", 2, "--batch-size", 4, "--set", "loss.warmup=1", "--out", tmp_path / "run"]
     done = CliRunner().invoke(app, [*map(str, line), "--negatives-from", "adversarial"])
     assert done.exit_code == 0, (done.output, done.exception)
+    assert "begins with a new head" in done.stderr
     again = [*map(str, line[:-1]), str(tmp_path / "again"), "--set", f"loss.opponent={tmp_path / 'run' / 'opponent'}"]
     done = CliRunner().invoke(app, again)
     assert done.exit_code == 0, (done.output, done.exception)
+    assert "begins with a new head" not in done.stderr
     assert load_ranker(tmp_path / "again" / "opponent").ranker.kind == "cross-encoder"
     for ranker, changes, message in [
         (CrossEncoder(encoder), {"loss.name": "ar2"}, "bi-encoder"),

@@ -9,6 +9,7 @@ loss's ``warmup``, are taken before the run's first one, since the judgment of a
 head and its moments are part of every checkpoint; at the end it is saved beside the model, as a ranker of its own.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,8 @@ from lorank.tuned.naming import recognise
 from lorank.tuned.open_ranker import open_base, open_ranker
 from lorank.tuned.ranker import TunedRanker
 from lorank.tuned.reading import ReadingSettings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -161,6 +164,11 @@ def make_alternation(
     if "opponent" not in requirements_of(loss):
         return None
     made, adapter = _open(str(ranker.base), data, recipe)
+    if recipe.loss.opponent is None:
+        logger.warning(
+            "the cross-encoder that the retriever learns from begins with a new head; as long as it ranks worse "
+            "than the retriever, the retriever gets worse: train one first and give it by --set loss.opponent=RUN"
+        )
     if adapter is None:
         rank = 8 if recipe.adapter.rank is None else recipe.adapter.rank
         adapter = lowrank.attach(made.module, "lora", rank=rank, seed=recipe.seed, trained=new_modules(made))

@@ -1,4 +1,4 @@
-"""What every loss promises that takes more than lists: it says so, is checked at once, and carries its memory."""
+"""What every loss promises that requires more than lists: it says so, is checked at once, and carries its memory."""
 
 import math
 
