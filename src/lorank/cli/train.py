@@ -157,6 +157,13 @@ def train(
             "rank-r1+length. [default: the policy's own]",
         ),
     ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="What a step of --policy minimises: clipped (policy gradient), cloning (cross-entropy of the replies "
+            "your judgments ask for, a first stage), or dpo (best reply against worst). [default: the policy's own]",
+        ),
+    ] = None,
     debias: Annotated[
         str | None,
         typer.Option(
@@ -315,6 +322,10 @@ def train(
 
         lorank train --data pydocs --base smollm2 --policy setwise --reward rank-r1 --steps 200 --out runs/thinks
 
+        lorank train --data my-data --base smollm2 --policy erank --objective cloning --out runs/one
+
+        lorank train --data my-data --base smollm2 --policy dynamicrag --set policy.answers=answers.jsonl --out runs/two
+
         lorank train --cascade --data pydocs --set cross.training.epochs=2 --out runs/cascade
 
         lorank train --data first --then second --then third --continual replay --base minilm --out runs/stream
@@ -358,6 +369,7 @@ def train(
         "debias.name": debias,
         "policy.name": "setwise" if policy is None and reward is not None else policy,
         "policy.reward": reward,
+        "policy.objective": objective,
         "first_stage.source": first_stage,
         "lists.negatives": negatives,
         "lists.negatives_from": negatives_from,

@@ -36,6 +36,9 @@ SECTIONS = {
 }
 """The sections whose methods have options of their own."""
 
+POLICY_NAMES = ("name", "question", "reward", "advantage", "credit", "plan", "mix", "reuse", "objective")
+"""The keys of section ``policy`` that name a part of it."""
+
 
 def method_options(section: str, names: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the options of the method in ``section``.
@@ -118,7 +121,7 @@ def names_in(content: Mapping[str, Any], plan: Any) -> dict[str, Any]:
         ("loss", "name"),
         ("debias", "name"),
         ("continual", "name"),
-        *(("policy", key) for key in ("name", "question", "reward", "advantage", "credit", "plan", "mix", "reuse")),
+        *(("policy", key) for key in POLICY_NAMES),
     ):
         part = content.get(section)
         stated = part.get(key) if isinstance(part, Mapping) else None

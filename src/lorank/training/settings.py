@@ -162,11 +162,13 @@ class PolicySettings:
     ``name`` is a policy of `lorank.ranking.policies.presets`: a kind of question, or a published recipe. "auto" and
     None leave a part as the policy has it: the ``question``, the ``reward`` (several are joined by +), the
     ``advantage``, the ``credit`` of its tokens, the sampling ``plan``, the ``mix``, the ``samples`` per prompt, the
-    ``updates`` per draw and whether a bandit chooses their number (``reuse``), the bounds of the clipped ratio and the
-    weight of the ``divergence`` from the model before training. A question shows ``size`` documents of a training
-    list, ``words`` of each, and asks for a thought before the answer where ``thinking``; replies are drawn at
-    ``temperature`` and end after ``max_tokens``. ``options`` are those of the reward, the advantage, the credit, the
-    plan, the mix, the reuse.
+    ``updates`` per draw and whether a bandit chooses their number (``reuse``), the ``objective`` (``clipped``,
+    ``cloning`` of the labels' own reply, ``dpo``), the bounds of the clipped ratio, the weight of the ``divergence``
+    from the model before training, and ``thinking``: whether a thought is asked for before the answer. A question shows
+    ``size`` documents of a training list, ``words`` of each; replies are drawn at ``temperature`` and end after
+    ``max_tokens``. A reward that judges what a generator writes takes the expected ``answers`` (JSON Lines of "query"
+    and "answers"), and asks the ``generator``, a causal LM; None is the model itself before training. ``options`` are
+    those of the reward, the advantage, the credit, the plan, the mix, the reuse.
     """
 
     name: str = "none"
@@ -186,8 +188,11 @@ class PolicySettings:
     max_tokens: int = 256
     size: int = 4
     words: int = 100
-    thinking: bool = True
+    thinking: bool | None = None
     prompts: str | None = None
+    objective: Literal["auto", "clipped", "cloning", "dpo"] = "auto"
+    answers: str | None = None
+    generator: str | None = None
     options: dict[str, Option] = field(default_factory=dict)
 
 

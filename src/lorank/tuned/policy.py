@@ -56,7 +56,7 @@ class WrittenPolicy:
         return {"size": self.size} if self.question in ("setwise", "groupwise") else {}
 
     def judge(self, ranker: Any, name: str | None = None) -> CausalJudge:
-        """Return the judge that the ranker's model is.
+        """Return the judge that the ranker's model is; a written score counts as the expected one at its place.
 
         Args:
             ranker: A causal ranker.
@@ -75,6 +75,7 @@ class WrittenPolicy:
             ranker.tokenizer,
             name=name,
             prompts=prompts,
+            pointwise="expected",
             max_tokens=self.max_tokens,
             written=(self.question,),
         )

@@ -56,6 +56,13 @@ def recipe(name, steps=2, **changes):
     )
 
 
+def write_answers(path, rows):
+    """Write an expected answer to each query, for rewards that a generator earns."""
+    queries = [json.loads(line)["query"] for line in rows.read_text().splitlines()]
+    path.write_text("".join(json.dumps({"query": query, "answers": ["gold"]}) + "\n" for query in queries))
+    return path
+
+
 def weights(tuned):
     return {name: value.clone() for name, value in tuned.adapter.state().items()}
 
@@ -63,7 +70,8 @@ def weights(tuned):
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_every_policy_takes_steps_at_its_defaults_and_its_folder_opens(rows, model, tmp_path, name):
     data = lorank.load(str(rows))
-    tuned = fit(CausalRanker(str(model)), data, out=tmp_path / "run", recipe=recipe(name))
+    asked = {"answers": str(write_answers(tmp_path / "answers.jsonl", rows))} if name == "dynamicrag" else {}
+    tuned = fit(CausalRanker(str(model)), data, out=tmp_path / "run", recipe=recipe(name, **asked))
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(np.isfinite(line["loss"]) for line in lines if "loss" in line)
     parts = {key for line in lines for key in line.get("dev", {})}

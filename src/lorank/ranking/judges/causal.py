@@ -8,8 +8,9 @@ Short answers are read from the logits of the first token, so that nothing has t
 - setwise and exclude: the letter of the largest logit; identifiers (FIRST): the logits of all letters.
 
 Groupwise, listwise and selection questions, and others that ``written`` names, are answered by generated text,
-greedily, of at most ``max_tokens`` tokens (thinking included), and read by :mod:`lorank.ranking.judges.reading`. The
-tokenizer's chat template is applied where it has one.
+greedily, of at most ``max_tokens`` tokens (thinking included), and read by :mod:`lorank.ranking.judges.reading`. A
+written score is replaced by the expected one at its place where ``pointwise="expected"``. The tokenizer's chat template
+is applied where it has one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from lorank.errors import UsageError
+from lorank.ranking.judges.expected import expected_scores
 from lorank.ranking.judges.judge import Judge, digest
 from lorank.ranking.judges.prompts import LETTERS, Prompts
 from lorank.ranking.judges.question import Question, Reply
@@ -228,10 +230,27 @@ class CausalJudge(Judge):
 
     @torch.inference_mode()
     def _by_text(self, questions: list[Question], prompts: list[list[int]]) -> list[Reply]:
-        replies = []
-        for question, prompt, ids in zip(questions, prompts, self.write(prompts)):
+        replies, written = [], self.write(prompts)
+        for question, prompt, ids in zip(questions, prompts, written):
             text = self.tokenizer.decode(ids, skip_special_tokens=True)
             replies.append(Reply(read_reply(question, text), len(prompt), len(ids), text=text))
+        return self._expect(questions, prompts, written, replies) if self.pointwise == "expected" else replies
+
+    def _expect(
+        self, questions: Sequence[Question], prompts: list[list[int]], written: list[list[int]], replies: list[Reply]
+    ) -> list[Reply]:
+        """Return the replies, each readable score of a pointwise question replaced by the expected one."""
+        rows = [
+            row
+            for row, (question, reply) in enumerate(zip(questions, replies, strict=True))
+            if question.kind == "pointwise" and reply.value is not None
+        ]
+        scores = expected_scores(
+            self.next_logits, self.tokenizer, [prompts[row] for row in rows], [written[row] for row in rows]
+        )
+        for row, score in zip(rows, scores, strict=True):
+            if score is not None:
+                replies[row] = replies[row]._replace(value=score)
         return replies
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lorank.ranking.judges.causal import CausalJudge
+from lorank.ranking.judges.question import Question, Reply
 from lorank.ranking.scorers.seq2seq_pretrained import load_encoder_decoder
 
 
@@ -46,6 +47,12 @@ class EncoderDecoderJudge(CausalJudge):
         model: Any = self.model
         found = model.generate(**self._pad(prompts), max_new_tokens=self.max_tokens, do_sample=False)
         return [self._to_end(ids) for ids in found[:, 1:].tolist()]
+
+    def _expect(
+        self, questions: Sequence[Question], prompts: list[list[int]], written: list[list[int]], replies: list[Reply]
+    ) -> list[Reply]:
+        """Return the replies as they are: the decoder does not read on after a prompt."""
+        return replies
 
     @property
     def _start(self) -> int:

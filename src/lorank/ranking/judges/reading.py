@@ -15,6 +15,8 @@ _BRACKETED = re.compile(r"\[\s*(\d{1,6})\s*\]")
 _INTEGER = re.compile(r"(?<![\d.])\d{1,6}(?![\d.]*\d)")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _SCORED = re.compile(r"\[\s*(\d{1,6})\s*\]\"?\s*[:=]\s*(-?\d+(?:\.\d+)?)")
+NOTHING = "NONE"
+"""What a selection of no document is written as."""
 _WORDS = {"yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0}
 
 
@@ -73,7 +75,7 @@ def _read_order(question: Question, said: str) -> list[int] | None:
 
 
 def _read_selection(question: Question, said: str) -> list[int] | None:
-    return [] if said.strip(" .[]").lower() in ("none", "") else _identifiers(said) or None
+    return [] if said.strip(" .[]").lower() in (NOTHING.lower(), "") else _identifiers(said) or None
 
 
 def _read_scores(question: Question, said: str) -> list[float | None] | None:

@@ -16,6 +16,9 @@ from lorank.errors import unknown_name
 QUESTIONS = ("setwise", "listwise", "groupwise", "exclude", "selection", "pointwise")
 """The kinds of question that a policy answers by written text."""
 
+OBJECTIVES = ("clipped", "cloning", "dpo")
+"""What a step can minimise."""
+
 USUAL_REWARD = {
     "setwise": "rank-r1",
     "listwise": "reasonrank",
@@ -41,6 +44,9 @@ class PolicyRecipe:
         samples: Replies per prompt on average.
         updates: Optimizer steps on the replies of one draw, or the most where their number is chosen.
         reuse: How that number is chosen.
+        objective: What a step minimises: ``clipped``, the policy gradient with a clipped ratio; ``cloning``, the
+            cross-entropy of the expert's reply; ``dpo``, the best reply of a draw against its worst.
+        thinking: Whether a thought is asked for before the answer.
         clip_low: How far a ratio may fall below 1.
         clip_high: How far a ratio may rise above 1.
         divergence: The weight of the divergence from the model before training.
@@ -60,6 +66,8 @@ class PolicyRecipe:
     clip_high: float = 0.2
     divergence: float = 0.0
     options: Mapping[str, Any] = field(default_factory=dict)
+    objective: str = field(default="clipped", kw_only=True)
+    thinking: bool = field(default=True, kw_only=True)
 
 
 POLICIES: dict[str, PolicyRecipe] = {
@@ -83,6 +91,7 @@ POLICIES: dict[str, PolicyRecipe] = {
     "tp-grpo": PolicyRecipe(credit="thoughts", updates=2),
     "adept-rl": PolicyRecipe(updates=4, reuse="ucb"),
     "gazal-r1": PolicyRecipe(reward="label+format+length+repetition"),
+    "dynamicrag": PolicyRecipe("selection", "dynamicrag", divergence=0.1, objective="dpo", thinking=False),
 }
 """Every policy by its name."""
 

@@ -37,6 +37,15 @@ def dynamicrag(session: Session, top: int, generator: np.random.Generator) -> St
     return Standing([*chosen, *(d for d in range(session.count) if d not in named)], selected=len(chosen))
 
 
+def brevity(length: int) -> float:
+    """Return 1 / (1 + log(1 + length)) of an answer of ``length`` tokens.
+
+    >>> brevity(0), round(brevity(10), 4)
+    (1.0, 0.2943)
+    """
+    return 1 / (1 + math.log1p(length))
+
+
 def generator_reward(
     *,
     exact_match: float,
@@ -65,5 +74,4 @@ def generator_reward(
     parts = (exact_match, similarity, fluency, judge)
     if not all(0 <= part <= 1 for part in parts) or length < 0:
         raise UsageError(f"parts of the reward must be in [0, 1] and the length 0 or above, got {parts} and {length}")
-    brevity = 1 / (1 + math.log1p(length))
-    return math.fsum(w * part for w, part in zip(weights, (exact_match, similarity, fluency, brevity, judge)))
+    return math.fsum(w * part for w, part in zip(weights, (exact_match, similarity, fluency, brevity(length), judge)))

@@ -1,7 +1,9 @@
 r"""The loss of a step by reward: draw replies, score them, compare them, and take a clipped step.
 
     value  = -(mean reward of the replies that were drawn)
-    gradient = that of the clipped objective (`lorank.ranking.policies.objective`)
+    gradient = that of the clipped objective (`lorank.ranking.policies.objective`), or of pairs (objective ``dpo``)
+
+The objective ``cloning`` draws no replies: value and gradient are those of the cross-entropy of the expert's replies.
 
 With several updates per draw, a fixed number or one that a bandit chooses, the replies of one draw serve so many
 steps, whose own lists are passed over; the replies and their old log-probabilities are in the checkpoint. Everything
@@ -26,7 +28,9 @@ from lorank.ranking.policies.rewards import Asked, find_rewards
 from lorank.training.lists.batches import ListBatch
 from lorank.training.lists.list_loss import seed_of, trains_in_bf16
 from lorank.training.policies.drawn import Drawn
-from lorank.training.policies.questions import Questioner
+from lorank.training.policies.generating import Generator
+from lorank.training.policies.objectives import cloned, cloning_loss, pair_loss, paired
+from lorank.training.policies.questions import Posed, Questioner
 from lorank.training.policies.writing import Writer
 from lorank.training.settings import OptimizerSettings
 
@@ -40,6 +44,7 @@ class RewardLearning:
         writer: Draws the replies.
         temperature: At which replies are drawn.
         parameters: What is trained.
+        generator: What the reward lets write with selected documents, where it judges that.
     """
 
     def __init__(
@@ -49,7 +54,9 @@ class RewardLearning:
         writer: Writer,
         temperature: float,
         parameters: Sequence[Tensor],
+        generator: Generator | None = None,
     ) -> None:
+        self.generator = generator
         options = split_options(policy)
         self.policy, self.questioner, self.writer = policy, questioner, writer
         self.temperature, self.parameters = temperature, [p for p in parameters if p.requires_grad]
@@ -91,7 +98,22 @@ class RewardLearning:
             self.left -= 1
             self.steps_done += 1
             value = self._objective(self.drawn, ranker.reference)
-        return value - value.detach() - self.drawn.earned
+        return value if self.clones else value - value.detach() - self.drawn.earned
+
+    @property
+    def clones(self) -> bool:
+        """Whether the expert's replies are imitated."""
+        return self.policy.objective == "cloning"
+
+    def score(self, texts: Sequence[str], posed: Sequence[Posed]) -> Tensor:
+        """Return the parts of the reward [replies, parts] of replies to questions.
+
+        Args:
+            texts: The replies.
+            posed: Their questions.
+        """
+        asked = [each.asked for each in posed]
+        return self.scoring(texts, asked if self.generator is None else self.generator.answered(texts, posed))
 
     def loss_apart(self, *given: Any, **named: Any) -> Tensor:
         """Return the loss of a batch that is no step of the run, on replies of its own, and forget both.
@@ -123,14 +145,14 @@ class RewardLearning:
             written = self.writer.write(
                 [each.prompt for each in wanted], temperature=heat, seed=seed_of(seed, len(replies), 0, 0)
             )
-            earned = self.scoring(self.writer.texts(written), [each.asked for each in wanted])
+            earned = self.score(self.writer.texts(written), wanted)
             owners.extend(places)
             replies.extend(written)
             parts.append(earned)
             return self._rewards(earned)
 
-        if not posed:
-            return Drawn([], [], torch.zeros(0), torch.zeros(0, 0), 0.0, heat)
+        if not posed or self.clones:
+            return cloned(posed, self.writer)
         generator = torch.Generator().manual_seed(seed)
         kept = self.plan.sample([each.query for each in posed], draw, generator)
         table = _stacked(parts)
@@ -144,10 +166,13 @@ class RewardLearning:
             return Drawn([], [], torch.zeros(0), torch.zeros(0, 0), earned, heat)
         self.left = self.reuse.choose(generator)
         self.draws, self.updates = self.draws + 1, self.updates + self.left
+        groups = torch.tensor([owners[i] for i in kept.replies])
+        if self.policy.objective == "dpo":
+            whole = Drawn(chosen, written, torch.zeros(len(chosen)), torch.zeros(0, 0), earned, heat)
+            return paired(whole, self._rewards(table)[kept.replies], groups)
         with torch.no_grad():
             reads = self.left > 1 or self.policy.advantage == "unlikeliness"
             logs = self.writer.log_probs(chosen, written, heat) if reads else None
-        groups = torch.tensor([owners[i] for i in kept.replies])
         group = Replies(
             rewards[kept.replies], groups, None if logs is None else logs.means().float().cpu(), kept.baselines
         )
@@ -165,6 +190,12 @@ class RewardLearning:
     def _objective(self, drawn: Drawn, reference: Any) -> Tensor:
         """Return the clipped objective of a draw; replies without an advantage are read only for the divergence."""
         still = sum((p.sum() * 0.0 for p in self.parameters[:1]), torch.zeros(()))
+        if self.policy.objective != "clipped" and not drawn.replies:
+            return still
+        if self.clones:
+            return cloning_loss(self.writer, drawn)
+        if self.policy.objective == "dpo":
+            return pair_loss(self.writer, drawn, reference(), self.policy.divergence)
         matters = drawn.advantages.abs().reshape(len(drawn.replies), -1).sum(1) > 0
         rows = range(len(drawn.replies)) if self.policy.divergence else matters.nonzero().flatten().tolist()
         rows = list(rows)
@@ -263,6 +294,8 @@ class RewardLearning:
 
         Where the number of steps per draw is chosen its mean stands beside them.
         """
+        if self.clones:
+            return {}
         means = (self.sums / max(1, self.count)).tolist()
         shown = {"updates": self.updates / max(1, self.draws)} if self.reuse.adapts else {}
         self.sums, self.count, self.draws, self.updates = torch.zeros_like(self.sums), 0, 0, 0

@@ -5,6 +5,7 @@ mean reward of greedy replies to its questions), and that the folder says how it
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,8 +14,11 @@ import numpy as np
 
 from lorank.errors import UsageError
 from lorank.progress import StageCallback
+from lorank.ranking.judges.causal import CausalJudge
 from lorank.ranking.judges.prompts import Prompts
 from lorank.ranking.policies.mixes import make_mix
+from lorank.ranking.policies.presets import PolicyRecipe, reward_of
+from lorank.ranking.policies.rewards import find_rewards
 from lorank.ranking.scorers.causal import CausalRanker
 from lorank.training.hooks.hook import Hook, Progress
 from lorank.training.hooks.keep_last import KeepTrained
@@ -22,8 +26,9 @@ from lorank.training.loop.loop import train
 from lorank.training.loop.run_state import Outcome
 from lorank.training.model_card import write_model_card
 from lorank.training.plan import Plan
+from lorank.training.policies.generating import LONGEST_ANSWER, Generator, read_answers
 from lorank.training.policies.learning import RewardLearning
-from lorank.training.policies.questions import Posed, Questioner
+from lorank.training.policies.questions import EMPTY_SHARE, Posed, Questioner
 from lorank.training.policies.settings import resolve_policy
 from lorank.training.policies.writing import Writer
 from lorank.training.record import write_record
@@ -70,7 +75,8 @@ def fit_by_reward(
         )
     settings = plan.recipe.policy
     policy = resolve_policy(settings)
-    written = written_policy(settings, policy.question)
+    written = written_policy(settings, policy)
+    scoring = find_rewards(reward_of(policy), policy.question)
     names = plan.lists.query_at
     texts = {**plan.data.dev.queries, **plan.lists.split.queries}
     questioner = Questioner(
@@ -79,11 +85,14 @@ def fit_by_reward(
         settings.size,
         [texts[query] for query in names],
         list(plan.data.documents),
+        highest=_highest(plan),
+        empty_share=EMPTY_SHARE if policy.question == "selection" and scoring.empty else 0.0,
     )
     writer = Writer(ranker.module, ranker.tokenizer, settings.max_tokens)
     parameters = [p for group in plan.weights.parameter_groups() for p in group["params"]]
-    learning = RewardLearning(policy, questioner, writer, settings.temperature, parameters)
     ranker.reference = plan.beginning.restored
+    generator = _generator(plan, written, questioner, list(names)) if scoring.generates else None
+    learning = RewardLearning(policy, questioner, writer, settings.temperature, parameters, generator)
     limit = plan.recipe.training.evaluation_queries or DEV_QUESTIONS
     evaluate = measure_reward(learning, dev_questions(plan, questioner, limit), on_progress)
     kept = [KeepTrained()] if plan.recipe.keeps_trained else []
@@ -98,24 +107,48 @@ def fit_by_reward(
 
     def report(progress: Progress) -> None:
         dev = "" if progress.dev is None else f" · dev reward {progress.dev[MEASURE]:.3f}"
-        on_progress(f"train · reward {-progress.loss:.3f}{dev}", progress.step, progress.steps)
+        now = f"loss {progress.loss:.3f}" if learning.clones else f"reward {-progress.loss:.3f}"
+        on_progress(f"train · {now}{dev}", progress.step, progress.steps)
 
     outcome = train(session, on_progress=report, resume=resume)
     return _write(plan, written, session.evaluate, outcome, out, command), outcome
 
 
-def written_policy(settings: PolicySettings, question: str) -> WrittenPolicy:
+def written_policy(settings: PolicySettings, policy: PolicyRecipe) -> WrittenPolicy:
     """Return how the model is asked, with the text of the prompt where it is the user's own.
 
     Args:
         settings: The settings of the policy.
-        question: The kind of question.
+        policy: The policy that they resolve to.
     """
     own = None
     if settings.prompts is not None:
-        loaded = Prompts.load(settings.prompts, settings.words, thinking=settings.thinking)
-        own = loaded.templates[question].template
-    return WrittenPolicy(question, settings.size, settings.words, settings.max_tokens, settings.thinking, own)
+        loaded = Prompts.load(settings.prompts, settings.words, thinking=policy.thinking)
+        own = loaded.templates[policy.question].template
+    return WrittenPolicy(policy.question, settings.size, settings.words, settings.max_tokens, policy.thinking, own)
+
+
+def _highest(plan: Plan) -> float:
+    """Return the highest grade of the training judgments, which is worth a score of 10."""
+    return max((float(max(judged.values())) for judged in plan.lists.split.qrels.values() if judged), default=0.0)
+
+
+def _generator(plan: Plan, written: WrittenPolicy, questioner: Questioner, names: Sequence[str]) -> Generator:
+    """Return the generator of the reward: another model, or the model itself as it is before training."""
+    settings = plan.recipe.policy
+    prompts = Prompts.load(settings.prompts, settings.words)
+    longest = min(settings.max_tokens, LONGEST_ANSWER)
+    ranker = cast(CausalRanker, plan.ranker)
+    opened: Callable[[], AbstractContextManager[Any]] = nullcontext
+    if settings.generator is None:
+        judge = CausalJudge(ranker.module, ranker.tokenizer, prompts=prompts, max_tokens=longest)
+        opened = plan.beginning.restored
+    else:
+        judge = CausalJudge.load(settings.generator, prompts=prompts, max_tokens=longest)
+        judge.model.to(ranker.device)
+    assert settings.answers is not None
+    expected = read_answers(settings.answers, names, questioner.queries)
+    return Generator(judge, opened, questioner.queries, expected)
 
 
 def dev_questions(plan: Plan, questioner: Questioner, limit: int) -> list[Posed]:
@@ -148,7 +181,7 @@ def measure_reward(
             part = questions[start : start + ANSWERS_AT_ONCE]
             texts += learning.writer.texts(learning.writer.write([each.prompt for each in part]))
             on_progress("answer dev", min(start + ANSWERS_AT_ONCE, len(questions)), len(questions))
-        rows = learning.scoring(texts, [each.asked for each in questions])
+        rows = learning.score(texts, questions)
         if usual is None:
             means = {learning.scoring.parts[0]: sum(float(row[0]) for row in rows) / len(rows)}
             reward = next(iter(means.values()))

@@ -15,14 +15,22 @@ from lorank.ranking.policies.rewards import find_rewards
 from lorank.training.settings import PolicySettings, Recipe
 
 NONE, AUTO = "none", "auto"
-WORDS = ("question", "reward", "advantage", "credit", "plan", "mix", "reuse")
-NUMBERS = ("samples", "updates", "clip_low", "clip_high", "divergence")
+WORDS = ("question", "reward", "advantage", "credit", "plan", "mix", "reuse", "objective")
+NUMBERS = ("samples", "updates", "clip_low", "clip_high", "divergence", "thinking")
+PATHS = ("prompts", "answers", "generator")
+UNUSED = {
+    "clipped": (),
+    "cloning": tuple(key for key in (*WORDS[2:-1], *NUMBERS[:-1])),
+    "dpo": ("advantage", "credit", "clip_low", "clip_high"),
+}
+"""By objective: the keys that mean nothing to it."""
 
 
 def resolve_policy(settings: PolicySettings) -> PolicyRecipe:
     """Return the policy that the settings name, with what they state in place of its own.
 
-    A stated question whose reward is not stated has the usual reward of that question.
+    A stated question whose reward is not stated has the usual reward of that question. Cloning asks for no thought,
+    and dev then measures how near replies are to the expert's, where no reward is stated.
 
     >>> resolve_policy(PolicySettings("reinforce-ada", samples=6)).samples
     6
@@ -30,8 +38,11 @@ def resolve_policy(settings: PolicySettings) -> PolicyRecipe:
     recipe = find_policy(settings.name)
     stated = {key: getattr(settings, key) for key in WORDS if getattr(settings, key) != AUTO}
     stated |= {key: getattr(settings, key) for key in NUMBERS if getattr(settings, key) is not None}
-    if stated.get("question", recipe.question) != recipe.question and "reward" not in stated:
+    if "reward" not in stated and stated.get("question", recipe.question) != recipe.question:
         stated["reward"] = ""
+    if stated.get("objective", recipe.objective) == "cloning":
+        stated["reward"] = stated.get("reward") or "expert"
+        stated.setdefault("thinking", False)
     return replace(recipe, **stated, options={**recipe.options, **settings.options})
 
 
@@ -40,7 +51,8 @@ def policy_options(names: Mapping[str, Any]) -> tuple[str, ...]:
     if names.get("policy.name", NONE) == NONE:
         return ()
     chosen = PolicySettings(
-        names["policy.name"], **{key: value for key in WORDS if (value := names.get(f"policy.{key}", AUTO)) != AUTO}
+        names["policy.name"],
+        **{key: value for key in WORDS if (value := names.get(f"policy.{key}", AUTO)) != AUTO},
     )
     return tuple(option for options in options_of(resolve_policy(chosen)).values() for option in options)
 
@@ -49,13 +61,14 @@ def check_policy(recipe: Recipe) -> None:
     """Raise UsageError for a policy that cannot be: parts that do not go together, and runs that it has no place in."""
     settings = recipe.policy
     if settings.name == NONE:
-        stated = [key for key in (*WORDS, *NUMBERS, "prompts") if getattr(settings, key) not in (AUTO, None)]
+        stated = [key for key in (*WORDS, *NUMBERS, *PATHS) if getattr(settings, key) not in (AUTO, None)]
         if stated or settings.options:
             what = (stated or list(settings.options))[0]
             raise UsageError(f"policy.{what}: no policy is named; give --policy setwise, or another")
         return
     policy = resolve_policy(settings)
     _check_values(policy)
+    _check_objective(settings, policy)
     if settings.prompts is not None:
         if not Path(settings.prompts).is_dir():
             raise UsageError(f"policy.prompts: no folder of prompts at {settings.prompts}")
@@ -76,6 +89,31 @@ def check_policy(recipe: Recipe) -> None:
         raise UsageError("a policy goes with neither --compress nor --debias; leave them out")
     if recipe.training.accumulate != 1 and policy.updates != 1:
         raise UsageError("policy.updates above 1 takes steps on the same replies; set training.accumulate to 1")
+
+
+def _check_objective(settings: PolicySettings, policy: PolicyRecipe) -> None:
+    """Raise UsageError for settings that the objective does not read, and for what it lacks."""
+    for key in UNUSED[policy.objective]:
+        if getattr(settings, key) not in (AUTO, None):
+            raise UsageError(f"policy.{key} means nothing to objective {policy.objective!r}; leave it out")
+    if policy.objective == "cloning" and policy.thinking:
+        raise UsageError("the expert of cloning replies without a thought; leave policy.thinking out")
+    if policy.objective == "dpo" and not (policy.divergence > 0 and policy.samples > 1):
+        raise UsageError("'dpo' pairs replies of one prompt; give policy.divergence = 0.1, policy.samples = 8")
+    scoring = find_rewards(reward_of(policy), policy.question)
+    if policy.objective == "dpo" and scoring.places:
+        raise UsageError(f"reward {reward_of(policy)!r} rewards places, and objective 'dpo' compares whole replies")
+    generating = scoring.generates
+    if generating and settings.answers is None:
+        raise UsageError(
+            f"reward {reward_of(policy)!r} compares what a generator writes with expected answers; give "
+            'policy.answers = "answers.jsonl", with rows {"query": ..., "answers": [...]}'
+        )
+    for key in ("answers", "generator"):
+        if not generating and getattr(settings, key) is not None:
+            raise UsageError(f"policy.{key} is for a reward that a generator earns, such as dynamicrag; leave it out")
+    if settings.answers is not None and not Path(settings.answers).is_file():
+        raise UsageError(f"policy.answers: no file at {settings.answers}")
 
 
 def _check_values(policy: PolicyRecipe) -> None:

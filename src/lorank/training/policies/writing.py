@@ -82,6 +82,16 @@ class Writer:
         """Return the replies as text."""
         return [self.tokenizer.decode(reply, skip_special_tokens=True) for reply in replies]
 
+    def spell(self, text: str) -> list[int]:
+        """Return the tokens of a reply as the model would write it, its end included.
+
+        Args:
+            text: The reply.
+        """
+        chats = bool(getattr(self.tokenizer, "chat_template", None))
+        given = self.tokenizer(text if chats else f" {text}", add_special_tokens=False)["input_ids"]
+        return [*given, self.end]
+
     def pieces(self, reply: Sequence[int]) -> list[str]:
         """Return the text of each token of a reply by itself."""
         return [self.tokenizer.decode([token], skip_special_tokens=True) for token in reply]

@@ -15,6 +15,23 @@ from lorank.errors import UsageError, unknown_name
 
 
 @dataclass(frozen=True)
+class Generated:
+    """What a generator wrote with the documents that a reply selects.
+
+    Attributes:
+        text: Its answer.
+        expected: The answers that are right.
+        tokens: The tokens of its answer.
+        mark: How good the answer is judged to be, from 0 to 1.
+    """
+
+    text: str
+    expected: tuple[str, ...]
+    tokens: int
+    mark: float
+
+
+@dataclass(frozen=True)
 class Asked:
     """A question that was put to the policy.
 
@@ -23,12 +40,16 @@ class Asked:
         labels: The relevance of the documents, in the order in which they were shown.
         of: The list, and the document of it, that a pointwise question is about.
         rest: The score and the relevance of each other document of that list, where the reward requires them.
+        highest: The highest grade of the collection, 0 where it is not known.
+        generated: What the generator wrote, where the reward requires it.
     """
 
     kind: str
     labels: tuple[float, ...]
     of: tuple[int, int] | None = None
     rest: tuple[tuple[float, float], ...] = ()
+    highest: float = 0.0
+    generated: Generated | None = None
 
     @property
     def size(self) -> int:
@@ -60,6 +81,8 @@ class Reward:
         weights: The weight of each part.
         places: Whether it gives a number to each place of a list, in place of parts.
         prepare: What gives each question the other replies of the draw; None where a reply is judged by itself.
+        generates: Whether it judges what a generator writes with the documents that are selected.
+        empty: Whether a selection of no document can be right.
     """
 
     name: str
@@ -69,6 +92,8 @@ class Reward:
     weights: tuple[float, ...]
     places: bool = False
     prepare: Prepare | None = None
+    generates: bool = False
+    empty: bool = False
 
 
 REWARDS: dict[str, Reward] = {}
@@ -83,6 +108,8 @@ def reward(
     weights: Sequence[float] | None = None,
     places: bool = False,
     prepare: Prepare | None = None,
+    generates: bool = False,
+    empty: bool = False,
 ) -> Callable[[Score], Score]:
     """Decorate the function of a reward to enter it in ``REWARDS`` under ``name``.
 
@@ -93,11 +120,13 @@ def reward(
         weights: The weight of each part; None weighs each by 1.
         places: Whether it returns a number per place.
         prepare: What gives each question the other replies of the draw.
+        generates: Whether it judges what a generator writes with the documents that are selected.
+        empty: Whether a selection of no document can be right.
     """
 
     def enter(score: Score) -> Score:
         weighed = tuple(weights) if weights is not None else (1.0,) * len(parts)
-        REWARDS[name] = Reward(name, score, tuple(kinds), tuple(parts), weighed, places, prepare)
+        REWARDS[name] = Reward(name, score, tuple(kinds), tuple(parts), weighed, places, prepare, generates, empty)
         return score
 
     return enter
@@ -131,6 +160,16 @@ class Scoring:
     def joint(self) -> bool:
         """Whether a reply is judged beside the others of its draw."""
         return any(each.prepare is not None for each in self.rewards)
+
+    @property
+    def generates(self) -> bool:
+        """Whether a generator must write with what is selected."""
+        return any(each.generates for each in self.rewards)
+
+    @property
+    def empty(self) -> bool:
+        """Whether a selection of no document can be right."""
+        return self.rewards[0].empty
 
     @property
     def places(self) -> bool:
