@@ -72,30 +72,50 @@ def test_the_split_of_a_log_loses_nothing():
     assert 10 < second.impressions < 50
 
 
-def weakly_connected_log(seed):
-    """Return a log of fixed lists, in a fifth of which two places are exchanged, looked at with chance 1 / k."""
-    rng, lists, places, shown = np.random.default_rng(seed), 80, 10, 40_000
+def exchanged_log(seed, lists, views, share, looked_at):
+    """Return a log of fixed lists of ten, in a share of which two places are exchanged.
+
+    ``looked_at`` says how likely each place is looked at, given the place of the last click, 0 for none.
+    """
+    rng, places = np.random.default_rng(seed), 10
     attraction = np.where(np.arange(places) == rng.integers(places, size=(lists, 1)), 0.9, 0.1)
     builder = SessionBuilder()
-    for _ in range(shown):
-        query, order = int(rng.integers(lists)), np.arange(places)
-        if rng.random() < 0.2:
+    for query in np.repeat(np.arange(lists), views):
+        order, last, clicks = np.arange(places), 0, []
+        if rng.random() < share:
             first, second = rng.integers(places, size=2)
             order[[first, second]] = order[[second, first]]
-        clicks = rng.random(places) < attraction[query, order] / np.arange(1, places + 1)
-        builder.add(str(query), [str(d) for d in order], clicks.tolist())
+        for k in range(places):
+            clicks.append(int(rng.random() < attraction[query, order[k]] * looked_at(k + 1, last)))
+            last = k + 1 if clicks[-1] else last
+        builder.add(str(query), [str(d) for d in order], clicks)
     return builder.build()
 
 
-def test_positions_are_told_from_attraction_where_few_pairs_are_exchanged_and_plain_em_has_not_begun():
-    truth, kind = 1 / np.arange(1, 11), find_click_model("pbm")
-    plain = type("PlainEM", (kind,), {"improve": kind._step})
+@pytest.mark.parametrize("smoothing", [0.0, 1.0])
+@pytest.mark.parametrize("log", [(80, 500, 0.2), (400, 20, 1.0)], ids=["few exchanged", "few views"])
+def test_positions_are_told_from_attraction_whatever_attractions_are_smoothed_by(log, smoothing):
+    truth = 1 / np.arange(1, 11)
+    errors = []
+    for seed in range(3):
+        sessions = exchanged_log(seed, *log, lambda k, last: 1 / k)
+        found = find_click_model("pbm")(smoothing=smoothing).fit(sessions).propensities()
+        errors.append(float(np.abs(found / truth - 1).mean()))
+    assert np.median(errors) < 0.12
 
-    def error(model):
-        return float(np.abs(model.propensities() / truth - 1).mean())
 
-    logs = [weakly_connected_log(seed) for seed in range(3)]
-    fitted, slow = ([made(smoothing=0.0).fit(log) for log in logs] for made in (kind, plain))
-    assert np.median([error(model) for model in fitted]) < 0.1
-    assert np.median([error(model) for model in slow]) > 0.4
-    assert all(one.history[-1] > other.history[-1] for one, other in zip(fitted, slow, strict=True))
+def test_what_stands_below_the_last_click_is_told_from_attraction_in_few_views():
+    log = exchanged_log(0, 1000, 30, 1.0, lambda k, last: 1 / (k - last))
+    model = find_click_model("ubm")().fit(log)
+    found = model.gamma() / model.gamma()[0, 0]
+    truth = [[1 / (k - last) for last in range(k)] for k in range(1, 6)]
+    for k, row in enumerate(truth):  # the first five positions, which have clicks enough
+        assert found[k, : k + 1] == pytest.approx(row, rel=0.3)
+
+
+def test_places_that_no_pair_links_are_left_to_em():
+    log = sessions_of([("q", ["a", "b"], [1, 0]), ("q", ["a", "b"], [0, 1]), ("p", ["c", "d"], [0, 0])] * 10)
+    model = find_click_model("pbm")().fit(log)
+    assert not model.linked.any()
+    assert np.isfinite(model.propensities()).all()
+    assert np.diff(model.history).min() > -1e-9

@@ -1,11 +1,11 @@
-"""Propensities of the position-based model, fitted by EM with one attraction for each pair."""
+"""Propensities of the position-based model, read from pairs that were seen at several positions."""
 
 from lorank.ranking.clicks.core.propensity import Propensities, propensity, relative
 from lorank.ranking.clicks.core.sessions import Sessions
 from lorank.ranking.clicks.models.pbm import PositionBased
 
 
-@propensity("pbm", title="Examination of the position-based model, by EM over single pairs")
+@propensity("pbm", title="Examination of the position-based model, from pairs at several positions")
 def pbm_em(sessions: Sessions, *, iterations: int = 300, smoothing: float = 0.0) -> Propensities:
     """Return theta_k / theta_1 of the position-based model; only right where pairs were seen at several positions.
 
