@@ -228,7 +228,7 @@ def text_recipe(given: argparse.Namespace, arm: str, seed: int) -> Recipe:
     """Return the recipe of an arm: they differ in the debiaser alone. The last weights are kept, whatever dev says."""
     debias = DebiasSettings(arm, options={"most": 50.0}) if arm in ("ips", "dla") else DebiasSettings()
     settings = OptimizerSettings(
-        steps=given.steps, batch_size=given.queries * given.impressions, lr=1e-3, evaluations=1, evaluation_queries=10,
+        steps=given.steps, batch_size=given.queries * (given.impressions or 1), lr=1e-3, evaluations=1, evaluation_queries=10,
         evaluation_depth=5, checkpoint_seconds=600.0,
     )  # fmt: skip
     return Recipe(
@@ -355,7 +355,7 @@ def main() -> None:
     parser.add_argument("--eta", type=float, default=1.5)
     parser.add_argument("--noise", type=float, default=0.2)
     parser.add_argument("--queries", type=int, default=8)
-    parser.add_argument("--impressions", type=int, default=64)
+    parser.add_argument("--impressions", type=int, help="Those of a query in a batch; all as one list if left out.")
     parser.add_argument("--data", default="lohelp", help="The collection of texts.")
     parser.add_argument("--length", type=int, default=32)
     parser.add_argument("--long", default="truncate", help="How documents are read, as `lorank train --long`.")

@@ -37,7 +37,9 @@ class TrainingList:
 
     ``first_stage`` float32 [n] holds the candidates' scores, or None where they carry no order; a document that
     the first stage missed has the query's lowest score. A list of a click log has ``positions`` int64 [n], counted
-    from 1, and ``propensities`` float32 [n] where the log states them.
+    from 1, and ``propensities`` float32 [n] where the log states them. A list that many impressions were folded into
+    has ``shown_at`` and ``clicked_at`` float32 [n, k] in their place: the share of impressions in which a document
+    stood at a position, and the clicks that it had there.
     """
 
     query_id: str
@@ -46,6 +48,8 @@ class TrainingList:
     first_stage: np.ndarray | None = None
     positions: np.ndarray | None = None
     propensities: np.ndarray | None = None
+    shown_at: np.ndarray | None = None
+    clicked_at: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.documents)

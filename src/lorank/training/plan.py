@@ -39,7 +39,7 @@ from lorank.training.hooks.budget import (
     statistics_of_budget,
 )
 from lorank.training.hooks.compressing import NONE, Compressing, make_compressing
-from lorank.training.hooks.debiasing import Debiasing, make_debiasing
+from lorank.training.hooks.debiasing import Debiasing, folds_impressions, make_debiasing
 from lorank.training.hooks.hook import Hook
 from lorank.training.hooks.rule import Stepping, make_stepping, penalties, without_clipping
 from lorank.training.lists.adversarial import adversarial_lists
@@ -253,13 +253,7 @@ def build_plan(
     recipe = rate.applied(recipe)
     free = free_split(data, recipe)
     found = candidates or find_candidates(data, recipe, ranker, free, on_progress)
-    loss, debias = make_debiasing(
-        recipe.debias,
-        recipe.loss,
-        data,
-        recipe.lists.depth,
-        recipe.training.accumulate,
-    )
+    loss, debias = make_debiasing(recipe, data)
     if OF_THE_HEAD in requirements_of(loss):
         find_head(ranker)
     adapter, routes = read_routes(recipe.adapter, data.train)
@@ -365,7 +359,10 @@ def lists_and_inputs(
     reference = reference_run(recipe.loss.reference, data.train, passing_over(recipe))
 
     def lists_of(part: Split, run: Run) -> CandidateLists:
-        kind = CandidateLists if part.impressions is None else partial(ClickLists, impressions=recipe.lists.impressions)
+        kind: Callable[..., CandidateLists] = CandidateLists
+        if part.impressions is not None:
+            folded = folds_impressions(recipe, part.impressions)
+            kind = partial(ClickLists, impressions=recipe.lists.impressions or 1, folded=folded)
         return kind(
             data,
             part,

@@ -91,8 +91,8 @@ class ListSettings:
     as it is at each step ("live", with an adapter for queries alone), drawn by its softmax over these ("adversarial",
     for the loss ar2, likewise), or the last of the candidates ("bottom"). ``spare`` inf leaves out none.
     ``teacher`` is a run over the training queries, or any ranker, whose scores are learned in the place of judgments.
-    Of a click log about ``impressions`` of a query stand together in a batch, which reads their query and documents
-    once for all of them.
+    Of a click log all impressions of a query that show the same documents are one list, where loss and debiasing allow
+    it; or about ``impressions`` of a query stand together in a batch, which reads their query and documents once.
     """
 
     positives: int | None = None
@@ -104,7 +104,7 @@ class ListSettings:
     free_documents: Literal["unjudged", "all"] = "unjudged"
     negatives_from: Literal["first-stage", "static", "live", "adversarial", "bottom"] = "first-stage"
     teacher: str | None = None
-    impressions: int = 1
+    impressions: int | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lorank.data.click_logs.packed import PackedImpressions
 from lorank.data.click_logs.propensity_files import read_propensities
 from lorank.data.collection import Collection
 from lorank.errors import UsageError
@@ -13,17 +14,42 @@ from lorank.ranking.clicks import Propensities, Sessions, estimate_propensities
 from lorank.ranking.clicks.core.debiased_loss import DebiasedLoss
 from lorank.ranking.clicks.core.debiaser import Debiaser, Evidence
 from lorank.ranking.clicks.core.propensity import PROPENSITIES
-from lorank.ranking.clicks.debias import make_debiaser
+from lorank.ranking.clicks.debias import find_debiaser, make_debiaser
 from lorank.ranking.losses import Loss, requirements_of
 from lorank.ranking.losses import loss as named_loss
 from lorank.training.hooks.hook import Access, Hook, Progress
-from lorank.training.settings import DebiasSettings, LossSettings
+from lorank.training.settings import Recipe
 
 NONE = "none"
+STATED = ("auto", "log")
+"""Where ``debias.propensities`` takes those of the log, where it states them."""
 
 LINEAR = {"softmax": {"target": "labels"}, "listnet": {"target": "labels"}}
 """Options that make a loss linear in its labels where they are not stated: a list with two clicks counts twice,
-without which no weight makes clicks unbiased."""
+without which no weight makes clicks unbiased, and impressions cannot be folded into one list."""
+
+
+def loss_options(recipe: Recipe, log: PackedImpressions | None) -> dict[str, Any]:
+    """Return the options of the loss, linear in its labels where clicks are learned from or something is debiased."""
+    own = {} if log is None and recipe.debias.name == NONE else LINEAR.get(recipe.loss.name, {})
+    return {**own, **recipe.loss.options}
+
+
+def folds_impressions(recipe: Recipe, log: PackedImpressions | None) -> bool:
+    """Return whether all impressions of a query that show the same documents are learned from as one list.
+
+    They are where that changes nothing but the noise: the loss is linear in its labels, weights depend on positions
+    alone, and neither ``lists.impressions`` nor ``lists.negatives`` asks for something else.
+    """
+    if log is None or recipe.lists.impressions is not None or recipe.lists.negatives is not None:
+        return False
+    linear = LINEAR.get(recipe.loss.name)
+    if linear is None or any(loss_options(recipe, log)[key] != value for key, value in linear.items()):
+        return False
+    if recipe.debias.name == NONE:
+        return True
+    stated = log.propensities is not None and find_debiaser(recipe.debias.name).requires_curve
+    return find_debiaser(recipe.debias.name).by_position and not (stated and recipe.debias.propensities in STATED)
 
 
 class Debiasing(Hook):
@@ -71,40 +97,36 @@ class Debiasing(Hook):
         return {"name": self.debiaser.name, "what": self.debiaser.what, "curve": self.debiaser.curve()}
 
 
-def make_debiasing(
-    settings: DebiasSettings, chosen: LossSettings, data: Collection, depth: int, accumulate: int
-) -> tuple[Loss, Debiasing | None]:
+def make_debiasing(recipe: Recipe, data: Collection) -> tuple[Loss, Debiasing | None]:
     """Return the loss that is trained and the hook of its debiaser; the loss as it is where nothing is debiased.
 
     Args:
-        settings: The debiaser, its options and where propensities come from.
-        chosen: The loss and its options.
+        recipe: The recipe: the debiaser and its options, the loss, the lists, the parts of a step.
         data: The collection, whose training split may hold a click log.
-        depth: How many candidates the first stage gives, which are the positions of judged data.
-        accumulate: The parts of a step.
 
     Raises:
         UsageError: Where the data do not hold what the debiaser reads.
     """
+    settings, accumulate, log = recipe.debias, recipe.training.accumulate, data.train.impressions
+    loss = named_loss(recipe.loss.name, **loss_options(recipe, log))
     if settings.name == NONE:
-        return named_loss(chosen.name, **chosen.options), None
-    loss = named_loss(chosen.name, **{**LINEAR.get(chosen.name, {}), **chosen.options})
+        return loss, None
     made = make_debiaser(settings.name, **settings.options)
-    log = data.train.impressions
     if log is None and not made.judged:
         raise UsageError(
             f"--debias {settings.name} reads a click log, and {data.name!r} holds judgments; give --clicks LOG, or "
             "--debias cet, which reads judgments"
         )
     if log is None:
-        made.prepare(Evidence(depth + 1))
+        made.prepare(Evidence(recipe.lists.depth + 1))
         debiased = DebiasedLoss(loss, requirements_of(loss), made, propensities=False)
         return debiased, Debiasing(debiased, accumulate)
     sessions = log.sessions(data.document_ids)
     stated = log.propensities is not None
     curve = find_curve(settings.propensities, sessions, made, stated)
     made.prepare(Evidence(sessions.positions, sessions, curve, stated and curve is None))
-    debiased = DebiasedLoss(loss, requirements_of(loss), made, propensities=stated and curve is None)
+    own, folded = stated and curve is None, folds_impressions(recipe, log)
+    debiased = DebiasedLoss(loss, requirements_of(loss), made, propensities=own, folded=folded)
     return debiased, Debiasing(debiased, accumulate)
 
 

@@ -1,7 +1,7 @@
-"""Training lists from a click log: one list for each shown list that somebody clicked in."""
+"""Training lists from a click log: one list for each shown list that somebody clicked in, or one for many of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from lorank.data.candidates import TrainingList
 from lorank.data.click_logs.packed import PackedImpressions, PackedList
 from lorank.errors import UsageError
 from lorank.training.lists.batches import epoch_order
+from lorank.training.lists.folded_clicks import FoldedLog, fold_log
 from lorank.training.lists.lists import CandidateLists
 
 
@@ -25,10 +26,13 @@ class ClickLists(CandidateLists):
 
     About ``impressions`` of a query follow each other, so that a batch encodes their query and documents once and
     learns from all their clicks: what a text costs to read is then shared by so many lists, and the noise of single
-    clicks is less.
+    clicks is less. With ``folded`` all of a query that show the same documents are one list
+    (`lorank.training.lists.folded_clicks`).
     """
 
     impressions: int = 1
+    folded: bool = False
+    _fold: FoldedLog | None = field(default=None, init=False, repr=False)
 
     def epoch(self, epoch: int) -> Sequence[TrainingList]:
         """Return the lists of an epoch in the order in which they are seen."""
@@ -41,10 +45,13 @@ class ClickLists(CandidateLists):
                     f"no list of the log of {self.collection.name!r} has a document that was clicked beside one that "
                     "was not, so there is nothing to learn from"
                 )
-            if self._by_click:
+            if self.folded:
+                self._fold = fold_log(log, numbers) if self._fold is None else self._fold
+                numbers = self._fold.epoch
+            elif self._by_click:
                 numbers = _clicks_in(log, numbers)
             numbers = numbers[epoch_order(len(numbers), epoch, self.seed)]
-            if self.impressions > 1:
+            if self.impressions > 1 and not self.folded:
                 asked = log.queries[self._impression_of(log, numbers)]
                 numbers = numbers[_together(asked, self.impressions, np.random.default_rng([self.seed, epoch, 2]))]
             self._drawn = epoch, _LazyLists(self, log, numbers, epoch)
@@ -62,6 +69,9 @@ class ClickLists(CandidateLists):
     def list_of(self, log: PackedImpressions, number: int, epoch: int) -> TrainingList:
         """Return one impression, or one click with a part of its impression, as a training list, with the first
         stage's scores where the ranker stands on them."""
+        if self._fold is not None:
+            made = self._fold.list_at(number)
+            return replace(made, first_stage=self._first_stage_of(made))
         if self._by_click:
             found = _part_around(log, number, self.negatives or 0, np.random.default_rng([self.seed, epoch, number]))
         else:

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,6 +44,10 @@ class Source(Protocol):
     def opponent_scores(self, lists: Sequence[TrainingList], batch: ListBatch) -> Tensor:
         """Return the scores of the ranker that is trained against the run, [batch, list]."""
         ...
+
+
+Maker = Callable[[Source, Sequence[TrainingList], ListBatch, int], Tensor | None]
+"""It makes one extra input of a batch, None where only the ranker can say it."""
 
 
 def _items(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int) -> Tensor:
@@ -104,7 +109,35 @@ def _propensities(source: Source, lists: Sequence[TrainingList], batch: ListBatc
     return torch.tensor(rows, dtype=torch.float32).view(batch.documents.shape)
 
 
-MAKERS: dict[str, Callable[[Source, Sequence[TrainingList], ListBatch, int], Tensor | None]] = {
+def _columns(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int) -> Tensor:
+    made = torch.full((len(lists), max(map(len, lists))), -1, dtype=torch.int64)
+    for row, (each, documents) in enumerate(zip(lists, batch.documents.numpy())):
+        made[row, : len(each)] = torch.from_numpy(_places(documents[: batch.mask.shape[1]], each.documents))
+    return made
+
+
+def _places(documents: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return where each of ``wanted`` first stands among ``documents``, int64."""
+    order = np.argsort(documents, kind="stable")
+    return order[np.searchsorted(documents, wanted, sorter=order)]
+
+
+def _by_position(table: Callable[[TrainingList], np.ndarray | None]) -> Maker:
+    """Return a maker of what lists hold for each document and position, padded with 0 to [batch, n, k]."""
+
+    def make(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int) -> Tensor:
+        found = [table(each) for each in lists]
+        rows = [row for row in found if row is not None]
+        assert len(rows) == len(lists)
+        made = torch.zeros(len(rows), max(row.shape[0] for row in rows), max(row.shape[1] for row in rows))
+        for at, row in enumerate(rows):
+            made[at, : row.shape[0], : row.shape[1]] = torch.from_numpy(row)
+        return made
+
+    return make
+
+
+MAKERS: dict[str, Maker] = {
     "items": _items,
     "users": _users,
     "first_stage": _first_stage,
@@ -112,6 +145,9 @@ MAKERS: dict[str, Callable[[Source, Sequence[TrainingList], ListBatch, int], Ten
     "outside": _outside,
     "positions": _positions,
     "propensities": _propensities,
+    "columns": _columns,
+    "shown_at": _by_position(lambda each: each.shown_at),
+    "clicked_at": _by_position(lambda each: each.clicked_at),
     "slow": _none,
     "noise_seed": _none,
     "representations": _none,

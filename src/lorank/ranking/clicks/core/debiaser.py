@@ -10,6 +10,11 @@ and, where the log brings them, propensities. A debiaser answers with
 
 Position 0 marks a document that the list did not show, such as one of another list of the batch: it weighs 1.
 
+Many impressions that show the same documents may be folded into one list. Its batch then has an entry for each document
+and each position where it stood, with the clicks that it had there per impression as label and the share of impressions
+as ``views``. A debiaser is asked for weights of such entries where they depend on the position alone
+(``by_position``).
+
 What a debiaser learns on the way (the propensities of DLA) it learns in ``learn``, called once for each part of a step,
 and ``step``, called once after it; ``state`` goes into the checkpoint.
 """
@@ -39,6 +44,7 @@ class ClickBatch:
         mask: bool, True where there is a document.
         positions: int64, counted from 1, 0 for a document that was not shown.
         propensities: The log's own, 0 where it says nothing; None where it never does.
+        views: The share of impressions that an entry of a folded list has; None where each list is an impression.
     """
 
     scores: Tensor
@@ -46,6 +52,7 @@ class ClickBatch:
     mask: Tensor
     positions: Tensor
     propensities: Tensor | None = None
+    views: Tensor | None = None
 
     @property
     def shown(self) -> Tensor:
@@ -93,6 +100,8 @@ class Debiaser(ABC):
     """Whether propensities must be known before the first step."""
     judged: ClassVar[bool] = False
     """Whether it also reads judged data, whose positions are ranks of the first stage."""
+    by_position: ClassVar[bool] = False
+    """Whether its weights depend on the position alone, so that impressions may be folded."""
     what: ClassVar[str] = "propensity"
     """What its curve is, for the report."""
 

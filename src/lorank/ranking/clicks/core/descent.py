@@ -3,7 +3,8 @@ r"""One number for each position, learned by descent of a softmax cross entropy 
     L = - \frac{1}{n} \sum_{lists} \sum_i t_i \log softmax(\theta_{k})_i,   dL/d\theta_{k_i} = (1/n) (p_i \sum_j t_j -
     t_i)
 
-with targets t [batch, list], 0 and up. The gradient is written out, so no graph is kept; Adam's moments are tensors.
+with targets t [batch, list], 0 and up. Sums and targets are taken by position, where each entry of a folded list counts
+as its share of the impressions. The gradient is written out, so no graph is kept; Adam's moments are tensors.
 
 The steps themselves wander with the noise of single batches, as few clicks fall on low positions. ``settled`` is their
 mean with weights that grow with the step (polynomial decay, k = 8), about the last ninth of the run:
@@ -46,13 +47,14 @@ class CurveDescent:
     def learn(self, batch: ClickBatch, targets: Tensor, share: float) -> None:
         """Add the gradient of a batch's loss times ``share``."""
         at = batch.positions.clamp(1, len(self.values)) - 1
-        logits = self.values.to(batch.scores.device)[at].masked_fill(~batch.shown, -torch.inf)
-        chances = torch.where(batch.shown, logits, -1e30).softmax(1)
-        slope = torch.where(batch.shown, chances * targets.sum(1, keepdim=True) - targets, 0.0)
-        counted = (targets.sum(1) > 0).sum().clamp(min=1)
-        flat = torch.zeros(len(self.values), device=slope.device)
-        flat.index_add_(0, at.reshape(-1), (slope / counted).reshape(-1).to(flat.dtype))
-        self.gradient += share * flat.cpu()
+        empty = torch.zeros(len(targets), len(self.values), device=targets.device)
+        summed = empty.scatter_add(1, at, torch.where(batch.shown, targets, 0.0).to(empty.dtype))
+        views = batch.shown.to(empty.dtype) if batch.views is None else batch.views * batch.shown
+        seen = empty.scatter_add(1, at, views)
+        logits = torch.where(seen > 0, self.values.to(targets.device) + seen.clamp(min=1e-30).log(), -1e30)
+        total = summed.sum(1, keepdim=True)
+        slope = torch.where(seen > 0, logits.softmax(1) * total - summed, 0.0)
+        self.gradient += share * (slope.sum(0) / (total > 0).sum().clamp(min=1)).cpu()
 
     def step(self, factor: float) -> None:
         """Take a step of Adam at ``factor`` times the rate, and forget the gradient."""

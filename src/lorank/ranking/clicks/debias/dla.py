@@ -5,7 +5,8 @@ With f the ranker's scores and theta [k] one number for each position,
     p = softmax over the list of \theta_{k_i},   r = softmax over the list of f_i,
     w_i = p_1 / p_i = \exp(\theta_1 - \theta_{k_i}),   u_i = r_1 / r_i = \exp(f_1 - f_i),
 
-index 1 being the document at the top. The ranker's loss weighs clicks by w; theta descends the cross entropy
+index 1 being the document at the top (in a folded list exp(f_1) is the mean over those that stood there). The ranker's
+loss weighs clicks by w; theta descends the cross entropy
 
     L_\theta = - \frac{1}{n} \sum_{lists} \sum_i c_i u_i \log p_i,
 
@@ -61,6 +62,7 @@ class DualLearning(Debiaser):
     """
 
     learns = True
+    by_position = True
 
     def __init__(
         self, *, lr: float = 0.05, most: float = 20.0, warmup: float = 0.1, ranker_clicks: float = 0.25
@@ -90,7 +92,9 @@ class DualLearning(Debiaser):
 
     def learn(self, batch: ClickBatch, share: float) -> None:
         """Add the gradient of theta's loss."""
-        top = batch.scores.masked_fill(~(batch.shown & (batch.positions == 1)), -torch.inf).amax(1, keepdim=True)
+        heard = batch.scores if batch.views is None else batch.scores + batch.views.clamp(min=1e-30).log()
+        at_top = batch.shown & (batch.positions == 1)
+        top = heard.masked_fill(~at_top, -torch.inf).logsumexp(1, keepdim=True)
         highest = batch.scores.masked_fill(~batch.shown, -torch.inf).amax(1, keepdim=True)
         top = torch.where(top.isfinite(), top, highest)  # a list whose top is not known is measured by its best
         inverse = (top - batch.scores).exp().clamp(max=self.most)

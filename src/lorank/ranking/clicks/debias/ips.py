@@ -38,6 +38,7 @@ class InversePropensity(Debiaser):
     """
 
     requires_curve = True
+    by_position = True
 
     def __init__(self, *, most: float = 20.0) -> None:
         check_positive(most=most)

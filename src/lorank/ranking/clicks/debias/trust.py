@@ -33,6 +33,7 @@ class TrustDebiaser(Debiaser):
     """Weighs clicks by what they say of relevance; ``iterations`` are EM's, ``most`` bounds a weight."""
 
     what = "inverse of a click's worth"
+    by_position = True
 
     def __init__(self, *, most: float = 20.0, iterations: int = 200) -> None:
         check_positive(most=most, iterations=iterations)
