@@ -1,8 +1,10 @@
 """What tests and doctests share: threads, the seed each starts from, and how numbers in doctests are compared."""
 
+import logging
 import os
 import random
 import signal
+from collections.abc import Iterator
 
 os.environ["OMP_NUM_THREADS"] = os.environ.get("LORANK_TEST_THREADS", "1")  # for the processes that tests start, too
 
@@ -29,6 +31,17 @@ def global_seed() -> None:
     seed = int(os.environ.get("LORANK_TEST_SEED", "0"))
     random.seed(seed)
     torch.manual_seed(seed)
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """Let what lorank logs reach ``caplog`` whatever a library has done to the root logger's handlers meanwhile."""
+    logger = logging.getLogger("lorank")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+    logger.propagate = propagate
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

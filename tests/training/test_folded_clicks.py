@@ -9,9 +9,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lorank.data.click_logs.packed import PackedImpressions
+from lorank.errors import UsageError
+from lorank.ranking.clicks import SessionBuilder, sessions_of
 from lorank.ranking.clicks.core.debiased_loss import DebiasedLoss, unfold
 from lorank.ranking.clicks.core.debiaser import Evidence
 from lorank.ranking.clicks.core.descent import CurveDescent
+from lorank.ranking.clicks.core.noise import click_noise
 from lorank.ranking.clicks.core.propensity import Propensities
 from lorank.ranking.clicks.debias import DEBIASERS, make_debiaser
 from lorank.ranking.losses import loss, requirements_of
@@ -62,9 +65,9 @@ ROWS = st.lists(
 def test_the_loss_of_folded_lists_is_that_of_all_impressions(rows, name, share, debias):
     documents = {0: [3, 5, 7, 9], 1: [5, 6, 8, 9]}  # the two queries share some
     rows = [(query, [documents[query][i] for i in order], clicks) for query, order, clicks in rows]
-    folded = fold_log(packed(rows), np.arange(len(rows)))
+    folded = fold_log(packed(rows))
     scores_of = {document: float(np.sin(document)) for own in documents.values() for document in own}
-    base, made = loss(name, **LINEAR[name]), make_debiaser(debias)
+    base, made = loss(name, **LINEAR[name]), make_debiaser(debias, **({"noise": 0.0} if debias == "ips" else {}))
     made.prepare(Evidence(4, curve=Propensities(np.array(CURVE), "given")))
 
     lists = [folded.list_at(number) for number in folded.epoch]
@@ -100,19 +103,18 @@ def test_documents_fold_whatever_their_order_and_other_lists_stay_apart():
         ],
         positions=[[1, 2], [1, 2], [1, 2], [1, 2], [1, 2], [2, 3]],
     )
-    folded = fold_log(log, np.arange(6))
+    folded = fold_log(log)
     assert sorted(np.diff(folded.offsets).tolist()) == [1, 1, 1, 3]
     largest = folded.list_at(int(np.diff(folded.offsets).argmax()))
     assert largest.documents.tolist() == [1, 2]
-    assert largest.shown_at == pytest.approx(np.array([[1, 2], [2, 1]]) / 3)
-    mean = 6 / 4
-    copies = 2  # 3 impressions where a list has 1.5
+    mean, copies = 6 / 4, 2  # 3 impressions where a list has 1.5
+    assert largest.shown_at == pytest.approx(np.array([[1, 2], [2, 1]]) / mean / copies)
     assert largest.clicked_at == pytest.approx(np.array([[1, 1], [1, 0]]) / mean / copies)
 
 
 def test_lists_of_an_epoch_hold_each_query_as_often_as_it_was_asked():
     log = packed([(0, [1, 2], [1, 0])] * 30 + [(1, [4, 5], [0, 1])] * 2)
-    folded = fold_log(log, np.arange(32))
+    folded = fold_log(log)
     lists = [folded.list_at(number) for number in folded.epoch]
     clicks = {name: sum(float(each.labels.sum()) for each in lists if each.query_id == name) for name in ("p", "q")}
     assert clicks["p"] / clicks["q"] == pytest.approx(30 / 2)
@@ -140,7 +142,7 @@ def test_the_curve_descends_by_as_much_as_over_the_impressions_themselves():
     scores, positions = torch.zeros(6, 4), torch.arange(1, 5).expand(6, 4)
     made = [CurveDescent(4, 0.1) for _ in range(2)]
     log = packed([(0, [1, 2, 3, 4], row) for row in clicks.int().tolist()])
-    batch, extras = batch_of([fold_log(log, np.arange(6)).list_at(0)], False)
+    batch, extras = batch_of([fold_log(log).list_at(0)], False)
     entries = unfold(torch.zeros(batch.mask.shape), **extras)
     for descent in made:
         descent.begin(torch.tensor([0.0, -0.5, -1.0, -1.5]))
@@ -164,3 +166,37 @@ def test_impressions_are_folded_where_that_changes_nothing_but_the_noise(name):
         Recipe(debias=asked.debias, lists=ListSettings(negatives=3)),
     )
     assert not any(folds_impressions(other, log) for other in others)
+
+
+def test_the_rate_of_chance_clicks_is_taken_off_and_only_what_rises_above_it_is_a_target():
+    base, made = loss("softmax", target="labels"), make_debiaser("ips", noise=0.2)
+    made.prepare(Evidence(3, curve=Propensities(np.array([1.0, 0.5, 0.25]), "given")))
+    rate, curve = np.array([0.2, 0.9, 0.1]), np.array([1.0, 0.5, 0.25])
+    table = torch.eye(3).unsqueeze(0)  # each document always at its own position
+    clicked = table * torch.tensor(rate * curve).float()
+    scores = torch.tensor([[0.3, -0.2, 0.1]])
+    debiased = DebiasedLoss(base, requirements_of(base), made, propensities=False, folded=True)
+    found = debiased(scores, torch.zeros(1, 3), None, columns=torch.arange(3)[None], shown_at=table, clicked_at=clicked)
+    assert found == pytest.approx(-float(scores.log_softmax(1)[0, 1]) * (0.9 - 0.2))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_rate_of_chance_clicks_is_read_from_the_log(seed):
+    rng, log = np.random.default_rng(seed), SessionBuilder()
+    for _ in range(20_000):
+        order = rng.permutation(6)
+        attraction = np.where(order == 0, 0.9, 0.15)
+        log.add(str(rng.integers(20)), [str(d) for d in order], (rng.random(6) < attraction / np.arange(1, 7)).tolist())
+    assert click_noise(log.build(), 1 / np.arange(1, 7)) == pytest.approx(0.15, abs=0.02)
+    for name in ("ips", "dla"):
+        made = make_debiaser(name)
+        made.prepare(Evidence(6, log.build(), Propensities(1 / np.arange(1, 7), "given")))
+        assert made.noise == pytest.approx(0.15, abs=0.02)
+
+
+def test_where_a_quarter_was_never_clicked_nothing_is_chance():
+    assert click_noise(sessions_of([("q", ["a", "b", "c"], [1, 1, 0])]), np.ones(3)) == pytest.approx(0)
+    with pytest.raises(UsageError, match="noise is 1"):
+        make_debiaser("ips", noise=1.0)
+    with pytest.raises(UsageError, match="it is auto"):
+        make_debiaser("dla", noise="high")

@@ -38,8 +38,8 @@ class TrainingList:
     ``first_stage`` float32 [n] holds the candidates' scores, or None where they carry no order; a document that
     the first stage missed has the query's lowest score. A list of a click log has ``positions`` int64 [n], counted
     from 1, and ``propensities`` float32 [n] where the log states them. A list that many impressions were folded into
-    has ``shown_at`` and ``clicked_at`` float32 [n, k] in their place: the share of impressions in which a document
-    stood at a position, and the clicks that it had there.
+    has ``shown_at`` and ``clicked_at`` float32 [n, k] in their place: in how many impressions a document stood at a
+    position, and the clicks that it had there, both up to one factor.
     """
 
     query_id: str

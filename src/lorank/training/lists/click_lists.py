@@ -46,7 +46,7 @@ class ClickLists(CandidateLists):
                     "was not, so there is nothing to learn from"
                 )
             if self.folded:
-                self._fold = fold_log(log, numbers) if self._fold is None else self._fold
+                self._fold = fold_log(log) if self._fold is None else self._fold
                 numbers = self._fold.epoch
             elif self._by_click:
                 numbers = _clicks_in(log, numbers)

@@ -46,7 +46,7 @@ class FoldedLog:
         return np.repeat(np.arange(len(self)), self.copies)
 
     def list_at(self, number: int) -> TrainingList:
-        """Return one list; its labels are clicks per impression, less what its copies say."""
+        """Return one list; impressions and clicks are divided by its copies and the mean impressions of a list."""
         log, rows = self.log, self.rows[self.offsets[number] : self.offsets[number + 1]]
         size = int(log.offsets[rows[0] + 1] - log.offsets[rows[0]])
         entries = (log.offsets[rows][:, None] + np.arange(size)).ravel()
@@ -56,34 +56,39 @@ class FoldedLog:
         at = np.searchsorted(documents, log.documents[entries]) * shape[1] + positions - 1
         shown = np.bincount(at, minlength=shape[0] * shape[1]).reshape(shape)
         clicked = np.bincount(at, log.labels[entries], shape[0] * shape[1]).reshape(shape)
-        clicked_at = (clicked * len(self) / (len(self.rows) * self.copies[number])).astype(np.float32)
+        scale = len(self) / (len(self.rows) * self.copies[number])
+        clicked_at = (clicked * scale).astype(np.float32)
         return TrainingList(
             log.query_ids[log.queries[rows[0]]],
             documents.astype(np.int64),
             clicked_at.sum(1),
-            shown_at=(shown / len(rows)).astype(np.float32),
+            shown_at=(shown * scale).astype(np.float32),
             clicked_at=clicked_at,
         )
 
 
-def fold_log(log: PackedImpressions, numbers: np.ndarray) -> FoldedLog:
-    """Return which of the impressions ``numbers`` show the same documents for the same query at the same positions.
+def fold_log(log: PackedImpressions) -> FoldedLog:
+    """Return which impressions show the same documents for the same query at the same positions.
 
-    Args:
-        log: The impressions.
-        numbers: int64 [n], those to fold, at least one.
+    Those without a click are among them, for a rate is of all impressions; lists of which no impression tells one
+    document from another are left out.
     """
-    sizes, kind, found = np.diff(log.offsets)[numbers], np.zeros(len(numbers), np.int64), 0
+    sizes = np.diff(log.offsets)
+    kind, found = np.zeros(len(log), np.int64), 0
     for size in np.unique(sizes):
         own = np.flatnonzero(sizes == size)
-        entries = log.offsets[numbers[own]][:, None] + np.arange(size)
-        parts = (log.queries[numbers[own]][:, None], np.sort(log.documents[entries]), np.sort(log.positions[entries]))
+        entries = log.offsets[own][:, None] + np.arange(size)
+        parts = (log.queries[own][:, None], np.sort(log.documents[entries]), np.sort(log.positions[entries]))
         rows = np.ascontiguousarray(np.concatenate(parts, 1, dtype=np.int32))
         _, kind_of = np.unique(
             rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel(), return_inverse=True
         )
         kind[own] = found + kind_of
         found += int(kind_of.max()) + 1
+    informative = np.zeros(found, bool)
+    informative[kind[log.with_clicks()]] = True
+    kept = np.flatnonzero(informative[kind])
+    _, kind = np.unique(kind[kept], return_inverse=True)
     counts = np.bincount(kind)
-    copies = np.maximum(1, np.round(counts / counts.mean())).astype(np.int64)
-    return FoldedLog(log, numbers[np.argsort(kind, kind="stable")], np.concatenate([[0], np.cumsum(counts)]), copies)
+    copies = np.maximum(1, np.round(counts / counts.mean())).astype(np.int64) if len(counts) else counts
+    return FoldedLog(log, kept[np.argsort(kind, kind="stable")], np.concatenate([[0], np.cumsum(counts)]), copies)

@@ -58,7 +58,7 @@ def _users(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoc
     users = source.split.users
     if users is None:
         raise UsageError(
-            f"the loss wants to know who asked, and the {source.split.name!r} split of "
+            f"the loss reads who asked, and the {source.split.name!r} split of "
             f'{source.collection.name!r} does not say; give each training row a "user"'
         )
     number = {user: i for i, user in enumerate(sorted(set(users.values())))}

@@ -58,16 +58,16 @@ class DebiasedLoss:
             positions: int64 [batch, list], counted from 1; 0 for a document that was not shown.
             propensities: [batch, list], the log's own; 0 where it says nothing.
             columns: int64 [batch, n], where the n documents of a folded list stand in the grid; -1 for none.
-            shown_at: [batch, n, k], the share of impressions in which each of them stood at each position.
-            clicked_at: [batch, n, k], the clicks that it had there.
+            shown_at: [batch, n, k], in how many impressions each of them stood at each position, up to a factor.
+            clicked_at: [batch, n, k], the clicks that it had there, up to the same factor.
             extras: What the loss itself requires.
         """
         mask = torch.ones_like(scores, dtype=torch.bool) if mask is None else mask
         if columns is not None and shown_at is not None and clicked_at is not None:
             self.last = unfold(scores.detach().float(), columns, shown_at, clicked_at)
-            found = self.debiaser.weigh(self.last).clicked
-            clicks = self.last.labels if found is None else self.last.labels * found
-            own = clicks.view(shown_at.shape).sum(2)
+            found = self.debiaser.weigh(self.last)
+            clicks = self.last.labels if found.clicked is None else self.last.labels * found.clicked
+            own = (clicks.view(shown_at.shape) - found.noise * shown_at).sum(2).clamp(min=0)
             labels = torch.zeros_like(scores).scatter_add(1, columns.clamp(min=0), own.to(scores.dtype))
             return self.base(scores, labels, mask, weights, **extras)
         assert positions is not None
@@ -90,8 +90,8 @@ def unfold(scores: Tensor, columns: Tensor, shown_at: Tensor, clicked_at: Tensor
     Args:
         scores: [batch, list].
         columns: int64 [batch, n], where the documents of a list stand in the grid; -1 for none.
-        shown_at: [batch, n, k], the share of impressions.
-        clicked_at: [batch, n, k], the clicks.
+        shown_at: [batch, n, k], the impressions up to a factor.
+        clicked_at: [batch, n, k], the clicks up to the same factor.
     """
     own = scores.gather(1, columns.clamp(min=0)).unsqueeze(2).expand(shown_at.shape)
     positions = torch.arange(1, shown_at.shape[2] + 1, device=scores.device).expand(shown_at.shape)

@@ -11,8 +11,8 @@ and, where the log brings them, propensities. A debiaser answers with
 Position 0 marks a document that the list did not show, such as one of another list of the batch: it weighs 1.
 
 Many impressions that show the same documents may be folded into one list. Its batch then has an entry for each document
-and each position where it stood, with the clicks that it had there per impression as label and the share of impressions
-as ``views``. A debiaser is asked for weights of such entries where they depend on the position alone
+and each position where it stood, with the clicks that it had there as label and the impressions as ``views``, both up
+to one factor for the list. A debiaser is asked for weights of such entries where they depend on the position alone
 (``by_position``).
 
 What a debiaser learns on the way (the propensities of DLA) it learns in ``learn``, called once for each part of a step,
@@ -44,7 +44,8 @@ class ClickBatch:
         mask: bool, True where there is a document.
         positions: int64, counted from 1, 0 for a document that was not shown.
         propensities: The log's own, 0 where it says nothing; None where it never does.
-        views: The share of impressions that an entry of a folded list has; None where each list is an impression.
+        views: The impressions that an entry of a folded list stands for, up to a factor for the list; None where each
+            list is an impression.
     """
 
     scores: Tensor
@@ -84,10 +85,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Weights:
-    """What each label counts, and what is added to the scores of the other documents; None changes nothing."""
+    """What each label counts, and what is added to the scores of the other documents; None changes nothing.
+
+    ``noise`` is the label that an irrelevant document has per view; it is taken off the labels of folded lists.
+    """
 
     clicked: Tensor | None = None
     shift: Tensor | None = None
+    noise: float = 0.0
 
 
 class Debiaser(ABC):
@@ -158,7 +163,7 @@ def debiaser_options(name: str) -> Mapping[str, Any]:
     """Return the options of a debiaser and their defaults.
 
     >>> sorted(debiaser_options("ips"))
-    ['most']
+    ['most', 'noise']
     """
     parameters = inspect.signature(find_debiaser(name)).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}

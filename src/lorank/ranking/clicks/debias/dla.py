@@ -34,6 +34,7 @@ optimizers anew at every step, so that each step has one length whatever the gra
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,6 +49,7 @@ from lorank.ranking.clicks.core.debiaser import (
     take,
 )
 from lorank.ranking.clicks.core.descent import CurveDescent
+from lorank.ranking.clicks.core.noise import AUTO, check_noise, click_noise
 
 AVERAGED = 100
 """About how many steps the mean of the targets goes back."""
@@ -57,17 +59,27 @@ AVERAGED = 100
 class DualLearning(Debiaser):
     """Learns a propensity of each position beside the ranker.
 
-    Options are the rate of theta, ``lr``, the largest weight, ``most``, the share of the run that is ``warmup``, and
-    ``ranker_clicks``, nu: how many clicks on a pair the ranker's word on it is worth, inf for the ranker alone.
+    Options are the rate of theta, ``lr``, the largest weight, ``most``, the share of the run that is ``warmup``,
+    ``ranker_clicks``, nu: how many clicks on a pair the ranker's word on it is worth, inf for the ranker alone, and
+    ``noise``, how often an irrelevant document is clicked where it is looked at; auto reads it from pairs at several
+    positions (`lorank.ranking.clicks.core.noise`).
     """
 
     learns = True
     by_position = True
 
     def __init__(
-        self, *, lr: float = 0.05, most: float = 20.0, warmup: float = 0.1, ranker_clicks: float = 0.25
+        self,
+        *,
+        lr: float = 0.05,
+        most: float = 20.0,
+        warmup: float = 0.1,
+        ranker_clicks: float = 0.25,
+        noise: float | str = AUTO,
     ) -> None:
         check_positive(lr=lr, most=most, ranker_clicks=ranker_clicks)
+        check_noise(noise)
+        self.asked, self.noise = noise, 0.0 if noise == AUTO else float(noise)
         self.most, self.warmup, self.ranker_clicks = most, warmup, ranker_clicks
         self.descent = CurveDescent(1, lr)
         self.warm, self.target, self.seen = torch.zeros(()), torch.zeros(()), torch.zeros(())
@@ -81,6 +93,8 @@ class DualLearning(Debiaser):
             self.contrast = contrast_pairs(evidence.sessions)
             self.known = bool(self.contrast.peak.any())
             self.descent.begin(torch.from_numpy(self.contrast.peak).float())
+            if self.asked == AUTO and self.contrast.linked.all():
+                self.noise = click_noise(evidence.sessions, np.exp(self.contrast.peak))
 
     def weigh(self, batch: ClickBatch) -> Weights:
         """Return p_1 / p_i for clicked documents and 1 for others."""
@@ -88,13 +102,16 @@ class DualLearning(Debiaser):
             return Weights()
         theta = self.descent.settled
         weights = take((theta[0] - theta).exp().clamp(max=self.most), batch)
-        return Weights(torch.where(batch.clicked, weights, 1.0))
+        return Weights(torch.where(batch.clicked, weights, 1.0), noise=self.noise)
 
     def learn(self, batch: ClickBatch, share: float) -> None:
         """Add the gradient of theta's loss."""
-        heard = batch.scores if batch.views is None else batch.scores + batch.views.clamp(min=1e-30).log()
         at_top = batch.shown & (batch.positions == 1)
-        top = heard.masked_fill(~at_top, -torch.inf).logsumexp(1, keepdim=True)
+        top = batch.scores.masked_fill(~at_top, -torch.inf)
+        if batch.views is not None:  # several documents stood there: the mean of their exp(f)
+            of_top = batch.views / (batch.views * at_top).sum(1, keepdim=True).clamp(min=1e-30)
+            top = top + of_top.clamp(min=1e-30).log()
+        top = top.logsumexp(1, keepdim=True)
         highest = batch.scores.masked_fill(~batch.shown, -torch.inf).amax(1, keepdim=True)
         top = torch.where(top.isfinite(), top, highest)  # a list whose top is not known is measured by its best
         inverse = (top - batch.scores).exp().clamp(max=self.most)

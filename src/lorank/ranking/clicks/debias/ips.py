@@ -11,6 +11,7 @@ Paper: T. Joachims, A. Swaminathan and T. Schnabel, Unbiased Learning-to-Rank wi
 loss on single documents (bce) weighs those without a click 1.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,11 +25,13 @@ from lorank.ranking.clicks.core.debiaser import (
     debiaser,
     take,
 )
+from lorank.ranking.clicks.core.noise import AUTO, check_noise, click_noise
 
 
 @debiaser("ips", title="Unbiased Learning-to-Rank with Biased Feedback", aliases=("ipw",), published=False)
 class InversePropensity(Debiaser):
-    """Weighs clicks by inverse propensities, at most ``most``.
+    """Weighs clicks by inverse propensities, at most ``most``, and takes ``noise`` off the labels of folded lists: how
+    often an irrelevant document is clicked where it is looked at, auto for what the log says.
 
     >>> ips = InversePropensity(most=3.0)
     >>> ips.curve_of = torch.tensor([1.0, 0.5, 0.1])
@@ -40,9 +43,10 @@ class InversePropensity(Debiaser):
     requires_curve = True
     by_position = True
 
-    def __init__(self, *, most: float = 20.0) -> None:
+    def __init__(self, *, most: float = 20.0, noise: float | str = AUTO) -> None:
         check_positive(most=most)
-        self.most = most
+        check_noise(noise)
+        self.most, self.asked, self.noise = most, noise, 0.0 if noise == AUTO else float(noise)
         self.curve_of: Tensor | None = None
 
     def prepare(self, evidence: Evidence) -> None:
@@ -53,6 +57,8 @@ class InversePropensity(Debiaser):
             )
         if evidence.curve is not None:
             self.curve_of = torch.tensor(evidence.curve.curve, dtype=torch.float32)
+            if self.asked == AUTO and evidence.sessions is not None:
+                self.noise = click_noise(evidence.sessions, np.asarray(evidence.curve.curve))
 
     def weigh(self, batch: ClickBatch) -> Weights:
         """Return 1 / p for clicked documents and 1 for others."""
@@ -60,7 +66,7 @@ class InversePropensity(Debiaser):
         if batch.propensities is not None:
             chance = torch.where(batch.propensities > 0, batch.propensities, chance)
         weights = (1 / chance.clamp(min=1e-9)).clamp(max=self.most)
-        return Weights(torch.where(batch.clicked, weights, 1.0))
+        return Weights(torch.where(batch.clicked, weights, 1.0), noise=self.noise)
 
     def curve(self) -> list[float] | None:
         """Return the curve, where there is one."""
