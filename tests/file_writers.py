@@ -26,6 +26,7 @@ from lorank.data.files import json_lines, write_json_lines
 from lorank.errors import LorankError
 from lorank.lowrank.algebra.sparse import SparseUpdate
 from lorank.lowrank.bottleneck import attach_bottlenecks, load_bottlenecks
+from lorank.progress import unshare_progress_lock
 from lorank.ranking.preferences.lore import PersonalRewards
 from lorank.ranking.scorers import BM25
 from lorank.ranking.scorers.features.ranker import FeatureRanker
@@ -270,6 +271,7 @@ def main() -> None:
     what, folder, names = sys.argv[1], Path(sys.argv[2]), sys.argv[3:] or list(WRITERS)
     torch.set_num_threads(1)
     np.seterr(all="ignore")
+    unshare_progress_lock()  # a child that is killed may hold it
     answers = {}
     for name in names:
         home = folder / name.replace(" ", "-")

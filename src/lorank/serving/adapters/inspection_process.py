@@ -25,6 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lorank.progress import unshare_progress_lock
+
 KEPT_OUT = ("jax", "jaxlib", "flax", "tensorflow")
 """Packages that others import where they are installed, which start threads, and of which reading needs nothing."""
 CPU_S, CPU_S_PER_GIB = 5, 10
@@ -145,6 +147,7 @@ class Inspection:
         process = os.fork()
         if process == 0:
             with contextlib.suppress(BaseException):
+                unshare_progress_lock()
                 nothing = os.open(os.devnull, os.O_RDWR)
                 os.dup2(nothing, 0)
                 os.dup2(nothing, 1)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from lorank.errors import LorankError, UsageError
+from lorank.progress import unshare_progress_lock
 
 logger = logging.getLogger("lorank.serving")
 
@@ -73,6 +74,7 @@ class Workers:
         code = 1
         try:
             os.close(self.ready_end)
+            unshare_progress_lock()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             self.work(self.listening, index, lambda _: _report(self.report_end, index))
