@@ -227,9 +227,10 @@ def texts(out: Path, given: argparse.Namespace) -> None:
 def text_recipe(given: argparse.Namespace, arm: str, seed: int) -> Recipe:
     """Return the recipe of an arm: they differ in the debiaser alone. The last weights are kept, whatever dev says."""
     debias = DebiasSettings(arm, options={"most": 50.0}) if arm in ("ips", "dla") else DebiasSettings()
+    size = given.queries * (given.impressions or 1)
     settings = OptimizerSettings(
-        steps=given.steps, batch_size=given.queries * (given.impressions or 1), lr=1e-3, evaluations=1, evaluation_queries=10,
-        evaluation_depth=5, checkpoint_seconds=600.0,
+        steps=given.steps, batch_size=size, lr=1e-3, evaluations=1, evaluation_queries=10, evaluation_depth=5,
+        checkpoint_seconds=600.0,
     )  # fmt: skip
     return Recipe(
         debias=debias,
