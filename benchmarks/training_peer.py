@@ -61,16 +61,15 @@ class Rows:
     relevant: dict[str, frozenset[int]]
 
 
-def make_rows(size: int, count: int) -> Rows:
-    """Return ``count`` batches of ``size`` rows of lohelp."""
-    data = lorank.load("lohelp")
+def make_rows(data: Collection, size: int, count: int, seed: int = 0) -> Rows:
+    """Return ``count`` batches of ``size`` rows; where all queries have been used they begin anew."""
     run = bm25_index(data).search(data.train.queries, 100)
-    position, rng = data.position, np.random.default_rng(0)
+    position, rng = data.position, np.random.default_rng(seed)
     relevant = {
         q: frozenset(position[d] for d, grade in row.items() if grade > 0) for q, row in data.train.qrels.items()
     }
-    left = [q for q in data.train.queries if relevant.get(q)]
-    left = [left[i] for i in rng.permutation(len(left))]
+    every = [q for q in data.train.queries if relevant.get(q)]
+    left = [every[i] for i in rng.permutation(len(every))]
     batches: list[list[Row]] = []
     while len(batches) < count:
         batch: list[Row] = []
@@ -88,7 +87,10 @@ def make_rows(size: int, count: int) -> Rows:
             left.remove(query)
             if len(batch) == size:
                 break
-        batches.append(batch)
+        if len(batch) < size:
+            left = [every[i] for i in rng.permutation(len(every))]
+        else:
+            batches.append(batch)
     return Rows(data, batches, relevant)
 
 
@@ -192,7 +194,7 @@ def main() -> None:
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     given = parser.parse_args()
     now = CLOCKS[given.clock]
-    rows = make_rows(given.batch, given.steps + 2)
+    rows = make_rows(lorank.load("lohelp"), given.batch, given.steps + 2)
     counts = count_tokens(rows, given.tokens)
     makers = {"lorank": lorank_side, "peer": peer_side}
     steps = {}
