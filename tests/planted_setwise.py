@@ -49,8 +49,12 @@ def write_rows(path: Path, count: int, seed: int, size: int = 3) -> Path:
     return path
 
 
-def write_answering_model(folder: Path, rows: Path, *, steps: int = 100, seed: int = 0) -> Path:
-    """Write a tiny model that answers setwise questions over ``rows`` in the format, with a label at random."""
+def write_answering_model(folder: Path, rows: Path, *, steps: int = 100, seed: int = 0, quotes: bool = False) -> Path:
+    """Write a tiny model that answers setwise questions over ``rows`` in the format, with a label at random.
+
+    With ``quotes`` its thought is the passage that it names, so that a chain shows whether it is right, and it knows
+    yes and no of one passage.
+    """
     tokenizer = line_tokenizer()
     torch.manual_seed(seed)
     sizes = SIZES | {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64}
@@ -64,9 +68,16 @@ def write_answering_model(folder: Path, rows: Path, *, steps: int = 100, seed: i
             texts = [*row["pos"], *row["neg"]]
             rng.shuffle(texts)
             prompt = judge.encode(judge.prompt(row["query"], texts, Question("setwise", (0, 1, 2))))
-            reply = ["<think>", "so", "</think>", "<answer>", rng.choice(LABELS), "</answer>", "</s>"]
+            label = rng.choice(LABELS)
+            thought = f"{label} {texts[LABELS.index(label)]}" if quotes else "so"
+            reply = ["<think>", thought, "</think>", "<answer>", label, "</answer>", "</s>"]
             starts.append(len(prompt))
             sequences.append(prompt + tokenizer.convert_tokens_to_ids(reply))
+            if quotes:
+                prompt = judge.encode(judge.frame(f"{label} {texts[0]}"))
+                starts.append(len(prompt))
+                word = "Yes" if texts[0] == SIGNAL else "No"
+                sequences.append(prompt + tokenizer.convert_tokens_to_ids([word, "</s>"]))
         width = max(map(len, sequences))
         ids = torch.tensor([row + [0] * (width - len(row)) for row in sequences])
         labels = ids.clone()

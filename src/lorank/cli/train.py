@@ -161,7 +161,8 @@ def train(
         str | None,
         typer.Option(
             help="What a step of --policy minimises: clipped (policy gradient), cloning (cross-entropy of the replies "
-            "your judgments ask for, a first stage), or dpo (best reply against worst). [default: the policy's own]",
+            "your judgments ask for, a first stage), dpo (best reply against worst), or process (scores the steps of "
+            "replies, to take the best of several). [default: the policy's own]",
         ),
     ] = None,
     debias: Annotated[
@@ -325,6 +326,8 @@ def train(
         lorank train --data my-data --base smollm2 --policy erank --objective cloning --out runs/one
 
         lorank train --data my-data --base smollm2 --policy dynamicrag --set policy.answers=answers.jsonl --out runs/two
+
+        lorank train --data my-data --base runs/merged --policy adaptivestep --set policy.share=0.05 --out runs/best
 
         lorank train --cascade --data pydocs --set cross.training.epochs=2 --out runs/cascade
 

@@ -163,12 +163,12 @@ class PolicySettings:
     None leave a part as the policy has it: the ``question``, the ``reward`` (several are joined by +), the
     ``advantage``, the ``credit`` of its tokens, the sampling ``plan``, the ``mix``, the ``samples`` per prompt, the
     ``updates`` per draw and whether a bandit chooses their number (``reuse``), the ``objective`` (``clipped``,
-    ``cloning`` of the labels' own reply, ``dpo``), the bounds of the clipped ratio, the weight of the ``divergence``
-    from the model before training, and ``thinking``: whether a thought is asked for before the answer. A question shows
-    ``size`` documents of a training list, ``words`` of each; replies are drawn at ``temperature`` and end after
-    ``max_tokens``. A reward that judges what a generator writes takes the expected ``answers`` (JSON Lines of "query"
-    and "answers"), and asks the ``generator``, a causal LM; None is the model itself before training. ``options`` are
-    those of the reward, the advantage, the credit, the plan, the mix, the reuse.
+    ``cloning`` of the labels' own reply, ``dpo``, ``process``), the bounds of the clipped ratio, the weight of the
+    ``divergence`` from the model before training, and ``thinking``: whether a thought is asked for before the answer. A
+    question shows ``size`` documents of a training list, ``words`` of each; replies are drawn at ``temperature`` and
+    end after ``max_tokens``. A reward that judges what a generator writes takes the expected ``answers`` (JSON Lines of
+    "query" and "answers"), and asks the ``generator``, a causal LM; None is the model itself before training.
+    ``options`` are those of the reward, the advantage, the credit, the plan, the mix, the reuse, the objective.
     """
 
     name: str = "none"
@@ -190,7 +190,7 @@ class PolicySettings:
     words: int = 100
     thinking: bool | None = None
     prompts: str | None = None
-    objective: Literal["auto", "clipped", "cloning", "dpo"] = "auto"
+    objective: Literal["auto", "clipped", "cloning", "dpo", "process"] = "auto"
     answers: str | None = None
     generator: str | None = None
     options: dict[str, Option] = field(default_factory=dict)

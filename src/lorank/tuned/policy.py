@@ -11,6 +11,7 @@ from lorank.errors import UsageError
 from lorank.progress import ProgressCallback
 from lorank.ranking.judges.causal import CausalJudge
 from lorank.ranking.judges.prompts import Prompts
+from lorank.ranking.policies.best_of import BestOfJudge
 from lorank.ranking.scorers.causal import CausalRanker
 from lorank.ranking.strategies.reranking import rerank
 
@@ -36,6 +37,10 @@ class WrittenPolicy:
         max_tokens: The most tokens of a reply.
         thinking: Whether a thought is asked for.
         template: The text of the question's prompt, where it is none of lorank's own.
+        best_of: How many replies of the model without its adapter the adapter chooses from; 0 writes one with it.
+        share: The share of tokens at which a step of them begins.
+        aggregate: How the scores of steps become that of a reply.
+        temperature: At which they are drawn.
     """
 
     question: str
@@ -44,6 +49,10 @@ class WrittenPolicy:
     max_tokens: int
     thinking: bool
     template: str | None = None
+    best_of: int = 0
+    share: float = 0.1
+    aggregate: str = "min"
+    temperature: float = 1.0
 
     @property
     def strategy(self) -> str:
@@ -70,14 +79,24 @@ class WrittenPolicy:
         prompts = Prompts.load(words=self.words, thinking=self.thinking)
         if self.template is not None:
             prompts = replace(prompts, templates={**prompts.templates, self.question: Template(self.template)})
-        return CausalJudge(
+        given: dict[str, Any] = {
+            "name": name,
+            "prompts": prompts,
+            "pointwise": "expected",
+            "max_tokens": self.max_tokens,
+            "written": (self.question,),
+        }
+        if not self.best_of:
+            return CausalJudge(ranker.module, ranker.tokenizer, **given)
+        return BestOfJudge(
             ranker.module,
             ranker.tokenizer,
-            name=name,
-            prompts=prompts,
-            pointwise="expected",
-            max_tokens=self.max_tokens,
-            written=(self.question,),
+            opened=ranker.reference,
+            samples=self.best_of,
+            share=self.share,
+            aggregate=self.aggregate,
+            temperature=self.temperature,
+            **given,
         )
 
     def score_pairs(

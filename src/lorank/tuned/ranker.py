@@ -144,7 +144,8 @@ class TunedRanker(Ranker):
 
         Scoring does this at its first call and leaves it so. `unmerge` puts the base's own weights back, bit by bit.
         """
-        if self.adapter is not None and self.adapter.mergeable and not self.adapter.merged:
+        switched = self.policy is not None and self.policy.best_of > 0  # it writes without the adapter, scores with it
+        if self.adapter is not None and self.adapter.mergeable and not self.adapter.merged and not switched:
             self.adapter.merge()
 
     def unmerge(self) -> None:

@@ -13,6 +13,7 @@ from lorank.cli.app import app
 from lorank.errors import DataError, UsageError
 from lorank.ranking.policies.experts import expert_reply
 from lorank.ranking.policies.rewards import Asked
+from lorank.ranking.policies.writing import Writer
 from lorank.ranking.scorers import CausalRanker
 from lorank.ranking.strategies.reranking import rerank
 from lorank.training import fit, load_ranker
@@ -21,7 +22,6 @@ from lorank.training.policies.generating import read_answers
 from lorank.training.policies.objectives import cloned, cloning_loss
 from lorank.training.policies.questions import Posed
 from lorank.training.policies.settings import resolve_policy
-from lorank.training.policies.writing import Writer
 from lorank.training.recipe import RecipeFile, override
 from lorank.training.settings import AdapterSettings, OptimizerSettings, PolicySettings, Recipe
 from planted_selection import (

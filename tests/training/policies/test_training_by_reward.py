@@ -76,7 +76,8 @@ def test_every_policy_takes_steps_at_its_defaults_and_its_folder_opens(rows, mod
     assert all(np.isfinite(line["loss"]) for line in lines if "loss" in line)
     parts = {key for line in lines for key in line.get("dev", {})}
     assert "reward" in parts
-    assert any(key.startswith("train/") for key in parts)
+    drawn = {key for key in parts if key.startswith("train/")}
+    assert drawn or {"mean", "most"} <= parts  # a process scorer learns from replies of the model before training
     again = load_ranker(tmp_path / "run")
     assert again.policy == tuned.policy
     assert again.policy.question == (POLICIES[name].question)

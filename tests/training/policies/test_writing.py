@@ -6,10 +6,10 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lorank.ranking.policies.writing import Writer
 from lorank.training.lists.batches import ListBatch
 from lorank.training.policies.drawn import Drawn
 from lorank.training.policies.questions import Questioner
-from lorank.training.policies.writing import Writer
 from lorank.tuned.policy import WrittenPolicy
 
 

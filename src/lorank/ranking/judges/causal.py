@@ -147,12 +147,16 @@ class CausalJudge(Judge):
     def candidates(self, question: Question) -> tuple[list[int], list[float]]:
         """Return the tokens whose logits answer a question, and what each stands for."""
         if question.kind == "pointwise" and self.pointwise == "yes-no":
-            return self._single_tokens([("Yes", "yes"), ("No", "no")]), [1.0, 0.0]
+            return self.yes_no(), [1.0, 0.0]
         if question.kind == "pointwise":
             single = [(score, found) for score in range(11) if (found := self._single_token((str(score),))) is not None]
             return [token for _, token in single], [float(score) for score, _ in single]
         size = len(question.documents)
         return self._single_tokens([(letter,) for letter in LETTERS[:size]]), list(map(float, range(size)))
+
+    def yes_no(self) -> list[int]:
+        """Return the tokens of yes and no; raise UsageError where they are not one token each."""
+        return self._single_tokens([("Yes", "yes"), ("No", "no")])
 
     def encode(self, prompt: str) -> list[int]:
         """Return the tokens of a prompt that `prompt` wrote."""

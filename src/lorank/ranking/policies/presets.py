@@ -16,7 +16,7 @@ from lorank.errors import unknown_name
 QUESTIONS = ("setwise", "listwise", "groupwise", "exclude", "selection", "pointwise")
 """The kinds of question that a policy answers by written text."""
 
-OBJECTIVES = ("clipped", "cloning", "dpo")
+OBJECTIVES = ("clipped", "cloning", "dpo", "process")
 """What a step can minimise."""
 
 USUAL_REWARD = {
@@ -45,12 +45,14 @@ class PolicyRecipe:
         updates: Optimizer steps on the replies of one draw, or the most where their number is chosen.
         reuse: How that number is chosen.
         objective: What a step minimises: ``clipped``, the policy gradient with a clipped ratio; ``cloning``, the
-            cross-entropy of the expert's reply; ``dpo``, the best reply of a draw against its worst.
+            cross-entropy of the expert's reply; ``dpo``, the best reply of a draw against its worst; ``process``, the
+            cross-entropy of what continuations from each step of a reply earn.
         thinking: Whether a thought is asked for before the answer.
         clip_low: How far a ratio may fall below 1.
         clip_high: How far a ratio may rise above 1.
         divergence: The weight of the divergence from the model before training.
-        options: Options of the reward, the advantage, the plan, the credit, the mix and the reuse, by name.
+        options: Options of the reward, the advantage, the plan, the credit, the mix, the reuse and the objective, by
+            name.
     """
 
     question: str = "setwise"
@@ -91,6 +93,7 @@ POLICIES: dict[str, PolicyRecipe] = {
     "tp-grpo": PolicyRecipe(credit="thoughts", updates=2),
     "adept-rl": PolicyRecipe(updates=4, reuse="ucb"),
     "gazal-r1": PolicyRecipe(reward="label+format+length+repetition"),
+    "adaptivestep": PolicyRecipe(objective="process"),
     "dynamicrag": PolicyRecipe("selection", "dynamicrag", divergence=0.1, objective="dpo", thinking=False),
 }
 """Every policy by its name."""
@@ -113,7 +116,7 @@ def reward_of(recipe: PolicyRecipe) -> str:
 
 
 def options_of(recipe: PolicyRecipe) -> dict[str, tuple[str, ...]]:
-    """Return the names of the options of the reward, the advantage, the credit, the plan, the mix and the reuse.
+    """Return the names of the options of the reward, the advantage, the credit, the plan, the mix, ...
 
     >>> options_of(find_policy("reinforce-ada"))["plan"]
     ('rounds', 'round_size', 'leave', 'threshold')
@@ -124,6 +127,7 @@ def options_of(recipe: PolicyRecipe) -> dict[str, tuple[str, ...]]:
     from lorank.ranking.policies.plans import PLANS, make_plan
     from lorank.ranking.policies.reuse import REUSES, make_reuse
     from lorank.ranking.policies.rewards import find_rewards
+    from lorank.ranking.policies.steps import step_options
 
     if recipe.plan not in PLANS:
         make_plan(recipe.plan, 2)
@@ -138,6 +142,7 @@ def options_of(recipe: PolicyRecipe) -> dict[str, tuple[str, ...]]:
         "plan": PLANS[recipe.plan],
         "mix": MIXES[recipe.mix],
         "reuse": REUSES[recipe.reuse],
+        "objective": step_options if recipe.objective == "process" else lambda: None,
     }
     return {
         part: tuple(p.name for p in inspect.signature(maker).parameters.values() if p.kind is p.KEYWORD_ONLY)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lorank.ranking.policies.advantages import Replies, compute_advantages
+from lorank.ranking.policies.best_of import cut_replies
 from lorank.ranking.policies.credits import Reply, find_credit
 from lorank.ranking.policies.mixes import RewardMix, make_mix
 from lorank.ranking.policies.objective import clipped_objective
@@ -25,13 +26,15 @@ from lorank.ranking.policies.plans import make_plan
 from lorank.ranking.policies.presets import PolicyRecipe, reward_of, split_options
 from lorank.ranking.policies.reuse import make_reuse
 from lorank.ranking.policies.rewards import Asked, find_rewards
+from lorank.ranking.policies.steps import step_options
+from lorank.ranking.policies.writing import Writer
 from lorank.training.lists.batches import ListBatch
 from lorank.training.lists.list_loss import seed_of, trains_in_bf16
 from lorank.training.policies.drawn import Drawn
 from lorank.training.policies.generating import Generator
 from lorank.training.policies.objectives import cloned, cloning_loss, pair_loss, paired
+from lorank.training.policies.process import label_steps, labelled, process_loss
 from lorank.training.policies.questions import Posed, Questioner
-from lorank.training.policies.writing import Writer
 from lorank.training.settings import OptimizerSettings
 
 
@@ -65,6 +68,7 @@ class RewardLearning:
         self.mix: RewardMix = make_mix(policy.mix, self.scoring.weights, **options["mix"])
         self.reuse = make_reuse(policy.reuse, policy.updates, **options["reuse"])
         self.advantage_options, self.credit_options = options["advantage"], options["credit"]
+        self.share, self.rollouts, self.aggregate = step_options(**options["objective"])
         self.drawn: Drawn | None = None
         self.left, self.draws, self.updates = 0, 0, 0
         self.steps_done, self.steps = 0, 1
@@ -94,16 +98,30 @@ class RewardLearning:
         half = trains_in_bf16(settings.precision, device)
         with torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
             if self.drawn is None or self.left == 0:
-                self.drawn = self._draw(batch, step_seed)
+                self.drawn = self._draw(batch, step_seed, ranker.reference)
             self.left -= 1
             self.steps_done += 1
             value = self._objective(self.drawn, ranker.reference)
-        return value if self.clones else value - value.detach() - self.drawn.earned
+        return value if self.supervised else value - value.detach() - self.drawn.earned
 
     @property
     def clones(self) -> bool:
         """Whether the expert's replies are imitated."""
         return self.policy.objective == "cloning"
+
+    @property
+    def supervised(self) -> bool:
+        """Whether the value of a step is a loss, and not what replies earned."""
+        return self.policy.objective in ("cloning", "process")
+
+    def earn(self, texts: Sequence[str], posed: Sequence[Posed]) -> Tensor:
+        """Return the rewards [replies] of replies to questions.
+
+        Args:
+            texts: The replies.
+            posed: Their questions.
+        """
+        return self._rewards(self.score(texts, posed))
 
     def score(self, texts: Sequence[str], posed: Sequence[Posed]) -> Tensor:
         """Return the parts of the reward [replies, parts] of replies to questions.
@@ -131,7 +149,7 @@ class RewardLearning:
         finally:
             self.load_state_dict(kept)
 
-    def _draw(self, batch: ListBatch, seed: int) -> Drawn:
+    def _draw(self, batch: ListBatch, seed: int, reference: Any) -> Drawn:
         """Draw the replies of a step as the plan says, compare what they earned, and choose how many steps they get."""
         self.left = 1
         posed = self.questioner.pose(batch, seed)
@@ -153,6 +171,8 @@ class RewardLearning:
 
         if not posed or self.clones:
             return cloned(posed, self.writer)
+        if self.policy.objective == "process":
+            return self._steps(posed, seed, reference)
         generator = torch.Generator().manual_seed(seed)
         kept = self.plan.sample([each.query for each in posed], draw, generator)
         table = _stacked(parts)
@@ -187,6 +207,18 @@ class RewardLearning:
         old = torch.zeros(0, 0) if logs is None or self.left == 1 else logs.logs.detach()
         return Drawn(chosen, written, gains, old, earned, heat)
 
+    def _steps(self, posed: Sequence[Posed], seed: int, reference: Any) -> Drawn:
+        """Return replies of the model before training with the labels of their steps."""
+        asked = [each for each in posed for _ in range(self.policy.samples)]
+        prompts, heat = [each.prompt for each in asked], self.temperature
+        with reference():
+            replies = self.writer.write(prompts, temperature=heat, seed=seed)
+            ends = cut_replies(self.writer, prompts, replies, self.share)
+            then = seed_of(seed, len(replies), 0, 0)
+            labels = label_steps(self.writer, asked, replies, ends, self.earn, self.rollouts, heat, then)
+        torch.clear_autocast_cache()  # weights cast in there know no gradient
+        return labelled(asked, replies, ends, labels, heat)
+
     def _objective(self, drawn: Drawn, reference: Any) -> Tensor:
         """Return the clipped objective of a draw; replies without an advantage are read only for the divergence."""
         still = sum((p.sum() * 0.0 for p in self.parameters[:1]), torch.zeros(()))
@@ -194,6 +226,8 @@ class RewardLearning:
             return still
         if self.clones:
             return cloning_loss(self.writer, drawn)
+        if self.policy.objective == "process":
+            return process_loss(self.writer, drawn, self.questioner.judge.yes_no())
         if self.policy.objective == "dpo":
             return pair_loss(self.writer, drawn, reference(), self.policy.divergence)
         matters = drawn.advantages.abs().reshape(len(drawn.replies), -1).sum(1) > 0
@@ -294,7 +328,7 @@ class RewardLearning:
 
         Where the number of steps per draw is chosen its mean stands beside them.
         """
-        if self.clones:
+        if self.supervised:
             return {}
         means = (self.sums / max(1, self.count)).tolist()
         shown = {"updates": self.updates / max(1, self.draws)} if self.reuse.adapts else {}

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lorank.ranking.policies.experts import expert_reply
 from lorank.ranking.policies.pairs import best_and_worst, preference_loss
+from lorank.ranking.policies.writing import Writer
 from lorank.training.policies.drawn import Drawn
 from lorank.training.policies.questions import Posed
-from lorank.training.policies.writing import Writer
 
 
 def cloned(posed: Sequence[Posed], writer: Writer) -> Drawn:

@@ -17,8 +17,10 @@ from lorank.progress import StageCallback
 from lorank.ranking.judges.causal import CausalJudge
 from lorank.ranking.judges.prompts import Prompts
 from lorank.ranking.policies.mixes import make_mix
-from lorank.ranking.policies.presets import PolicyRecipe, reward_of
+from lorank.ranking.policies.presets import PolicyRecipe, reward_of, split_options
 from lorank.ranking.policies.rewards import find_rewards
+from lorank.ranking.policies.steps import step_options
+from lorank.ranking.policies.writing import Writer
 from lorank.ranking.scorers.causal import CausalRanker
 from lorank.training.hooks.hook import Hook, Progress
 from lorank.training.hooks.keep_last import KeepTrained
@@ -28,9 +30,9 @@ from lorank.training.model_card import write_model_card
 from lorank.training.plan import Plan
 from lorank.training.policies.generating import LONGEST_ANSWER, Generator, read_answers
 from lorank.training.policies.learning import RewardLearning
+from lorank.training.policies.process import measure_best_of
 from lorank.training.policies.questions import EMPTY_SHARE, Posed, Questioner
 from lorank.training.policies.settings import resolve_policy
-from lorank.training.policies.writing import Writer
 from lorank.training.record import write_record
 from lorank.training.settings import PolicySettings
 from lorank.tuned.mix import ALONE
@@ -94,7 +96,13 @@ def fit_by_reward(
     generator = _generator(plan, written, questioner, list(names)) if scoring.generates else None
     learning = RewardLearning(policy, questioner, writer, settings.temperature, parameters, generator)
     limit = plan.recipe.training.evaluation_queries or DEV_QUESTIONS
-    evaluate = measure_reward(learning, dev_questions(plan, questioner, limit), on_progress)
+    questions = dev_questions(plan, questioner, limit)
+    evaluate = measure_reward(learning, questions, on_progress)
+    if policy.objective == "process":
+        evaluate = measure_best_of(
+            *(writer, questions, plan.beginning.restored, learning.earn, policy.samples, learning.share),
+            *(learning.aggregate, settings.temperature, questioner.judge.yes_no(), DEV_SEED),
+        )
     kept = [KeepTrained()] if plan.recipe.keeps_trained else []
     session = replace(
         plan.session(out, evaluate, [*hooks, *kept]),
@@ -107,7 +115,7 @@ def fit_by_reward(
 
     def report(progress: Progress) -> None:
         dev = "" if progress.dev is None else f" · dev reward {progress.dev[MEASURE]:.3f}"
-        now = f"loss {progress.loss:.3f}" if learning.clones else f"reward {-progress.loss:.3f}"
+        now = f"loss {progress.loss:.3f}" if learning.supervised else f"reward {-progress.loss:.3f}"
         on_progress(f"train · {now}{dev}", progress.step, progress.steps)
 
     outcome = train(session, on_progress=report, resume=resume)
@@ -122,10 +130,21 @@ def written_policy(settings: PolicySettings, policy: PolicyRecipe) -> WrittenPol
         policy: The policy that they resolve to.
     """
     own = None
+    drawn: dict[str, Any] = {}
+    if policy.objective == "process":
+        share, _, aggregate = step_options(**split_options(policy)["objective"])
+        drawn = {
+            "best_of": policy.samples,
+            "share": share,
+            "aggregate": aggregate,
+            "temperature": settings.temperature,
+        }
     if settings.prompts is not None:
         loaded = Prompts.load(settings.prompts, settings.words, thinking=policy.thinking)
         own = loaded.templates[policy.question].template
-    return WrittenPolicy(policy.question, settings.size, settings.words, settings.max_tokens, policy.thinking, own)
+    return WrittenPolicy(
+        policy.question, settings.size, settings.words, settings.max_tokens, policy.thinking, own, **drawn
+    )
 
 
 def _highest(plan: Plan) -> float:
@@ -208,9 +227,10 @@ def _write(
     assert evaluate is not None
     now = evaluate()
     first = _first_reward(out)
+    judged = f"the best of {written.best_of} replies" if written.best_of else "greedy replies"
     sentence = (
         f"Dev reward {now[MEASURE]:.3f} at step {outcome.best_step} of {outcome.steps}, {first:.3f} before training "
-        "(greedy replies to the same questions)."
+        f"({judged} to the same questions)."
     )
     dev = {"name": f"dev/{MEASURE}", "value": now[MEASURE], "before": first, "parts": now, "sentence": sentence}
     tuned = TunedRanker(plan.ranker, plan.weights.adapter, dev=dev, policy=written)

@@ -12,6 +12,7 @@ from lorank.ranking.policies.plans import PLANS, make_plan
 from lorank.ranking.policies.presets import PolicyRecipe, find_policy, options_of, reward_of, split_options
 from lorank.ranking.policies.reuse import REUSES, make_reuse
 from lorank.ranking.policies.rewards import find_rewards
+from lorank.ranking.policies.steps import step_options
 from lorank.training.settings import PolicySettings, Recipe
 
 NONE, AUTO = "none", "auto"
@@ -22,6 +23,7 @@ UNUSED = {
     "clipped": (),
     "cloning": tuple(key for key in (*WORDS[2:-1], *NUMBERS[:-1])),
     "dpo": ("advantage", "credit", "clip_low", "clip_high"),
+    "process": ("advantage", "credit", "plan", "reuse", "updates", "clip_low", "clip_high", "divergence"),
 }
 """By objective: the keys that mean nothing to it."""
 
@@ -101,8 +103,12 @@ def _check_objective(settings: PolicySettings, policy: PolicyRecipe) -> None:
     if policy.objective == "dpo" and not (policy.divergence > 0 and policy.samples > 1):
         raise UsageError("'dpo' pairs replies of one prompt; give policy.divergence = 0.1, policy.samples = 8")
     scoring = find_rewards(reward_of(policy), policy.question)
-    if policy.objective == "dpo" and scoring.places:
-        raise UsageError(f"reward {reward_of(policy)!r} rewards places, and objective 'dpo' compares whole replies")
+    if policy.objective in ("dpo", "process") and scoring.places:
+        raise UsageError(
+            f"reward {reward_of(policy)!r} rewards places, and objective {policy.objective!r} judges whole replies"
+        )
+    if policy.objective == "process" and scoring.joint:
+        raise UsageError(f"reward {reward_of(policy)!r} judges a reply beside others; a step is judged by itself")
     generating = scoring.generates
     if generating and settings.answers is None:
         raise UsageError(
@@ -131,12 +137,14 @@ def _check_values(policy: PolicyRecipe) -> None:
         "plan": PLANS[policy.plan],
         "mix": MIXES[policy.mix],
         "reuse": REUSES[policy.reuse],
+        "objective": step_options,
     }
     for part, owner in owners.items():
         check_option_values("policy", parts[part], owner)
     find_rewards(reward_of(policy), policy.question, **parts["reward"])
     make_plan(policy.plan, policy.samples, **parts["plan"])
     make_reuse(policy.reuse, policy.updates, **parts["reuse"])
+    step_options(**parts["objective"])
     if policy.credit == "thoughts" and policy.question != "setwise":
         raise UsageError(
             f"credit 'thoughts' reads which passage a step favours, and {policy.question} questions have no right one; "

@@ -116,6 +116,29 @@ class Writer:
         lengths = torch.tensor([len(reply) for reply in replies], device=logs.device)
         return TokenLogs(logs, torch.arange(longest, device=logs.device) >= longest - lengths.unsqueeze(1))
 
+    def contrasts(
+        self, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], tokens: Sequence[int]
+    ) -> Tensor:
+        """Return the logit of the first of two tokens less that of the second, after each token of each reply.
+
+        Args:
+            prompts: The tokens of each prompt.
+            replies: The tokens of each reply, at least one.
+            tokens: The two tokens.
+
+        Returns:
+            [replies, tokens], aligned at the end, with their graph.
+        """
+        longest = max(len(reply) for reply in replies)
+        parts, most = [], self._rows(longest)
+        for start in range(0, len(replies), most):
+            given = self._padded(prompts[start : start + most], replies[start : start + most])
+            positions = (given["attention_mask"].cumsum(1) - 1).clamp(min=0)
+            logits = self.model(**given, position_ids=positions, logits_to_keep=longest, use_cache=False).logits.float()
+            apart = logits[..., tokens[0]] - logits[..., tokens[1]]
+            parts.append(F.pad(apart, (longest - apart.shape[1], 0)))
+        return torch.cat(parts)
+
     @torch.no_grad()
     def entropy(
         self, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], temperature: float = 1.0
