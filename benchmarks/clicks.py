@@ -121,7 +121,7 @@ def curves(folder: str, seeds: Sequence[int], sessions: int, steps: int) -> None
     for seed, (turn, data) in product(seeds, enumerate(letor(folder))):
         rng = np.random.default_rng(turn + 100 * seed)
         log = draw_log(data, weak_lists(data, rng), sessions, 1.0, 0.1, rng)
-        for clicks in (2.0, float("inf")):
+        for clicks in (0.25, float("inf")):
             debias = DebiasSettings("dla", options={"ranker_clicks": clicks})
             settings = OptimizerSettings(steps=steps, batch_size=256, lr=3e-3, evaluations=1)
             recipe = Recipe(debias=debias, loss=LOSS, training=settings, seed=turn + 100 * seed, judge_test=False)

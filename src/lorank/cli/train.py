@@ -182,7 +182,10 @@ def train(
     free_queries: Annotated[
         str | None, typer.Option(help="Extra training queries from the documents: none, titles or first-sentences.")
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the training lists.")] = None,
+    epochs: Annotated[
+        float | None,
+        typer.Option(help="Passes over the training lists. [default: 3; feature rows: at least 200 steps]"),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps, in place of epochs.")] = None,
     minutes: Annotated[
         float | None,

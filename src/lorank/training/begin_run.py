@@ -136,7 +136,7 @@ def _asked_steps(plan: Plan) -> int:
         fit = max(1, round(settings.tokens / max(step_cost(plan), 1e-9)))
         return fit if settings.steps is None else min(fit, settings.steps)
     per_epoch = batches_an_epoch(plan.lists, settings.batch_size)
-    return settings.steps or max(1, round(settings.epochs * per_epoch / settings.accumulate))
+    return settings.count_steps(per_epoch, features=plan.ranker.kind == "features")
 
 
 def _guess_steps(plan: Plan, budget: TimeBudget | None, step_seconds: float) -> int:

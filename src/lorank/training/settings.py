@@ -107,13 +107,20 @@ class ListSettings:
     impressions: int | None = None
 
 
+EPOCHS = 3.0
+"""Passes over the lists where neither steps nor epochs are stated."""
+LEAST_STEPS = 200
+"""Steps that a ranker of feature rows takes at least then: three epochs of some hundred lists teach it little."""
+
+
 @dataclass(frozen=True)
 class OptimizerSettings:
     """The loop: steps, rates, stopping, evaluation, checkpoints.
 
     ``lr`` "default" is the rate that the adapter's method brings (`lorank adapter list` shows it); new heads then step
     at ``HEAD_RATE`` where ``head_lr`` is None, and at a stated ``lr`` otherwise. ``steps`` None means ``epochs`` over
-    the lists. ``precision`` "auto" is bf16 where the machine has fast products of it: then the matrix products are in
+    the lists; where that is None too, 3, and at least 200 steps where documents are feature rows, which cost nothing to
+    read. ``precision`` "auto" is bf16 where the machine has fast products of it: then the matrix products are in
     bf16, while weights, factors and the loss stay in fp32.
 
     ``minutes`` bounds the wall-clock time of the run, evaluation included: the steps are as many as fit, but no more
@@ -127,7 +134,7 @@ class OptimizerSettings:
     steps: int | None = None
     minutes: float | None = None
     tokens: int | None = None
-    epochs: float = 3.0
+    epochs: float | None = None
     batch_size: int = 16
     accumulate: int = 1
     lr: float | Literal["default"] = "default"
@@ -144,6 +151,23 @@ class OptimizerSettings:
     evaluation_share: float = 0.25
     patience: int | None = None
     checkpoint_seconds: float = 60.0
+
+    def count_steps(self, per_epoch: int, *, features: bool) -> int:
+        """Return how many steps are asked for, by number or by epochs.
+
+        Args:
+            per_epoch: The batches of an epoch.
+            features: Whether documents are feature rows.
+
+        >>> OptimizerSettings(accumulate=2).count_steps(100, features=False)
+        150
+        >>> [OptimizerSettings(epochs=each).count_steps(10, features=True) for each in (None, 3.0)]
+        [200, 30]
+        """
+        if self.steps is not None:
+            return self.steps
+        found = max(1, round((EPOCHS if self.epochs is None else self.epochs) * per_epoch / self.accumulate))
+        return max(found, LEAST_STEPS) if features and self.epochs is None else found
 
     @property
     def rate(self) -> float:

@@ -313,7 +313,7 @@ def count_steps(session: Session) -> int:
     """Return the number of steps that the settings ask for, by number or by epochs over the lists."""
     settings = session.settings
     per_epoch = batches_an_epoch(session.lists, settings.batch_size)
-    return settings.steps or max(1, round(settings.epochs * per_epoch / settings.accumulate))
+    return settings.count_steps(per_epoch, features=getattr(session.ranker, "kind", "") == "features")
 
 
 def evaluation_steps(steps: int, count: int) -> set[int]:

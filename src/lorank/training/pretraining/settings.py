@@ -135,7 +135,7 @@ def check_pretrain(recipe: PretrainRecipe) -> None:
             )
     if factored.name == DENSE and factored.options:
         raise UsageError(f"factored.{next(iter(factored.options))}: dense layers have no options; name a method")
-    if training.batch_size < 1 or training.accumulate < 1 or not training.epochs > 0 or (training.steps or 1) < 1:
+    if training.batch_size < 1 or training.accumulate < 1 or (training.steps or 1) < 1 or (training.epochs or 1) <= 0:
         raise UsageError("training: steps, batch_size and accumulate are 1 or more, epochs above 0")
     if training.lr != "default" and not 0 < training.lr < 10:
         raise UsageError(f"training.lr={training.lr:g}: give a rate above 0")
