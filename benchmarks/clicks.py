@@ -324,7 +324,7 @@ def picture(out: Path) -> None:
     parts += [text(312, 346, "clicks (logarithmic)", anchor="middle"), text(8, 18, "nDCG@10 on test")]
     colours = {"none": "#c0392b", "ips": "#2980b9", "dla": "#27ae60"}
     taken = []
-    for name, own in points.items():
+    for name, own in sorted(points.items(), key=lambda line: -line[1][-1][1]):  # from the top, as their labels stand
         line = polyline([(x(a), y(b)) for a, b in own], "curve")
         parts.append(element("g", line, stroke=colours[name]))
         parts += [element("circle", cx=x(a), cy=y(b), r=4, fill=colours[name]) for a, b in own]
