@@ -4,6 +4,7 @@ import logging
 import os
 import random
 import signal
+import threading
 from collections.abc import Iterator
 
 os.environ["OMP_NUM_THREADS"] = os.environ.get("LORANK_TEST_THREADS", "1")  # for the processes that tests start, too
@@ -31,6 +32,13 @@ def global_seed() -> None:
     seed = int(os.environ.get("LORANK_TEST_SEED", "0"))
     random.seed(seed)
     torch.manual_seed(seed)
+
+
+@pytest.fixture(autouse=True)
+def interrupt_handler() -> None:
+    """Start every test with Python's own handler of Ctrl-C, whatever a test or a library left in this process."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
