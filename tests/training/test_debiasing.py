@@ -23,7 +23,14 @@ from lorank.training.hooks.debiasing import Debiasing
 from lorank.training.hooks.hook import Hook
 from lorank.training.lists.click_lists import ClickLists
 from lorank.training.loop.checkpoints import newest_checkpoint, read_checkpoint
-from lorank.training.settings import DebiasSettings, LossSettings, OptimizerSettings, Recipe
+from lorank.training.settings import (
+    DebiasSettings,
+    ListSettings,
+    LossSettings,
+    OptimizerSettings,
+    Recipe,
+    RuleSettings,
+)
 
 SMALL = OptimizerSettings(steps=6, batch_size=8, evaluations=2, checkpoint_seconds=0.0, lr=1e-2)
 
@@ -241,3 +248,20 @@ def test_with_negatives_each_click_is_a_list_of_its_own(rows, row_log):
     again = made.epoch(1)
     assert {each.query_id for each in again} == {each.query_id for each in lists}
     assert any(a.documents.tolist() != b.documents.tolist() for a, b in zip(lists, again, strict=True))
+
+
+@pytest.mark.parametrize("impressions", [None, 1])
+def test_a_rule_that_looks_at_judged_lists_learns_from_clicks(texts, text_log, bert, tmp_path, own_cache, impressions):
+    training = OptimizerSettings(steps=8, batch_size=4, evaluations=1)
+    rule = RuleSettings("fast-forward", options={"interval": 3, "batches": 1})
+    recipe = Recipe(
+        debias=DebiasSettings("dla"), lists=ListSettings(impressions=impressions), training=training, rule=rule
+    )
+    fit(
+        lorank.BiEncoder(bert),
+        with_clicks(texts, text_log),
+        adapter="lora",
+        rank=2,
+        recipe=recipe,
+        out=tmp_path / "run",
+    )

@@ -70,7 +70,7 @@ def test_the_loss_of_folded_lists_is_that_of_all_impressions(rows, name, share, 
     base, made = loss(name, **LINEAR[name]), make_debiaser(debias, **({"noise": 0.0} if debias == "ips" else {}))
     made.prepare(Evidence(4, curve=Propensities(np.array(CURVE), "given")))
 
-    lists = [folded.list_at(number) for number in folded.epoch]
+    lists = [folded.list_at(number) for number in folded.epoch_numbers]
     batch, extras = batch_of(lists, share)
     assume(all(len(set((each.clicked_at @ (1 / np.array(CURVE))).round(6))) > 1 for each in lists))
     assume(all(len(set(each.labels.round(6))) > 1 for each in lists))  # a list of equal labels counts nothing
@@ -115,7 +115,7 @@ def test_documents_fold_whatever_their_order_and_other_lists_stay_apart():
 def test_lists_of_an_epoch_hold_each_query_as_often_as_it_was_asked():
     log = packed([(0, [1, 2], [1, 0])] * 30 + [(1, [4, 5], [0, 1])] * 2)
     folded = fold_log(log)
-    lists = [folded.list_at(number) for number in folded.epoch]
+    lists = [folded.list_at(number) for number in folded.epoch_numbers]
     clicks = {name: sum(float(each.labels.sum()) for each in lists if each.query_id == name) for name in ("p", "q")}
     assert clicks["p"] / clicks["q"] == pytest.approx(30 / 2)
     assert max(float(each.labels.sum()) for each in lists) == pytest.approx(1, rel=0.1)
@@ -200,3 +200,14 @@ def test_where_a_quarter_was_never_clicked_nothing_is_chance():
         make_debiaser("ips", noise=1.0)
     with pytest.raises(UsageError, match="it is auto"):
         make_debiaser("dla", noise="high")
+
+
+def test_what_is_taken_off_is_clipped_as_the_clicks_are():
+    base, made = loss("softmax", target="labels"), make_debiaser("ips", noise=0.2, most=2.0)
+    made.prepare(Evidence(2, curve=Propensities(np.array([1.0, 0.1]), "given")))
+    table = torch.eye(2).unsqueeze(0)
+    clicked = table * torch.tensor([0.2 * 1.0, 0.9 * 0.1])  # the first by chance alone
+    scores = torch.tensor([[0.3, -0.2]])
+    debiased = DebiasedLoss(base, requirements_of(base), made, propensities=False, folded=True)
+    found = debiased(scores, torch.zeros(1, 2), None, columns=torch.arange(2)[None], shown_at=table, clicked_at=clicked)
+    assert found == pytest.approx(-float(scores.log_softmax(1)[0, 1]) * (0.9 - 0.2) * 0.1 * 2.0)

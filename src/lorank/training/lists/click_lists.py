@@ -47,7 +47,7 @@ class ClickLists(CandidateLists):
                 )
             if self.folded:
                 self._fold = fold_log(log) if self._fold is None else self._fold
-                numbers = self._fold.epoch
+                numbers = self._fold.epoch_numbers
             elif self._by_click:
                 numbers = _clicks_in(log, numbers)
             numbers = numbers[epoch_order(len(numbers), epoch, self.seed)]

@@ -41,7 +41,7 @@ class FoldedLog:
         return len(self.copies)
 
     @property
-    def epoch(self) -> np.ndarray:
+    def epoch_numbers(self) -> np.ndarray:
         """The numbers of the lists of an epoch, each as often as it stands there, int64."""
         return np.repeat(np.arange(len(self)), self.copies)
 

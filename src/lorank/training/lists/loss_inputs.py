@@ -122,13 +122,21 @@ def _places(documents: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return order[np.searchsorted(documents, wanted, sorter=order)]
 
 
-def _by_position(table: Callable[[TrainingList], np.ndarray | None]) -> Maker:
+def _shown_at(drawn: TrainingList) -> np.ndarray:
+    """Return how often each document stood at each position, [n, k]; what is judged was looked at, as position 1 is."""
+    return np.ones((len(drawn), 1), np.float32) if drawn.shown_at is None else drawn.shown_at
+
+
+def _clicked_at(drawn: TrainingList) -> np.ndarray:
+    """Return the clicks of each document at each position, [n, k]; labels where it is judged."""
+    return drawn.labels[:, None] if drawn.clicked_at is None else drawn.clicked_at
+
+
+def _by_position(table: Callable[[TrainingList], np.ndarray]) -> Maker:
     """Return a maker of what lists hold for each document and position, padded with 0 to [batch, n, k]."""
 
     def make(source: Source, lists: Sequence[TrainingList], batch: ListBatch, epoch: int) -> Tensor:
-        found = [table(each) for each in lists]
-        rows = [row for row in found if row is not None]
-        assert len(rows) == len(lists)
+        rows = [table(each) for each in lists]
         made = torch.zeros(len(rows), max(row.shape[0] for row in rows), max(row.shape[1] for row in rows))
         for at, row in enumerate(rows):
             made[at, : row.shape[0], : row.shape[1]] = torch.from_numpy(row)
@@ -146,8 +154,8 @@ MAKERS: dict[str, Maker] = {
     "positions": _positions,
     "propensities": _propensities,
     "columns": _columns,
-    "shown_at": _by_position(lambda each: each.shown_at),
-    "clicked_at": _by_position(lambda each: each.clicked_at),
+    "shown_at": _by_position(_shown_at),
+    "clicked_at": _by_position(_clicked_at),
     "slow": _none,
     "noise_seed": _none,
     "representations": _none,

@@ -67,7 +67,9 @@ class DebiasedLoss:
             self.last = unfold(scores.detach().float(), columns, shown_at, clicked_at)
             found = self.debiaser.weigh(self.last)
             clicks = self.last.labels if found.clicked is None else self.last.labels * found.clicked
-            own = (clicks.view(shown_at.shape) - found.noise * shown_at).sum(2).clamp(min=0)
+            if found.noise is not None and self.last.views is not None:
+                clicks = clicks - found.noise * self.last.views
+            own = clicks.view(shown_at.shape).sum(2).clamp(min=0)
             labels = torch.zeros_like(scores).scatter_add(1, columns.clamp(min=0), own.to(scores.dtype))
             return self.base(scores, labels, mask, weights, **extras)
         assert positions is not None

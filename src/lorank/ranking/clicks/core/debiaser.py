@@ -87,12 +87,12 @@ class Evidence:
 class Weights:
     """What each label counts, and what is added to the scores of the other documents; None changes nothing.
 
-    ``noise`` is the label that an irrelevant document has per view; it is taken off the labels of folded lists.
+    ``noise`` is the weighted label that an irrelevant document has per view; folded lists have it taken off.
     """
 
     clicked: Tensor | None = None
     shift: Tensor | None = None
-    noise: float = 0.0
+    noise: Tensor | None = None
 
 
 class Debiaser(ABC):

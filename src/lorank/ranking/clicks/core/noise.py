@@ -5,8 +5,9 @@ clicked,
 
     a_d = e + (1 - e) r_d,   a_d - e ~ r_d,
 
-so that labels are unbiased up to a factor once e is taken off (an affine correction with beta_k = e theta_k). Without
-that every document of a list is a target, and a ranker learns to give all of them the same score.
+so that labels are unbiased up to a factor once e is taken off: an affine correction, w_k (c - e theta_k) for a view at
+position k, with w_k = 1 / theta_k where weights are not clipped. Without that every document of a list is a target, and
+a ranker learns to give all of them the same score.
 
 e is the lower quartile of a_d over views. It is 0 where a quarter of what was shown never had a click, such as where
 few views are known of a pair, and taking it off never exchanges two documents.

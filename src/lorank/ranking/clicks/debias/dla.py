@@ -101,8 +101,9 @@ class DualLearning(Debiaser):
         if self.warm < self.warmup and not self.known:
             return Weights()
         theta = self.descent.settled
-        weights = take((theta[0] - theta).exp().clamp(max=self.most), batch)
-        return Weights(torch.where(batch.clicked, weights, 1.0), noise=self.noise)
+        weights = (theta[0] - theta).exp().clamp(max=self.most)
+        noise = take(self.noise * weights * (theta - theta[0]).exp(), batch)
+        return Weights(torch.where(batch.clicked, take(weights, batch), 1.0), noise=noise)
 
     def learn(self, batch: ClickBatch, share: float) -> None:
         """Add the gradient of theta's loss."""

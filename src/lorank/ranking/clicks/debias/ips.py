@@ -66,7 +66,7 @@ class InversePropensity(Debiaser):
         if batch.propensities is not None:
             chance = torch.where(batch.propensities > 0, batch.propensities, chance)
         weights = (1 / chance.clamp(min=1e-9)).clamp(max=self.most)
-        return Weights(torch.where(batch.clicked, weights, 1.0), noise=self.noise)
+        return Weights(torch.where(batch.clicked, weights, 1.0), noise=self.noise * weights * chance)
 
     def curve(self) -> list[float] | None:
         """Return the curve, where there is one."""
