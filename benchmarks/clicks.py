@@ -33,7 +33,7 @@ from lorank.data.click_logs import PackedImpressions
 from lorank.data.collection import Collection, Split
 from lorank.ranking.clicks import attractions, estimate_propensities
 from lorank.ranking.consensus.fusion import standardise_run
-from lorank.ranking.metrics.groups import group_tied_queries
+from lorank.ranking.metrics.groups import group_tied_queries, grouped_interval, membership
 from lorank.ranking.metrics.measures import per_query
 from lorank.ranking.types import Run
 from lorank.training import fit
@@ -275,20 +275,17 @@ def compare_texts(out: Path, name_of_data: str, splits: Sequence[str]) -> None:
         pairs += [(f"{a} {kind}", "bm25") for kind in KINDS for a in ("none", "ips", "dla", "true")]
         for a, b in pairs:
             if a in mean and b in mean:
-                gap, low, high = grouped_gap(mean[a], mean[b], groups)
+                gap, low, high = compare_groups(mean[a], mean[b], groups)
                 print(f"{name} {a} - {b}: {gap:+.4f} [{low:+.4f}, {high:+.4f}] over {len(set(groups.values()))} groups")
 
 
-def grouped_gap(one: dict[str, float], other: dict[str, float], groups: dict[str, str]) -> tuple[float, float, float]:
+def compare_groups(
+    one: dict[str, float], other: dict[str, float], groups: dict[str, str]
+) -> tuple[float, float, float]:
     """Return a mean difference over queries and its 95% bootstrap interval over groups."""
-    sums: dict[str, list[float]] = {}
-    for query in one:
-        own = sums.setdefault(groups[query], [0.0, 0.0])
-        own[0], own[1] = own[0] + one[query] - other[query], own[1] + 1
-    table, rng = np.array(list(sums.values())), np.random.default_rng(0)
-    draws = table[rng.integers(len(table), size=(10_000, len(table)))].sum(1)
-    low, high = np.quantile(draws[:, 0] / draws[:, 1], [0.025, 0.975])
-    return float(table[:, 0].sum() / table[:, 1].sum()), float(low), float(high)
+    gap = np.array([one[query] - other[query] for query in one])
+    low, high = grouped_interval(gap, membership(groups, list(one)), rng=np.random.default_rng(0))
+    return float(gap.mean()), low, high
 
 
 def picture(out: Path) -> None:

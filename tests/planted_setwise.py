@@ -7,14 +7,16 @@ the reward says.
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from lorank.ranking.judges.question import Question
 from lorank.ranking.scorers import CausalRanker
+from lorank.training.settings import OptimizerSettings
 from lorank.tuned.policy import WrittenPolicy
 from tiny_causals import SIZES
 
@@ -23,15 +25,21 @@ SIGNAL = "gold"
 PLAIN = ("stone", "water", "paper", "cloud", "grass", "brick", "smoke", "glass")
 LABELS = ("[1]", "[2]", "[3]")
 REPLIES = ("<think>", "</think>", "<answer>", "</answer>", *LABELS, "so")
+MARKS = ("<pad>", "</s>", "<unk>", "<answers>", "Yes", "No")
+"""What every planted tokenizer knows."""
 CHAT = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}<answers>{% endif %}"
 
 
 def line_tokenizer() -> PreTrainedTokenizerFast:
     """Return a tokenizer of whole lines; a line that it does not know is one token too."""
     shown = [f"{label} {word}" for label in LABELS for word in (SIGNAL, *PLAIN)]
-    lines = ["<pad>", "</s>", "<unk>", "<answers>", "Yes", "No", *REPLIES, *shown]
+    return tokenizer_of([*MARKS, *REPLIES, *shown], "\n")
+
+
+def tokenizer_of(lines: Sequence[str], between: str | Regex) -> PreTrainedTokenizerFast:
+    """Return a tokenizer each of whose tokens is one of ``lines``, which a text has ``between`` it."""
     tokenizer = Tokenizer(models.WordLevel({line: i for i, line in enumerate(lines)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("\n", "removed")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(between, "removed")
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     )
@@ -104,3 +112,16 @@ class _Plain(CausalRanker):
 
     def __init__(self, module: torch.nn.Module, tokenizer: PreTrainedTokenizerFast) -> None:
         self.module, self.tokenizer = module, tokenizer
+
+
+def short_training(steps: int) -> OptimizerSettings:
+    """Return the settings of a run of a few steps of two lists, which keeps a checkpoint of each."""
+    return OptimizerSettings(
+        steps=steps,
+        batch_size=2,
+        lr=1e-2,
+        evaluations=1,
+        precision="fp32",
+        evaluation_queries=2,
+        checkpoint_seconds=0.0,
+    )

@@ -377,7 +377,7 @@ EXAMPLES = {
     "budget": "src/lorank/lowrank/budgets/static.py",
     "feature_model": "src/lorank/ranking/scorers/features/mlp.py",
     "click_model": "src/lorank/ranking/clicks/models/pbm.py",
-    "propensity": "src/lorank/ranking/clicks/propensities/pbm_em.py",
+    "propensity": "src/lorank/ranking/clicks/propensities/position_based.py",
     "debiaser": "src/lorank/ranking/clicks/debias/trust.py",
     "estimator": "src/lorank/ranking/clicks/estimators/snips.py",
     "interleaving": "src/lorank/ranking/clicks/interleaving/team_draft.py",

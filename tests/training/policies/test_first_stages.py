@@ -23,7 +23,7 @@ from lorank.training.policies.objectives import cloned, cloning_loss
 from lorank.training.policies.questions import Posed
 from lorank.training.policies.settings import resolve_policy
 from lorank.training.recipe import RecipeFile, override
-from lorank.training.settings import AdapterSettings, OptimizerSettings, PolicySettings, Recipe
+from lorank.training.settings import AdapterSettings, PolicySettings, Recipe
 from planted_selection import (
     MISLEADING,
     PLAIN,
@@ -33,6 +33,7 @@ from planted_selection import (
     write_selecting_model,
     write_templates,
 )
+from planted_setwise import short_training
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -54,18 +55,12 @@ def misleading(tmp_path_factory):
 
 
 def recipe(prompts, steps=4, **policy):
-    training = OptimizerSettings(
-        steps=steps,
-        batch_size=2,
-        lr=1e-2,
-        evaluations=1,
-        precision="fp32",
-        evaluation_queries=2,
-        checkpoint_seconds=0.0,
-    )
     settings = {"name": "dynamicrag", "size": 4, "max_tokens": 8, "samples": 4, "prompts": str(prompts), **policy}
     return Recipe(
-        policy=PolicySettings(**settings), adapter=AdapterSettings("lora", rank=4), training=training, keep="tuned"
+        policy=PolicySettings(**settings),
+        adapter=AdapterSettings("lora", rank=4),
+        training=short_training(steps),
+        keep="tuned",
     )
 
 

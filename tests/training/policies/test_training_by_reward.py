@@ -24,7 +24,7 @@ from lorank.training import fit, load_ranker
 from lorank.training.checks import check_options
 from lorank.training.recipe import RecipeFile, override
 from lorank.training.settings import AdapterSettings, OptimizerSettings, PolicySettings, Recipe, RuleSettings
-from planted_setwise import write_answering_model, write_rows, write_template
+from planted_setwise import short_training, write_answering_model, write_rows, write_template
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -42,17 +42,11 @@ def model(tmp_path_factory, rows):
 
 def recipe(name, steps=2, **changes):
     policy = {"size": 3, "max_tokens": 8, "samples": 4, **changes}
-    training = OptimizerSettings(
-        steps=steps,
-        batch_size=2,
-        lr=1e-2,
-        evaluations=1,
-        precision="fp32",
-        evaluation_queries=2,
-        checkpoint_seconds=0.0,
-    )
     return Recipe(
-        policy=PolicySettings(name, **policy), adapter=AdapterSettings("lora", rank=4), training=training, keep="tuned"
+        policy=PolicySettings(name, **policy),
+        adapter=AdapterSettings("lora", rank=4),
+        training=short_training(steps),
+        keep="tuned",
     )
 
 

@@ -6,7 +6,7 @@ from lorank.ranking.clicks.models.pbm import PositionBased
 
 
 @propensity("pbm", title="Examination of the position-based model, from pairs at several positions")
-def pbm_em(sessions: Sessions, *, iterations: int = 300, smoothing: float = 0.0) -> Propensities:
+def position_based(sessions: Sessions, *, iterations: int = 300, smoothing: float = 0.0) -> Propensities:
     """Return theta_k / theta_1 of the position-based model; only right where pairs were seen at several positions.
 
     Args:
