@@ -37,6 +37,14 @@ Data = Annotated[str | None, typer.Option(help="A packaged collection or a BEIR 
 Documents = Annotated[
     str | None, typer.Option(help='JSON lines {"_id": ..., "text": ..., "title": ...}, as corpus.jsonl of BEIR.')
 ]
+Probes = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="How many lists of the index (`lorank index cluster`) are looked into for a query: fewer are faster and "
+        "miss more. [default: exact search]",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Accepted for uniformity; nothing is drawn.")]
 
 
@@ -134,6 +142,7 @@ def search(
     query: Annotated[str, typer.Option(help="The query.")],
     ranker: Ranker = None,
     top: Annotated[int, typer.Option(min=1, help="Documents to print.")] = 10,
+    probes: Probes = None,
     seed: Seed = 0,
 ) -> None:
     """Search an index for one query; prints {"id", "score"} best first, the score being the similarity.
@@ -150,8 +159,39 @@ def search(
     made, encoder, adapter = _open(folder, ranker, None, None, None, None, None)
     with merged(adapter):
         (vector,) = encoder.encode([query], query=True)
-    for document, score in made.search({"q": vector}, top)["q"].items():
+    for document, score in made.search({"q": vector}, top, probes=probes)["q"].items():
         print(json.dumps({"id": document, "score": score}, ensure_ascii=False))
+
+
+@index.command()
+def cluster(
+    folder: Folder,
+    lists: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many lists there are. [default: about 4 times the root of the vectors]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the centroids.")] = 0,
+) -> None:
+    """Put the vectors into lists around centroids, so that `--probes` looks into the nearest lists alone.
+
+    This is for millions of documents, and needs FAISS: pip install 'lorank[approximate]'. Documents that are added
+    later are searched exactly until it is called again; compact first, as compacting drops the lists.
+
+    Examples:
+
+        lorank index cluster vectors
+
+        lorank retrieve --data my-data --ranker runs/first --vectors vectors --probes 32 --out dense.run
+    """
+    from lorank.ranking.dense_index import DenseIndex
+
+    made = DenseIndex.open(folder)
+    if not len(made):
+        raise UsageError(f"{folder} holds no documents; add some with `lorank index add`")
+    with progress_bars() as on_progress:
+        done = made.cluster(lists, seed=seed, on_progress=partial(on_progress, "assign vectors to lists"))
+    console.print(f"{sum(done.values())} lists in {len(done)} segments, {len(made)} documents")
+    print(folder)
 
 
 @index.command()
@@ -190,6 +230,7 @@ def show(folder: Folder, seed: Seed = 0) -> None:
         "dtype": about.dtype,
         "long": about.long,
         "segments": len(made.segments),
+        "documents in lists": made.clustered(),
         "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
     }
     print(json.dumps(facts, indent=1, ensure_ascii=False))

@@ -8,6 +8,7 @@ import typer
 
 from lorank.cli import completion
 from lorank.cli.bad_rows import SkipBad, skipping
+from lorank.cli.dense_index import Probes
 from lorank.cli.options import Language, Negative
 from lorank.cli.progress import console, progress_bars, stage
 from lorank.cli.ranker_options import Kind, Long, MaxLength, Set, reading_of
@@ -41,6 +42,7 @@ def retrieve(
             "encoded and added. [default: all documents are encoded anew]"
         ),
     ] = None,
+    probes: Probes = None,
     negative: Negative = "error",
     language: Language = "auto",
     skip_bad: SkipBad = False,
@@ -69,6 +71,8 @@ def retrieve(
     reading = reading_of(settings, max_length, long)
     if ranker is None and vectors is not None:
         raise UsageError("--vectors belong to a bi-encoder; add --ranker minilm, or --index for BM25's own")
+    if probes is not None and vectors is None:
+        raise UsageError("--probes belongs to a dense index that has lists; add --vectors, or leave it out")
     if ranker is None and (reading.as_options() or kind):
         raise UsageError("--kind, --max-length, --long and --set belong to a bi-encoder; add --ranker minilm")
     from lorank.data import write_run
@@ -93,7 +97,7 @@ def retrieve(
             else:
                 require_texts(collection)
                 held = open_index(vectors, encoder, ranker, reading=reading.as_options(), kind=kind)
-                run = indexed_run(held, encoder, adapter, collection, queries | tune, depth, on_progress)
+                run = indexed_run(held, encoder, adapter, collection, queries | tune, depth, on_progress, probes=probes)
             if fusion:
                 bm25 = bm25_index(collection, index).search(queries | tune, depth)
                 parts = [{q: each[q] for q in tune} for each in (bm25, run)]

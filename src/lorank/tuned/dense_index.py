@@ -96,6 +96,8 @@ def indexed_run(
     queries: Mapping[str, str],
     depth: int,
     on_progress: StageCallback = lambda what, done, total: None,
+    *,
+    probes: int | None = None,
 ) -> Run:
     """Return the documents of ``collection`` nearest to each query; what the index lacks of it is encoded and added.
 
@@ -107,10 +109,11 @@ def indexed_run(
         queries: The text of each query, by id.
         depth: The number of documents per query, 1 or more.
         on_progress: It receives the stage, the number of units done and their total.
+        probes: The lists of the index that are looked into for a query; None searches exactly.
     """
     with merged(adapter):
         ids, texts = list(collection.document_ids), [str(text) for text in collection.documents]
         index.add(ids, texts, encoder.encode_documents, on_progress=partial(on_progress, "encode documents"))
         vectors = encoder.encode(list(queries.values()), query=True)
     asked = dict(zip(queries, vectors, strict=True))
-    return index.search(asked, depth, only=ids, on_progress=partial(on_progress, "search"))
+    return index.search(asked, depth, only=ids, probes=probes, on_progress=partial(on_progress, "search"))

@@ -1,4 +1,4 @@
-"""The dense index: documents added, replaced and deleted in a folder, and found again by exact search.
+"""The dense index: documents added, replaced and deleted in a folder, and found again by exact or approximate search.
 
 A change is whole or not at all: vectors go to a new segment, deletions to a new file, and one new ``index.json``
 names them. Many documents are added as several such changes, so that a build which is killed goes on where it was.
@@ -16,6 +16,7 @@ import numpy as np
 from lorank.errors import DataError, LorankError, UsageError
 from lorank.progress import ProgressCallback
 from lorank.ranking.dense_index.changes import only_writer, remove_unnamed
+from lorank.ranking.dense_index.clusters import Clusters, Found, is_clustered, merge_found, write_clusters
 from lorank.ranking.dense_index.compaction import write_compacted
 from lorank.ranking.dense_index.description import FILE, Description, read_description, write_description
 from lorank.ranking.dense_index.search import BLOCK, search_blocks
@@ -194,26 +195,67 @@ class DenseIndex:
                 found = self.description
                 self._commit([read_segment(self.folder / name, None, found.long, found.title_weight)])
 
+    def cluster(
+        self, lists: int | None = None, *, seed: int = 0, on_progress: ProgressCallback | None = None
+    ) -> dict[str, int]:
+        """Put the vectors of each segment into lists for approximate search; return their number by segment.
+
+        What is added later is searched exactly until this is called again. Compaction drops the lists.
+
+        Args:
+            lists: The number of lists of a segment, 1 or more, at most one for each vector; None takes `usual_lists`.
+            seed: Of k-means and its sample.
+            on_progress: It receives the number of parts of a segment that are in lists and their total.
+
+        Raises:
+            UsageError: For fewer than one list.
+            LorankError: Where FAISS is not installed.
+        """
+        if lists is not None and lists < 1:
+            raise UsageError(f"lists is {lists}; give 1 or more")
+        made = {}
+        with self._writing():
+            for segment in self.segments:
+                count = None if lists is None else min(lists, len(segment.documents.vectors))
+                made[segment.name] = write_clusters(
+                    self.folder / segment.name, segment.documents, count, seed=seed, on_progress=on_progress
+                )
+        return made
+
+    def clustered(self) -> int:
+        """Return how many documents are in segments that have lists."""
+        with_lists = [segment for segment in self.segments if is_clustered(self.folder / segment.name)]
+        return sum(int(segment.alive.sum()) for segment in with_lists)
+
     def search(
         self,
         queries: Mapping[str, np.ndarray],
         depth: int,
         *,
         only: Collection[str] | None = None,
+        probes: int | None = None,
         block: int = BLOCK,
         on_progress: ProgressCallback | None = None,
     ) -> Run:
-        """Return the run of the ``depth`` most similar documents, found exactly.
+        """Return the run of the ``depth`` most similar documents, found exactly, or in the lists nearest to a query.
 
         Args:
             queries: The vector [dim] of each query, by id.
             depth: The most documents per query, 1 or more.
             only: The ids of the documents that are searched; None searches all.
+            probes: The lists of each segment that are looked into (`cluster`), 1 or more; a document elsewhere is
+                missed. None searches exactly, as segments without lists are always searched.
             block: The most parts of documents that are scored at once.
-            on_progress: It receives the number of blocks that are scored and their total.
+            on_progress: It receives the number of blocks, or of segments, that are scored and their total.
+
+        Raises:
+            UsageError: For a depth or probes below 1, or probes where no segment has lists.
         """
         if depth < 1:
             raise UsageError(f"depth is {depth}; ask for at least one document")
+        if probes is not None and (probes < 1 or not self.clustered()):
+            wrong = f"probes is {probes}; give 1 or more" if probes < 1 else f"{self.folder} has no lists to probe"
+            raise UsageError(f"{wrong}; make lists with `lorank index cluster`, or leave probes out for exact search")
         if not queries:
             return {}
         kept = [segment.alive for segment in self.segments]
@@ -225,7 +267,10 @@ class DenseIndex:
             ]
         vectors = np.stack([np.asarray(vector, np.float32) for vector in queries.values()])
         documents = [segment.documents for segment in self.segments]
-        found = search_blocks(vectors, documents, depth, kept=kept, block=block, on_progress=on_progress)
+        if probes is None:
+            found = search_blocks(vectors, documents, depth, kept=kept, block=block, on_progress=on_progress)
+        else:
+            found = self._probe(vectors, depth, kept, probes, block, on_progress)
         starts = np.cumsum([0, *map(len, self.segments)])
         run: Run = {}
         for query, (at, scores) in zip(queries, found, strict=True):
@@ -233,6 +278,30 @@ class DenseIndex:
             names = [self.segments[s].ids[p - starts[s]] for s, p in zip(owner.tolist(), at.tolist(), strict=True)]
             run[query] = dict(zip(names, scores.tolist(), strict=True))
         return run
+
+    def _probe(
+        self,
+        vectors: np.ndarray,
+        depth: int,
+        kept: Sequence[np.ndarray],
+        probes: int,
+        block: int,
+        on_progress: ProgressCallback | None,
+    ) -> Found:
+        """Return what each segment's lists propose, and of segments without lists what exact search finds."""
+        parts: list[tuple[int, Found]] = []
+        begin = 0
+        for number, (segment, chosen) in enumerate(zip(self.segments, kept, strict=True), start=1):
+            folder = self.folder / segment.name
+            if is_clustered(folder):
+                found = Clusters(folder, segment).search(vectors, depth, chosen, probes)
+            else:
+                found = search_blocks(vectors, [segment.documents], depth, kept=[chosen], block=block)
+            parts.append((begin, found))
+            begin += len(segment)
+            if on_progress is not None:
+                on_progress(number, len(self.segments))
+        return merge_found(parts, depth)
 
     def _append(self, ids: list[str], documents: EncodedDocuments, hashes: np.ndarray) -> None:
         if documents.vectors.shape[1] != self.description.dimension:
