@@ -2,12 +2,15 @@
 
     python benchmarks/strategies.py                          # oracle and packaged MiniLM
     python benchmarks/strategies.py --ranker runs/wikiqa-cross --folds runs/dl19-cross
+    python benchmarks/strategies.py --judge causal:smollm2 --queries 10 --depth 10 --state runs/strategies/judges.jsonl
 
 Judges are a noisy oracle (right in 80 % of the cases about two passages one grade apart; three seeds), the packaged
 MiniLM bi-encoder, the tuned rankers of ``--ranker``, and those of a cross-validation over DL 19's own queries,
 ``--folds``, of which each query is judged by the one that was not tuned on it. A ranker's scores are computed once; a
-row's seconds are those of scoring what the strategy showed, and its own. Rows are kept in ``--state`` as they are
-done, and a second run goes on from there. The table goes to stdout.
+row's seconds are those of scoring what the strategy showed, and its own. With ``--judge`` language models are asked
+instead, by the logits of a token and by what they write, with a thought: a few queries and documents, as each answer
+costs seconds. Rows are kept in ``--state`` as they are done, and a second run goes on from there. The table goes to
+stdout.
 """
 
 import argparse
@@ -15,7 +18,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,8 @@ from lorank.data import cross_validation, order_documents, read_qrels, read_run
 from lorank.data.beir import read_beir
 from lorank.ranking import Oracle, Run, per_query, rerank
 from lorank.ranking.judges import Judge
+from lorank.ranking.judges.opening import judge_of
+from lorank.ranking.judges.prompts import Asking, Prompts
 from lorank.ranking.judges.ranker_judge import RankerJudge
 from lorank.ranking.metrics.intervals import bootstrap_means, percentile
 from lorank.ranking.scorers import BiEncoder
@@ -32,7 +37,7 @@ from lorank.ranking.scorers.ranker import Ranker
 from lorank.ranking.strategies import STRATEGIES
 from lorank.ranking.strategies.e2rank import e2rank
 from lorank.ranking.strategies.planning import noise_of_agreement
-from lorank.ranking.strategies.runs import CandidateList, Manner, rerank_list, run_scores
+from lorank.ranking.strategies.runs import CandidateList, Manner, rerank_list, rerank_lists, run_scores
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "trec-dl19"
 NOISE = noise_of_agreement(0.8)
@@ -59,6 +64,20 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
     ("iranker", {}),
     ("dynamicrag", {}),
 ]
+LANGUAGE_ROWS: list[tuple[str, dict[str, Any]]] = [
+    ("pointwise", {}),
+    ("first", {}),
+    ("full", {}),
+    ("setwise", {"method": "heapsort"}),
+    ("iranker", {}),
+    ("listt5", {}),
+    ("grouprank", {}),
+    ("dynamicrag", {}),
+    ("prp", {"method": "sliding"}),
+    ("promptreps", {}),
+]
+WRITTEN_ROWS = [row for row in LANGUAGE_ROWS if row[0] not in ("first", "prp", "promptreps")]
+"""The strategies whose questions have a prompt that asks for a thought."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +93,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Row:
-    """What one strategy made of all queries: per query nDCG@10, calls, tokens, rounds and seconds."""
+    """What one strategy made of all queries: per query nDCG@10, calls, tokens, rounds and seconds, unread answers."""
 
     judge: str
     strategy: str
@@ -84,6 +103,7 @@ class Row:
     tokens: list[float]
     rounds: list[float]
     seconds: list[float]
+    malformed: int = 0
 
 
 class Remembered(Ranker):
@@ -151,11 +171,11 @@ def judged_row(
 ) -> Row:
     """Return the row of a strategy, averaged over ``judges``: one for each seed."""
     quality, cost = [], np.zeros((4, len(task.lists)))
-    for seed, judge_of in enumerate(judges):
+    for seed, judge_of_list in enumerate(judges):
         run: Run = {}
         for place, given in enumerate(task.lists):
             began, scored = time.perf_counter(), score_seconds()
-            done = rerank_list(given, judge_of, Manner(strategy, options=options, seed=seed))
+            done = rerank_list(given, judge_of_list, Manner(strategy, options=options, seed=seed))
             spent = time.perf_counter() - began + score_seconds() - scored
             cost[:, place] += np.array([done.usage.calls, done.usage.tokens, done.usage.rounds, spent]) / len(judges)
             run[given.query_id] = run_scores(given, done)
@@ -230,6 +250,37 @@ def ranker_rows(
         keep(judged_row(task, name, strategy, options, [lambda given: judge], lambda: known.shown * known.seconds))
 
 
+def language_rows(
+    task: Task, done: dict[str, Row], judges: Sequence[str], asking: Asking, keep: Callable[[Row], None]
+) -> None:
+    """Compute the rows of language models that are asked: by the logits of a token, and with a thought in writing."""
+    for row in plain_rows(task):
+        if key(row.judge, row.strategy, row.options) not in done:
+            keep(row)
+    for place in judges:
+        for thinking, wanted in ((False, LANGUAGE_ROWS), (True, WRITTEN_ROWS)):
+            name = f"{place}, {'with a thought' if thinking else 'as a token or a list'}"
+            missing = [row for row in wanted if key(name, *row) not in done]
+            prompts = Prompts.load(words=asking.prompts.words if asking.prompts else None, thinking=thinking)
+            judge = judge_of(place, replace(asking, prompts=prompts, thinking=thinking)) if missing else None
+            for strategy, options in missing:
+                keep(asked_row(task, name, judge, strategy, options))
+
+
+def asked_row(task: Task, name: str, judge: Any, strategy: str, options: dict[str, Any]) -> Row:
+    """Return the row of a strategy whose judge is asked; replies that cannot be read keep the order that came."""
+    run: Run = {}
+    cost, malformed = [], 0
+    lists = rerank_lists(task.lists, lambda given: judge, Manner(strategy, options=options))
+    for given, done in zip(task.lists, lists, strict=True):
+        used = done.usage
+        cost.append((used.calls, used.tokens, used.rounds, used.wall_time_s))
+        malformed += used.malformed
+        run[given.query_id] = run_scores(given, done)
+    calls, tokens, rounds, seconds = (list(map(float, column)) for column in zip(*cost, strict=True))
+    return Row(name, strategy, options, ndcg(task, run), calls, tokens, rounds, seconds, malformed)
+
+
 def rankers(folders: Sequence[str], folds: Sequence[str]) -> Iterator[tuple[str, Ranker]]:
     from lorank.training import load_ranker
 
@@ -248,10 +299,11 @@ def table(found: Sequence[Row]) -> str:
     """Return the rows of each judge as Markdown, best first, with 95 % bootstrap intervals over queries."""
     lines = []
     for judge in dict.fromkeys(row.judge for row in found):
+        asked = any(row.malformed for row in found if row.judge == judge)
         lines += [
             f"\n### {judge}\n",
-            "| strategy | nDCG@10 [95 %] | calls | rounds | tokens | seconds |",
-            "|---|---|---|---|---|---|",
+            "| strategy | nDCG@10 [95 %] | calls | rounds | tokens | seconds |" + " malformed |" * asked,
+            "|---|---|---|---|---|---|" + "---|" * asked,
         ]
         for row in sorted((row for row in found if row.judge == judge), key=lambda row: -np.mean(row.ndcg)):
             values = np.array(row.ndcg)
@@ -265,6 +317,8 @@ def table(found: Sequence[Row]) -> str:
             lines.append(
                 f"| {row.strategy}{f' ({options})' if options else ''} | {values.mean():.3f} [{low:.3f}, "
                 f"{high:.3f}] | {cost[0]:,.0f} | {cost[1]:,.0f} | {cost[2]:,.0f} | {cost[3]:.3f} |"
+                + f" {row.malformed} of {sum(row.calls):,.0f} |"
+                * asked
             )
     return "\n".join(lines)
 
@@ -273,6 +327,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranker", action="append", default=[], help="folder of a tuned ranker; may be repeated")
     parser.add_argument("--folds", action="append", default=[], help="folder of a cross-validation; may be repeated")
+    parser.add_argument(
+        "--judge", action="append", default=[], help="causal:BASE, t5:BASE, ...; asked in place of them"
+    )
+    parser.add_argument("--words", type=int, default=40, help="words of a document that a language model is shown")
+    parser.add_argument("--max-tokens", type=int, default=160, help="tokens of a reply")
+    parser.add_argument("--queries", type=int, help="the first queries only")
     parser.add_argument("--state", type=Path, default=Path("runs/strategies/rows.jsonl"), help="where rows are kept")
     parser.add_argument("--depth", type=int, default=100, help="documents of each query")
     chosen = parser.parse_args()
@@ -280,6 +340,7 @@ def main() -> None:
     if unlisted:
         sys.exit(f"no row asks the strategies {', '.join(sorted(unlisted))}")
     task = read_task(chosen.depth)
+    task = replace(task, lists=task.lists[: chosen.queries])
     chosen.state.parent.mkdir(parents=True, exist_ok=True)
     lines = chosen.state.read_text().splitlines() if chosen.state.exists() else []
     found = {key(row.judge, row.strategy, row.options): row for row in (Row(**json.loads(line)) for line in lines)}
@@ -290,7 +351,11 @@ def main() -> None:
             file.write(json.dumps(asdict(row)) + "\n")
         print(f"{row.judge}: {row.strategy} {row.options} nDCG@10 {np.mean(row.ndcg):.4f}", file=sys.stderr, flush=True)
 
-    rows(task, found, chosen.ranker, chosen.folds, keep)
+    if chosen.judge:
+        asking = Asking(prompts=Prompts.load(words=chosen.words), max_tokens=chosen.max_tokens)
+        language_rows(task, found, chosen.judge, asking, keep)
+    else:
+        rows(task, found, chosen.ranker, chosen.folds, keep)
     print(table(list(found.values())))
 
 
