@@ -43,6 +43,10 @@ def retrieve(
         ),
     ] = None,
     probes: Probes = None,
+    pipeline: Annotated[
+        Path | None,
+        typer.Option(help="In place of --ranker: a pipeline, as `lorank tune PIPELINE.toml` writes best.toml."),
+    ] = None,
     negative: Negative = "error",
     language: Language = "auto",
     skip_bad: SkipBad = False,
@@ -57,6 +61,8 @@ def retrieve(
         lorank retrieve --data pydocs --ranker minilm --long titled --fusion --split all --out fusion.run
 
         lorank retrieve --data pydocs --ranker runs/first --vectors runs/first/vectors --fusion --out fusion.run
+
+        lorank retrieve --data pydocs --pipeline runs/tune/best.toml --out best.run
     """
     import lorank
     from lorank import index as names
@@ -66,6 +72,13 @@ def retrieve(
     if fusion and ranker is None:
         raise UsageError("--fusion needs a bi-encoder; add --ranker minilm")
     names.check_data(data, "--data")
+    if pipeline is not None:
+        if ranker or fusion or vectors or index or settings or kind or max_length or long:
+            raise UsageError(
+                "--pipeline says what searches and how; give it with --data, --split, --depth and --out alone"
+            )
+        _by_pipeline(pipeline, data, split, depth, out, negative, language, skip_bad)
+        return
     if ranker is not None:
         recognise(ranker, "--ranker")
     reading = reading_of(settings, max_length, long)
@@ -107,4 +120,36 @@ def retrieve(
             run = {q: run[q] for q in queries}
     write_run(run, out, "lorank")
     console.print(f"{len(run)} queries, {sum(map(len, run.values()))} documents")
+    print(out)
+
+
+def _by_pipeline(
+    path: Path, data: str, split: str, depth: int, out: Path, negative: str, language: str, skip_bad: bool
+) -> None:
+    """Write the run of a pipeline whose knobs have one value each."""
+    import lorank
+    from lorank.compare.pipelines import open_stages, read_pipeline
+    from lorank.data import write_run
+    from lorank.data.collection import Split
+
+    found = read_pipeline(path)
+    open_knobs = [name for name, values in found.knobs.items() if len(values) > 1]
+    if open_knobs:
+        raise UsageError(
+            f"--pipeline {path}: {open_knobs[0]} has several values; tune it first by `lorank tune {path}`, and give "
+            "the best.toml that it writes"
+        )
+    with stage(f"read {data}"), skipping(skip_bad, out) as on_bad:
+        collection = lorank.load(data, negative=negative, on_bad=on_bad, language=language)
+    chosen = list(collection.splits) if split == "all" else [split]
+    queries = {q: text for name in chosen for q, text in collection.split(name).queries.items()}
+    with progress_bars() as on_progress:
+        stages = open_stages(found, collection, Split(split, queries, {}), on_progress=on_progress)
+        run = stages.run(found.setting)
+    cut = {
+        q: dict(sorted(row.items(), key=lambda item: (item[1], item[0]), reverse=True)[:depth])
+        for q, row in run.items()
+    }
+    write_run(cut, out, "pipeline")
+    console.print(f"{len(cut)} queries, {sum(map(len, cut.values()))} documents")
     print(out)

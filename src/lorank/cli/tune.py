@@ -8,6 +8,7 @@ import typer
 
 from lorank.cli.options import setting_value
 from lorank.cli.progress import console, progress_bars
+from lorank.errors import UsageError
 
 if TYPE_CHECKING:
     from lorank.compare.tuning import TuningResult
@@ -17,7 +18,10 @@ SHOWN = 10
 
 
 def tune(
-    recipe: Annotated[Path | None, typer.Argument(help="A recipe, TOML, or the run.json of a run.")] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(help="A recipe, TOML, or the run.json of a run; or a pipeline: a TOML file with [retrieve]."),
+    ] = None,
     over: Annotated[
         list[str] | None,
         typer.Option(
@@ -25,12 +29,12 @@ def tune(
         ),
     ] = None,
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="hyperband; halving: successive halving, its first bracket alone; random: every configuration at the "
-            "full budget."
+            "full budget. Of a pipeline also two-level and grid. [default: hyperband, of a pipeline two-level]"
         ),
-    ] = "hyperband",
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of the longest run. [default: training.steps of the recipe]")
     ] = None,
@@ -49,7 +53,13 @@ def tune(
     folds: Annotated[
         int | None, typer.Option(min=3, help="Divide the judged queries, for collections without a training split.")
     ] = None,
-    split: Annotated[str, typer.Option(help="With --folds: the judged split that is divided.")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="With --folds: the judged split that is divided [default: test]; of a pipeline: the one that is tuned "
+            "on. [default: dev]"
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the ledger and of best.toml.")] = Path("runs/tune"),
     workers: Annotated[int, typer.Option(min=1, help="Trials that run at once.")] = 1,
     engine: Annotated[str, typer.Option(help="Who runs the trials: local, or ray for many machines.")] = "local",
@@ -71,7 +81,20 @@ def tune(
         --configurations 8 --steps 30
 
         lorank tune recipe.toml --over loss.name=softmax,lambda --method halving --steps 81 --least 3 --workers 2
+
+        lorank tune pipeline.toml --over top=20,0,50 --set search.price=0.01 --out runs/pipeline
     """
+    from lorank.cli.tune_pipeline import is_pipeline, tune_file
+
+    if recipe is not None and is_pipeline(recipe):
+        for flag, value in (
+            ("--steps", steps), ("--least", least), ("--configurations", configurations), ("--base", base),
+            ("--folds", folds), ("--address", address),
+        ):  # fmt: skip
+            if value is not None:
+                raise UsageError(f"{flag} belongs to a recipe, and {recipe} is a pipeline; leave it out")
+        tune_file(recipe, over or [], method, data, settings or [], split or "dev", out, seed, overwrite, as_json)
+        return
     from lorank.compare.tuning import make_search
     from lorank.compare.tuning import tune as run_search
     from lorank.training.recipe import RecipeFile, override, read_recipe
@@ -82,14 +105,14 @@ def tune(
     search = make_search(
         plan,
         over or [],
-        method=method,
+        method=method or "hyperband",
         steps=steps,
         least=least,
         eta=eta,
         configurations=configurations,
         seed=seed,
         folds=folds,
-        split=split,
+        split=split or "test",
     )
     try:
         with progress_bars() as on_progress:

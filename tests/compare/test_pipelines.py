@@ -1,0 +1,198 @@
+"""Pipelines: what a setting does, how few evaluations a search takes, and the commands that tune and run them."""
+
+import json
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from lorank.cli.app import app
+from lorank.compare.pipelines import Pipeline, Stages, read_pipeline, tune_pipeline, write_pipeline
+from lorank.compare.pipelines.pipeline_file import SearchPlan
+from lorank.compare.pipelines.search import documents_scored
+from lorank.data import read_run, write_beir
+from lorank.data.collection import Collection, Split
+from lorank.errors import DataError, UsageError
+from lorank.ranking.consensus.fusion import standardise
+from lorank.ranking.metrics.measures import mean_of
+from lorank.ranking.scorers.ranker import Ranker
+
+
+class SharedWords(Ranker):
+    """A ranker that counts the words that a query and a document share, and how many pairs it was asked for."""
+
+    def __init__(self) -> None:
+        self.pairs = 0
+
+    def score_pairs(self, queries, documents, pairs, on_progress=None):
+        self.pairs += len(pairs)
+        return np.array([len(set(queries[q].split()) & set(documents[d].split())) for q, d in pairs], np.float32)
+
+
+def planted(queries: int, seed: int) -> tuple[Collection, dict[str, dict[str, dict[str, float]]]]:
+    """A collection whose relevant documents share two words with their query, a fair engine and one of noise alone."""
+    rng = np.random.default_rng(seed)
+    documents, asked, qrels = {}, {}, {}
+    runs: dict[str, dict[str, dict[str, float]]] = {"fair": {}, "noise": {}}
+    for number in range(queries):
+        query, own = f"q{number}", [f"d{number}-{i}" for i in range(40)]
+        asked[query] = f"left{number} right{number}"
+        for place, name in enumerate(own):
+            documents[name] = f"left{number} " + (f"right{number}" if place < 2 else f"other{place}")
+        qrels[query] = {own[0]: 1, own[1]: 1}
+        gain = np.array([2.0 if place < 2 else 0.0 for place in range(40)])
+        runs["fair"][query] = dict(zip(own, (gain + rng.normal(size=40)).tolist(), strict=True))
+        runs["noise"][query] = dict(zip(own, rng.normal(size=40).tolist(), strict=True))
+    split = Split("dev", asked, qrels)
+    collection = Collection("planted", list(documents), list(documents.values()), {"dev": split})
+    return collection, runs
+
+
+def stages_of(collection: Collection, runs, ranker: Ranker | None = None, journal: Path | None = None) -> Stages:
+    return Stages(collection, collection.dev.queries, runs, ranker, journal=journal)
+
+
+def test_a_setting_is_what_its_formula_says() -> None:
+    collection, runs = planted(1, 0)
+    stages = stages_of(collection, runs, SharedWords())
+    (query,) = collection.dev.queries
+    setting = {"weight.noise": 0.5, "normalise": "z", "depth": 40, "top": 3, "mix": 0.25}
+    row = stages.run(setting)[query]
+    names = list(runs["fair"][query])
+    z = {e: dict(zip(names, standardise(np.array([runs[e][query][d] for d in names])), strict=True)) for e in runs}
+    fused = {d: z["fair"][d] + 0.5 * z["noise"][d] for d in names}
+    order = sorted(names, key=lambda d: fused[d], reverse=True)
+    head = order[:3]
+    first = standardise(np.array([fused[d] for d in head]))
+    words = {d: float("right" in collection.documents[collection.position[d]]) + 1.0 for d in head}
+    learned = standardise(np.array([words[d] for d in head]))
+    mixed = dict(zip(head, 0.75 * first + 0.25 * learned, strict=True))
+    found = sorted(row, key=lambda d: row[d], reverse=True)
+    assert found == sorted(head, key=lambda d: mixed[d], reverse=True) + order[3:]
+    assert [row[a] - row[b] for a, b in pairwise(found[:3])] == pytest.approx(
+        [mixed[a] - mixed[b] for a, b in pairwise(found[:3])]
+    )
+    assert stages.run({**setting, "top": 0})[query] == pytest.approx(fused)
+
+
+def test_the_whole_grid_is_brute_force_and_a_pair_is_scored_once() -> None:
+    collection, runs = planted(12, 1)
+    ranker = SharedWords()
+    stages = stages_of(collection, runs, ranker)
+    pipeline = Pipeline({"fair": "", "noise": ""}, "words", given={"depth": [10, 40]}, search=SearchPlan("grid"))
+    found = tune_pipeline(pipeline, stages, collection.dev.qrels)
+    assert ranker.pairs == len(stages.scores) == found.scored
+    again = Stages(collection, collection.dev.queries, runs, ranker, dict(stages.scores))
+    values = [mean_of(again.run(dict(setting)), collection.dev.qrels, "nDCG@10") for setting, _, _ in found.tried]
+    assert len(values) == int(np.prod([len(v) for v in pipeline.knobs.values()]))
+    assert found.value == pytest.approx(max(values))
+    assert found.evaluations == found.grid == 12 * len(values)
+
+
+@pytest.mark.parametrize("method", ["two-level", "hyperband", "halving", "random"])
+def test_a_fifth_of_the_grid_finds_what_the_grid_finds(method: str) -> None:
+    lost, share = [], []
+    for seed in range(5):
+        collection, runs = planted(60, seed)
+        runs = {"noise": runs["noise"], "fair": runs["fair"]}  # the search begins with equal weights
+        pipeline = Pipeline(dict.fromkeys(runs, ""), "words", search=SearchPlan(method, batch=20, seed=seed))
+        found = tune_pipeline(pipeline, stages_of(collection, runs, SharedWords()), collection.dev.qrels)
+        # every relevant document is found where the ranker alone orders the best 50
+        lost.append(1.0 - found.value)
+        share.append(found.evaluations / found.grid)
+        assert found.value >= found.begun
+    assert np.mean(lost) < 0.05
+    assert max(share) <= 0.25  # a fifth, and the start and the end over all queries
+
+
+def test_a_price_takes_the_ranker_out() -> None:
+    collection, runs = planted(30, 3)
+    stages = stages_of(collection, {"fair": runs["fair"]}, SharedWords())
+    knobs = {"depth": [40], "top": [20, 0], "mix": [1.0]}
+    for price, top in ((0.0, 20), (100.0, 0)):
+        pipeline = Pipeline({"fair": ""}, "words", given=knobs, search=SearchPlan("grid", price=price))
+        assert tune_pipeline(pipeline, stages, collection.dev.qrels).setting["top"] == top
+    assert documents_scored({"top": 20, "mix": 0.0}) == 0
+
+
+def write_files(folder: Path) -> tuple[Path, Path]:
+    """A BEIR folder of the planted collection with a test split, and the pipeline of BM25 and the words of a base."""
+    collection, _ = planted(12, 5)
+    names = list(collection.dev.queries)
+    part = {
+        name: Split(name, {q: collection.dev.queries[q] for q in own}, {q: collection.dev.qrels[q] for q in own})
+        for name, own in (("dev", names[:6]), ("test", names[6:]))
+    }
+    data = Collection("planted", collection.document_ids, collection.documents, part)
+    write_beir(data, folder / "data")
+    pipeline = folder / "pipeline.toml"
+    pipeline.write_text(f'data = "{folder / "data"}"\n\n[retrieve]\nbm25 = "bm25"\n\n[rerank]\nranker = "bm25"\n')
+    return folder / "data", pipeline
+
+
+def command(*words: object, code: int = 0) -> str:
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == code, (done.output, done.exception)
+    return str(done.exception) if code else done.stdout
+
+
+def test_the_commands_tune_a_pipeline_and_run_the_best(tmp_path: Path) -> None:
+    data, pipeline = write_files(tmp_path)
+    out = tmp_path / "tuned"
+    first = json.loads(command("tune", pipeline, "--over", "top=5,0,20", "--out", out, "--method", "grid", "--json"))
+    assert {each["queries"] for each in first["tried"]} == {6}
+    assert tomllib.loads((out / "best.toml").read_text())["knobs"]["top"] == [first["setting"]["top"]]
+    kept = (out / "scores.jsonl").read_text()
+    (out / "scores.jsonl").write_text(kept[:-9])  # the last row was cut off by a crash
+    again = json.loads(command("tune", pipeline, "--over", "top=5,0,20", "--out", out, "--method", "grid", "--json"))
+    assert again["setting"] == first["setting"]
+    assert sorted((out / "scores.jsonl").read_text().splitlines()) == sorted(kept.splitlines())
+    command("retrieve", "--data", data, "--pipeline", out / "best.toml", "--depth", 10, "--out", tmp_path / "best.run")
+    run = read_run(tmp_path / "best.run")
+    assert len(run) == 6
+    assert max(map(len, run.values())) <= 10
+    said = command("retrieve", "--data", data, "--pipeline", pipeline, "--out", tmp_path / "x.run", code=1)
+    assert "lorank tune" in said
+    pipeline.write_text(pipeline.read_text().replace('ranker = "bm25"', 'ranker = "minilm"'))
+    assert "--overwrite" in command("tune", pipeline, "--out", out, code=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[retrieve]\n", "names no engine"),
+        ('[retrieve]\na = "bm25"\n[rerank]\nrankr = "x"\n', "rerank.ranker"),
+        ('[retrieve]\na = "bm25"\n[knobs]\ndepht = [1]\n', "did you mean 'depth'"),
+        ('[retrieve]\na = "bm25"\n[knobs]\ntop = [1]\n', "this pipeline has depth"),
+        ('[retrieve]\na = "bm25"\n[knobs]\ndepth = [0]\n', "1 or more"),
+        ('[retrieve]\na = "bm25"\n[knobs]\ndepth = 5\n', "give a list"),
+        ('[retrieve]\na = "bm25"\nb = "minilm"\n[knobs]\nnormalise = ["zz"]\n', "minmax"),
+        ('[retrieve]\na = "bm25"\n[search]\nmethod = "best"\n', "two-level"),
+        ('[retrieve]\na = "bm25"\n[search]\nshare = 2.0\n', "share is above 0"),
+        ('retreive = 1\n[retrieve]\na = "bm25"\n', "did you mean retrieve"),
+    ],
+)
+def test_a_pipeline_that_cannot_be_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "pipeline.toml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_pipeline(path)
+
+
+def test_a_pipeline_is_read_as_it_was_written(tmp_path: Path) -> None:
+    made = Pipeline({"bm25": "bm25", "dense one": "minilm"}, "runs/x", "data", {"weight.dense one": [0.5, 1.0]})
+    write_pipeline(made, tmp_path / "pipeline.toml")
+    read = read_pipeline(tmp_path / "pipeline.toml")
+    assert (read.knobs, read.search, read.engines, read.ranker) == (made.knobs, made.search, made.engines, made.ranker)
+
+
+def test_nothing_to_tune_and_nothing_judged_are_said() -> None:
+    collection, runs = planted(3, 0)
+    one = {"depth": [10]}
+    with pytest.raises(UsageError, match="nothing to tune"):
+        tune_pipeline(Pipeline({"fair": ""}, given=one), stages_of(collection, runs), collection.dev.qrels)
+    with pytest.raises(UsageError, match="relevant document"):
+        tune_pipeline(Pipeline({"fair": ""}), stages_of(collection, runs), {})
