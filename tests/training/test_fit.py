@@ -106,6 +106,17 @@ def test_every_offset_trains_and_ranks(texts, bert, tmp_path, source):
         assert tuned.first_stage is None
 
 
+@pytest.mark.parametrize("source", ["auto", "none"])
+def test_the_lists_that_training_rows_bring_are_kept_where_there_is_no_first_stage(bert, tmp_path, source):
+    """BM25 finds nothing here: no query shares a word with a document."""
+    rows = [{"query": f"asked {i}", "pos": [f"right{i}"], "neg": [f"wrong{i}", f"other{i}"]} for i in range(20)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = lorank.load(str(tmp_path / "rows.jsonl"))
+    fit(CrossEncoder(bert), data, out=tmp_path / "run", recipe=replace(QUICK, first_stage=FirstStageSettings(source)))
+    losses = [json.loads(line).get("loss") for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(loss > 0 for loss in losses if loss is not None)  # each list has its own negatives
+
+
 def test_a_run_as_the_offset_must_cover_train_and_dev(texts, bert, tmp_path):
     from lorank.data import write_run
 

@@ -3,8 +3,8 @@
 A template is a text file named after the kind (``listwise.txt``, ...) with ``$query`` and ``$documents``, and if it
 likes ``$count`` and ``$first`` and ``$second``, the identifiers of the first documents. Documents are shown as
 ``[1] text``, ``[2] text``, ...; the one document of a pointwise question stands alone. ``yes-no.txt`` is the pointwise
-question whose answer is read from the logits of yes and no, and ``answer.txt`` asks for the query's answer, not for
-documents.
+question whose answer is read from the logits of yes and no, ``binary.txt`` the one that is answered by 1 or 0, and
+``answer.txt`` asks for the query's answer, not for documents.
 """
 
 import string
@@ -18,7 +18,7 @@ from lorank.errors import DataError, UsageError
 from lorank.ranking.judges.question import KINDS, Question
 from lorank.ranking.scorers.texts import replace_surrogates
 
-TEMPLATES = (*sorted(KINDS), "yes-no", "answer")
+TEMPLATES = (*sorted(KINDS), "yes-no", "binary", "answer")
 """The names of all templates."""
 
 THOUGHT = frozenset({"setwise", "exclude", "listwise", "groupwise", "selection", "pointwise"})

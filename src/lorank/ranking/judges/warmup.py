@@ -74,7 +74,7 @@ def group_relative_loss(
     "prorank",
     area="rerank",
     title="ProRank: Prompt Warmup via Reinforcement Learning for Small Language Models Reranking",
-    reach="Python alone: it takes rewards of written replies as functions",
+    reach="lorank train --kind causal --policy prorank, and policy.name in a recipe; then --loss with reading.answers",
 )
 def warm_up(
     policy: Callable[[], Tensor],

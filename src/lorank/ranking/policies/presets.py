@@ -48,6 +48,7 @@ class PolicyRecipe:
             cross-entropy of the expert's reply; ``dpo``, the best reply of a draw against its worst; ``process``, the
             cross-entropy of what continuations from each step of a reply earn.
         thinking: Whether a thought is asked for before the answer.
+        template: The prompt, where it is not the one of the question: a name in `lorank.ranking.judges.prompts`.
         clip_low: How far a ratio may fall below 1.
         clip_high: How far a ratio may rise above 1.
         divergence: The weight of the divergence from the model before training.
@@ -70,6 +71,7 @@ class PolicyRecipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     objective: str = field(default="clipped", kw_only=True)
     thinking: bool = field(default=True, kw_only=True)
+    template: str = field(default="", kw_only=True)
 
 
 POLICIES: dict[str, PolicyRecipe] = {
@@ -80,6 +82,7 @@ POLICIES: dict[str, PolicyRecipe] = {
     "selection": PolicyRecipe("selection"),
     "pointwise": PolicyRecipe("pointwise"),
     "erank": PolicyRecipe("pointwise", "erank"),
+    "prorank": PolicyRecipe("pointwise", "prorank", thinking=False, template="binary"),
     "rank-r1": PolicyRecipe("setwise", "rank-r1"),
     "reasonrank": PolicyRecipe("listwise", "reasonrank"),
     "rank-grpo": PolicyRecipe("listwise", "rank-grpo", "per-rank"),

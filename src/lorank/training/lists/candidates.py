@@ -83,12 +83,17 @@ def _given_or_bm25(
     data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker, on_progress: StageCallback
 ) -> Candidates:
     """Take the lists of training rows as they are; find candidates for texts that come without, or without contrast."""
+    return _given_lists(data, queries, recipe) or _bm25(data, queries, recipe, ranker, on_progress)
+
+
+def _given_lists(data: Collection, queries: dict[str, str], recipe: Recipe) -> Candidates | None:
+    """Return the lists that came with the data; None where some query has none, or the loss needs a contrast."""
     train, dev = data.train.candidates, data.dev.candidates
     if train is None or dev is None or len(queries) > len(data.train.queries):
-        return _bm25(data, queries, recipe, ranker, on_progress)
+        return None
     whole = holds_contrast(data.train, train) and holds_contrast(data.dev, dev)
     if not whole and needs_contrast(recipe.loss.name):
-        return _bm25(data, queries, recipe, ranker, on_progress)
+        return None
     return Candidates(train, dev, whole=True, test=_given_test(data, recipe))
 
 
@@ -123,6 +128,10 @@ def _bm25(
 def _none(
     data: Collection, queries: dict[str, str], recipe: Recipe, ranker: TrainableRanker, on_progress: StageCallback
 ) -> Candidates:
+    """Take the lists of training rows as they are, else BM25's best; no first-stage score is built on."""
+    given = _given_lists(data, queries, recipe)
+    if given is not None:
+        return given
     train, dev, test, _ = _bm25_runs(data, queries, recipe, on_progress)
     return candidates_of_bm25(data, train, dev, test, None)
 

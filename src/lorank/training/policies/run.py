@@ -84,7 +84,7 @@ def fit_by_reward(
     questioner = Questioner(
         written.judge(ranker),
         policy.question,
-        settings.size,
+        min(settings.size, BALANCED) if policy.template == "binary" else settings.size,
         [texts[query] for query in names],
         list(plan.data.documents),
         highest=_highest(plan),
@@ -122,8 +122,12 @@ def fit_by_reward(
     return _write(plan, written, session.evaluate, outcome, out, command), outcome
 
 
+BALANCED = 2
+"""The documents of a list that a question of two answers is asked about: of more, one answer would mostly be right."""
+
+
 def written_policy(settings: PolicySettings, policy: PolicyRecipe) -> WrittenPolicy:
-    """Return how the model is asked, with the text of the prompt where it is the user's own.
+    """Return how the model is asked, with the text of the prompt where it is the user's own, or the policy's.
 
     Args:
         settings: The settings of the policy.
@@ -139,9 +143,9 @@ def written_policy(settings: PolicySettings, policy: PolicyRecipe) -> WrittenPol
             "aggregate": aggregate,
             "temperature": settings.temperature,
         }
-    if settings.prompts is not None:
+    if settings.prompts is not None or policy.template:
         loaded = Prompts.load(settings.prompts, settings.words, thinking=policy.thinking)
-        own = loaded.templates[policy.question].template
+        own = loaded.templates[policy.template or policy.question].template
     return WrittenPolicy(
         policy.question, settings.size, settings.words, settings.max_tokens, policy.thinking, own, **drawn
     )

@@ -40,8 +40,8 @@ def resolve_policy(settings: PolicySettings) -> PolicyRecipe:
     recipe = find_policy(settings.name)
     stated = {key: getattr(settings, key) for key in WORDS if getattr(settings, key) != AUTO}
     stated |= {key: getattr(settings, key) for key in NUMBERS if getattr(settings, key) is not None}
-    if "reward" not in stated and stated.get("question", recipe.question) != recipe.question:
-        stated["reward"] = ""
+    if stated.get("question", recipe.question) != recipe.question:
+        stated |= {"reward": stated.get("reward", ""), "template": ""}
     if stated.get("objective", recipe.objective) == "cloning":
         stated["reward"] = stated.get("reward") or "expert"
         stated.setdefault("thinking", False)
@@ -100,6 +100,11 @@ def _check_objective(settings: PolicySettings, policy: PolicyRecipe) -> None:
             raise UsageError(f"policy.{key} means nothing to objective {policy.objective!r}; leave it out")
     if policy.objective == "cloning" and policy.thinking:
         raise UsageError("the expert of cloning replies without a thought; leave policy.thinking out")
+    if policy.template and (policy.objective == "cloning" or policy.thinking):
+        raise UsageError(
+            f"policy {settings.name!r} is answered by 1 or 0 alone: leave out the objective cloning and "
+            "policy.thinking (--loss softmax with reading.answers learns from judgments)"
+        )
     if policy.objective == "dpo" and not (policy.divergence > 0 and policy.samples > 1):
         raise UsageError("'dpo' pairs replies of one prompt; give policy.divergence = 0.1, policy.samples = 8")
     scoring = find_rewards(reward_of(policy), policy.question)
