@@ -25,6 +25,7 @@ OPTIONS = {
     "tsprank": {"width": 16, "blocks": 0, "epochs": 60, "lr": 0.02, "batch_size": 10},
     "pointer": {"width": 16, "places": 4, "orders": 0, "epochs": 60, "lr": 0.02, "batch_size": 10},
     "boosted": {"units": 4, "stages": 5},
+    "adaptdhm": {"hidden": (16,), "epochs": 60, "lr": 0.02, "batch_size": 10},
     "lightgbm": TREES,
     "xgboost": TREES,
     "catboost": TREES,

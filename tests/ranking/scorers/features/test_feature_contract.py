@@ -29,6 +29,7 @@ NEURAL = {
     "set-transformer": {"width": 16, "blocks": 1},
     "tsprank": {"width": 16, "blocks": 0},
     "pointer": {"width": 16, "places": 4},
+    "adaptdhm": {"hidden": (16,)},
     "boosted": {"units": 4, "stages": 8, "transform": "quantile"},
 }
 TREES = {
