@@ -68,7 +68,7 @@ def train(
             autocompletion=completion.bases,
             help="minilm, smollm2, a model folder, or a Hub name; for "
             "feature rows mlp, linear, set-transformer, tsprank, pointer, "
-            "boosted, lightgbm, xgboost or catboost.",
+            "adaptdhm, boosted, lightgbm, xgboost or catboost.",
         ),
     ] = None,
     kind: Annotated[
@@ -203,8 +203,9 @@ def train(
         str | None,
         typer.Option(
             help="Whose candidates they are: first-stage, static (the bi-encoder's own before training), live (its own "
-            "at each step; the adapter is for queries alone), adversarial (drawn from those, with --loss ar2) or "
-            "bottom (the last ones). [default: first-stage]"
+            "at each step; the adapter is for queries alone), adversarial (drawn from those, with --loss ar2), "
+            "adaptive (from the part of those that serves dev, which a policy learns) or bottom (the last ones). "
+            "[default: first-stage]"
         ),
     ] = None,
     teacher: Annotated[

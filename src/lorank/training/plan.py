@@ -29,6 +29,7 @@ from lorank.ranking.scorers.ranker import TrainableRanker
 from lorank.ranking.types import Run
 from lorank.training.beginning import Beginning
 from lorank.training.checks import check_compression
+from lorank.training.hooks.adaptive_sampling import AdaptiveSampling, make_adaptive_sampling
 from lorank.training.hooks.alternation import Alternating, check_opponent, make_alternation
 from lorank.training.hooks.budget import (
     JOURNAL,
@@ -43,6 +44,7 @@ from lorank.training.hooks.debiasing import Debiasing, folds_impressions, make_d
 from lorank.training.hooks.hook import Hook
 from lorank.training.hooks.rule import Stepping, make_stepping, penalties, without_clipping
 from lorank.training.lists.adversarial import adversarial_lists
+from lorank.training.lists.binned import binned_lists
 from lorank.training.lists.calibration_pass import calibrate
 from lorank.training.lists.candidates import Candidates, find_candidates, passing_over
 from lorank.training.lists.click_lists import ClickLists
@@ -93,7 +95,8 @@ class Plan:
     number; ``watch`` measures how far an adapter moves the weights; ``debias`` weighs clicks, None where nothing is
     debiased; ``projecting`` makes a projected optimizer, None where none is named;
     ``compress`` lowers ranks, None where nothing does; ``against`` trains the opponent of a loss that has one, None for
-    any other; ``added`` are hooks of what is no part of the recipe.
+    any other; ``sampling`` moves the bins that adaptive negatives come from; ``added`` are hooks of what is no part of
+    the recipe.
     """
 
     ranker: TrainableRanker
@@ -114,6 +117,7 @@ class Plan:
     projecting: MakeOptimizer | None = None
     compress: Compressing | None = None
     against: Alternating | None = None
+    sampling: AdaptiveSampling | None = None
     added: tuple[Hook, ...] = ()
 
     @property
@@ -201,7 +205,7 @@ class Plan:
         return [
             *filter(None, (self.rule, self.budget, self.compress)),
             *penalties(self.weights.adapter),
-            *filter(None, [self.watch, self.debias, self.against]),
+            *filter(None, [self.watch, self.debias, self.against, self.sampling]),
             *self.added,
             *more,
         ]
@@ -310,6 +314,7 @@ def build_plan(
         projecting,
         compress,
         against,
+        make_adaptive_sampling(lists, data.dev, recipe.seed),
     )
 
 
@@ -400,6 +405,9 @@ def lists_and_inputs(
     if source == "adversarial":
         assert isinstance(lists, LiveLists)
         lists = adversarial_lists(lists, recipe.lists.depth, recipe.lists.negatives)
+    elif source == "adaptive":
+        assert isinstance(lists, LiveLists)
+        lists = binned_lists(lists, recipe.lists.depth, recipe.lists.negatives)
     return lists, held_out, inputs
 
 

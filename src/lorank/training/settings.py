@@ -89,7 +89,8 @@ class ListSettings:
     collection, where its documents are known before any query is asked.
     ``negatives_from`` says whose candidates they are: "first-stage", a bi-encoder's own before training ("static") or
     as it is at each step ("live", with an adapter for queries alone), drawn by its softmax over these ("adversarial",
-    for the loss ar2, likewise), or the last of the candidates ("bottom"). ``spare`` inf leaves out none.
+    for the loss ar2, likewise) or from the bin of these that a policy chooses ("adaptive", likewise), or the last of
+    the candidates ("bottom"). ``spare`` inf leaves out none.
     ``teacher`` is a run over the training queries, or any ranker, whose scores are learned in the place of judgments.
     Of a click log all impressions of a query that show the same documents are one list, where loss and debiasing allow
     it; or about ``impressions`` of a query stand together in a batch, which reads their query and documents once.
@@ -102,7 +103,7 @@ class ListSettings:
     shared: bool | None = None
     free_queries: Literal["none", "titles", "first-sentences"] = "none"
     free_documents: Literal["unjudged", "all"] = "unjudged"
-    negatives_from: Literal["first-stage", "static", "live", "adversarial", "bottom"] = "first-stage"
+    negatives_from: Literal["first-stage", "static", "live", "adversarial", "adaptive", "bottom"] = "first-stage"
     teacher: str | None = None
     impressions: int | None = None
 

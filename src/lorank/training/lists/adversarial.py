@@ -37,13 +37,14 @@ class AdversarialLists(LiveLists):
         self._counts = {}
         return super().collate(lists)
 
-    def take(self, drawn: TrainingList, hard: np.ndarray, similarities: np.ndarray) -> None:
-        """Draw documents, as a function of the seed, the epoch, the query and the encoder."""
+    def take(self, drawn: TrainingList, hard: np.ndarray, similarities: np.ndarray) -> np.ndarray:
+        """Draw documents, as a function of the seed, the epoch, the query and the encoder; the list holds all."""
         assert self.encoder is not None
         epoch = 0 if self._drawn is None else self._drawn[0]
         rng = np.random.default_rng([self.seed, epoch, self.query_at[drawn.query_id], 2])
         chance = chances(similarities / self.encoder.temperature)
         self._counts[drawn.query_id] = Counter(rng.choice(hard, self.draws, p=chance).tolist())
+        return super().take(drawn, hard, similarities)
 
     def draws_of(self, lists: Sequence[TrainingList], batch: ListBatch) -> Tensor:
         """Return how often each document was drawn, float32 [batch, list]."""

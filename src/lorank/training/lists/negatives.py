@@ -6,6 +6,7 @@
     live          the best documents of the bi-encoder as it is at this step, exactly; documents are encoded once,
                   before training, and the adapter changes the vectors of queries alone (ADORE)
     adversarial   drawn by the encoder's own softmax over its best ``depth`` at this step (AR2; with the loss ``ar2``)
+    adaptive      drawn from a bin of the encoder's best ``depth`` at this step; a policy learns which bin (ASR)
     bottom        drawn from the last four of the best ``depth``, or the last ``negatives``: easy ones (DUQGen)
 
 Paper: Zhan, Mao, Liu, Guo, Zhang, Ma 2021, *Optimizing Dense Retrieval Model Training with Hard Negatives*,
@@ -43,7 +44,7 @@ from lorank.training.settings import Recipe
 LIVE_NEGATIVES = 32
 """The live negatives of a list, where the recipe does not say how many: their vectors are there already."""
 
-LIVE = ("live", "adversarial")
+LIVE = ("live", "adversarial", "adaptive")
 """Sources that ask the encoder as it is at each step."""
 
 EASY = 4
@@ -112,8 +113,8 @@ class LiveLists(CandidateLists):
         drawn = []
         for each, relevant, (documents, scores) in zip(lists, known, found, strict=True):
             others = np.flatnonzero([document not in relevant for document in documents.tolist()])[: self.width]
+            others = others[self.take(each, documents[others], scores[others])]
             hard = documents[others]
-            self.take(each, hard, scores[others])
             own = np.array([document in relevant for document in each.documents], bool)
             listed = replace(
                 each,
@@ -127,8 +128,15 @@ class LiveLists(CandidateLists):
             drawn.append(listed)
         return super().collate(drawn)
 
-    def take(self, drawn: TrainingList, hard: np.ndarray, similarities: np.ndarray) -> None:
-        """Do nothing with the best documents of a list that are not relevant, and their similarities."""
+    def take(self, drawn: TrainingList, hard: np.ndarray, similarities: np.ndarray) -> np.ndarray:
+        """Return the places int64 of the documents that a list holds, of the best that are not relevant: all of them.
+
+        Args:
+            drawn: The list.
+            hard: The documents, int64 [n], best first.
+            similarities: How similar they are to the query, float32 [n].
+        """
+        return np.arange(len(hard))
 
 
 def query_vectors(encoder: BiEncoder, inputs: TextInputs, at: np.ndarray) -> np.ndarray:
