@@ -1,0 +1,253 @@
+r"""SASRec: a causal transformer over the items that a user chose; the vector at the last one finds the next.
+
+    h = transformer(E[i_1] + P_1, ..., E[i_n] + P_n),   each place sees those before it
+    s(j | i_1..i_n) = h_n^T E[j]
+    loss: at each place the next item against ``negatives`` drawn items, by any loss of lists
+
+Paper: W.-C. Kang, J. McAuley 2018, *Self-Attentive Sequential Recommendation*, arXiv:1808.09781.
+
+*Deviations*: the loss is ``softmax`` over the drawn items, where the paper has the binary one with one negative;
+``--loss bce --option negatives=1`` is that. Sequences are padded at the end, so that padding has no part in attention.
+The epoch that serves the held-out last-but-one items best is kept.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lorank.errors import UsageError
+from lorank.progress import ProgressCallback
+from lorank.ranking.losses import Loss
+from lorank.ranking.recommendation.recommender import best_items, best_of, next_item_measures, padded
+
+CHECKS = 10
+"""How often training looks at the held-out items."""
+JUDGED = 2000
+"""The most users whose held-out items it looks at."""
+
+
+@dataclass(frozen=True)
+class SequenceSettings:
+    """How a recommender of sequences is built and learns.
+
+    ``dim``, ``layers``, ``heads`` and ``length`` (the most items that are read) build it; ``negatives`` are drawn per
+    step, and all items are taken where there are no more. ``rounds``, ``adapter_steps``, ``decay`` and ``top`` are of
+    Ada-Retrieval alone.
+    """
+
+    dim: int = 32
+    layers: int = 2
+    heads: int = 2
+    length: int = 50
+    dropout: float = 0.2
+    steps: int = 1000
+    batch_size: int = 128
+    lr: float = 3e-3
+    negatives: int = 256
+    rounds: int = 5
+    adapter_steps: int = 500
+    decay: float = 0.3
+    top: int = 20
+
+    def __post_init__(self) -> None:
+        whole = ("dim", "layers", "heads", "length", "batch_size", "negatives", "rounds", "top")
+        for name in whole:
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name}={getattr(self, name)}: give 1 or more")
+        if min(self.steps, self.adapter_steps) < 0 or not self.lr > 0 or self.dim % self.heads:
+            raise UsageError(
+                f"steps={self.steps}, adapter_steps={self.adapter_steps}, lr={self.lr}, dim={self.dim}, heads="
+                f"{self.heads}: give steps from 0, a rate above 0, and a dim that is a multiple of heads"
+            )
+        if not 0 <= self.dropout < 1 or not 0 < self.decay <= 1:
+            raise UsageError(f"dropout={self.dropout}, decay={self.decay}: give them in [0, 1) and (0, 1]")
+
+
+class SequenceReader(nn.Module):
+    """The causal transformer: from the vectors of items, in their order, to what stands at each place.
+
+    Args:
+        settings: Its sizes.
+    """
+
+    def __init__(self, settings: SequenceSettings) -> None:
+        super().__init__()
+        dim = settings.dim
+        self.places = nn.Embedding(settings.length, dim)
+        nn.init.normal_(self.places.weight, std=dim**-0.5)
+        more: dict[str, Any] = {"activation": "gelu", "batch_first": True, "norm_first": True}
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(dim, settings.heads, 4 * dim, settings.dropout, **more)
+            for _ in range(settings.layers)
+        )
+        self.dropout, self.norm = nn.Dropout(settings.dropout), nn.LayerNorm(dim)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return what stands at each place, float [users, length, dim], from the items' vectors of that shape."""
+        count = vectors.shape[1]
+        hidden = self.dropout(vectors + self.places.weight[:count])
+        later = torch.ones(count, count, dtype=torch.bool).triu(1)
+        for layer in self.layers:
+            hidden = layer(hidden, src_mask=later)
+        return torch.as_tensor(self.norm(hidden))
+
+
+class SASRec(nn.Module):
+    """The recommender.
+
+    Args:
+        items: The number of items; place 0 is none of them.
+        settings: Its sizes.
+        seed: The seed of the first weights; the caller's generator is left as it is.
+    """
+
+    def __init__(self, items: int, settings: SequenceSettings, *, seed: int = 0) -> None:
+        super().__init__()
+        self.length = settings.length
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.items = nn.Embedding(items + 1, settings.dim, padding_idx=0)
+            nn.init.normal_(self.items.weight, std=settings.dim**-0.5)
+            self.reader = SequenceReader(settings)
+
+    def users(self, sequences: Tensor, lengths: Tensor) -> Tensor:
+        """Return the users' vectors, float [users, dim]."""
+        return last_of(self.reader(self.items(sequences)), lengths)
+
+    def scores(self, users: Tensor) -> Tensor:
+        """Return the scores of all items and of none, float [users, items + 1]."""
+        return users @ self.items.weight.T
+
+    def retrieve(self, sequences: Tensor, lengths: Tensor, left_out: Tensor, top: int) -> tuple[Tensor, Tensor]:
+        """Return the best ``top`` items and their scores, [users, top]."""
+        return best_of(self.scores(self.users(sequences, lengths)), left_out, top)
+
+
+def last_of(hidden: Tensor, lengths: Tensor) -> Tensor:
+    """Return what stands at the last of ``lengths`` int64 [users] places, float [users, dim]."""
+    return hidden[torch.arange(len(hidden)), lengths - 1]
+
+
+def next_item_loss(
+    users: Tensor,
+    following: Tensor,
+    table: Tensor,
+    negatives: int,
+    loss: Loss,
+    generator: torch.Generator,
+    left_out: Tensor | None = None,
+) -> Tensor:
+    """Return the loss of the items that came next against drawn ones.
+
+    Args:
+        users: The vectors, float [n, dim].
+        following: The items that came next, int64 [n].
+        table: The vectors of all items, float [items + 1, dim].
+        negatives: How many items are drawn, the same for all; all are taken where there are no more.
+        loss: A loss of lists.
+        generator: The source of the draws.
+        left_out: What is no negative, bool [n, items + 1]; None leaves only the item itself out.
+    """
+    every = len(table) - 1
+    drawn = torch.arange(1, every + 1)
+    if every > negatives:
+        drawn = torch.randint(1, every + 1, (negatives,), generator=generator)
+    own = (users * table[following]).sum(1, keepdim=True)
+    scores = torch.cat([own, users @ table[drawn].T], 1)
+    labels = torch.zeros_like(scores)
+    labels[:, 0] = 1
+    mask = torch.cat([torch.ones_like(following).bool().unsqueeze(1), drawn != following.unsqueeze(1)], 1)
+    if left_out is not None:
+        mask[:, 1:] &= ~left_out[:, drawn]
+    return loss(scores, labels, mask)
+
+
+def train_sasrec(
+    model: SASRec,
+    rows: Sequence[np.ndarray],
+    settings: SequenceSettings,
+    loss: Loss,
+    *,
+    seed: int = 0,
+    repeats: bool = False,
+    on_progress: ProgressCallback | None = None,
+) -> None:
+    """Train the recommender in place; the last item of each row decides which weights are kept.
+
+    Args:
+        model: The recommender.
+        rows: What each user chose, places from 1; rows of one item are not used.
+        settings: How it learns.
+        loss: A loss of lists.
+        seed: The seed of batches, negatives and dropout.
+        repeats: Whether an item may be chosen again.
+        on_progress: It receives (steps done, steps).
+
+    Raises:
+        UsageError: Where no user has three items.
+    """
+    used, following = split_last(rows)
+
+    def step(generator: torch.Generator) -> Tensor:
+        at = torch.randint(len(used), (settings.batch_size,), generator=generator)
+        whole, lengths = padded([used[i] for i in at.tolist()], model.length + 1)
+        there = torch.arange(whole.shape[1] - 1) < (lengths - 1).unsqueeze(1)
+        hidden = model.reader(model.items(whole[:, :-1]))
+        return next_item_loss(
+            hidden[there], whole[:, 1:][there], model.items.weight, settings.negatives, loss, generator
+        )
+
+    def judge() -> float:
+        found, _ = best_items(model, used[:JUDGED], len(model.items.weight) - 1, settings.top, repeats=repeats)
+        return next_item_measures(found, following[:JUDGED])["nDCG"]
+
+    descend(model, step, judge, settings.steps, settings.lr, seed=seed, on_progress=on_progress)
+
+
+def split_last(rows: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return each row of three items or more without its last item, and these last items."""
+    used = [row for row in rows if len(row) > 2]
+    if not used:
+        raise UsageError("no user has enough interactions to learn from: three, beside one that is held out")
+    return [row[:-1] for row in used], np.array([row[-1] for row in used])
+
+
+def descend(
+    model: nn.Module,
+    step: Callable[[torch.Generator], Tensor],
+    judge: Callable[[], float],
+    steps: int,
+    lr: float,
+    *,
+    seed: int,
+    on_progress: ProgressCallback | None,
+) -> None:
+    """Train what asks for a gradient by Adam, and keep the weights that are judged best, those before training too."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr)
+    generator = torch.Generator().manual_seed(seed)
+    model.eval()
+    best, kept = judge(), [parameter.detach().clone() for parameter in trained]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for number in range(1, steps + 1):
+            model.train()
+            optimizer.zero_grad()
+            step(generator).backward()
+            nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            if on_progress is not None:
+                on_progress(number, steps)
+            if number % max(1, steps // CHECKS) == 0 or number == steps:
+                model.eval()
+                value = judge()
+                if value > best:
+                    best, kept = value, [parameter.detach().clone() for parameter in trained]
+    model.eval()
+    with torch.no_grad():
+        for parameter, known in zip(trained, kept, strict=True):
+            parameter.copy_(known)
