@@ -106,6 +106,12 @@ COMMANDS = {
     "fairness table": ("fairness --table table.csv --by score --group sex", "skipped.jsonl", 2),
     "agree": ("agree bm25 bm25 --data data --queries 4", "skipped.jsonl", 3),
     "agree of runs": ("agree a.run a.run --data data", "skipped.jsonl", 7),
+    "recommend train": (
+        "recommend train --data events.tsv --option steps=2 --option top=2 --out rec",
+        "rec.skipped.jsonl",
+        2,
+    ),
+    "clarify ask": ("clarify ask --ranker bm25 --data data --out asked.jsonl", "asked.jsonl.skipped.jsonl", 3),
     "clicks fit": ("clicks fit --log log.jsonl", "skipped.jsonl", 2),
     "clicks simulate": ("clicks simulate --data data --sessions 9 --out o.jsonl", "o.jsonl.skipped.jsonl", 3),
     "clicks simulate a run": (
@@ -154,7 +160,7 @@ NO_SKIPPING = {
 }
 """Commands that read rows and leave none out, and why."""
 
-OWN_TESTS = ("train", "import", "inspect", "shrink")
+OWN_TESTS = ("train", "import", "inspect", "shrink", "recommend apply", "clarify answer", "clarify collect")
 """Commands with tests of their own."""
 
 READS = {"--data", "--log", "--logs", "--run", "--qrels", "--documents", "--table", "--interactions", "--first-stage"}

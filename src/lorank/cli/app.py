@@ -9,6 +9,7 @@ from lorank.cli.adapter import adapter
 from lorank.cli.aggregate import aggregate
 from lorank.cli.agree import agree
 from lorank.cli.calibrate import calibrate
+from lorank.cli.clarify import clarify
 from lorank.cli.clicks_online import clicks
 from lorank.cli.compare import compare
 from lorank.cli.demo import demo
@@ -28,6 +29,7 @@ from lorank.cli.pretrain import pretrain
 from lorank.cli.push import push
 from lorank.cli.queries import queries
 from lorank.cli.rank import rank
+from lorank.cli.recommend import recommend
 from lorank.cli.report import report
 from lorank.cli.reproduce import reproduce
 from lorank.cli.rerank import rerank
@@ -86,6 +88,8 @@ for registered in (
     *index.registered_commands,
     *route.registered_commands,
     *federate.registered_commands,
+    *recommend.registered_commands,
+    *clarify.registered_commands,
 ):
     registered.callback = with_imports(registered.callback)  # type: ignore[arg-type]
 app.add_typer(adapter, name="adapter")
@@ -93,6 +97,8 @@ app.add_typer(clicks, name="clicks")
 app.add_typer(index, name="index")
 app.add_typer(route, name="route")
 app.add_typer(federate, name="federate")
+app.add_typer(recommend, name="recommend")
+app.add_typer(clarify, name="clarify")
 app.add_typer(keys, name="keys")
 
 
