@@ -22,7 +22,7 @@ route = typer.Typer(
     help="Choose the retriever, the ranker or the model of each query by what it gives and costs; tune fusion online.",
 )
 
-METHODS = ("ltrr", "mba-rag", "llm-bandit", "expertise-trees", "c-3po")
+METHODS = ("ltrr", "mba-rag", "llm-bandit", "expertise-trees", "c-3po", "a2fm")
 Data = Annotated[str | None, typer.Option(help="A packaged collection or a BEIR folder.")]
 Runs = Annotated[
     list[str] | None,
@@ -49,7 +49,7 @@ def train(
         bool, typer.Option("--none", help="With runs: an arm that retrieves nothing and costs nothing.")
     ] = False,
     price: Annotated[float, typer.Option(min=0, help="What a unit of cost takes from quality.")] = 0.1,
-    method: Annotated[str, typer.Option(help="ltrr, mba-rag, llm-bandit, expertise-trees or c-3po.")] = "ltrr",
+    method: Annotated[str, typer.Option(help="ltrr, mba-rag, llm-bandit, expertise-trees, c-3po or a2fm.")] = "ltrr",
     option: Annotated[
         list[str] | None, typer.Option(help="An option of the method, key=value, such as model=lightgbm; repeat it.")
     ] = None,

@@ -10,7 +10,7 @@ from lorank.errors import DataError, UsageError
 from lorank.ranking.routing import ROUTERS, RoutingTable, make_router
 from planted_routing import SEEDS, planted
 
-NAMES = ("ltrr", "mba-rag", "llm-bandit", "expertise-trees", "c-3po")
+NAMES = ("ltrr", "mba-rag", "llm-bandit", "expertise-trees", "c-3po", "a2fm")
 
 
 @pytest.fixture(scope="module")

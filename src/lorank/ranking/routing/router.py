@@ -14,7 +14,7 @@ from lorank.ranking.routing.table import RoutingTable
 
 ROUTERS: dict[str, type["Router"]] = {}
 """Routers by name; filled by ``router``."""
-MODULES = ("c_3po", "expertise_trees", "llm_bandit", "ltrr", "mba_rag")
+MODULES = ("a2fm", "c_3po", "expertise_trees", "llm_bandit", "ltrr", "mba_rag")
 FILE = "router.safetensors"
 Kind = TypeVar("Kind", bound="type[Router]")
 
