@@ -160,7 +160,7 @@ NO_SKIPPING = {
 }
 """Commands that read rows and leave none out, and why."""
 
-OWN_TESTS = ("train", "import", "inspect", "shrink", "recommend apply", "clarify answer", "clarify collect")
+OWN_TESTS = ("train", "import", "inspect", "shrink", "recommend apply", "clarify answer", "clarify collect", "review")
 """Commands with tests of their own."""
 
 READS = {"--data", "--log", "--logs", "--run", "--qrels", "--documents", "--table", "--interactions", "--first-stage"}

@@ -34,6 +34,7 @@ from lorank.cli.report import report
 from lorank.cli.reproduce import reproduce
 from lorank.cli.rerank import rerank
 from lorank.cli.retrieve import retrieve
+from lorank.cli.review import review
 from lorank.cli.route import route
 from lorank.cli.serve import serve
 from lorank.cli.shrink import shrink
@@ -59,6 +60,7 @@ for command in (
     pretrain,
     retrieve,
     rerank,
+    review,
     rank,
     serve,
     key,

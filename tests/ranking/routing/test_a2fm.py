@@ -86,6 +86,14 @@ def test_a2fm_is_trained_and_applied_from_the_command_line(tmp_path):
     line = ["route", "train", "--table", tmp_path / "modes.jsonl", "--method", "a2fm", "--out", tmp_path / "run"]
     done = CliRunner().invoke(app, list(map(str, line)))
     assert done.exit_code == 0, (done.output, done.exception)
-    line = ["route", "apply", tmp_path / "run", "--query", "what is 3", "--query", "find 7 sources that compare 12 methods"]
+    line = [
+        "route",
+        "apply",
+        tmp_path / "run",
+        "--query",
+        "what is 3",
+        "--query",
+        "find 7 sources that compare 12 methods",
+    ]
     done = CliRunner().invoke(app, list(map(str, line)))
     assert [row.rpartition(": ")[2] for row in done.stdout.splitlines()] == ['"instant"}', '"agentic"}']

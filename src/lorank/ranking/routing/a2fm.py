@@ -45,9 +45,7 @@ class ModeRouter(Router):
         rate: The size of a step up, above 0.
     """
 
-    def __init__(
-        self, forced: int = 1, free: int = 3, warmup: int = 50, rounds: int = 300, rate: float = 1.0
-    ) -> None:
+    def __init__(self, forced: int = 1, free: int = 3, warmup: int = 50, rounds: int = 300, rate: float = 1.0) -> None:
         if min(forced, free, rounds) < 1 or warmup < 0 or not rate > 0:
             raise UsageError(
                 f"forced={forced}, free={free}, warmup={warmup}, rounds={rounds}, rate={rate}: give 1 or more samples "
