@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from counted_numbers import CountedNumbers
 from lorank.errors import UsageError
 from lorank.lowrank.shrink.completion import complete
 from lorank.lowrank.shrink.dynamic_attention import (
@@ -115,6 +116,36 @@ def test_the_error_of_a_truncated_bias_falls_with_its_rank_and_its_factors_hold_
         biased_attention(q, k, v, phi_q[:, :5], phi_k)
 
 
+def test_flashbias_memory_grows_with_the_length_where_a_dense_bias_grows_with_its_square(generator):
+    def largest(tokens, dense):
+        q, k, v = heads(generator, tokens, width=16)
+        factors = alibi_factors(tokens, torch.tensor([0.5, 0.25, 0.125]))
+        with torch.no_grad(), CountedNumbers() as counted:
+            if dense:
+                bias = factors[0] @ factors[1].mT
+                F.scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(2, 3, tokens, tokens))
+            else:
+                biased_attention(q, k, v, *factors)
+        return counted.largest
+
+    for tokens in (128, 256, 512):
+        assert largest(tokens, dense=True) >= 3 * tokens**2
+        assert largest(tokens, dense=False) == 2 * 3 * tokens * (16 + 2)  # n (d + R) for each head
+
+
+@pytest.mark.parametrize("value_width", [3, 8, 20])
+def test_values_of_any_width_are_attended_to_as_with_the_dense_bias(generator, value_width):
+    (q, k, _), (_, _, v) = heads(generator), heads(generator, width=value_width)
+    bias = torch.randn(3, 33, 2, generator=generator) @ torch.randn(3, 2, 33, generator=generator)
+    q.requires_grad_()
+    own = biased_attention(q, k, v, *factor_bias(bias, 2))
+    (mine,) = torch.autograd.grad(own.square().sum(), q)
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(2, 3, 33, 33))
+    (theirs,) = torch.autograd.grad(expected.square().sum(), q)
+    torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
+
+
 def segment(generator, decay=0.6, tokens=40, width=12):
     q, k, v = (normal(generator, tokens, width) for _ in range(3))
     return q * decay ** torch.arange(width), k, v
@@ -171,6 +202,21 @@ def test_robust_altmin_completion_a_planted_matrix_is_completed_although_each_so
     found = complete(rows, columns, matrix[rows, columns], (60, 50), 3, tolerance=tolerance)
     assert float((found.matrix - matrix).norm() / matrix.norm()) < 1e-6
     assert found.error < 1e-6
+
+
+def test_robust_altmin_completion_its_work_is_linear_in_the_entries_times_the_rank(generator):
+    def work(size, entries, rank):
+        rows, columns = (torch.randint(size, (entries,), generator=generator) for _ in range(2))
+        left, right = normal(generator, size, rank), normal(generator, size, rank)
+        values = (left[rows] * right[columns]).sum(1)
+        with CountedNumbers() as counted:
+            complete(rows, columns, values, (size, size), rank, rounds=5)
+        assert counted.largest <= entries * (rank + 5)  # what one step looks at; size^2 is more of the largest case
+        return counted.touched / (entries * rank)
+
+    one = work(400, 20_000, 8)
+    for size, entries, rank in ((400, 40_000, 8), (800, 40_000, 8), (400, 20_000, 16), (2000, 80_000, 4)):
+        assert 1 / 2.5 < work(size, entries, rank) / one < 2.5
 
 
 def test_entries_that_do_not_determine_a_matrix_are_refused(generator):

@@ -2,9 +2,10 @@ r"""FlashBias: an additive bias of attention as extra columns of queries and key
 
     softmax(s q k^T + b) v,   b = phi_q phi_k^T of rank R    =    softmax([s q, phi_q] [k, phi_k]^T) v
 
-No [n, n] bias is built: memory is O(n R). ALiBi, b_ij = -m (i - j), has R = 2 exactly: phi_q(i) = [-m i, m] and
-phi_k(j) = [1, j]. A learned bias (a table of positions or segments) is cut to rank R by its SVD, with error s_{R+1}
-at most in the spectral norm.
+No [n, n] bias is built: memory is O(n (d + R)), as fused kernels of attention read the columns block by block. They ask
+for queries, keys and values of one width, so that the narrower ones get columns of zeros. ALiBi, b_ij = -m (i - j), has
+R = 2 exactly: phi_q(i) = [-m i, m] and phi_k(j) = [1, j]. A learned bias (a table of positions or segments) is cut to
+rank R by its SVD, with error s_{R+1} at most in the spectral norm.
 
 Wu et al., FlashBias: Fast Computation of Attention with Bias, 2025, arXiv:2505.12044.
 
@@ -67,10 +68,10 @@ def biased_attention(
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     queries = torch.cat([q * scale, phi_q.to(q).expand(*q.shape[:-1], -1)], -1)
     keys = torch.cat([k, phi_k.to(k).expand(*k.shape[:-1], -1)], -1)
-    extra = -queries.shape[-1] % multiple
-    if extra:
-        queries, keys = F.pad(queries, (0, extra)), F.pad(keys, (0, extra))
-    return F.scaled_dot_product_attention(queries, keys, v, attn_mask=mask, scale=1.0)
+    width = max(queries.shape[-1], v.shape[-1])
+    width += -width % multiple
+    queries, keys, values = (F.pad(each, (0, width - each.shape[-1])) for each in (queries, keys, v))
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=1.0)[..., : v.shape[-1]]
 
 
 def alibi_factors(length: int, slopes: Tensor) -> tuple[Tensor, Tensor]:
