@@ -5,13 +5,14 @@ r"""Trained rank pruning: a weight is cut to its leading singular part every m s
 
 U_k V_k^T is a sub-gradient of the nuclear norm of the part that is kept, so that ranks go on falling. Moments of the
 optimizer are not cut: the next step leaves the subspace, which is the method. After training the last cut changes
-little.
+little, as the cuts come closer together at the end: m / 2, m / 4, ..., 1 steps before it.
 
 Xu et al., Trained Rank Pruning for Efficient Deep Neural Networks, 2018, arXiv:1812.02402, and TRP: Trained Rank
 Pruning for Efficient Deep Neural Networks, 2020, arXiv:2004.14566.
 
 *Deviations*: the published code cuts convolutions, and makes the final cut by the size of singular values; here linear
-layers are cut, the final cut by the same energy.
+layers are cut, the final cut by the same energy. Cuts at the end come as they are here, since AdamW's steps of a whole
+period would be lost in the final one.
 """
 
 from collections.abc import Mapping
@@ -61,7 +62,7 @@ class TrainedRankPruning(Compression):
     def before_step(self, step: int) -> None:
         """Cut where it is due."""
         self.directions = {}
-        if step % self.every == 0:
+        if is_due(step, self.steps, self.every):
             for path, layer in self.layers.items():
                 self.directions[path] = truncate(layer.weight, self.energy)
 
@@ -99,6 +100,21 @@ class NuclearRankPruning(TrainedRankPruning):
         nuclear: float = 3e-4,
     ) -> None:
         super().__init__(model, layers, steps, seed, energy=energy, every=every, nuclear=nuclear)
+
+
+def is_due(step: int, steps: int, every: int) -> bool:
+    """Return whether weights are cut before ``step``: every m steps, and m/2, m/4, ..., 1 steps before the end.
+
+    Args:
+        step: The step, counted from 0.
+        steps: The steps of the run.
+        every: m.
+
+    >>> [step for step in range(100) if is_due(step, 100, 20)]
+    [0, 20, 40, 60, 80, 90, 95, 98, 99]
+    """
+    left = steps - step
+    return step % every == 0 or (left < every and left in {every >> halvings for halvings in range(every.bit_length())})
 
 
 @torch.no_grad()
