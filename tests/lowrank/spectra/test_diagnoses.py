@@ -143,3 +143,29 @@ def test_gradient_spectrum_data_quality_shuffled_labels_have_the_larger_nuclear_
         return sum(each.nuclear_norm for each in found) / 10
 
     assert mean(wrong) > 1.5 * mean(clean)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_gradient_spectrum_data_quality_shuffled_labels_pull_in_fewer_directions(seed):
+    """What the labels say has two dimensions, which the model knows, and their noise has all: it errs in all."""
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.randn(2, 12, generator=generator) @ torch.randn(12, 12, generator=generator)
+    x = torch.randn(800, 10, generator=generator)
+    goals = x[:, :2] @ truth + 0.3 * torch.randn(800, 12, generator=generator)
+    model = nn.Linear(10, 12)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        (model(x[:600]) - goals[:600]).square().mean().backward()
+        optimizer.step()
+    rows, clean = x[600:].split(20), goals[600:].split(20)
+    wrong = [own[torch.randperm(20, generator=generator)] for own in clean]
+
+    def means(labels):
+        losses = [lambda i=i: (model(rows[i]) - labels[i]).square().mean() for i in range(10)]
+        found = gradient_spectra(losses, [model.weight])
+        return [sum(getattr(each, key) for each in found) / 10 for key in ("nuclear_norm", "effective_rank")]
+
+    (low, many), (high, few) = means(clean), means(wrong)
+    assert low < 0.5 * high
+    assert many > 1.3 * few
