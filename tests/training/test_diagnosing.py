@@ -58,6 +58,23 @@ def test_inspect_shows_and_keeps_all_of_it_for_the_report(run):
     assert json.loads(asked.stdout)["rankme"]["dimensions"] == 32
 
 
+def test_lora_computational_limits_inspect_checks_the_scores_of_attention(run):
+    words = ["inspect", str(run / "run"), "--attention", "--data", str(run / "data")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    for said in ("almost linear approximation", "scores up to", "encoder.layer.1.attention.self"):
+        assert said in done.output
+    found = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["attention"]
+    assert found["threshold"] == pytest.approx(np.log(found["tokens"]) ** 0.5)
+    assert [row["path"] for row in found["layers"]] == [f"encoder.layer.{i}.attention.self" for i in range(2)]
+    for row in found["layers"]:
+        assert 0 <= row["below"] <= row["heads"]
+        assert (row["below"] == row["heads"]) == (row["bound"] < found["threshold"])
+        assert row["degree"] is None or row["columns"] >= 1
+    lonely = CliRunner().invoke(app, words[:3])
+    assert "give --data" in str(lonely.exception) + lonely.output
+
+
 def test_what_inspect_cannot_do_is_said(run, tmp_path):
     adapter = run / "run" / "model" / "adapter"
     for more, says in ((["--queries", "3"], "no run.json"), (["--save"], "no run folder")):

@@ -37,6 +37,13 @@ def inspect(
         ),
     ] = None,
     look_at: Annotated[int, typer.Option(min=1, help="With --queries: how many queries are looked at.")] = 200,
+    attention: Annotated[
+        bool,
+        typer.Option(
+            "--attention",
+            help="Check on --data whether attention's scores allow LoRA gradients in almost linear time.",
+        ),
+    ] = False,
     save: Annotated[
         bool, typer.Option("--save", help="Keep all of it as spectra.json in the run folder, for `lorank report`.")
     ] = False,
@@ -54,11 +61,15 @@ def inspect(
         lorank inspect runs/first --intruders --data pydocs --save
 
         lorank inspect runs/first --queries 20
+
+        lorank inspect runs/first --attention --data pydocs
     """
     from lorank.training.diagnosing import layer_spectra
 
     _check_adapter(adapter)
     rows = layer_spectra(adapter)
+    if attention and data is None:
+        raise UsageError("--attention reads texts; give --data")
     plain = not (intruders or data is not None or queries is not None or save)
     if as_json and plain:
         print(json.dumps(rows, indent=1))
@@ -66,7 +77,7 @@ def inspect(
     found: dict[str, Any] = {"layers": rows}
     if not plain:
         with skipping(skip_bad) as on_bad:
-            found |= _diagnose(adapter, intruders, data, queries, look_at, on_bad)
+            found |= _diagnose(adapter, intruders, data, queries, look_at, attention, on_bad)
     if save:
         _save(adapter, found)
     if as_json:
@@ -87,10 +98,22 @@ def _check_adapter(folder: Path) -> None:
 
 
 def _diagnose(
-    folder: Path, intruders: bool, data: str | None, queries: int | None, look_at: int, on_bad: OnBad | None
+    folder: Path,
+    intruders: bool,
+    data: str | None,
+    queries: int | None,
+    look_at: int,
+    attention: bool,
+    on_bad: OnBad | None,
 ) -> dict[str, Any]:
     import lorank
-    from lorank.training.diagnosing import as_rows, find_doubtful_queries, find_intruders, vector_rank
+    from lorank.training.diagnosing import (
+        as_rows,
+        check_attention,
+        find_doubtful_queries,
+        find_intruders,
+        vector_rank,
+    )
     from lorank.training.open_recipe import open_recipe_base
     from lorank.training.recipe import read_recipe
     from lorank.tuned.ranker import TunedRanker
@@ -104,8 +127,11 @@ def _diagnose(
             tuned = TunedRanker.load(folder)
             if intruders:
                 found["intruders"] = find_intruders(tuned, on_progress)
-            if data is not None and (queries is None or tuned.ranker.kind == "bi-encoder"):
-                found["rankme"] = vector_rank(tuned.ranker, lorank.load(data, on_bad=on_bad).documents)
+            texts = None if data is None else lorank.load(data, on_bad=on_bad)
+            if texts is not None and (not (attention or queries) or tuned.ranker.kind == "bi-encoder"):
+                found["rankme"] = vector_rank(tuned.ranker, texts.documents)
+            if texts is not None and attention:
+                found["attention"] = check_attention(tuned.ranker, texts)
         if queries is not None:
             recipe = read_recipe(record)
             source = data or recipe.data
@@ -157,9 +183,26 @@ def _print_found(found: dict[str, Any]) -> None:
         if own["bounded"]:
             print("the number of documents bounds it; compare it with values of as many documents alone")
         print("compare checkpoints of one run by it, and not models of different kinds")
+    if "attention" in found:
+        _print_attention(found["attention"])
     if "queries" in found:
         print("\ntraining queries whose gradients have the largest nuclear norm, before training: look at their labels")
         print("nuclear  effective   loss  query")
         for row in found["queries"]:
             numbers = f"{row['nuclear_norm']:7.3f}  {row['effective_rank']:9.2f}  {row['loss']:5.2f}"
             print(f"{numbers}  {row['id']}  {cut_middle(row['text'], 70)}")
+
+
+def _print_attention(found: dict[str, Any]) -> None:
+    rows, columns = found["layers"], terminal_width()
+    print(
+        f"\nattention on texts of up to {found['tokens']} tokens: LoRA gradients have an almost linear approximation\n"
+        f"where scores are well below sqrt(log tokens) = {found['threshold']:.2f}; above it none is to be hoped for"
+    )
+    width = max(len(row["path"]) for row in rows)
+    width = width if columns is None else max(12, min(width, columns - NUMBERS))
+    print(f"{'attention':{width}}  scores up to  heads below  degree  columns for {found['error']:.0%}")
+    for row in rows:
+        degree, many = (">200", "-") if row["degree"] is None else (row["degree"], f"{row['columns']:.3g}")
+        heads = f"{row['below']} of {row['heads']}"
+        print(f"{cut_middle(row['path'], width):{width}}  {row['bound']:12.2f}  {heads:>11}  {degree:>6}  {many:>14}")

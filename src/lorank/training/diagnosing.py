@@ -21,6 +21,7 @@ from lorank.data.folds import hold_out_dev
 from lorank.errors import UsageError
 from lorank.lowrank.spectra import (
     adapter_spectra,
+    attention_bounds,
     closest_cosines,
     gradient_spectra,
     intruder_curve,
@@ -30,6 +31,7 @@ from lorank.lowrank.spectra import (
 from lorank.progress import StageCallback
 from lorank.ranking.scorers import BiEncoder
 from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.ranking.scorers.text_ranker import TextRanker
 from lorank.training.lists.list_loss import list_loss, seed_of
 from lorank.training.plan import build_plan, resolve_recipe
 from lorank.training.settings import Recipe
@@ -120,6 +122,41 @@ def vector_rank(ranker: Any, texts: Sequence[str], seed: int = 0) -> dict[str, A
         "texts": len(chosen),
         "bounded": is_bounded_by_rows(vectors),
     }
+
+
+def check_attention(ranker: Any, data: Collection, error: float = 0.01, most: int = 32) -> dict[str, Any]:
+    """Return whether attention's scores are small enough for LoRA gradients in almost linear time, layer by layer.
+
+    Args:
+        ranker: A ranker of texts.
+        data: The collection, of whose queries and documents some are read together.
+        error: The relative error of attention's weights that is let through, above 0.
+        most: How many queries are read, each with two documents.
+
+    Raises:
+        UsageError: For a ranker without attention layers, and a collection without texts.
+    """
+    if not isinstance(ranker, TextRanker) or data.has_features:
+        raise UsageError("attention is that of a ranker that reads texts, on a collection of texts; give these")
+    queries = [text for split in data.splits.values() for text in split.queries.values()][:most]
+    documents = [str(text) for text in data.documents[: 2 * most]]
+    if not queries or not documents:
+        raise UsageError(f"collection {data.name!r} has no queries or no documents to read")
+    pairs = np.array([(i, j % len(documents)) for i in range(len(queries)) for j in (2 * i, 2 * i + 1)])
+    module: Any = ranker.module
+    found = attention_bounds(module, lambda: ranker.score_pairs(queries, documents, pairs))
+    rows = [
+        {
+            "path": each.path,
+            "bound": max(each.bounds),
+            "heads": len(each.bounds),
+            "below": each.below,
+            "degree": each.degree(error),
+            "columns": each.columns(error),
+        }
+        for each in found
+    ]
+    return {"error": error, "tokens": found[0].length, "threshold": found[0].threshold, "layers": rows}
 
 
 def find_doubtful_queries(

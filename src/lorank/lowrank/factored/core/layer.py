@@ -73,6 +73,18 @@ class FactoredLayer(nn.Module, ABC):
         """Return the parameters whose slices need step counters of their own, with the axis of the slices."""
         return {}
 
+    def optimizer_of(
+        self, groups: Any, layers: Mapping[str, Any], rates: Mapping[str, Any]
+    ) -> torch.optim.Optimizer | None:
+        """Return the optimizer that the method steps all ``layers`` of its kind with, None for AdamW.
+
+        Args:
+            groups: The parameters or groups of the whole model.
+            layers: All layers of this kind, by path.
+            rates: ``lr``, ``betas``, ``eps``, ``weight_decay``, as far as they are stated.
+        """
+        return None
+
 
 FACTORED: dict[str, type[FactoredLayer]] = {}
 """Every kind of factored layer under its name."""

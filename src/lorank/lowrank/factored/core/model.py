@@ -72,7 +72,7 @@ class Factored:
         return sum(row.parameters for row in self.report())
 
     def optimizer(self, groups: Any = None, **rates: Any) -> torch.optim.Optimizer:
-        """Return the AdamW that these layers need.
+        """Return the AdamW that these layers need, or the method's own optimizer.
 
         Args:
             groups: Parameters or groups; None takes all trained parameters of the model.
@@ -80,6 +80,9 @@ class Factored:
         """
         if groups is None:
             groups = [p for p in self.model.parameters() if p.requires_grad]
+        own = next(iter(self.layers.values())).optimizer_of(groups, self.layers, rates)
+        if own is not None:
+            return own
         axes = {parameter: axis for layer in self.layers.values() for parameter, axis in layer.sliced().items()}
         return RowAdamW(groups, axes, **rates) if axes else torch.optim.AdamW(groups, **rates)
 
