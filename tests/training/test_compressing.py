@@ -102,6 +102,9 @@ def test_a_compression_is_resumed_to_the_bit(folder, tiny_folders, monkeypatch):
         ({"compress.name": "trp", "compress.options.enrgy": 1}, "did you mean 'energy'"),
         ({"compress.name": "trp", "compress.energy": "much"}, "compress.energy"),
         ({"compress.options.energy": 0.5}, "no compression is named"),
+        ({"compress.name": "trp", "compress.energy": 1.5}, "'trp': energy=1.5 is above 0 and at most 1"),
+        ({"compress.name": "pela", "compress.factor": 0.5}, "'pela': factor=0.5 is above 1"),
+        ({"compress.name": "maestro", "compress.cut": 2.0}, "'maestro': .*cut=2"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_any_work(changes, says):

@@ -135,7 +135,7 @@ def _expand(base: dict[str, Any], tables: list[dict[str, Any]], place: str) -> I
 
 def _trains(base: Mapping[str, Any]) -> bool:
     """Return whether a file without a trained ``[[row]]`` has rows of its own: where it says what learns, and how."""
-    sections = ("adapter", "start", "budget", "rule", "optimizer", "loss", "training", "options")
+    sections = ("adapter", "start", "budget", "rule", "optimizer", "compress", "loss", "training", "options")
     return any(key in ("base", "kind") or key.partition(".")[0] in sections for key in base)
 
 

@@ -1,7 +1,8 @@
 """Rows of one size: the rank at which a method trains as many values as the row that it is matched to.
 
 Methods have unlike numbers of values per rank; a comparison at one rank compares sizes. The rank is that whose number
-of trained values is nearest to the reference's, from 1 to ``LARGEST``.
+of trained values is nearest to the reference's, from 1 to ``LARGEST``. Rows that train whole weights keep their size:
+a compression's follows from its own options, and the rank of a projected optimizer is no number of trained values.
 """
 
 from collections.abc import Callable
@@ -12,10 +13,12 @@ from lorank.compare.experiment import Experiment, Row
 from lorank.compare.shared_work import SharedWork
 from lorank.lowrank import statistics_needed
 from lorank.ranking.scorers.ranker import TrainableRanker
+from lorank.training.hooks.compressing import NONE, make_compressing
 from lorank.training.open_recipe import open_recipe_base
 from lorank.training.plan import resolve_recipe
+from lorank.training.projecting import settle_adapter
 from lorank.training.recipe import RecipeFile
-from lorank.training.weights import WHOLE, make_weights
+from lorank.training.weights import WHOLE, make_weights, new_modules
 
 LARGEST = 512
 LOOKS = 8
@@ -54,7 +57,9 @@ def match_ranks(experiment: Experiment, shared: SharedWork) -> Experiment:
 
 def has_rank(row: Row) -> bool:
     """Return whether a row trains an adapter with a rank that could be another."""
-    return row.external is None and row.recipe.adapter.name not in WHOLE
+    if row.external is not None or row.recipe.compress.name != NONE:
+        return False
+    return settle_adapter(row.recipe).adapter.name not in WHOLE
 
 
 def count_trained(recipe: RecipeFile, shared: SharedWork) -> int:
@@ -65,6 +70,7 @@ def count_trained(recipe: RecipeFile, shared: SharedWork) -> int:
     adapter = settled.adapter
     if adapter.name not in WHOLE and statistics_needed(adapter.name, adapter.start):
         adapter = replace(adapter, start="zero")
+    make_compressing(settled.compress, ranker.module, new_modules(ranker), settled.seed)
     weights = make_weights(ranker, adapter, recipe.seed, None, None, None, recipe.start.options)
     return sum(p.numel() for group in weights.parameter_groups() for p in group["params"])
 

@@ -25,6 +25,7 @@ COSTS: dict[str, tuple[str, Writer]] = {
     "steps_to_goal": ("Steps to the goal", count),
     "trained_tokens": ("Tokens trained on", count),
     "trained_parameters": ("Trained values", count),
+    "factored_values": ("Values of the compressed layers", count),
     "peak_bytes": ("Peak memory", size),
     "bytes": ("Size on disk", size),
     "calls": ("Calls", count),

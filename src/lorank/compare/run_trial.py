@@ -159,6 +159,9 @@ def _train(trial: Trial, shared: SharedWork, on_progress: StageCallback) -> Judg
         for name in ("trained_parameters", "trained_tokens"):
             if (value := getattr(fitted, name)) is not None:
                 cost[name] = float(value)
+        compressed = _record(Path(folder)).get("compress")
+        if compressed is not None:
+            cost["factored_values"] = float(compressed["factored_values"])
         dev = _dev_of(fitted, trial, part.dev.qrels, shared) if dev is None else dev
         return Judged(test, dev, {name: round(value, 4) for name, value in cost.items()}, _curve(Path(folder)))
 
@@ -210,8 +213,14 @@ def _means(run: Run, qrels: Qrels, measures: tuple[str, ...]) -> dict[str, float
 def _train_seconds(folder: Path, fitted: Fitted) -> float:
     if fitted.outcome is not None:
         return fitted.outcome.seconds
-    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    return float(record["outcome"]["train_seconds"])
+    return float(_record(folder)["outcome"]["train_seconds"])
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """Return what a run says of itself; nothing where it has no record."""
+    path = folder / "run.json"
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return record
 
 
 def _curve(folder: Path) -> list[tuple[int, float]]:

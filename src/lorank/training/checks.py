@@ -171,6 +171,8 @@ def check_options(recipe: Recipe) -> None:
 
 def check_compression(recipe: Recipe) -> None:
     """Raise UsageError for options that the compression does not have, and for adapters, which it does not go with."""
+    from torch import nn
+
     from lorank.lowrank.compression import COMPRESSIONS, compression_options
     from lorank.training.option_values import check_option_values
 
@@ -184,6 +186,10 @@ def check_compression(recipe: Recipe) -> None:
         if option not in known:
             raise unknown_name(f"option of compression {settings.name!r}:", option, known)
     check_option_values("compress", settings.options, COMPRESSIONS[settings.name])
+    try:
+        COMPRESSIONS[settings.name](nn.Module(), {}, 1, recipe.seed, **settings.options)
+    except UsageError as error:
+        raise UsageError(f"compression {settings.name!r}: {error}") from error
     if COMPRESSIONS[settings.name].factored and recipe.optimizer.name not in NAMES["optimizer.name"][1]:
         raise UsageError(
             f"optimizer {recipe.optimizer.name!r} projects whole weights, and compression {settings.name!r} trains "
