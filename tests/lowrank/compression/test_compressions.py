@@ -126,7 +126,7 @@ def test_maestro_recovers_the_svd_of_a_linear_map_and_every_prefix_is_usable(see
     values = torch.tensor([4.0, 2.0, 1.0, 0.0, 0.0, 0.0])
     teacher = left * values @ right.t()
     model = nn.Sequential(nn.Linear(10, 12, bias=False))
-    own = make_compression("maestro", model, steps=1500, targets="0", seed=seed, hierarchy=0.02)
+    own = make_compression("maestro", model, steps=1500, targets="0", seed=seed, hierarchy=0.02, cut=0.01)
     (layer,) = own.ordered.values()
     optimizer = torch.optim.Adam(own.parameters(), lr=2e-2)
     for step in range(1500):
@@ -168,14 +168,14 @@ def test_maestro_finds_the_principal_components_of_a_linear_autoencoder_at_its_d
         own.after_backward()
         optimizer.step()
     own.finish()
-    assert 3 <= own.ranks()["0"] <= 5  # three components of eight stand out
+    assert own.ranks()["0"] == 3  # components of eight that stand out
 
     def error(matrix):
         return float((x @ matrix.t() - x).square().sum(1).mean().detach())
 
     errors = [error(layer.B[:, :width] @ layer.A[:width]) for width in range(1, 4)]
     best = [error(axes[:, :width] @ axes[:, :width].t()) for width in range(1, 4)]
-    assert errors == pytest.approx(best, rel=0.1)
+    assert errors == pytest.approx(best, abs=0.05)  # of a variance of 24.6
     assert errors == sorted(errors, reverse=True)
 
 
