@@ -1,4 +1,4 @@
-"""Kendall's tau-b of two score vectors: the one implementation, for both wings.
+"""Kendall's tau-b of two score vectors, and the pairs that they order: the one implementation, for both wings.
 
     tau-b = (C - D) / sqrt((P - T_a) (P - T_b))
 
@@ -22,13 +22,26 @@ def kendall_tau(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.nan_to_num(kendalltau(first, second).statistic))
 
 
+def compare_pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the gap in ``first`` of every pair that it does not tie, and whether ``second`` orders it the other way.
+
+    Args:
+        first: The scores [n] whose gaps count, 0 or more.
+        second: The other scores [n]; a pair that they tie is not flipped.
+
+    >>> compare_pairs(np.array([3.0, 2.0, 2.0]), np.array([1.0, 2.0, 0.0]))
+    (array([1., 1.]), array([ True, False]))
+    """
+    upper = np.triu_indices(len(first), 1)
+    gaps, others = (scores[upper[0]] - scores[upper[1]] for scores in (first, second))
+    apart = gaps != 0
+    return np.abs(gaps[apart]), (np.sign(gaps) * np.sign(others) < 0)[apart]
+
+
 def count_flipped(first: np.ndarray, second: np.ndarray) -> int:
     """Return how many pairs of two score vectors [n] are ordered the other way round; ties are neither.
 
     >>> count_flipped(np.array([3.0, 2.0, 1.0]), np.array([3.0, 1.0, 2.0]))
     1
     """
-    flipped = 0
-    for i in range(len(first) - 1):
-        flipped += int((np.sign(first[i + 1 :] - first[i]) * np.sign(second[i + 1 :] - second[i]) < 0).sum())
-    return flipped
+    return int(compare_pairs(first, second)[1].sum())

@@ -17,8 +17,32 @@ from lorank.serving.forward.path_choice import fastest_path
 from lorank.serving.requests.engine import Job
 from lorank.tuned.open_ranker import chosen_label, kind_of
 
+MODEL_FILE = "config.json"
+"""What every model folder holds."""
+
 NOT_SERVED = ("features", "pyramid", "trees")
 """Kinds that score rows of numbers, where the API brings texts, or that the batches do not know how to read."""
+
+
+def whole_model(base: str) -> str:
+    """Return the model in a run folder or a tuned ranker's folder, and any other base as it is.
+
+    Raises:
+        UsageError: Where the folder holds an adapter in place of a model.
+    """
+    folder = Path(base)
+    if not folder.is_dir() or (folder / MODEL_FILE).is_file():
+        return base
+    for home in (folder / "model", folder):
+        if (home / "lorank.json").is_file():
+            if (home / "model" / MODEL_FILE).is_file():
+                return str(home / "model")
+            if (home / "adapter").is_dir():
+                raise UsageError(
+                    f"{base} holds an adapter and no whole model; give --base what it was trained on, and --adapters "
+                    "the folder that holds its folder"
+                )
+    return base
 
 
 def open_engine(
@@ -40,7 +64,8 @@ def open_engine(
     """Return an engine of the adapters at ``adapters`` on ``base``, which has scored a document to see that it works.
 
     Args:
-        base: The model under all adapters; no adapter changes what it is and how it reads.
+        base: The model under all adapters; no adapter changes what it is and how it reads. A run folder whose weights
+            were trained whole, or shrunk, stands for the model in it.
         adapters: A folder of adapter or run folders, or a URL; None serves the base alone.
         kind: The kind of the ranker; None takes what the base was made for.
         max_length: Tokens that are read of query and document together; None takes the base's own.
@@ -61,6 +86,8 @@ def open_engine(
     Raises:
         UsageError: the base cannot score, nothing is at ``adapters``, or an option does not exist.
     """
+    name = Path(base).resolve().name if Path(base).is_dir() else base
+    base = whole_model(base)
     source: Source = LocalSource({}) if adapters is None else open_store(adapters)
     names = source.names()
     if adapters is not None and not may_be_empty and (not names or is_adapter(Path(adapters))):
@@ -79,7 +106,6 @@ def open_engine(
         ranker = RANKERS[kind](base, dtype=dtype, **given)
     except TypeError as error:
         raise UsageError(f"a {kind} cannot be opened with {given}: {error}") from error
-    name = Path(base).resolve().name if Path(base).is_dir() else base
     if path is not None and kind != "cross-encoder":
         raise UsageError(f"--path {path}: a {kind} has no choice of paths; only cross-encoders have")
     if path == "auto":

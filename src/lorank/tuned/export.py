@@ -3,8 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from lorank.errors import LorankError, UsageError
 from lorank.files import replaced_folder
+from lorank.layers import describe_layers
 from lorank.lowrank import ExportReport
 from lorank.lowrank.export import ExportOptions, check_exportable, export_into
 from lorank.manifest import add_manifest
@@ -50,6 +53,7 @@ def export(
         UsageError: If the ranker has no adapter, or the format is unknown.
     """
     tuned.refuse_cascade("exported")
+    check_layers_are_known(tuned)
     if tuned.adapter is None:
         raise UsageError("this ranker was trained whole and has no adapter; its model/ folder is ready for others")
     tuned.unmerge()
@@ -75,6 +79,17 @@ def export(
             add_manifest(stage)
         names = sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
     return replace(report, files=[out / name for name in names])
+
+
+def check_layers_are_known(tuned: TunedRanker) -> None:
+    """Raise UsageError where a ranker has layers that `lorank shrink` made: other tools cannot build them."""
+    module = getattr(tuned.ranker, "module", None)
+    layers = describe_layers(module) if isinstance(module, nn.Module) else {}
+    if layers:
+        raise UsageError(
+            f"{len(layers)} layers of this ranker are products of factors, which other tools do not know; use its "
+            "folder with lorank, which serves and reranks with it, or export the ranker that it was shrunk from"
+        )
 
 
 def _check_free(out: Path, overwrite: bool) -> None:

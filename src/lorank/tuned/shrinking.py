@@ -162,7 +162,10 @@ def dense_copy(module: nn.Module, adapter: Adapter | None) -> nn.Module:
     if adapter is None:
         return copy.deepcopy(module).requires_grad_(True)
     if not adapter.mergeable:
-        raise UsageError("this adapter cannot be merged into the weights (it routes, or its base is quantised)")
+        raise UsageError(
+            "this adapter cannot be merged into the weights (it routes, or its base is quantised); train it on a dense "
+            "base, or with an adapter that merges, such as lora, and shrink that"
+        )
     before = adapter.merged
     if not before:
         adapter.merge()

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lorank.errors import UsageError
-from lorank.rank_correlation import kendall_tau
+from lorank.rank_correlation import compare_pairs, kendall_tau
 from lorank.ranking.metrics.groups import group_tied_queries, grouped_interval, membership
 from lorank.ranking.metrics.measures import per_query
 from lorank.ranking.metrics.overlap import rank_biased_overlap
@@ -215,13 +215,9 @@ def count_flipped_pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     >>> count_flipped_pairs(np.array([3.0, 2.0, 1.0]), np.array([3.0, 1.0, 2.0])).tolist()
     [[0, 0], [0, 0], [0, 0], [0, 0], [0, 0], [2, 1], [1, 0]]
     """
-    upper = np.triu_indices(len(first), 1)
-    gaps, others = (np.subtract.outer(scores, scores)[upper] for scores in (first, second))
-    apart = gaps != 0
-    gaps, others = gaps[apart], others[apart]
+    gaps, flipped = compare_pairs(first, second)
     spread = float(first.std()) or 1.0
-    place = np.clip(np.searchsorted(GAPS, np.abs(gaps) / spread, side="right") - 1, 0, len(GAPS) - 2)
-    flipped = np.sign(gaps) * np.sign(others) < 0
+    place = np.clip(np.searchsorted(GAPS, gaps / spread, side="right") - 1, 0, len(GAPS) - 2)
     size = len(GAPS) - 1
     return np.stack([np.bincount(place, minlength=size), np.bincount(place[flipped], minlength=size)], 1)
 

@@ -251,8 +251,21 @@ class MixedModel:
             self._wrapped.add(path)
 
     def project(self, modules: Sequence[nn.Module], dtype: torch.dtype) -> Callable[[Tensor], Sequence[Tensor]]:
-        """Return the outputs of neighbouring layers as one product: what a packed encoder asks for."""
-        return Projection([part for part in modules if isinstance(part, MixedLinear)], self.current, dtype)
+        """Return the outputs of neighbouring layers, as one product where they are linear, for a packed encoder.
+
+        Layers that a base was shrunk to, products of factors and weights on a grid, are computed one by one.
+        """
+        linears = [part for part in modules if isinstance(part, MixedLinear)]
+        if len(linears) == len(modules):
+            return Projection(linears, self.current, dtype)
+        return lambda x: [compute(module, x, dtype) for module in modules]
+
+
+def compute(module: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a module's output for ``x`` [..., in] in ``dtype``."""
+    with torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not torch.float32):
+        made: Tensor = module(x.to(dtype))
+    return made.to(dtype)
 
 
 def once_per_member(bias: Callable[..., Tensor], current: Current) -> Callable[..., Tensor]:

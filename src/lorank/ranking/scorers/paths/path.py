@@ -11,6 +11,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from lorank.errors import UsageError, unknown_name
+from lorank.layers import GridLinear
 from lorank.ranking.scorers.cross_encoder import CrossEncoder
 from lorank.ranking.scorers.tokens import Ragged
 
@@ -40,6 +41,11 @@ class Path:
         absent = [package for package in self.packages if find_spec(package) is None]
         if absent:
             return f"{', '.join(absent)} not installed (pip install 'lorank[{self.extra}]')"
+        if self.packages and any(isinstance(module, GridLinear) for module in ranker.module.modules()):
+            return (
+                "its weights are on a grid of few bits, which torch alone computes with; take a torch path, or shrink "
+                "it without --grid"
+            )
         if self.packed and not ranker.can_pack():
             return f"{type(ranker.module).__name__} does not run without padding"
         return None
