@@ -62,7 +62,7 @@ def test_lora_computational_limits_inspect_checks_the_scores_of_attention(run):
     words = ["inspect", str(run / "run"), "--attention", "--data", str(run / "data")]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
-    for said in ("almost linear approximation", "scores up to", "encoder.layer.1.attention.self"):
+    for said in ("almost linear approximation", "scores up to", "heads below", " of 4 "):
         assert said in done.output
     found = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["attention"]
     assert found["threshold"] == pytest.approx(np.log(found["tokens"]) ** 0.5)
