@@ -1,6 +1,7 @@
 """Compressions by name through `lorank train`: each runs at its defaults, is resumed and is opened again."""
 
 import json
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -9,8 +10,12 @@ from typer.testing import CliRunner
 
 from lorank.cli.app import app
 from lorank.data import write_beir
+from lorank.data.collection import Collection, Split
 from lorank.errors import UsageError
 from lorank.lowrank.compression import COMPRESSIONS
+from lorank.ranking.metrics.measures import mean_of
+from lorank.ranking.scorers import BiEncoder
+from lorank.training import fit
 from lorank.training.checks import check_options
 from lorank.training.hooks.compressing import list_divergence
 from lorank.training.recipe import RecipeFile, override
@@ -110,6 +115,59 @@ def test_a_compression_is_resumed_to_the_bit(folder, tiny_folders, monkeypatch):
 def test_what_does_not_go_together_is_refused_before_any_work(changes, says):
     with pytest.raises(UsageError, match=says):
         check_options(override(RecipeFile(base="minilm"), changes))
+
+
+SUBJECTS = ["sorting", "moon", "query", "adaptation", "list", "earth"]
+ANSWERS = ["sun", "relevant", "language", "words", "rankers", "models"]
+
+
+def planted(folder):
+    """A BEIR folder whose queries name two subjects by words that their document replaces by others."""
+    rng = np.random.default_rng(0)
+    documents, splits = {}, {}
+    for split, count in (("train", 54), ("dev", 16), ("test", 24)):
+        queries, qrels = {}, {}
+        for i in range(count):
+            pair = rng.choice(6, 2, replace=False)
+            documents[f"d{len(documents)}"] = " ".join(rng.permutation(["document", *(ANSWERS[j] for j in pair), "of"]))
+            queries[f"{split}{i}"] = " ".join(["document", *(SUBJECTS[j] for j in pair)])
+            qrels[f"{split}{i}"] = {f"d{len(documents) - 1}": 1}
+        splits[split] = Split(split, queries, qrels)
+    data = Collection("planted", list(documents), list(documents.values()), splits)
+    write_beir(data, folder)
+    return data
+
+
+@pytest.fixture(scope="module")
+def good(tiny_folders, tmp_path_factory):
+    """A planted collection, and the folder of a bi-encoder that learned it."""
+    home = tmp_path_factory.mktemp("planted")
+    data = planted(home / "data")
+    keys = {"adapter.name": "full", "keep": "tuned", "training.steps": 300, "training.lr": 3e-3}
+    fit(BiEncoder(str(tiny_folders["bert"])), data, out=home / "good", recipe=override(RecipeFile(), keys))
+    return data, home / "good" / "model" / "model"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", COMPRESSIONS)
+def test_at_its_defaults_ranks_fall_and_a_trained_ranker_stays_as_good(good, method, tmp_path):
+    data, base = good
+    values = {}
+    for name in ("none", method):
+        values[name] = []
+        for seed in range(3):
+            out = tmp_path / f"{name}-{seed}"
+            keys = {"compress.name": name, "adapter.name": "full", "keep": "tuned", "seed": seed}
+            tuned = fit(BiEncoder(str(base)), data, out=out, recipe=override(RecipeFile(), keys))
+            run = {
+                query: dict(zip(data.document_ids, map(float, tuned.score(text, list(data.documents))), strict=True))
+                for query, text in data.test.queries.items()
+            }
+            values[name].append(mean_of(run, data.test.qrels, "nDCG@10"))
+            if name != "none":
+                ranks = json.loads((out / "run.json").read_text())["compress"]["ranks"]
+                assert fmean(ranks.values()) < 0.75 * 32
+    assert fmean(values[method]) > 0.8 * fmean(values["none"])
 
 
 def test_the_divergence_of_lists():
