@@ -68,7 +68,7 @@ def train(
             autocompletion=completion.bases,
             help="minilm, smollm2, a model folder, or a Hub name; for "
             "feature rows mlp, linear, set-transformer, tsprank, pointer, "
-            "adaptdhm, boosted, lightgbm, xgboost or catboost.",
+            "adaptdhm, deepfm, boosted, lightgbm, xgboost or catboost.",
         ),
     ] = None,
     kind: Annotated[

@@ -142,12 +142,26 @@ def test_equal_seeds_give_equal_recommenders():
     assert torch.equal(*found)
 
 
+def test_a_table_of_items_of_low_rank_has_the_values_of_its_factors_and_learns():
+    rows, items = interested_users(0, users=200, groups=8)
+    settings = SequenceSettings(dim=16, length=8, steps=300, batch_size=64, rank=8)
+    model = SASRec(items, settings, seed=0).eval()
+    assert sum(p.numel() for p in model.items.parameters()) == (items + 1) * 8 + 8 * 16 + 16
+    history, last = [row[:-1] for row in rows], np.array([row[-1] for row in rows])
+    before = next_item_measures(best_items(model, history, items, 10)[0], last)["recall"]
+    train_sasrec(model, history, settings, loss("softmax"))
+    after = next_item_measures(best_items(model, history, items, 10)[0], last)["recall"]
+    assert after > before + 0.2  # 10 of 64 items; a user's items are 16
+
+
 def test_measures_of_one_relevant_item_by_hand():
     found = next_item_measures(np.array([[5, 1, 2], [1, 2, 3]]), np.array([2, 9]))
     assert found == {"recall": pytest.approx(1 / 2), "nDCG": pytest.approx(1 / np.log2(4) / 2)}
 
 
-@pytest.mark.parametrize("wrong", [{"dim": 0}, {"heads": 3}, {"rounds": 0}, {"decay": 0.0}, {"dropout": 1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"dim": 0}, {"rank": 33}, {"heads": 3}, {"rounds": 0}, {"decay": 0.0}, {"dropout": 1.0}]
+)
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(UsageError):
         SequenceSettings(**wrong)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lorank.errors import UsageError
+from lorank.layers import FactoredEmbedding
 from lorank.progress import ProgressCallback
 from lorank.ranking.losses import Loss
 from lorank.ranking.recommendation.recommender import best_items, best_of, next_item_measures, padded
@@ -34,9 +35,9 @@ JUDGED = 2000
 class SequenceSettings:
     """How a recommender of sequences is built and learns.
 
-    ``dim``, ``layers``, ``heads`` and ``length`` (the most items that are read) build it; ``negatives`` are drawn per
-    step, and all items are taken where there are no more. ``rounds``, ``adapter_steps``, ``decay`` and ``top`` are of
-    Ada-Retrieval alone.
+    ``dim``, ``layers``, ``heads``, ``length`` (the most items that are read) and ``rank`` (of the table of items, 0 for
+    a whole one) build it; ``negatives`` are drawn per step, and all items are taken where there are no more.
+    ``rounds``, ``adapter_steps``, ``decay`` and ``top`` are of Ada-Retrieval alone.
     """
 
     dim: int = 32
@@ -52,6 +53,7 @@ class SequenceSettings:
     adapter_steps: int = 500
     decay: float = 0.3
     top: int = 20
+    rank: int = 0
 
     def __post_init__(self) -> None:
         whole = ("dim", "layers", "heads", "length", "batch_size", "negatives", "rounds", "top")
@@ -63,6 +65,8 @@ class SequenceSettings:
                 f"steps={self.steps}, adapter_steps={self.adapter_steps}, lr={self.lr}, dim={self.dim}, heads="
                 f"{self.heads}: give steps from 0, a rate above 0, and a dim that is a multiple of heads"
             )
+        if not 0 <= self.rank <= self.dim:
+            raise UsageError(f"rank={self.rank}: give the rank of the table of items, 1 to dim={self.dim}, or 0")
         if not 0 <= self.dropout < 1 or not 0 < self.decay <= 1:
             raise UsageError(f"dropout={self.dropout}, decay={self.decay}: give them in [0, 1) and (0, 1]")
 
@@ -110,8 +114,7 @@ class SASRec(nn.Module):
         self.length = settings.length
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.items = nn.Embedding(items + 1, settings.dim, padding_idx=0)
-            nn.init.normal_(self.items.weight, std=settings.dim**-0.5)
+            self.items = item_table(items + 1, settings.dim, settings.rank)
             self.reader = SequenceReader(settings)
 
     def users(self, sequences: Tensor, lengths: Tensor) -> Tensor:
@@ -125,6 +128,16 @@ class SASRec(nn.Module):
     def retrieve(self, sequences: Tensor, lengths: Tensor, left_out: Tensor, top: int) -> tuple[Tensor, Tensor]:
         """Return the best ``top`` items and their scores, [users, top]."""
         return best_of(self.scores(self.users(sequences, lengths)), left_out, top)
+
+
+def item_table(rows: int, dim: int, rank: int) -> nn.Embedding | FactoredEmbedding:
+    """Return the table of items [rows, dim] from the global generator: whole, or [rows, rank] times [rank, dim]."""
+    if rank:
+        first, second = torch.randn(rows, rank) * rank**-0.5, torch.randn(dim, rank) * dim**-0.5
+        return FactoredEmbedding.of(first, second, torch.zeros(dim), padding_idx=0)
+    table = nn.Embedding(rows, dim, padding_idx=0)
+    nn.init.normal_(table.weight, std=dim**-0.5)
+    return table
 
 
 def last_of(hidden: Tensor, lengths: Tensor) -> Tensor:

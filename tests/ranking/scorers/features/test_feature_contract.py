@@ -30,6 +30,7 @@ NEURAL = {
     "tsprank": {"width": 16, "blocks": 0},
     "pointer": {"width": 16, "places": 4},
     "adaptdhm": {"hidden": (16,)},
+    "deepfm": {"hidden": (16,), "dim": 4},
     "boosted": {"units": 4, "stages": 8, "transform": "quantile"},
 }
 TREES = {

@@ -68,13 +68,15 @@ class Network:
     ``build(features, generator, **options)`` gives a module that maps rows [..., features] to [..., 1], or, where it
     looks ``across`` the list, (rows [batch, list, features], mask [batch, list]) to scores [batch, list]. ``learn``
     is given where the network does not learn by descending a loss of scores; ``reads`` are then the fields of
-    `Descent` that it goes by.
+    `Descent` that it goes by. ``categories`` names the option that lists columns of categories, which no transform
+    changes.
     """
 
     build: Callable[..., nn.Module]
     across: bool
     learn: Callable[[Lesson], None] | None = None
     reads: Sequence[str] = ()
+    categories: str = ""
 
     @property
     def takes_loss(self) -> bool:
@@ -98,6 +100,7 @@ def register_network(
     across: bool = False,
     learn: Callable[[Lesson], None] | None = None,
     reads: Sequence[str] | None = None,
+    categories: str = "",
 ) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
     """Decorate a builder to enter it in ``NETWORKS`` under ``name``.
 
@@ -106,12 +109,13 @@ def register_network(
         across: True if a document's score depends on the others of its list.
         learn: It trains the network where the network does not descend a loss of scores.
         reads: The fields of ``Descent`` that ``learn`` reads; None stands for all of them.
+        categories: The option that lists the columns of categories, from 1; "" where there is none.
     """
     if reads is None:
         reads = () if learn is None else tuple(field.name for field in fields(Descent))
 
     def enter(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-        NETWORKS[name] = Network(build, across, learn, reads)
+        NETWORKS[name] = Network(build, across, learn, reads, categories)
         return build
 
     return enter

@@ -27,6 +27,7 @@ from lorank.ranking.scorers.features.rows import (
     ROWS_AT_ONCE,
     FeatureLists,
     batches_of_lists,
+    checked_categories,
     checked_rows,
     grid_of,
 )
@@ -99,10 +100,15 @@ class FeatureRanker(TrainableRanker[Tensor]):
         self._module: nn.Module | None = None
         self._features = 0
         self._network.build(1, torch.Generator(), **self.network_options)  # refuses bad values at once
+        if self.category_columns and self._transform.within is not None:
+            raise UsageError(f"transform={transform!r} looks across lists and would change categories; use another")
         if features is not None:
             self._build(features)
 
     def _build(self, features: int) -> None:
+        beyond = [column + 1 for column in self.category_columns if column >= features]
+        if beyond:
+            raise UsageError(f"column {beyond[0]} is said to hold categories, and rows have {features} columns")
         self._features = features
         generator = torch.Generator().manual_seed(self.seed)
         self._module = self._network.build(features, generator, **self.network_options).eval()
@@ -144,6 +150,12 @@ class FeatureRanker(TrainableRanker[Tensor]):
         """Whether a document's score depends on the others of its list."""
         return self._network.across or self._transform.within is not None
 
+    @property
+    def category_columns(self) -> list[int]:
+        """The places of the columns that hold categories, from 0."""
+        named = self.network_options.get(self._network.categories) or ()
+        return [column - 1 for column in named]
+
     def observe(self, documents: Documents) -> None:
         """Fit the transform's statistics on the training rows [documents, features] and build the module."""
         rows = checked_rows(documents, None if self._module is None else self.features)
@@ -159,7 +171,10 @@ class FeatureRanker(TrainableRanker[Tensor]):
         rows = checked_rows(documents, self.features)
         if self._transform.learns and self.statistics is None:
             raise UsageError(f"transform={self.transform!r} needs the training rows first: call observe(rows)")
-        return torch.from_numpy(self._transform(rows, self.statistics or {})).to(self.device)
+        made = self._transform(rows, self.statistics or {})
+        if self.category_columns:
+            made[:, self.category_columns] = checked_categories(rows, self.category_columns)
+        return torch.from_numpy(made).to(self.device)
 
     def forward(self, inputs: Tensor, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
         """Return scores [batch, list].
@@ -307,6 +322,7 @@ class FeatureRanker(TrainableRanker[Tensor]):
             save_file({name: value.contiguous() for name, value in self.module.state_dict().items()}, draft / WEIGHTS)
             write_card(draft, self.kind, self.options(), self.score_scale)
             rows = np.random.default_rng(0).standard_normal((PROBE_ROWS, self.features)).astype(np.float32)
+            rows[:, self.category_columns] = np.rint(np.abs(rows[:, self.category_columns]))
             check_same_scores(self.score("", rows), type(self).load(draft).score("", rows), Path(folder))
 
     @classmethod

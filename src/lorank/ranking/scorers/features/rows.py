@@ -15,6 +15,8 @@ from torch import Tensor
 from lorank.errors import UsageError
 from lorank.ranking.scorers.ranker import Documents
 
+WHOLE = 2**24
+"""From here on float32 does not hold every whole number."""
 ROWS_AT_ONCE = 65536
 
 
@@ -114,6 +116,24 @@ def checked_rows(documents: Documents, features: int | None) -> np.ndarray:
                 "must be finite"
             )
     return rows
+
+
+def checked_categories(rows: np.ndarray, columns: list[int]) -> np.ndarray:
+    """Return the columns of categories, or raise UsageError where one holds something other than whole numbers from 0.
+
+    Args:
+        rows: The rows [documents, features].
+        columns: The places of the columns, from 0.
+    """
+    found = np.asarray(rows[:, columns])
+    wrong = np.argwhere((found < 0) | (found >= WHOLE) | (found != np.floor(found)))
+    if len(wrong):
+        row, place = wrong[0]
+        raise UsageError(
+            f"feature {columns[place] + 1} of document {row} is {found[row, place]:g}; a column of categories holds "
+            f"whole numbers from 0 to below {WHOLE}"
+        )
+    return found
 
 
 def ndcg(lists: FeatureLists, scores: np.ndarray, *, k: int = 10, gain: str = "exponential") -> np.ndarray:
