@@ -8,7 +8,10 @@ from typer.testing import CliRunner
 
 from lorank.cli.app import app
 from lorank.data import read_run
-from planted_users import interested_users, write_log
+from lorank.ranking.dense_index import DenseIndex
+from lorank.ranking.scorers.encoded import EncodedDocuments
+from lorank.tuned.recommender import TunedRecommender
+from planted_users import interested_users, on_a_circle, users_of_two_sides, write_log
 
 QUICK = ["--option", "steps=40", "--option", "adapter_steps=10", "--option", "top=5", "--option", "batch_size=32"]
 
@@ -79,3 +82,46 @@ def test_at_its_defaults_it_finds_what_popularity_does_not(tmp_path):
         values = {row.split("|")[1].strip(): row.split("|")[2] for row in said.splitlines()[2:]}
         gains.append(float(values["sasrec"]) / max(float(values["popularity"]), 1e-3))
     assert np.median(gains) > 3
+
+
+def write_vectors(folder, table):
+    """Write the index of the items' vectors [items + 1, dim]; place 0 is no item."""
+    index = DenseIndex.create(folder, ranker="by hand", name="circle", dimension=table.shape[1])
+    ids = [f"i{item}" for item in range(1, len(table))]
+    made = EncodedDocuments(np.asarray(table[1:]), np.arange(len(ids)), np.zeros(len(ids), bool))
+    index.add(ids, ids, lambda texts: made)
+    return folder
+
+
+def test_given_vectors_stay_as_they_are_and_every_item_needs_one(tmp_path):
+    rows, items = interested_users(0, users=60, groups=5)
+    write_log(tmp_path / "log.csv", rows)
+    table = np.random.default_rng(0).normal(size=(items + 1, 6)).astype(np.float32)
+    vectors = write_vectors(tmp_path / "vectors", table)
+    line = ("train", "--data", tmp_path / "log.csv", *QUICK, "--vectors", vectors, "--out", tmp_path / "run")
+    command(*line)
+    made = TunedRecommender.load(tmp_path / "run")
+    kept = made.model.items.weight.detach().numpy()
+    for place, name in enumerate(made.items, 1):
+        np.testing.assert_allclose(kept[place], table[int(name[1:])])
+    DenseIndex.open(vectors).delete(["i3"])
+    assert "lacks 1 of" in command(*line, code=1)
+
+
+@pytest.mark.slow
+def test_rounds_find_both_sides_of_a_circle_at_their_defaults(tmp_path):
+    gains = []
+    for seed in (0, 1, 2):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        write_log(folder / "log.csv", users_of_two_sides(seed)[0])
+        vectors = write_vectors(folder / "vectors", on_a_circle(32).numpy())
+        said = command(
+            *("train", "--data", folder / "log.csv", "--vectors", vectors, "--method", "ada-retrieval"),
+            *("--seed", seed, "--out", folder / "run"),
+        )
+        found = {cells[1].strip(): float(cells[2]) for line in said.splitlines() if len(cells := line.split("|")) > 3
+                 and cells[2].strip()[:1].isdigit()}  # fmt: skip
+        gains.append(found["ada-retrieval"] - found["sasrec"])
+    assert min(gains) > 0.05
+    assert np.median(gains) > 0.1

@@ -39,6 +39,13 @@ def train(
         list[str] | None,
         typer.Option(help="key=value: dim, layers, length, steps, lr, negatives, rounds, top, ...; repeat it."),
     ] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a dense index (`lorank index`) whose documents are the items: their vectors are used as "
+            "they are. [default: vectors are learned]"
+        ),
+    ] = None,
     repeats: Annotated[
         bool, typer.Option("--repeats", help="Items that a user chose before may be recommended again.")
     ] = False,
@@ -52,6 +59,8 @@ def train(
         lorank recommend train --data ratings.csv --out runs/sasrec
 
         lorank recommend train --data ratings.csv --method ada-retrieval --option rounds=3 --out runs/ada
+
+        lorank recommend train --data ratings.csv --vectors item-vectors --method ada-retrieval --out runs/ada
     """
     from lorank import index
 
@@ -64,9 +73,14 @@ def train(
     settings = sequence_settings(dict(key_value(text, "--option") for text in option or []))
     with skipping(skip_bad, out) as on_bad, stage(f"read {data}"):
         log = read_interactions(data, on_bad)
+    given = None
+    if vectors is not None:
+        from lorank.ranking.dense_index import DenseIndex
+
+        given = DenseIndex.open(vectors).mean_vectors(log.items)
     with progress_bars() as on_progress:
         made, found = train_recommender(
-            log, method, settings, loss=loss, repeats=repeats, seed=seed, on_progress=on_progress
+            log, method, settings, loss=loss, repeats=repeats, seed=seed, vectors=given, on_progress=on_progress
         )
     made.save(out)
     print(f"| recommender | recall@{settings.top} | nDCG@{settings.top} |\n|:--|--:|--:|")

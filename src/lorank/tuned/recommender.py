@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -108,6 +109,7 @@ def train_recommender(
     loss: str = "softmax",
     repeats: bool = False,
     seed: int = 0,
+    vectors: np.ndarray | None = None,
     on_progress: StageCallback,
 ) -> tuple[TunedRecommender, dict[str, dict[str, float]]]:
     """Return a recommender that learned from all but each user's last item, and how it finds these last items.
@@ -119,6 +121,7 @@ def train_recommender(
         loss: The name of a loss of lists.
         repeats: Whether an item that a user chose may be found again.
         seed: The seed of everything random.
+        vectors: The vectors of the log's items, float32 [items, dim], which stay as they are; None learns them.
         on_progress: It receives the stage, the steps done and all steps.
 
     Returns:
@@ -135,7 +138,9 @@ def train_recommender(
         best_items(model, history, every, top, repeats=repeats)[0], last
     )
     found = {"popularity": next_item_measures(_popular(history, every, top, repeats), last)}
-    base = SASRec(every, settings, seed=seed)
+    if vectors is not None:
+        settings = replace(settings, dim=vectors.shape[1], rank=0)
+    base = SASRec(every, settings, seed=seed, vectors=None if vectors is None else torch.from_numpy(vectors))
     more: dict[str, Any] = {"seed": seed, "repeats": repeats}
     train_sasrec(base, history, settings, function, on_progress=partial(on_progress, "train sasrec"), **more)
     found["sasrec"] = judge(base)

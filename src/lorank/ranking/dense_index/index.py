@@ -126,6 +126,24 @@ class DenseIndex:
         """The ids of the documents, in the order of their vectors."""
         return [n for each in self.segments for n, alive in zip(each.ids, each.alive, strict=True) if alive]
 
+    def mean_vectors(self, ids: Sequence[str]) -> np.ndarray:
+        """Return the mean of each document's vectors, float32 [ids, dim].
+
+        Raises:
+            UsageError: For an id that the index does not hold; it names the first and their number.
+        """
+        missing = [name for name in ids if name not in self._place]
+        if missing:
+            raise UsageError(
+                f"{self.folder} lacks {len(missing)} of {len(ids)}, such as {missing[0]!r}; add them with "
+                "`lorank index add`"
+            )
+        found = np.zeros((len(ids), self.description.dimension), np.float32)
+        for place, name in enumerate(ids):
+            number, row = self._place[name]
+            found[place] = self.segments[number].documents.of(np.array([row])).vectors.mean(0)
+        return found
+
     def check_ranker(self, fingerprint: str, name: str) -> None:
         """Raise DataError where the vectors are those of another ranker than that of ``fingerprint``."""
         if fingerprint != self.description.ranker:

@@ -107,15 +107,26 @@ class SASRec(nn.Module):
         items: The number of items; place 0 is none of them.
         settings: Its sizes.
         seed: The seed of the first weights; the caller's generator is left as it is.
+        vectors: The vectors of the items, float32 [items, dim], which then stay as they are; None learns them.
+
+    Raises:
+        UsageError: For vectors of another number or width.
     """
 
-    def __init__(self, items: int, settings: SequenceSettings, *, seed: int = 0) -> None:
+    def __init__(self, items: int, settings: SequenceSettings, *, seed: int = 0, vectors: Tensor | None = None) -> None:
         super().__init__()
         self.length = settings.length
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.items = item_table(items + 1, settings.dim, settings.rank)
+            self.items = item_table(items + 1, settings.dim, 0 if vectors is not None else settings.rank)
             self.reader = SequenceReader(settings)
+        if vectors is not None:
+            if vectors.shape != (items, settings.dim):
+                raise UsageError(f"vectors {tuple(vectors.shape)} do not fit {items} items of dim {settings.dim}")
+            with torch.no_grad():
+                self.items.weight[1:] = vectors
+                self.items.weight[0] = 0
+            self.items.requires_grad_(False)
 
     def users(self, sequences: Tensor, lengths: Tensor) -> Tensor:
         """Return the users' vectors, float [users, dim]."""
