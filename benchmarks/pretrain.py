@@ -35,7 +35,7 @@ CONFIG = {
     "max_position_embeddings": 64,
 }
 SHAPES = {"attention": (96, 96), "up": (384, 96), "down": (96, 384)}
-METHODS = ("dense", "greenformers-lrt", "sltrain", "lost", "switchlora", "pretrain-refactor-reset")
+METHODS = ("dense", "greenformers-lrt", "sltrain", "lost", "switchlora", "pretrain-refactor-reset", "subgm-small-init")
 RATES = (1e-3, 3e-3, 1e-2)
 SEEDS = (0, 1)
 DOCUMENTS = 200
