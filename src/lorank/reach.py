@@ -92,7 +92,7 @@ def reach(method: Method) -> Reach | None:
 
     >>> reach(next(m for m in index.methods() if m.id == "dora")).command
     'train --adapter dora'
-    >>> reach(next(m for m in index.methods() if m.id == "prorank")).why_not.startswith("Python alone")
+    >>> reach(next(m for m in index.methods() if m.id == "psec")).why_not.startswith("Python alone")
     True
     """
     module, _, name = method.location.partition(":")

@@ -53,7 +53,8 @@ def export(
         UsageError: If the ranker has no adapter, or the format is unknown.
     """
     tuned.refuse_cascade("exported")
-    check_layers_are_known(tuned)
+    if format != "merged" or tuned.adapter is None:  # what is merged is a folder that lorank reads
+        check_layers_are_known(tuned)
     if tuned.adapter is None:
         raise UsageError("this ranker was trained whole and has no adapter; its model/ folder is ready for others")
     tuned.unmerge()
