@@ -54,7 +54,12 @@ def test_same_seed_same_order_and_a_run_is_its_lists_one_by_one(case, documents,
     whole = [list(rerank_lists(lists, lambda _: RankerJudge(model), manner)) for _ in range(2)]
     assert [one.order for one in whole[0]] == [one.order for one in whole[1]]
     for given, one in zip(lists, whole[0], strict=True):
-        assert one.order == rerank(query, given.texts, model, name, **manner.options).order
+        alone = rerank(query, given.texts, model, name, **manner.options)
+        if (
+            one.order != alone.order
+        ):  # texts of another batch differ in rounding, and what ties but for that changes places
+            own = model.score(query, given.texts)
+            np.testing.assert_allclose(own[list(one.order)], own[list(alone.order)], atol=1e-5)
     assert whole[0][0].usage.calls > whole[0][1].usage.calls, "what the lists share is made once"
 
 
