@@ -1,7 +1,9 @@
 """Pipelines: what a setting does, how few evaluations a search takes, and the commands that tune and run them."""
 
 import json
+import shutil
 import tomllib
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,8 +11,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import lorank
 from lorank.cli.app import app
-from lorank.compare.pipelines import Pipeline, Stages, read_pipeline, tune_pipeline, write_pipeline
+from lorank.compare.pipelines import (
+    Pipeline,
+    ScoreJournal,
+    Stages,
+    open_journal,
+    open_stages,
+    read_pipeline,
+    tune_pipeline,
+    write_pipeline,
+)
 from lorank.compare.pipelines.pipeline_file import SearchPlan
 from lorank.compare.pipelines.search import documents_scored
 from lorank.data import read_run, write_beir
@@ -19,6 +31,7 @@ from lorank.errors import DataError, UsageError
 from lorank.ranking.consensus.fusion import standardise
 from lorank.ranking.metrics.measures import mean_of
 from lorank.ranking.scorers.ranker import Ranker
+from lorank.training.settings import FirstStageSettings, OptimizerSettings, Recipe
 
 
 class SharedWords(Ranker):
@@ -51,8 +64,8 @@ def planted(queries: int, seed: int) -> tuple[Collection, dict[str, dict[str, di
     return collection, runs
 
 
-def stages_of(collection: Collection, runs, ranker: Ranker | None = None, journal: Path | None = None) -> Stages:
-    return Stages(collection, collection.dev.queries, runs, ranker, journal=journal)
+def stages_of(collection: Collection, runs, ranker: Ranker | None = None) -> Stages:
+    return Stages(collection, collection.dev.queries, runs, ranker)
 
 
 def test_a_setting_is_what_its_formula_says() -> None:
@@ -84,8 +97,8 @@ def test_the_whole_grid_is_brute_force_and_a_pair_is_scored_once() -> None:
     stages = stages_of(collection, runs, ranker)
     pipeline = Pipeline({"fair": "", "noise": ""}, "words", given={"depth": [10, 40]}, search=SearchPlan("grid"))
     found = tune_pipeline(pipeline, stages, collection.dev.qrels)
-    assert ranker.pairs == len(stages.scores) == found.scored
-    again = Stages(collection, collection.dev.queries, runs, ranker, dict(stages.scores))
+    assert ranker.pairs == len(stages.journal.scores) == found.scored
+    again = Stages(collection, collection.dev.queries, runs, ranker, ScoreJournal(None, dict(stages.journal.scores)))
     values = [mean_of(again.run(dict(setting)), collection.dev.qrels, "nDCG@10") for setting, _, _ in found.tried]
     assert len(values) == int(np.prod([len(v) for v in pipeline.knobs.values()]))
     assert found.value == pytest.approx(max(values))
@@ -103,7 +116,7 @@ def test_a_fifth_of_the_grid_finds_what_the_grid_finds(method: str) -> None:
         # every relevant document is found where the ranker alone orders the best 50
         lost.append(1.0 - found.value)
         share.append(found.evaluations / found.grid)
-        assert found.value >= found.begun
+        assert found.value >= found.initial
     assert np.mean(lost) < 0.05
     assert max(share) <= 0.25  # a fifth, and the start and the end over all queries
 
@@ -196,3 +209,68 @@ def test_nothing_to_tune_and_nothing_judged_are_said() -> None:
         tune_pipeline(Pipeline({"fair": ""}, given=one), stages_of(collection, runs), collection.dev.qrels)
     with pytest.raises(UsageError, match="relevant document"):
         tune_pipeline(Pipeline({"fair": ""}), stages_of(collection, runs), {})
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory, tiny_folders) -> tuple[Path, Collection]:
+    """A tuned ranker whose score is mixed with BM25's, and the collection that it was trained on."""
+    collection, _ = planted(12, 5)
+    names = list(collection.dev.queries)
+    parts = {
+        name: Split(name, {q: collection.dev.queries[q] for q in own}, {q: collection.dev.qrels[q] for q in own})
+        for name, own in (("train", names[:6]), ("dev", names[6:]))
+    }
+    data = Collection("planted", collection.document_ids, collection.documents, parts)
+    recipe = Recipe(training=OptimizerSettings(steps=2, batch_size=2), first_stage=FirstStageSettings("bm25", (1.0,)))
+    folder = tmp_path_factory.mktemp("tuned") / "run"
+    made = lorank.fit(lorank.CrossEncoder(tiny_folders["bert"], head="random"), data, recipe=recipe, out=folder)
+    assert made.mix.first_stage > 0
+    return folder, data
+
+
+def test_a_pair_has_one_score_whatever_was_scored_before(tuned: tuple[Path, Collection]) -> None:
+    """A tuned ranker's mixed score depends on its list; the pipeline takes its own score."""
+    folder, data = tuned
+    pipeline = Pipeline({"bm25": "bm25"}, str(folder))
+    setting = {"depth": 40, "top": 20, "mix": 1.0}
+    fresh, later = (open_stages(pipeline, data, data.dev) for _ in range(2))
+    fresh.run(setting)
+    later.run({**setting, "top": 3})
+    later.run(setting)
+    assert later.journal.scores == pytest.approx(fresh.journal.scores, abs=1e-5)
+    own = lorank.load_ranker(folder).learned
+    for (query, document), score in list(later.journal.scores.items())[:5]:
+        text = data.documents[data.position[document]]
+        assert score == pytest.approx(float(own.score(data.dev.queries[query], [text])[0]), abs=1e-5)
+
+
+def test_scores_of_a_ranker_that_was_trained_again_are_not_taken(tuned, tmp_path: Path) -> None:
+    folder, data = tuned
+    run = tmp_path / "run"
+    shutil.copytree(folder, run)
+    open_journal(tmp_path / "out", str(run), data, data.dev.queries).add({"q7": {"d7-0": 1.0}})
+    assert open_journal(tmp_path / "out", str(run), data, data.dev.queries).scores == {("q7", "d7-0"): 1.0}
+    (run / "model.txt").write_text("trained again")
+    with pytest.raises(UsageError, match="trained again"):
+        open_journal(tmp_path / "out", str(run), data, data.dev.queries)
+    changed = replace(data, documents=["another text", *data.documents[1:]])
+    with pytest.raises(UsageError, match="other texts"):
+        open_journal(tmp_path / "out", "minilm", changed, data.dev.queries)
+    assert open_journal(tmp_path / "out", str(run), data, data.dev.queries, overwrite=True).scores == {}
+
+
+def test_what_has_no_score_of_a_pair_is_no_ranker_of_a_pipeline() -> None:
+    collection, _ = planted(1, 0)
+    with pytest.raises(UsageError, match="a score of each pair"):
+        open_stages(Pipeline({"bm25": "bm25"}, "openai:http://localhost:1#m"), collection, collection.dev)
+
+
+def test_options_that_a_pipeline_does_not_read_are_refused(tmp_path: Path) -> None:
+    data, pipeline = write_files(tmp_path)
+    for words in (("--workers", 2), ("--eta", 4), ("--engine", "ray"), ("--steps", 3)):
+        assert f"{words[0]} belongs to a recipe" in command("tune", pipeline, *words, code=1)
+    assert "whole number" in command("tune", pipeline, "--set", "search.batch=many", code=1)
+    assert "unknown measure" in command("tune", pipeline, "--set", "search.measure=nDGC@10", code=1)
+    retrieve = ("retrieve", "--data", data, "--pipeline", pipeline, "--out", tmp_path / "x.run")
+    assert "--pipeline says" in command(*retrieve, "--probes", 3, code=1)
+    assert SearchPlan(measure="ndcg@10").measure == "nDCG@10"

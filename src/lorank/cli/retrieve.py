@@ -73,7 +73,7 @@ def retrieve(
         raise UsageError("--fusion needs a bi-encoder; add --ranker minilm")
     names.check_data(data, "--data")
     if pipeline is not None:
-        if ranker or fusion or vectors or index or settings or kind or max_length or long:
+        if ranker or fusion or vectors or probes or index or settings or kind or max_length or long:
             raise UsageError(
                 "--pipeline says what searches and how; give it with --data, --split, --depth and --out alone"
             )
@@ -131,6 +131,7 @@ def _by_pipeline(
     from lorank.compare.pipelines import open_stages, read_pipeline
     from lorank.data import write_run
     from lorank.data.collection import Split
+    from lorank.tuned.second_stage import best_of_run
 
     found = read_pipeline(path)
     open_knobs = [name for name, values in found.knobs.items() if len(values) > 1]
@@ -146,10 +147,7 @@ def _by_pipeline(
     with progress_bars() as on_progress:
         stages = open_stages(found, collection, Split(split, queries, {}), on_progress=on_progress)
         run = stages.run(found.setting)
-    cut = {
-        q: dict(sorted(row.items(), key=lambda item: (item[1], item[0]), reverse=True)[:depth])
-        for q, row in run.items()
-    }
+    cut = best_of_run(run, depth)
     write_run(cut, out, "pipeline")
     console.print(f"{len(cut)} queries, {sum(map(len, cut.values()))} documents")
     print(out)

@@ -227,6 +227,7 @@ def tune(
     from lorank.ranking.consensus.fusion import fuse
     from lorank.ranking.metrics.measures import mean_of
     from lorank.ranking.routing import two_level_search
+    from lorank.tuned.second_stage import best_of_run
 
     runs = _read_runs(run or [])
     if len(runs) != 2:
@@ -243,7 +244,7 @@ def tune(
     }
 
     def fused(setting: dict[str, Any], queries: list[str]) -> "Run":
-        parts = [{q: _top(each.get(q, {}), setting["depth"]) for q in queries} for each in runs.values()]
+        parts = [best_of_run({q: each.get(q, {}) for q in queries}, setting["depth"]) for each in runs.values()]
         return fuse(parts, [1 - setting["weight"], setting["weight"]], setting["normalise"])
 
     def value(setting: dict[str, Any], queries: list[str]) -> float:
@@ -260,10 +261,6 @@ def tune(
     if out is not None:
         every = list(dict.fromkeys(query for each in runs.values() for query in each))
         write_run(fused(found.best, every), out, "fused")
-
-
-def _top(row: dict[str, float], depth: int) -> dict[str, float]:
-    return dict(sorted(row.items(), key=lambda item: (-item[1], item[0]))[:depth])
 
 
 def _judged(router: "Router", held: "RoutingTable", price: float) -> str:

@@ -87,12 +87,20 @@ def tune(
     from lorank.cli.tune_pipeline import is_pipeline, tune_file
 
     if recipe is not None and is_pipeline(recipe):
-        for flag, value in (
-            ("--steps", steps), ("--least", least), ("--configurations", configurations), ("--base", base),
-            ("--folds", folds), ("--address", address),
-        ):  # fmt: skip
-            if value is not None:
-                raise UsageError(f"{flag} belongs to a recipe, and {recipe} is a pipeline; leave it out")
+        usual: dict[str, tuple[object, object]] = {
+            "--steps": (steps, None),
+            "--least": (least, None),
+            "--eta": (eta, 3.0),
+            "--configurations": (configurations, None),
+            "--base": (base, None),
+            "--folds": (folds, None),
+            "--workers": (workers, 1),
+            "--engine": (engine, "local"),
+            "--address": (address, None),
+        }
+        stated = [flag for flag, (value, default) in usual.items() if value != default]
+        if stated:
+            raise UsageError(f"{stated[0]} belongs to a recipe, and {recipe} is a pipeline; leave it out")
         tune_file(recipe, over or [], method, data, settings or [], split or "dev", out, seed, overwrite, as_json)
         return
     from lorank.compare.tuning import make_search

@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -44,16 +44,16 @@ def tune_file(
     """Tune the pipeline of a file, print the settings that were tried, and write the best as best.toml."""
     import lorank
     from lorank import index
-    from lorank.compare.pipelines import open_stages, tune_pipeline, write_pipeline
+    from lorank.compare.pipelines import open_journal, open_stages, tune_pipeline, write_pipeline
 
     pipeline = _changed(path, over, method, settings, data, seed)
     if pipeline.data is None:
         raise UsageError(f"{path} names no collection; write data = ..., or give --data")
     index.check_data(pipeline.data, "--data")
-    journal = _journal(pipeline, split, out, overwrite)
     with stage(f"read {pipeline.data}"):
         collection = lorank.load(pipeline.data)
     judged = collection.split(split)
+    journal = open_journal(out, pipeline.ranker, collection, judged.queries, overwrite=overwrite)
     with progress_bars() as on_progress:
         stages = open_stages(pipeline, collection, judged, journal=journal, on_progress=on_progress)
         found = tune_pipeline(pipeline, stages, judged.qrels, partial(on_progress, "evaluate queries"))
@@ -61,7 +61,7 @@ def tune_file(
     print(_as_json(found) if as_json else _table(found))
     measure = pipeline.search.measure
     console.print(
-        f"{measure} on {split}: {found.begun:.4f} where it began, {found.value:.4f} at the best setting; "
+        f"{measure} on {split}: {found.initial:.4f} where it began, {found.value:.4f} at the best setting; "
         f"{found.evaluations} evaluations of a query of the grid's {found.grid}, {found.scored} documents scored. "
         f"Use it: lorank retrieve --data {pipeline.data} --pipeline {out / 'best.toml'} --out best.run",
         soft_wrap=True,
@@ -97,27 +97,12 @@ def _changed(
     return changed
 
 
-def _journal(pipeline: "Pipeline", split: str, out: Path, overwrite: bool) -> Path:
-    """Return the file of scores in ``out``; raise UsageError where those are of another ranker or collection."""
-    from lorank.files import write_json
-
-    out.mkdir(parents=True, exist_ok=True)
-    about, journal = out / "scores.json", out / "scores.jsonl"
-    now: Mapping[str, Any] = {"data": pipeline.data, "split": split, "ranker": pipeline.ranker}
-    if overwrite:
-        journal.unlink(missing_ok=True)
-    elif journal.exists() and (not about.exists() or json.loads(about.read_text("utf-8")) != now):
-        raise UsageError(f"{out} holds the scores of another search; give another --out, or --overwrite")
-    write_json(about, now)
-    return journal
-
-
 def _as_json(found: "TunedPipeline") -> str:
     tried = [{"setting": setting, "utility": value, "queries": queries} for setting, value, queries in found.tried]
     facts = {
         "setting": found.setting,
         "value": found.value,
-        "begun": found.begun,
+        "initial": found.initial,
         "evaluations": found.evaluations,
         "grid": found.grid,
         "scored": found.scored,

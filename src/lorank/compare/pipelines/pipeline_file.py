@@ -30,6 +30,7 @@ from typing import Any
 from lorank.errors import DataError, UsageError
 from lorank.files import write_text
 from lorank.ranking.consensus.fusion import NORMALISATIONS
+from lorank.ranking.metrics.measures import parse_measure
 
 METHODS = ("two-level", "hyperband", "halving", "random", "grid")
 WEIGHTS = (1.0, 0.0, 0.25, 0.5, 2.0, 4.0)
@@ -61,6 +62,13 @@ class SearchPlan:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise UsageError(f"search.method {self.method!r}: choose one of {', '.join(METHODS)}")
+        if not isinstance(self.measure, str):
+            raise UsageError(f"search.measure {self.measure!r}: name a measure, such as nDCG@10")
+        object.__setattr__(self, "measure", str(parse_measure(self.measure)))
+        for name, kinds in (("share", int | float), ("price", int | float), ("batch", int), ("seed", int)):
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise UsageError(f"search.{name} {value!r}: give a {'whole ' if kinds is int else ''}number")
         if not 0 < self.share <= 1 or self.batch < 1 or not self.price >= 0:
             raise UsageError("search: share is above 0 to 1, batch 1 or more, and price 0 or more")
 
@@ -112,7 +120,10 @@ def read_pipeline(path: str | Path) -> Pipeline:
         if not isinstance(table.get(name, {}), dict):
             raise DataError(path, None, f"{name} is not a section", f"write [{name}] with keys below it")
     engines = table.get("retrieve", {})
-    if not engines or not all(isinstance(name, str) and name for name in engines.values()):
+    texts = [*engines.values(), *table.get("rerank", {}).values(), *([table["data"]] if "data" in table else [])]
+    if not all(isinstance(each, str) and each for each in texts):
+        raise DataError(path, None, "an engine, the ranker or data is no name", "write them as texts")
+    if not engines:
         raise DataError(path, None, "[retrieve] names no engine", 'write bm25 = "bm25", dense = "minilm", or run files')
     _check_keys(path, table.get("rerank", {}), ("ranker",), "rerank.")
     _check_keys(path, table.get("search", {}), [each.name for each in fields(SearchPlan)], "search.")
@@ -120,7 +131,7 @@ def read_pipeline(path: str | Path) -> Pipeline:
         plan = SearchPlan(**table.get("search", {}))
         made = Pipeline(engines, table.get("rerank", {}).get("ranker"), table.get("data"), _flat(table), plan)
         check_knobs(made)
-    except (UsageError, TypeError) as error:
+    except UsageError as error:
         raise DataError(path, None, str(error), "see lorank tune --help") from error
     return made
 

@@ -31,7 +31,7 @@ class TunedPipeline:
     Attributes:
         setting: The best setting.
         value: Its measure over all judged queries.
-        begun: That of the setting where the search began.
+        initial: That of the setting where the search began.
         evaluations: How many queries were evaluated, each time counted.
         grid: How many evaluations the whole grid takes.
         scored: How many documents the ranker scored.
@@ -40,7 +40,7 @@ class TunedPipeline:
 
     setting: Setting
     value: float
-    begun: float
+    initial: float
     evaluations: int
     grid: int
     scored: int
@@ -120,7 +120,7 @@ def tune_pipeline(
         for values, own in trials.known.items()
     ]
     tried.sort(key=lambda each: (each[2], each[1]), reverse=True)
-    return TunedPipeline(best, value, before, trials.evaluations, grid, len(stages.scores), tried)
+    return TunedPipeline(best, value, before, trials.evaluations, grid, len(stages.journal.scores), tried)
 
 
 Evaluate = Callable[[Setting, Sequence[str]], float]
