@@ -4,18 +4,16 @@ Documents are of a topic and a detail, named by words; others, which answer noth
 have too. A random encoder finds what shares words, so the documents of style come first before it is trained.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
+from chat_server import serve_chat
 from lorank.data.collection import Collection, Split
 
 SIDE, STYLES = 8, 6
@@ -96,29 +94,14 @@ def writing_endpoint(seed: int) -> Iterator[str]:
     """
     rng = np.random.default_rng(seed)
 
-    class Answers(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            passage = body["messages"][0]["content"].rpartition("Passage: ")[2].partition("\nQuery:")[0]
-            named = [word for word in passage.split() if word in (*TOPIC, *DETAIL)] or passage.split()[:2]
-            style = STYLE[int(rng.integers(STYLES))]
-            text = {"choices": [{"message": {"content": _mixed(rng, *named, style, style)}}]}
-            sent = json.dumps(text).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(sent)))
-            self.end_headers()
-            self.wfile.write(sent)
+    def reply(prompt: str) -> str:
+        passage = prompt.rpartition("Passage: ")[2].partition("\nQuery:")[0]
+        named = [word for word in passage.split() if word in (*TOPIC, *DETAIL)] or passage.split()[:2]
+        style = STYLE[int(rng.integers(STYLES))]
+        return _mixed(rng, *named, style, style)
 
-        def log_message(self, *said: object) -> None:
-            """Say nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Answers)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"openai:http://127.0.0.1:{server.server_port}/v1#planted"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serve_chat(reply) as name:
+        yield name
 
 
 def _mixed(rng: np.random.Generator, *parts: str) -> str:

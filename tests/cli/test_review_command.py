@@ -2,11 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -14,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import lorank
+from chat_server import serve_chat
 from lorank.cli.app import app
 from lorank.data import read_run, write_beir
 from lorank.data.collection import Collection, Split
@@ -55,32 +52,6 @@ def reply(prompt: str) -> str:
     return "I cannot say."
 
 
-@contextmanager
-def writer() -> Iterator[str]:
-    """Serve ``reply``; yields the name by which a judge is opened."""
-
-    class Answers(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            text = {"choices": [{"message": {"content": reply(body["messages"][0]["content"])}}]}
-            sent = json.dumps(text).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(sent)))
-            self.end_headers()
-            self.wfile.write(sent)
-
-        def log_message(self, *said: object) -> None:
-            """Say nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Answers)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"openai:http://127.0.0.1:{server.server_port}/v1#planted"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 def command(*words: Any, code: int = 0) -> str:
     done = CliRunner().invoke(app, [*map(str, words)])
     assert (done.exit_code == 0) == (code == 0), (done.output, done.exception)
@@ -96,7 +67,7 @@ def test_litllms_raises_recall_over_the_search_and_voids_what_is_not_in_the_docu
     write_beir(data, tmp_path / "data")
     command("retrieve", "--data", tmp_path / "data", "--out", tmp_path / "bm25.run")
     line = ["review", "--data", tmp_path / "data", "--evidence", tmp_path / "why.jsonl"]
-    with writer() as judge:
+    with serve_chat(reply) as judge:
         said = json.loads(command(*line, "--judge", judge, "--out", tmp_path / "review.run"))
         command(*line, "--judge", judge, "--run", tmp_path / "bm25.run", "--out", tmp_path / "again.run")
     runs = {name: read_run(tmp_path / f"{name}.run") for name in ("bm25", "review", "again")}
@@ -163,7 +134,7 @@ def test_bad_rows_are_left_out_where_that_is_asked_for(tmp_path: Path, monkeypat
     write_beir(fixture(0), tmp_path / "data")
     with (tmp_path / "data" / "queries.jsonl").open("a") as file:
         file.write("[1]\n" * 2)
-    with writer() as judge:
+    with serve_chat(reply) as judge:
         line = ["review", "--data", tmp_path / "data", "--judge", judge, "--out", tmp_path / "a.run", "--depth", 3]
         assert "--skip-bad" in command(*line, code=1)
         assert json.loads(command(*line, "--skip-bad"))["queries"] == TOPICS

@@ -248,8 +248,8 @@ def test_scores_of_a_ranker_that_was_trained_again_are_not_taken(tuned, tmp_path
     folder, data = tuned
     run = tmp_path / "run"
     shutil.copytree(folder, run)
-    open_journal(tmp_path / "out", str(run), data, data.dev.queries).add({"q7": {"d7-0": 1.0}})
-    assert open_journal(tmp_path / "out", str(run), data, data.dev.queries).scores == {("q7", "d7-0"): 1.0}
+    open_journal(tmp_path / "out", str(run), data, data.dev.queries).add({"q7": {"d7-0": 2}})
+    assert open_journal(tmp_path / "out", str(run), data, data.dev.queries).scores == {("q7", "d7-0"): 2}
     (run / "model.txt").write_text("trained again")
     with pytest.raises(UsageError, match="trained again"):
         open_journal(tmp_path / "out", str(run), data, data.dev.queries)

@@ -148,6 +148,19 @@ def test_two_open_indexes_of_a_folder_do_not_undo_each_other(tmp_path: Path) -> 
         index.delete(["x"])
 
 
+@pytest.mark.parametrize("long", ["truncate", "max"])
+def test_the_mean_vector_of_a_document_is_that_of_its_parts_wherever_it_lies(tmp_path: Path, long: str) -> None:
+    documents = made(np.random.default_rng(0), 12, long)
+    index = DenseIndex.create(tmp_path / "index", ranker="hash", name="made", dimension=DIMENSION, long=long)
+    ids = [f"d{i}" for i in range(12)]
+    index.add(ids, ids, lambda texts: documents.of(np.array([int(text[1:]) for text in texts])), chunk=5)
+    asked = ["d11", "d0", "d7"]
+    expected = [documents.of(np.array([int(name[1:])])).vectors.mean(0) for name in asked]
+    np.testing.assert_allclose(index.mean_vectors(asked), expected, rtol=1e-5)
+    with pytest.raises(UsageError, match="lacks 1 of 2"):
+        index.mean_vectors(["d1", "x"])
+
+
 def test_bad_input_is_refused_by_name(tmp_path: Path) -> None:
     index, _ = filled(tmp_path / "index", 10)
     for what, message in [

@@ -139,9 +139,12 @@ class DenseIndex:
                 "`lorank index add`"
             )
         found = np.zeros((len(ids), self.description.dimension), np.float32)
-        for place, name in enumerate(ids):
-            number, row = self._place[name]
-            found[place] = self.segments[number].documents.of(np.array([row])).vectors.mean(0)
+        places = np.array([self._place[name] for name in ids], np.int64).reshape(-1, 2)
+        for number, segment in enumerate(self.segments):
+            own = np.flatnonzero(places[:, 0] == number)
+            if len(own):
+                parts = segment.documents.of(places[own, 1])
+                found[own] = np.add.reduceat(parts.vectors, parts.begins) / parts.counts[:, None]
         return found
 
     def check_ranker(self, fingerprint: str, name: str) -> None:

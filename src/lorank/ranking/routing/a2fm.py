@@ -21,7 +21,8 @@ price times what the mode costs. Arms may have any names and be any number.
 import numpy as np
 
 from lorank.errors import UsageError
-from lorank.ranking.routing.router import Router, router
+from lorank.ranking.routing.linear import LinearRouter
+from lorank.ranking.routing.router import router
 from lorank.ranking.routing.scaling import Scaling
 from lorank.ranking.routing.table import RoutingTable
 from lorank.registration import catalogued
@@ -34,7 +35,7 @@ from lorank.registration import catalogued
     title="A^2FM: An Adaptive Agent Foundation Model for Tool-Aware Hybrid Reasoning",
     reach="lorank route train --method a2fm; routing trains no ranker of documents, so it has no recipe",
 )
-class ModeRouter(Router):
+class ModeRouter(LinearRouter):
     """A policy over modes that is first taught the best mode, and then learns by its own draws what modes are worth.
 
     Args:
@@ -93,23 +94,3 @@ class ModeRouter(Router):
 
     def _step(self, contexts: np.ndarray, pull: np.ndarray) -> None:
         self.weights += self.rate * pull.T @ contexts / len(contexts)
-
-    def choose(self, features: np.ndarray, price: float) -> np.ndarray:
-        """Return the likeliest mode; the price must be the one that was learned with."""
-        if abs(price - self.price) > 1e-9:
-            raise UsageError(f"this router learned with price {self.price:g}, not {price:g}; train it with that price")
-        return np.asarray(self.chances(self.scaling(features)).argmax(1))
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return the weights, the scaling and the price."""
-        return {
-            "weights": self.weights,
-            "mean": self.scaling.mean,
-            "std": self.scaling.std,
-            "price": np.array([self.price]),
-        }
-
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Restore what ``state`` gave."""
-        self.scaling = Scaling(state["mean"], state["std"])
-        self.weights, self.price = state["weights"], float(state["price"][0])

@@ -15,7 +15,8 @@ import numpy as np
 
 from lorank.errors import UsageError
 from lorank.ranking.routing.bandits import Ridge, make_bandit, play
-from lorank.ranking.routing.router import Router, router
+from lorank.ranking.routing.linear import LinearRouter
+from lorank.ranking.routing.router import router
 from lorank.ranking.routing.scaling import Scaling
 from lorank.ranking.routing.table import RoutingTable
 from lorank.registration import catalogued
@@ -30,7 +31,7 @@ POLICIES = ("epsilon-ridge", "ridge")
     title="MBA-RAG: a Bandit Approach for Adaptive Retrieval-Augmented Generation through Question Complexity",
     reach="lorank route train --method mba-rag; routing trains no ranker of documents, so it has no recipe",
 )
-class BanditRouter(Router):
+class BanditRouter(LinearRouter):
     """A contextual bandit whose best arm is chosen once it has learned.
 
     Args:
@@ -56,23 +57,3 @@ class BanditRouter(Router):
             order = rng.permutation(len(table))
             regrets.append(play(bandit, contexts[order], rewards[order], rng)["regret"])
         self.weights, self.price, self.regret = bandit.weights, price, np.concatenate(regrets)
-
-    def choose(self, features: np.ndarray, price: float) -> np.ndarray:
-        """Return the arm of the highest expected reward; the price must be the one that was learned with."""
-        if abs(price - self.price) > 1e-9:
-            raise UsageError(f"this router learned with price {self.price:g}, not {price:g}; train it with that price")
-        return np.asarray((self.scaling(features) @ self.weights.T).argmax(1))
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return the weights, the scaling and the price."""
-        return {
-            "weights": self.weights,
-            "mean": self.scaling.mean,
-            "std": self.scaling.std,
-            "price": np.array([self.price]),
-        }
-
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Restore what ``state`` gave."""
-        self.scaling = Scaling(state["mean"], state["std"])
-        self.weights, self.price = state["weights"], float(state["price"][0])
