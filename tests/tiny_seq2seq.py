@@ -72,7 +72,10 @@ def tiny_fusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def teach_order(
     model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, steps: int, seed: int = 0
 ) -> None:
-    """Teach a T5 to write the indices of five graded passages in rising order, by Fusion-in-Decoder."""
+    """Teach a T5 to write the indices of five graded passages in rising order, by Fusion-in-Decoder.
+
+    Grades are drawn with repetition, as a tournament draws them; of equal ones the first comes first.
+    """
     from transformers.modeling_outputs import BaseModelOutput
 
     generator = torch.Generator().manual_seed(seed)
@@ -81,7 +84,7 @@ def teach_order(
     for _ in range(steps):
         texts, labels = [], []
         for _ in range(32):
-            grades = torch.randperm(5, generator=generator).tolist()
+            grades = torch.randint(5, (5,), generator=generator).tolist()
             texts += [f"Query: find it, Index: {i}, Context: the {GRADES[g]} of" for i, g in enumerate(grades, 1)]
             order = sorted(range(5), key=lambda place: -grades[place])
             labels.append(" ".join(str(place + 1) for place in order))

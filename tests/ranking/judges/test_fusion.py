@@ -148,7 +148,7 @@ def test_a_model_that_was_taught_to_order_five_orders_twenty_by_the_tournament(t
     for seed in range(3):
         tokenizer = word_tokenizer()
         model = make_t5(tokenizer, spread=0.0, seed=seed)
-        teach_order(model, tokenizer, 350, seed)
+        teach_order(model, tokenizer, 500, seed)
         judge = FusionJudge(model, tokenizer)
         rng, right = np.random.default_rng(seed), 0
         for _ in range(10):
@@ -156,7 +156,7 @@ def test_a_model_that_was_taught_to_order_five_orders_twenty_by_the_tournament(t
             done = rerank("find it", documents, judge, "listt5", top=4)
             right += sum("gold" in documents[i] for i in done.order[:4])
         shares.append(right / 40)
-    assert np.median(shares) > 0.7, "a fifth of a random draw of four is gold"
+    assert min(shares) > 0.7, "a fifth of a random draw of four is gold"
 
 
 def test_the_name_of_a_judge_opens_it(tiny_fusion):
