@@ -22,8 +22,8 @@ of a batch; the published code sets w = 0.5 in its scripts and has 0 as its defa
 (``baseline=False``), and the reward log 0.5 of the relevant document itself; here it is not drawn. In the paper the
 two models take turns of many steps, between which documents are encoded anew; here they take turns in each step, and
 only the vectors of queries are adapted where negatives are adversarial, so that no vector is ever stale. From a ranker
-that stands still, as in the paper's turns, the divergence falls at w = 0.5 and rises at w = 1; from one that moves in
-every step it need not fall, since the ranker grows surer.
+that stands still, as in the paper's turns, the divergence falls at w = 0.5 and ends higher at w = 1, where it may rise;
+from one that moves in every step it need not fall, since the ranker grows surer.
 """
 
 import torch
