@@ -62,10 +62,11 @@ def test_lora_computational_limits_inspect_checks_the_scores_of_attention(run):
     words = ["inspect", str(run / "run"), "--attention", "--data", str(run / "data")]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
-    for said in ("almost linear approximation", "scores up to", "heads below", " of 4 "):
+    for said in ("almost linear approximation", "scores up to", "heads below", " of 4 ", "ranks that a policy learns"):
         assert said in done.output
     found = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["attention"]
     assert found["threshold"] == pytest.approx(np.log(found["tokens"]) ** 0.5)
+    assert 3 <= found["tokens"] <= 64, "the longest text, and not a batch of them"
     assert [row["path"] for row in found["layers"]] == [f"encoder.layer.{i}.attention.self" for i in range(2)]
     for row in found["layers"]:
         assert 0 <= row["below"] <= row["heads"]
@@ -120,3 +121,22 @@ def test_queries_with_shuffled_labels_come_first(minilm, seed):
     pairs = places[:, None] & ~places[None, :]
     earlier = np.arange(len(found))[:, None] < np.arange(len(found))[None, :]
     assert float((pairs & earlier).sum() / pairs.sum()) > 0.75  # the chance that a wrong query comes before a right one
+
+
+def test_dr_rl_attention_inspect_learns_lower_ranks_where_latency_costs_more(run):
+    words = ["inspect", str(run / "run"), "--attention", "--data", str(run / "data")]
+    ranks, errors = [], []
+    for more in (["--latency-weight", "0"], [], ["--latency-weight", "20"]):
+        done = CliRunner().invoke(app, [*words, *more, "--json"])
+        assert done.exit_code == 0, done.output
+        layers = json.loads(done.stdout)["attention"]["ranks"]["layers"]
+        assert list(layers) == [f"encoder.layer.{i}.attention.self" for i in range(2)]
+        ranks.append([row["rank"] / row["width"] for row in layers.values()])
+        errors.append([row["error"] for row in layers.values()])
+    free, usual, dear = (np.array(each) for each in ranks)
+    assert (free >= usual).all()
+    assert (usual >= dear).all()
+    assert (free > dear).all()
+    assert max(errors[0]) < max(errors[2])
+    lonely = CliRunner().invoke(app, [*words[:2], "--latency-weight", "1"])
+    assert "belongs to --attention" in str(lonely.exception) + lonely.output

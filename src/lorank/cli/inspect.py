@@ -41,9 +41,18 @@ def inspect(
         bool,
         typer.Option(
             "--attention",
-            help="Check on --data whether attention's scores allow LoRA gradients in almost linear time.",
+            help="Check on --data whether attention's scores allow LoRA gradients in almost linear time, and at which "
+            "ranks they would do.",
         ),
     ] = False,
+    latency_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="With --attention: what all directions of a head's scores cost, where a relative error of 1 costs 1; "
+            "the higher, the lower the ranks that are learned. [default: 0.1]",
+        ),
+    ] = None,
     save: Annotated[
         bool, typer.Option("--save", help="Keep all of it as spectra.json in the run folder, for `lorank report`.")
     ] = False,
@@ -70,6 +79,8 @@ def inspect(
     rows = layer_spectra(adapter)
     if attention and data is None:
         raise UsageError("--attention reads texts; give --data")
+    if latency_weight is not None and not attention:
+        raise UsageError("--latency-weight belongs to --attention; add it, or leave this out")
     plain = not (intruders or data is not None or queries is not None or save)
     if as_json and plain:
         print(json.dumps(rows, indent=1))
@@ -77,7 +88,7 @@ def inspect(
     found: dict[str, Any] = {"layers": rows}
     if not plain:
         with skipping(skip_bad) as on_bad:
-            found |= _diagnose(adapter, intruders, data, queries, look_at, attention, on_bad)
+            found |= _diagnose(adapter, intruders, data, queries, look_at, attention, latency_weight, on_bad)
     if save:
         _save(adapter, found)
     if as_json:
@@ -104,10 +115,12 @@ def _diagnose(
     queries: int | None,
     look_at: int,
     attention: bool,
+    latency_weight: float | None,
     on_bad: OnBad | None,
 ) -> dict[str, Any]:
     import lorank
     from lorank.training.diagnosing import (
+        LATENCY_WEIGHT,
         as_rows,
         check_attention,
         find_doubtful_queries,
@@ -131,7 +144,8 @@ def _diagnose(
             if texts is not None and (not (attention or queries) or tuned.ranker.kind == "bi-encoder"):
                 found["rankme"] = vector_rank(tuned.ranker, texts.documents)
             if texts is not None and attention:
-                found["attention"] = check_attention(tuned.ranker, texts)
+                weight = LATENCY_WEIGHT if latency_weight is None else latency_weight
+                found["attention"] = check_attention(tuned.ranker, texts, latency_weight=weight)
         if queries is not None:
             recipe = read_recipe(record)
             source = data or recipe.data
@@ -206,3 +220,16 @@ def _print_attention(found: dict[str, Any]) -> None:
         degree, many = (">200", "-") if row["degree"] is None else (row["degree"], f"{row['columns']:.3g}")
         heads = f"{row['below']} of {row['heads']}"
         print(f"{cut_middle(row['path'], width):{width}}  {row['bound']:12.2f}  {heads:>11}  {degree:>6}  {many:>14}")
+    if "ranks" in found:
+        _print_ranks(found["ranks"], width)
+
+
+def _print_ranks(found: dict[str, Any], width: int) -> None:
+    print(
+        f"\nranks that a policy learns for attention's scores; all of them cost {found['latency_weight']:g}, where a "
+        "relative error\nof the output of 1 costs 1; means over heads and texts"
+    )
+    print(f"{'attention':{width}}  rank  of  relative error  heads that keep all")
+    for path, row in found["layers"].items():
+        numbers = f"{row['rank']:5.1f}  {row['width']:2}  {row['error']:14.1%}  {row['full_share']:19.0%}"
+        print(f"{cut_middle(path, width):{width}} {numbers}")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, TypeAdapter, Validat
 
 from lorank.errors import DataError
 from lorank.ranking.metrics.evaluation import Evaluation
+from lorank.reporting.attention_card import AttentionCard
 from lorank.reporting.continual_part import CONTINUAL, ContinualCard
 from lorank.reporting.order_part import AGREEMENT, SHRINK, AgreementCard, ShrinkCard
 
@@ -214,6 +215,7 @@ class SpectraCard(Part):
     layers: list[SpectrumOfLayer] = []
     intruders: IntruderCard | None = None
     rankme: RankCard | None = None
+    attention: AttentionCard | None = None
     queries: list[SpectrumOfQuery] = []
 
 

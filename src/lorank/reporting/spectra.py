@@ -1,4 +1,4 @@
-"""The section of spectra: a heat map of ranks in use, intruder dimensions by threshold, doubtful queries."""
+"""The section of spectra: a heat map of ranks in use, intruder dimensions by threshold, attention, doubtful queries."""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from lorank.reporting.attention_part import AttentionShown, attention_part
 from lorank.reporting.charts import block_and_kind, clip_start, curve_chart
 from lorank.reporting.run_folder import SpectraCard, SpectrumOfQuery
 from lorank.reporting.sections import Chart, both_widths, cut
@@ -28,6 +29,7 @@ class Spectra:
     rankme: float | None
     dimensions: int | None
     texts: int | None
+    attention: AttentionShown | None
     queries: list[SpectrumOfQuery]
 
 
@@ -54,6 +56,7 @@ def spectra_part(card: SpectraCard | None) -> Spectra | None:
         None if rank is None else rank.value,
         None if rank is None else rank.dimensions,
         None if rank is None else rank.texts,
+        attention_part(card.attention),
         [each.model_copy(update={"text": cut(each.text, QUERY_LETTERS)}) for each in card.queries[:MOST_QUERIES]],
     )
 

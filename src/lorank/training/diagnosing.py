@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from lorank.data.collection import Collection
 from lorank.data.folds import hold_out_dev
 from lorank.errors import UsageError
+from lorank.lowrank.shrink.attention_segments import attention_segments, has_plain_scores
+from lorank.lowrank.shrink.dynamic_attention import learned_ranks
 from lorank.lowrank.spectra import (
     adapter_spectra,
     attention_bounds,
@@ -124,14 +126,25 @@ def vector_rank(ranker: Any, texts: Sequence[str], seed: int = 0) -> dict[str, A
     }
 
 
-def check_attention(ranker: Any, data: Collection, error: float = 0.01, most: int = 32) -> dict[str, Any]:
+LATENCY_WEIGHT = 0.1
+"""What the whole width of a head costs when ranks are learned, where a relative error of 1 costs 1."""
+SEGMENT_TEXTS = 1
+"""How many queries and documents are read for the ranks of attention, each."""
+
+
+def check_attention(
+    ranker: Any, data: Collection, error: float = 0.01, most: int = 32, latency_weight: float = LATENCY_WEIGHT
+) -> dict[str, Any]:
     """Return whether attention's scores are small enough for LoRA gradients in almost linear time, layer by layer.
+
+    Where scores are q k^T alone, the ranks that a policy learns for them are given too, on the first texts read.
 
     Args:
         ranker: A ranker of texts.
         data: The collection, of whose queries and documents some are read together.
         error: The relative error of attention's weights that is let through, above 0.
         most: How many queries are read, each with two documents.
+        latency_weight: What the whole width of a head costs, 0 or more, where a relative error of 1 costs 1.
 
     Raises:
         UsageError: For a ranker without attention layers, and a collection without texts.
@@ -144,7 +157,13 @@ def check_attention(ranker: Any, data: Collection, error: float = 0.01, most: in
         raise UsageError(f"collection {data.name!r} has no queries or no documents to read")
     pairs = np.array([(i, j % len(documents)) for i in range(len(queries)) for j in (2 * i, 2 * i + 1)])
     module: Any = ranker.module
-    found = attention_bounds(module, lambda: ranker.score_pairs(queries, documents, pairs))
+
+    def read(chosen: np.ndarray) -> None:
+        """Read the texts one by one: encoders that run without padding hold a batch as one row of tokens."""
+        for query, document in chosen:
+            ranker.score_pairs([queries[query]], [documents[document]], np.array([(0, 0)]))
+
+    found = attention_bounds(module, lambda: read(pairs))
     rows = [
         {
             "path": each.path,
@@ -156,7 +175,13 @@ def check_attention(ranker: Any, data: Collection, error: float = 0.01, most: in
         }
         for each in found
     ]
-    return {"error": error, "tokens": found[0].length, "threshold": found[0].threshold, "layers": rows}
+    shown = {"error": error, "tokens": found[0].length, "threshold": found[0].threshold, "layers": rows}
+    if any(has_plain_scores(each) for each in module.modules()):
+        kept = attention_segments(module, lambda: read(pairs[:SEGMENT_TEXTS]), 2 * SEGMENT_TEXTS)
+        generator = torch.Generator().manual_seed(0)
+        ranks = [asdict(learned_ranks(s, latency_weight=latency_weight, generator=generator)) for s in kept.values()]
+        shown["ranks"] = {"latency_weight": latency_weight, "layers": dict(zip(kept, ranks, strict=True))}
+    return shown
 
 
 def find_doubtful_queries(

@@ -11,7 +11,8 @@ A new SVD is computed only where the last bound is above a limit. The policy is 
 
 Dynamic Rank Reinforcement Learning for Adaptive Low-Rank Multi-Head Self Attention in Large Language Models, 2025.
 
-*Deviations*: [~] no code is published; state, reward and policy are reconstructed from the abstract.
+*Deviations*: [~] no code is published; state, reward and policy are reconstructed from the abstract. Rewards with a
+range above 1 are divided by it, as one step of a large reward would fix the policy on what it sampled first.
 """
 
 from collections.abc import Sequence
@@ -113,7 +114,8 @@ def describe(segment: Segment, ranks: Sequence[int], current: int) -> Tensor:
     area="compress",
     title="Dynamic Rank Reinforcement Learning for Adaptive Low-Rank Multi-Head Self Attention in Large Language "
     "Models",
-    reach="Python alone: it is a way of computing attention in a model of one's own, which no recipe or command builds",
+    reach="`lorank inspect RUN --attention --data D` learns the ranks of each attention (`--latency-weight`); "
+    "computing by them is Python's (`low_rank_attention`), as the SVD costs more than it saves at rankers' lengths",
 )
 def learn_ranks(
     segments: Sequence[Segment],
@@ -142,6 +144,7 @@ def learn_ranks(
     choices, full = tuple(ranks), segments[0][0].shape[1]
     states = [describe(segment, choices, full) for segment in segments]
     rewards = torch.stack([_rewards(segment, choices, latency_weight, full) for segment in segments])
+    rewards = rewards / (rewards.max() - rewards.min()).clamp_min(1.0)
     policy = RankPolicy(choices, torch.zeros(len(choices), len(states[0]), dtype=torch.float64))
     baseline = rewards.mean(1)
     for _ in range(steps):
@@ -156,10 +159,54 @@ def learn_ranks(
     return policy
 
 
-def _rewards(segment: Segment, ranks: Sequence[int], latency_weight: float, full: int) -> Tensor:
+@dataclass(frozen=True)
+class LearnedRanks:
+    """What a policy chose for the segments of one attention: means over segments.
+
+    Attributes:
+        width: d of a head, or the tokens of the shortest segment if these are fewer.
+        rank: The mean of the chosen ranks.
+        error: The mean relative error of the output at them.
+        full_share: The share of segments that keep the whole width.
+    """
+
+    width: int
+    rank: float
+    error: float
+    full_share: float
+
+
+def learned_ranks(
+    segments: Sequence[Segment], *, latency_weight: float, generator: torch.Generator, steps: int = 50
+) -> LearnedRanks:
+    """Return the ranks that a policy learns for the segments of one attention, among 1/8, 1/4, 1/2 and all of d.
+
+    Args:
+        segments: q, k and v of its heads, one triple each.
+        latency_weight: What the whole width costs, 0 or more, where a relative error of 1 costs 1.
+        generator: The source of the sampled ranks.
+        steps: The number of samples per segment, 1 or more.
+
+    Raises:
+        UsageError: Where there is no segment, and for a weight below 0.
+    """
+    if not segments or not latency_weight >= 0:
+        raise UsageError(f"latency weight {latency_weight:g} and {len(segments)} segments: give 0 or more, and some")
+    most = min(min(*q.shape, len(k)) for q, k, _ in segments)
+    ranks = sorted({max(1, most // part) for part in (8, 4, 2, 1)})
+    policy = learn_ranks(segments, ranks, latency_weight=latency_weight, generator=generator, steps=steps)
+    chosen = [policy.choose(segment, most) for segment in segments]
+    errors = [_error(segment, rank) for segment, rank in zip(segments, chosen, strict=True)]
+    many = len(segments)
+    return LearnedRanks(most, sum(chosen) / many, sum(errors) / many, sum(rank == most for rank in chosen) / many)
+
+
+def _error(segment: Segment, rank: int) -> float:
     exact = low_rank_attention(*segment, min(*segment[0].shape, segment[1].shape[0]))
-    errors = [(low_rank_attention(*segment, rank) - exact).norm() / exact.norm() for rank in ranks]
+    return float((low_rank_attention(*segment, rank) - exact).norm() / exact.norm())
+
+
+def _rewards(segment: Segment, ranks: Sequence[int], latency_weight: float, full: int) -> Tensor:
     return torch.tensor(
-        [1 - float(error) - latency_weight * rank / full for error, rank in zip(errors, ranks, strict=True)],
-        dtype=torch.float64,
+        [1 - _error(segment, rank) - latency_weight * rank / full for rank in ranks], dtype=torch.float64
     )
