@@ -12,37 +12,14 @@ from lorank.serving.adapters.inspector import Inspector
 from lorank.serving.adapters.package import READ_ALIKE
 from lorank.serving.adapters.source import LocalSource, Source
 from lorank.serving.adapters.store import MARKS, RUN_MARKS, FolderStore, RemoteStore, open_store
+from lorank.serving.adapters.whole_ranker import read_whole_ranker
 from lorank.serving.forward.engine import MixedEngine
 from lorank.serving.forward.path_choice import fastest_path
 from lorank.serving.requests.engine import Job
 from lorank.tuned.open_ranker import chosen_label, kind_of
 
-MODEL_FILE = "config.json"
-"""What every model folder holds."""
-
 NOT_SERVED = ("features", "pyramid", "trees")
 """Kinds that score rows of numbers, where the API brings texts, or that the batches do not know how to read."""
-
-
-def whole_model(base: str) -> str:
-    """Return the model in a run folder or a tuned ranker's folder, and any other base as it is.
-
-    Raises:
-        UsageError: Where the folder holds an adapter in place of a model.
-    """
-    folder = Path(base)
-    if not folder.is_dir() or (folder / MODEL_FILE).is_file():
-        return base
-    for home in (folder / "model", folder):
-        if (home / "lorank.json").is_file():
-            if (home / "model" / MODEL_FILE).is_file():
-                return str(home / "model")
-            if (home / "adapter").is_dir():
-                raise UsageError(
-                    f"{base} holds an adapter and no whole model; give --base what it was trained on, and --adapters "
-                    "the folder that holds its folder"
-                )
-    return base
 
 
 def open_engine(
@@ -65,7 +42,8 @@ def open_engine(
 
     Args:
         base: The model under all adapters; no adapter changes what it is and how it reads. A run folder whose weights
-            were trained whole, or shrunk, stands for the model in it.
+            were trained whole, or shrunk, stands for the model in it, and answers with its mix, first stage and
+            calibration.
         adapters: A folder of adapter or run folders, or a URL; None serves the base alone.
         kind: The kind of the ranker; None takes what the base was made for.
         max_length: Tokens that are read of query and document together; None takes the base's own.
@@ -87,7 +65,8 @@ def open_engine(
         UsageError: the base cannot score, nothing is at ``adapters``, or an option does not exist.
     """
     name = Path(base).resolve().name if Path(base).is_dir() else base
-    base = whole_model(base)
+    whole = read_whole_ranker(base)
+    base = whole.model
     source: Source = LocalSource({}) if adapters is None else open_store(adapters)
     names = source.names()
     if adapters is not None and not may_be_empty and (not names or is_adapter(Path(adapters))):
@@ -120,6 +99,7 @@ def open_engine(
         path=path,
         merged_share=merged_share,
         inspector=inspector,
+        whole=whole,
     )
     try:
         ready, headless = [Job(None, "is it ready", ["yes"])], engine.loader.base_refusal is not None

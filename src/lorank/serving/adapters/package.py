@@ -87,11 +87,9 @@ def read_package(folder: Path, ranker: TrainableRanker) -> Package:
         raise DataError(card, None, problem, "serve one of its steps, bi-encoder/ or cross-encoder/ of its run folder")
     try:
         check_alike(about["kind"], about["base"], saved_options(about), ranker, card)
-        mix = mix_from_json(about["mix"])
-        if not (math.isfinite(mix.first_stage) and math.isfinite(mix.weight)):
-            raise ValueError("a mix that is not finite")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(card, None, f"not what lorank writes ({error!r})"[:400], "save the ranker again") from error
+    mix = read_mix(about, card)
     check_manifest(folder, about.get("files"), card)
     contents = read_contents(folder / "adapter", ranker)
     calibration = read_calibration(card) or read_calibration(folder / "adapter" / "lorank.json")
@@ -99,6 +97,25 @@ def read_package(folder: Path, ranker: TrainableRanker) -> Package:
         return Package(contents, folder, mix, None, calibration)
     stage, beside = read_first_stage(folder / "first_stage", ranker)
     return Package(contents, folder, mix, stage, calibration, beside)
+
+
+def read_mix(about: Any, card: Path) -> Mix:
+    """Return the mix that a card states.
+
+    Args:
+        about: What the card holds.
+        card: The file that an error names.
+
+    Raises:
+        DataError: Where there is none, or its numbers are not finite.
+    """
+    try:
+        mix = mix_from_json(about["mix"])
+        if not (math.isfinite(mix.first_stage) and math.isfinite(mix.weight)):
+            raise ValueError("a mix that is not finite")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(card, None, f"not what lorank writes ({error!r})"[:400], "save the ranker again") from error
+    return mix
 
 
 def check_alike(kind: str, base: object, options: Mapping[str, Any], ranker: TrainableRanker, card: Path) -> None:
@@ -232,6 +249,19 @@ def check_factors(contents: adapter_files.Contents, ranker: TrainableRanker, fil
 
 def read_first_stage(folder: Path, ranker: TrainableRanker) -> tuple[FirstStage, int]:
     """Return the first stage and the bytes of its files; it may score with no other model than the server's base."""
+    stage, beside = load_first_stage(folder)
+    if stage.base is not None and locate_base(stage.base) != locate_base(ranker.base):
+        raise DataError(
+            folder / "first_stage.json",
+            None,
+            f"its first stage scores with {stage.base!r}, which is not the server's base",
+            f"serve it on {stage.base!r}",
+        )
+    return stage, beside
+
+
+def load_first_stage(folder: Path) -> tuple[FirstStage, int]:
+    """Return the first stage of a folder, checked, and the bytes that its statistics take in memory."""
     files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
     if not files:
         raise DataError(
@@ -243,13 +273,6 @@ def read_first_stage(folder: Path, ranker: TrainableRanker) -> tuple[FirstStage,
     except (OSError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
         reason = f"the first stage cannot be read ({error!r})"[:400]
         raise DataError(folder, None, reason, "copy it again") from error
-    if stage.base is not None and locate_base(stage.base) != locate_base(ranker.base):
-        raise DataError(
-            folder / "first_stage.json",
-            None,
-            f"its first stage scores with {stage.base!r}, which is not the server's base",
-            f"serve it on {stage.base!r}",
-        )
     return stage, MEMORY_OF_STATISTICS * sum(path.stat().st_size for path in files)
 
 

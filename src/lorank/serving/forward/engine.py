@@ -26,6 +26,7 @@ from lorank.ranking.scorers.text_ranker import check_head_is_trained
 from lorank.serving.adapters.inspector import printable
 from lorank.serving.adapters.source import Source
 from lorank.serving.adapters.store import FolderStore, RemoteStore
+from lorank.serving.adapters.whole_ranker import WholeRanker
 from lorank.serving.forward.admission import Admission, Check
 from lorank.serving.forward.batch import Batch, Run
 from lorank.serving.forward.grouping import by_adapter, parts_of
@@ -94,6 +95,8 @@ class MixedEngine:
         inspector: looks at every folder of a store before it is opened; ``version`` then says when it may be scored.
         path: the scoring path (`lorank.ranking.scorers.paths`) that reads what is one model's: rows of the base and
             of the merged copy; None for the ranker's own way, which mixed rows always take.
+        whole: the tuned ranker whose model the base is: the base's own answers have its mix, first stage and
+            calibration; None for a base by itself. Adapters bring their own.
 
     >>> from lorank.ranking.scorers import CrossEncoder
     >>> engine = MixedEngine(CrossEncoder("minilm"), Store("adapters"))                                # doctest: +SKIP
@@ -112,8 +115,9 @@ class MixedEngine:
         merged_share: float | None = None,
         path: str | None = None,
         inspector: Check | None = None,
+        whole: WholeRanker | None = None,
     ) -> None:
-        self.ranker, self.source, self.path = ranker, source, path
+        self.ranker, self.source, self.path, self.whole = ranker, source, path, whole
         refusal = refusal_of_base(ranker)
         self.base_reader = None if path is None else PathReader(cast(CrossEncoder, ranker), ranker.module, path)
         self.merged_share = check_share(merged_share)
@@ -173,7 +177,7 @@ class MixedEngine:
         calibrated."""
         job = batch.jobs[index]
         found = batch.rows.finish(index, own, batch.values[own])
-        scores, package = found.scores, batch.packages.get(job.adapter)
+        scores, package = found.scores, self.whole if job.adapter is None else batch.packages.get(job.adapter)
         if not np.isfinite(scores).all():
             return LorankError(f"adapter {job.adapter!r} gives scores that are not finite; train it again")
         if package is not None and len(scores):

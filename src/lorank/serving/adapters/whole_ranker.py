@@ -1,0 +1,77 @@
+"""A tuned ranker whose model holds all of it (trained whole, merged, or shrunk): what its folder adds to the model.
+
+The model is served as a base, and what lies beside it counts there too: scores are a z + (g / s) c with the folder's
+first stage, and probabilities where it is calibrated, as `lorank rank` gives them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorank.errors import DataError, UsageError
+from lorank.lowrank import adapter_files
+from lorank.ranking.calibration.folder import Calibration, read_calibration
+from lorank.serving.adapters.package import load_first_stage, read_mix
+from lorank.tuned.first_stage import FirstStage
+from lorank.tuned.mix import ALONE, Mix
+from lorank.tuned.second_stage import FOLDER as SECOND_STAGE
+
+MODEL_FILE = "config.json"
+"""What every model folder holds."""
+CARD = "lorank.json"
+
+
+@dataclass(frozen=True)
+class WholeRanker:
+    """The model's place, and how its scores are mixed and calibrated.
+
+    Attributes:
+        model: The folder or name of the model.
+        mix: How its score joins the first stage.
+        first_stage: The first stage; None where the mix adds none.
+        calibration: From scores to probabilities; None where there is none.
+    """
+
+    model: str
+    mix: Mix = ALONE
+    first_stage: FirstStage | None = None
+    calibration: Calibration | None = None
+
+
+def read_whole_ranker(base: str) -> WholeRanker:
+    """Return the whole model in a run folder or a tuned ranker's folder; any other base stands for itself.
+
+    Args:
+        base: A folder, or the name of a model.
+
+    Raises:
+        UsageError: Where the folder holds an adapter in place of a model.
+        DataError: Where it is a cascade, or what lies beside the model cannot be read.
+    """
+    folder = Path(base)
+    if not folder.is_dir() or (folder / MODEL_FILE).is_file():
+        return WholeRanker(base)
+    for home in (folder / "model", folder):
+        if (home / CARD).is_file():
+            if (home / "model" / MODEL_FILE).is_file():
+                return _read(home)
+            if (home / "adapter").is_dir():
+                raise UsageError(
+                    f"{base} holds an adapter and no whole model; give --base what it was trained on, and --adapters "
+                    "the folder that holds its folder"
+                )
+    return WholeRanker(base)
+
+
+def _read(home: Path) -> WholeRanker:
+    card = home / CARD
+    about: Any = adapter_files.read_json(card)
+    if isinstance(about, dict) and SECOND_STAGE in about:
+        problem = "it is a cascade of two rankers, and a server scores with one"
+        raise DataError(card, None, problem, "serve one of its steps, bi-encoder/ or cross-encoder/ of its run folder")
+    model, calibration = str(home / "model"), read_calibration(card)
+    if not isinstance(about, dict) or "mix" not in about:
+        return WholeRanker(model, calibration=calibration)
+    mix = read_mix(about, card)
+    stage = None if mix.first_stage == 0.0 else load_first_stage(home / "first_stage")[0]
+    return WholeRanker(model, mix, stage, calibration)
