@@ -87,18 +87,32 @@ def test_agree_compares_it_with_its_original_on_the_mixed_scores(place, kind):
     assert found["tau"]["mean"] == pytest.approx(stated["tau"]["mean"], abs=1e-6)
 
 
+def in_float32(folder):
+    """The ranker of a folder in the format that the servers here compute in."""
+    tuned = open_ranker(str(folder))
+    tuned.ranker.dtype = "float32"
+    return tuned
+
+
 @KINDS
-def test_a_server_gives_its_mixed_scores(place, kind, tmp_path):
-    small = place / f"small-{kind}"
-    expected = open_ranker(str(small)).score(QUERY, TEXTS)
+def test_an_engine_gives_its_mixed_scores(place, kind):
+    engine = open_engine(str(place / f"small-{kind}"), None, memory_bytes=1 << 22)
+    (found,) = engine.score([Job(None, QUERY, TEXTS)])
+    engine.close()
+    np.testing.assert_allclose(found.scores, in_float32(place / f"small-{kind}").score(QUERY, TEXTS), rtol=1e-5)
+
+
+def test_a_server_gives_its_mixed_scores(place, tmp_path):
+    small = place / "small-bi-encoder"
     (tmp_path / "store").mkdir()
-    words = {"kind": kind, "max_length": 40}
+    words = {"kind": "bi-encoder", "max_length": 40}
     with serving(small, tmp_path / "store", tmp_path / "log.txt", ["--allow-empty"], **words) as process:
         body = {"query": QUERY, "documents": TEXTS, "raw_scores": True}
         response = requests.post(process.address + "/v1/rerank", json=body, timeout=120)
         assert response.ok, response.text
     found = {row["index"]: row["relevance_score"] for row in response.json()["results"]}
-    np.testing.assert_allclose([found[i] for i in range(len(TEXTS))], expected, atol=1e-4)
+    expected = in_float32(small).score(QUERY, TEXTS)
+    np.testing.assert_allclose([found[i] for i in range(len(TEXTS))], expected, rtol=1e-5)
 
 
 def test_a_calibrated_one_is_served_with_its_probabilities(place, tmp_path):
@@ -108,8 +122,8 @@ def test_a_calibrated_one_is_served_with_its_probabilities(place, tmp_path):
     engine = open_engine(str(small), None, memory_bytes=1 << 22)
     (found,) = engine.score([Job(None, QUERY, TEXTS)])
     engine.close()
-    ranker = open_ranker(str(small))
-    np.testing.assert_allclose(found.scores, ranker.score(QUERY, TEXTS, raw=True), atol=1e-4)
+    ranker = in_float32(small)
+    np.testing.assert_allclose(found.scores, ranker.score(QUERY, TEXTS, raw=True), rtol=1e-5)
     np.testing.assert_allclose(found.probabilities, ranker.score(QUERY, TEXTS), atol=1e-4)
 
 
