@@ -173,7 +173,7 @@ def test_something_is_said_before_torch_is_imported(texts, tmp_path):
     assert done.stderr.startswith("False check the settings"), done.stderr
 
 
-def test_a_note_is_told_once(capsys):
+def test_a_note_is_printed_once(capsys):
     from lorank.cli.progress import console, report_notes
 
     report_notes()
@@ -186,6 +186,14 @@ def test_a_note_is_told_once(capsys):
     assert capsys.readouterr().err == "a warning\n"
     report_notes()
     assert not console.quiet
+
+
+def test_a_command_prints_no_warnings_of_libraries_at_their_import(tmp_path):
+    pytest.importorskip("torchao")
+    (tmp_path / "docs.jsonl").write_text('{"_id": "a", "text": "sort a dict"}\n')
+    line = ["rank", "--ranker", "minilm", "--query", "sorting", "--documents", "docs.jsonl"]
+    done = subprocess.run([*LORANK, *line], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stderr.split("\n") == ["open minilm", ""]
 
 
 def test_a_collection_prints_in_one_line(texts, rows):

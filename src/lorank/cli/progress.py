@@ -20,6 +20,8 @@ from lorank.progress import StageCallback
 
 console = Console(stderr=True, highlight=False)
 
+OTHERS = ("torchao", "torch.utils._pytree")
+"""Loggers whose warnings at import are about kernels that lorank does not use."""
 COUNTS = 46
 """The columns that counts and times of a progress bar take."""
 
@@ -32,6 +34,8 @@ def report_notes(quiet: bool = False) -> None:
         logger.removeHandler(handler)
     logger.addHandler(_Notes())
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    for name in OTHERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class _Notes(logging.Handler):
