@@ -33,7 +33,18 @@ KINDS = {
     "depthwise-conv1d": (lambda: nn.Conv1d(6, 6, 4, groups=6), lambda: drawn(2, 6, 9)),
     "mirrored-conv2d": (lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), lambda: drawn(2, 4, 5, 6)),
 }
-POINTS = [pytest.param(form, kind, id=f"{form}-{kind}") for form in FORMS for kind in KINDS]
+FEW_KINDS, FEW_FORMS = ("embedding", "grouped-conv2d"), ("lora", "dora", "c3a", "vera")
+"""A table and a convolution take every form, and a few forms every kind, in each run; the rest is slow."""
+
+
+def points():
+    for form in FORMS:
+        for kind in KINDS:
+            few = kind in FEW_KINDS or form in FEW_FORMS
+            yield pytest.param(form, kind, id=f"{form}-{kind}", marks=() if few else pytest.mark.slow)
+
+
+POINTS = list(points())
 every_point = pytest.mark.parametrize(("form", "kind"), POINTS)
 CLOSE = {"atol": 2e-5, "rtol": 2e-5}
 
