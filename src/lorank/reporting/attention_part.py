@@ -73,7 +73,10 @@ def score_chart(rows: Sequence[tuple[str, AttentionLayerCard]], threshold: float
         reach = max(x(each.bound) - left, 1.0)
         parts.append(text(left - 8, y + 15, clip_start(label, left - 8, 12), "tick", "end"))
         parts.append(element("rect", tip, x=left, y=y + 4, width=reach, height=ROW - 8, class_="bar gain"))
-        parts.append(text(left + reach + 6, y + 15, f"{each.bound:.1f}", "tick"))
+        beside = left + reach + 6
+        if beside - 4 < x(threshold) < beside + 28:
+            beside = x(threshold) + 5
+        parts.append(text(beside, y + 15, f"{each.bound:.1f}", "tick"))
     parts.append(line(x(threshold), top - 6, x(threshold), bottom, "whisker"))
     parts.append(text(x(threshold) + 4, 12, f"root of log tokens, {threshold:.2f}", "note"))
     parts.append(text(right, bottom + 35, "scores up to", "note", "end"))
