@@ -182,7 +182,7 @@ def learned_ranks(
     """Return the ranks that a policy learns for the segments of one attention, among 1/8, 1/4, 1/2 and all of d.
 
     Args:
-        segments: q, k and v of its heads, one triple each.
+        segments: q, k and v of its heads, one triple each; those of d tokens and more are looked at, where any are.
         latency_weight: What the whole width costs, 0 or more, where a relative error of 1 costs 1.
         generator: The source of the sampled ranks.
         steps: The number of samples per segment, 1 or more.
@@ -192,6 +192,8 @@ def learned_ranks(
     """
     if not segments or not latency_weight >= 0:
         raise UsageError(f"latency weight {latency_weight:g} and {len(segments)} segments: give 0 or more, and some")
+    long = [each for each in segments if min(len(each[0]), len(each[1])) >= each[0].shape[1]]
+    segments = long or segments
     most = min(min(*q.shape, len(k)) for q, k, _ in segments)
     ranks = sorted({max(1, most // part) for part in (8, 4, 2, 1)})
     policy = learn_ranks(segments, ranks, latency_weight=latency_weight, generator=generator, steps=steps)
