@@ -13,7 +13,16 @@ LAYERS = [
 ]
 RANKS = {
     "latency_weight": 0.1,
-    "layers": {each["path"]: {"width": 32, "rank": 12.5, "error": 0.0625, "full_share": 0.0} for each in LAYERS},
+    "layers": {
+        each["path"]: {
+            "width": 32,
+            "rank": 12.5,
+            "error": 0.0625,
+            "full_share": 0.0,
+            "errors": {"4": 0.5, "16": 0.25, "32": 0.0},
+        }
+        for each in LAYERS
+    },
 }
 FOUND = {"error": 0.01, "tokens": 120, "threshold": 2.19, "layers": LAYERS}
 
@@ -26,7 +35,15 @@ def page_of(folder, attention):
 
 def test_scores_and_ranks_are_drawn(tmp_path):
     page = page_of(tmp_path, {**FOUND, "ranks": RANKS})
-    for part in ("Scores of attention", "5 of 8 heads", "120 tokens", "block 1", "up to 6.50, 1 of 4 heads", "12.5"):
+    for part in (
+        "Scores of attention",
+        "5 of 8 heads",
+        "120 tokens",
+        "block 1",
+        "up to 6.50, 1 of 4 heads",
+        "12.5",
+        "16: 25",
+    ):
         assert part in page
     assert "1 lie below 2.19 with all their heads" in page
     assert page.count("root of log tokens") == 2, "one drawing for each width of the page"

@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -133,6 +134,10 @@ def test_dr_rl_attention_inspect_learns_lower_ranks_where_latency_costs_more(run
         assert list(layers) == [f"encoder.layer.{i}.attention.self" for i in range(2)]
         ranks.append([row["rank"] / row["width"] for row in layers.values()])
         errors.append([row["error"] for row in layers.values()])
+        for row in layers.values():
+            at = [row["errors"][rank] for rank in sorted(row["errors"], key=int)]
+            assert all(one >= other for one, other in pairwise(at)), "the error falls as the rank grows"
+            assert at[-1] < 1e-5
     free, usual, dear = (np.array(each) for each in ranks)
     assert (free >= usual).all()
     assert (usual >= dear).all()

@@ -229,7 +229,11 @@ def _print_ranks(found: dict[str, Any], width: int) -> None:
         f"\nranks that a policy learns for attention's scores; all of them cost {found['latency_weight']:g}, where a "
         "relative error\nof the output of 1 costs 1; means over heads and texts"
     )
-    print(f"{'attention':{width}}  rank  of  relative error  heads that keep all")
+    lower = sorted({int(rank) for row in found["layers"].values() for rank in row["errors"]})[:-1]
+    at = "".join(f"  error at {rank:<2}" for rank in lower)
+    print(f"{'attention':{width}}  rank  of  relative error  heads that keep all{at}")
     for path, row in found["layers"].items():
         numbers = f"{row['rank']:5.1f}  {row['width']:2}  {row['error']:14.1%}  {row['full_share']:19.0%}"
-        print(f"{cut_middle(path, width):{width}} {numbers}")
+        known = {int(rank): error for rank, error in row["errors"].items()}
+        others = "".join(f"  {known[rank]:11.1%}" if rank in known else " " * 13 for rank in lower)
+        print(f"{cut_middle(path, width):{width}} {numbers}{others}")

@@ -24,6 +24,12 @@ class AttentionRanksCard(AttentionPart):
     width: NonNegativeInt
     rank: float
     error: float
+    errors: dict[int, float] = {}
+
+    @property
+    def lower(self) -> list[tuple[int, float]]:
+        """The ranks below the whole width, rising, and the errors at them."""
+        return sorted(self.errors.items())[:-1]
 
 
 class LearnedCard(AttentionPart):

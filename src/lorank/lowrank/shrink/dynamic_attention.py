@@ -168,12 +168,14 @@ class LearnedRanks:
         rank: The mean of the chosen ranks.
         error: The mean relative error of the output at them.
         full_share: The share of segments that keep the whole width.
+        errors: The mean relative error of the output at each rank that could be chosen.
     """
 
     width: int
     rank: float
     error: float
     full_share: float
+    errors: dict[int, float]
 
 
 def learned_ranks(
@@ -198,9 +200,11 @@ def learned_ranks(
     ranks = sorted({max(1, most // part) for part in (8, 4, 2, 1)})
     policy = learn_ranks(segments, ranks, latency_weight=latency_weight, generator=generator, steps=steps)
     chosen = [policy.choose(segment, most) for segment in segments]
-    errors = [_error(segment, rank) for segment, rank in zip(segments, chosen, strict=True)]
+    errors = torch.tensor([[_error(segment, rank) for rank in ranks] for segment in segments], dtype=torch.float64)
+    found = [float(row[ranks.index(rank)]) for row, rank in zip(errors, chosen, strict=True)]
+    means = dict(zip(ranks, errors.mean(0).tolist(), strict=True))
     many = len(segments)
-    return LearnedRanks(most, sum(chosen) / many, sum(errors) / many, sum(rank == most for rank in chosen) / many)
+    return LearnedRanks(most, sum(chosen) / many, sum(found) / many, sum(r == most for r in chosen) / many, means)
 
 
 def _error(segment: Segment, rank: int) -> float:
