@@ -9,6 +9,10 @@ A step of either costs O(seen r); no [m, n] matrix is formed. It fills sparse ta
 
 Gu et al., Low Rank Matrix Completion via Robust Alternating Minimization in Nearly Linear Time, 2023, arXiv:2302.11068.
 
+No command completes a table. A log of choices (`lorank recommend`) holds no numbers that differ: every seen entry is
+1, and the matrix of ones fits it exactly. Judgments and runs are far too sparse: r (m + n - r) entries are needed, and
+most documents are judged or scored for one query. It is for tables whose rows share columns, such as ratings.
+
 *Deviations*: [~] sketched solvers of high accuracy are replaced by conjugate gradients on the normal equations, which
 have the same interface (an error per solve that is stated); one set of entries serves all rounds.
 """
@@ -47,7 +51,8 @@ class Completed:
     "robust-altmin-completion",
     area="compress",
     title="Low Rank Matrix Completion via Robust Alternating Minimization in Nearly Linear Time",
-    reach="Python alone: it completes a table of numbers, and neither a recipe nor a command has one",
+    reach="Python alone: it completes a table of numbers whose rows share columns; choices of users are all 1, and "
+    "judgments and runs are too sparse",
 )
 @torch.no_grad()
 def complete(
