@@ -29,6 +29,10 @@ def test_a_recommender_is_trained_and_applied(method, tmp_path):
     said = command("train", "--data", tmp_path / "log.csv", "--method", method, *QUICK, "--out", tmp_path / "run")
     assert "| popularity |" in said
     assert f"| {method} |" in said
+    line = ("train", "--data", tmp_path / "log.csv", "--method", method, *QUICK, "--out", tmp_path / "run")
+    assert "--overwrite" in command(*line, code=1)
+    assert command(*line, "--resume") == said
+    assert command(*line, "--overwrite") == said
     out = tmp_path / "a.run"
     said = command("apply", tmp_path / "run", "--data", tmp_path / "log.csv", "--top", 5, "--out", out)
     assert json.loads(said)["users"] == 80
@@ -57,6 +61,8 @@ def test_a_log_of_new_users_is_served_and_unknown_items_are_passed_over(tmp_path
         (["--option", "dmi=3"], "did you mean 'dim'"),
         (["--option", "dim=many"], "give a whole number"),
         (["--option", "dim=31"], "multiple of heads"),
+        (["--option", "schedule=linar"], "did you mean 'linear'"),
+        (["--option", "schedule=3"], "unknown schedule"),
     ],
 )
 def test_wrong_use_is_refused(words, named, tmp_path):

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,14 +30,16 @@ Log = Annotated[
 @recommend.command()
 def train(
     data: Log,
-    out: Annotated[Path, typer.Option(help="Folder of the recommender.")],
+    out: Annotated[Path, typer.Option(help="Folder of the recommender, its metrics and its checkpoints.")],
     method: Annotated[
         str, typer.Option(help="sasrec: one round; ada-retrieval: rounds that know what earlier ones found.")
     ] = "sasrec",
     loss: Annotated[str, typer.Option(autocompletion=completion.names("loss"), help="A loss of lists.")] = "softmax",
     option: Annotated[
         list[str] | None,
-        typer.Option(help="key=value: dim, layers, length, steps, lr, negatives, rounds, top, ...; repeat it."),
+        typer.Option(
+            help="key=value: dim, layers, length, steps, lr, schedule, negatives, rounds, top, ...; repeat it."
+        ),
     ] = None,
     vectors: Annotated[
         Path | None,
@@ -51,6 +53,8 @@ def train(
     ] = False,
     skip_bad: SkipBad = False,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Take up the run in --out where it stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
 ) -> None:
     """Learn from all but each user's last item, and say how often that one is found; prints a table.
 
@@ -61,14 +65,18 @@ def train(
         lorank recommend train --data ratings.csv --method ada-retrieval --option rounds=3 --out runs/ada
 
         lorank recommend train --data ratings.csv --vectors item-vectors --method ada-retrieval --out runs/ada
+
+        lorank recommend train --data ratings.csv --out runs/sasrec --resume
     """
     from lorank import index
 
     if method not in METHODS:
         raise unknown_name("--method", method, METHODS)
     index.check("loss", loss, "--loss")
+    from lorank.cli.train import interruption_message
     from lorank.data.interactions import read_interactions
-    from lorank.tuned.recommender import sequence_settings, train_recommender
+    from lorank.training.recommendation import train_recommender
+    from lorank.tuned.recommender import sequence_settings
 
     settings = sequence_settings(dict(key_value(text, "--option") for text in option or []))
     with skipping(skip_bad, out) as on_bad, stage(f"read {data}"):
@@ -78,11 +86,15 @@ def train(
         from lorank.ranking.dense_index import DenseIndex
 
         given = DenseIndex.open(vectors).mean_vectors(log.items)
-    with progress_bars() as on_progress:
-        made, found = train_recommender(
-            log, method, settings, loss=loss, repeats=repeats, seed=seed, vectors=given, on_progress=on_progress
-        )
-    made.save(out)
+    more: dict[str, Any] = {"vectors": given, "resume": resume, "overwrite": overwrite}
+    try:
+        with progress_bars() as bars:
+            _, found = train_recommender(
+                log, method, settings, out=out, loss=loss, repeats=repeats, seed=seed, on_progress=bars, **more
+            )
+    except KeyboardInterrupt as interrupted:
+        console.print(interruption_message(str(interrupted), out))
+        raise typer.Exit(130) from interrupted
     print(f"| recommender | recall@{settings.top} | nDCG@{settings.top} |\n|:--|--:|--:|")
     for name, values in found.items():
         print(f"| {name} | {values['recall']:.4f} | {values['nDCG']:.4f} |")

@@ -13,9 +13,9 @@ _HOME_OF = {
     "padded": "recommender",
     "SASRec": "sasrec",
     "SequenceSettings": "sasrec",
-    "train_sasrec": "sasrec",
+    "sequence_loss": "sasrec",
     "AdaRetrieval": "ada_retrieval",
-    "train_adapters": "ada_retrieval",
+    "rounds_loss": "ada_retrieval",
 }
 
 __all__ = [*_HOME_OF]

@@ -27,18 +27,9 @@ import torch
 from torch import Tensor, nn
 
 from lorank.catalogue import catalogued
-from lorank.progress import ProgressCallback
 from lorank.ranking.losses import Loss
-from lorank.ranking.recommendation.recommender import best_items, best_of, next_item_measures, padded
-from lorank.ranking.recommendation.sasrec import (
-    JUDGED,
-    SASRec,
-    SequenceSettings,
-    descend,
-    last_of,
-    next_item_loss,
-    split_last,
-)
+from lorank.ranking.recommendation.recommender import best_of, on_device_of, padded
+from lorank.ranking.recommendation.sasrec import SASRec, SequenceSettings, last_of, next_item_loss
 
 WIDTH = 128
 """The hidden width of the user adapter."""
@@ -102,7 +93,7 @@ class AdaRetrieval(nn.Module):
         """Return what each round found, int64 [users, its share of ``top``], and the users' vectors of the rounds."""
         found: list[Tensor] = []
         former: list[Tensor] = []
-        left_out, users = left_out.clone(), torch.arange(len(sequences)).unsqueeze(1)
+        left_out, users = left_out.clone(), torch.arange(len(sequences), device=sequences.device).unsqueeze(1)
         for left in range(self.rounds, 0, -1):
             share = ceil((top - sum(each.shape[1] for each in found)) / left)
             if share < 1:
@@ -118,60 +109,46 @@ class AdaRetrieval(nn.Module):
         """Return the union of the rounds in their order, and scores that fall with the place."""
         best = torch.cat(self.go(sequences, lengths, left_out, top)[0], 1)
         free = (~left_out).sum(1, keepdim=True)
-        place = torch.arange(best.shape[1]).expand_as(best)
+        place = torch.arange(best.shape[1], device=best.device).expand_as(best)
         return best, torch.where(place < free, -place.float(), -torch.inf)
 
 
-def train_adapters(
+def rounds_loss(
     model: AdaRetrieval,
     rows: Sequence[np.ndarray],
     settings: SequenceSettings,
     loss: Loss,
+    generator: torch.Generator,
     *,
-    seed: int = 0,
     repeats: bool = False,
-    on_progress: ProgressCallback | None = None,
-) -> None:
-    """Train the adapters in place; the last item of each row decides which weights are kept.
+) -> Tensor:
+    """Return the loss of a batch of users: in each later round the next item, where it was not found before.
 
     Args:
-        model: The recommender with its adapters.
-        rows: What each user chose, places from 1; rows of one or two items are not used.
-        settings: How they learn.
+        model: The recommender with its adapters, in training mode.
+        rows: What each user chose, places from 1, two items or more; each is cut at a drawn place.
+        settings: How many items are found and drawn, and what a later round counts.
         loss: A loss of lists.
-        seed: The seed of batches, cuts and negatives.
+        generator: The source of cuts and negatives.
         repeats: Whether an item may be chosen again.
-        on_progress: It receives (steps done, steps).
-
-    Raises:
-        UsageError: Where no user has three items.
     """
-    used, following = split_last(rows)
     items = len(model.base.items.weight) - 1
-
-    def step(generator: torch.Generator) -> Tensor:
-        at = torch.randint(len(used), (settings.batch_size,), generator=generator).tolist()
-        cuts = [int(torch.randint(1, len(used[i]), (1,), generator=generator)) for i in at]
-        before = [used[i][:cut] for i, cut in zip(at, cuts, strict=True)]
-        target = torch.tensor([int(used[i][cut]) for i, cut in zip(at, cuts, strict=True)])
-        sequences, lengths = padded(before, model.length)
-        left_out, users = torch.zeros(len(before), items + 1, dtype=torch.bool), torch.arange(len(before)).unsqueeze(1)
-        left_out[:, 0] = True
-        if not repeats:
-            left_out[users, sequences] = True
-        found, vectors = model.go(sequences, lengths, left_out, min(settings.top, items))
-        missed = torch.ones(len(target), dtype=torch.bool)
-        total = sequences.new_zeros((), dtype=torch.float32) * model.of_items.weight.sum()
-        for number, (best, user) in enumerate(zip(found, vectors, strict=True)):
-            if number and bool(missed.any()):
-                part = user[missed], target[missed], model.base.items.weight, settings.negatives
-                total = total + settings.decay**number * next_item_loss(*part, loss, generator, left_out[missed])
-            missed = missed & ~(best == target.unsqueeze(1)).any(1)
-            left_out[users, best] = True
-        return total
-
-    def judge() -> float:
-        found, _ = best_items(model, used[:JUDGED], items, settings.top, repeats=repeats)
-        return next_item_measures(found, following[:JUDGED])["recall"]
-
-    descend(model, step, judge, settings.adapter_steps, settings.lr, seed=seed, on_progress=on_progress)
+    cuts = [int(torch.randint(1, len(row), (1,), generator=generator)) for row in rows]
+    target = torch.tensor([int(row[cut]) for row, cut in zip(rows, cuts, strict=True)])
+    before = padded([row[:cut] for row, cut in zip(rows, cuts, strict=True)], model.length)
+    sequences, lengths, target = on_device_of(model, *before, target)
+    users = torch.arange(len(rows), device=target.device).unsqueeze(1)
+    left_out = torch.zeros(len(rows), items + 1, dtype=torch.bool, device=target.device)
+    left_out[:, 0] = True
+    if not repeats:
+        left_out[users, sequences] = True
+    found, vectors = model.go(sequences, lengths, left_out, min(settings.top, items))
+    missed = torch.ones_like(target, dtype=torch.bool)
+    total = model.of_items.weight.sum() * 0.0
+    for number, (best, user) in enumerate(zip(found, vectors, strict=True)):
+        if number and bool(missed.any()):
+            part = user[missed], target[missed], model.base.items.weight, settings.negatives
+            total = total + settings.decay**number * next_item_loss(*part, loss, generator, left_out[missed])
+        missed = missed & ~(best == target.unsqueeze(1)).any(1)
+        left_out[users, best] = True
+    return total

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 BATCH = 256
 
@@ -42,6 +42,12 @@ def padded(rows: Sequence[np.ndarray], length: int) -> tuple[Tensor, Tensor]:
     return items, lengths
 
 
+def on_device_of(model: object, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return tensors where the weights of a recommender are; as they are for one without weights."""
+    first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    return tensors if first is None else tuple(each.to(first.device) for each in tensors)
+
+
 def best_items(
     model: Recommender, rows: Sequence[np.ndarray], items: int, top: int, *, repeats: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -63,10 +69,11 @@ def best_items(
         if not repeats:
             for place, row in enumerate(part):
                 left_out[place, torch.from_numpy(row)] = True
+        sequences, lengths, left_out = on_device_of(model, sequences, lengths, left_out)
         with torch.no_grad():
             best, values = model.retrieve(sequences, lengths, left_out, min(top, items))
-        found.append(best.numpy())
-        scores.append(values.numpy())
+        found.append(best.cpu().numpy())
+        scores.append(values.cpu().numpy())
     return np.concatenate(found), np.concatenate(scores)
 
 

@@ -8,10 +8,10 @@ Paper: W.-C. Kang, J. McAuley 2018, *Self-Attentive Sequential Recommendation*, 
 
 *Deviations*: the loss is ``softmax`` over the drawn items, where the paper has the binary one with one negative;
 ``--loss bce --option negatives=1`` is that. Sequences are padded at the end, so that padding has no part in attention.
-The epoch that serves the held-out last-but-one items best is kept.
+The weights that serve the held-out last-but-one items best are kept (`lorank.training.recommendation`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,16 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lorank.errors import UsageError
+from lorank.errors import UsageError, unknown_name
 from lorank.layers import FactoredEmbedding
-from lorank.progress import ProgressCallback
 from lorank.ranking.losses import Loss
-from lorank.ranking.recommendation.recommender import best_items, best_of, next_item_measures, padded
+from lorank.ranking.recommendation.recommender import best_of, on_device_of, padded
 
-CHECKS = 10
-"""How often training looks at the held-out items."""
-JUDGED = 2000
-"""The most users whose held-out items it looks at."""
+SCHEDULES = ("linear", "cosine", "none")
+"""How the rate of learning may fall."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,9 @@ class SequenceSettings:
 
     ``dim``, ``layers``, ``heads``, ``length`` (the most items that are read) and ``rank`` (of the table of items, 0 for
     a whole one) build it; ``negatives`` are drawn per step, and all items are taken where there are no more.
-    ``rounds``, ``adapter_steps``, ``decay`` and ``top`` are of Ada-Retrieval alone.
+    The rate rises over the share ``warmup`` of the steps and then stays (``schedule`` none) or falls to 0 (``linear``,
+    ``cosine``). Training looks ``evaluations`` times at the held-out items, and writes a checkpoint then and after
+    every ``checkpoint_seconds``. ``rounds``, ``adapter_steps`` and ``decay`` are of Ada-Retrieval alone.
     """
 
     dim: int = 32
@@ -54,9 +53,13 @@ class SequenceSettings:
     decay: float = 0.3
     top: int = 20
     rank: int = 0
+    warmup: float = 0.0
+    schedule: str = "none"
+    evaluations: int = 10
+    checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        whole = ("dim", "layers", "heads", "length", "batch_size", "negatives", "rounds", "top")
+        whole = ("dim", "layers", "heads", "length", "batch_size", "negatives", "rounds", "top", "evaluations")
         for name in whole:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}={getattr(self, name)}: give 1 or more")
@@ -69,6 +72,13 @@ class SequenceSettings:
             raise UsageError(f"rank={self.rank}: give the rank of the table of items, 1 to dim={self.dim}, or 0")
         if not 0 <= self.dropout < 1 or not 0 < self.decay <= 1:
             raise UsageError(f"dropout={self.dropout}, decay={self.decay}: give them in [0, 1) and (0, 1]")
+        if not 0 <= self.warmup <= 1 or self.checkpoint_seconds < 0:
+            raise UsageError(
+                f"warmup={self.warmup}, checkpoint_seconds={self.checkpoint_seconds}: give a share from 0 to 1, and "
+                "seconds from 0"
+            )
+        if self.schedule not in SCHEDULES:
+            raise unknown_name("schedule", self.schedule, SCHEDULES)
 
 
 class SequenceReader(nn.Module):
@@ -94,7 +104,7 @@ class SequenceReader(nn.Module):
         """Return what stands at each place, float [users, length, dim], from the items' vectors of that shape."""
         count = vectors.shape[1]
         hidden = self.dropout(vectors + self.places.weight[:count])
-        later = torch.ones(count, count, dtype=torch.bool).triu(1)
+        later = torch.ones(count, count, dtype=torch.bool, device=vectors.device).triu(1)
         for layer in self.layers:
             hidden = layer(hidden, src_mask=later)
         return torch.as_tensor(self.norm(hidden))
@@ -153,7 +163,7 @@ def item_table(rows: int, dim: int, rank: int) -> nn.Embedding | FactoredEmbeddi
 
 def last_of(hidden: Tensor, lengths: Tensor) -> Tensor:
     """Return what stands at the last of ``lengths`` int64 [users] places, float [users, dim]."""
-    return hidden[torch.arange(len(hidden)), lengths - 1]
+    return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
 
 
 def next_item_loss(
@@ -180,6 +190,7 @@ def next_item_loss(
     drawn = torch.arange(1, every + 1)
     if every > negatives:
         drawn = torch.randint(1, every + 1, (negatives,), generator=generator)
+    drawn = drawn.to(users.device)
     own = (users * table[following]).sum(1, keepdim=True)
     scores = torch.cat([own, users @ table[drawn].T], 1)
     labels = torch.zeros_like(scores)
@@ -190,88 +201,19 @@ def next_item_loss(
     return loss(scores, labels, mask)
 
 
-def train_sasrec(
-    model: SASRec,
-    rows: Sequence[np.ndarray],
-    settings: SequenceSettings,
-    loss: Loss,
-    *,
-    seed: int = 0,
-    repeats: bool = False,
-    on_progress: ProgressCallback | None = None,
-) -> None:
-    """Train the recommender in place; the last item of each row decides which weights are kept.
+def sequence_loss(
+    model: SASRec, rows: Sequence[np.ndarray], settings: SequenceSettings, loss: Loss, generator: torch.Generator
+) -> Tensor:
+    """Return the loss of a batch of users: at each place the next item against drawn ones.
 
     Args:
-        model: The recommender.
-        rows: What each user chose, places from 1; rows of one item are not used.
-        settings: How it learns.
+        model: The recommender, in training mode.
+        rows: What each user chose, places from 1, two items or more.
+        settings: How many negatives are drawn.
         loss: A loss of lists.
-        seed: The seed of batches, negatives and dropout.
-        repeats: Whether an item may be chosen again.
-        on_progress: It receives (steps done, steps).
-
-    Raises:
-        UsageError: Where no user has three items.
+        generator: The source of the negatives.
     """
-    used, following = split_last(rows)
-
-    def step(generator: torch.Generator) -> Tensor:
-        at = torch.randint(len(used), (settings.batch_size,), generator=generator)
-        whole, lengths = padded([used[i] for i in at.tolist()], model.length + 1)
-        there = torch.arange(whole.shape[1] - 1) < (lengths - 1).unsqueeze(1)
-        hidden = model.reader(model.items(whole[:, :-1]))
-        return next_item_loss(
-            hidden[there], whole[:, 1:][there], model.items.weight, settings.negatives, loss, generator
-        )
-
-    def judge() -> float:
-        found, _ = best_items(model, used[:JUDGED], len(model.items.weight) - 1, settings.top, repeats=repeats)
-        return next_item_measures(found, following[:JUDGED])["nDCG"]
-
-    descend(model, step, judge, settings.steps, settings.lr, seed=seed, on_progress=on_progress)
-
-
-def split_last(rows: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return each row of three items or more without its last item, and these last items."""
-    used = [row for row in rows if len(row) > 2]
-    if not used:
-        raise UsageError("no user has enough interactions to learn from: three, beside one that is held out")
-    return [row[:-1] for row in used], np.array([row[-1] for row in used])
-
-
-def descend(
-    model: nn.Module,
-    step: Callable[[torch.Generator], Tensor],
-    judge: Callable[[], float],
-    steps: int,
-    lr: float,
-    *,
-    seed: int,
-    on_progress: ProgressCallback | None,
-) -> None:
-    """Train what asks for a gradient by Adam, and keep the weights that are judged best, those before training too."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr)
-    generator = torch.Generator().manual_seed(seed)
-    model.eval()
-    best, kept = judge(), [parameter.detach().clone() for parameter in trained]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for number in range(1, steps + 1):
-            model.train()
-            optimizer.zero_grad()
-            step(generator).backward()
-            nn.utils.clip_grad_norm_(trained, 1.0)
-            optimizer.step()
-            if on_progress is not None:
-                on_progress(number, steps)
-            if number % max(1, steps // CHECKS) == 0 or number == steps:
-                model.eval()
-                value = judge()
-                if value > best:
-                    best, kept = value, [parameter.detach().clone() for parameter in trained]
-    model.eval()
-    with torch.no_grad():
-        for parameter, known in zip(trained, kept, strict=True):
-            parameter.copy_(known)
+    whole, lengths = on_device_of(model, *padded(rows, model.length + 1))
+    there = torch.arange(whole.shape[1] - 1, device=whole.device) < (lengths - 1).unsqueeze(1)
+    hidden = model.reader(model.items(whole[:, :-1]))
+    return next_item_loss(hidden[there], whole[:, 1:][there], model.items.weight, settings.negatives, loss, generator)
