@@ -29,7 +29,9 @@ from lorank.data import read_run, write_beir
 from lorank.data.collection import Collection, Split
 from lorank.errors import DataError, UsageError
 from lorank.ranking.consensus.fusion import standardise
+from lorank.ranking.dense_index import DenseIndex
 from lorank.ranking.metrics.measures import mean_of
+from lorank.ranking.scorers import BiEncoder
 from lorank.ranking.scorers.ranker import Ranker
 from lorank.training.settings import FirstStageSettings, OptimizerSettings, Recipe
 
@@ -265,6 +267,39 @@ def test_what_has_no_score_of_a_pair_is_no_ranker_of_a_pipeline() -> None:
         open_stages(Pipeline({"bm25": "bm25"}, "openai:http://localhost:1#m"), collection, collection.dev)
 
 
+def test_vectors_of_a_pipeline_are_encoded_once_and_give_the_same_run(
+    tmp_path: Path, tiny_folders, monkeypatch
+) -> None:
+    data, pipeline = write_files(tmp_path)
+    knobs = '[knobs]\nweight.words = [1.0]\nnormalise = ["z"]\ndepth = [9]\n'
+    pipeline.write_text(f'[retrieve]\nbm25 = "bm25"\nwords = "{tiny_folders["bert"]}"\n\n{knobs}')
+    encoded, encode = [], BiEncoder.encode_documents
+
+    def counted(self, texts, *given, **named):
+        encoded.append(len(texts))
+        return encode(self, texts, *given, **named)
+
+    monkeypatch.setattr(BiEncoder, "encode_documents", counted)
+    runs = []
+    for name, more in (
+        ("plain", ()),
+        ("first", ("--vectors", tmp_path / "v")),
+        ("again", ("--vectors", tmp_path / "v")),
+    ):
+        command("retrieve", "--data", data, "--pipeline", pipeline, "--out", tmp_path / f"{name}.run", *more)
+        runs.append((read_run(tmp_path / f"{name}.run"), sum(encoded)))
+        encoded.clear()
+    (plain, every), (first, added), (again, none) = runs
+    assert (every, added, none) == (480, 480, 0)
+    assert DenseIndex.open(tmp_path / "v" / "words").description.name == str(tiny_folders["bert"])
+    assert again == first
+    for query, row in plain.items():
+        assert sorted(first[query].values()) == pytest.approx(sorted(row.values()), abs=1e-3)
+    pipeline.write_text(pipeline.read_text().replace(str(tiny_folders["bert"]), str(tiny_folders["roberta"])))
+    with_others = ("--pipeline", pipeline, "--vectors", tmp_path / "v", "--out", tmp_path / "x.run")
+    assert "another ranker" in command("retrieve", "--data", data, *with_others, code=1)
+
+
 def test_options_that_a_pipeline_does_not_read_are_refused(tmp_path: Path) -> None:
     data, pipeline = write_files(tmp_path)
     for words in (("--workers", 2), ("--eta", 4), ("--engine", "ray"), ("--steps", 3)):
@@ -273,4 +308,6 @@ def test_options_that_a_pipeline_does_not_read_are_refused(tmp_path: Path) -> No
     assert "unknown measure" in command("tune", pipeline, "--set", "search.measure=nDGC@10", code=1)
     retrieve = ("retrieve", "--data", data, "--pipeline", pipeline, "--out", tmp_path / "x.run")
     assert "--pipeline says" in command(*retrieve, "--probes", 3, code=1)
+    pipeline.write_text('[retrieve]\nbm25 = "bm25"\n[knobs]\ndepth = [5]\n')
+    assert "no engine of the pipeline is a bi-encoder" in command(*retrieve, "--vectors", tmp_path, code=1)
     assert SearchPlan(measure="ndcg@10").measure == "nDCG@10"

@@ -39,7 +39,8 @@ def retrieve(
         Path | None,
         typer.Option(
             help="Folder of a dense index (`lorank index`): its vectors are used, and documents that it lacks are "
-            "encoded and added. [default: all documents are encoded anew]"
+            "encoded and added; with --pipeline it holds such a folder for each bi-encoder, called as its engine. "
+            "[default: all documents are encoded anew]"
         ),
     ] = None,
     probes: Probes = None,
@@ -62,7 +63,7 @@ def retrieve(
 
         lorank retrieve --data pydocs --ranker runs/first --vectors runs/first/vectors --fusion --out fusion.run
 
-        lorank retrieve --data pydocs --pipeline runs/tune/best.toml --out best.run
+        lorank retrieve --data pydocs --pipeline runs/tune/best.toml --vectors runs/tune/vectors --out best.run
     """
     import lorank
     from lorank import index as names
@@ -73,11 +74,12 @@ def retrieve(
         raise UsageError("--fusion needs a bi-encoder; add --ranker minilm")
     names.check_data(data, "--data")
     if pipeline is not None:
-        if ranker or fusion or vectors or probes or index or settings or kind or max_length or long:
+        if ranker or fusion or probes or index or settings or kind or max_length or long:
             raise UsageError(
-                "--pipeline says what searches and how; give it with --data, --split, --depth and --out alone"
+                "--pipeline says what searches and how; give it with --data, --split, --depth, --vectors and --out "
+                "alone"
             )
-        _by_pipeline(pipeline, data, split, depth, out, negative, language, skip_bad)
+        _by_pipeline(pipeline, data, split, depth, vectors, out, negative, language, skip_bad)
         return
     if ranker is not None:
         recognise(ranker, "--ranker")
@@ -124,7 +126,15 @@ def retrieve(
 
 
 def _by_pipeline(
-    path: Path, data: str, split: str, depth: int, out: Path, negative: str, language: str, skip_bad: bool
+    path: Path,
+    data: str,
+    split: str,
+    depth: int,
+    vectors: Path | None,
+    out: Path,
+    negative: str,
+    language: str,
+    skip_bad: bool,
 ) -> None:
     """Write the run of a pipeline whose knobs have one value each."""
     import lorank
@@ -145,7 +155,7 @@ def _by_pipeline(
     chosen = list(collection.splits) if split == "all" else [split]
     queries = {q: text for name in chosen for q, text in collection.split(name).queries.items()}
     with progress_bars() as on_progress:
-        stages = open_stages(found, collection, Split(split, queries, {}), on_progress=on_progress)
+        stages = open_stages(found, collection, Split(split, queries, {}), vectors=vectors, on_progress=on_progress)
         run = stages.run(found.setting)
     cut = best_of_run(run, depth)
     write_run(cut, out, "pipeline")

@@ -19,8 +19,8 @@ from lorank.progress import StageCallback
 from lorank.ranking.consensus.fusion import NORMALISATIONS, fuse
 from lorank.ranking.scorers.ranker import Ranker
 from lorank.ranking.types import Run
-from lorank.training.lists.retrieval import bm25_index, dense_run
-from lorank.tuned.dense_index import open_encoder
+from lorank.training.lists.retrieval import bm25_index, dense_run, require_texts
+from lorank.tuned.dense_index import indexed_run, open_encoder, open_index
 from lorank.tuned.naming import BM25_NAME
 from lorank.tuned.open_ranker import open_ranker
 from lorank.tuned.ranker import merged, score_run
@@ -88,6 +88,7 @@ def open_stages(
     split: Split,
     *,
     journal: ScoreJournal | None = None,
+    vectors: Path | None = None,
     on_progress: StageCallback = lambda what, done, total: None,
 ) -> Stages:
     """Return a pipeline's stages over the queries of a split: its engines have searched, its ranker is open.
@@ -97,16 +98,21 @@ def open_stages(
         collection: The texts.
         split: The queries.
         journal: What is scored already, and kept; None keeps scores in memory.
+        vectors: The folder of a dense index for each bi-encoder, in a folder called as its engine; vectors that are
+            there are used, others are encoded and added. None encodes all documents anew.
         on_progress: It receives the stage, the number of units that are done and their total.
 
     Raises:
-        UsageError: For a ranker that is not known or scores no pair by itself, or an engine that cannot search.
-        DataError: For a run that does not fit the collection.
+        UsageError: For a ranker that is not known or scores no pair by itself, an engine that cannot search, and
+            vectors for a pipeline without a bi-encoder.
+        DataError: For a run that does not fit the collection, and vectors of another encoder.
     """
+    if vectors is not None:
+        _check_vectors(vectors, pipeline)
     ranker = None if pipeline.ranker is None else open_scorer(pipeline.ranker, collection)
     depth = max(pipeline.knobs["depth"])
     runs = {
-        name: _searched(what, f"retrieve.{name}", collection, split, depth, on_progress)
+        name: _searched(what, f"retrieve.{name}", collection, split, depth, vectors and vectors / name, on_progress)
         for name, what in pipeline.engines.items()
     }
     return Stages(collection, dict(split.queries), runs, ranker, journal or ScoreJournal(), on_progress)
@@ -129,13 +135,39 @@ def open_scorer(name: str, collection: Collection) -> Ranker:
     return tuned.learned
 
 
-def _searched(what: str, key: str, collection: Collection, split: Split, depth: int, on_progress: StageCallback) -> Run:
-    """Return the run of one engine: BM25, a bi-encoder, or a file."""
+def _encodes(what: str) -> bool:
+    return what != BM25_NAME and not Path(what).is_file()
+
+
+def _check_vectors(vectors: Path, pipeline: Pipeline) -> None:
+    encoders = [name for name, what in pipeline.engines.items() if _encodes(what)]
+    if not encoders:
+        raise UsageError(f"--vectors {vectors}: no engine of the pipeline is a bi-encoder; leave it out")
+    for name in encoders:
+        if Path(name).name != name:
+            raise UsageError(f"retrieve.{name}: the engine's vectors cannot lie in a folder of that name; rename it")
+
+
+def _searched(
+    what: str,
+    key: str,
+    collection: Collection,
+    split: Split,
+    depth: int,
+    vectors: Path | None,
+    on_progress: StageCallback,
+) -> Run:
+    """Return the run of one engine: BM25, a bi-encoder with the folder of its vectors, or a file."""
     queries = dict(split.queries)
     if what == BM25_NAME:
         return bm25_index(collection).search(queries, depth)
-    if Path(what).is_file():
+    if not _encodes(what):
         return from_run(read_run(what), collection, split, depth, path=what)
     encoder, adapter = open_encoder(what, None, flag=key)
+    if vectors is not None:
+        require_texts(collection)
+        return indexed_run(
+            open_index(vectors, encoder, what), encoder, adapter, collection, queries, depth, on_progress
+        )
     with merged(adapter):
         return dense_run(encoder, collection, queries, depth, partial(on_progress, "encode documents"))
