@@ -9,8 +9,8 @@
 pydocs, among the 1,000 most frequent words; 15% of the words of 8 windows of 32 are masked at each step. The loss of 40
 windows that are never trained on is what counts, as a mean over two seeds.
 **ranking**: MiniLM as a bi-encoder on pydocs, read at its first token so that there is something to learn, all weights
-trained; dev nDCG@10 of 24 queries chooses the rate, test nDCG@10 of 24 others is reported: too few to
-tell optimizers apart, enough to see a rate that does not train.
+trained, 48 tokens read; BM25's best 20 documents are judged. Dev nDCG@10 chooses the rate, all test queries are
+reported, as a mean over two seeds, and intervals are over their groups.
 **cost**: all matrices and vectors of MiniLM with random gradients. Every optimizer makes one step in turn, round after
 round, in one process; a row is the median of its ratios to AdamW within a round. Peak memory is that of a process of
 its own, above its model and gradients.
@@ -32,23 +32,47 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from setting import Ledger, Setting, Trial, run_trial
+from clicks import compare_groups
 from torch import nn
 
 import lorank
 from lorank import lowrank
+from lorank.data.collection import Collection
+from lorank.lowrank.projected.parameters import matrices_of
+from lorank.ranking.metrics.groups import group_tied_queries
+from lorank.ranking.metrics.measures import mean_of, per_query
 from lorank.ranking.scorers import BiEncoder
-from lorank.training.loop.loop import MakeOptimizer
-from lorank.training.settings import AdapterSettings
+from lorank.ranking.types import Run
+from lorank.training.fitting import fit_run
+from lorank.training.lists.retrieval import bm25_index
+from lorank.training.plan import Plan
+from lorank.training.recipe import RecipeFile, override
+from lorank.training.settings import OptimizerSettings
+from lorank.tuned.ranker import score_run
 
 PEER = "galore-torch"
-GAP = 20
+GAP, RANKING_GAP = 20, 8
 """Steps from one projector to the next: the runs are short."""
+RANK, DEPTH = 96, 20
+"""The rank of MiniLM's projections, a quarter of its width; the documents of a query that are judged."""
+RANKING = {
+    "training.batch_size": 8,
+    "training.evaluations": 0,
+    "training.evaluation_queries": 8,
+    "training.evaluation_depth": 8,
+    "training.weight_decay": 0.0,
+    "first_stage.source": "none",
+    "lists.depth": DEPTH,
+    "keep": "tuned",
+    "judge_test": False,
+}
 
 
 @dataclass(frozen=True)
@@ -83,6 +107,42 @@ ROWS = {
 Parameters = list[tuple[str, nn.Parameter]]
 
 
+@dataclass
+class Ledger:
+    """The lines of all runs that are done, one file of JSON lines."""
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        whole = self.path.read_text().splitlines() if self.path.exists() else []
+        self.lines: list[dict[str, Any]] = [json.loads(line) for line in whole]
+
+    def run(
+        self, task: str, row: str, rate: float, seed: int, steps: int, work: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Return the line of a run, from the file where it is there."""
+        key = {"task": task, "row": row, "rate": rate, "seed": seed, "steps": steps}
+        for line in self.lines:
+            if {name: line[name] for name in key} == key:
+                return line
+        line = {**key, **work()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        self.lines.append(line)
+        print(f"{time.strftime('%H:%M:%S')} {row} rate {rate:g} seed {seed}: {line['dev']:.4f}", file=sys.stderr)
+        return line
+
+    def best(self, task: str, row: str) -> dict[str, Any]:
+        """Return the line of the row's best rate at the first seed."""
+        return max(self.seen(task, row, seed=0), key=lambda line: line["dev"])
+
+    def seen(self, task: str, row: str, **more: Any) -> list[dict[str, Any]]:
+        """Return a row's lines with the values of ``more``."""
+        wanted = {"task": task, "row": row, **more}
+        return [line for line in self.lines if {name: line[name] for name in wanted} == wanted]
+
+
 def peer() -> Any | None:
     """Return galore-torch's AdamW, or None where it is not installed."""
     spec = importlib.util.find_spec("galore_torch")
@@ -98,18 +158,18 @@ def peer() -> Any | None:
     return sys.modules["galore_peer.adamw"].AdamW
 
 
-def make(row: Row, matrices: Parameters, others: Parameters, rate: float, rank: int, seed: int) -> Any:
+def make(row: Row, matrices: Parameters, others: Parameters, rate: float, rank: int, seed: int, gap: int = GAP) -> Any:
     """Return the optimizer of a row; ``others`` step without projection."""
     whole, rest = [p for _, p in matrices], [p for _, p in others]
     if row.name == "adamw":
         return torch.optim.AdamW([*whole, *rest], lr=rate, weight_decay=0.0)
     if row.name == PEER:
-        group = {"params": whole, "rank": rank, "update_proj_gap": GAP, "scale": 0.25, "proj_type": "std"}
+        group = {"params": whole, "rank": rank, "update_proj_gap": gap, "scale": 0.25, "proj_type": "std"}
         return peer()([group, {"params": rest}], lr=rate, weight_decay=0.0, eps=1e-8, no_deprecation_warning=True)
     own = None if row.name == "apollo-mini" else rank
     groups = [{"params": matrices, **({} if own is None else {"rank": own})}, {"params": others, "rank": None}]
     groups = [group for group in groups if group["params"]]
-    return lowrank.optimizer(row.name, groups, lr=rate, seed=seed, **{"gap": GAP, **row.options})
+    return lowrank.optimizer(row.name, groups, lr=rate, seed=seed, **{"gap": gap, **row.options})
 
 
 def state_bytes(optimizer: Any) -> int:
@@ -196,64 +256,64 @@ def language(ledger: Ledger, rows: Sequence[str], steps: int) -> None:
     for name in rows:
 
         def run(rate: float, seed: int = 0, name: str = name) -> float | None:
-            trial = Trial(name, AdapterSettings("full"), rate, seed, steps, "language")
-            key = {"key": trial.key, "row": name, "rate": rate, "seed": seed, "data": "language"}
-            line = ledger.run(trial, lambda: {**key, **run_language(ROWS[name], rate, seed, windows, steps)})
-            return line.get("dev")
+            work = partial(run_language, ROWS[name], rate, seed, windows, steps)
+            return ledger.run("language", name, rate, seed, steps, work).get("dev")
 
         sweep(ROWS[name].language, run)
-        best = ledger.best(name, 0, "language")
-        run(best["rate"], 1)
-
-
-class FirstToken(Setting):
-    """The shared setting with MiniLM read at its first token."""
-
-    def ranker(self) -> BiEncoder:
-        """Return MiniLM anew."""
-        return BiEncoder("minilm", max_length=self.length, dtype="auto", pooling="cls")
-
-
-def cut(data: Any, queries: int) -> Any:
-    """Return the collection with the first queries of dev and test alone."""
-    splits = dict(data.splits)
-    for name in ("dev", "test"):
-        chosen = dict(list(splits[name].queries.items())[:queries])
-        qrels = {query: own for query, own in splits[name].qrels.items() if query in chosen}
-        splits[name] = replace(splits[name], queries=chosen, qrels=qrels)
-    return replace(data, splits=splits)
+        run(ledger.best("language", name)["rate"], 1)
 
 
 def ranking(ledger: Ledger, rows: Sequence[str], steps: int) -> None:
-    """Sweep every row on ranking pydocs."""
-    setting = FirstToken(cut(lorank.load("pydocs"), 24), batch_size=8)
+    """Sweep every row on ranking pydocs: the first seed chooses the rate, another is run at it."""
+    data = lorank.load("pydocs")
+    index = bm25_index(data)
+    found = {name: index.search(data.splits[name].queries, DEPTH) for name in ("dev", "test")}
     for name in rows:
-        seen: dict[str, Any] = {}
 
-        def wire(weights: Any, setting: Any, trial: Trial, name: str = name, seen: Any = seen) -> Any:
-            layers = lowrank.select_targets(weights.ranker.module, "all-linear")
-            inside = {id(layer.weight) for layer in layers.values()}
-            named = list(weights.ranker.module.named_parameters())
-            matrices = [(key, p) for key, p in named if id(p) in inside]
-            others = [(key, p) for key, p in named if id(p) not in inside]
-
-            def made(groups: Any, settings: Any) -> Any:
-                seen["optimizer"] = make(ROWS[name], matrices, others, settings.rate, 96, trial.seed)
-                return seen["optimizer"]
-
-            make_optimizer: MakeOptimizer = made
-            return (), make_optimizer
-
-        def run(rate: float, name: str = name, wire: Any = wire, seen: Any = seen) -> float | None:
-            trial = Trial(name, AdapterSettings("full"), rate, 0, steps)
-
-            def work() -> dict[str, Any]:
-                line = run_trial(setting, trial, wire)
-                return {**line, "bytes": state_bytes(seen["optimizer"])}
-
-            return ledger.run(trial, work).get("dev")
+        def run(rate: float, seed: int = 0, name: str = name) -> float | None:
+            work = partial(run_ranking, name, rate, seed, data, found, steps)
+            return ledger.run("ranking", name, rate, seed, steps, work).get("dev")
 
         sweep(ROWS[name].ranking, run)
+        run(ledger.best("ranking", name)["rate"], 1)
+
+
+def run_ranking(
+    name: str, rate: float, seed: int, data: Collection, found: dict[str, Run], steps: int
+) -> dict[str, Any]:
+    """Train every weight of MiniLM by an optimizer and judge it on BM25's best documents of dev and test."""
+    made: list[Any] = []
+
+    def prepare(plan: Plan) -> Plan:
+        def keep(groups: list[dict[str, Any]], settings: OptimizerSettings) -> Any:
+            made.append(peer_of(plan, groups, rate) if name == PEER else plan.make_optimizer(groups, settings))
+            return made[-1]
+
+        return replace(plan, projecting=keep)
+
+    row = ROWS[name]
+    changes = {"seed": seed, "training.steps": steps, "training.lr": rate, "adapter.name": "full", **RANKING}
+    if name not in ("adamw", PEER):
+        rank = {} if name == "apollo-mini" else {"optimizer.rank": RANK}
+        changes |= {"optimizer.name": row.name, "optimizer.options": {"gap": RANKING_GAP, **row.options}, **rank}
+    with TemporaryDirectory() as folder:
+        begun = time.process_time()
+        ranker = BiEncoder("minilm", max_length=48, pooling="cls", dtype="auto")
+        fit_run(ranker, data, override(RecipeFile(), changes), Path(folder) / "run", prepare=prepare)
+        spent = time.process_time() - begun
+        scored = {split: score_run(ranker, data, data.splits[split].queries, run) for split, run in found.items()}
+    dev = mean_of(scored["dev"], data.dev.qrels, "nDCG@10")
+    test = per_query(scored["test"], data.test.qrels, ["nDCG@10"])["nDCG@10"]
+    return {"dev": dev, "test": test, "bytes": state_bytes(made[0]), "cpu_seconds": round(spent, 2)}
+
+
+def peer_of(plan: Plan, groups: list[dict[str, Any]], rate: float) -> Any:
+    """Return galore-torch's optimizer of a run; what lorank would project it projects, and nothing else."""
+    inside = matrices_of(plan.ranker.module, "all-linear", [], set())
+    parameters = [p for group in groups for p in group["params"]]
+    matrices = [("", p) for p in parameters if id(p) in inside]
+    others = [("", p) for p in parameters if id(p) not in inside]
+    return make(ROWS[PEER], matrices, others, rate, RANK, 0, RANKING_GAP)
 
 
 def minilm_parameters(seed: int = 0) -> tuple[Parameters, Parameters]:
@@ -326,27 +386,39 @@ def print_tables(ledger: Ledger, rows: Sequence[str]) -> None:
     print("| optimizer | rate | loss, mean of two seeds | from | to | state bytes | CPU s |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for name in rows:
-        best = ledger.best(name, 0, "language")
-        if best is not None:
-            lines = [
-                line
-                for line in ledger.lines.values()
-                if (line["row"], line["rate"], line["data"]) == (name, best["rate"], "language") and "loss" in line
-            ]
-            losses = [line["loss"] for line in lines]
-            print(
-                f"| {name} | {best['rate']:.2g} | {mean(losses):.3f} | {min(losses):.3f} | {max(losses):.3f} | "
-                f"{best['bytes']:,} | {median(line['cpu_seconds'] for line in lines):.1f} |"
-            )
-    print("\n| optimizer | rate | dev nDCG@10 | test nDCG@10 | state bytes | CPU s |\n|---|---:|---:|---:|---:|---:|")
+        if not ledger.seen("language", name, seed=0):
+            continue
+        best = ledger.best("language", name)
+        lines = ledger.seen("language", name, rate=best["rate"])
+        losses, spent = [line["loss"] for line in lines], median(line["cpu_seconds"] for line in lines)
+        print(
+            f"| {name} | {best['rate']:.2g} | {mean(losses):.3f} | {min(losses):.3f} | {max(losses):.3f} | "
+            f"{best['bytes']:,} | {spent:.1f} |"
+        )
+    print("\n| optimizer | rate | dev nDCG@10 | test nDCG@10, seeds 0, 1 | against AdamW | state bytes | CPU s |")
+    print("|---|---:|---:|---|---|---:|---:|")
+    if not ledger.seen("ranking", "adamw", seed=0):
+        return
+    data = lorank.load("pydocs")
+    groups = group_tied_queries(data.test.qrels)
+    base = test_values(ledger, "adamw")
     for name in rows:
-        best = ledger.best(name, 0)
-        if best is not None:
-            test = mean(best["test"].values())
-            print(
-                f"| {name} | {best['rate']:.2g} | {best['dev']:.4f} | {test:.4f} | {best['bytes']:,} | "
-                f"{best['cpu_seconds']:.0f} |"
-            )
+        if not ledger.seen("ranking", name, seed=0):
+            continue
+        best, values = ledger.best("ranking", name), test_values(ledger, name)
+        lines = ledger.seen("ranking", name, rate=best["rate"])
+        gap, low, high = compare_groups(values, base, groups)
+        tests = ", ".join(f"{mean(line['test'].values()):.4f}" for line in lines)
+        print(
+            f"| {name} | {best['rate']:.2g} | {best['dev']:.4f} | {tests} | "
+            f"{gap:+.4f} [{low:+.4f}, {high:+.4f}] | {best['bytes']:,} | {best['cpu_seconds']:.0f} |"
+        )
+
+
+def test_values(ledger: Ledger, name: str) -> dict[str, float]:
+    """Return nDCG@10 of each test query, the mean over the seeds that ran at the row's rate."""
+    lines = ledger.seen("ranking", name, rate=ledger.best("ranking", name)["rate"])
+    return {query: mean(line["test"][query] for line in lines) for query in lines[0]["test"]}
 
 
 def main() -> None:
