@@ -313,7 +313,9 @@ def peer_of(plan: Plan, groups: list[dict[str, Any]], rate: float) -> Any:
     parameters = [p for group in groups for p in group["params"]]
     matrices = [("", p) for p in parameters if id(p) in inside]
     others = [("", p) for p in parameters if id(p) not in inside]
-    return make(ROWS[PEER], matrices, others, rate, RANK, 0, RANKING_GAP)
+    optimizer = make(ROWS[PEER], matrices, others, rate, RANK, 0, RANKING_GAP)
+    optimizer.state_dict = lambda: {"state": {}, "param_groups": []}  # its projectors are no tensors to save
+    return optimizer
 
 
 def minilm_parameters(seed: int = 0) -> tuple[Parameters, Parameters]:
