@@ -35,6 +35,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "live": {"lists.negatives_from": "live"},
     "static, queries alone": STATIC | QUERIES,
     "adversarial": {"lists.negatives_from": "adversarial", "lists.negatives": 4, "loss.name": "ar2"},
+    "adversarial, opponent first": {"lists.negatives_from": "adversarial", "lists.negatives": 4, "loss.name": "ar2"},
     "generated queries": {"lists.negatives_from": "bottom"},
     "distilled": {"loss.name": "kl", "lists.positives": 1, "lists.negatives": 4},
     "first stage": {},
@@ -83,12 +84,22 @@ def teacher(data: Collection, encoder: lorank.BiEncoder, path: Path) -> str:
     return str(path)
 
 
+def opponent(data: Collection, out: Path, settings: dict[str, Any], steps: int) -> str:
+    """Train a cross-encoder on the training queries for ``steps`` steps, and return its folder."""
+    ranker = lorank.CrossEncoder("minilm", max_length=settings["reading.max_length"] + 16)
+    changes = settings | {"training.steps": steps, "reading.max_length": settings["reading.max_length"] + 16}
+    recipe = override(RecipeFile(), changes | {"training.head_lr": 5e-4, "lists.negatives": 7})
+    lorank.fit(ranker, data, out=out / "opponent", recipe=recipe, overwrite=True)
+    return str(out / "opponent")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--documents", type=int, default=600)
     parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--opponent-steps", type=int, default=100, help="Steps of the opponent that is trained first.")
     parser.add_argument("--length", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", choices=list(RECIPES), help="Train this one; repeat it.")
@@ -123,10 +134,12 @@ def main() -> None:
         if name == "distilled":
             base = lorank.BiEncoder("minilm", max_length=options.length)
             changes = changes | {"lists.teacher": teacher(data, base, out / "teacher.txt")}
+        if name == "adversarial, opponent first":
+            changes = changes | {"loss.opponent": opponent(data, out, same, options.opponent_steps)}
         adapted = "queries" if changes.get("lists.negatives_from") in ("live", "adversarial") else "both"
         ranker = lorank.BiEncoder("minilm", max_length=options.length, adapted=changes.get("reading.adapted", adapted))
         recipe = override(RecipeFile(), same | changes)
-        tuned = lorank.fit(ranker, source, out=out / "fits" / name.replace(" ", "-"), recipe=recipe, overwrite=True)
+        tuned = lorank.fit(ranker, source, out=out / "fits" / name.replace(" ", "-").replace(",", ""), recipe=recipe, overwrite=True)
         with merged(tuned.adapter):
             return dense_run(ranker, data, data.test.queries, 100)
 
