@@ -139,7 +139,8 @@ def main() -> None:
         adapted = "queries" if changes.get("lists.negatives_from") in ("live", "adversarial") else "both"
         ranker = lorank.BiEncoder("minilm", max_length=options.length, adapted=changes.get("reading.adapted", adapted))
         recipe = override(RecipeFile(), same | changes)
-        tuned = lorank.fit(ranker, source, out=out / "fits" / name.replace(" ", "-").replace(",", ""), recipe=recipe, overwrite=True)
+        folder = out / "fits" / name.replace(" ", "-").replace(",", "")
+        tuned = lorank.fit(ranker, source, out=folder, recipe=recipe, overwrite=True)
         with merged(tuned.adapter):
             return dense_run(ranker, data, data.test.queries, 100)
 
