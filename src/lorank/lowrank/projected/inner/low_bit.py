@@ -27,6 +27,8 @@ from lorank.lowrank.projected.registry import entry
 
 LEAST = 4096
 """Moments of fewer values are kept whole."""
+SLICE = 1 << 18
+"""How many values are coded at once: the search for a code takes several whole numbers for each of them."""
 
 
 @lru_cache(maxsize=1)
@@ -75,7 +77,8 @@ class AdamW8bit(AdamW):
             return
         flat = pad(value.flatten().float(), (0, -value.numel() % self.block))
         scaled, scale = torchao_codes().scale_tensor(flat, self.block)
-        codes = self._quantise()(scaled, self._map(name, value.device))
+        quantise, values = self._quantise(), self._map(name, value.device)
+        codes = torch.cat([quantise(part, values) for part in scaled.flatten().split(SLICE)])
         state[f"{name}_codes"] = codes if self.bits == 8 else (codes[::2] << 4) | codes[1::2]
         state[f"{name}_scale"], state[f"{name}_values"] = scale, torch.tensor(value.numel())
 
