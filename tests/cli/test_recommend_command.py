@@ -84,7 +84,7 @@ def test_at_its_defaults_it_finds_what_popularity_does_not(tmp_path):
     gains = []
     for seed in range(3):
         write_log(tmp_path / "log.csv", interested_users(seed)[0])
-        said = command("train", "--data", tmp_path / "log.csv", "--seed", seed, "--out", tmp_path / "run")
+        said = command("train", "--data", tmp_path / "log.csv", "--seed", seed, "--out", tmp_path / f"run{seed}")
         values = {row.split("|")[1].strip(): row.split("|")[2] for row in said.splitlines()[2:]}
         gains.append(float(values["sasrec"]) / max(float(values["popularity"]), 1e-3))
     assert np.median(gains) > 3
