@@ -3,7 +3,6 @@
 import json
 import random
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -136,8 +135,7 @@ def test_dr_rl_attention_inspect_learns_lower_ranks_where_latency_costs_more(run
         errors.append([row["error"] for row in layers.values()])
         for row in layers.values():
             at = [row["errors"][rank] for rank in sorted(row["errors"], key=int)]
-            assert all(one >= other for one, other in pairwise(at)), "the error falls as the rank grows"
-            assert at[-1] < 1e-5
+            assert at[-1] < 1e-5 < min(at[:-1]), "all directions are exact, fewer are not"
     free, usual, dear = (np.array(each) for each in ranks)
     assert (free >= usual).all()
     assert (usual >= dear).all()

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from lorank import lowrank
+from lorank.lowrank.projected.inner.low_bit import SLICE, AdamW4bit, AdamW8bit, value_map
 
 SHAPES = {  # hidden, intermediate, layers, GaLore's rank
     "60m": (512, 1376, 8, 128),
@@ -130,3 +131,19 @@ def test_weight_normalised_8_bit_projection_saves_what_is_published():
     assert one == codes + scales(codes) + 2 * 7 * hidden * r + 2 * 2 * (6 * hidden + inner)
     dense = 4 * layers * (4 * hidden**2 + 3 * hidden * inner)
     assert 1 - layers * one / dense > 0.895
+
+
+def test_moments_that_are_coded_slice_by_slice_have_the_codes_of_the_whole():
+    quant_utils = pytest.importorskip("torchao.optim.quant_utils", reason="torchao is not installed")
+    value = torch.randn(3 * SLICE // 2 + 100, generator=torch.Generator().manual_seed(0))
+    for rule in (AdamW8bit(), AdamW4bit()):
+        state = {}
+        rule.write(state, "exp_avg", value)
+        padded = torch.nn.functional.pad(value, (0, -len(value) % rule.block))
+        scaled, scale = quant_utils.scale_tensor(padded, rule.block)
+        quantise = getattr(quant_utils, f"quantize_{rule.bits}bit_with_qmap")
+        codes = quantise(scaled, value_map(rule.bits, True, value.device)).flatten()
+        found = state["exp_avg_codes"]
+        own = found if rule.bits == 8 else torch.stack([found >> 4, found & 15], 1).flatten()
+        assert torch.equal(own, codes)
+        torch.testing.assert_close(state["exp_avg_scale"], scale)

@@ -14,7 +14,7 @@ from lorank.ranking.recommendation import (
     next_item_measures,
     padded,
 )
-from lorank.training.recommendation import train_adapters, train_sasrec
+from lorank.training.recommendation import train_model
 from planted_users import interested_users, on_a_circle, users_of_two_sides
 
 ITEMS = 40
@@ -124,10 +124,10 @@ def test_ada_retrieval_item_adapter_is_attention_to_what_was_found():
 def test_adapters_learn_and_their_base_stays(tmp_path):
     rows, items = interested_users(0, users=60, groups=6)
     base = SASRec(items, SMALL)
-    train_sasrec(base, rows, SMALL, loss("softmax"), tmp_path)
+    train_model(base, rows, SMALL, loss("softmax"), tmp_path)
     before = {name: value.clone() for name, value in base.state_dict().items()}
     model = AdaRetrieval(base, SMALL)
-    train_adapters(model, rows, SMALL, loss("softmax"), tmp_path / "adapters")
+    train_model(model, rows, SMALL, loss("softmax"), tmp_path / "adapters")
     assert all(torch.equal(value, before[name]) for name, value in model.base.state_dict().items())
 
 
@@ -136,7 +136,7 @@ def test_equal_seeds_give_equal_recommenders(tmp_path):
     found = []
     for name in "ab":
         model = SASRec(items, SMALL, seed=3)
-        train_sasrec(model, rows, SMALL, loss("softmax"), tmp_path / name, seed=3)
+        train_model(model, rows, SMALL, loss("softmax"), tmp_path / name, seed=3)
         found.append(model.items.weight.detach())
     assert torch.equal(*found)
 
@@ -148,7 +148,7 @@ def test_a_table_of_items_of_low_rank_has_the_values_of_its_factors_and_learns(t
     assert sum(p.numel() for p in model.items.parameters()) == (items + 1) * 8 + 8 * 16 + 16
     history, last = [row[:-1] for row in rows], np.array([row[-1] for row in rows])
     before = next_item_measures(best_items(model, history, items, 10)[0], last)["recall"]
-    train_sasrec(model, history, settings, loss("softmax"), tmp_path)
+    train_model(model, history, settings, loss("softmax"), tmp_path)
     after = next_item_measures(best_items(model, history, items, 10)[0], last)["recall"]
     assert after > before + 0.2  # 10 of 64 items; a user's items are 16
 
@@ -178,9 +178,9 @@ def test_ada_retrieval_raises_recall_on_users_of_several_interests(tmp_path):
             base.items.weight.copy_(on_a_circle(settings.dim))
         base.items.weight.requires_grad_(False)
         history, last = [row[:-1] for row in rows], np.array([row[-1] for row in rows])
-        train_sasrec(base, history, settings, loss("softmax"), tmp_path / str(seed), seed=seed)
+        train_model(base, history, settings, loss("softmax"), tmp_path / str(seed), seed=seed)
         model = AdaRetrieval(base, settings, seed=seed)
-        train_adapters(model, history, settings, loss("softmax"), tmp_path / f"{seed}-adapters", seed=seed)
+        train_model(model, history, settings, loss("softmax"), tmp_path / f"{seed}-adapters", seed=seed)
         one, rounds = (
             next_item_measures(best_items(each, history, items, settings.top)[0], last)["recall"]
             for each in (base, model)

@@ -144,7 +144,7 @@ def _check_vectors(vectors: Path, pipeline: Pipeline) -> None:
     if not encoders:
         raise UsageError(f"--vectors {vectors}: no engine of the pipeline is a bi-encoder; leave it out")
     for name in encoders:
-        if Path(name).name != name:
+        if Path(name).name != name or name == "..":
             raise UsageError(f"retrieve.{name}: the engine's vectors cannot lie in a folder of that name; rename it")
 
 

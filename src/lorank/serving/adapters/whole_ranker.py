@@ -10,6 +10,7 @@ from typing import Any
 
 from lorank.errors import DataError, UsageError
 from lorank.lowrank import adapter_files
+from lorank.manifest import CARD
 from lorank.ranking.calibration.folder import Calibration, read_calibration
 from lorank.serving.adapters.package import load_first_stage, read_mix
 from lorank.tuned.first_stage import FirstStage
@@ -18,7 +19,6 @@ from lorank.tuned.second_stage import FOLDER as SECOND_STAGE
 
 MODEL_FILE = "config.json"
 """What every model folder holds."""
-CARD = "lorank.json"
 
 
 @dataclass(frozen=True)

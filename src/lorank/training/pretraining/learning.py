@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lorank.lowrank.factored import Factored
 from lorank.training.hooks.hook import Hook, Progress
 from lorank.training.lists.list_loss import trains_in_bf16
+from lorank.training.loop.module_weights import ModuleWeights
 from lorank.training.pretraining.model import MaskedModel
 from lorank.training.pretraining.windows import IGNORED, MaskedBatch, Windows
 from lorank.training.settings import OptimizerSettings
@@ -19,13 +20,12 @@ MEASURE = "log-likelihood"
 """The mean log-probability of the masked tokens that are held out; the loss with the other sign."""
 
 
-class MaskedWeights:
+class MaskedWeights(ModuleWeights):
     """Every tensor of the model that a run changes: its parameters, and what factored layers keep beside them."""
 
-    adapter = None
-
     def __init__(self, module: nn.Module, factored: Factored | None) -> None:
-        self.module, self.factored = module, factored
+        super().__init__(module)
+        self.factored = factored
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trained parameters: matrices with the run's decay, vectors without."""
@@ -34,24 +34,8 @@ class MaskedWeights:
         groups[1]["weight_decay"] = 0.0  # type: ignore[assignment]
         return [group for group in groups if group["params"]]
 
-    def set_training_mode(self) -> None:
-        """Switch dropout on."""
-        self.module.train()
-
-    def advance(self, step: int, steps: int) -> None:
-        """Do nothing: no tensor follows a schedule."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Return all tensors by name, shared ones once."""
-        return {name: value.detach().clone() for name, value in self._tensors().items()}
-
-    @torch.no_grad()
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what ``state`` gave."""
-        for name, value in self._tensors().items():
-            value.copy_(state[name])
-
-    def _tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all parameters, those at rest too, and the buffers of factored layers."""
         found: dict[str, Tensor] = dict(self.module.named_parameters())
         for path, layer in {} if self.factored is None else self.factored.layers.items():
             found |= {f"{path}.{name}": value for name, value in layer.named_buffers()}

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lorank.errors import UsageError
 from lorank.progress import ProgressCallback
@@ -18,6 +18,7 @@ from lorank.ranking.recommendation.recommender import best_items, next_item_meas
 from lorank.ranking.recommendation.sasrec import SASRec, SequenceSettings, sequence_loss
 from lorank.training.hooks.hook import Progress
 from lorank.training.loop.loop import train
+from lorank.training.loop.module_weights import ModuleWeights
 from lorank.training.loop.run_state import Outcome
 from lorank.training.loop.session import Session
 from lorank.training.settings import OptimizerSettings
@@ -53,46 +54,33 @@ class Users:
         return [self.rows[user] for user in users]
 
 
-class TrainedParameters:
-    """The parameters that ask for a gradient; what is given or was learned before stays."""
-
-    adapter = None
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return them as one group."""
-        return [{"params": list(self._parameters().values())}]
-
-    def set_training_mode(self) -> None:
-        """Switch dropout on."""
-        self.module.train()
-
-    def advance(self, step: int, steps: int) -> None:
-        """Do nothing: no tensor follows a schedule."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Return them by name."""
-        return {name: value.detach().clone() for name, value in self._parameters().items()}
-
-    @torch.no_grad()
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what ``state`` gave."""
-        for name, value in self._parameters().items():
-            value.copy_(state[name])
-
-    def _parameters(self) -> dict[str, nn.Parameter]:
-        return {name: value for name, value in self.module.named_parameters() if value.requires_grad}
-
-
-@dataclass
+@dataclass(frozen=True)
 class Learner:
-    """A recommender, in the place that a ranker has in the loop, and the loss of its users."""
+    """A recommender, in the place that a ranker has in the loop, and how it learns.
 
-    module: nn.Module
-    loss_of: LossOfUsers
+    Attributes:
+        module: The recommender.
+        settings: How it is built and learns.
+        loss_of: The loss of a batch of users.
+        steps: The steps of its training.
+        measure: What the held-out items decide by which weights are kept.
+        items: How many items it knows.
+    """
+
+    module: SASRec | AdaRetrieval
     settings: SequenceSettings
+    loss_of: LossOfUsers
+    steps: int
+    measure: str
+    items: int
+
+
+def learner_of(model: SASRec | AdaRetrieval, settings: SequenceSettings, repeats: bool) -> Learner:
+    """Return how a model learns: a recommender whole, and of Ada-Retrieval the adapters over one that is ready."""
+    if isinstance(model, AdaRetrieval):
+        loss_of, items = partial(rounds_loss, repeats=repeats), model.base.items.num_embeddings - 1
+        return Learner(model, settings, loss_of, settings.adapter_steps, "recall", items)
+    return Learner(model, settings, sequence_loss, settings.steps, "nDCG", model.items.num_embeddings - 1)
 
 
 def users_loss(
@@ -121,8 +109,8 @@ def users_loss(
         return learner.loss_of(learner.module, rows, learner.settings, loss, generator)
 
 
-def train_sasrec(
-    model: SASRec,
+def train_model(
+    model: SASRec | AdaRetrieval,
     rows: Sequence[np.ndarray],
     settings: SequenceSettings,
     loss: Loss,
@@ -133,44 +121,12 @@ def train_sasrec(
     resume: bool = False,
     on_progress: ProgressCallback | None = None,
 ) -> Outcome:
-    """Train the recommender in place; the last item of each row decides, by nDCG, which weights are kept.
+    """Train a recommender, or the adapters over one, in place; the last item of each row decides what is kept.
 
     Args:
-        model: The recommender.
+        model: What learns.
         rows: What each user chose, places from 1; rows of one or two items are not used.
         settings: How it learns.
-        loss: A loss of lists.
-        folder: The folder of metrics.jsonl and checkpoints/.
-        seed: The seed of orders, negatives and dropout.
-        repeats: Whether an item may be chosen again.
-        resume: Whether to go on from the newest checkpoint in ``folder``.
-        on_progress: It receives (steps done, steps).
-
-    Raises:
-        UsageError: Where no user has three items.
-    """
-    learner = Learner(model, sequence_loss, settings)
-    return _learn(learner, rows, settings.steps, loss, folder, "nDCG", seed, repeats, resume, on_progress)
-
-
-def train_adapters(
-    model: AdaRetrieval,
-    rows: Sequence[np.ndarray],
-    settings: SequenceSettings,
-    loss: Loss,
-    folder: Path,
-    *,
-    seed: int = 0,
-    repeats: bool = False,
-    resume: bool = False,
-    on_progress: ProgressCallback | None = None,
-) -> Outcome:
-    """Train the adapters in place; the last item of each row decides, by recall, which weights are kept.
-
-    Args:
-        model: The recommender with its adapters.
-        rows: What each user chose, places from 1; rows of one or two items are not used.
-        settings: How they learn, for ``adapter_steps`` steps.
         loss: A loss of lists.
         folder: The folder of metrics.jsonl and checkpoints/.
         seed: The seed of orders, cuts, negatives and dropout.
@@ -181,32 +137,15 @@ def train_adapters(
     Raises:
         UsageError: Where no user has three items.
     """
-    learner = Learner(model, partial(rounds_loss, repeats=repeats), settings)
-    return _learn(learner, rows, settings.adapter_steps, loss, folder, "recall", seed, repeats, resume, on_progress)
-
-
-def _learn(
-    learner: Learner,
-    rows: Sequence[np.ndarray],
-    steps: int,
-    loss: Loss,
-    folder: Path,
-    measure: str,
-    seed: int,
-    repeats: bool,
-    resume: bool,
-    on_progress: ProgressCallback | None,
-) -> Outcome:
     used = [row for row in rows if len(row) > 2]
     if not used:
         raise UsageError("no user has enough interactions to learn from: three, beside one that is held out")
     before, following = [row[:-1] for row in used], np.array([row[-1] for row in used[:JUDGED]])
-    model, settings = cast(Any, learner.module), learner.settings
+    learner = learner_of(model, settings, repeats)
 
     def evaluate() -> dict[str, float]:
         model.eval()
-        items = (model.base if isinstance(model, AdaRetrieval) else model).items.num_embeddings - 1
-        found, _ = best_items(model, before[:JUDGED], items, settings.top, repeats=repeats)
+        found, _ = best_items(model, before[:JUDGED], learner.items, settings.top, repeats=repeats)
         return next_item_measures(found, following)
 
     def report(progress: Progress) -> None:
@@ -216,15 +155,15 @@ def _learn(
     session = Session(
         ranker=cast(Any, learner),
         inputs=None,
-        weights=cast(Any, TrainedParameters(learner.module)),
+        weights=cast(Any, ModuleWeights(model)),
         lists=cast(Any, Users(before, seed)),
         loss=loss,
-        settings=loop_settings(settings, steps),
+        settings=loop_settings(settings, learner.steps),
         seed=seed,
         folder=folder,
         evaluate=evaluate,
         batch_loss=users_loss,
-        measure=measure,
+        measure=learner.measure,
     )
     outcome = train(session, on_progress=report, resume=resume)
     model.eval()

@@ -22,7 +22,7 @@ from lorank.ranking.losses import requirements_of
 from lorank.ranking.recommendation.ada_retrieval import AdaRetrieval
 from lorank.ranking.recommendation.recommender import best_items, next_item_measures
 from lorank.ranking.recommendation.sasrec import SASRec, SequenceSettings
-from lorank.training.recommendation.learning import train_adapters, train_sasrec
+from lorank.training.recommendation.learning import train_model
 from lorank.training.recommendation.run_folder import ADAPTERS, claim_folder, describe_run
 from lorank.tuned.recommender import TunedRecommender
 
@@ -88,13 +88,13 @@ def train_recommender(
     base = SASRec(every, settings, seed=seed, vectors=None if vectors is None else torch.from_numpy(vectors))
     claim_folder(out, plan, resume=resume, overwrite=overwrite)
     more: dict[str, Any] = {"seed": seed, "repeats": repeats, "resume": resume}
-    train_sasrec(base, history, settings, function, out, on_progress=partial(on_progress, "train sasrec"), **more)
+    train_model(base, history, settings, function, out, on_progress=partial(on_progress, "train sasrec"), **more)
     found["sasrec"] = judge(base)
     model: SASRec | AdaRetrieval = base
     if method == "ada-retrieval":
         model = AdaRetrieval(base, settings, seed=seed)
         reported = partial(on_progress, "train adapters")
-        train_adapters(model, history, settings, function, out / ADAPTERS, on_progress=reported, **more)
+        train_model(model, history, settings, function, out / ADAPTERS, on_progress=reported, **more)
         found[method] = judge(model)
     made = TunedRecommender(method, model.eval(), list(log.items), settings, repeats)
     made.save(out)
