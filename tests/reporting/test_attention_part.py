@@ -42,7 +42,7 @@ def test_scores_and_ranks_are_drawn(tmp_path):
         "block 1",
         "up to 6.50, 1 of 4 heads",
         "12.5",
-        "16: 25",
+        "16:&nbsp;25",
     ):
         assert part in page
     assert "1 lie below 2.19 with all their heads" in page
@@ -52,7 +52,7 @@ def test_scores_and_ranks_are_drawn(tmp_path):
 def test_ranks_that_were_not_learned_are_not_shown_and_neither_is_attention(tmp_path):
     page = page_of(tmp_path, FOUND)
     assert "Scores of attention" in page
-    assert "a policy learned" not in page
+    assert "A policy learned" not in page
     assert "Scores of attention" not in page_of(tmp_path, None)
 
 
