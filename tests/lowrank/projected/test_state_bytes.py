@@ -147,3 +147,19 @@ def test_moments_that_are_coded_slice_by_slice_have_the_codes_of_the_whole():
         own = found if rule.bits == 8 else torch.stack([found >> 4, found & 15], 1).flatten()
         assert torch.equal(own, codes)
         torch.testing.assert_close(state["exp_avg_scale"], scale)
+
+
+def test_a_second_moment_that_is_small_in_its_block_is_not_read_as_zero():
+    """With a code for 0 the last step would be divided by its own tiny gradient alone, thousands of rates long.
+
+    Adam's own bound is (1 - b1) / sqrt(1 - b2) rates.
+    """
+    pytest.importorskip("torchao.optim", reason="torchao is not installed")
+    weight = torch.nn.Parameter(torch.zeros(64, 64))
+    optimizer = lowrank.optimizer("adamw8bit", [weight], lr=1.0)
+    small = torch.arange(64 * 64).view(64, 64) % 256 > 0  # each block of 256 values has one that is large
+    for size in [1e-4] * 10 + [1e-8]:
+        before = weight.detach().clone()
+        weight.grad = torch.where(small, torch.tensor(size), torch.tensor(1.0))
+        optimizer.step()
+        assert (weight - before).abs().max() < (1 - 0.9) / (1 - 0.999) ** 0.5

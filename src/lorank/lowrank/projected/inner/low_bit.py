@@ -7,6 +7,10 @@ The moments are read, stepped as AdamW's and written back as codes. The state ho
 not torchao's tensor classes, so that a checkpoint is safetensors. Moments of fewer than 4096 values stay whole, as in
 torchao and bitsandbytes.
 
+*Deviations*: torchao's and bitsandbytes' map of 8 bits holds a 0 for second moments. Where one is coded by it, the next
+step is divided by little but that step's own gradient, and training diverges at rates that whole moments bear. Here the 0
+is half the next value, as the map of 4 bits has none either.
+
 Dettmers et al., 8-bit Optimizers via Block-wise Quantization, ICLR 2022, arXiv:2110.02861; Li, Chen, Zhu, Memory
 Efficient Optimizers with 4-bit States, NeurIPS 2023, arXiv:2309.01507.
 """
@@ -110,8 +114,11 @@ class AdamW4bit(AdamW8bit):
 
 @lru_cache(maxsize=8)
 def value_map(bits: int, signed: bool, device: torch.device) -> Tensor:
-    """Return the value of each code; that of 4 bits without a sign has no 0, so that nothing is divided by it."""
+    """Return the value of each code; without a sign none is 0, so that nothing is divided by it."""
     if bits == 4 and not signed:
         return torch.linspace(0, 1, 17, device=device)[1:]
     exponents = 7 if bits == 8 else 3
-    return torch.tensor(torchao_codes().create_dynamic_map(signed, exponents, bits), device=device)
+    values = torch.tensor(torchao_codes().create_dynamic_map(signed, exponents, bits), device=device)
+    if not signed:
+        values[0] = values[1] / 2
+    return values
