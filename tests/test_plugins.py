@@ -126,6 +126,7 @@ def training(base, out, *more):
     return ["train", "--data", "beir", "--base", base, *steps, *more]
 
 
+@pytest.mark.slow
 def test_a_file_brings_methods_to_every_command_and_a_saved_folder_says_what_it_needs(place, tiny_folders):
     bert = tiny_folders["bert"]
     cross = ["--kind", "my-cross", "--adapter", "bias-row", "--start", "halves", "--rule", "slow", "--loss", "spread"]
@@ -256,6 +257,7 @@ def installed(tmp_path):
     return home
 
 
+@pytest.mark.slow
 def test_an_installed_package_needs_no_import(place, tiny_folders, installed):
     there = {"PYTHONPATH": os.pathsep.join([str(installed), *sys.path])}
     more = ["--kind", "cross-encoder", "--adapter", "row-scale", "--loss", "margin"]

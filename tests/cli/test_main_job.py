@@ -46,6 +46,7 @@ def bert(tiny_folders):
     return tiny_folders["bert"]
 
 
+@pytest.mark.slow
 def test_train_retrieve_rerank_evaluate_rank_inspect_and_export(lorank, folder, bert, tmp_path):
     trained = lorank(
         "train",
@@ -122,6 +123,7 @@ def test_train_retrieve_rerank_evaluate_rank_inspect_and_export(lorank, folder, 
     assert "<html" in (tmp_path / page).read_text()
 
 
+@pytest.mark.slow
 def test_cross_validation_where_there_is_no_training_split(lorank, folder, bert, tmp_path):
     for name in ("train", "dev"):
         (folder / "qrels" / f"{name}.tsv").unlink()
@@ -171,6 +173,7 @@ def test_a_run_within_minutes(lorank, folder, bert, tmp_path):
     assert "--minutes is -1; give a number above 0" in refused.stderr
 
 
+@pytest.mark.slow
 def test_feature_rows_train_with_the_same_command(lorank, rows, tmp_path):
     write_letor(rows, tmp_path / "Fold1")
     lorank("train", "--data", "Fold1", "--loss", "lambda", "--steps", 10, "--out", "runs/rows")
@@ -217,6 +220,7 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(environment, folder, bert, 
     assert list((tmp_path / "run/checkpoints").glob("step-*"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(environment, folder, bert, tmp_path):
     environment = {**environment, "OMP_NUM_THREADS": "2"}
     recipe = tmp_path / "recipe.toml"

@@ -95,6 +95,7 @@ def started(arguments):
     )
 
 
+@pytest.mark.slow
 def test_after_kill_9_the_same_command_pays_only_for_what_is_left(shop, given, tmp_path):
     command = [
         *given,

@@ -58,6 +58,7 @@ def command(*words: Any, code: int = 0) -> str:
     return done.stdout if not code else str(done.exception) + done.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_litllms_raises_recall_over_the_search_and_voids_what_is_not_in_the_document(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -102,6 +102,7 @@ def test_an_engine_gives_its_mixed_scores(place, kind):
     np.testing.assert_allclose(found.scores, in_float32(place / f"small-{kind}").score(QUERY, TEXTS), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_server_gives_its_mixed_scores(place, tmp_path):
     small = place / "small-bi-encoder"
     (tmp_path / "store").mkdir()

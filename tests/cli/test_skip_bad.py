@@ -258,6 +258,7 @@ def test_a_ballot_is_not_thinned_out(spoiled):
     assert "--skip-bad leaves out rows of runs" in str(refused.exception)
 
 
+@pytest.mark.slow
 def test_training_leaves_bad_rows_out_and_its_record_says_so(spoiled):
     """A recipe takes the key too; the rows lie beside the run folder, which is there only once the run is."""
     rows = [f"{i % 2} qid:{i // 4} 1:{i % 4} 2:{(i * 7) % 5}" for i in range(64)]

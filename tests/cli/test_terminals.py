@@ -129,6 +129,7 @@ def test_the_tab_key_offers_names(words, expected):
     assert lorank("--show-completion", "bash").returncode in (0, 1)  # 1 where no shell is found
 
 
+@pytest.mark.slow
 def test_quiet_says_nothing_but_what_went_wrong(texts, tmp_path):
     write_beir(texts, tmp_path / "beir")
     said = lorank(

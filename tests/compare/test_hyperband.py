@@ -133,6 +133,7 @@ def planted(best, spread):
     return lambda config, steps: (1 - abs(math.log10(config["training.lr"]) - best) / 6) * steps / (steps + spread)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_hyperband_comes_nearer_to_the_planted_rate_than_random_search_of_the_same_cost(seed):
     recipe = RecipeFile(data="pydocs", base="minilm")

@@ -107,6 +107,7 @@ def test_the_whole_grid_is_brute_force_and_a_pair_is_scored_once() -> None:
     assert found.evaluations == found.grid == 12 * len(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["two-level", "hyperband", "halving", "random"])
 def test_a_fifth_of_the_grid_finds_what_the_grid_finds(method: str) -> None:
     lost, share = [], []

@@ -28,6 +28,7 @@ def command(folders, base, out, *more):
     return [*stream, *small, "--out", str(out), *more]
 
 
+@pytest.mark.slow
 def test_a_stream_that_was_killed_ends_as_one_that_was_not(folders, tiny_folders, tmp_path, own_cache):
     words = command(folders, str(tiny_folders["bert"]), tmp_path / "out")
     process = subprocess.Popen([sys.executable, "-m", "lorank", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -31,6 +31,7 @@ def state_of(folder):
 # plwf
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.integers(1, 4))
 def test_plwf_leaves_no_negative_dot_with_what_is_protected(seed, count):
     generator = torch.Generator().manual_seed(seed)
@@ -96,6 +97,7 @@ def test_tag_lifelong_lowers_the_step_against_a_conflicting_past_and_raises_it_f
     assert steps["conflicting"] < 0.5 * steps["unrelated"] < 0.9 * steps["aligned"] < steps["none"]
 
 
+@pytest.mark.slow
 def test_tag_lifelong_hands_moments_from_stage_to_stage(three, recipe, tmp_path):
     train_stream(method(recipe, "tag-lifelong"), three[:2], tmp_path / "out")
     train_stream(recipe, three[:2], tmp_path / "plain")
@@ -127,6 +129,7 @@ def test_par_lifelong_prototypes_tell_related_tasks_from_unrelated_ones(seed):
     assert known.relatedness(clusters(seed, 2, 40)) > 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_par_lifelong_shares_on_related_collections_and_grows_only_on_unrelated_ones(recipe, tmp_path, seed):
     """By hashed words, for rankers that are no bi-encoders; distances are .7 to 1.3 against 1.6 to 2.8."""
@@ -190,6 +193,7 @@ def test_tame_spawns_an_expert_where_the_loss_has_left_what_is_usual(monkeypatch
         assert (own.home(SimpleNamespace(), usual) is not None) is home
 
 
+@pytest.mark.slow
 def test_tame_trains_and_routes_a_stream(three, recipe, tmp_path):
     train_stream(method(recipe, "tame"), three, tmp_path / "out")
     stages = json.loads((tmp_path / "out/continual.json").read_text())["stages"]

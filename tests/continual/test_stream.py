@@ -54,6 +54,7 @@ def test_every_method_learns_a_stream_at_its_defaults(name, three, recipe, tmp_p
     assert 'id="continual"' in page
 
 
+@pytest.mark.slow
 def test_a_sequential_stream_goes_on_with_the_same_adapter(three, recipe, tmp_path):
     train_stream(recipe, three[:2], tmp_path / "out")
     first, second = (TunedRanker.load(tmp_path / f"out/stage-{n}").adapter for n in (1, 2))
@@ -67,12 +68,14 @@ def test_a_sequential_stream_goes_on_with_the_same_adapter(three, recipe, tmp_pa
     assert any((one[key] - two[key]).abs().max() > 1e-4 for key in one)
 
 
+@pytest.mark.slow
 def test_separate_adapters_forget_nothing_and_pass_nothing_on(three, recipe, tmp_path):
     done = train_stream(method(recipe, "one-adapter-each"), three, tmp_path / "out").matrix
     assert done.mean_forgetting() == pytest.approx(0)
     assert done.mean_transfer() == pytest.approx(0)
 
 
+@pytest.mark.slow
 def test_a_stream_that_was_killed_does_not_train_a_stage_again(three, recipe, tmp_path, monkeypatch):
     whole = train_stream(recipe, three, tmp_path / "whole")
     fit = stream_module.fit_run

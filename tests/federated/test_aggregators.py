@@ -247,6 +247,7 @@ def attacked(name: str, malicious: int, seed: int) -> float:
     return statistics.mean(peer.loss() for peer in peers[: 10 - malicious])
 
 
+@pytest.mark.slow
 def test_frl_holds_against_a_fifth_of_malicious_clients_where_the_mean_collapses() -> None:
     untrained = statistics.mean(Peer(seed=i).loss() for i in range(5))
     kept, lost = [], []

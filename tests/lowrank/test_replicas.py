@@ -55,6 +55,7 @@ def work(rank, port, report):
         distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_train_on_and_agree_on_every_tensor():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

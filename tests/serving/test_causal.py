@@ -188,6 +188,7 @@ def test_beginnings_are_held_up_to_a_number_of_tokens():
     assert held.tokens == 0
 
 
+@pytest.mark.slow
 def test_a_process_serves_two_tenants_on_a_causal_base(tmp_path):
     folder = write_reranker(tmp_path / "Qwen3-Reranker-0.6B", "qwen3")
     base = CausalRanker(folder, max_length=512)

@@ -97,7 +97,8 @@ for name in sys.argv[2:]:
 """
 
 
-@pytest.mark.parametrize("names", [SOME, pytest.param(OTHERS, marks=pytest.mark.slow)], ids=["some", "others"])
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [SOME, OTHERS], ids=["some", "others"])
 def test_killed_between_two_events_and_resumed_it_is_the_same_run(names, tmp_path):
     subprocess.run([sys.executable, "-c", CHILD, str(tmp_path), *names], check=True)
     for name in names:

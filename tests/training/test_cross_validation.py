@@ -80,6 +80,7 @@ def learned(tiny_folders, tmp_path_factory):
     return found, said, out
 
 
+@pytest.mark.slow
 def test_the_folder_holds_a_ranker_fitted_by_what_the_folds_chose(learned):
     found, _, out = learned
     record = json.loads((out / "run.json").read_text())

@@ -161,6 +161,7 @@ def domains(tmp_path_factory):
     return written(folder / "yes.jsonl", yes), written(folder / "colours.jsonl", colours)
 
 
+@pytest.mark.slow
 def test_ofs_dpo_modules_of_two_domains_combined_keep_both_and_dpo_in_turn_forgets(domains, tiny_causals, tmp_path):
     base = tiny_causals["llama"]
     short, long = (

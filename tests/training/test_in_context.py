@@ -57,6 +57,7 @@ def recipe(steps):
     )
 
 
+@pytest.mark.slow
 def test_rewards_in_context_of_a_single_reward_rise_with_what_is_asked_for(base, rows, tmp_path):
     assert METHODS["rewards-in-context"].area == "losses.preference"
     online = OnlineSettings(stages=1, draws=48, max_tokens=2)
@@ -78,6 +79,7 @@ def test_rewards_in_context_of_a_single_reward_rise_with_what_is_asked_for(base,
         assert own[0] >= highest - online.slack
 
 
+@pytest.mark.slow
 def test_rewards_in_context_trace_a_front_as_preference_moves(base, rows, tmp_path):
     policy = condition_on_rewards(
         base, rows, [early, capital], tmp_path / "run", recipe=recipe(150), online=OnlineSettings(stages=0)

@@ -129,7 +129,8 @@ def start_command(name, base, folder, out, *more):
     return subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("name", ["owlore", pytest.param("fira", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["owlore", "fira"])
 def test_a_command_that_was_killed_ends_as_the_one_that_was_not(name, texts, bert, tmp_path):
     write_beir(texts, tmp_path / "data")
     whole = start_command(name, bert, tmp_path, "whole")
@@ -155,6 +156,7 @@ def test_a_command_that_was_killed_ends_as_the_one_that_was_not(name, texts, ber
     assert 0 < moments <= len(parameters) - (len(layer) if name == "owlore" else 0)  # a resting layer has no state
 
 
+@pytest.mark.slow
 def test_the_command_trains_whole_weights_into_a_folder_that_ranks(texts, bert, tmp_path):
     write_beir(texts, tmp_path / "data")
 

@@ -82,6 +82,7 @@ print(*TunedRanker.load(sys.argv[1]).score("q", ["sorting a list", "the moon"]).
 """
 
 
+@pytest.mark.slow
 def test_a_base_given_as_a_relative_path_opens_from_elsewhere(tiny_folders, tmp_path, monkeypatch):
     (tmp_path / "work" / "models").mkdir(parents=True)
     (tmp_path / "work" / "models" / "tiny").symlink_to(tiny_folders["bert"])
@@ -138,6 +139,7 @@ def test_any_ranker_opens_by_its_name(tiny_folders, tmp_path):
         open_ranker(str(tmp_path / "run"), label="1")
 
 
+@pytest.mark.slow
 def test_the_command_line_chooses_a_label(tiny_folders, tmp_path):
     folder = tmp_path / "nli"
     with torch.random.fork_rng():

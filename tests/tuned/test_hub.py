@@ -128,6 +128,7 @@ def lorank(hub, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_a_ranker_goes_up_with_its_card_and_comes_back_by_its_name(lorank, hub, run_folder, tmp_path):
     done = lorank("push", run_folder, "me/mine", "--private")
     assert done.returncode == 0, done.stderr

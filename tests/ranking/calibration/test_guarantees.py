@@ -32,6 +32,7 @@ def test_clopper_pearson_is_the_peers(trials):
     assert clopper_pearson(*trials) == pytest.approx((peer.low, peer.high))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["best", "document"])
 def test_the_precision_holds_in_a_thousand_repetitions(unit):
     target, confidence = 0.9, 0.9

@@ -136,6 +136,7 @@ fit_cascade(read_recipe(recipe), load(data), out, resume=resume == "resume", on_
 """
 
 
+@pytest.mark.slow
 def test_a_cascade_that_was_killed_goes_on_and_trains_no_step_twice(marked, bert, tmp_path):
     from lorank.training.recipe_text import write_recipe
 

@@ -103,6 +103,7 @@ def test_a_trained_base_keeps_its_pooling_and_pooler(tmp_path, corpus, minilm):
 slowly = [pytest.param(name, marks=pytest.mark.slow) for name in ("sltrain", "pretrain-refactor-reset")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["switchlora", *slowly])
 def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, corpus, config, method):
     def command(out, *more):
