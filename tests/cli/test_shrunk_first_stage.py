@@ -133,11 +133,3 @@ def test_it_is_not_served_without_the_first_stage_that_its_mix_adds(place, tmp_p
     shutil.rmtree(tmp_path / "small" / "model" / "first_stage")
     with pytest.raises(DataError, match="first stage's statistics and they are missing; copy the whole folder"):
         open_engine(str(tmp_path / "small"), None)
-
-
-def test_a_cascade_is_refused_with_what_to_serve(place, tmp_path):
-    shutil.copytree(place / "small-bi-encoder", tmp_path / "small")
-    card = tmp_path / "small" / "model" / "lorank.json"
-    card.write_text(json.dumps(json.loads(card.read_text()) | {"second_stage": {}}))
-    with pytest.raises(DataError, match="a cascade of two rankers.*serve one of its steps"):
-        open_engine(str(tmp_path / "small"), None)

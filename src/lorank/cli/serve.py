@@ -60,7 +60,12 @@ def read_alias(text: str) -> tuple[str, str]:
 
 
 def serve(
-    base: Annotated[str, typer.Option(help="The model under all adapters: minilm, a folder, or a Hub name.")],
+    base: Annotated[
+        str,
+        typer.Option(
+            help="The model under all adapters: minilm, a folder, or a Hub name; a run of whole weights, a cascade."
+        ),
+    ],
     adapters: Annotated[
         str | None,
         typer.Option(

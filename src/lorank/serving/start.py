@@ -8,11 +8,14 @@ from typing import Any
 from lorank.errors import LorankError, UsageError, unknown_name
 from lorank.ranking.scorers import RANKERS
 from lorank.ranking.scorers.precision import Dtype
+from lorank.serving.adapters.cascade_folder import read_cascade
 from lorank.serving.adapters.inspector import Inspector
 from lorank.serving.adapters.package import READ_ALIKE
 from lorank.serving.adapters.source import LocalSource, Source
 from lorank.serving.adapters.store import MARKS, RUN_MARKS, FolderStore, RemoteStore, open_store
 from lorank.serving.adapters.whole_ranker import read_whole_ranker
+from lorank.serving.cascade import open_cascade
+from lorank.serving.forward.cascade import CascadeEngine
 from lorank.serving.forward.engine import MixedEngine
 from lorank.serving.forward.path_choice import fastest_path
 from lorank.serving.requests.engine import Job
@@ -37,13 +40,13 @@ def open_engine(
     options: Mapping[str, Any] | None = None,
     isolated: bool = False,
     may_be_empty: bool = True,
-) -> MixedEngine:
+) -> MixedEngine | CascadeEngine:
     """Return an engine of the adapters at ``adapters`` on ``base``, which has scored a document to see that it works.
 
     Args:
         base: The model under all adapters; no adapter changes what it is and how it reads. A run folder whose weights
             were trained whole, or shrunk, stands for the model in it, and answers with its mix, first stage and
-            calibration.
+            calibration. So does the folder of a cascade, which is served by itself.
         adapters: A folder of adapter or run folders, or a URL; None serves the base alone.
         kind: The kind of the ranker; None takes what the base was made for.
         max_length: Tokens that are read of query and document together; None takes the base's own.
@@ -65,6 +68,13 @@ def open_engine(
         UsageError: the base cannot score, nothing is at ``adapters``, or an option does not exist.
     """
     name = Path(base).resolve().name if Path(base).is_dir() else base
+    given = dict(options or {})
+    if max_length is not None:
+        given["max_length"] = max_length
+    cascade = read_cascade(base)
+    if cascade is not None:
+        refuse_beside_cascade(base, {"adapters": adapters, "kind": kind, "label": label, "path": path, **given})
+        return open_cascade(cascade, name, dtype=dtype, memory_bytes=memory_bytes)
     whole = read_whole_ranker(base)
     base = whole.model
     source: Source = LocalSource({}) if adapters is None else open_store(adapters)
@@ -74,9 +84,6 @@ def open_engine(
     kind = kind or kind_of(base)
     if kind not in RANKERS or kind in NOT_SERVED:
         raise unknown_name("kind", kind, [name for name in RANKERS if name not in NOT_SERVED])
-    given = dict(options or {})
-    if max_length is not None:
-        given["max_length"] = max_length
     given |= chosen_label(kind, label)
     wrong = [name for name in given if name not in READ_ALIKE]
     if wrong:
@@ -112,6 +119,21 @@ def open_engine(
     if engine.admission is not None:
         engine.admission.look_at_all()
     return engine
+
+
+def refuse_beside_cascade(base: str, given: Mapping[str, object]) -> None:
+    """Raise UsageError for options that a cascade does not take: its folder says what it is and how it reads.
+
+    Args:
+        base: The folder of the cascade.
+        given: The options by name; those that are None were not given.
+    """
+    stated = sorted(name for name, value in given.items() if value is not None)
+    if stated:
+        raise UsageError(
+            f"{base} is a cascade, which is served by itself and as its folder says; leave out {', '.join(stated)}, or "
+            "serve bi-encoder/ or cross-encoder/ of its run folder, each an adapter: --adapters its run folder"
+        )
 
 
 def names_a_store(source: Source) -> bool:

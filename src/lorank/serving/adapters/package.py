@@ -81,10 +81,25 @@ def read_package(folder: Path, ranker: TrainableRanker) -> Package:
         contents = read_contents(folder, ranker)
         return Package(contents, folder, calibration=read_calibration(folder / "lorank.json"))
     card = folder / "lorank.json"
+    if SECOND_STAGE in adapter_files.read_json(card):
+        problem = "it is a cascade of two rankers, and an adapter's documents are scored by one"
+        remedy = "serve it by itself with --base, or take one of its steps, bi-encoder/ or cross-encoder/ of its run"
+        raise DataError(card, None, problem, remedy)
+    return read_tuned(folder, ranker)
+
+
+def read_tuned(folder: Path, ranker: TrainableRanker) -> Package:
+    """Return the adapter of a tuned ranker's folder with its mix, first stage and calibration, checked.
+
+    Args:
+        folder: The folder, which holds ``adapter/``; of a cascade's only the first ranker is read.
+        ranker: The base that it is to be served on.
+
+    Raises:
+        DataError: naming the file and what is wrong with it.
+    """
+    card = folder / "lorank.json"
     about: Any = adapter_files.read_json(card)
-    if isinstance(about, dict) and SECOND_STAGE in about:
-        problem = "it is a cascade of two rankers, and a server scores each adapter's documents by one"
-        raise DataError(card, None, problem, "serve one of its steps, bi-encoder/ or cross-encoder/ of its run folder")
     try:
         check_alike(about["kind"], about["base"], saved_options(about), ranker, card)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorank.errors import DataError, UsageError
+from lorank.errors import UsageError
 from lorank.lowrank import adapter_files
 from lorank.manifest import CARD
 from lorank.ranking.calibration.folder import Calibration, read_calibration
 from lorank.serving.adapters.package import load_first_stage, read_mix
 from lorank.tuned.first_stage import FirstStage
 from lorank.tuned.mix import ALONE, Mix
-from lorank.tuned.second_stage import FOLDER as SECOND_STAGE
 
 MODEL_FILE = "config.json"
 """What every model folder holds."""
@@ -46,7 +45,7 @@ def read_whole_ranker(base: str) -> WholeRanker:
 
     Raises:
         UsageError: Where the folder holds an adapter in place of a model.
-        DataError: Where it is a cascade, or what lies beside the model cannot be read.
+        DataError: Where what lies beside the model cannot be read.
     """
     folder = Path(base)
     if not folder.is_dir() or (folder / MODEL_FILE).is_file():
@@ -54,7 +53,7 @@ def read_whole_ranker(base: str) -> WholeRanker:
     for home in (folder / "model", folder):
         if (home / CARD).is_file():
             if (home / "model" / MODEL_FILE).is_file():
-                return _read(home)
+                return read_home(home)
             if (home / "adapter").is_dir():
                 raise UsageError(
                     f"{base} holds an adapter and no whole model; give --base what it was trained on, and --adapters "
@@ -63,12 +62,10 @@ def read_whole_ranker(base: str) -> WholeRanker:
     return WholeRanker(base)
 
 
-def _read(home: Path) -> WholeRanker:
+def read_home(home: Path) -> WholeRanker:
+    """Return what the folder of a tuned ranker whose ``model/`` holds all of it adds to the model."""
     card = home / CARD
     about: Any = adapter_files.read_json(card)
-    if isinstance(about, dict) and SECOND_STAGE in about:
-        problem = "it is a cascade of two rankers, and a server scores with one"
-        raise DataError(card, None, problem, "serve one of its steps, bi-encoder/ or cross-encoder/ of its run folder")
     model, calibration = str(home / "model"), read_calibration(card)
     if not isinstance(about, dict) or "mix" not in about:
         return WholeRanker(model, calibration=calibration)

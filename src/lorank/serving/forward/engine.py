@@ -97,6 +97,7 @@ class MixedEngine:
             of the merged copy; None for the ranker's own way, which mixed rows always take.
         whole: the tuned ranker whose model the base is: the base's own answers have its mix, first stage and
             calibration; None for a base by itself. Adapters bring their own.
+        learned_alone: True answers what the models have learned, without mixes, first stages and calibrations.
 
     >>> from lorank.ranking.scorers import CrossEncoder
     >>> engine = MixedEngine(CrossEncoder("minilm"), Store("adapters"))                                # doctest: +SKIP
@@ -116,8 +117,10 @@ class MixedEngine:
         path: str | None = None,
         inspector: Check | None = None,
         whole: WholeRanker | None = None,
+        learned_alone: bool = False,
     ) -> None:
         self.ranker, self.source, self.path, self.whole = ranker, source, path, whole
+        self.learned_alone = learned_alone
         refusal = refusal_of_base(ranker)
         self.base_reader = None if path is None else PathReader(cast(CrossEncoder, ranker), ranker.module, path)
         self.merged_share = check_share(merged_share)
@@ -180,6 +183,8 @@ class MixedEngine:
         scores, package = found.scores, self.whole if job.adapter is None else batch.packages.get(job.adapter)
         if not np.isfinite(scores).all():
             return LorankError(f"adapter {job.adapter!r} gives scores that are not finite; train it again")
+        if self.learned_alone:
+            package = None
         if package is not None and len(scores):
             offset = None
             if package.first_stage is not None:

@@ -184,7 +184,7 @@ async def _streamed(service: Service, asked: Asked, request: Request) -> Respons
     caller, deadline = request.state.caller, _deadline(request, service.limits.streamed_timeout_s)
     adapter = service.adapter_of(asked.model, caller)
     prepared = await service.prepare(asked, adapter, caller, deadline)
-    parts = service.parts(asked, adapter, caller, prepared, deadline, request.state.record)
+    parts = service.streamed(asked, adapter, caller, prepared, deadline, request.state.record)
     try:
         first = [await unless_gone(request.receive, anext(parts))] if asked.documents else []
     except BaseException:

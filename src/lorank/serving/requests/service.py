@@ -16,6 +16,7 @@ from lorank.errors import LorankError
 from lorank.serving.requests.answers import Reranked
 from lorank.serving.requests.batcher import Batcher
 from lorank.serving.requests.body import not_unicode, read_request
+from lorank.serving.requests.correction import SECOND, Correction
 from lorank.serving.requests.engine import Engine, Job, NotYet, UnknownAdapter, tokens_read
 from lorank.serving.requests.keys import Caller
 from lorank.serving.requests.limits import Limits, estimate_tokens, row_cost
@@ -135,7 +136,12 @@ class Service:
 
     def model_name(self, adapter: str | None) -> str:
         """Return what a model is called in answers: ``base`` or ``base:adapter``."""
-        return self.engine.base_name if adapter is None else f"{self.engine.base_name}:{adapter}"
+        base = self.engine.base_name
+        return base if adapter in (None, SECOND) else f"{base}:{adapter}"
+
+    def correction_of(self, adapter: str | None) -> Correction | None:
+        """Return how a cascade's second ranker corrects what ``adapter`` has scored; None where nothing does."""
+        return getattr(self.engine, "correction", None) if adapter is None else None
 
     async def adapters(self, caller: Caller) -> list[str]:
         """Return the adapters that a caller may call and see, as the store was within the last second."""
@@ -173,7 +179,7 @@ class Service:
         raise refuse_unchecked()
 
     async def rerank(self, asked: Asked, caller: Caller, deadline: float, record: RequestRecord) -> Reranked:
-        """Return all the scores; a list in whose middle the adapter's files changed is scored again.
+        """Return all the scores, those of a cascade corrected by its second ranker.
 
         Args:
             asked: The request.
@@ -182,12 +188,11 @@ class Service:
             record: What is noted of the request on its way.
         """
         adapter = self.adapter_of(asked.model, caller)
-        for _ in range(2):
-            prepared = await self.prepare(asked, adapter, caller, deadline)
-            async with aclosing(self.parts(asked, adapter, caller, prepared, deadline, record)) as parts:
-                reranked = gather_parts([part async for part in parts], len(asked.documents))
-            if await asyncio.to_thread(self._version_now, adapter, asked.model) == prepared.version:
-                break
+        correction = self.correction_of(adapter)
+        if correction is None:
+            reranked = await self._scores_of(asked, adapter, caller, deadline, record)
+        else:
+            reranked = await self._corrected(correction, asked, caller, deadline, record)
         if asked.whole_only and reranked.truncated:
             raise Refusal(
                 413,
@@ -196,6 +201,62 @@ class Service:
                 'them, or send "truncate": true',
             )
         return reranked
+
+    async def _corrected(
+        self, correction: Correction, asked: Asked, caller: Caller, deadline: float, record: RequestRecord
+    ) -> Reranked:
+        """Return a cascade's scores: all documents by its first ranker, then the best of them by its second."""
+        if asked.certified and not correction.certifies:
+            raise refuse_uncertified()
+        whole = np.arange(len(asked.documents))
+        first = await self._scores_of(correction.question(asked, whole), None, caller, deadline, record)
+        if not len(whole):
+            return first
+        cached, best = record.cached, correction.best(first)
+        second = await self._scores_of(correction.question(asked, best), SECOND, caller, deadline, record)
+        record.rows, record.cached = len(whole), cached
+        return correction.apply(first, best, second)
+
+    async def _scores_of(
+        self, asked: Asked, adapter: str | None, caller: Caller, deadline: float, record: RequestRecord
+    ) -> Reranked:
+        """Return one ranker's scores; a list in whose middle the adapter's files changed is scored again."""
+        for _ in range(2):
+            prepared = await self.prepare(asked, adapter, caller, deadline)
+            async with aclosing(self.parts(asked, adapter, caller, prepared, deadline, record)) as parts:
+                reranked = gather_parts([part async for part in parts], len(asked.documents))
+            if await asyncio.to_thread(self._version_now, adapter, asked.model) == prepared.version:
+                break
+        return reranked
+
+    async def streamed(
+        self,
+        asked: Asked,
+        adapter: str | None,
+        caller: Caller,
+        prepared: Prepared,
+        deadline: float,
+        record: RequestRecord,
+    ) -> AsyncGenerator[Part, None]:
+        """Yield the scores in parts as `parts` does; a cascade's are one part, as its last documents may come first.
+
+        Args:
+            asked: The request.
+            adapter: The adapter that it names; None for the base.
+            caller: The key that asks.
+            prepared: The request as `prepare` returned it.
+            deadline: The time by which it must be answered, by the event loop's clock.
+            record: What is noted of the request on its way.
+        """
+        correction = self.correction_of(adapter)
+        if correction is None:
+            async with aclosing(self.parts(asked, adapter, caller, prepared, deadline, record)) as parts:
+                async for part in parts:
+                    yield part
+        elif asked.documents:
+            done = await self._corrected(correction, asked, caller, deadline, record)
+            places = np.arange(len(asked.documents))
+            yield Part(places, done.scores, done.probabilities, done.above, done.truncated, done.tokens)
 
     async def parts(
         self,
@@ -284,7 +345,7 @@ class Service:
         version = self._version(adapter, asked.model)
         if not self.cache.most:
             return Prepared(version, [], [None] * count, costs)
-        owner = caller.name if adapter is None else ""
+        owner = caller.name if adapter in (None, SECOND) else ""
         keys = digest_documents(owner, adapter, version, asked.query, asked.documents)
         return Prepared(version, keys, self.cache.find(keys), costs)
 

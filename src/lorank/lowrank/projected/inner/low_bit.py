@@ -8,8 +8,8 @@ not torchao's tensor classes, so that a checkpoint is safetensors. Moments of fe
 torchao and bitsandbytes.
 
 *Deviations*: torchao's and bitsandbytes' map of 8 bits holds a 0 for second moments. Where one is coded by it, the next
-step is divided by little but that step's own gradient, and training diverges at rates that whole moments bear. Here the 0
-is half the next value, as the map of 4 bits has none either.
+step is divided by little but that step's own gradient, and training diverges at rates that whole moments bear. Here
+the lowest code is half of the next in place of 0, as the map of 4 bits has no 0 either.
 
 Dettmers et al., 8-bit Optimizers via Block-wise Quantization, ICLR 2022, arXiv:2110.02861; Li, Chen, Zhu, Memory
 Efficient Optimizers with 4-bit States, NeurIPS 2023, arXiv:2309.01507.
