@@ -51,6 +51,16 @@ def test_better_than_the_strongest_other_system():
     assert said.sentence.count(". ") == 0
 
 
+def test_of_systems_with_one_mean_the_last_is_the_strongest_and_was_tested():
+    """A step of a cascade that was put away leaves the order of the step before as it is."""
+    ladder = judged(
+        {"first": 0.4, "step": 0.4, "new": 0.6}, pair("new", "first", 0.2, 0.01), pair("new", "step", 0.2, 0.01)
+    )
+    said = verdict(ladder)
+    assert "new is better than step, the strongest other system" in said.sentence
+    assert "not tested" not in said.sentence
+
+
 def test_a_tie_is_said_plainly():
     said = verdict(judged({"old": 0.4, "new": 0.6}, pair("new", "old", 0.2, 0.05)))
     assert said.outcome == "tie"

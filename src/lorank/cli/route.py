@@ -215,7 +215,7 @@ def tune(
 ) -> None:
     """Tune how two runs are fused with a fraction of the grid's evaluations: depth, normalisation and weight.
 
-    A unit of cost is a hundred documents of depth. Prints the best setting as JSON. These are runs that are there already;
+    A unit of cost is a hundred documents of depth. Prints the best setting as JSON. The runs are there already;
     engines that search, and a ranker behind them, are tuned by `lorank tune PIPELINE.toml`.
 
     Examples:

@@ -135,6 +135,27 @@ class DebiasCard(Part):
     curve: list[float] | None = None
 
 
+class StepCard(Part):
+    """One step of a cascade: what dev says with it, what it gained over the step before, what it costs a query."""
+
+    name: str
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    gain: float | None = None
+    gain_interval: tuple[float, float] | None = None
+    p: float | None = None
+    documents: float | None = None
+    seconds: float | None = None
+    kept: bool = True
+    sentence: str = ""
+
+
+class CascadeCard(Part):
+    """The steps of a cascade, in their order."""
+
+    steps: list[StepCard] = []
+
+
 class RunCard(Part):
     """Everything needed to run it again; every part may be absent."""
 
@@ -156,6 +177,7 @@ class RunCard(Part):
     folds: list[FoldCard] = []
     made: str = ""
     debias: DebiasCard | None = None
+    cascade: CascadeCard | None = None
 
 
 class TrainingStep(Part):

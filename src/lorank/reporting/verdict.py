@@ -87,7 +87,7 @@ def verdict(evaluation: Evaluation) -> Verdict | None:
     untuned = _find_untuned_pair(evaluation, system, tested)
     if untuned is not None:
         return Verdict(_gain_sentence(untuned, mean, where), outcome(untuned), system, untuned.baseline, measure)
-    pair = max(tested, key=lambda c: mean[c.baseline])
+    pair = max(reversed(tested), key=lambda c: mean[c.baseline])  # of equal ones the last rung, as in `others`
     return Verdict(_sentence(pair, mean, where, strongest), outcome(pair), system, pair.baseline, measure)
 
 

@@ -7,10 +7,12 @@ import sys
 
 import numpy as np
 import pytest
+from markupsafe import escape
 
 import lorank
 from lorank.data import write_beir
 from lorank.errors import UsageError
+from lorank.reporting import write_report
 from lorank.training.cascade.fitting import fit_cascade
 from lorank.training.cascade.steps import steps_table
 from lorank.training.lists.retrieval import bm25_index
@@ -62,8 +64,18 @@ def test_a_cross_encoder_that_learns_what_the_mix_cannot_know_is_kept(pays):
     assert "is kept" in cross.sentence
     assert done.tuned.second_stage.mix.weight > 0
     assert "| cross-encoder |" in steps_table(done.steps)
+    assert bi.kept or bi.sentence == "The bi-encoder is put away: dev gives its score no weight."
     test = done.judged.systems
     assert test["cascade"].mean["nDCG@10"] > test["bi-encoder"].mean["nDCG@10"]
+
+
+def test_its_report_shows_the_steps(pays, tmp_path):
+    done, out = pays
+    page = write_report(out, tmp_path / "report.html").read_text()
+    assert 'id="cascade-table"' in page
+    for step in done.steps:
+        assert f'<th scope="row">{step.name}</th>' in page
+        assert str(escape(step.sentence)) in page
 
 
 def test_its_folder_is_one_ranker_and_a_recipe(pays, marked):

@@ -119,11 +119,12 @@ def _bi_encoder(judged: Evaluation, bi: TunedRanker, long: float, seconds: float
     pair = _over_first_stage(judged)
     added = bi.mix.weight > 0
     tuned = own is None or own["difference"] > 0
-    verdict = "kept" if added else "put away: dev gives its score no weight"
     weights = "its tuned weights" if tuned else "the weights of its base, which tuning did not better on dev"
     over = "" if pair is None else f", {pair.difference:+.4f} over the first stage"
-    read = f"It reads {long:.3g} documents per query, {1000 * seconds:.0f} ms here." if added else ""
-    sentence = f"The bi-encoder is {verdict}, with {weights}: dev {MAIN_MEASURE} {value:.4f}{over}. {read}".rstrip()
+    read = f"It reads {long:.3g} documents per query, {1000 * seconds:.0f} ms here."
+    sentence = f"The bi-encoder is kept, with {weights}: dev {MAIN_MEASURE} {value:.4f}{over}. {read}"
+    if not added:
+        sentence = "The bi-encoder is put away: dev gives its score no weight."
     difference = None if pair is None else pair.difference
     between, p = (None, None) if pair is None else (pair.interval, pair.p)
     return Step(BI_ENCODER, value, interval, difference, between, p, long, seconds, added, sentence)
