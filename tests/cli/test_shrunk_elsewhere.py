@@ -85,13 +85,6 @@ def test_adapters_on_its_factors_are_served_together_with_it(place, tmp_path, dt
         np.testing.assert_allclose(each.scores, expected[name], atol=(1e-4 if dtype == "float32" else 0.2) * size)
 
 
-def test_a_folder_of_an_adapter_is_no_base(tiny_folders, tmp_path):
-    ranker = CrossEncoder(tiny_folders["bert"], head="random")
-    TunedRanker(ranker, lowrank.attach(ranker.module, "lora", rank=1, trained=["classifier"])).save(tmp_path / "tuned")
-    with pytest.raises(UsageError, match="holds an adapter and no whole model; give --base"):
-        open_engine(str(tmp_path / "tuned"), None)
-
-
 @pytest.mark.parametrize("path", ["torch-float32", "torch-bfloat16", "openvino-float32", "onnxruntime-float32"])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_scoring_path_keeps_its_order_or_is_refused_before_any_work(place, method, path):

@@ -63,7 +63,7 @@ def serve(
     base: Annotated[
         str,
         typer.Option(
-            help="The model under all adapters: minilm, a folder, or a Hub name; a run of whole weights, a cascade."
+            help="The model under all adapters: minilm, a folder, or a Hub name; or a tuned ranker to serve by itself."
         ),
     ],
     adapters: Annotated[

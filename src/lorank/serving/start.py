@@ -8,21 +8,18 @@ from typing import Any
 from lorank.errors import LorankError, UsageError, unknown_name
 from lorank.ranking.scorers import RANKERS
 from lorank.ranking.scorers.precision import Dtype
-from lorank.serving.adapters.cascade_folder import read_cascade
 from lorank.serving.adapters.inspector import Inspector
 from lorank.serving.adapters.package import READ_ALIKE
 from lorank.serving.adapters.source import LocalSource, Source
 from lorank.serving.adapters.store import MARKS, RUN_MARKS, FolderStore, RemoteStore, open_store
+from lorank.serving.adapters.tuned_folder import read_tuned_folder
 from lorank.serving.adapters.whole_ranker import read_whole_ranker
-from lorank.serving.cascade import open_cascade
-from lorank.serving.forward.cascade import CascadeEngine
 from lorank.serving.forward.engine import MixedEngine
 from lorank.serving.forward.path_choice import fastest_path
+from lorank.serving.forward.tuned import TunedEngine
 from lorank.serving.requests.engine import Job
+from lorank.serving.tuned import NOT_SERVED, open_tuned
 from lorank.tuned.open_ranker import chosen_label, kind_of
-
-NOT_SERVED = ("features", "pyramid", "trees")
-"""Kinds that score rows of numbers, where the API brings texts, or that the batches do not know how to read."""
 
 
 def open_engine(
@@ -40,13 +37,13 @@ def open_engine(
     options: Mapping[str, Any] | None = None,
     isolated: bool = False,
     may_be_empty: bool = True,
-) -> MixedEngine | CascadeEngine:
+) -> MixedEngine | TunedEngine:
     """Return an engine of the adapters at ``adapters`` on ``base``, which has scored a document to see that it works.
 
     Args:
         base: The model under all adapters; no adapter changes what it is and how it reads. A run folder whose weights
             were trained whole, or shrunk, stands for the model in it, and answers with its mix, first stage and
-            calibration. So does the folder of a cascade, which is served by itself.
+            calibration. A tuned ranker with an adapter, and a cascade, are served by themselves.
         adapters: A folder of adapter or run folders, or a URL; None serves the base alone.
         kind: The kind of the ranker; None takes what the base was made for.
         max_length: Tokens that are read of query and document together; None takes the base's own.
@@ -71,10 +68,10 @@ def open_engine(
     given = dict(options or {})
     if max_length is not None:
         given["max_length"] = max_length
-    cascade = read_cascade(base)
-    if cascade is not None:
-        refuse_beside_cascade(base, {"adapters": adapters, "kind": kind, "label": label, "path": path, **given})
-        return open_cascade(cascade, name, dtype=dtype, memory_bytes=memory_bytes)
+    tuned = read_tuned_folder(base)
+    if tuned is not None:
+        refuse_beside_tuned(base, {"adapters": adapters, "kind": kind, "label": label, "path": path, **given})
+        return open_tuned(tuned, name, dtype=dtype, memory_bytes=memory_bytes)
     whole = read_whole_ranker(base)
     base = whole.model
     source: Source = LocalSource({}) if adapters is None else open_store(adapters)
@@ -121,18 +118,22 @@ def open_engine(
     return engine
 
 
-def refuse_beside_cascade(base: str, given: Mapping[str, object]) -> None:
-    """Raise UsageError for options that a cascade does not take: its folder says what it is and how it reads.
+def refuse_beside_tuned(base: str, given: Mapping[str, object]) -> None:
+    """Raise UsageError for options that a tuned ranker does not take: its folder says what it is and how it reads.
 
     Args:
-        base: The folder of the cascade.
+        base: The folder of the ranker.
         given: The options by name; those that are None were not given.
     """
     stated = sorted(name for name, value in given.items() if value is not None)
+    if "adapters" in stated:
+        raise UsageError(
+            f"{base} is a tuned ranker, which is served by itself; to serve it beside others give --base the model "
+            "that they were all trained on, and --adapters the folder that holds their folders"
+        )
     if stated:
         raise UsageError(
-            f"{base} is a cascade, which is served by itself and as its folder says; leave out {', '.join(stated)}, or "
-            "serve bi-encoder/ or cross-encoder/ of its run folder, each an adapter: --adapters its run folder"
+            f"{base} is a tuned ranker, and its folder says what it is and how it reads; leave out {', '.join(stated)}"
         )
 
 

@@ -100,6 +100,7 @@ def read_tuned(folder: Path, ranker: TrainableRanker) -> Package:
     """
     card = folder / "lorank.json"
     about: Any = adapter_files.read_json(card)
+    refuse_written(about, card)
     try:
         check_alike(about["kind"], about["base"], saved_options(about), ranker, card)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -112,6 +113,18 @@ def read_tuned(folder: Path, ranker: TrainableRanker) -> Package:
         return Package(contents, folder, mix, None, calibration)
     stage, beside = read_first_stage(folder / "first_stage", ranker)
     return Package(contents, folder, mix, stage, calibration, beside)
+
+
+def refuse_written(about: Any, card: Path) -> None:
+    """Raise DataError for a ranker that orders documents by the replies it writes: a server reads scores.
+
+    Args:
+        about: What the card holds.
+        card: The file that an error names.
+    """
+    if isinstance(about, dict) and about.get("policy") is not None:
+        problem = "it orders documents by the replies that it writes, and a server answers with scores"
+        raise DataError(card, None, problem, "rank with it by `lorank rank` or `lorank rerank`")
 
 
 def read_mix(about: Any, card: Path) -> Mix:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorank.errors import UsageError
 from lorank.lowrank import adapter_files
 from lorank.manifest import CARD
 from lorank.ranking.calibration.folder import Calibration, read_calibration
-from lorank.serving.adapters.package import load_first_stage, read_mix
+from lorank.serving.adapters.package import load_first_stage, read_mix, refuse_written
 from lorank.tuned.first_stage import FirstStage
 from lorank.tuned.mix import ALONE, Mix
 
@@ -44,21 +43,14 @@ def read_whole_ranker(base: str) -> WholeRanker:
         base: A folder, or the name of a model.
 
     Raises:
-        UsageError: Where the folder holds an adapter in place of a model.
-        DataError: Where what lies beside the model cannot be read.
+        DataError: Where what lies beside the model cannot be read, and of a ranker that orders by what it writes.
     """
     folder = Path(base)
     if not folder.is_dir() or (folder / MODEL_FILE).is_file():
         return WholeRanker(base)
     for home in (folder / "model", folder):
-        if (home / CARD).is_file():
-            if (home / "model" / MODEL_FILE).is_file():
-                return read_home(home)
-            if (home / "adapter").is_dir():
-                raise UsageError(
-                    f"{base} holds an adapter and no whole model; give --base what it was trained on, and --adapters "
-                    "the folder that holds its folder"
-                )
+        if (home / CARD).is_file() and (home / "model" / MODEL_FILE).is_file():
+            return read_home(home)
     return WholeRanker(base)
 
 
@@ -66,6 +58,7 @@ def read_home(home: Path) -> WholeRanker:
     """Return what the folder of a tuned ranker whose ``model/`` holds all of it adds to the model."""
     card = home / CARD
     about: Any = adapter_files.read_json(card)
+    refuse_written(about, card)
     model, calibration = str(home / "model"), read_calibration(card)
     if not isinstance(about, dict) or "mix" not in about:
         return WholeRanker(model, calibration=calibration)

@@ -1,4 +1,4 @@
-"""`lorank serve` of a cascade: the scores of `lorank rank` in every shape, of adapters and of whole models."""
+"""`lorank serve --base RUN`: the scores of `lorank rank` in every shape, of a tuned ranker and of a cascade of two."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import requests
 import torch
 
 from lorank import lowrank
-from lorank.errors import LorankError, UsageError
+from lorank.errors import DataError, LorankError, UsageError
 from lorank.ranking.scorers import BiEncoder, CrossEncoder
 from lorank.ranking.scorers.bm25 import BM25Statistics
 from lorank.serving.requests.correction import SECOND
@@ -179,18 +179,74 @@ def test_without_a_certified_threshold_it_is_refused_before_any_work(address):
     assert answer.json()["error_type"] == "no_threshold"
 
 
-def test_what_a_cascade_does_not_take_is_said(cascade, tmp_path):
+def test_what_a_tuned_ranker_does_not_take_is_said(cascade, tmp_path):
     run = str(cascade[1])
-    for more in ({"adapters": str(tmp_path)}, {"max_length": 9}, {"kind": "bi-encoder"}, {"path": "torch-int8"}):
-        given = {"adapters": None, **more}
-        with pytest.raises(UsageError, match=f"served by itself.*{next(iter(more))}"):
-            open_engine(run, **given, memory_bytes=MEMORY)
+    for more in ({"max_length": 9}, {"kind": "bi-encoder"}, {"path": "torch-int8"}, {"options": {"pooling": "cls"}}):
+        with pytest.raises(UsageError, match="is a tuned ranker.*leave out"):
+            open_engine(run, None, **more, memory_bytes=MEMORY)
+    with pytest.raises(UsageError, match="to serve it beside others give --base the model"):
+        open_engine(run, str(tmp_path), memory_bytes=MEMORY)
     card = next(cascade[1].rglob("second_stage/lorank.json"))
     broken = tmp_path / "broken"
     shutil.copytree(cascade[1], broken)
     (broken / card.relative_to(cascade[1])).unlink()
     with pytest.raises(LorankError, match="second_stage"):
         open_engine(str(broken), None, memory_bytes=MEMORY)
+
+
+@pytest.fixture(params=["bi-encoder", "cross-encoder"])
+def single(request, tiny_folders, tmp_path):
+    """A tuned ranker with an adapter, as it is opened from its folder, and that folder."""
+    cascade = make_cascade(tiny_folders["bert"], adapted=True)
+    second = cascade.second_stage.ranker
+    cascade.second_stage = None
+    made = cascade if request.param == "bi-encoder" else second
+    made.save(tmp_path / "one")
+    return TunedRanker.load(tmp_path / "one"), tmp_path / "one"
+
+
+def test_one_ranker_is_served_as_its_folder_says(single):
+    """Its reading, first stage, mix and base come from the folder; a merged copy takes over after some traffic."""
+    ranker, folder = single
+    engine = open_engine(str(folder), None, memory_bytes=MEMORY)
+    texts = TEXTS * 20
+    expected = ranker.score(QUERY, texts)
+    for _ in range(6):
+        (found,) = engine.score([Job(None, QUERY, texts)])
+        np.testing.assert_allclose(found.scores, expected, atol=1e-4)
+    assert engine.first.merged is not None
+    assert isinstance(engine.score([Job("tuned", QUERY, TEXTS)])[0], LorankError)
+    engine.close()
+
+
+def test_one_ranker_s_calibration_and_what_is_missing(single):
+    _, folder = single
+    card = folder / "lorank.json"
+    card.write_text(
+        json.dumps({**json.loads(card.read_text()), "calibration": {"kind": "platt", "slope": 0.7, "intercept": -0.2}})
+    )
+    engine = open_engine(str(folder), None, memory_bytes=MEMORY)
+    (found,) = engine.score([Job(None, QUERY, TEXTS)])
+    engine.close()
+    np.testing.assert_allclose(found.probabilities, TunedRanker.load(folder).score(QUERY, TEXTS), atol=1e-4)
+    shutil.rmtree(folder / "first_stage")
+    with pytest.raises(DataError, match="manifest|missing"):
+        open_engine(str(folder), None, memory_bytes=MEMORY)
+
+
+def test_a_ranker_that_orders_by_what_it_writes_is_refused(single, tiny_folders):
+    """A server would answer with the model's scores, which are another order than that of `lorank rank`."""
+    _, folder = single
+    card = folder / "lorank.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "policy": {"question": "setwise"}}))
+    with pytest.raises(LorankError, match="by the replies that it writes"):
+        open_engine(str(folder), None, memory_bytes=MEMORY)
+    kind = json.loads(card.read_text())["kind"]
+    length = 24 if kind == "bi-encoder" else 32
+    store, base = str(folder.parent), str(tiny_folders["bert"])
+    engine = open_engine(base, store, kind=kind, max_length=length, memory_bytes=MEMORY)
+    assert "by the replies that it writes" in str(engine.score([Job("one", QUERY, TEXTS)])[0])
+    engine.close()
 
 
 def test_among_adapters_it_is_refused_with_what_to_do(cascade, tiny_folders, tmp_path):
