@@ -158,7 +158,11 @@ def serve(
     Each option is also read from the environment, --max-body-mb from LORANK_SERVE_MAX_BODY_MB, and from --config; the
     command line goes before the environment, and that before the file.
 
-    Example: `lorank serve --base minilm --adapters adapters/ --port 8080`
+    Examples:
+
+        lorank serve --base runs/first --port 8080
+
+        lorank serve --base minilm --adapters adapters/ --keys keys.txt --port 8080
     """
     _check_names(base, kind, path, dtype)
     _check_packages()
