@@ -12,6 +12,7 @@ from lorank.lowrank import ExportReport
 from lorank.lowrank.export import ExportOptions, check_exportable, export_into
 from lorank.manifest import add_manifest
 from lorank.ranking.scorers.folders import write_card
+from lorank.ranking.scorers.pretrained import quiet_transformers
 from lorank.tuned.probe import Probe
 from lorank.tuned.ranker import TunedRanker
 
@@ -66,7 +67,7 @@ def export(
         )
     _check_free(out, overwrite)
     check_exportable(tuned.adapter, format)
-    with replaced_folder(out) as stage:
+    with replaced_folder(out) as stage, quiet_transformers():
         options = ExportOptions(
             base_name=str(ranker.base),
             task_type=TASK_TYPES.get(ranker.kind),
