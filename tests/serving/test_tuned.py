@@ -14,7 +14,7 @@ import torch
 
 from lorank import lowrank
 from lorank.errors import DataError, LorankError, UsageError
-from lorank.ranking.scorers import BiEncoder, CrossEncoder
+from lorank.ranking.scorers import BiEncoder, CausalRanker, CrossEncoder
 from lorank.ranking.scorers.bm25 import BM25Statistics
 from lorank.serving.requests.correction import SECOND
 from lorank.serving.requests.engine import Job
@@ -25,6 +25,7 @@ from lorank.tuned.mix import Mix
 from lorank.tuned.ranker import TunedRanker
 from lorank.tuned.second_stage import SecondStage
 from tiny_encoders import DOCUMENTS, QUERY
+from tiny_rerankers import write_reranker
 from tiny_store import tiny_adapter
 from word_engine import bearer, live, tenant_keys
 
@@ -194,15 +195,26 @@ def test_what_a_tuned_ranker_does_not_take_is_said(cascade, tmp_path):
         open_engine(str(broken), None, memory_bytes=MEMORY)
 
 
-@pytest.fixture(params=["bi-encoder", "cross-encoder"])
+def make_single(kind, base, folder):
+    """Return a ranker of a kind with random updates, on BM25; "titled" reads passages with their titles."""
+    if kind == "causal":
+        ranker = CausalRanker(write_reranker(folder / "Qwen3-Reranker-0.6B", "qwen3"), chat="off")
+    elif kind == "cross-encoder":
+        return make_cascade(base, adapted=True).second_stage.ranker
+    else:
+        long = {"long": "titled", "passage_length": 16, "title_weight": 0.4} if kind == "titled" else {}
+        ranker = BiEncoder(base, max_length=24, **long)
+    adapter = lowrank.attach(ranker.module, "lora", rank=2, seed=1)
+    shake(adapter.named_parameters(), 2)
+    stage = FirstStage("bm25", (Component("bm25"),), BM25Statistics.of(TEXTS))
+    return TunedRanker(ranker, adapter, stage, Mix(1.0, 0.7, spread=0.5))
+
+
+@pytest.fixture(params=["bi-encoder", "titled", "cross-encoder", "causal"])
 def single(request, tiny_folders, tmp_path):
     """A tuned ranker with an adapter, as it is opened from its folder, and that folder."""
-    cascade = make_cascade(tiny_folders["bert"], adapted=True)
-    second = cascade.second_stage.ranker
-    cascade.second_stage = None
-    made = cascade if request.param == "bi-encoder" else second
-    made.save(tmp_path / "one")
-    return TunedRanker.load(tmp_path / "one"), tmp_path / "one"
+    make_single(request.param, tiny_folders["bert"], tmp_path).save(tmp_path / "store" / "one")
+    return TunedRanker.load(tmp_path / "store" / "one"), tmp_path / "store" / "one"
 
 
 def test_one_ranker_is_served_as_its_folder_says(single):
@@ -234,17 +246,15 @@ def test_one_ranker_s_calibration_and_what_is_missing(single):
         open_engine(str(folder), None, memory_bytes=MEMORY)
 
 
-def test_a_ranker_that_orders_by_what_it_writes_is_refused(single, tiny_folders):
+def test_a_ranker_that_orders_by_what_it_writes_is_refused(single):
     """A server would answer with the model's scores, which are another order than that of `lorank rank`."""
     _, folder = single
     card = folder / "lorank.json"
     card.write_text(json.dumps({**json.loads(card.read_text()), "policy": {"question": "setwise"}}))
     with pytest.raises(LorankError, match="by the replies that it writes"):
         open_engine(str(folder), None, memory_bytes=MEMORY)
-    kind = json.loads(card.read_text())["kind"]
-    length = 24 if kind == "bi-encoder" else 32
-    store, base = str(folder.parent), str(tiny_folders["bert"])
-    engine = open_engine(base, store, kind=kind, max_length=length, memory_bytes=MEMORY)
+    store, about = str(folder.parent), json.loads(card.read_text())
+    engine = open_engine(about["base"], store, kind=about["kind"], memory_bytes=MEMORY)
     assert "by the replies that it writes" in str(engine.score([Job("one", QUERY, TEXTS)])[0])
     engine.close()
 
