@@ -24,6 +24,7 @@ import argparse
 import importlib.util
 import io
 import json
+import math
 import re
 import subprocess
 import sys
@@ -100,6 +101,8 @@ ROWS = {
     "dct-galore": Row("dct-galore", WHOLE, TUNING),
     "gradnormlorp": Row("gradnormlorp", QUARTER, TUNING_QUARTER),
     "owlore": Row("owlore", WHOLE, TUNING, {"interval": 10}),
+    "gorp": Row("gorp", QUARTER, TUNING_QUARTER),
+    "coso": Row("coso", QUARTER, TUNING_QUARTER),
     "adamw8bit": Row("adamw8bit", WHOLE, TUNING),
     "galore-8bit": Row("galore", QUARTER, TUNING_QUARTER, {"inner": "adamw8bit"}),
 }
@@ -226,13 +229,16 @@ def run_language(row: Row, rate: float, seed: int, windows: torch.Tensor, steps:
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 8) * (1 - step / steps)
         chosen = windows[40:][torch.randint(len(windows) - 40, (8,), generator=generator)]
-        masked_loss(model, chosen, generator).backward()
+        loss = masked_loss(model, chosen, generator)
+        if not loss.isfinite():  # the rate is too high for this row: worse than any other
+            return {"loss": math.inf, "dev": -math.inf, "bytes": state_bytes(optimizer), "diverged": step}
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     spent = time.process_time() - begun
     with torch.no_grad():
-        loss = float(masked_loss(model.eval(), windows[:40], torch.Generator().manual_seed(99)))
-    return {"loss": loss, "dev": -loss, "bytes": state_bytes(optimizer), "cpu_seconds": round(spent, 2)}
+        final = float(masked_loss(model.eval(), windows[:40], torch.Generator().manual_seed(99)))
+    return {"loss": final, "dev": -final, "bytes": state_bytes(optimizer), "cpu_seconds": round(spent, 2)}
 
 
 def sweep(rates: Sequence[float], run: Callable[[float], float | None]) -> None:
