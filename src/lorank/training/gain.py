@@ -67,6 +67,14 @@ class Gain:
             return "tie"
         return "better" if self.difference > 0 else "worse"
 
+    @property
+    def why_tie(self) -> str:
+        """Why a p that would count on test does not count here, in brackets; empty where it would not count either."""
+        stricter = LEVELS.get(self.split, LEVELS["test"])
+        if self.outcome != "tie" or not self.p < LEVELS["test"]:
+            return ""
+        return f" ({self.split} also chose the weights, so that p must be below {stricter:g} here)"
+
     def describe(self) -> str:
         """Return the gain as one sentence."""
         low, high = self.interval
@@ -81,13 +89,7 @@ class Gain:
             return f"Training gained nothing and lost: {numbers}; {ADVICE}."
         if self.difference == 0:
             return f"Training gained nothing: {numbers}; {ADVICE}."
-        stricter = LEVELS.get(self.split, LEVELS["test"])
-        why = (
-            f" ({self.split} also chose the weights, so that p must be below {stricter:g} here)"
-            if self.p < LEVELS["test"]
-            else ""
-        )
-        return f"Training gained nothing that can be told from chance{why}: {numbers}; {ADVICE}."
+        return f"Training gained nothing that can be told from chance{self.why_tie}: {numbers}; {ADVICE}."
 
 
 def judge_ladder(runs: Mapping[str, Run], split: Split, collection: str, seed: int) -> Evaluation:

@@ -1,12 +1,16 @@
 """Whether a cross-encoder pays, on planted lists whose documents are ranked by no model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lorank.data.collection import Split
-from lorank.training.cascade.judging import Lists, choose_weight, judge_cross_encoder, rank_crosswise
+from lorank.training.cascade.judging import Lists, choose_weight, judge_cross_encoder, keep_or_not, rank_crosswise
 from lorank.training.cascade.settings import GRID
 from lorank.training.dev_sample import order_by_groups
+from lorank.training.gain import Gain
+from lorank.tuned.mix import Mix
 
 QUERIES, LONG = 30, 12
 PLACES = (0, 0, 1, 1, 4)
@@ -100,3 +104,11 @@ def test_the_weight_is_the_best_of_the_grid_and_the_smallest_of_equals():
     assert values[mix.weight] == max(values.values())
     assert all(values[g] < values[mix.weight] for g in GRID if g < mix.weight)
     assert mix.spread == pytest.approx(3.0 * np.std([1.0] + [0.0] * 7))
+
+
+def test_a_step_of_a_cascade_says_why_its_p_does_not_count():
+    gain = Gain("dev", 40, 30, 0.5, 0.5, 0.6, 0.1, (0.01, 0.2), 0.03)
+    assert gain.why_tie == " (dev also chose the weights, so that p must be below 0.01 here)"
+    assert replace(gain, p=0.4).why_tie == replace(gain, p=0.001).why_tie == replace(gain, split="test").why_tie == ""
+    _, why = keep_or_not(Mix(1.0, 0.5), gain, 0.005)
+    assert why == f"it reaches a gain of 0.005, although it cannot be told from chance{gain.why_tie}"

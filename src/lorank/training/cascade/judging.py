@@ -84,7 +84,7 @@ def judge_cross_encoder(lists: Lists, grid: Sequence[float], least_gain: float, 
     judged = judge_ladder({**first, UNTUNED: lists.mixed, TUNED: crosswise}, lists.split, collection, seed)
     gain = gain_of(judged)
     assert gain is not None
-    kept, why = _decide(mix, gain, least_gain)
+    kept, why = keep_or_not(mix, gain, least_gain)
     return Verdict(mix, gain, judged, kept, why)
 
 
@@ -121,14 +121,21 @@ def rank_crosswise(lists: Lists, grid: Sequence[float], seed: int) -> Run:
     return final
 
 
-def _decide(mix: Mix, gain: Gain, least_gain: float) -> tuple[bool, str]:
+def keep_or_not(mix: Mix, gain: Gain, least_gain: float) -> tuple[bool, str]:
+    """Return whether the cross-encoder is kept, and why.
+
+    Args:
+        mix: The weight that dev has chosen for it.
+        gain: What it gains, judged crosswise.
+        least_gain: The smallest gain that pays, 0 or more.
+    """
     if mix.weight == 0.0:
         return False, "dev gives its score no weight"
     if gain.groups < 2:
         return False, "dev holds one group of queries, which cannot both choose a weight and judge it"
     asked = f"a gain of {least_gain:g}" if least_gain else "a gain"
     if gain.difference > 0 and gain.difference >= least_gain:
-        certain = "" if gain.outcome == "better" else ", although it cannot be told from chance"
+        certain = "" if gain.outcome == "better" else f", although it cannot be told from chance{gain.why_tie}"
         return True, f"it reaches {asked}{certain}"
     return False, f"it does not reach {asked}"
 
