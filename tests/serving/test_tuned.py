@@ -182,7 +182,8 @@ def test_without_a_certified_threshold_it_is_refused_before_any_work(address):
 
 def test_what_a_tuned_ranker_does_not_take_is_said(cascade, tmp_path):
     run = str(cascade[1])
-    for more in ({"max_length": 9}, {"kind": "bi-encoder"}, {"path": "torch-int8"}, {"options": {"pooling": "cls"}}):
+    beside = {"max_length": 9, "kind": "bi-encoder", "path": "torch-int8", "merged_share": 0.9, "label": "0"}
+    for more in ({"options": {"pooling": "cls"}}, *({name: value} for name, value in beside.items())):
         with pytest.raises(UsageError, match="is a tuned ranker.*leave out"):
             open_engine(run, None, **more, memory_bytes=MEMORY)
     with pytest.raises(UsageError, match="to serve it beside others give --base the model"):

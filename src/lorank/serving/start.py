@@ -70,7 +70,8 @@ def open_engine(
         given["max_length"] = max_length
     tuned = read_tuned_folder(base)
     if tuned is not None:
-        refuse_beside_tuned(base, {"adapters": adapters, "kind": kind, "label": label, "path": path, **given})
+        stated = {"adapters": adapters, "kind": kind, "label": label, "path": path, "merged_share": merged_share}
+        refuse_beside_tuned(base, stated | given)
         return open_tuned(tuned, name, dtype=dtype, memory_bytes=memory_bytes)
     whole = read_whole_ranker(base)
     base = whole.model

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from lorank.data.collection import Split
-from lorank.training.cascade.judging import Lists, choose_weight, judge_cross_encoder, keep_or_not, rank_crosswise
+from lorank.training.cascade.judging import (
+    Lists,
+    choose_weight,
+    decide_whether_to_keep,
+    judge_cross_encoder,
+    rank_crosswise,
+)
 from lorank.training.cascade.settings import GRID
 from lorank.training.dev_sample import order_by_groups
 from lorank.training.gain import Gain
@@ -110,5 +116,5 @@ def test_a_step_of_a_cascade_says_why_its_p_does_not_count():
     gain = Gain("dev", 40, 30, 0.5, 0.5, 0.6, 0.1, (0.01, 0.2), 0.03)
     assert gain.why_tie == " (dev also chose the weights, so that p must be below 0.01 here)"
     assert replace(gain, p=0.4).why_tie == replace(gain, p=0.001).why_tie == replace(gain, split="test").why_tie == ""
-    _, why = keep_or_not(Mix(1.0, 0.5), gain, 0.005)
+    _, why = decide_whether_to_keep(Mix(1.0, 0.5), gain, 0.005)
     assert why == f"it reaches a gain of 0.005, although it cannot be told from chance{gain.why_tie}"

@@ -84,7 +84,7 @@ def judge_cross_encoder(lists: Lists, grid: Sequence[float], least_gain: float, 
     judged = judge_ladder({**first, UNTUNED: lists.mixed, TUNED: crosswise}, lists.split, collection, seed)
     gain = gain_of(judged)
     assert gain is not None
-    kept, why = keep_or_not(mix, gain, least_gain)
+    kept, why = decide_whether_to_keep(mix, gain, least_gain)
     return Verdict(mix, gain, judged, kept, why)
 
 
@@ -121,7 +121,7 @@ def rank_crosswise(lists: Lists, grid: Sequence[float], seed: int) -> Run:
     return final
 
 
-def keep_or_not(mix: Mix, gain: Gain, least_gain: float) -> tuple[bool, str]:
+def decide_whether_to_keep(mix: Mix, gain: Gain, least_gain: float) -> tuple[bool, str]:
     """Return whether the cross-encoder is kept, and why.
 
     Args:

@@ -24,7 +24,7 @@ class ModuleWeights:
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trained parameters as groups of an optimizer."""
-        return [{"params": [value for value in self.module.parameters() if value.requires_grad]}]
+        return [{"params": list(self.tensors().values())}]
 
     def set_training_mode(self) -> None:
         """Switch dropout on."""
